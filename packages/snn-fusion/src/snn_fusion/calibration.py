@@ -1,0 +1,113 @@
+"""Data-dependent initialisation: every layer fires near a target rate before the first training step.
+
+As published, S-CMRL's cross-modal branch starts silent: the attention neuron never reaches its threshold on a scaled
+count of coinciding spikes, nor the projection neuron on what is left, so residuals and most of the branch's gradients
+are exactly zero. Here one pass over a batch visits the neurons in the order in which they run and scales and shifts
+what each receives, through the normalisation, scale or bias before it, so that it fires near the target rate; layers
+behind it see the calibrated spikes. Labels are not used and the result is deterministic. The idea is that of LSUV
+(Mishkin & Matas 2016, arXiv:1511.06422) with a firing rate in place of a variance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
+
+from snn_core import ScaledSpike, SpikingLayer, spiking_layers
+from snn_fusion.model import FusionModel
+
+_ROUNDS = 16
+"""Bisection rounds: more than enough to place the rate within a thousandth."""
+_LARGEST_SCALE = 16.0
+"""Largest scale on attention counts that is tried; with tau up to 16 one coincidence then fires at once."""
+
+
+@torch.no_grad()
+def calibrate(
+    model: FusionModel, inputs: Mapping[str, Tensor], *, target_rate: float = 0.2, only: str = ""
+) -> dict[str, float]:
+    """Set each layer's drive in place so that it fires near `target_rate` on `inputs`.
+
+    A layer behind a normalisation or with a bias is shifted; the drive of one without normalisation is also scaled to
+    unit standard deviation first. A scaled count (the attention score) is scaled; where even the largest scale
+    cannot reach the target because most counts are zero, it comes as near as it can.
+
+    Args:
+        model: the model; batch norm's running statistics stay as they are.
+        inputs: a batch of training inputs by modality, a few dozen samples or more.
+        target_rate: share of (neuron, time step) pairs that fire, in (0, 1).
+        only: calibrate only layers whose dotted name starts with this, such as "fusion"; all by default.
+
+    Returns:
+        the rate that each calibrated layer reached, by its dotted name.
+
+    Raises:
+        ValueError: target_rate outside (0, 1), or no layer's name starts with `only`.
+    """
+    if not 0 < target_rate < 1:
+        raise ValueError(f"target_rate is a share between 0 and 1, but it is {target_rate}")
+    layers = {name: layer for name, layer in spiking_layers(model).items() if name.startswith(only)}
+    if not layers:
+        raise ValueError(
+            f"no spiking layer's name starts with {only!r}; the model has {', '.join(spiking_layers(model))}"
+        )
+    rates: dict[str, float] = {}
+
+    def calibrate_before(name: str, layer: SpikingLayer) -> Any:
+        def hook(neuron: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor]:
+            gain, offset, rates[name] = _find_drive(layer, neuron, args[0], target_rate)
+            layer.adjust_drive(gain, offset)
+            return (args[0] * gain + offset,)
+
+        return hook
+
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    was_training = model.training
+    handles = [layer.neuron.register_forward_pre_hook(calibrate_before(name, layer)) for name, layer in layers.items()]
+    try:
+        for norm in norms:
+            norm.momentum = 0.0
+        model.train()
+        model(inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        model.train(was_training)
+    return rates
+
+
+def _find_drive(
+    layer: SpikingLayer, neuron: nn.Module, drive: Tensor, target_rate: float
+) -> tuple[float, float, float]:
+    """Gain and offset with which `neuron` fires near the target rate on `drive`, and the rate it then has."""
+
+    def rate(gain: float, offset: float) -> float:
+        # Pre-hooks are on this very neuron: call forward to pass them by.
+        return float(neuron.forward(drive * gain + offset).mean(dtype=torch.float64))
+
+    if isinstance(layer, ScaledSpike):
+        # Counts are whole numbers, so a large scale lets every count above 0 fire at once and a larger one nothing
+        # more: the smallest scale that reaches the target, or what can be reached, keeps the surrogate in its range.
+        low, high = 0.0, _LARGEST_SCALE / float(layer.scale)
+        goal = min(target_rate, 0.99 * rate(high, 0.0))
+        for _ in range(_ROUNDS):
+            middle = (low + high) / 2
+            low, high = (middle, high) if rate(middle, 0.0) < goal else (low, middle)
+        return high, 0.0, rate(high, 0.0)
+
+    spread = float(drive.std())
+    normalised = getattr(layer, "norm", None) is not None
+    gain = 1.0 if normalised or spread == 0 else 1 / spread
+    reach = 8.0 * max(1.0, gain * spread) + gain * abs(float(drive.mean()))
+    low, high = -reach, reach
+    for _ in range(_ROUNDS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if rate(gain, middle) < target_rate else (low, middle)
+    return gain, high, rate(gain, high)
