@@ -44,7 +44,7 @@ class FewPassLIF(torch.autograd.Function):
                 torch.add(v, v - v_rest if v_rest else v, alpha=-1 / tau, out=h)
                 h.add_(current)
             fired = h >= v_threshold
-            v = h - fired * v_threshold if v_reset is None else h.masked_fill(fired, v_reset)
+            v = torch.where(fired, h - v_threshold, h) if v_reset is None else h.masked_fill(fired, v_reset)
             h.sub_(v_threshold)
         ctx.save_for_backward(d)
         ctx.settings = (tau, v_threshold, v_reset, decay_input, detach_reset, detach_membrane, surrogate, slope)

@@ -1,0 +1,5 @@
+"""`python -m scmrl` is the command `scmrl`."""
+
+from scmrl.cli import main
+
+main()

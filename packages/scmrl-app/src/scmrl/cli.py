@@ -1,0 +1,76 @@
+"""The command `scmrl`. Only what a command needs is imported when it runs, so that help answers at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+from cyclopts import App, Parameter
+from rich.console import Console
+from rich.markup import escape
+
+from scmrl import __version__
+
+app = App(
+    name="scmrl",
+    version=__version__,
+    help="Train and study S-CMRL and its relatives: spiking Transformers that fuse senses.",
+)
+
+TRAIN_HELP = """\
+Train a model, select its best epoch on a validation split, test it once, and leave a run folder.
+
+Without arguments it trains S-CMRL on handwritten and spoken digits, which need no download.
+
+  scmrl train                                     both senses
+  scmrl train --data.modalities audio             one sense, for comparison
+  scmrl train --model.init published              start with the silent branch of the published code
+  scmrl train --data.kind manifest --data.root DIR --data.manifest manifest.csv --data.modalities image,audio
+
+Every option is a field of the experiment, written with dots, as --name value or --name=value.
+"""
+
+
+@app.command(help_flags=[])
+def train(*options: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> int:
+    """Train a model; `scmrl train --help` lists every option."""
+    from scmrl.experiment import Experiment
+    from scmrl.overlay import help_table, load
+
+    if {"--help", "-h"} & set(options):
+        console = Console()
+        console.print(escape(TRAIN_HELP))
+        console.print(help_table(Experiment))
+        return 0
+    experiment = load(Experiment, options)
+
+    from scmrl.engine.train import train as run_training
+    from scmrl.progress import Progress
+    from scmrl.report.summary import write_report
+
+    with Progress.create() as progress:
+        run = run_training(experiment, progress)
+        text = write_report(run)
+    print(text)
+    return 0
+
+
+def main() -> None:
+    """Run the command line; mistakes of the user end in one message and exit code 2, never in a traceback."""
+    try:
+        code = app(result_action="return_value")
+    except KeyboardInterrupt:
+        _fail("interrupted; what was written so far, the best model included, is in the run folder")
+        sys.exit(130)
+    except (ValueError, OSError, ImportError, FloatingPointError) as error:
+        if os.environ.get("SCMRL_DEBUG"):
+            raise
+        _fail(str(error))
+        sys.exit(2)
+    sys.exit(code)
+
+
+def _fail(message: str) -> None:
+    print(f"scmrl: {message}", file=sys.stderr)
+    print("scmrl: SCMRL_DEBUG=1 in the environment shows where this was raised", file=sys.stderr)

@@ -1,0 +1,76 @@
+"""Read type annotations, and put types and values into the words of a user.
+
+A type is read as the help shows it (`int ≥ 1`, `audio | visual`, `path | none`, `text,...`), a value as it would be
+typed (`true`, `none`, `a,b`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from enum import Enum
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Literal, Union, cast, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+SEQUENCES = (tuple, list, set, frozenset)
+PLAIN_NAMES: dict[object, str] = {str: "text", Path: "path"}
+SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+WORDS = {"ge": "greater than or equal to", "gt": "greater than", "le": "less than or equal to", "lt": "less than"}
+
+
+def bare(annotation: object) -> object:
+    """A type without its annotations."""
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+
+
+def members_of(annotation: object) -> list[object]:
+    """The alternatives of a union, through nesting and annotations; the type itself if it is no union."""
+    if get_origin(bare(annotation)) in (Union, UnionType):
+        return [inner for member in get_args(bare(annotation)) for inner in members_of(member)]
+    return [annotation]
+
+
+def literals_of(annotation: object) -> list[str]:
+    """Every literal that occurs in a type, at any depth."""
+    if get_origin(annotation) is Literal:
+        return [text_of(value) for value in get_args(annotation)]
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return [text_of(value) for value in annotation]
+    return [text for inner in get_args(annotation) for text in literals_of(inner)]
+
+
+def limits_of(metadata: Sequence[object], texts: dict[str, str]) -> list[str]:
+    """The bounds of a number, in SIGNS or in WORDS."""
+    flat = [item for entry in metadata for item in (entry.metadata if isinstance(entry, FieldInfo) else [entry])]
+    bounds = [(text, getattr(item, key)) for item in flat for key, text in texts.items() if hasattr(item, key)]
+    return [f"{text} {str(bound).removesuffix('.0')}" for text, bound in bounds]
+
+
+def type_text(annotation: object, metadata: Sequence[object] = ()) -> str:
+    """A type in the words of the help; `metadata` is what is said of it elsewhere, such as bounds."""
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return type_text(args[0], [*args[1:], *metadata])
+    if origin in (Union, UnionType):
+        return " | ".join(type_text(member, metadata) for member in args)
+    if origin in SEQUENCES:
+        items = [type_text(item) for item in args if item is not Ellipsis]
+        is_endless = origin is not tuple or Ellipsis in args
+        return ",".join([f"({item})" if "|" in item else item for item in items] + ["..."] * is_endless)
+    if annotation is NoneType:
+        return "none"
+    if literals := literals_of(annotation):
+        return " | ".join(literals)
+    name = PLAIN_NAMES.get(annotation, getattr(annotation, "__name__", str(annotation)))
+    return " ".join([name, ", ".join(limits_of(metadata, SIGNS))]).strip()
+
+
+def text_of(value: object) -> str:
+    """A value as it would be typed."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, SEQUENCES):
+        return ",".join(text_of(item) for item in cast(Iterable[object], value))
+    return text_of(value.value) if isinstance(value, Enum) else str(value)

@@ -1,0 +1,157 @@
+"""What is wrong with the options, and what would be right, in the words of the options.
+
+First come the faults of a setting that cannot stand where it was put, then those that the validation finds in the
+tree as a whole. Every fault is one line; an `OptionError` carries them all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import SequenceMatcher
+from types import NoneType
+from typing import cast, get_args
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from scmrl.overlay.annotations import SIGNS, WORDS, limits_of, literals_of, members_of, text_of
+from scmrl.overlay.help import walk
+from scmrl.overlay.settings import Setting
+from scmrl.overlay.shape import ANY_NAME, TAG, Place, Shape
+
+
+class OptionError(ValueError):
+    """Everything that is wrong with the options given, one line a fault."""
+
+    def __init__(self, faults: Sequence[str]):
+        super().__init__(faults)
+        self.faults = tuple(faults)
+
+    def __str__(self) -> str:
+        return "\n".join(self.faults)
+
+
+def no_such_option(setting: Setting, root: Shape, group: Shape, depth: int, kind: object) -> str:
+    """The fault of a place that stops being known at `depth`, inside `group`."""
+    place = setting.place
+    if depth < len(place) - 1 and place[depth] in group.fields(kind):
+        return f"{setting.name}: no such option; {setting.prefix}{'.'.join(place[: depth + 1])} takes one value"
+    known: list[str] = []
+    for option in walk(root):
+        parts = enumerate(option.name.removeprefix("--").split("."))
+        # Entries of a table are suggested under the name that the user gave them.
+        named = [place[at] if part == ANY_NAME and at < len(place) else part for at, part in parts]
+        known.append(setting.prefix + ".".join(named))
+    return f"{setting.name}: no such option{did_you_mean(setting.name, known)}; {inventory(place[:depth], group, kind)}"
+
+
+def no_such_entry(setting: Setting, entries: Iterable[str]) -> str:
+    """The fault of taking out of a table what is not in it."""
+    *table, name = setting.place
+    there = ", ".join(entries) or "no entries"
+    return f"{setting}: no such entry{did_you_mean(name, entries)}; {'.'.join(table)} has: {there}"
+
+
+def not_an_option(setting: Setting, group: Shape) -> str:
+    """The fault of giving a value to a group, a choice or a table."""
+    tag, kind = ".".join([*setting.place, TAG]), str(setting.value)
+    hint = f" (did you mean --{tag} {kind}?)" if group.is_choice and kind in group.models else ""
+    return f"{setting.name}: a group, not an option{hint}; {inventory(setting.place, group)}"
+
+
+def not_of_this_kind(setting: Setting, choice: Place, kind: str, having: Sequence[str], chosen: Setting | None) -> str:
+    """The fault of a place that only the kinds `having` have; `chosen` is what set the kind, if anything did."""
+    tag = ".".join([*choice, TAG])
+    # The same source cannot give a second kind, so there the first has to go.
+    if chosen is not None and chosen.source == setting.source:
+        remedy = f"change {chosen.name} to {having[0]}"
+    else:
+        remedy = f"add --{tag} {having[0]}"
+    return f"{setting.name}: only {tag}={' or '.join(having)} has it; {tag} is {kind} ({remedy})"
+
+
+def inventory(place: Place, shape: Shape, kind: object = None) -> str:
+    """What may be given inside a group."""
+    names = ", ".join([ANY_NAME] if shape.entry is not None else shape.fields(kind))
+    chosen = f" (kind {kind})" if shape.is_choice and str(kind) in shape.models else ""
+    return f"{'.'.join(place)}{chosen} has: {names}" if place else f"there are: {names}"
+
+
+def did_you_mean(name: str, known: Iterable[str], *, is_known: bool = False) -> str:
+    """A hint at the known name most like this one, which may be this one itself if it `is_known`."""
+    *groups, word = name.removeprefix("--").split(".")
+
+    def likeness(other: str) -> float:
+        *their_groups, their_word = other.removeprefix("--").split(".")
+        # Short forms such as lr for learning_rate are far from the word by their letters alone.
+        is_short = len(word) > 1 and re.match(".*?".join(map(re.escape, word)), their_word) is not None
+        by_word = max(SequenceMatcher(None, word, their_word).ratio(), 0.7 * is_short)
+        by_group = SequenceMatcher(None, ".".join(groups), ".".join(their_groups)).ratio() if groups else 0.5
+        # A group that was forgotten or misspelt weighs little.
+        return (3 * by_word + by_group) / 4
+
+    best = max(known, key=likeness, default="")
+    return f" (did you mean {best}?)" if (best != name or is_known) and likeness(best) > 0.65 else ""
+
+
+def explain(error: ValidationError, root: Shape, given: Mapping[Place, Setting]) -> list[str]:
+    """One line for each place that the validation found fault with."""
+    faults: dict[str, list[str]] = {}
+    for detail in error.errors(include_url=False):
+        place, shape, is_inside, when = locate(root, detail["loc"])
+        is_missing = detail["type"] in ("missing", "union_tag_not_found") and not is_inside
+        if shape.is_choice and (is_missing or detail["type"] == "union_tag_invalid"):
+            place = (*place, TAG)
+        if is_missing:
+            one_of = f": {' or '.join(shape.models)}" if shape.is_choice else ""
+            faults[f"--{'.'.join(place)} is needed{when}{one_of}"] = []
+        else:
+            label = str(given[place]) if place in given else ".".join(place)
+            faults.setdefault(label, []).append(complaint(detail, shape))
+    return [": ".join(filter(None, [label, "; ".join(dict.fromkeys(texts))])) for label, texts in faults.items()]
+
+
+def locate(root: Shape, loc: Sequence[int | str]) -> tuple[Place, Shape, bool, str]:
+    """Where a validation error lies: its place and shape, whether within a value, and under which kind.
+
+    loc: the path as pydantic has it, where the kind follows the name of a choice, and an index that of a sequence
+    """
+    shape, place, when = root, Place(), ""
+    rest = [str(part) for part in loc]
+    while rest and not shape.is_value:
+        part = rest.pop(0)
+        variant = shape.models.get(part) if shape.is_choice else None
+        if variant is not None:
+            when, shape = f" when {'.'.join([*place, TAG])} is {part}", Shape.of(variant)
+        else:
+            place, shape = (*place, part), shape.child(part) or Shape.of(object)
+    return place, shape, bool(rest), when
+
+
+def complaint(detail: ErrorDetails, shape: Shape) -> str:
+    """What is wrong with a value, and what would be right."""
+    fault, value = detail["type"], cast(object, detail["input"])
+    limits = f" ({shape})" if limits_of(shape.metadata, SIGNS) else ""
+    known = list(shape.models) or literals_of(shape.annotation)
+    alternatives = [member for member in members_of(shape.annotation) if member is not NoneType]
+    match fault:
+        case "value_error" | "assertion_error":
+            return str(detail.get("ctx", {}).get("error", ""))
+        case _ if shape.is_value and len(alternatives) > 1:
+            return f"must be {shape}"
+        case "literal_error" | "enum" | "union_tag_invalid":
+            typed = text_of(detail.get("ctx", {}).get("tag", value))
+            return f"must be one of {', '.join(known)}{did_you_mean(typed, known)}"
+        case "int_parsing" | "int_type" | "int_from_float":
+            return f"{text_of(value)!r} is not a whole number{limits}"
+        case "float_parsing" | "float_type":
+            return f"{text_of(value)!r} is not a number{limits}"
+        case "bool_parsing" | "bool_type":
+            return "must be true or false"
+        case "missing":
+            return f"must have {len(get_args(shape.annotation))} items ({shape})"
+        case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal" if limits:
+            return f"must be {' and '.join(limits_of(shape.metadata, WORDS))}"
+        case _:
+            return re.sub(r"^\w+ should ", "must ", detail["msg"]).replace(" after validation", "")

@@ -1,0 +1,166 @@
+"""Show a run while it lasts: bars and a growing table on a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+
+from rich import progress as bars
+from rich.console import Console
+from rich.text import Text
+
+QUIET_SECONDS = 10.0
+"""Without a terminal, a phase speaks at most once in this time."""
+MIN_WIDTH = 8
+"""Characters of the narrowest column."""
+
+
+class Phase:
+    """A stretch of work with a known number of units: a bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, name: str, total: int, unit: str, progress: Progress):
+        self.name, self.total, self.unit, self.done = name, total, unit, 0
+        self._progress = progress
+        self._started = self._spoke = progress.clock()
+        self._task: bars.TaskID | None = None
+
+    def __enter__(self) -> Phase:
+        self._started = self._spoke = self._progress.clock()
+        if self._progress.bars is not None:
+            self._task = self._progress.bars.add_task(self.name, total=self.total, unit=self.unit)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._progress.bars is not None and self._task is not None:
+            self._progress.bars.remove_task(self._task)
+            self._progress.bars.refresh()
+        elif self._spoke > self._started and error is None:
+            # The end is worth a line only where the way there was.
+            took = duration(self._progress.clock() - self._started)
+            self._progress.say(f"{self.name}: {self.done} {self.unit} in {took}")
+
+    def advance(self, n: int = 1) -> None:
+        """Count n more units as done."""
+        self.update(self.done + n)
+
+    def update(self, done: int, total: int | None = None) -> None:
+        """Set the units done, and their total if that has changed."""
+        self.done, self.total = done, self.total if total is None else total
+        if self._progress.bars is not None and self._task is not None:
+            self._progress.bars.update(self._task, completed=self.done, total=self.total)
+        elif (now := self._progress.clock()) - self._spoke >= QUIET_SECONDS:
+            self._spoke = now
+            elapsed = now - self._started
+            left = elapsed / self.done * (self.total - self.done) if self.done else None
+            share = f" ({self.done / self.total:.0%})" if self.total else ""
+            remaining = f", about {duration(left)} left" if left is not None and left > 0 else ""
+            self._progress.say(
+                f"{self.name}: {self.done} of {self.total} {self.unit}{share}, {duration(elapsed)} so far{remaining}"
+            )
+
+
+class Progress:
+    """The display of one run, a context manager; make it with `create`.
+
+    Nothing here needs a terminal: without one there are no bars, no colours and no control characters.
+    """
+
+    def __init__(self, console: Console, display: bars.Progress | None, clock: Callable[[], float]):
+        self.console, self.bars, self.clock = console, display, clock
+        self._columns: dict[str, int] = {}
+
+    @classmethod
+    def create(cls, console: Console | None = None, *, clock: Callable[[], float] = time.monotonic) -> Progress:
+        """The display that suits a console (standard error if none is given)."""
+        console = console or Console(stderr=True)
+        if not console.is_terminal or console.is_dumb_terminal:
+            return cls(console, None, clock)
+        display = bars.Progress(
+            bars.TextColumn("{task.description}", markup=False),
+            bars.BarColumn(bar_width=None),
+            bars.MofNCompleteColumn(),
+            bars.TextColumn("{task.fields[unit]}", markup=False),
+            bars.TimeElapsedColumn(),
+            bars.TextColumn("left"),
+            bars.TimeRemainingColumn(),
+            console=console,
+            expand=True,
+            transient=True,
+        )
+        return cls(console, display, clock)
+
+    def __enter__(self) -> Progress:
+        if self.bars is not None:
+            self.bars.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self.bars is not None:
+            self.bars.stop()
+
+    def phase(self, name: str, total: int, unit: str) -> Phase:
+        """Open a stretch of work, as in `with progress.phase("reading data", 400, "clips") as reading`."""
+        return Phase(name, total, unit, self)
+
+    def epoch(self, index: int, total: int, metrics: Mapping[str, float], *, best: bool = False) -> None:
+        """Add a row to the table of epochs, counted from 1; the columns are the metrics that were seen so far."""
+        if not metrics.keys() <= self._columns.keys():
+            self._columns |= {name: max(MIN_WIDTH, *map(len, words_of(name))) for name in metrics}
+            self._print_header(total)
+        cells = [
+            (number(name, metrics[name]) if name in metrics else "-").rjust(width)
+            for name, width in self._columns.items()
+        ]
+        epoch = f"{index}/{total}".rjust(epoch_width(total))
+        self._print("  ".join([epoch, *cells, "*" if best else ""]).rstrip(), "bold green" if best else "")
+
+    def say(self, message: str) -> None:
+        """Print one message, above the bars if there are any."""
+        self._print(message, "")
+
+    def warn(self, message: str) -> None:
+        """Print a message that asks for attention."""
+        self._print(f"warning: {message}", "yellow")
+
+    def _print_header(self, total: int) -> None:
+        """Print the names of the columns, one word below the other so that the table stays narrow."""
+        titles = [(["epoch"], epoch_width(total)), *((words_of(name), width) for name, width in self._columns.items())]
+        height = max(len(words) for words, _ in titles)
+        stacked = [([""] * (height - len(words)) + words, width) for words, width in titles]
+        for level in range(height):
+            self._print("  ".join(words[level].rjust(width) for words, width in stacked), "bold")
+
+    def _print(self, message: str, style: str) -> None:
+        # Soft wrap leaves a line whole: a log is searched by line, and a terminal wraps by itself.
+        self.console.print(Text(message, style=style if self.bars is not None else ""), soft_wrap=True)
+
+
+def words_of(name: str) -> list[str]:
+    """The words of a metric's name."""
+    return name.split("_")
+
+
+def epoch_width(total: int) -> int:
+    """Characters of the first column."""
+    return max(len("epoch"), 2 * len(str(total)) + 1)
+
+
+def number(name: str, value: float) -> str:
+    """A metric as a reader wants it: shares in per cent, learning rates in powers of ten."""
+    words = words_of(name)
+    if words[-1] == "lr" or words[-2:] == ["learning", "rate"]:
+        return f"{value:.2e}"
+    if words[-1] in ("accuracy", "rate", "share"):
+        return f"{value:.2%}"
+    return f"{value:.4f}" if abs(value) < 100 else f"{value:.0f}"
+
+
+def duration(seconds: float) -> str:
+    """A time span as a reader wants it: `8 s`, `3 min 20 s`, `2 h 05 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -1,0 +1,136 @@
+"""What a finished run says: summary.json for programs, summary.txt for people, and the figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from scmrl.engine.run_folder import write_json
+from scmrl.engine.train import Run
+from scmrl.report import SILENT
+from scmrl.report.figures import plot_confusion, plot_curves, plot_rates
+
+
+def write_report(run: Run) -> str:
+    """Write the run's summary and figures into its folder; the text is returned, to be shown."""
+    assert run.validation is not None
+    assert run.test is not None
+    write_json(run.folder / "summary.json", summary(run))
+    plot_curves(run.history, run.folder / "curves.png", best_epoch=run.best_epoch)
+    title = f"test, {run.test.n} samples, {run.test.accuracy:.1%} right"
+    plot_confusion(run.test.confusion, run.classes, run.folder / "confusion.png", title=title)
+    if run.rates_last:
+        plot_rates(run.rates_first, run.rates_last, run.folder / "firing_rates.png")
+    text = describe(run)
+    (run.folder / "summary.txt").write_text(text + "\n", encoding="utf-8")
+    return text
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """The run in numbers."""
+    assert run.validation is not None
+    assert run.test is not None
+    return {
+        "data": run.experiment.data.kind,
+        "modalities": list(run.spec.encoders),
+        "classes": list(run.classes),
+        "validation": {"accuracy": run.validation.accuracy, "loss": run.validation.loss, "n": run.validation.n},
+        "test": {
+            "accuracy": run.test.accuracy,
+            "loss": run.test.loss,
+            "n": run.test.n,
+            "confusion": run.test.confusion,
+        },
+        "best_epoch": run.best_epoch,
+        "epochs": len(run.history),
+        "seconds": round(run.seconds, 2),
+        "branch": {
+            "first_step": run.rates_first,
+            "last_step": run.rates_last,
+            "silent": silent_layers(run.rates_last),
+        },
+    }
+
+
+def silent_layers(rates: dict[str, float]) -> list[str]:
+    """Layers that as good as never fire."""
+    return [name for name, rate in rates.items() if rate < SILENT]
+
+
+def describe(run: Run) -> str:
+    """The run in a few lines, the last of which names what needs attention most."""
+    assert run.validation is not None
+    assert run.test is not None
+    lines = [
+        f"{' + '.join(run.spec.encoders)} on {run.experiment.data.kind}: test accuracy {run.test.accuracy:.2%} "
+        f"({run.test.n} samples), validation {run.validation.accuracy:.2%} in epoch {run.best_epoch} of "
+        f"{len(run.history)}, {run.seconds:.0f} s",
+        f"in {run.folder}: summary.json, metrics.jsonl, model.safetensors + spec.json, experiment.json, "
+        f"environment.json and the pictures {', '.join(_pictures(run.folder))}",
+        *(f"next: {hint}" for hint in hints(run)),
+    ]
+    if run.rates_last:
+        silent = silent_layers(run.rates_last)
+        low, high = min(run.rates_last.values()), max(run.rates_last.values())
+        if silent:
+            lines.append(
+                f"the cross-modal branch is SILENT: {len(silent)} of its {len(run.rates_last)} neuron layers fire "
+                f"below {SILENT:.1%} in the last step ({', '.join(silent[:3])}{', ...' if len(silent) > 3 else ''}), "
+                "so modalities do not read each other; " + _remedy(run)
+            )
+        else:
+            lines.append(
+                f"the cross-modal branch is alive: its {len(run.rates_last)} neuron layers fire at {low:.1%} to "
+                f"{high:.1%} in the last step"
+            )
+    return "\n".join(lines)
+
+
+def hints(run: Run) -> list[str]:
+    """What to look at next, judged by this run."""
+    assert run.validation is not None
+    assert run.test is not None
+    found: list[str] = []
+    worst = _worst_confusion(run.test.confusion)
+    if worst is not None:
+        true, predicted, count, of = worst
+        found.append(
+            f"class {run.classes[true]!r} was taken for {run.classes[predicted]!r} in {count} of {of} test samples, "
+            "the most frequent mistake (confusion.png)"
+        )
+    last = run.history[-1]
+    if run.best_epoch == len(run.history) and len(run.history) > 1:
+        found.append("the last epoch was the best: more --train.epochs may give more (curves.png)")
+    elif last["train_accuracy"] - last["val_accuracy"] > 0.1:
+        found.append(
+            f"training accuracy ends at {last['train_accuracy']:.0%}, validation at {last['val_accuracy']:.0%}: the "
+            "model overfits; more data or --train.weight_decay may help (curves.png)"
+        )
+    modalities = list(run.spec.encoders)
+    if len(modalities) > 1:
+        found.append(f"what one sense is worth alone: add --data.modalities {modalities[0]} and compare")
+    return found
+
+
+def _remedy(run: Run) -> str:
+    if run.spec.init == "published":
+        return "--model.init calibrated wakes it before the first step"
+    return "try a lower --train.learning_rate or a higher --train.target_rate"
+
+
+def _worst_confusion(confusion: list[list[int]]) -> tuple[int, int, int, int] | None:
+    """The most frequent mistake as (true class, predicted class, count, samples of the true class)."""
+    mistakes = [
+        (count, true, predicted)
+        for true, row in enumerate(confusion)
+        for predicted, count in enumerate(row)
+        if true != predicted and count
+    ]
+    if not mistakes:
+        return None
+    count, true, predicted = max(mistakes)
+    return true, predicted, count, sum(confusion[true])
+
+
+def _pictures(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob("*.png"))

@@ -1,0 +1,32 @@
+"""A split whose samples were all prepared beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from snn_datasets.sample import Sample, SampleDataset
+
+
+class InMemoryDataset(SampleDataset):
+    """N samples held as one tensor a modality; a sample is a view of row `index`.
+
+    Shape: inputs {modality: [N, ...]}, N labels, N ids
+    """
+
+    def __init__(self, inputs: dict[str, Tensor], *, labels: Sequence[int], ids: Sequence[str]) -> None:
+        assert len(labels) == len(ids)
+        assert all(len(values) == len(ids) for values in inputs.values())
+        self.inputs = inputs
+        self.labels = tuple(labels)
+        self.ids = tuple(ids)
+
+    def __len__(self) -> int:
+        """Return the number of samples N."""
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Return one sample; negative indices count from the end."""
+        inputs = {modality: values[index] for modality, values in self.inputs.items()}
+        return Sample(id=self.ids[index], inputs=inputs, label=self.labels[index])

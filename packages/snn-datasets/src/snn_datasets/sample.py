@@ -1,0 +1,85 @@
+"""One labelled recording of a few senses, and a batch of them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypedDict
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+
+# Compared by identity: `==` between tensors has no single truth value.
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """What every sense recorded of one event.
+
+    Shape: each entry of `inputs` as `DatasetInfo.shapes` states it, without a batch axis.
+    """
+
+    id: str
+    """Unique within its dataset, and the same in every run."""
+
+    inputs: dict[str, Tensor]
+    """Modality name -> float tensor. Treat it as read only: datasets kept in memory hand out views."""
+
+    label: int
+    """Index into `DatasetInfo.classes`."""
+
+
+class Batch(TypedDict):
+    """B samples, stacked by modality."""
+
+    inputs: dict[str, Tensor]
+    """Modality name -> [B, ...]."""
+
+    labels: Tensor
+    """int64 [B]."""
+
+    ids: list[str]
+    """B sample ids, in batch order."""
+
+
+class SampleDataset(Dataset[Sample], ABC):
+    """A map-style dataset that knows its length, which torch's own base class leaves open."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Sample: ...
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Every sample once, in order."""
+        return (self[index] for index in range(len(self)))
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Stack samples into a batch; give it to a `DataLoader` as `collate_fn`.
+
+    Shape: B samples with inputs [...] -> inputs [B, ...], labels int64 [B]
+    """
+    if not samples:
+        raise ValueError("cannot collate an empty list of samples; pass at least one")
+    first = samples[0]
+    for sample in samples[1:]:
+        if sample.inputs.keys() != first.inputs.keys():
+            raise ValueError(
+                f"sample {sample.id!r} has modalities {sorted(sample.inputs)}, but sample {first.id!r} of the same "
+                f"batch has {sorted(first.inputs)}; give every sample the same modalities"
+            )
+        for modality, value in sample.inputs.items():
+            if value.shape != first.inputs[modality].shape:
+                raise ValueError(
+                    f"sample {sample.id!r}, modality {modality!r}: shape {tuple(value.shape)} differs from "
+                    f"{tuple(first.inputs[modality].shape)} of sample {first.id!r} in the same batch; "
+                    "resize or pad the samples to one shape"
+                )
+    return {
+        "inputs": {modality: torch.stack([s.inputs[modality] for s in samples]) for modality in first.inputs},
+        "labels": torch.tensor([sample.label for sample in samples], dtype=torch.int64),
+        "ids": [sample.id for sample in samples],
+    }

@@ -1,0 +1,307 @@
+"""A small formant synthesiser that says the ten digits.
+
+It follows the source-filter view of speech (Fant 1960): the vocal folds or turbulent air make a sound, the vocal
+tract colours it. As in Klatt's synthesiser (J. Acoust. Soc. Am. 67, 1980) voicing and aspiration pass a cascade of
+formant resonances, frication passes a resonance of its own beside them. Vowel formants are the averages over men of
+Peterson and Barney (J. Acoust. Soc. Am. 24, 1952); bandwidths and consonant loci are of the size of Klatt's tables.
+"""
+
+# torch leaves some of its own signatures open.
+# pyright: reportUnknownMemberType=false
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+
+SAMPLE_RATE = 8000
+"""Hz."""
+
+# Analysis frames of 32 ms every 8 ms: long enough to resolve the formants, short enough to follow them.
+N_FFT = 256
+HOP = 64
+
+# The fourth and fifth formant hardly move; with them the spectrum keeps its natural slope up to 4 kHz.
+HIGHER_FORMANTS = (3500.0, 4500.0)
+HIGHER_BANDWIDTHS = (250.0, 350.0)
+
+FORMANT_GLIDE = 60.0
+"""Longest time in ms that formants take from one phoneme to the next."""
+AMPLITUDE_GLIDE = 14.0
+"""Longest time in ms that sources take to come and go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of speech with one articulatory target."""
+
+    duration: float
+    """ms, at speaking rate 1."""
+    formants: tuple[float, float, float]
+    """F1, F2, F3 in Hz, for a man's vocal tract."""
+    bandwidths: tuple[float, float, float]
+    """Of F1, F2, F3 in Hz."""
+    voice: float = 0.0
+    """Amplitude of the vocal folds; 1 is a stressed vowel."""
+    breath: float = 0.0
+    """Amplitude of the noise at the glottis, which passes the formants."""
+    hiss: float = 0.0
+    """Amplitude of the noise at a constriction, which passes a resonance of its own."""
+    hiss_centre: float = 3000.0
+    """Centre of that resonance in Hz."""
+    hiss_bandwidth: float = 2000.0
+    """Bandwidth of that resonance in Hz."""
+
+
+def _vowel(duration: float, formants: tuple[float, float, float], bandwidths: tuple[float, float, float]) -> Segment:
+    return Segment(duration, formants, bandwidths, voice=1.0)
+
+
+_S = Segment(110, (320, 1390, 2530), (200, 80, 200), hiss=0.35, hiss_centre=3900, hiss_bandwidth=900)
+_T_LOCUS = ((400, 1600, 2600), (300, 120, 250))
+_K_LOCUS = ((300, 1990, 2850), (250, 160, 330))
+
+PHONEMES: dict[str, tuple[Segment, ...]] = {
+    # Vowels; a diphthong is two targets.
+    "iy": (_vowel(190, (270, 2290, 3010), (50, 150, 250)),),
+    "ih": (_vowel(110, (390, 1990, 2550), (50, 100, 140)),),
+    "eh": (_vowel(120, (530, 1840, 2480), (60, 90, 200)),),
+    "ah": (_vowel(130, (640, 1190, 2390), (80, 60, 140)),),
+    "ax": (replace(_vowel(60, (500, 1400, 2400), (80, 80, 150)), voice=0.6),),
+    "ao": (_vowel(170, (570, 840, 2410), (90, 100, 100)),),
+    "uw": (_vowel(210, (300, 870, 2240), (65, 110, 140)),),
+    "ow": (_vowel(120, (520, 1000, 2380), (80, 90, 120)), _vowel(120, (380, 850, 2300), (70, 90, 120))),
+    "ey": (_vowel(90, (500, 1850, 2500), (60, 90, 200)), _vowel(110, (330, 2150, 2750), (55, 110, 200))),
+    "ay": (_vowel(130, (730, 1150, 2440), (110, 70, 160)), _vowel(110, (400, 1950, 2550), (60, 100, 180))),
+    # Sonorants.
+    "r": (replace(_vowel(80, (310, 1060, 1380), (70, 100, 120)), voice=0.7),),
+    "w": (replace(_vowel(80, (290, 610, 2150), (50, 80, 60)), voice=0.6),),
+    # The side branch of a nasal drains the formants above the first: wide bandwidths stand for it.
+    "n": (replace(_vowel(90, (280, 1340, 2470), (60, 300, 300)), voice=0.5),),
+    # Fricatives. Above 4 kHz there is no telephone band left, so /s/ shows only its lower flank.
+    "s": (_S,),
+    "z": (replace(_S, duration=90, formants=(240, 1390, 2530), bandwidths=(70, 60, 180), voice=0.3, hiss=0.2),),
+    "f": (Segment(100, (340, 1100, 2080), (200, 120, 150), hiss=0.09, hiss_centre=2600, hiss_bandwidth=5000),),
+    "v": (Segment(65, (220, 1100, 2080), (60, 90, 120), voice=0.4, hiss=0.04, hiss_centre=2600, hiss_bandwidth=5000),),
+    "th": (Segment(90, (320, 1290, 2540), (200, 90, 200), hiss=0.07, hiss_centre=3300, hiss_bandwidth=4000),),
+    # Stops: closure, burst, and breath until the folds swing again.
+    "t": (
+        Segment(45, *_T_LOCUS),
+        Segment(15, *_T_LOCUS, hiss=0.4, hiss_centre=3500, hiss_bandwidth=1500),
+        Segment(35, *_T_LOCUS, breath=0.08),
+    ),
+    "k": (
+        Segment(55, *_K_LOCUS),
+        Segment(18, *_K_LOCUS, hiss=0.3, hiss_centre=1900, hiss_bandwidth=500),
+        Segment(15, *_K_LOCUS, breath=0.05),
+    ),
+}
+
+DIGITS: tuple[tuple[str, ...], ...] = (
+    ("z", "ih", "r", "ow"),
+    ("w", "ah", "n"),
+    ("t", "uw"),
+    ("th", "r", "iy"),
+    ("f", "ao", "r"),
+    ("f", "ay", "v"),
+    ("s", "ih", "k", "s"),
+    ("s", "eh", "v", "ax", "n"),
+    ("ey", "t"),
+    ("n", "ay", "n"),
+)
+"""The phonemes of "zero" to "nine"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """What stays the same from one utterance of a person to the next."""
+
+    pitch: float = 120.0
+    """Mean rate of the vocal folds in Hz."""
+    tract: float = 1.0
+    """Formant frequencies relative to a man's; a shorter vocal tract has higher ones (a woman about 1.16)."""
+    rate: float = 1.0
+    """Speaking rate; 2 halves every duration."""
+    level: float = 0.0
+    """Loudness in dB; 0 is a root mean square of 0.1."""
+    breathiness: float = 0.02
+    """Amplitude of the noise that accompanies voicing."""
+    deviations: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """Personal factor on each of F1, F2, F3 beside `tract`."""
+
+    @classmethod
+    def random(cls, generator: Generator) -> Speaker:
+        """Draw a man's or a woman's voice with equal chance."""
+        draw = cast("list[float]", torch.randn(8, generator=generator).clamp(-2, 2).tolist())
+        woman = torch.rand((), generator=generator).item() < 0.5
+        pitch, tract = (205.0, 1.16) if woman else (118.0, 1.0)
+        return cls(
+            pitch=pitch * 2 ** (0.2 * draw[0]),
+            tract=tract * (1 + 0.04 * draw[1]),
+            rate=2 ** (0.22 * draw[2]),
+            level=4.0 * draw[3],
+            breathiness=0.02 * 2 ** draw[4],
+            deviations=(1 + 0.05 * draw[5], 1 + 0.05 * draw[6], 1 + 0.04 * draw[7]),
+        )
+
+
+def synthesise(digit: int, speaker: Speaker, generator: Generator) -> Tensor:
+    """Say one digit.
+
+    Shape: -> [num_samples] at 8 kHz, a quarter to three quarters of a second
+    """
+    waves, lengths = render([spell(digit)], [speaker], generator)
+    return waves[0, : lengths[0]]
+
+
+def spell(digit: int) -> tuple[Segment, ...]:
+    """Return the articulatory targets of a digit."""
+    if not 0 <= digit <= 9:
+        raise ValueError(f"digit {digit} cannot be spoken; choose one from 0 to 9")
+    return tuple(segment for phoneme in DIGITS[digit] for segment in PHONEMES[phoneme])
+
+
+def render(
+    utterances: Sequence[Sequence[Segment]], speakers: Sequence[Speaker], generator: Generator
+) -> tuple[Tensor, list[int]]:
+    """Speak B utterances at once; each comes out a little different every time.
+
+    Shape: B utterances -> waves [B, samples] at 8 kHz, zero after the end, and B lengths in samples
+    """
+    B = len(utterances)
+    performances = [_perform(u, s, generator) for u, s in zip(utterances, speakers, strict=True)]
+    lengths = [round(sum(segment.duration for segment in p) * SAMPLE_RATE / 1000) for p in performances]
+    frames = 1 + -(-max(lengths) // HOP)
+    samples = (frames - 1) * HOP
+    tracks = torch.as_tensor(np.stack([_tracks(p, frames) for p in performances]))  # [B, 11, frames]
+
+    voice, breath, hiss = F.interpolate(tracks[:, 6:9], size=samples, mode="linear", align_corners=True).unbind(1)
+    noise = torch.randn(2, B, samples, generator=generator)
+    breathiness = torch.tensor([s.breathiness for s in speakers])[:, None]
+    pulses = _glottal_pulses([s.pitch for s in speakers], lengths, samples, generator)
+    sources = torch.stack([voice * pulses, (breath + breathiness * voice) * noise[0], hiss * noise[1]])
+
+    window = torch.hann_window(N_FFT)
+    # Rows are silent outside 0..samples, so padding by zeros rather than by mirror images is the truth.
+    spectra = torch.stft(sources.flatten(0, 1), N_FFT, HOP, window=window, pad_mode="constant", return_complex=True)
+    by_source = cast(Tensor, spectra.unflatten(0, (3, B)))
+    pulsed, breathed, hissed = by_source.unbind(0)  # each [B, F, frames]
+
+    frequency = torch.linspace(0, SAMPLE_RATE / 2, N_FFT // 2 + 1)[:, None]  # [F, 1]
+    tract = torch.tensor([s.tract for s in speakers])[:, None, None]
+    spectrum = _formants(pulsed * _glottal_slope(frequency) + breathed, tracks, tract, frequency)
+    spectrum += _frication(hissed, tracks, frequency)
+    waves = cast(Tensor, torch.istft(spectrum, N_FFT, HOP, window=window, length=samples))
+
+    ends = torch.tensor(lengths)[:, None]
+    waves = waves * (torch.arange(samples) < ends)
+    power = waves.square().sum(1, keepdim=True) / ends
+    level = torch.tensor([0.1 * 10 ** (s.level / 20) for s in speakers])[:, None]
+    return waves * level / power.clamp(min=1e-12).sqrt(), lengths
+
+
+def _perform(segments: Sequence[Segment], speaker: Speaker, generator: Generator) -> list[Segment]:
+    """Apply a speaker's voice, and the chance of the moment, to the targets of an utterance."""
+    draws = torch.randn(len(segments), 4, generator=generator).clamp(-2, 2)
+    return [
+        replace(
+            segment,
+            duration=segment.duration / speaker.rate * 2 ** (0.15 * d[0]),
+            formants=tuple(
+                f * speaker.tract * own * (1 + 0.02 * x)
+                for f, own, x in zip(segment.formants, speaker.deviations, d[1:], strict=True)
+            ),
+        )
+        for segment, d in zip(segments, cast("list[list[float]]", draws.tolist()), strict=True)
+    ]
+
+
+def _tracks(segments: Sequence[Segment], frames: int) -> NDArray[np.float32]:
+    """Let the targets glide into each other.
+
+    Shape: -> [11, frames]: F1 F2 F3, their bandwidths, voice, breath, hiss, centre and bandwidth of the hiss
+    """
+    targets = np.array(
+        [(*s.formants, *s.bandwidths, s.voice, s.breath, s.hiss, s.hiss_centre, s.hiss_bandwidth) for s in segments]
+    )
+    durations = np.array([s.duration for s in segments])
+    ends = np.cumsum(durations)
+    time = np.arange(frames) * (1000 * HOP / SAMPLE_RATE)
+    shortest = np.minimum(durations[:-1], durations[1:])
+
+    def glide(values: NDArray[np.float64], longest: float) -> NDArray[np.float64]:
+        half = np.minimum(longest, 0.8 * shortest) / 2
+        knots = np.concatenate([[0.0], np.stack([ends[:-1] - half, ends[:-1] + half], axis=1).ravel(), ends[-1:]])
+        # A target holds from the end of the glide before it to the start of the glide after it.
+        return np.stack([np.interp(time, knots, np.repeat(column, 2)) for column in values.T])
+
+    tracks = glide(targets, FORMANT_GLIDE)
+    tracks[6:9] = glide(targets[:, 6:9], AMPLITUDE_GLIDE)
+    tracks[6:9] *= np.clip(np.minimum(time, ends[-1] - time) / AMPLITUDE_GLIDE, 0, 1)
+    return tracks.astype(np.float32)
+
+
+def _glottal_pulses(pitch: Sequence[float], lengths: Sequence[int], samples: int, generator: Generator) -> Tensor:
+    """One pulse a period, falling in pitch towards the end of the utterance.
+
+    Shape: B pitches in Hz -> [B, samples] of unit power
+    """
+    B = len(pitch)
+    fall, bend = (0.16 + 0.08 * torch.randn(2, B, 1, generator=generator)).unbind(0)
+    place = torch.arange(samples) / torch.tensor(lengths)[:, None] - 0.5  # -0.5 .. 0.5
+    flutter = torch.randn(B, 1, samples // HOP + 1, generator=generator)
+    flutter = F.interpolate(flutter, size=samples, mode="linear")[:, 0]
+    contour = 1 - fall * place + (bend - 0.16) * (1 - 12 * place.square()) + 0.008 * flutter
+    step = torch.tensor(pitch)[:, None] * contour.clamp(0.6, 1.5) / SAMPLE_RATE  # periods a sample
+    phase = step.cumsum(1)
+    whole = phase.floor()
+    fires = F.pad(whole[:, 1:] > whole[:, :-1], (1, 0)).float() / step.sqrt()
+    # A pulse falls between two samples; sharing it between them keeps the pitch free of rounding.
+    late = (phase - whole) / step
+    return fires * (1 - late) + F.pad((fires * late)[:, 1:], (0, 1))
+
+
+def _glottal_slope(frequency: Tensor) -> Tensor:
+    """Flow through the folds falls by 12 dB an octave, radiation at the lips gives back 6 (Klatt 1980).
+
+    Shape: Hz [F, 1] -> complex [F, 1]
+    """
+    corner = 1j * frequency / 100
+    return 4 * corner / (1 + corner).square()
+
+
+def _formants(sound: Tensor, tracks: Tensor, tract: Tensor, frequency: Tensor) -> Tensor:
+    """Pass the sound of the glottis through five formants in a row, each with gain 1 at 0 Hz.
+
+    Shape: complex [B, F, frames], tracks [B, 11, frames], tract [B, 1, 1], Hz [F, 1] -> complex [B, F, frames]
+    """
+    # The higher formants first: they do not change with time, so their product is small.
+    centres = [centre * tract for centre in HIGHER_FORMANTS] + [tracks[:, formant, None] for formant in range(3)]
+    widths = [torch.tensor(b) for b in HIGHER_BANDWIDTHS] + [tracks[:, formant, None] for formant in range(3, 6)]
+    poles = [_poles(frequency, centre, width) for centre, width in zip(centres, widths, strict=True)]
+    return sound / prod(poles[1:], start=poles[0])
+
+
+def _frication(sound: Tensor, tracks: Tensor, frequency: Tensor) -> Tensor:
+    """Pass the noise of a constriction through a resonance of its own, with a gain of about 1 at its centre.
+
+    Shape: complex [B, F, frames], tracks [B, 11, frames], Hz [F, 1] -> complex [B, F, frames]
+    """
+    centre, bandwidth = tracks[:, 9, None], tracks[:, 10, None]
+    return sound * (bandwidth / centre) / _poles(frequency, centre, bandwidth)
+
+
+def _poles(frequency: Tensor, centre: Tensor, bandwidth: Tensor) -> Tensor:
+    """Reciprocal response of a pair of poles with gain 1 at 0 Hz.
+
+    Poles of a continuous system, not of a sampled one: those above 4 kHz then still shape the band below.
+    """
+    stiffness = centre.square() + bandwidth.square() / 4
+    return torch.complex(1 - frequency.square() / stiffness, frequency * (bandwidth / stiffness))

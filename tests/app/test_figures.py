@@ -1,0 +1,144 @@
+"""The figures of a run: written as PNG, and showing what they were given."""
+
+import math
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scmrl.report.figures import (
+    confusion_figure,
+    curves_figure,
+    percent,
+    plot_confusion,
+    plot_curves,
+    plot_rates,
+    rates_figure,
+)
+
+
+def epochs(count: int, *, alignment: bool = True) -> list[dict[str, float]]:
+    rows = [
+        {
+            "epoch": epoch,
+            "train_loss": 2 / epoch,
+            "val_loss": 2.5 / epoch,
+            "train_accuracy": 1 - 0.5 / epoch,
+            "val_accuracy": 0.75 - 0.5 / epoch,
+            "learning_rate": 1e-3,
+        }
+        for epoch in range(1, count + 1)
+    ]
+    return [row | {"alignment_loss": 3.0 + row["train_loss"]} if alignment else row for row in rows]
+
+
+def png_size(path: Path) -> tuple[int, int]:
+    head = path.read_bytes()[:24]
+    assert head[:8] == b"\x89PNG\r\n\x1a\n"
+    width, height = struct.unpack(">II", head[16:24])
+    return width, height
+
+
+def test_each_figure_is_written_and_its_path_returned(tmp_path: Path):
+    folder = tmp_path / "new" / "figures"
+    rates = {"audio.query": 0.0, "audio.key": 0.05}
+    paths = [
+        plot_curves(epochs(3), folder / "curves.png", best_epoch=2),
+        plot_confusion([[3, 1], [0, 4]], ["cat", "dog"], folder / "confusion.png", title="Validation"),
+        plot_rates(rates, rates, folder / "rates.png"),
+    ]
+    assert [path.name for path in paths] == ["curves.png", "confusion.png", "rates.png"]
+    assert png_size(paths[0]) == (1500, 600)
+    for path in paths:
+        assert all(250 <= edge <= 3000 for edge in png_size(path))
+
+
+def test_curves_show_loss_and_accuracy_in_per_cent():
+    loss, accuracy = curves_figure(epochs(4, alignment=False), best_epoch=None).axes
+    assert [list(line.get_ydata()) for line in loss.lines] == [
+        [2 / epoch for epoch in (1, 2, 3, 4)],
+        [2.5 / epoch for epoch in (1, 2, 3, 4)],
+    ]
+    assert [line.get_ydata()[1] for line in accuracy.lines] == [75.0, 50.0]
+    assert list(loss.lines[0].get_xdata()) == [1, 2, 3, 4]
+
+
+def test_alignment_has_its_own_axis():
+    figure = curves_figure(epochs(4), best_epoch=None)
+    assert len(figure.axes) == 3
+    assert list(figure.axes[2].lines[0].get_ydata()) == [3.0 + 2 / epoch for epoch in (1, 2, 3, 4)]
+
+
+def test_selected_epoch_is_marked_in_both_panels_and_named_once():
+    figure = curves_figure(epochs(9), best_epoch=7)
+    for axes in figure.axes[:2]:
+        assert list(axes.lines[-1].get_xdata()) == [7, 7]
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["training", "validation", "alignment loss (right axis)", "selected epoch (7)"]
+
+
+def test_single_epoch_is_a_visible_point():
+    figure = curves_figure(epochs(1), best_epoch=1)
+    figure.draw_without_rendering()
+    assert figure.axes[0].lines[0].get_marker() == "o"
+    ticks = figure.axes[0].get_xticks()
+    assert all(float(tick).is_integer() for tick in ticks)
+
+
+def test_epoch_without_validation_leaves_a_gap():
+    history = epochs(3)
+    del history[1]["val_loss"]
+    values = curves_figure(history, best_epoch=None).axes[0].lines[1].get_ydata()
+    assert [math.isnan(value) for value in values] == [False, True, False]
+
+
+def test_empty_history_says_so():
+    with pytest.raises(ValueError, match="history is empty"):
+        curves_figure([], best_epoch=None)
+
+
+@pytest.mark.parametrize(("size", "numbers"), [(1, 1), (2, 4), (25, 625), (26, 0), (50, 0)])
+def test_confusion_carries_its_counts_while_they_are_legible(size: int, numbers: int):
+    matrix = [[column + 10 * (row == column) for column in range(size)] for row in range(size)]
+    axes = confusion_figure(matrix, [f"class {index}" for index in range(size)], title="Validation").axes[0]
+    assert len(axes.texts) == numbers
+    assert [label.get_text() for label in axes.get_yticklabels()] == [f"class {index}" for index in range(size)]
+    if size == 2:
+        assert [text.get_text() for text in axes.texts] == ["10", "1", "0", "11"]
+
+
+def test_confusion_colours_are_shares_of_the_true_class():
+    axes = confusion_figure([[1, 3], [0, 0]], ["cat", "dog"], title="Validation").axes[0]
+    assert axes.images[0].get_array().tolist() == [[25, 75], [0, 0]]
+
+
+@pytest.mark.parametrize(("matrix", "classes"), [([[1]], ["cat", "dog"]), ([[1], [2]], ["cat", "dog"]), ([], [])])
+def test_confusion_must_fit_its_classes(matrix: list[list[int]], classes: list[str]):
+    with pytest.raises(ValueError, match="row and a column for each"):
+        confusion_figure(matrix, classes, title="Validation")
+
+
+def test_rates_are_bars_in_per_cent_beside_the_silence_line():
+    figure = rates_figure({"query": 0.0, "key": 0.004}, {"query": 0.02, "key": 1.0, "value": 0.00005})
+    (axes,) = figure.axes
+    assert [[bar.get_width() for bar in bars] for bars in axes.containers] == [[0, 0.4], [2, 100, 0.005]]
+    assert [text.get_text() for text in axes.texts] == ["0 %", "0.40 %", "2.0 %", "100 %", "< 0.01 %"]
+    assert list(axes.lines[0].get_xdata()) == [0.1, 0.1]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["query", "key", "value"]
+
+
+def test_no_layer_says_so():
+    with pytest.raises(ValueError, match="no layer"):
+        rates_figure({}, {})
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.0, "0 %"), (1e-9, "< 0.01 %"), (0.016, "0.02 %"), (99.6, "100 %")])
+def test_percent_never_hides_a_little_activity(value: float, text: str):
+    assert percent(value) == text
+
+
+def test_drawing_needs_no_pyplot():
+    code = "import sys, scmrl.report.figures; assert 'matplotlib.pyplot' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,59 @@
+"""The libraries load nothing that only some of their users have or want."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+HEAVY = ("torchvision", "torchaudio", "spikingjelly", "matplotlib", "sklearn")
+
+# Names may be loaded on first use: ask for every one.
+PUBLIC_NAMES = """
+import snn_core, snn_fusion
+
+for package in (snn_core, snn_fusion):
+    for name in package.__all__:
+        getattr(package, name)
+"""
+
+# pkgutil.walk_packages imports a package before one can say no to it; `interop` is where the heavy imports may be.
+SUBMODULES = """
+import importlib, pkgutil, sys
+import snn_core, snn_fusion
+
+def load(package):
+    for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+        if module.name.rpartition(".")[2] not in ("interop", "__main__"):
+            loaded = importlib.import_module(module.name)
+            if module.ispkg:
+                load(loaded)
+
+load(snn_core)
+load(snn_fusion)
+"""
+
+
+def heavy_modules_after(code: str, cwd: Path) -> str:
+    """Run the code in a Python of its own; tell what of HEAVY it loaded and, if it failed, why."""
+    tell = f"\nimport sys\nprint(*[name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code + tell],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_public_names_are_light(tmp_path: Path):
+    assert heavy_modules_after(PUBLIC_NAMES, tmp_path) == ""
+
+
+def test_every_submodule_outside_interop_is_light(tmp_path: Path):
+    assert heavy_modules_after(SUBMODULES, tmp_path) == ""
+
+
+def test_a_heavy_module_would_be_noticed(tmp_path: Path):
+    (tmp_path / "sklearn.py").touch()  # the current folder comes first on the path of `python -c`
+    assert heavy_modules_after("import sklearn", tmp_path) == "sklearn"

@@ -1,0 +1,146 @@
+"""The LIF op against its own equations in float64, and against SpikingJelly."""
+
+import itertools
+
+import pytest
+import torch
+from spikingjelly.activation_based import functional, neuron
+from spikingjelly.activation_based import surrogate as jelly_surrogate
+from torch import Tensor
+
+from snn_core import LIF, SURROGATES, lif, surrogate_gradient
+from snn_core.ops.lif.reference import lif_reference
+
+SETTINGS = [
+    dict(zip(("v_reset", "decay_input", "detach_reset", "detach_membrane", "surrogate"), values, strict=True))
+    for values in itertools.product((0.0, -0.5, None), (True, False), (True, False), (True, False), SURROGATES)
+]
+
+
+def run(function, x: Tensor, v: Tensor, settings: dict, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """Spikes, last potential and the gradients of x and v_init for fixed upstream gradients."""
+    x, v = x.to(dtype).clone().requires_grad_(), v.to(dtype).clone().requires_grad_()
+    spikes, v_last = function(x, v, settings)
+    generator = torch.Generator().manual_seed(1)
+    upstream = (torch.randn(spikes.shape, generator=generator), torch.randn(v_last.shape, generator=generator))
+    torch.autograd.backward((spikes, v_last), [g.to(y.dtype) for g, y in zip(upstream, (spikes, v_last), strict=True)])
+    grad_v = torch.zeros_like(v) if v.grad is None else v.grad
+    assert x.grad is not None
+    return spikes.detach(), v_last.detach(), x.grad, grad_v
+
+
+def reference(x: Tensor, v: Tensor, settings: dict) -> tuple[Tensor, Tensor]:
+    named = {**settings, "surrogate": surrogate_gradient(settings["surrogate"])}
+    return lif_reference(x, v, tau=1.7, v_threshold=0.8, slope=3.0, **named)
+
+
+def ours(x: Tensor, v: Tensor, settings: dict) -> tuple[Tensor, Tensor]:
+    return lif(x, v_init=v, tau=1.7, v_threshold=0.8, slope=3.0, **settings)
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: "-".join(map(str, s.values())))
+def test_spikes_and_gradients_are_those_of_the_equations(settings: dict):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(7, 5, 11, generator=generator) + 0.5  # T=7, B=5, 11 neurons
+    v = torch.randn(5, 11, generator=generator) * 0.3
+    expected = run(reference, x, v, settings, torch.float64)
+    for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 2e-6)):
+        found = run(ours, x, v, settings, dtype)
+        assert torch.equal(found[0].double(), expected[0])
+        assert 0.05 < found[0].mean() < 0.95
+        for name, a, b in zip(("v_last", "grad x", "grad v_init"), found[1:], expected[1:], strict=True):
+            torch.testing.assert_close(
+                a.double(), b, rtol=tolerance, atol=tolerance, msg=lambda text, n=name: f"{n}: {text}"
+            )
+
+
+@pytest.mark.parametrize("v_reset", [0.0, -0.5, None])
+@pytest.mark.parametrize("decay_input", [True, False])
+@pytest.mark.parametrize("surrogate", ["sigmoid", "atan"])
+@pytest.mark.parametrize("detach_reset", [True, False])
+def test_agrees_with_spikingjelly(v_reset: float | None, decay_input: bool, surrogate: str, detach_reset: bool):
+    theirs = neuron.LIFNode(
+        tau=2.0,
+        decay_input=decay_input,
+        v_threshold=1.0,
+        v_reset=v_reset,
+        surrogate_function=jelly_surrogate.Sigmoid(4.0) if surrogate == "sigmoid" else jelly_surrogate.ATan(4.0),
+        detach_reset=detach_reset,
+        step_mode="m",
+    )
+    mine = LIF(v_reset=v_reset, decay_input=decay_input, surrogate=surrogate, detach_reset=detach_reset)
+    x = torch.randn(6, 40, generator=torch.Generator().manual_seed(2)) + 0.7
+    upstream = torch.randn(6, 40, generator=torch.Generator().manual_seed(3))
+    gradients = []
+    for network in (theirs, mine):
+        leaf = x.clone().requires_grad_()
+        functional.reset_net(theirs)
+        spikes = network(leaf)
+        spikes.backward(upstream)
+        gradients.append((spikes.detach(), leaf.grad))
+    assert torch.equal(gradients[0][0], gradients[1][0])
+    torch.testing.assert_close(gradients[1][1], gradients[0][1], rtol=1e-5, atol=1e-6)
+
+
+def test_a_hand_worked_example():
+    # tau 2, threshold 1, hard reset: h = 0.9, 1.35 fires, then 0.9 again.
+    spikes, v_last = lif(torch.tensor([1.8, 1.8, 1.8]))
+    assert spikes.tolist() == [0, 1, 0]
+    assert v_last.item() == pytest.approx(0.9)
+
+
+def test_chunks_of_a_stream_equal_the_whole():
+    layer, x = LIF(tau=3.0), torch.randn(9, 4, 5) + 0.4
+    whole = layer(x)
+    first, v = layer(x[:4], return_v=True)
+    assert torch.equal(torch.cat([first, layer(x[4:], v_init=v)]), whole)
+
+
+def test_a_layer_keeps_nothing_between_calls():
+    layer, x = LIF(), torch.rand(5, 3) * 2
+    assert torch.equal(layer(x), layer(x))
+    assert not layer.state_dict()
+
+
+def test_detached_membrane_sends_no_gradient_through_time():
+    x = torch.full((4, 1), 0.9, requires_grad=True)
+    LIF(detach_membrane=True)(x)[2].sum().backward()
+    assert x.grad is not None
+    assert x.grad.flatten().nonzero().flatten().tolist() == [2]
+
+
+def test_half_precision_inputs_keep_a_float32_membrane():
+    x = (torch.randn(8, 4096) + 0.5).bfloat16()
+    spikes, v_last = lif(x)
+    assert (spikes.dtype, v_last.dtype) == (torch.bfloat16, torch.float32)
+    assert torch.equal(spikes.float(), lif(x.float())[0])
+
+
+def test_a_current_expanded_over_time_needs_no_copy():
+    current = torch.rand(3, 4, requires_grad=True)
+    spikes, _ = lif(current.expand(5, 3, 4))
+    assert torch.equal(spikes, lif(current.detach().repeat(5, 1, 1))[0])
+    spikes.sum().backward()
+    assert current.grad is not None
+    assert current.grad.shape == (3, 4)
+
+
+def test_a_surrogate_of_the_users_own():
+    x = torch.rand(3, 4, requires_grad=True)
+    LIF(surrogate=lambda d, slope: torch.full_like(d, slope), slope=7.0, detach_membrane=True)(x).sum().backward()
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad, torch.full((3, 4), 3.5))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: LIF(tau=0.5), "tau is a time constant in time steps and at least 1, but it is 0.5"),
+        (lambda: LIF(surrogate="sigmiod"), "no surrogate is called 'sigmiod'; known: sigmoid, atan"),
+        (lambda: lif(torch.zeros(0, 3)), "at least one time step"),
+        (lambda: lif(torch.zeros(2, 3), v_init=torch.zeros(4)), r"v_init has shape \(4,\), .* has \(3,\)"),
+    ],
+)
+def test_mistakes_are_named(call, message: str):
+    with pytest.raises(ValueError, match=message):
+        call()
