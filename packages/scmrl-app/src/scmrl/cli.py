@@ -16,6 +16,7 @@ app = App(
     name="scmrl",
     version=__version__,
     help="Train and study S-CMRL and its relatives: spiking Transformers that fuse senses.",
+    suppress_keyboard_interrupt=False,
 )
 
 TRAIN_HELP = """\
@@ -57,11 +58,11 @@ def train(*options: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> int
 
 
 def main() -> None:
-    """Run the command line; mistakes of the user end in one message and exit code 2, never in a traceback."""
+    """Run the command line; mistakes of the user end in a message and exit code 2, never in a traceback."""
     try:
-        code = app(result_action="return_value")
-    except KeyboardInterrupt:
-        _fail("interrupted; what was written so far, the best model included, is in the run folder")
+        code = app(sys.argv[1:], result_action="return_value")
+    except KeyboardInterrupt as interruption:
+        print(f"\nscmrl: interrupted; {interruption or 'nothing was trained yet'}", file=sys.stderr)
         sys.exit(130)
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         if os.environ.get("SCMRL_DEBUG"):
@@ -72,5 +73,5 @@ def main() -> None:
 
 
 def _fail(message: str) -> None:
-    print(f"scmrl: {message}", file=sys.stderr)
-    print("scmrl: SCMRL_DEBUG=1 in the environment shows where this was raised", file=sys.stderr)
+    for line in message.splitlines():
+        print(f"scmrl: {line}", file=sys.stderr)

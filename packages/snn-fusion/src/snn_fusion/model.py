@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from snn_fusion.alignment import ClassContrastive
 from snn_fusion.methods import FusionMethod, Pair
+from snn_fusion.modality_dict import modality_dict
 from snn_fusion.readout import Readout
 
 
@@ -65,10 +66,7 @@ class FusionModel(nn.Module):
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
-        for name in encoders:
-            if hasattr(nn.ModuleDict, name):
-                raise ValueError(f"{name!r} cannot name a modality, because PyTorch uses it itself; add a suffix")
-        self.encoders = nn.ModuleDict(dict(encoders))
+        self.encoders = modality_dict(encoders)
         self.fusion = fusion
         self.readout = readout
         self.alignment = alignment

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from snn_core import LIF, NeuronFactory, SpikingMLP
+from snn_fusion.modality_dict import modality_dict
 
 
 class Readout(nn.Module):
@@ -37,7 +38,7 @@ class Readout(nn.Module):
     ) -> None:
         super().__init__()
         self.combine = combine
-        self.mlps = nn.ModuleDict(
+        self.mlps = modality_dict(
             {name: SpikingMLP(channels, expansion=mlp_expansion, neuron=neuron) for name in modalities}
         )
         self.head = nn.Linear(channels * (len(modalities) if combine == "concat" else 1), num_classes)

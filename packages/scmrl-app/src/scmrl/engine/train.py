@@ -58,6 +58,7 @@ def train(experiment: Experiment, progress: Progress) -> Run:
     Raises:
         ValueError: something about the data, the model or the run's folder does not fit; nothing was trained.
         FloatingPointError: the loss became infinite or not a number; the best model so far is in the folder.
+        KeyboardInterrupt: the user stopped the run; its text says where the best model so far is.
     """
     started = time.monotonic()
     device = pick_device(experiment.train.device)
@@ -75,7 +76,13 @@ def train(experiment: Experiment, progress: Progress) -> Run:
 
     if spec.init == "calibrated":
         calibrate(model, _first_samples(splits, experiment, device), target_rate=experiment.train.target_rate)
-    _fit(run, model, splits, device, progress)
+    try:
+        _fit(run, model, splits, device, progress)
+    except KeyboardInterrupt:
+        kept = (
+            f"the best model so far, of epoch {run.best_epoch}, is in {folder}" if run.best_epoch else f"see {folder}"
+        )
+        raise KeyboardInterrupt(f"{len(run.history)} of {experiment.train.epochs} epochs are done; {kept}") from None
 
     best = from_pretrained(folder).to(device)
     run.test = evaluate(best, splits.test, **_evaluation_options(run, device))

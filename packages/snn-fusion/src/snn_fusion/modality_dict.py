@@ -1,0 +1,19 @@
+"""Modules by modality name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import nn
+
+
+def modality_dict(modules: Mapping[str, nn.Module]) -> nn.ModuleDict:
+    """A `ModuleDict` of these modules.
+
+    Raises:
+        ValueError: a name that PyTorch cannot hold, because its modules use it themselves or it has a dot.
+    """
+    for name in modules:
+        if hasattr(nn.ModuleDict, name) or "." in name or not name:
+            raise ValueError(f"{name!r} cannot name a modality, because PyTorch modules cannot hold it; choose another")
+    return nn.ModuleDict(dict(modules))

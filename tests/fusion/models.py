@@ -1,0 +1,33 @@
+"""A small model with as many modalities as a test wants."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from snn_fusion import FusionModel, ModelSpec
+
+SHAPES = {"audio": (1, 8, 16), "visual": (3, 16, 8), "touch": (2, 8, 16)}  # 8 tokens each
+
+
+def small_spec(modalities: Sequence[str] = ("audio", "visual"), **options: object) -> ModelSpec:
+    return ModelSpec.model_validate(
+        {
+            "encoders": {name: {"input_shape": SHAPES[name], "depth": "shallow"} for name in modalities},
+            "num_classes": 5,
+            "channels": 16,
+            "time_steps": 3,
+            "fusion": {"kind": "ccssa", "num_heads": 4},
+            **options,
+        }
+    )
+
+
+def small_model(modalities: Sequence[str] = ("audio", "visual"), *, seed: int = 0, **options: object) -> FusionModel:
+    torch.manual_seed(seed)
+    return small_spec(modalities, **options).build()
+
+
+def inputs_for(model: FusionModel, *, batch: int = 6, seed: int = 1) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {name: torch.randn(batch, *SHAPES[name], generator=generator) * 2 for name in model.modalities}

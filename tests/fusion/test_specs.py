@@ -1,0 +1,83 @@
+"""Specs: frozen, round trips are the identity, mistakes are named before any tensor exists, no PyTorch needed."""
+
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from snn_fusion import BackboneSpec, CCSSASpec, ModelSpec, NoFusionSpec, PatchSplittingSpec
+
+AUDIO_VISUAL = {
+    "audio": PatchSplittingSpec(input_shape=(1, 16, 16), depth="shallow"),
+    "visual": PatchSplittingSpec(input_shape=(3, 16, 16), depth="shallow"),
+}
+
+
+def test_round_trip_through_json_is_the_identity():
+    spec = ModelSpec(encoders=AUDIO_VISUAL, num_classes=6, fusion=CCSSASpec(alpha=0.7, attention="spatial"))
+    assert ModelSpec.model_validate_json(spec.model_dump_json()) == spec
+    spec = ModelSpec(encoders=AUDIO_VISUAL, num_classes=6, fusion=NoFusionSpec(), alignment=None)
+    assert ModelSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+def test_specs_are_frozen():
+    with pytest.raises(ValidationError, match="frozen"):
+        BackboneSpec().channels = 32
+
+
+def test_every_field_of_every_spec_is_explained():
+    from snn_fusion import specs
+
+    classes = [c for c in vars(specs).values() if isinstance(c, type) and issubclass(c, specs.Spec)]
+    assert len(classes) > 6
+    unexplained = [
+        f"{c.__name__}.{name}" for c in classes for name, field in c.model_fields.items() if not field.description
+    ]
+    assert not unexplained
+
+
+def test_specs_need_no_pytorch():
+    code = "import sys, snn_fusion; snn_fusion.ModelSpec.model_json_schema(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_classes": 1}, "greater than or equal to 2"),
+        ({"encoders": {}}, "at least one modality"),
+        ({"encoders": {"au dio": AUDIO_VISUAL["audio"]}}, "one is 'au dio'"),
+        (
+            {"channels": 24},
+            r"channels \(24\) .* fusion.num_heads \(16\); .* 1, 2, 3, 4, 6, 8, 12, 24",
+        ),
+        ({"fusion": {"kind": "none"}}, "set alignment to none"),
+        ({"fusion": {"kind": "ccsa"}}, "'ccssa', 'none'"),
+        ({"fusion": {"kind": "ccssa", "alhpa": 1}}, "Extra inputs are not permitted"),
+        ({"neuron": {"tau": 0.5}}, "greater than or equal to 1"),
+        ({"encoders": {"a": {"input_shape": (1, 20, 16)}}}, "multiples of 16, but input_shape is 1 x 20 x 16"),
+        ({"encoders": {"a": {"input_shape": (1, 18, 16), "depth": "shallow"}}}, "multiples of 4"),
+        ({"encoders": {"a": {"input_shape": (0, 16, 16)}}}, "at least 1"),
+    ],
+)
+def test_mistakes_are_named(change: dict, message: str):
+    with pytest.raises(ValidationError, match=message):
+        ModelSpec.model_validate({"encoders": AUDIO_VISUAL, "num_classes": 6, **change})
+
+
+def test_attention_over_time_asks_for_equal_token_counts():
+    encoders = {**AUDIO_VISUAL, "visual": PatchSplittingSpec(input_shape=(3, 32, 32), depth="shallow")}
+    with pytest.raises(ValidationError, match="audio has 16 tokens, visual has 64 tokens"):
+        ModelSpec(encoders=encoders, num_classes=6)
+    assert ModelSpec(encoders=encoders, num_classes=6, fusion=CCSSASpec(attention="spatial")).build()
+
+
+@pytest.mark.parametrize(("depth", "tokens"), [("full", 4 * 2), ("shallow", 16 * 8)])
+def test_the_token_count_is_what_the_encoder_gives(depth: str, tokens: int):
+    import torch
+
+    spec = PatchSplittingSpec.model_validate({"input_shape": (2, 64, 32), "depth": depth})
+    encoder = spec.build(channels=16, time_steps=3, neuron=BackboneSpec().neuron)
+    assert spec.num_tokens == tokens
+    assert encoder(torch.rand(5, 2, 64, 32)).shape == (3, 5, tokens, 16)
