@@ -144,15 +144,6 @@ def check(root: Path) -> None:
     if not difference:
         print("The committed uv.lock holds no address, and uv locks the same.")
         return
-    removed = [line for line in difference[2:] if line.startswith("-")]
-    added = [line for line in difference[2:] if line.startswith("+")]
-    # Projects upload wheels for a new Python to old releases. That must not turn a check red in which nothing else
-    # has changed: every version and every hash of the committed lock still holds.
-    if not removed and all(STRIPPED_FILE.match(line[1:]) for line in added):
-        print("The committed uv.lock holds no address. uv locks the same, and new files of the locked releases:")
-        print("\n".join(excerpt(added)))
-        print(f"To take them in, run: {RENEW}")
-        return
     shown = "\n".join(excerpt(difference))
     raise LockError(f"the committed uv.lock is not what uv locks from the pyproject files.\n\n{shown}\n\nRun: {RENEW}")
 

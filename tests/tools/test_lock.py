@@ -242,12 +242,12 @@ def test_check_fails_on_a_difference_and_shows_it(workspace: Workspace, committe
     assert "git add uv.lock" in shown[-1]
 
 
-def test_check_passes_and_tells_when_a_locked_release_has_a_new_file(workspace: Workspace):
+def test_check_fails_when_a_file_of_a_locked_release_is_not_in_the_lock(workspace: Workspace):
     new = '    { path = "foo-1.0+cu1-cp399-cp399-any.whl", hash = "sha256:ee" },\n'
     workspace.commit(STRIPPED)
     workspace.uv_locks(FULL.replace("wheels = [\n", "wheels = [\n" + new))
     status, said = workspace.run("check")
-    assert status == 0
+    assert status == 1
     assert "+" + new in said
 
 
