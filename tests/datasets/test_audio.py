@@ -13,7 +13,9 @@ def tone(hertz: float, *, rate: int, seconds: float = 0.5) -> torch.Tensor:
 
 
 def spectrogram(rate: int = 8000, *, size: int = 16, mel_bands: int = 32, window_ms: float = 25) -> LogMelSpectrogram:
-    return LogMelSpectrogram(sample_rate=rate, size=size, mel_bands=mel_bands, window_ms=window_ms, hop_ms=10)
+    return LogMelSpectrogram(
+        sample_rate=rate, size=size, mel_bands=mel_bands, window_ms=window_ms, hop_ms=10, dynamic_range_db=50
+    )
 
 
 def test_stereo_at_another_rate_becomes_the_same_tone(tmp_path: Path):

@@ -34,6 +34,10 @@ class TrainSpec(Spec):
     """Epochs over which the learning rate rises linearly from 1e-6."""
     weight_decay: float = Field(default=1e-2, ge=0)
     """AdamW's weight decay; applies to tensors of two or more dimensions only."""
+    augment_shift: float = Field(default=0.1, ge=0, lt=1)
+    """Training inputs are moved at random by up to this share of their height and width."""
+    augment_scale: float = Field(default=0.12, ge=0, lt=1)
+    """Training inputs are stretched at random along each axis by up to this share."""
     gradient_clip: float = Field(default=5.0, ge=0)
     """Largest norm of the gradient; 0 does not clip."""
     calibration_samples: int = Field(default=256, ge=16)

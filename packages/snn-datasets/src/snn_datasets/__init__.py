@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from snn_datasets.augment import random_affine
     from snn_datasets.dataset import DATASETS, DatasetInfo, DatasetRegistry, DatasetSplits, DataSpec, Progress
     from snn_datasets.in_memory import InMemoryDataset
     from snn_datasets.sample import Batch, Sample, SampleDataset, collate
@@ -30,9 +31,11 @@ __all__ = [
     "Sample",
     "SampleDataset",
     "collate",
+    "random_affine",
 ]
 
 _HOMES = {
+    "augment": ("random_affine",),
     # specs, not dataset: importing it is what fills the registry.
     "specs": ("AnyDataSpec", "DATASETS", "DigitsSpec", "ManifestSpec"),
     "dataset": ("DataSpec", "DatasetInfo", "DatasetRegistry", "DatasetSplits", "Progress"),

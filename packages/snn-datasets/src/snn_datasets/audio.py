@@ -16,9 +16,6 @@ from torchvision.transforms.v2 import functional as v2
 
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff"})
 
-DYNAMIC_RANGE = 1e-8
-"""Power below this share of a clip's loudest spot (80 dB under it) is not told apart."""
-
 
 def read_rate(path: Path) -> int:
     """Return the sample rate of a sound file in Hz. Raises ValueError when it cannot be read."""
@@ -57,12 +54,23 @@ class LogMelSpectrogram:
         mel_bands: bands between 0 Hz and half the sample rate.
         window_ms: length of the Hann window in milliseconds.
         hop_ms: step between windows in milliseconds.
+        dynamic_range_db: what lies more than this many dB under a clip's loudest spot is not told apart.
 
     Shape: [samples] -> [1, size, size], low bands and early frames first; all zero for a silent clip
     """
 
-    def __init__(self, *, sample_rate: int, size: int, mel_bands: int, window_ms: float, hop_ms: float) -> None:
+    def __init__(
+        self,
+        *,
+        sample_rate: int,
+        size: int,
+        mel_bands: int,
+        window_ms: float,
+        hop_ms: float,
+        dynamic_range_db: float,
+    ) -> None:
         self.size = size
+        self.floor = 10 ** (-dynamic_range_db / 10)
         window = max(1, round(sample_rate * window_ms / 1000))
         self.mel = MelSpectrogram(
             sample_rate,
@@ -80,7 +88,7 @@ class LogMelSpectrogram:
         loudest = mel.max()
         if loudest < 1e-28:  # far below one bit of any format; its logarithm would leave the range of floats
             return torch.zeros(1, self.size, self.size)
-        log = mel.maximum(loudest * DYNAMIC_RANGE).log()
+        log = mel.maximum(loudest * self.floor).log()
         picture = v2.resize(log[None], [self.size, self.size], antialias=True)
         std, mean = torch.std_mean(picture, correction=0)
         # A picture of one value throughout has no contrast to scale up.

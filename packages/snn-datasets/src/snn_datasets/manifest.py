@@ -31,6 +31,7 @@ def build_manifest(
     mel_bands: int,
     window_ms: float,
     hop_ms: float,
+    dynamic_range_db: float,
     val_fraction: float,
     seed: int,
     memory_limit_gb: float,
@@ -54,9 +55,15 @@ def build_manifest(
                 readers[modality] = _image_reader(size=image_size, channels=channels)
             else:
                 channels, rate = 1, sample_rate or read_rate(file)
-                readers[modality] = _audio_reader(
-                    rate=rate, size=image_size, mel_bands=mel_bands, window_ms=window_ms, hop_ms=hop_ms
+                spectrogram = LogMelSpectrogram(
+                    sample_rate=rate,
+                    size=image_size,
+                    mel_bands=mel_bands,
+                    window_ms=window_ms,
+                    hop_ms=hop_ms,
+                    dynamic_range_db=dynamic_range_db,
                 )
+                readers[modality] = _audio_reader(spectrogram, rate=rate)
         except ValueError as error:
             raise ValueError(f"{table.place(first, modality)}: {error}") from error
         shapes[modality] = (channels, image_size, image_size)
@@ -140,8 +147,5 @@ def _image_reader(*, size: int, channels: int) -> Reader:
     return lambda file: read_image(file, size=size, channels=channels)
 
 
-def _audio_reader(*, rate: int, size: int, mel_bands: int, window_ms: float, hop_ms: float) -> Reader:
-    spectrogram = LogMelSpectrogram(
-        sample_rate=rate, size=size, mel_bands=mel_bands, window_ms=window_ms, hop_ms=hop_ms
-    )
+def _audio_reader(spectrogram: LogMelSpectrogram, *, rate: int) -> Reader:
     return lambda file: spectrogram(read_waveform(file, sample_rate=rate))

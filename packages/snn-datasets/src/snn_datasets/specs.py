@@ -96,7 +96,7 @@ class ManifestSpec(DataSpec):
     """Height and width in pixels of every input, images and spectrograms alike."""
 
     sample_rate: int | None = Field(default=None, ge=1000, le=384_000)
-    """Rate in Hz that recordings are resampled to; None takes the rate of the first training recording."""
+    """Rate in Hz that recordings are resampled to; none takes the rate of the first training recording."""
 
     mel_bands: int = Field(default=64, ge=4, le=512)
     """Number of mel bands of the spectrogram before it is resized."""
@@ -106,6 +106,9 @@ class ManifestSpec(DataSpec):
 
     hop_ms: float = Field(default=10.0, gt=0.0, le=1000.0)
     """Step from one analysis window to the next in milliseconds."""
+
+    dynamic_range_db: float = Field(default=50.0, ge=10.0, le=120.0)
+    """Sound more than this many dB under a clip's loudest spot counts as silence."""
 
     val_fraction: float = Field(default=0.15, gt=0.0, lt=1.0)
     """Share of the training rows carved out for validation when the manifest has no val split."""
@@ -129,6 +132,7 @@ class ManifestSpec(DataSpec):
             mel_bands=self.mel_bands,
             window_ms=self.window_ms,
             hop_ms=self.hop_ms,
+            dynamic_range_db=self.dynamic_range_db,
             val_fraction=self.val_fraction,
             seed=self.seed,
             memory_limit_gb=self.memory_limit_gb,

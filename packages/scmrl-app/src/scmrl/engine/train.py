@@ -24,7 +24,7 @@ from scmrl.engine.run_folder import append_jsonl, create_run_folder, environment
 from scmrl.experiment import Experiment, TrainSpec
 from scmrl.progress import Progress
 from snn_core import record_firing_rates
-from snn_datasets import DatasetSplits, collate
+from snn_datasets import DatasetSplits, collate, random_affine
 from snn_fusion import FusionModel, ModelSpec, calibrate, from_pretrained, save_pretrained
 
 WARMUP_FROM = 1e-6
@@ -103,6 +103,7 @@ def _fit(run: Run, model: FusionModel, splits: DatasetSplits, device: torch.devi
     )
     optimiser = torch.optim.AdamW(_parameter_groups(model, options.weight_decay), lr=options.learning_rate)
     schedule = LambdaLR(optimiser, lambda step: _learning_rate(step, len(loader), options) / options.learning_rate)
+    augmentation = torch.Generator().manual_seed(run.experiment.seed)
     last_step = options.epochs * len(loader) - 1
     step = 0
     for epoch in range(1, options.epochs + 1):
@@ -111,7 +112,7 @@ def _fit(run: Run, model: FusionModel, splits: DatasetSplits, device: torch.devi
         began = time.monotonic()
         with progress.phase(f"epoch {epoch}/{options.epochs}", len(loader), "steps") as steps:
             for batch in loader:
-                inputs = {name: x.to(device) for name, x in batch["inputs"].items()}
+                inputs = {name: _augment(x.to(device), options, augmentation) for name, x in batch["inputs"].items()}
                 labels = batch["labels"].to(device)
                 watched = step == 0 or step == last_step
                 output, rates = _forward(model, inputs, watched)
@@ -148,6 +149,13 @@ def _fit(run: Run, model: FusionModel, splits: DatasetSplits, device: torch.devi
         run.history.append({"epoch": epoch} | record)
         append_jsonl(run.folder / "metrics.jsonl", run.history[-1])
         progress.epoch(epoch, options.epochs, record, best=best)
+
+
+def _augment(x: Tensor, options: TrainSpec, generator: torch.Generator) -> Tensor:
+    """Each input moved and stretched by amounts of its own, unless both are switched off."""
+    if not (options.augment_shift or options.augment_scale):
+        return x
+    return random_affine(x, shift=options.augment_shift, scale=options.augment_scale, generator=generator)
 
 
 def _forward(model: FusionModel, inputs: Mapping[str, Tensor], watched: bool) -> tuple[Any, dict[str, float]]:
