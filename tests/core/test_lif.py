@@ -132,9 +132,100 @@ def test_a_surrogate_of_the_users_own():
     torch.testing.assert_close(x.grad, torch.full((3, 4), 3.5))
 
 
+def gradient(x: Tensor, upstream: Tensor, **options) -> Tensor:
+    leaf = x.clone().requires_grad_()
+    lif(leaf, **options)[0].backward(upstream)
+    assert leaf.grad is not None
+    return leaf.grad
+
+
+@pytest.mark.parametrize("surrogate", ["sigmoid", "atan", "triangle"])
+@pytest.mark.parametrize("v_reset", [0.0, -0.3, None])
+@pytest.mark.parametrize(("save", "error"), [("x", 0.0), ("d16", 3e-4), ("u8", 2e-2)])
+def test_what_is_kept_changes_the_gradient_by_its_rounding_only(save, error, v_reset, surrogate):
+    x, upstream = torch.randn(8, 3000) + 0.3, torch.randn(8, 3000)
+    options = {"v_reset": v_reset, "surrogate": surrogate, "slope": 2.0}
+    exact = gradient(x, upstream, **options)
+    found = gradient(x, upstream, save=save, **options)
+    assert (found - exact).norm() <= error * exact.norm()
+    assert torch.cosine_similarity(found.flatten(), exact.flatten(), dim=0) > 0.9999
+
+
+def test_sixteen_bits_keep_the_spike_of_a_distance_that_rounds_to_zero():
+    # Potentials a hair below, at and above the threshold: their distances are 0 in 16 bits but for the sign.
+    x = torch.tensor([[1 - 6e-8, 1.0, 1 + 1.2e-7]]).expand(2, 3) * torch.tensor([[1.0], [0.0]])
+    options = {"tau": 1.0, "detach_reset": True, "surrogate": "rectangle"}
+    silent = gradient(x, torch.ones(2, 3), save="d16", **options)
+    assert torch.equal(silent, gradient(x, torch.ones(2, 3), **options))
+    assert lif(x, tau=1.0)[0][0].tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize("save", ["d32", "d16", "x", "u8"])
+def test_the_bytes_kept_are_those_promised(save: str):
+    kept = 0
+
+    def pack(tensor: Tensor) -> Tensor:
+        nonlocal kept
+        if tensor.data_ptr() != x.data_ptr() and tensor.numel() > 1000:
+            kept += tensor.numel() * tensor.element_size()
+        return tensor
+
+    x = torch.randn(16, 5000, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        lif(x, save=save)
+    v_init = 4 * 5000
+    assert kept - v_init == {"d32": 4, "d16": 2, "x": 0, "u8": 1}[save] * x.numel()
+
+
+@pytest.mark.parametrize("v_reset", [0.0, -0.3, None])
+@pytest.mark.parametrize("detach_reset", [True, False])
+@pytest.mark.parametrize("decay_input", [True, False])
+@pytest.mark.parametrize("save", ["d32", "x"])
+def test_gradients_of_a_learnt_time_constant_and_threshold(v_reset, detach_reset, decay_input, save):
+    x = torch.randn(7, 400, generator=torch.Generator().manual_seed(5), dtype=torch.float64) + 0.5
+    v = torch.randn(400, generator=torch.Generator().manual_seed(6), dtype=torch.float64) * 0.3
+    upstream = torch.randn(7, 400, dtype=torch.float64), torch.randn(400, dtype=torch.float64)
+    settings = {"v_reset": v_reset, "detach_reset": detach_reset, "decay_input": decay_input}
+    results = []
+    for function, more in (
+        (lif_reference, {"detach_membrane": False, "surrogate": SURROGATES["atan"]}),
+        (lambda x, v, **named: lif(x, v_init=v, **named), {"surrogate": "atan", "save": save}),
+    ):
+        tau, threshold = (torch.tensor(value, dtype=torch.float64, requires_grad=True) for value in (1.7, 0.8))
+        outputs = function(x, v, tau=tau, v_threshold=threshold, slope=3.0, **settings, **more)
+        torch.autograd.backward(outputs, upstream)
+        results.append((tau.grad, threshold.grad))
+    for found, expected in zip(results[1], results[0], strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # PyTorch's own check does it
+def test_the_operations_pass_pytorchs_own_check():
+    constants = torch.tensor([0.5, 0.5, 1.0], dtype=torch.float64)
+    for dtype, save in ((torch.float32, "d32"), (torch.float64, "x"), (torch.float32, "u8")):
+        x, v = torch.randn(3, 4, 5, dtype=dtype, requires_grad=True), torch.zeros(4, 5, dtype=dtype)
+        options = (x, v, constants, False, True, False, "atan", 2.0, save)
+        torch.library.opcheck(torch.ops.snn_core.lif.default, options)
+        torch.library.opcheck(torch.ops.snn_core.lif_forward.default, (x.detach(), *options[1:]))
+
+
+def test_nothing_is_kept_where_no_gradient_is_asked_for():
+    with torch.no_grad():
+        assert lif(torch.randn(3, 4, requires_grad=True))[0].grad_fn is None
+    assert lif(torch.randn(3, 4))[0].grad_fn is None
+
+
+def test_channels_last_maps_keep_their_layout():
+    x = torch.randn(3, 2, 5, 4, 6).permute(0, 1, 4, 2, 3)  # [T, B, C, H, W], channels last in memory
+    assert torch.equal(lif(x)[0], lif(x.contiguous())[0])
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda: lif(torch.zeros(2, 3), save="d8"), "save is d32, d16, x or u8, but it is 'd8'"),
+        (lambda: lif(torch.zeros(2, 3), save="u8", detach_reset=False), "take another save"),
+        (lambda: lif(torch.zeros(2, 3), save="d16", tau=torch.tensor(2.0, requires_grad=True)), "too coarse"),
         (lambda: LIF(tau=0.5), "tau is a time constant in time steps and at least 1, but it is 0.5"),
         (lambda: LIF(surrogate="sigmiod"), "no surrogate is called 'sigmiod'; known: sigmoid, atan"),
         (lambda: lif(torch.zeros(0, 3)), "at least one time step"),
