@@ -26,7 +26,7 @@ class TrainSpec(Spec):
     """Passes over the training data."""
     batch_size: int = Field(default=32, ge=2)
     """Samples per step; an incomplete last batch is left out of an epoch's training."""
-    learning_rate: float = Field(default=3e-3, gt=0)
+    learning_rate: float = Field(default=2e-2, gt=0)
     """Highest learning rate, reached after the warm-up."""
     final_learning_rate: float = Field(default=1e-5, ge=0)
     """Learning rate at the end of the cosine decay."""
