@@ -12,7 +12,7 @@ from snn_core.layers import (
     SpikingMLP,
     map_to_tokens,
 )
-from snn_core.neurons import LIF
+from snn_core.neurons import IF, LIF, PLIF, Neuron
 from snn_core.ops.lif import lif
 from snn_core.stats import record_firing_rates, spiking_layers
 from snn_core.surrogate import SURROGATES, SurrogateGradient, surrogate_gradient
@@ -20,8 +20,11 @@ from snn_core.surrogate import SURROGATES, SurrogateGradient, surrogate_gradient
 __version__ = version("snn-core")
 
 __all__ = [
+    "IF",
     "LIF",
+    "PLIF",
     "SURROGATES",
+    "Neuron",
     "NeuronFactory",
     "ScaledSpike",
     "SpikingAttention",

@@ -1,74 +1,90 @@
-"""Leaky integrate-and-fire neurons as a module."""
+"""Integrate-and-fire neurons: without a leak (IF), with a fixed (LIF) and with a learnt time constant (PLIF)."""
 
 from __future__ import annotations
 
-from typing import Literal, overload
+import math
+from typing import Unpack
 
+import torch
 from torch import Tensor, nn
 
-from snn_core.ops.lif import lif
-from snn_core.surrogate import SurrogateGradient, surrogate_gradient
+from snn_core.neurons.neuron import Neuron, NeuronOptions
 
 
-class LIF(nn.Module):
-    """A layer of leaky integrate-and-fire neurons that keeps nothing between calls.
+class IF(Neuron):
+    """Integrate-and-fire without a leak: `h = v + x`.
 
-    Shape: currents [T, ...] -> spikes [T, ...] (and, on request, the last potential [...]). Long streams are cut into
-    chunks by handing that potential to the next call as `v_init`.
-
-    Arguments are those of `snn_core.lif`, where they are explained; equations in `snn_core/ops/lif/reference.py`.
-
-    Raises:
-        ValueError: tau below 1, or a surrogate that is not known.
+    Args:
+        **options: those of `Neuron`.
     """
 
-    def __init__(
-        self,
-        *,
-        tau: float = 2.0,
-        v_threshold: float = 1.0,
-        v_reset: float | None = 0.0,
-        decay_input: bool = True,
-        detach_reset: bool = True,
-        detach_membrane: bool = False,
-        surrogate: str | SurrogateGradient = "sigmoid",
-        slope: float = 4.0,
-    ) -> None:
-        super().__init__()
+    def __init__(self, **options: Unpack[NeuronOptions]) -> None:
+        super().__init__(**options)
+
+    def leak(self) -> tuple[float, float]:
+        """Nothing leaks, and currents count in full."""
+        return 1.0, 1.0
+
+
+class LIF(Neuron):
+    """Leaky integrate-and-fire: `h = v + (x - v) / tau`, or `h = v - v / tau + x` without `decay_input`.
+
+    Args:
+        tau: membrane time constant in time steps, at least 1.
+        decay_input: whether the current, too, is divided by tau.
+        **options: those of `Neuron`.
+
+    Raises:
+        ValueError: tau below 1, and the errors of `Neuron`.
+    """
+
+    def __init__(self, *, tau: float = 2.0, decay_input: bool = True, **options: Unpack[NeuronOptions]) -> None:
+        super().__init__(**options)
         if tau < 1:
             raise ValueError(f"tau is a time constant in time steps and at least 1, but it is {tau}")
-        surrogate_gradient(surrogate)
         self.tau = tau
-        self.v_threshold = v_threshold
-        self.v_reset = v_reset
         self.decay_input = decay_input
-        self.detach_reset = detach_reset
-        self.detach_membrane = detach_membrane
-        self.surrogate = surrogate
-        self.slope = slope
 
-    @overload
-    def forward(self, x: Tensor, *, v_init: Tensor | None = None, return_v: Literal[False] = False) -> Tensor: ...
-    @overload
-    def forward(self, x: Tensor, *, v_init: Tensor | None = None, return_v: Literal[True]) -> tuple[Tensor, Tensor]: ...
-    def forward(
-        self, x: Tensor, *, v_init: Tensor | None = None, return_v: bool = False
-    ) -> Tensor | tuple[Tensor, Tensor]:
-        """Currents [T, ...] -> spikes [T, ...], with `return_v` also the last membrane potential [...]."""
-        spikes, v_last = lif(
-            x,
-            v_init=v_init,
-            tau=self.tau,
-            v_threshold=self.v_threshold,
-            v_reset=self.v_reset,
-            decay_input=self.decay_input,
-            detach_reset=self.detach_reset,
-            detach_membrane=self.detach_membrane,
-            surrogate=self.surrogate,
-            slope=self.slope,
-        )
-        return (spikes, v_last) if return_v else spikes
+    def leak(self) -> tuple[float, float]:
+        """1 - 1/tau, and 1/tau or 1."""
+        return 1 - 1 / self.tau, 1 / self.tau if self.decay_input else 1.0
 
     def extra_repr(self) -> str:
         """The settings, as `print(module)` shows them."""
-        return f"tau={self.tau}, v_threshold={self.v_threshold}, v_reset={self.v_reset}, surrogate={self.surrogate!r}"
+        return f"tau={self.tau}, {super().extra_repr()}"
+
+
+class PLIF(Neuron):
+    """Leaky integrate-and-fire whose time constant is learnt (Fang et al. 2021, arXiv:2007.05785).
+
+    One parameter a layer, w, with 1 / tau = sigmoid(w): tau stays above 1 whatever the optimiser does.
+
+    Args:
+        tau: membrane time constant in time steps at the start, above 1.
+        decay_input: whether the current, too, is divided by tau.
+        **options: those of `Neuron`.
+
+    Raises:
+        ValueError: tau not above 1, and the errors of `Neuron`.
+    """
+
+    def __init__(self, *, tau: float = 2.0, decay_input: bool = True, **options: Unpack[NeuronOptions]) -> None:
+        super().__init__(**options)
+        if tau <= 1:
+            raise ValueError(f"a time constant to learn starts above 1 time step, but tau is {tau}")
+        self.w = nn.Parameter(torch.tensor(-math.log(tau - 1)))
+        self.decay_input = decay_input
+
+    @property
+    def tau(self) -> Tensor:
+        """The time constant in time steps, a scalar."""
+        return 1 / torch.sigmoid(self.w)
+
+    def leak(self) -> tuple[Tensor, Tensor | float]:
+        """1 - 1/tau, and 1/tau or 1."""
+        share = torch.sigmoid(self.w)
+        return 1 - share, share if self.decay_input else 1.0
+
+    def extra_repr(self) -> str:
+        """The settings, as `print(module)` shows them."""
+        return f"tau={self.tau.item():.3g} (learnt), {super().extra_repr()}"

@@ -1,0 +1,110 @@
+"""What all leaky integrate-and-fire neurons have in common: constants in, spikes out, nothing kept between calls."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import Literal, TypedDict, overload
+
+import torch
+from torch import Tensor, nn
+
+from snn_core.ops.lif import Save, leaky_integrate_fire
+from snn_core.surrogate import SurrogateGradient, surrogate_gradient
+
+
+class NeuronOptions(TypedDict, total=False):
+    """What every neuron takes besides its leak; explained at `Neuron`."""
+
+    v_threshold: float
+    v_reset: float | None
+    detach_reset: bool
+    detach_membrane: bool
+    surrogate: str | SurrogateGradient
+    slope: float
+    learn_threshold: bool
+    save: Save
+
+
+class Neuron(nn.Module, ABC):
+    """A layer of neurons with `h = decay * v + gain * x`; subclasses say what decay and gain are.
+
+    Shape: currents [T, ...] -> spikes [T, ...] (and, on request, the last potential [...]). Long streams are cut into
+    chunks by handing that potential to the next call as `v_init`.
+
+    Args:
+        v_threshold: the neuron fires when its potential reaches this.
+        v_reset: potential after a spike; None subtracts the threshold instead (soft reset).
+        detach_reset: no gradient through the spike in the reset.
+        detach_membrane: no gradient through the membrane potential between time steps.
+        surrogate: name from `snn_core.SURROGATES`, or an even function `(h - v_threshold, slope) -> derivative`.
+        slope: the surrogate's slope.
+        learn_threshold: train one threshold for the layer, which starts at v_threshold and stays above 0.
+        save: what is kept for the backward, see `snn_core.ops.lif.Save`.
+
+    Raises:
+        ValueError: an unknown surrogate, or a threshold to learn that is not above 0.
+    """
+
+    def __init__(
+        self,
+        *,
+        v_threshold: float = 1.0,
+        v_reset: float | None = 0.0,
+        detach_reset: bool = True,
+        detach_membrane: bool = False,
+        surrogate: str | SurrogateGradient = "sigmoid",
+        slope: float = 4.0,
+        learn_threshold: bool = False,
+        save: Save = "d32",
+    ) -> None:
+        super().__init__()
+        surrogate_gradient(surrogate)
+        if learn_threshold and v_threshold <= 0:
+            raise ValueError(f"a threshold to learn starts above 0, but v_threshold is {v_threshold}")
+        self.log_v_threshold = nn.Parameter(torch.tensor(math.log(v_threshold))) if learn_threshold else None
+        self._v_threshold = v_threshold
+        self.v_reset = v_reset
+        self.detach_reset = detach_reset
+        self.detach_membrane = detach_membrane
+        self.surrogate = surrogate
+        self.slope = slope
+        self.save: Save = save
+
+    @abstractmethod
+    def leak(self) -> tuple[float | Tensor, float | Tensor]:
+        """Decay and gain: the share of the potential left after a step, and the factor on the current."""
+
+    @property
+    def v_threshold(self) -> float | Tensor:
+        """The threshold, a scalar tensor if it is learnt."""
+        return self._v_threshold if self.log_v_threshold is None else self.log_v_threshold.exp()
+
+    @overload
+    def forward(self, x: Tensor, *, v_init: Tensor | None = None, return_v: Literal[False] = False) -> Tensor: ...
+    @overload
+    def forward(self, x: Tensor, *, v_init: Tensor | None = None, return_v: Literal[True]) -> tuple[Tensor, Tensor]: ...
+    def forward(
+        self, x: Tensor, *, v_init: Tensor | None = None, return_v: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Currents [T, ...] -> spikes [T, ...], with `return_v` also the last membrane potential [...]."""
+        decay, gain = self.leak()
+        spikes, v_last = leaky_integrate_fire(
+            x,
+            v_init=v_init,
+            decay=decay,
+            gain=gain,
+            v_threshold=self.v_threshold,
+            v_reset=self.v_reset,
+            detach_reset=self.detach_reset,
+            detach_membrane=self.detach_membrane,
+            surrogate=self.surrogate,
+            slope=self.slope,
+            save=self.save,
+        )
+        return (spikes, v_last) if return_v else spikes
+
+    def extra_repr(self) -> str:
+        """The settings, as `print(module)` shows them."""
+        threshold = self._v_threshold if self.log_v_threshold is None else f"{self.log_v_threshold.exp().item():.3g} (learnt)"
+        return f"v_threshold={threshold}, v_reset={self.v_reset}, surrogate={self.surrogate!r}, slope={self.slope}"

@@ -1,0 +1,98 @@
+"""IF, LIF and PLIF against SpikingJelly's nodes; learnt time constants and thresholds move and stay in range."""
+
+import pytest
+import torch
+from spikingjelly.activation_based import functional, neuron
+from spikingjelly.activation_based import surrogate as jelly_surrogate
+
+from snn_core import IF, LIF, PLIF
+
+
+def both(theirs, ours, *, steps: int = 6) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Spikes and gradient of x of both on the same currents; parameter gradients are left on the modules."""
+    x = torch.randn(steps, 40, generator=torch.Generator().manual_seed(2)) + 0.8
+    upstream = torch.randn(steps, 40, generator=torch.Generator().manual_seed(3))
+    results = []
+    for network in (theirs, ours):
+        leaf = x.clone().requires_grad_()
+        functional.reset_net(theirs)
+        spikes = network(leaf)
+        spikes.backward(upstream)
+        results.append((spikes.detach(), leaf.grad))
+    return results
+
+
+def assert_same(results: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
+    assert 0.05 < results[0][0].mean() < 0.95
+    assert torch.equal(results[0][0], results[1][0])
+    torch.testing.assert_close(results[1][1], results[0][1], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("v_reset", [0.0, -0.5, None])
+@pytest.mark.parametrize("detach_reset", [True, False])
+def test_if_agrees_with_spikingjelly(v_reset, detach_reset):
+    sigmoid = jelly_surrogate.Sigmoid(4.0)
+    theirs = neuron.IFNode(v_reset=v_reset, detach_reset=detach_reset, surrogate_function=sigmoid, step_mode="m")
+    assert_same(both(theirs, IF(v_reset=v_reset, detach_reset=detach_reset)))
+
+
+@pytest.mark.parametrize("v_reset", [0.0, -0.5, None])
+@pytest.mark.parametrize("decay_input", [True, False])
+def test_plif_agrees_with_spikingjelly_also_in_its_parameter(v_reset, decay_input):
+    theirs = neuron.ParametricLIFNode(
+        init_tau=1.8,
+        decay_input=decay_input,
+        v_reset=v_reset,
+        detach_reset=True,
+        surrogate_function=jelly_surrogate.Sigmoid(4.0),
+        step_mode="m",
+    )
+    ours = PLIF(tau=1.8, decay_input=decay_input, v_reset=v_reset)
+    assert_same(both(theirs, ours))
+    torch.testing.assert_close(ours.w, theirs.w)
+    torch.testing.assert_close(ours.w.grad, theirs.w.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_a_learnt_threshold_equals_a_fixed_one_and_gets_its_gradient():
+    x = torch.randn(6, 50) + 0.5
+    fixed, learnt = LIF(v_threshold=0.7), LIF(v_threshold=0.7, learn_threshold=True)
+    assert torch.equal(fixed(x), learnt(x))
+    assert [name for name, _ in learnt.named_parameters()] == ["log_v_threshold"]
+    learnt(x).sum().backward()
+    # A higher threshold makes fewer spikes.
+    assert learnt.log_v_threshold.grad < 0
+
+
+def test_learning_a_threshold_and_a_time_constant_reaches_a_firing_rate():
+    torch.manual_seed(0)
+    layer, x = PLIF(tau=4.0, learn_threshold=True, v_threshold=2.0), torch.rand(10, 500) * 2
+    optimiser = torch.optim.Adam(layer.parameters(), 0.05)
+    for _ in range(80):
+        optimiser.zero_grad()
+        (layer(x).mean() - 0.3).square().backward()
+        optimiser.step()
+    assert layer(x).mean().item() == pytest.approx(0.3, abs=0.03)
+    assert layer.tau > 1
+
+
+@pytest.mark.parametrize("kind", [IF, LIF, PLIF])
+def test_printing_tells_the_settings(kind):
+    assert "v_threshold=0.5" in repr(kind(v_threshold=0.5))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: PLIF(tau=1.0), "starts above 1 time step, but tau is 1.0"),
+        (lambda: LIF(learn_threshold=True, v_threshold=0.0), "starts above 0, but v_threshold is 0.0"),
+        (lambda: IF(surrogate="none"), "no surrogate is called 'none'"),
+    ],
+)
+def test_mistakes_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_a_misspelt_option_is_refused():
+    with pytest.raises(TypeError, match="v_treshold"):
+        LIF(v_treshold=0.5)
