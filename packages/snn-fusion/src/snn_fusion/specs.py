@@ -198,7 +198,8 @@ class BackboneSpec(Spec):
     """Share of the target that the classification loss spreads over all classes."""
     init: Literal["calibrated", "published"] = "calibrated"
     """published: the cross-modal branch starts silent, as in the authors' code; calibrated: a batch of training data
-    sets every layer's firing rate before the first step (see `snn_fusion.calibrate`)."""
+    sets the firing rate of each of its layers before the
+    first step (see `snn_fusion.calibrate`)."""
 
     @model_validator(mode="after")
     def _fusion_fits(self) -> Self:

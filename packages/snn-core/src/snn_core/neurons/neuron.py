@@ -106,5 +106,6 @@ class Neuron(nn.Module, ABC):
 
     def extra_repr(self) -> str:
         """The settings, as `print(module)` shows them."""
-        threshold = self._v_threshold if self.log_v_threshold is None else f"{self.log_v_threshold.exp().item():.3g} (learnt)"
+        learnt = self.log_v_threshold
+        threshold = self._v_threshold if learnt is None else f"{learnt.exp().item():.3g} (learnt)"
         return f"v_threshold={threshold}, v_reset={self.v_reset}, surrogate={self.surrogate!r}, slope={self.slope}"
