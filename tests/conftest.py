@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -12,3 +13,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=None,
         help="run the parity tests on the golden arrays in this folder instead of those in tests/parity/data",
     )
+
+
+@pytest.fixture(autouse=True)
+def _same_random_numbers_in_every_run() -> None:
+    torch.manual_seed(0)

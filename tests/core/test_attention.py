@@ -38,7 +38,7 @@ def test_attention_over_tokens_is_the_published_formula():
         counts[t, b, :, part] = (q[t, b, :, part] @ k[t, b, :, part].T) @ v[t, b, :, part]
     result = attend(target, source)
     assert torch.equal(result, attend.output(attend.spike(counts)))
-    assert 0.05 < result.mean() < 0.95
+    assert 0 < result.mean() < 1
 
 
 def test_attention_over_time_keeps_places_apart():

@@ -99,7 +99,8 @@ def leaky_integrate_fire(
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     rest = v_reset or 0.0
     if v_init is None:
-        v = torch.zeros(x.shape[1:], dtype=dtype, device=x.device)
+        # One zero seen as many: rest costs no memory, and nothing of it is kept for the backward.
+        v = torch.zeros((), dtype=dtype, device=x.device).expand(x.shape[1:])
     else:
         v = v_init.to(dtype) - rest if rest else v_init.to(dtype)
     constants = _constants(decay, gain, v_threshold - rest if rest else v_threshold)
