@@ -81,3 +81,12 @@ def test_the_token_count_is_what_the_encoder_gives(depth: str, tokens: int):
     encoder = spec.build(channels=16, time_steps=3, neuron=BackboneSpec().neuron)
     assert spec.num_tokens == tokens
     assert encoder(torch.rand(5, 2, 64, 32)).shape == (3, 5, tokens, 16)
+
+
+def test_specs_name_every_surrogate_that_core_has():
+    from typing import get_args
+
+    from snn_core import SURROGATES
+    from snn_fusion import LIFSpec
+
+    assert get_args(LIFSpec.model_fields["surrogate"].annotation) == tuple(SURROGATES)

@@ -47,7 +47,7 @@ class LIFSpec(Spec):
     """No gradient through the spike in the reset."""
     detach_membrane: bool = True
     """No gradient through the membrane potential between time steps, as S-CMRL was published."""
-    surrogate: Literal["sigmoid", "atan"] = "sigmoid"
+    surrogate: Literal["sigmoid", "atan", "triangle", "rectangle", "fast_sigmoid", "erf"] = "sigmoid"
     """Derivative that stands in for the spike's in the backward pass."""
     slope: float = Field(default=4.0, gt=0)
     """The surrogate's slope: larger is narrower and higher."""
