@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from snn_core import LIF, ScaledSpike, SpikingConv2d, SpikingLayer, SpikingLinear, SpikingMLP, map_to_tokens
+from snn_core import LIF, ScaledSpike, SpikingConv2d, SpikingLayer, SpikingLinear, SpikingMLP
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -61,11 +61,6 @@ def test_the_mlp_widens_and_narrows():
     out = mlp(torch.rand(2, 3, 4, 6))
     assert out.shape == (2, 3, 4, 6)
     assert set(out.unique().tolist()) <= {0.0, 1.0}
-
-
-def test_map_to_tokens_goes_row_by_row():
-    maps = torch.arange(2 * 3).view(1, 1, 1, 2, 3)
-    assert map_to_tokens(maps)[0, 0, :, 0].tolist() == [0, 1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize(

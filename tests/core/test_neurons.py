@@ -10,7 +10,7 @@ from snn_core import IF, LIF, PLIF
 
 def both(theirs, ours, *, steps: int = 6) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Spikes and gradient of x of both on the same currents; parameter gradients are left on the modules."""
-    x = torch.randn(steps, 40, generator=torch.Generator().manual_seed(2)) + 0.8
+    x = torch.randn(steps, 40, generator=torch.Generator().manual_seed(2)) + 1.2
     upstream = torch.randn(steps, 40, generator=torch.Generator().manual_seed(3))
     results = []
     for network in (theirs, ours):
@@ -34,6 +34,23 @@ def test_if_agrees_with_spikingjelly(v_reset, detach_reset):
     sigmoid = jelly_surrogate.Sigmoid(4.0)
     theirs = neuron.IFNode(v_reset=v_reset, detach_reset=detach_reset, surrogate_function=sigmoid, step_mode="m")
     assert_same(both(theirs, IF(v_reset=v_reset, detach_reset=detach_reset)))
+
+
+@pytest.mark.parametrize("v_reset", [0.0, -0.5, None])
+@pytest.mark.parametrize("decay_input", [True, False])
+@pytest.mark.parametrize("surrogate", ["sigmoid", "atan"])
+@pytest.mark.parametrize("detach_reset", [True, False])
+def test_lif_agrees_with_spikingjelly(v_reset, decay_input, surrogate, detach_reset):
+    theirs = neuron.LIFNode(
+        tau=2.0,
+        decay_input=decay_input,
+        v_reset=v_reset,
+        surrogate_function=jelly_surrogate.Sigmoid(4.0) if surrogate == "sigmoid" else jelly_surrogate.ATan(4.0),
+        detach_reset=detach_reset,
+        step_mode="m",
+    )
+    ours = LIF(v_reset=v_reset, decay_input=decay_input, surrogate=surrogate, detach_reset=detach_reset)
+    assert_same(both(theirs, ours))
 
 
 @pytest.mark.parametrize("v_reset", [0.0, -0.5, None])

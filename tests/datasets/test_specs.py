@@ -80,7 +80,7 @@ class Tiny(DataSpec):
     kind: Literal["tiny"] = "tiny"
 
     def build(self, progress: object = None) -> DatasetSplits:
-        raise NotImplementedError
+        raise AssertionError("a registered spec is not built until it is asked to")
 
 
 def test_a_registry_holds_each_kind_once_and_names_them_for_an_unknown_one():

@@ -10,7 +10,6 @@ from snn_core.layers import (
     SpikingLayer,
     SpikingLinear,
     SpikingMLP,
-    map_to_tokens,
 )
 from snn_core.neurons import IF, LIF, PLIF, Neuron
 from snn_core.ops.lif import lif
@@ -34,7 +33,6 @@ __all__ = [
     "SpikingMLP",
     "SurrogateGradient",
     "lif",
-    "map_to_tokens",
     "record_firing_rates",
     "spiking_attention",
     "spiking_layers",

@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
 from snn_core.neurons import LIF
@@ -185,8 +184,3 @@ class SpikingMLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Tokens [T, B, N, C] -> spikes [T, B, N, C]."""
         return self.contract(self.expand(x))
-
-
-def map_to_tokens(x: Tensor) -> Tensor:
-    """Feature maps [T, B, C, H, W] -> tokens [T, B, H*W, C], rows first."""
-    return rearrange(x, "t b c h w -> t b (h w) c")
