@@ -22,6 +22,7 @@ from spikingjelly.activation_based import surrogate as jelly_surrogate
 from torch import Tensor
 
 from snn_core import LIF
+from snn_core.ops.lif import Implementation
 
 SHAPES = ((4, 32, 64, 32, 32), (16, 8, 64, 32, 32), (4, 16, 64, 16, 16), (4, 8, 16, 8, 8), (4, 32, 128))
 SURROGATES = (("sigmoid", 4.0), ("atan", 2.0))
@@ -63,9 +64,9 @@ def bytes_kept(layer: Callable[[Tensor], Tensor], x: Tensor) -> int:
     return sum(kept.values())
 
 
-def compare(shape: tuple[int, ...], surrogate: str, slope: float) -> str:
+def compare(shape: tuple[int, ...], surrogate: str, slope: float, implementation: Implementation) -> str:
     """One row of the table."""
-    ours = LIF(surrogate=surrogate, slope=slope)
+    ours = LIF(surrogate=surrogate, slope=slope, implementation=implementation)
     bump = jelly_surrogate.Sigmoid(slope) if surrogate == "sigmoid" else jelly_surrogate.ATan(slope)
     node = neuron.LIFNode(tau=2.0, detach_reset=True, surrogate_function=bump, step_mode="m")
 
@@ -121,6 +122,7 @@ def compare(shape: tuple[int, ...], surrogate: str, slope: float) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="also write the table to this file")
+    parser.add_argument("--implementation", default="native")
     options = parser.parse_args()
     torch.set_num_threads(1)
     lines = [
@@ -136,7 +138,7 @@ def main() -> None:
     print("\n".join(lines))
     for surrogate, slope in SURROGATES:
         for shape in SHAPES:
-            lines.append(compare(shape, surrogate, slope))
+            lines.append(compare(shape, surrogate, slope, options.implementation))
             print(lines[-1], flush=True)
     if options.out:
         options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")

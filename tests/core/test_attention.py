@@ -1,10 +1,16 @@
-"""Spiking attention: both orders agree, axes do not mix, silence stays silent."""
+"""Spiking attention: both orders agree, axes do not mix, silence stays silent; query-key attention is QKFormer's."""
+
+import itertools
 
 import pytest
 import torch
 from einops import rearrange
+from spikingjelly.activation_based import functional
+from spikingjelly.activation_based.layer import TokenQKAttention
+from torch.utils.flop_counter import FlopCounterMode
 
-from snn_core import SpikingAttention, spiking_attention
+from snn_core import SpikingAttention, spiking_attention, spiking_layers
+from snn_core.attention import QKAttention, query_key_attention
 
 
 def spikes(*shape: int, rate: float = 0.4, seed: int = 0) -> torch.Tensor:
@@ -19,12 +25,59 @@ def firing(attend: SpikingAttention) -> SpikingAttention:
     return attend.eval()
 
 
-@pytest.mark.parametrize(("n", "m", "d"), [(5, 3, 16), (64, 64, 4), (3, 50, 2)])
-def test_the_cheaper_order_equals_the_other_bit_for_bit(n: int, m: int, d: int):
-    q, k, v = spikes(2, n, d), spikes(2, m, d, seed=1), spikes(2, m, d, seed=2)
-    result = spiking_attention(q, k, v)
-    assert torch.equal(result, (q @ k.mT) @ v)
-    assert torch.equal(result, q @ (k.mT @ v))
+DTYPES = [torch.float32, torch.bfloat16, torch.float16]
+ORDERS = ["auto", "scores_first", "state_first"]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("scale", [1.0, 0.25, 1 / 3])
+@pytest.mark.parametrize(("n", "m", "d", "e"), [(5, 3, 16, 9), (64, 64, 4, 4), (3, 50, 2, 7), (300, 1500, 32, 32)])
+def test_all_orders_are_equal_bit_for_bit_and_exact(n: int, m: int, d: int, e: int, scale: float, dtype: torch.dtype):
+    # At a rate of 0.9 and 1500 tokens, states reach 1300 and results 37000: far from what 16 bits hold exactly.
+    q, k, v = spikes(2, n, d, rate=0.9), spikes(2, m, d, rate=0.9, seed=1), spikes(2, m, e, rate=0.9, seed=2)
+    counts = torch.einsum("bnd,bmd,bme->bne", q.double(), k.double(), v.double())
+    expected = (counts.float() * scale).to(dtype)
+    for order in ORDERS:
+        for autocast in (False, True):
+            with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+                result = spiking_attention(q.to(dtype), k.to(dtype), v.to(dtype), scale=scale, order=order)
+            assert result.dtype == dtype
+            assert torch.equal(result, expected), (order, autocast)
+
+
+def test_spikes_without_a_fraction_are_counted_too():
+    q, k, v = spikes(2, 5, 8), spikes(2, 3, 8, seed=1), spikes(2, 3, 4, seed=2)
+    assert torch.equal(spiking_attention(q.bool(), k.bool(), v.bool()), spiking_attention(q, k, v))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_both_orders_have_the_same_gradient(order: str):
+    q, k, v = (spikes(2, n, 4, seed=n).double().requires_grad_() for n in (6, 5, 5))
+    upstream = torch.randn(2, 6, 4, dtype=torch.float64)
+    expected = torch.autograd.grad(0.5 * torch.einsum("bnd,bmd,bme->bne", q, k, v), (q, k, v), upstream)
+    found = torch.autograd.grad(spiking_attention(q, k, v, scale=0.5, order=order), (q, k, v), upstream)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize(
+    ("query", "key", "value"),
+    [
+        ((2, 3, 7, 4), (2, 3, 5, 4), (2, 3, 5, 6)),
+        ((2, 3, 4, 8), (2, 3, 4, 8), (2, 3, 4, 8)),
+        ((2, 3, 50, 4), (2, 3, 40, 4), (2, 3, 40, 4)),
+        ((9, 1, 4, 4), (1, 1, 5, 4), (1, 1, 5, 4)),  # one state for nine queries
+        ((1, 1, 4, 4), (1, 1, 3, 4), (9, 1, 3, 4)),  # one set of scores for nine values
+    ],
+)
+def test_the_order_with_fewer_multiply_adds_is_taken(query, key, value):
+    q, k, v = spikes(*query), spikes(*key, seed=1), spikes(*value, seed=2)
+    costs = {}
+    for order in ORDERS:
+        with FlopCounterMode(display=False) as counter:
+            spiking_attention(q, k, v, order=order)
+        costs[order] = counter.get_total_flops()
+    assert costs["auto"] == min(costs.values())
 
 
 def test_attention_over_tokens_is_the_published_formula():
@@ -81,8 +134,100 @@ def test_without_a_source_tokens_read_themselves():
     assert not torch.equal(attend(x), attend(x, x.roll(1, dims=2) * 0))
 
 
-def test_mistakes_are_named():
-    with pytest.raises(ValueError, match="8 is not by 3"):
-        SpikingAttention(8, num_heads=3)
-    with pytest.raises(ValueError, match="pairs tokens by place"):
-        SpikingAttention(8, num_heads=2, over="time")(torch.zeros(3, 2, 6, 8), torch.zeros(3, 2, 5, 8))
+def test_query_key_attention_passes_the_keys_of_tokens_that_fire():
+    T, B, H, N, d = 3, 2, 2, 5, 4
+    query, key = spikes(T, B, H, N, d), spikes(T, B, H, N, d, rate=0.7, seed=1)
+    result = query_key_attention(query, key, lambda counts: (counts >= 2).float())
+    for place in itertools.product(range(T), range(B), range(H), range(N)):
+        opened = query[place].sum() >= 2
+        assert torch.equal(result[place], key[place] if opened else torch.zeros(d))
+    assert 0 < result.sum() < key.sum()
+
+
+def test_query_key_attention_counts_exactly_in_16_bits():
+    seen: list[torch.Tensor] = []
+
+    def fire(counts: torch.Tensor) -> torch.Tensor:
+        seen.append(counts)
+        return (counts >= 1).to(counts.dtype)
+
+    query, key = torch.ones(1, 2, 301, dtype=torch.bfloat16), spikes(1, 2, 301).bfloat16()
+    result = query_key_attention(query, key, fire)
+    assert seen[0].tolist() == [[[301.0], [301.0]]]
+    assert torch.equal(result, key)
+    assert result.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_query_key_attention_agrees_with_spikingjelly(training: bool):
+    T, B, N, C = 4, 3, 7, 8
+    theirs = TokenQKAttention(C, num_heads=2)
+    functional.set_step_mode(theirs, "m")
+    ours = QKAttention(C, num_heads=2)
+    joint, norm = theirs.qk_conv_bn[0].weight.squeeze(-1), theirs.qk_conv_bn[1]
+    with torch.no_grad():
+        norm.weight.uniform_(0.5, 3.0)
+        norm.bias.uniform_(-0.5, 2.0)
+        for index, layer in enumerate((ours.query, ours.key)):
+            half = slice(index * C, (index + 1) * C)
+            layer.linear.weight.copy_(joint[half])
+            layer.norm.weight.copy_(norm.weight[half])
+            layer.norm.bias.copy_(norm.bias[half])
+        ours.output.linear.weight.copy_(theirs.proj_conv_bn[0].weight.squeeze(-1))
+    ours.output.adjust_drive(8.0, 0.5)
+    theirs.proj_conv_bn[1].weight.data.fill_(8.0)
+    theirs.proj_conv_bn[1].bias.data.fill_(0.5)
+    x = spikes(T, B, N, C, rate=0.5)
+    expected = theirs.train(training)(x.permute(0, 1, 3, 2).contiguous()).permute(0, 1, 3, 2)
+    result = ours.train(training)(x)
+    assert 0.05 < result.mean() < 0.95
+    assert torch.equal(result, expected)
+
+
+def test_the_gate_is_the_targets_and_the_keys_are_the_sources():
+    attend = QKAttention(8, num_heads=2).eval()
+    for layer in (attend.query, attend.key, attend.output):
+        layer.adjust_drive(8.0, 0.5)
+    target, source = spikes(3, 2, 6, 8, rate=0.8), spikes(3, 2, 6, 8, rate=0.8, seed=1)
+    q, k = (rearrange(x, "t b n (h d) -> t b h n d", h=2) for x in (attend.query(target), attend.key(source)))
+    mask = attend.gate.neuron(2.0 * q.sum(-1, keepdim=True))
+    assert 0 < mask.mean() < 1
+    assert torch.equal(attend(target, source), attend.output(rearrange(mask * k, "t b h n d -> t b n (h d)")))
+    assert torch.equal(attend(target), attend(target, target))
+    assert not torch.equal(attend(target), attend(target, source))
+
+
+def test_query_key_attention_has_calibratable_layers_and_trains():
+    attend = QKAttention(8, num_heads=2)
+    assert list(spiking_layers(attend)) == ["query", "key", "gate", "output"]
+    attend(spikes(4, 3, 6, 8, rate=0.8)).sum().backward()
+    for name, parameter in attend.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all()
+        assert parameter.grad.count_nonzero() > 0, name
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: SpikingAttention(8, num_heads=3), "8 is not by 3"),
+        (
+            lambda: SpikingAttention(8, num_heads=2, over="time")(torch.zeros(3, 2, 6, 8), torch.zeros(3, 2, 5, 8)),
+            "pairs tokens by place",
+        ),
+        (lambda: QKAttention(8, num_heads=3), "8 is not by 3"),
+        (
+            lambda: QKAttention(8, num_heads=2)(torch.zeros(3, 2, 6, 8), torch.zeros(3, 2, 5, 8)),
+            r"target is \(3, 2, 6, 8\) and the source \(3, 2, 5, 8\); pool",
+        ),
+        (
+            lambda: query_key_attention(torch.zeros(3, 6, 8), torch.zeros(3, 5, 8), lambda counts: counts),
+            r"query is \(3, 6, 8\) and the key \(3, 5, 8\)",
+        ),
+        (lambda: spiking_attention(*torch.zeros(3, 2, 2), order="linear"), "but it is 'linear'"),
+        (lambda: spiking_attention(torch.zeros(2, 3), torch.zeros(4, 3), torch.zeros(5, 3)), r"\(4, 3\) and \(5, 3\)"),
+    ],
+)
+def test_mistakes_are_named(call, message: str):
+    with pytest.raises(ValueError, match=message):
+        call()

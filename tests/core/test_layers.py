@@ -1,15 +1,216 @@
-"""Spiking layers: a static input costs one step and changes nothing else; drives can be scaled and shifted."""
+"""Spiking layers: batch norm and neuron in one change nothing but the memory; a static input costs one step; drives
+can be scaled and shifted."""
+
+import copy
+from collections.abc import Callable
 
 import pytest
 import torch
+from spikingjelly.activation_based import functional, layer, neuron
+from spikingjelly.activation_based import surrogate as jelly_surrogate
+from torch import Tensor, nn
 
-from snn_core import LIF, ScaledSpike, SpikingConv2d, SpikingLayer, SpikingLinear, SpikingMLP
+from snn_core import (
+    IF,
+    LIF,
+    PLIF,
+    ScaledSpike,
+    SpikingConv2d,
+    SpikingLayer,
+    SpikingLinear,
+    SpikingMLP,
+    packing,
+    record_firing_rates,
+)
+
+MAPS, TOKENS = (4, 3, 2, 7, 5), (4, 3, 6, 2)  # T=4 B=3 C=2 H=7 W=5, and T=4 B=3 N=6 C=2
+
+
+class Watched(nn.Module):
+    """A neuron of another kind, which the layer can only call on a drive."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, drive: Tensor) -> Tensor:
+        return self.inner(drive)
+
+
+def made(shape: tuple[int, ...], neuron: Callable[[], nn.Module] = LIF) -> SpikingConv2d | SpikingLinear:
+    return SpikingConv2d(2, 9, neuron=neuron) if len(shape) == 5 else SpikingLinear(2, 9, neuron=neuron)
+
+
+def with_another_kind_of_neuron(layer: SpikingLayer) -> SpikingLayer:
+    """The same layer, whose batch norm and neuron run one after the other."""
+    twin = copy.deepcopy(layer)
+    twin.neuron = Watched(twin.neuron)
+    return twin
+
+
+def assert_trains_alike(one: SpikingLayer, other: SpikingLayer, x: Tensor, *, rtol: float, atol: float) -> Tensor:
+    """Spikes, all gradients and all statistics of both agree; returns the spikes."""
+    a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
+    spikes, expected = one(a), other(b)
+    assert torch.equal(spikes, expected)
+    upstream = torch.randn(spikes.shape, dtype=x.dtype)
+    spikes.backward(upstream)
+    expected.backward(upstream)
+    torch.testing.assert_close(a.grad, b.grad, rtol=rtol, atol=atol)
+    for (name, p), q in zip(one.named_parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.grad, rtol=rtol, atol=atol, msg=lambda text, n=name: f"{n}: {text}")
+    for p, q in zip(one.buffers(), other.buffers(), strict=True):
+        torch.testing.assert_close(p, q)
+    return spikes
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_a_static_input_equals_its_repetition(training: bool):
-    once, repeated = (SpikingConv2d(2, 5).double().train(training) for _ in range(2))
+@pytest.mark.parametrize("kind", [IF, LIF, PLIF])
+@pytest.mark.parametrize("shape", [MAPS, TOKENS], ids=["maps", "tokens"])
+def test_batch_norm_and_neuron_in_one_change_nothing(shape: tuple[int, ...], kind: type, training: bool):
+    for dtype, tolerance in ((torch.float64, 1e-9), (torch.float32, 1e-4)):
+        ours = made(shape, lambda: kind(v_threshold=0.1, learn_threshold=True, v_reset=-0.1)).to(dtype).train(training)
+        spikes = assert_trains_alike(
+            ours, with_another_kind_of_neuron(ours), torch.randn(shape, dtype=dtype), rtol=tolerance, atol=tolerance
+        )
+        assert 0.05 < spikes.mean() < 0.95
+
+
+def test_a_surrogate_of_the_users_own_trains_alike():
+    ours = made(MAPS, lambda: LIF(surrogate=lambda d, slope: slope / (1 + d.abs()))).double()
+    x = torch.randn(MAPS, dtype=torch.float64)
+    assert_trains_alike(ours, with_another_kind_of_neuron(ours), x, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("shape", [MAPS, TOKENS], ids=["maps", "tokens"])
+def test_mixed_precision_keeps_statistics_and_membrane_in_float32(shape: tuple[int, ...]):
+    ours = made(shape)
+    exact = copy.deepcopy(ours)
+    x = torch.randn(shape)
+    with torch.autocast("cpu", torch.bfloat16):
+        spikes = ours(x)
+        product = (ours.conv(x.flatten(0, 1)) if len(shape) == 5 else ours.linear(x)).float()
+    if len(shape) == 5:
+        expected = exact.neuron(exact.norm(product).unflatten(0, shape[:2]))
+    else:
+        expected = exact.neuron(exact.norm(product.flatten(0, -2)).view(product.shape))
+    assert spikes.dtype == torch.bfloat16
+    assert torch.equal(spikes.float(), expected)
+    torch.testing.assert_close(ours.norm.running_var, exact.norm.running_var)
+    spikes.sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in ours.parameters())
+
+
+def test_hooks_on_the_neuron_see_its_spikes_and_those_in_between_its_drive():
+    ours = made(MAPS)
+    x = torch.randn(MAPS)
+    fired, drives = list[Tensor](), list[Tensor]()
+    with record_firing_rates(ours) as rates:
+        ours.neuron.register_forward_hook(lambda _module, _args, output: fired.append(output))
+        spikes = ours(x)
+    assert torch.equal(fired[0], spikes)
+    assert rates[""] == pytest.approx(spikes.mean().item())
+    ours.neuron.register_forward_pre_hook(lambda _module, args: drives.append(args[0]))
+    assert torch.equal(ours(x), spikes)
+    assert torch.equal(ours.neuron.forward(drives[0]), spikes)
+    ours.norm.register_forward_hook(lambda _module, _args, output: output + 1)
+    assert ours(x).mean() > spikes.mean()
+
+
+def test_a_norm_of_another_kind_takes_its_place():
+    ours = made(MAPS)
+    ours.norm = nn.InstanceNorm2d(9)
+    x = torch.randn(MAPS)
+    drive = ours.norm(ours.conv(x.flatten(0, 1))).unflatten(0, MAPS[:2])
+    assert torch.equal(ours(x), LIF()(drive))
+
+
+def bytes_held(model: nn.Module, x: Tensor, *, bits: bool = False) -> int:
+    """Bytes of all that is kept for the backward, each memory once, without the input and what the model keeps."""
+    others = {tensor.untyped_storage().data_ptr() for tensor in (x, *model.parameters(), *model.buffers())}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> object:
+        held = packing._keep(tensor) if bits else tensor
+        storage = (held if isinstance(held, Tensor) else held.memory.bits).untyped_storage()
+        if storage.data_ptr() not in others:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return held
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, packing._restore):
+        alive = model(x)
+    assert alive.requires_grad
+    return sum(kept.values())
+
+
+@pytest.mark.parametrize(("bits", "ratio"), [(False, 0.56), (True, 0.3)], ids=["as they are", "spikes as bits"])
+def test_blocks_hold_a_fraction_of_what_spikingjellys_hold(bits: bool, ratio: float):
+    def theirs() -> nn.Module:
+        node = neuron.LIFNode(detach_reset=True, surrogate_function=jelly_surrogate.Sigmoid(4.0))
+        return nn.Sequential(layer.Conv2d(16, 16, 3, padding=1, bias=False), layer.BatchNorm2d(16), node)
+
+    jelly = nn.Sequential(*[theirs() for _ in range(3)])
+    functional.set_step_mode(jelly, "m")
+    x = torch.rand(4, 8, 16, 12, 12).round()
+    neurons = 3 * x.numel()
+    ours = bytes_held(nn.Sequential(*[SpikingConv2d(16, 16) for _ in range(3)]), x, bits=bits)
+    peer = bytes_held(jelly, x)
+    assert peer / neurons == pytest.approx(14.7, abs=0.3)
+    # The input is not ours to keep, so of three layers two keep spikes.
+    assert ours / neurons == pytest.approx(4 + (2 / 3) * (1 / 8 if bits else 4), abs=0.1)
+    assert ours <= ratio * peer
+
+
+def test_a_static_input_is_held_once_for_all_steps():
+    ours, x = SpikingConv2d(2, 16), torch.randn(8, 2, 12, 12)
+
+    class Held(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return ours(x, time_steps=10)
+
+    model = Held()
+    model.ours = ours
+    assert bytes_held(model, x) == pytest.approx(4 * 8 * 16 * 12 * 12, abs=500)
+
+
+@pytest.mark.parametrize("time_steps", [None, 4])
+def test_a_compiler_sees_one_graph(time_steps: int | None):
+    ours = made(MAPS, PLIF)
+    twin = copy.deepcopy(ours)
+    x = torch.randn(MAPS[1:] if time_steps else MAPS)
+    compiled = torch.compile(ours, fullgraph=True, backend="aot_eager")
+    more = {"time_steps": time_steps} if time_steps else {}
+    for model, run in ((ours, compiled), (twin, twin)):
+        out = run(x, **more)
+        out.sum().backward()
+        model.out = out
+    assert torch.equal(ours.out, twin.out)
+    for p, q in zip(ours.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.grad)
+    torch.testing.assert_close(ours.norm.running_var, twin.norm.running_var)
+
+
+def test_names_of_parameters_and_statistics_stay():
+    statistics = ["norm.running_mean", "norm.running_var", "norm.num_batches_tracked"]
+    assert list(made(MAPS).state_dict()) == ["conv.weight", "norm.weight", "norm.bias", *statistics]
+    assert list(made(TOKENS).state_dict()) == ["linear.weight", "norm.weight", "norm.bias", *statistics]
+
+
+def test_a_convolution_has_the_kernel_stride_and_padding_asked_for():
+    ours = SpikingConv2d(2, 9, kernel_size=(3, 5), stride=2, padding=(0, 2))
+    assert ours.conv.weight.shape == (9, 2, 3, 5)
+    assert ours(torch.randn(4, 3, 2, 9, 8)).shape == (4, 3, 9, 4, 4)
+    assert ours(torch.randn(3, 2, 9, 8), time_steps=4).shape == (4, 3, 9, 4, 4)
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+@pytest.mark.parametrize("fused", [True, False], ids=["in one", "apart"])
+@pytest.mark.parametrize("training", [True, False])
+def test_a_static_input_equals_its_repetition(training: bool, fused: bool, momentum: float | None):
+    kind = PLIF if fused else lambda: Watched(PLIF())
+    once, repeated = (SpikingConv2d(2, 5, neuron=kind).double().train(training) for _ in range(2))
     repeated.load_state_dict(once.state_dict())
+    once.norm.momentum = repeated.norm.momentum = momentum
     x = torch.randn(3, 2, 6, 7, dtype=torch.float64)  # B=3 C=2 H=6 W=7
     upstream = torch.randn(4, 3, 5, 6, 7, dtype=torch.float64)
     a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
@@ -23,6 +224,19 @@ def test_a_static_input_equals_its_repetition(training: bool):
         torch.testing.assert_close(p.grad, q.grad, rtol=1e-9, atol=1e-10, msg=lambda text, n=name: f"{n}: {text}")
     for name, statistic in once.state_dict().items():
         torch.testing.assert_close(statistic, repeated.state_dict()[name], rtol=1e-12, atol=1e-14)
+
+
+def test_the_gradient_of_a_static_input_is_summed_a_few_samples_at_a_time(monkeypatch: pytest.MonkeyPatch):
+    x, upstream = torch.randn(5, 2, 6, 7, dtype=torch.float64), torch.randn(3, 5, 4, 6, 7, dtype=torch.float64)
+    found = []
+    for at_once in (1 << 22, 1000):  # all 5 samples together, and 1 at a time of 4 * 6 * 7 neurons and 3 steps
+        monkeypatch.setattr("snn_core.ops.norm_lif.operation.AT_ONCE", at_once)
+        torch.manual_seed(0)
+        leaf, one = x.clone().requires_grad_(), SpikingConv2d(2, 4, neuron=PLIF).double()
+        one(leaf, time_steps=3).backward(upstream)
+        found.append((leaf.grad, one.neuron.w.grad, one.conv.weight.grad))
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize(

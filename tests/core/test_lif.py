@@ -4,9 +4,12 @@ import itertools
 
 import pytest
 import torch
+from functorch.compile import make_boxed_func
 from torch import Tensor
+from torch._dynamo.backends.common import aot_autograd
 
-from snn_core import LIF, SURROGATES, lif, surrogate_gradient
+from snn_core import LIF, PLIF, SURROGATES, lif, surrogate_gradient
+from snn_core.ops.lif import which_implementation
 from snn_core.ops.lif.reference import lif_reference
 
 SETTINGS = [
@@ -32,8 +35,12 @@ def reference(x: Tensor, v: Tensor, settings: dict) -> tuple[Tensor, Tensor]:
     return lif_reference(x, v, tau=1.7, v_threshold=0.8, slope=3.0, **named)
 
 
-def ours(x: Tensor, v: Tensor, settings: dict) -> tuple[Tensor, Tensor]:
-    return lif(x, v_init=v, tau=1.7, v_threshold=0.8, slope=3.0, **settings)
+def torch_path(x: Tensor, v: Tensor, settings: dict) -> tuple[Tensor, Tensor]:
+    return lif(x, v_init=v, tau=1.7, v_threshold=0.8, slope=3.0, **settings, implementation="torch")
+
+
+def native_path(x: Tensor, v: Tensor, settings: dict) -> tuple[Tensor, Tensor]:
+    return lif(x, v_init=v, tau=1.7, v_threshold=0.8, slope=3.0, **settings, implementation="native")
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: "-".join(map(str, s.values())))
@@ -42,14 +49,90 @@ def test_spikes_and_gradients_are_those_of_the_equations(settings: dict):
     x = torch.randn(7, 5, 11, generator=generator) + 0.5  # T=7, B=5, 11 neurons
     v = torch.randn(5, 11, generator=generator) * 0.3
     expected = run(reference, x, v, settings, torch.float64)
-    for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 2e-6)):
-        found = run(ours, x, v, settings, dtype)
+    for function, dtype, tolerance in (
+        (torch_path, torch.float64, 1e-12),
+        (torch_path, torch.float32, 2e-6),
+        (native_path, torch.float32, 2e-6),
+    ):
+        found = run(function, x, v, settings, dtype)
         assert torch.equal(found[0].double(), expected[0])
         assert 0.05 < found[0].mean() < 0.95
         for name, a, b in zip(("v_last", "grad x", "grad v_init"), found[1:], expected[1:], strict=True):
             torch.testing.assert_close(
                 a.double(), b, rtol=tolerance, atol=tolerance, msg=lambda text, n=name: f"{n}: {text}"
             )
+
+
+@pytest.mark.parametrize("settings", SETTINGS[:: len(SURROGATES) + 1], ids=lambda s: "-".join(map(str, s.values())))
+@pytest.mark.parametrize("implementation", ["torch", "native"])
+@pytest.mark.parametrize("save", ["d32", "x"])
+def test_padded_steps_count_for_nothing(save, implementation, settings):
+    """Each sample alone, without its padding, is what the batch with lengths must give."""
+    generator = torch.Generator().manual_seed(2)
+    T, B, N, lengths = 6, 5, 700, [6, 1, 4, 0, 3]
+    x, v = torch.randn(T, B, N, generator=generator) + 0.5, torch.randn(B, N, generator=generator) * 0.3
+    options = {**settings, "slope": 3.0, "implementation": implementation, "save": save}
+    upstream, upstream_v = torch.randn(T, B, N, generator=generator), torch.randn(B, N, generator=generator)
+
+    def gradients(x, v, upstream, upstream_v, **more):
+        tau, threshold = torch.tensor(1.7, requires_grad=True), torch.tensor(0.8, requires_grad=True)
+        x, v = x.clone().requires_grad_(), v.clone().requires_grad_()
+        spikes, v_last = lif(x, v_init=v, tau=tau, v_threshold=threshold, **options, **more)
+        torch.autograd.backward((spikes, v_last), (upstream, upstream_v))
+        grad_v = torch.zeros_like(v) if v.grad is None else v.grad
+        return spikes.detach(), v_last.detach(), x.grad, grad_v, tau.grad, threshold.grad
+
+    whole = gradients(x, v, upstream, upstream_v, lengths=torch.tensor(lengths))
+    tau_grads, threshold_grads = torch.zeros(()), torch.zeros(())
+    for b, length in enumerate(lengths):
+        spikes, v_last, grad_x, grad_v = (part.select(-2, b) for part in whole[:4])
+        assert not spikes[length:].any()
+        assert not grad_x[length:].any()
+        if length == 0:
+            torch.testing.assert_close(v_last, v[b])
+            torch.testing.assert_close(grad_v, upstream_v[b])
+            continue
+        alone = gradients(x[:length, b : b + 1], v[b : b + 1], upstream[:length, b : b + 1], upstream_v[b : b + 1])
+        assert torch.equal(spikes[:length], alone[0][:, 0])
+        torch.testing.assert_close(v_last, alone[1][0])
+        torch.testing.assert_close(grad_x[:length], alone[2][:, 0])
+        torch.testing.assert_close(grad_v, alone[3][0])
+        tau_grads, threshold_grads = tau_grads + alone[4], threshold_grads + alone[5]
+    torch.testing.assert_close(whole[4], tau_grads, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(whole[5], threshold_grads, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("save", ["d32", "d16", "x", "u8"])
+@pytest.mark.parametrize("surrogate", SURROGATES)
+def test_native_code_agrees_with_torch_at_sizes_that_fill_no_tile(surrogate, save, dtype):
+    generator = torch.Generator().manual_seed(3)
+    x = (torch.randint(-8, 24, (5, 3, 1111), generator=generator) / 8).to(dtype)  # exact in every dtype
+    upstream = torch.randn(5, 3, 1111, generator=generator).to(dtype)
+    results = []
+    for implementation in ("torch", "native"):
+        leaf = x.clone().requires_grad_()
+        spikes, v_last = lif(leaf, surrogate=surrogate, slope=2.0, save=save, implementation=implementation)
+        torch.autograd.backward((spikes, v_last), (upstream, torch.ones_like(v_last)))
+        results.append((spikes.detach(), v_last.detach(), leaf.grad))
+    assert torch.equal(results[0][0], results[1][0])
+    assert torch.equal(results[0][1], results[1][1])
+    # Two roundings of the code apart at most; else one of the input's type.
+    error = 2 / 254 * 2.0 if save == "u8" else 2 * torch.finfo(dtype).eps
+    torch.testing.assert_close(results[1][2], results[0][2], rtol=2 * torch.finfo(dtype).eps, atol=error)
+
+
+def test_results_do_not_depend_on_the_number_of_threads():
+    x, threads = torch.randn(4, 50_000), torch.get_num_threads()
+    results = []
+    for number in (1, 3):
+        torch.set_num_threads(number)
+        tau, leaf = torch.tensor(2.5, requires_grad=True), x.clone().requires_grad_()
+        spikes, _ = lif(leaf, tau=tau, implementation="native")
+        spikes.sum().backward()
+        results.append((spikes, leaf.grad, tau.grad))
+    torch.set_num_threads(threads)
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
 def test_a_hand_worked_example():
@@ -173,7 +256,7 @@ def test_the_operations_pass_pytorchs_own_check():
     constants = torch.tensor([0.5, 0.5, 1.0], dtype=torch.float64)
     for dtype, save in ((torch.float32, "d32"), (torch.float64, "x"), (torch.float32, "u8")):
         x, v = torch.randn(3, 4, 5, dtype=dtype, requires_grad=True), torch.zeros(4, 5, dtype=dtype)
-        options = (x, v, constants, False, True, False, "atan", 2.0, save)
+        options = (x, v, constants, None, False, True, False, "atan", 2.0, save, "auto")
         torch.library.opcheck(torch.ops.snn_core.lif.default, options)
         torch.library.opcheck(torch.ops.snn_core.lif_forward.default, (x.detach(), *options[1:]))
 
@@ -197,6 +280,12 @@ def test_channels_last_maps_keep_their_layout():
         (lambda: lif(torch.zeros(2, 3), save="d16", tau=torch.tensor(2.0, requires_grad=True)), "too coarse"),
         (lambda: LIF(tau=0.5), "tau is a time constant in time steps and at least 1, but it is 0.5"),
         (lambda: LIF(surrogate="sigmiod"), "no surrogate is called 'sigmiod'; known: sigmoid, atan"),
+        (lambda: lif(torch.zeros(2, 3), implementation="cuda"), "auto, torch, native or triton, but it is 'cuda'"),
+        (lambda: lif(torch.zeros(2, 3), implementation="triton"), "runs on CUDA devices, and the input is on cpu"),
+        (lambda: lif(torch.zeros(2, 3).double(), implementation="native"), "input is float64; give it float32"),
+        (lambda: lif(torch.zeros(2, 3), implementation="native", surrogate=lambda d, _: d), "runs in torch only"),
+        (lambda: lif(torch.zeros(2, 3), lengths=torch.tensor([1, 2])), r"\[B\] for x \[T, B, ...\], but they are"),
+        (lambda: lif(torch.zeros(2, 3), lengths=torch.tensor([1, 2, 3])), "between 0 and T = 2, but one is 3"),
         (lambda: lif(torch.zeros(0, 3)), "at least one time step"),
         (lambda: lif(torch.zeros(2, 3), v_init=torch.zeros(4)), r"v_init has shape \(4,\), .* has \(3,\)"),
     ],
@@ -204,3 +293,45 @@ def test_channels_last_maps_keep_their_layout():
 def test_mistakes_are_named(call, message: str):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("x", "options", "implementation", "reason"),
+    [
+        (torch.zeros(2, 3), {}, "native", "the fastest on cpu"),
+        (torch.zeros(2, 3, dtype=torch.bfloat16), {}, "native", "the fastest on cpu"),
+        (torch.zeros(2, 3), {"implementation": "torch"}, "torch", "asked for"),
+        (torch.zeros(2, 3, dtype=torch.float64), {}, "torch", "native cannot run here: it computes in float32"),
+        (torch.zeros(2, 3), {"surrogate": lambda d, slope: d}, "torch", "a surrogate of your own runs in torch only"),
+    ],
+)
+def test_a_call_says_which_implementation_it_takes_and_why(x, options, implementation, reason):
+    choice = which_implementation(x, **options)
+    assert choice.implementation == implementation
+    assert reason in choice.reason
+
+
+@pytest.mark.parametrize(
+    "layer", [LIF(), LIF(surrogate="atan", v_reset=None), PLIF(), LIF(learn_threshold=True)], ids=str
+)
+def test_a_compiler_sees_one_node_and_gives_the_same(layer):
+    nodes: list[str] = []
+
+    def backend(graph, inputs):
+        def look(inner, _inputs):
+            nodes.extend(str(node.target) for node in inner.graph.nodes if "snn_core" in str(node.target))
+            return make_boxed_func(inner)
+
+        return aot_autograd(fw_compiler=look, bw_compiler=look)(graph, inputs)
+
+    x, upstream = torch.randn(5, 3, 7), torch.randn(5, 3, 7)
+    results = []
+    for function in (layer, torch.compile(layer, fullgraph=True, backend=backend)):
+        layer.zero_grad()
+        leaf = x.clone().requires_grad_()
+        spikes = function(leaf)
+        spikes.backward(upstream)
+        results.append([spikes.detach(), leaf.grad, *(p.grad.clone() for p in layer.parameters())])
+    assert nodes == ["snn_core.lif.default", "snn_core.lif_backward.default"]
+    for found, expected in zip(results[1], results[0], strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)

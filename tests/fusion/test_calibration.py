@@ -29,7 +29,8 @@ def test_every_layer_fires_near_the_target(attention: str, num_heads: int):
     measured = rates_in_training(model, inputs)
     assert measured.keys() == reached.keys() == spiking_layers(model).keys()
     for name, rate in measured.items():
-        assert rate == pytest.approx(reached[name], abs=1e-6), name
+        # A neuron that stands at its threshold may fall to either side where batch norm and neuron run as one.
+        assert rate == pytest.approx(reached[name], abs=1e-4), name
         # Counts are whole numbers, so a score layer cannot be placed exactly.
         assert rate == pytest.approx(0.25, abs=0.2 if name.endswith("spike") else 0.02), name
         assert rate > 0.02, name

@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from snn_core.attention import SpikingAttention, spiking_attention
+from snn_core.attention import QKAttention, SpikingAttention, query_key_attention, spiking_attention
 from snn_core.layers import (
     NeuronFactory,
     ScaledSpike,
@@ -12,7 +12,9 @@ from snn_core.layers import (
     SpikingMLP,
 )
 from snn_core.neurons import IF, LIF, PLIF, Neuron
-from snn_core.ops.lif import lif
+from snn_core.ops.lif import lif, which_implementation
+from snn_core.ops.norm_lif import InputNorm
+from snn_core.packing import PackedSpikes, pack_spikes, spikes_as_bits, unpack_spikes
 from snn_core.stats import record_firing_rates, spiking_layers
 from snn_core.surrogate import SURROGATES, SurrogateGradient, surrogate_gradient
 
@@ -23,8 +25,11 @@ __all__ = [
     "LIF",
     "PLIF",
     "SURROGATES",
+    "InputNorm",
     "Neuron",
     "NeuronFactory",
+    "PackedSpikes",
+    "QKAttention",
     "ScaledSpike",
     "SpikingAttention",
     "SpikingConv2d",
@@ -33,8 +38,13 @@ __all__ = [
     "SpikingMLP",
     "SurrogateGradient",
     "lif",
+    "pack_spikes",
+    "query_key_attention",
     "record_firing_rates",
+    "spikes_as_bits",
     "spiking_attention",
     "spiking_layers",
     "surrogate_gradient",
+    "unpack_spikes",
+    "which_implementation",
 ]

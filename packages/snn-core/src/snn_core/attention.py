@@ -1,35 +1,105 @@
 """Spiking attention without softmax: scores are counts of coinciding spikes (Zhou et al. 2023, arXiv:2209.15425).
 
 Tokens attend over places (one time step at a time) or over time (one place at a time), to themselves or to another
-modality's tokens.
+modality's tokens. Without a softmax the product is associative, which makes attention linear in the number of tokens;
+query-key attention (Zhou et al. 2024, arXiv:2403.16552) is linear in the channels, too.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Literal
 
+import torch
 from einops import rearrange
 from torch import Tensor, nn
 
 from snn_core.layers import NeuronFactory, ScaledSpike, SpikingLinear
 from snn_core.neurons import LIF
 
+Order = Literal["auto", "scores_first", "state_first"]
+"""How `query key^T value` is multiplied: `(query key^T) value`, `query (key^T value)`, or the one with fewer
+multiply-adds."""
 
-def spiking_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """`query key^T value`, multiplied in the cheaper order.
 
-    Without a softmax the product is associative, and for spikes every intermediate is a small integer, so both orders
-    agree bit for bit in float32 (as long as counts stay below 2^24).
+def spiking_attention(
+    query: Tensor, key: Tensor, value: Tensor, *, scale: float = 1.0, order: Order = "auto"
+) -> Tensor:
+    """`scale * query key^T value`, multiplied in the cheaper order.
 
-    Shape: query [..., N, d], key [..., M, d], value [..., M, e] -> [..., N, e]
+    Without a softmax the product is associative, and for spikes every intermediate is a whole number, so both orders
+    agree bit for bit. This holds below 2^24: products are taken in float32 whatever the dtype and under autocast (16
+    bits hold counts to 256 or 2048 only), and the scale comes last, before the result is rounded to the query's dtype.
+    With `torch.backends.cuda.matmul.allow_tf32` it holds below 2^11.
+
+    Shape: query [..., N, d], key [..., M, d], value [..., M, e] -> [..., N, e]; the axes in front are broadcast.
+
+    Args:
+        query: spikes of the tokens that read.
+        key: spikes of the tokens that are read.
+        value: what is read of them.
+        scale: factor on the counts.
+        order: `scores_first` holds N * M scores, `state_first` a state of d * e; `auto` takes the one with fewer
+            multiply-adds.
+
+    Raises:
+        ValueError: shapes that do not fit, or an unknown order.
     """
-    n, d = query.shape[-2:]
-    m, e = value.shape[-2:]
-    scores_first = n * m * (d + e)
-    state_first = d * e * (n + m)
-    if state_first < scores_first:
-        return query @ (key.mT @ value)
-    return (query @ key.mT) @ value
+    if query.shape[-1] != key.shape[-1] or key.shape[-2] != value.shape[-2]:
+        raise ValueError(
+            "query [..., N, d], key [..., M, d] and value [..., M, e] share d and M, but they are "
+            f"{tuple(query.shape)}, {tuple(key.shape)} and {tuple(value.shape)}"
+        )
+    first = _cheaper_order(query.shape, key.shape, value.shape) if order == "auto" else order
+    if first not in ("scores_first", "state_first"):
+        raise ValueError(f"order is auto, scores_first or state_first, but it is {order!r}")
+    dtype = torch.promote_types(query.dtype, torch.float32)
+    with torch.autocast(query.device.type, enabled=False):
+        q, k, v = query.to(dtype), key.to(dtype), value.to(dtype)
+        counts = q @ (k.mT @ v) if first == "state_first" else (q @ k.mT) @ v
+        scaled = counts if scale == 1 else counts * scale
+        return scaled.to(query.dtype) if query.is_floating_point() else scaled
+
+
+def _cheaper_order(query: torch.Size, key: torch.Size, value: torch.Size) -> Order:
+    """The order with fewer multiply-adds, each product taken as often as the axes in front of it ask for."""
+    (*q, n, d), (*k, m, _), (*v, _, e) = query, key, value
+    scores_first = _products(q, k) * n * m * d + _products(q, k, v) * n * m * e
+    state_first = _products(k, v) * m * d * e + _products(q, k, v) * n * d * e
+    return "state_first" if state_first < scores_first else "scores_first"
+
+
+def _products(*fronts: list[int]) -> int:
+    """How many matrix products tensors with these axes in front make."""
+    shape = torch.broadcast_shapes(*fronts)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    return math.prod(shape)  # pyright: ignore[reportUnknownArgumentType]
+
+
+def query_key_attention(query: Tensor, key: Tensor, fire: Callable[[Tensor], Tensor]) -> Tensor:
+    """Let through the keys of those tokens whose query spikes are many enough to fire.
+
+    Token attention of QKFormer (Zhou et al. 2024, arXiv:2403.16552): `fire(sum of query over d) * key`. The query says
+    which tokens matter, in each head for itself; no token reads another, so the cost is linear in tokens and channels.
+
+    Shape: query [T, ..., N, d], key [T, ..., N, e] -> [T, ..., N, e]
+
+    Args:
+        query: spikes that are counted for each token.
+        key: spikes of the same tokens.
+        fire: neuron from counts [T, ..., N, 1] to a mask of spikes in the same shape.
+
+    Raises:
+        ValueError: query and key differ in an axis other than the last.
+    """
+    if query.shape[:-1] != key.shape[:-1]:
+        raise ValueError(
+            "query-key attention gates token by token and needs a key for every query, but the query is "
+            f"{tuple(query.shape)} and the key {tuple(key.shape)}; bring both to the same tokens first, by pooling, say"
+        )
+    # Counted in float32 also under mixed precision: the neuron must not see a rounded count.
+    counts = query.sum(-1, keepdim=True, dtype=torch.promote_types(query.dtype, torch.float32))
+    return fire(counts).to(key.dtype) * key
 
 
 class SpikingAttention(nn.Module):
@@ -104,3 +174,52 @@ class SpikingAttention(nn.Module):
             return rearrange(counts, "b n h t d -> t b n (h d)")
         flat = rearrange(counts, "b n h t d -> b n (h t d)")
         return rearrange(flat, "b n (t c) -> t b n c", t=query.shape[0])
+
+
+class QKAttention(nn.Module):
+    """The target's tokens decide which of the source's tokens pass; with no source, which of their own.
+
+    query from the target and key from the source, each linear -> batch norm -> neuron; in each of the heads of width
+    C / num_heads `neuron(scale * sum of query) * key`, see `query_key_attention`; then one more linear -> batch norm ->
+    neuron (Zhou et al. 2024, arXiv:2403.16552). Across modalities, the target's token n opens the gate for the source's
+    token n: they must stand for the same place.
+
+    Shape: target [T, B, N, C], source [T, B, N, C] -> spikes [T, B, N, C]
+
+    Args:
+        channels: token width C.
+        num_heads: heads h; C must be divisible by it.
+        scale: factor on the counts before they reach the gate's neuron. With 2 and `LIF()`, one query spike opens the
+            gate, as in the authors' code, which has a threshold of 0.5 there instead.
+        neuron: makes each of the four neuron layers.
+
+    Raises:
+        ValueError: channels not divisible by num_heads.
+    """
+
+    def __init__(self, channels: int, *, num_heads: int, scale: float = 2.0, neuron: NeuronFactory = LIF) -> None:
+        super().__init__()
+        if channels % num_heads:
+            raise ValueError(f"channels must be divisible by num_heads, but {channels} is not by {num_heads}")
+        self.num_heads = num_heads
+        self.query = SpikingLinear(channels, channels, neuron=neuron)
+        self.key = SpikingLinear(channels, channels, neuron=neuron)
+        self.gate = ScaledSpike(scale, neuron=neuron)
+        self.output = SpikingLinear(channels, channels, neuron=neuron)
+
+    def forward(self, target: Tensor, source: Tensor | None = None) -> Tensor:
+        """Target [T, B, N, C] (and source [T, B, N, C]) -> spikes [T, B, N, C].
+
+        Raises:
+            ValueError: target and source have different numbers of time steps, samples or tokens.
+        """
+        source = target if source is None else source
+        if target.shape[:-1] != source.shape[:-1]:
+            raise ValueError(
+                "query-key attention gates the source's tokens one by one and needs as many of the target's, but the "
+                f"target is {tuple(target.shape)} and the source {tuple(source.shape)}; pool one of them first"
+            )
+        query, key = (
+            rearrange(x, "t b n (h d) -> t b h n d", h=self.num_heads) for x in (self.query(target), self.key(source))
+        )
+        return self.output(rearrange(query_key_attention(query, key, self.gate), "t b h n d -> t b n (h d)"))

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Any, TypeGuard
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from snn_core.neurons import LIF
+from snn_core.neurons import LIF, Neuron
+from snn_core.ops.norm_lif import BatchNorm, InputNorm, update_running_statistics
 
 NeuronFactory = Callable[[], nn.Module]
 """Makes one neuron layer: a module from currents [T, ...] to spikes [T, ...]."""
@@ -35,10 +36,30 @@ def _adjust_affine(weight: Tensor, bias: Tensor, gain: float, offset: float) -> 
     bias.mul_(gain).add_(offset)
 
 
+def _go_as_one(norm: nn.Module, neuron: nn.Module) -> TypeGuard[BatchNorm]:
+    """Whether the neuron can take this batch norm in: both are of the known kinds, and no hook looks in between."""
+    return (
+        isinstance(neuron, Neuron)
+        and type(neuron).forward is Neuron.forward
+        and type(norm) in (nn.BatchNorm1d, nn.BatchNorm2d)
+        and norm.affine is True
+        # Hooks on the neuron's results see the same either way.
+        and not any(_hooks(norm, "forward_pre", "forward", "backward_pre", "backward"))
+        and not any(_hooks(neuron, "forward_pre", "backward"))
+    )
+
+
+def _hooks(module: nn.Module, *kinds: str) -> list[Any]:
+    return [getattr(module, f"_{kind}_hooks") for kind in kinds]
+
+
 class SpikingLinear(SpikingLayer):
     """Linear -> batch norm -> neuron, over tokens.
 
-    Batch norm sees T*B*N as its batch. With `norm=False` the linear layer's own bias takes its place.
+    Batch norm sees T*B*N as its batch. With `norm=False` the linear layer's own bias takes its place. Batch norm and a
+    `Neuron` run as one operation, which keeps only the linear layer's output for the backward; a hook on what passes
+    between the two, or a module of another kind in the place of one, makes them run one after the other. The linear
+    layer keeps its input: within `spikes_as_bits`, as an eighth of a byte a spike.
 
     Shape: [T, B, N, C_in] (any axes between T and channels) -> spikes [T, B, N, C_out]
     """
@@ -62,9 +83,11 @@ class SpikingLinear(SpikingLayer):
     def forward(self, x: Tensor) -> Tensor:
         """Tokens [T, B, N, C_in] -> spikes [T, B, N, C_out]."""
         drive = self.linear(x)
-        if self.norm is not None:
-            drive = self.norm(drive.flatten(0, -2)).view(drive.shape)
-        return self.neuron(drive)
+        if self.norm is None:
+            return self.neuron(drive)
+        if _go_as_one(self.norm, self.neuron):
+            return self.neuron(drive, norm=InputNorm(self.norm))
+        return self.neuron(self.norm(drive.flatten(0, -2)).view(drive.shape))
 
     def adjust_drive(self, gain: float, offset: float) -> None:
         """Change the normalisation's (or the linear layer's) scale and bias in place."""
@@ -73,67 +96,72 @@ class SpikingLinear(SpikingLayer):
 
 
 class SpikingConv2d(SpikingLayer):
-    """Convolution 3x3 (stride 1, padding 1, no bias) -> batch norm -> neuron, over feature maps.
+    """Convolution (no bias) -> batch norm -> neuron, over feature maps.
 
     Batch norm sees T*B as its batch. A static input [B, C, H, W] is the same at each time step, so its convolution and
-    batch norm run once; values, gradients and running statistics equal those of the input repeated over time.
+    batch norm run once; values, gradients and running statistics equal those of the input repeated over time. Batch
+    norm and neuron run as one, as in `SpikingLinear`.
 
-    Shape: [T, B, C_in, H, W], or static [B, C_in, H, W] with `time_steps` -> spikes [T, B, C_out, H, W]
+    Shape: [T, B, C_in, H, W], or static [B, C_in, H, W] with `time_steps` -> spikes [T, B, C_out, H', W']; with the
+    defaults H' = H and W' = W.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the spikes.
+        kernel_size: height and width of the kernel.
+        stride: step of the kernel.
+        padding: zeros added on every side.
+        neuron: makes the neuron layer.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, neuron: NeuronFactory = LIF) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel_size: int | tuple[int, int] = 3,
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] = 1,
+        neuron: NeuronFactory = LIF,
+    ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride=stride, padding=padding, bias=False)
         self.norm = nn.BatchNorm2d(out_channels)
         self.neuron = neuron()
 
     def forward(self, x: Tensor, *, time_steps: int | None = None) -> Tensor:
-        """Maps [T, B, C_in, H, W], or [B, C_in, H, W] held for `time_steps` -> spikes [T, B, C_out, H, W].
+        """Maps [T, B, C_in, H, W], or [B, C_in, H, W] held for `time_steps` -> spikes [T, B, C_out, H', W'].
 
         Raises:
             ValueError: a static input without `time_steps`, or another number of axes.
         """
         if x.dim() == 5:
-            drive = self.norm(self.conv(x.flatten(0, 1))).unflatten(0, x.shape[:2])
-        elif x.dim() == 4 and time_steps is not None:
-            drive = self._normalise_repeated(self.conv(x), time_steps).expand(time_steps, -1, -1, -1, -1)
-        else:
-            raise ValueError(
-                f"maps are [T, B, C, H, W], or [B, C, H, W] with time_steps, but the shape is {tuple(x.shape)}"
-                + ("" if time_steps else " and time_steps is not given")
-            )
-        return self.neuron(drive)
+            drive = self.conv(x.flatten(0, 1))
+            if _go_as_one(self.norm, self.neuron):
+                return self.neuron(drive.unflatten(0, x.shape[:2]), norm=InputNorm(self.norm))
+            return self.neuron(self.norm(drive).unflatten(0, x.shape[:2]))
+        if x.dim() == 4 and time_steps is not None:
+            drive = self.conv(x)
+            if _go_as_one(self.norm, self.neuron):
+                return self.neuron(drive, norm=InputNorm(self.norm, time_steps))
+            return self.neuron(self._normalise_repeated(drive, time_steps).expand(time_steps, -1, -1, -1, -1))
+        raise ValueError(
+            f"maps are [T, B, C, H, W], or [B, C, H, W] with time_steps, but the shape is {tuple(x.shape)}"
+            + ("" if time_steps else " and time_steps is not given")
+        )
 
     def _normalise_repeated(self, drive: Tensor, time_steps: int) -> Tensor:
         """Batch norm of `drive` as if it stood `time_steps` times in the batch.
 
-        Mean and biased variance are the same; only the unbiased variance, which goes into the running one, is not:
-        n / (n - 1) of n values becomes nT / (nT - 1) of nT.
+        Mean and biased variance are the same; only the unbiased variance, which goes into the running one, is not.
         """
-        if not (self.training and self.norm.track_running_stats):
+        if not (type(self.norm) is nn.BatchNorm2d and self.training and self.norm.track_running_stats):
             return self.norm(drive)
-        assert self.norm.running_var is not None
-        assert self.norm.num_batches_tracked is not None
-        assert self.norm.momentum is not None
-        momentum, running_var = self.norm.momentum, self.norm.running_var
-        # Autograd keeps the tensor it was given, so batch norm updates a copy and the corrected value is stored apart.
-        updated = running_var.clone()
-        normalised = F.batch_norm(
-            drive,
-            self.norm.running_mean,
-            updated,
-            self.norm.weight,
-            self.norm.bias,
-            training=True,
-            momentum=momentum,
-            eps=self.norm.eps,
+        normalised, mean, invstd = torch.native_batch_norm(
+            drive, self.norm.weight, self.norm.bias, None, None, True, 0.0, self.norm.eps
         )
-        with torch.no_grad():
-            self.norm.num_batches_tracked.add_(1)
-            kept = running_var * (1 - momentum)
-            n = drive.numel() // drive.shape[1]
-            factor = (n - 1) / n * (n * time_steps) / (n * time_steps - 1)
-            running_var.copy_(kept + (updated - kept) * factor)
+        count = drive.numel() // drive.shape[1] * time_steps
+        update_running_statistics(self.norm, mean, invstd.square().reciprocal() - self.norm.eps, count)
         return normalised
 
     def adjust_drive(self, gain: float, offset: float) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from functools import partial
 from typing import Literal, TypedDict, overload
 
 import torch
 from torch import Tensor, nn
 
-from snn_core.ops.lif import Save, leaky_integrate_fire
+from snn_core.ops.lif import Implementation, Save, leaky_integrate_fire
+from snn_core.ops.norm_lif import InputNorm, norm_leaky_integrate_fire
 from snn_core.surrogate import SurrogateGradient, surrogate_gradient
 
 
@@ -24,6 +26,7 @@ class NeuronOptions(TypedDict, total=False):
     slope: float
     learn_threshold: bool
     save: Save
+    implementation: Implementation
 
 
 class Neuron(nn.Module, ABC):
@@ -41,6 +44,7 @@ class Neuron(nn.Module, ABC):
         slope: the surrogate's slope.
         learn_threshold: train one threshold for the layer, which starts at v_threshold and stays above 0.
         save: what is kept for the backward, see `snn_core.ops.lif.Save`.
+        implementation: `auto` for the fastest that can run, or `torch`, `native` (C on the CPU) or `triton` by name.
 
     Raises:
         ValueError: an unknown surrogate, or a threshold to learn that is not above 0.
@@ -57,6 +61,7 @@ class Neuron(nn.Module, ABC):
         slope: float = 4.0,
         learn_threshold: bool = False,
         save: Save = "d32",
+        implementation: Implementation = "auto",
     ) -> None:
         super().__init__()
         surrogate_gradient(surrogate)
@@ -70,6 +75,7 @@ class Neuron(nn.Module, ABC):
         self.surrogate = surrogate
         self.slope = slope
         self.save: Save = save
+        self.implementation: Implementation = implementation
 
     @abstractmethod
     def leak(self) -> tuple[float | Tensor, float | Tensor]:
@@ -81,15 +87,43 @@ class Neuron(nn.Module, ABC):
         return self._v_threshold if self.log_v_threshold is None else self.log_v_threshold.exp()
 
     @overload
-    def forward(self, x: Tensor, *, v_init: Tensor | None = None, return_v: Literal[False] = False) -> Tensor: ...
-    @overload
-    def forward(self, x: Tensor, *, v_init: Tensor | None = None, return_v: Literal[True]) -> tuple[Tensor, Tensor]: ...
     def forward(
-        self, x: Tensor, *, v_init: Tensor | None = None, return_v: bool = False
+        self,
+        x: Tensor,
+        *,
+        v_init: Tensor | None = None,
+        lengths: Tensor | None = None,
+        norm: InputNorm | None = None,
+        return_v: Literal[False] = False,
+    ) -> Tensor: ...
+    @overload
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        v_init: Tensor | None = None,
+        lengths: Tensor | None = None,
+        norm: InputNorm | None = None,
+        return_v: Literal[True],
+    ) -> tuple[Tensor, Tensor]: ...
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        v_init: Tensor | None = None,
+        lengths: Tensor | None = None,
+        norm: InputNorm | None = None,
+        return_v: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Currents [T, ...] -> spikes [T, ...], with `return_v` also the last membrane potential [...]."""
+        """Currents [T, ...] -> spikes [T, ...], with `return_v` also the last membrane potential [...].
+
+        `v_init` [...] is the potential before the first step, `lengths` [B] how many steps each sample has. With `norm`
+        the neurons receive what this batch norm makes of x, and less is kept for the backward than by one after the
+        other.
+        """
         decay, gain = self.leak()
-        spikes, v_last = leaky_integrate_fire(
+        integrate = leaky_integrate_fire if norm is None else partial(norm_leaky_integrate_fire, norm=norm)
+        spikes, v_last = integrate(
             x,
             v_init=v_init,
             decay=decay,
@@ -101,6 +135,8 @@ class Neuron(nn.Module, ABC):
             surrogate=self.surrogate,
             slope=self.slope,
             save=self.save,
+            lengths=lengths,
+            implementation=self.implementation,
         )
         return (spikes, v_last) if return_v else spikes
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from snn_core.ops.lif.arguments import check_lengths, check_save
+from snn_core.ops.lif.implementation import Choice, Implementation, which_implementation
 from snn_core.ops.lif.operation import apply
 from snn_core.ops.lif.settings import Save, Settings
 from snn_core.surrogate import SurrogateGradient, surrogate_gradient
 
-__all__ = ["Save", "Settings", "leaky_integrate_fire", "lif"]
+__all__ = ["Choice", "Implementation", "Save", "Settings", "leaky_integrate_fire", "lif", "which_implementation"]
 
 
 def lif(
@@ -29,6 +31,8 @@ def lif(
     surrogate: str | SurrogateGradient = "sigmoid",
     slope: float = 4.0,
     save: Save = "d32",
+    lengths: Tensor | None = None,
+    implementation: Implementation = "auto",
 ) -> tuple[Tensor, Tensor]:
     """Run a layer of LIF neurons over a whole sequence; the equations are in `ops/lif/reference.py`.
 
@@ -44,13 +48,17 @@ def lif(
         surrogate: name from `snn_core.SURROGATES`, or an even function `(h - v_threshold, slope) -> derivative`.
         slope: the surrogate's slope.
         save: what is kept for the backward, see `snn_core.ops.lif.Save`.
+        lengths: how many steps each sample has [B], where x is [T, B, ...]; later ones are padding: no spikes, no
+            gradient, and the potential stays as it was after the sample's last step. None means T for all.
+        implementation: `auto` for the fastest that can run, or one by name; `snn_core.which_implementation` tells
+            which it is.
 
     Returns:
         spikes [T, ...] in the dtype of x, and the last membrane potential [...] in float32 (float64 if x is).
 
     Raises:
-        ValueError: no time step, tau below 1, unknown surrogate or save, v_init of another shape than x[0], or options
-            that cannot stand together.
+        ValueError: no time step, tau below 1, unknown surrogate or save, v_init of another shape than x[0], lengths
+            that do not fit x, options that cannot stand together, or an implementation that cannot run.
     """
     if not isinstance(tau, Tensor) and tau < 1:
         raise ValueError(f"tau is a time constant in time steps and at least 1, but it is {tau}")
@@ -67,6 +75,8 @@ def lif(
         surrogate=surrogate,
         slope=slope,
         save=save,
+        lengths=lengths,
+        implementation=implementation,
     )
 
 
@@ -83,6 +93,8 @@ def leaky_integrate_fire(
     surrogate: str | SurrogateGradient = "sigmoid",
     slope: float = 4.0,
     save: Save = "d32",
+    lengths: Tensor | None = None,
+    implementation: Implementation = "auto",
 ) -> tuple[Tensor, Tensor]:
     """The operation itself: `h = decay * v + gain * x` relative to the resting potential, fire, reset.
 
@@ -94,37 +106,20 @@ def leaky_integrate_fire(
     if v_init is not None and v_init.shape != x.shape[1:]:
         raise ValueError(f"v_init has shape {tuple(v_init.shape)}, but one time step of x has {tuple(x.shape[1:])}")
     learnt = any(isinstance(c, Tensor) and c.requires_grad for c in (decay, gain, v_threshold))
-    _check_save(save, surrogate, detach_reset, learnt)
+    check_save(save, surrogate, detach_reset, learnt)
     # The membrane stays in float32 under mixed precision: in 16 bits it would change 1 to 2 % of all spikes.
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     rest = v_reset or 0.0
     if v_init is None:
         # One zero seen as many: rest costs no memory, and nothing of it is kept for the backward.
-        v = torch.zeros((), dtype=dtype, device=x.device).expand(x.shape[1:])
+        v = x.new_zeros((), dtype=dtype).expand(x.shape[1:])
     else:
         v = v_init.to(dtype) - rest if rest else v_init.to(dtype)
-    constants = _constants(decay, gain, v_threshold - rest if rest else v_threshold)
+    constants = (decay, gain, v_threshold - rest if rest else v_threshold)
     if not callable(surrogate):
         surrogate_gradient(surrogate)
-    options = (v_reset is None, detach_reset, detach_membrane, surrogate, slope, save)
-    spikes, v_last = apply(x, v, constants, options)
+    if implementation != "auto":
+        which_implementation(x, surrogate=surrogate, implementation=implementation)
+    options = (v_reset is None, detach_reset, detach_membrane, surrogate, slope, save, implementation)
+    spikes, v_last = apply(x, v, constants, None if lengths is None else check_lengths(lengths, x), options)
     return spikes, v_last + rest if rest else v_last
-
-
-def _check_save(save: str, surrogate: str | SurrogateGradient, detach_reset: bool, learnt: bool) -> None:
-    if save not in ("d32", "d16", "x", "u8"):
-        raise ValueError(f"save is d32, d16, x or u8, but it is {save!r}")
-    if save == "u8" and not detach_reset:
-        raise ValueError("save u8 keeps no potential, which detach_reset=False needs; take another save")
-    if save == "u8" and callable(surrogate):
-        raise ValueError("save u8 needs a surrogate by name; take another save")
-    if save in ("d16", "u8") and learnt:
-        raise ValueError(f"save {save} is too coarse for a learnt tau or threshold; take d32 or x")
-
-
-def _constants(decay: float | Tensor, gain: float | Tensor, threshold: float | Tensor) -> Tensor:
-    """Decay, gain and threshold as [3] in float64, on the CPU unless they are learnt on another device."""
-    values = (decay, gain, threshold)
-    if not any(isinstance(value, Tensor) for value in values):
-        return torch.tensor(values, dtype=torch.float64)
-    return torch.stack([torch.as_tensor(value, dtype=torch.float64).cpu() for value in values])

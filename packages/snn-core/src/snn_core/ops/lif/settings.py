@@ -5,10 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from torch import Tensor
+
 Save = Literal["d32", "d16", "x", "u8"]
 """What is kept for the backward, in bytes an element and time step: the distance to threshold in 32 (4) or 16 bits (2),
 the input alone (0 where something else keeps it alive anyway; the forward is computed again), or one byte of spike and
 surrogate gradient (1, the gradient to 1 part in 254 of its largest value)."""
+
+Affine = tuple[Tensor, Tensor, int]
+"""Scale [C] and shift [C] in the dtype of the arithmetic, and how many neurons in a row share a channel: of N neurons,
+the n-th receives `scale[c] * x + shift[c]` with `c = n // inner % C`."""
 
 
 @dataclass(frozen=True)

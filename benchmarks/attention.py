@@ -1,0 +1,119 @@
+"""Time spiking attention in its two orders, scores first and state first, and take the peak of their memory.
+
+One process, one thread, thread CPU time, both interleaved, medians. The peak counts tensors that are alive at the same
+time, without the inputs. Run on an otherwise idle machine:
+
+    uv run python benchmarks/attention.py                     prints the table
+    uv run python benchmarks/attention.py --output FILE.md    writes it, too
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from neurons import ROUNDS, timed
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from snn_core import spiking_attention
+
+SIZES = ((64, 16, (4, 16, 8)), (196, 32, (4, 8, 8)), (1024, 32, (4, 2, 4)))
+"""Tokens N, width d of a head, and T, B and heads."""
+RATE = 0.3
+
+
+class PeakMemory(TorchDispatchMode):
+    """Within the block, the bytes of all storages made in it that are alive, and the largest that this was."""
+
+    def __init__(self, *inputs: Tensor) -> None:
+        super().__init__()
+        self.known = {x.untyped_storage()._cdata for x in inputs}
+        self.alive = self.peak = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for x in tree_leaves(result):
+            if isinstance(x, Tensor) and x.untyped_storage()._cdata not in self.known:
+                storage = x.untyped_storage()
+                self.known.add(storage._cdata)
+                self.alive += storage.nbytes()
+                weakref.finalize(storage, self.forget, storage._cdata, storage.nbytes())
+        self.peak = max(self.peak, self.alive)
+        return result
+
+    def forget(self, key: int, size: int) -> None:
+        """A storage is gone."""
+        self.known.discard(key)
+        self.alive -= size
+
+
+def peak(run: Callable[[], object], *inputs: Tensor) -> int:
+    with PeakMemory(*inputs) as memory:
+        run()
+    return memory.peak
+
+
+def compare(n: int, d: int, front: tuple[int, int, int]) -> str:
+    """One row of the table."""
+    q, k, v = ((torch.rand(*front, n, d) < RATE).float().requires_grad_() for _ in range(3))
+    upstream = torch.randn(*front, n, d)
+    assert torch.equal(*(spiking_attention(q, k, v, order=order) for order in ("scores_first", "state_first")))
+
+    def forward(order: str) -> Callable[[], object]:
+        def run() -> None:
+            with torch.no_grad():
+                spiking_attention(q, k, v, order=order)
+
+        return run
+
+    def train(order: str) -> Callable[[], object]:
+        return lambda: torch.autograd.grad(spiking_attention(q, k, v, order=order), (q, k, v), upstream)
+
+    runs = {
+        f"{kind.__name__} {order}": kind(order)
+        for kind in (forward, train)
+        for order in ("scores_first", "state_first")
+    }
+    took, peaks = timed(runs), {name: peak(run, q, k, v, upstream) for name, run in runs.items()}
+    cells = [f"({n}, {d}), {'x'.join(map(str, front))}"]
+    for kind in ("forward", "train"):
+        first, second = f"{kind} scores_first", f"{kind} state_first"
+        cells += [f"{took[name] * 1e3:.2f}" for name in (first, second)] + [f"{took[first] / took[second]:.1f}"]
+        cells += [f"{peaks[name] / 1e6:.1f}" for name in (first, second)] + [f"{peaks[first] / peaks[second]:.1f}"]
+    return "| " + " | ".join(cells) + " |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, help="also write the table to this file")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    columns = [f"{part} {order}" for part in ("ms", "MB") for order in ("scores", "state", "ratio")]
+    lines = [
+        "# Spiking attention: scores first or state first",
+        "",
+        f"PyTorch {torch.__version__}, {platform.machine()}, float32, one thread; medians of {ROUNDS} interleaved "
+        "rounds of thread CPU time; MB are the peak of live tensors without the inputs. In all rows, "
+        '`order="auto"` takes the state.',
+        "",
+        "| (N, d), T x B x heads | " + " | ".join([*columns, *(f"f+b {name}" for name in columns)]) + " |",
+        "|---" * 13 + "|",
+    ]
+    print("\n".join(lines))
+    for size in SIZES:
+        lines.append(compare(*size))
+        print(lines[-1], flush=True)
+    if options.output:
+        options.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
