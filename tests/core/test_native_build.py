@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from snn_core.ops import native_build
+
 LOUD = """
 import logging, torch
 logging.basicConfig(format="%(message)s")
@@ -67,3 +69,14 @@ def test_it_can_be_switched_off(tmp_path):
 def test_asking_for_it_where_it_cannot_be_built_says_what_to_do(tmp_path):
     result = run(tmp_path, ASKED_FOR, PATH="")
     assert "implementation='native' cannot run here: no C compiler is on PATH; install gcc or clang" in result.stdout
+
+
+def test_a_build_depends_on_the_headers_that_it_includes(tmp_path, monkeypatch):
+    monkeypatch.setenv("SNN_CORE_CACHE", str(tmp_path / "cache"))
+    source, header = tmp_path / "code.c", tmp_path / "number.h"
+    source.write_text('#include "number.h"\nint number(void) { return NUMBER; }\n')
+    for number in (3, 4):
+        header.write_text(f"#define NUMBER {number}\n")
+        native_build.load.cache_clear()
+        assert native_build.load(source).number() == number
+    assert len(list((tmp_path / "cache").iterdir())) == 2

@@ -11,7 +11,8 @@ from snn_core.layers import (
     SpikingLinear,
     SpikingMLP,
 )
-from snn_core.neurons import IF, LIF, PLIF, Neuron
+from snn_core.neurons import ALIF, IF, LIF, PLIF, Neuron
+from snn_core.ops.alif import alif
 from snn_core.ops.lif import lif, which_implementation
 from snn_core.ops.norm_lif import InputNorm
 from snn_core.packing import PackedSpikes, pack_spikes, spikes_as_bits, unpack_spikes
@@ -21,6 +22,7 @@ from snn_core.surrogate import SURROGATES, SurrogateGradient, surrogate_gradient
 __version__ = version("snn-core")
 
 __all__ = [
+    "ALIF",
     "IF",
     "LIF",
     "PLIF",
@@ -37,6 +39,7 @@ __all__ = [
     "SpikingLinear",
     "SpikingMLP",
     "SurrogateGradient",
+    "alif",
     "lif",
     "pack_spikes",
     "query_key_attention",

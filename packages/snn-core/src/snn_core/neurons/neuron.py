@@ -16,7 +16,7 @@ from snn_core.surrogate import SurrogateGradient, surrogate_gradient
 
 
 class NeuronOptions(TypedDict, total=False):
-    """What every neuron takes besides its leak; explained at `Neuron`."""
+    """What every neuron takes besides its dynamics; explained at `ConfiguredNeuron`."""
 
     v_threshold: float
     v_reset: float | None
@@ -29,11 +29,8 @@ class NeuronOptions(TypedDict, total=False):
     implementation: Implementation
 
 
-class Neuron(nn.Module, ABC):
-    """A layer of neurons with `h = decay * v + gain * x`; subclasses say what decay and gain are.
-
-    Shape: currents [T, ...] -> spikes [T, ...] (and, on request, the last potential [...]). Long streams are cut into
-    chunks by handing that potential to the next call as `v_init`.
+class ConfiguredNeuron(nn.Module):
+    """A layer of neurons that fire at a threshold: what they are told besides their dynamics.
 
     Args:
         v_threshold: the neuron fires when its potential reaches this.
@@ -77,14 +74,34 @@ class Neuron(nn.Module, ABC):
         self.save: Save = save
         self.implementation: Implementation = implementation
 
-    @abstractmethod
-    def leak(self) -> tuple[float | Tensor, float | Tensor]:
-        """Decay and gain: the share of the potential left after a step, and the factor on the current."""
-
     @property
     def v_threshold(self) -> float | Tensor:
         """The threshold, a scalar tensor if it is learnt."""
         return self._v_threshold if self.log_v_threshold is None else self.log_v_threshold.exp()
+
+    def extra_repr(self) -> str:
+        """The settings, as `print(module)` shows them."""
+        learnt = self.log_v_threshold
+        threshold = self._v_threshold if learnt is None else f"{learnt.exp().item():.3g} (learnt)"
+        return f"v_threshold={threshold}, v_reset={self.v_reset}, surrogate={self.surrogate!r}, slope={self.slope}"
+
+
+class Neuron(ConfiguredNeuron, ABC):
+    """A layer of neurons with `h = decay * v + gain * x`; subclasses say what decay and gain are.
+
+    Shape: currents [T, ...] -> spikes [T, ...] (and, on request, the last potential [...]). Long streams are cut into
+    chunks by handing that potential to the next call as `v_init`.
+
+    Args:
+        **options: those of `ConfiguredNeuron`.
+
+    Raises:
+        ValueError: as there.
+    """
+
+    @abstractmethod
+    def leak(self) -> tuple[float | Tensor, float | Tensor]:
+        """Decay and gain: the share of the potential left after a step, and the factor on the current."""
 
     @overload
     def forward(
@@ -139,9 +156,3 @@ class Neuron(nn.Module, ABC):
             implementation=self.implementation,
         )
         return (spikes, v_last) if return_v else spikes
-
-    def extra_repr(self) -> str:
-        """The settings, as `print(module)` shows them."""
-        learnt = self.log_v_threshold
-        threshold = self._v_threshold if learnt is None else f"{learnt.exp().item():.3g} (learnt)"
-        return f"v_threshold={threshold}, v_reset={self.v_reset}, surrogate={self.surrogate!r}, slope={self.slope}"

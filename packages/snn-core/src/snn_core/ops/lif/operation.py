@@ -119,7 +119,7 @@ def run_backward(
     """Gradients of the currents (of what comes out of the affine, where there is one), of v_init and the constants."""
     grad_x = empty(kept.shape, dtype=x_dtype, device=kept.device)
     grad_v = empty(v_init.shape, dtype=v_init.dtype, device=kept.device)
-    grad_constants = torch.zeros(3, dtype=torch.float64)
+    grad_constants = torch.zeros(3, dtype=torch.float64, device=kept.device)
     constants = grad_constants if learnt else None
     chosen = few_pass if bump else implementation_of(implementation, grad_x, s.surrogate)
     if chosen is native:
@@ -140,7 +140,7 @@ def run_backward(
         few_pass.backward(*gradients, bump, lengths=lengths, affine=affine)
     else:
         chosen.backward(*gradients, lengths=lengths, affine=affine)
-    return grad_x, grad_v, grad_constants
+    return grad_x, grad_v, grad_constants.cpu()
 
 
 def _kept_dtype(save: str, x: Tensor, v_init: Tensor) -> torch.dtype:
