@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-HEAVY = ("torchvision", "torchaudio", "spikingjelly", "matplotlib", "sklearn")
+HEAVY = ("torchvision", "torchaudio", "spikingjelly", "matplotlib", "sklearn", "nir", "h5py", "triton")
 
 # Names may be loaded on first use: ask for every one.
 PUBLIC_NAMES = """
@@ -15,7 +15,8 @@ for package in (snn_core, snn_fusion):
         getattr(package, name)
 """
 
-# pkgutil.walk_packages imports a package before one can say no to it; `interop` is where the heavy imports may be.
+# pkgutil.walk_packages imports a package before one can say no to it; `interop` is where the heavy imports may be, and
+# the modules beside `triton/__init__.py` are Triton code.
 SUBMODULES = """
 import importlib, pkgutil, sys
 import snn_core, snn_fusion
@@ -24,7 +25,7 @@ def load(package):
     for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
         if module.name.rpartition(".")[2] not in ("interop", "__main__"):
             loaded = importlib.import_module(module.name)
-            if module.ispkg:
+            if module.ispkg and not module.name.endswith(".triton"):
                 load(loaded)
 
 load(snn_core)

@@ -1,4 +1,4 @@
-"""Every Python example in a README runs as it stands."""
+"""Every Python example in a README or a page of the documentation runs as it stands."""
 
 import re
 import warnings
@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 EXAMPLES = [
     pytest.param(code, id=f"{path.relative_to(ROOT)}-{number}")
-    for path in [ROOT / "README.md", *sorted(ROOT.glob("packages/*/README.md"))]
+    for path in [ROOT / "README.md", *sorted(ROOT.glob("packages/*/README.md")), *sorted(ROOT.glob("docs/*.md"))]
     for number, code in enumerate(re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL))
 ]
 

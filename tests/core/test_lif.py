@@ -208,8 +208,15 @@ def test_sixteen_bits_keep_the_spike_of_a_distance_that_rounds_to_zero():
     # Potentials a hair below, at and above the threshold: their distances are 0 in 16 bits but for the sign.
     x = torch.tensor([[1 - 6e-8, 1.0, 1 + 1.2e-7]]).expand(2, 3) * torch.tensor([[1.0], [0.0]])
     options = {"tau": 1.0, "detach_reset": True, "surrogate": "rectangle"}
-    silent = gradient(x, torch.ones(2, 3), save="d16", **options)
-    assert torch.equal(silent, gradient(x, torch.ones(2, 3), **options))
+    for implementation in ("torch", "native"):
+        options["implementation"] = implementation
+        silent = gradient(x, torch.ones(2, 3), save="d16", **options)
+        assert torch.equal(silent, gradient(x, torch.ones(2, 3), **options))
+        # What the last potential hands back stops where a neuron fired at exactly its threshold.
+        leaf = x[:1].clone().requires_grad_()
+        lif(leaf, save="d16", **options)[1].sum().backward()
+        assert leaf.grad is not None
+        assert leaf.grad.tolist() == [[1.0, 0.0, 0.0]]
     assert lif(x, tau=1.0)[0][0].tolist() == [0, 1, 1]
 
 

@@ -16,7 +16,12 @@ from snn_core.ops.alif import alif
 from snn_core.ops.lif import lif, which_implementation
 from snn_core.ops.norm_lif import InputNorm
 from snn_core.packing import PackedSpikes, pack_spikes, spikes_as_bits, unpack_spikes
-from snn_core.stats import record_firing_rates, spiking_layers
+from snn_core.stats import (
+    SynapticOperations,
+    record_firing_rates,
+    record_synaptic_operations,
+    spiking_layers,
+)
 from snn_core.surrogate import SURROGATES, SurrogateGradient, surrogate_gradient
 
 __version__ = version("snn-core")
@@ -39,11 +44,13 @@ __all__ = [
     "SpikingLinear",
     "SpikingMLP",
     "SurrogateGradient",
+    "SynapticOperations",
     "alif",
     "lif",
     "pack_spikes",
     "query_key_attention",
     "record_firing_rates",
+    "record_synaptic_operations",
     "spikes_as_bits",
     "spiking_attention",
     "spiking_layers",

@@ -250,8 +250,8 @@ def _add_constants(grad_h: Tensor, gap: Tensor, v_init: Tensor, s: Settings, gra
 def _encode(gap: Tensor, s: Settings, kept: Tensor) -> None:
     """Write the gap in fewer bytes."""
     if s.save == "d16":
-        # The sign bit is the spike: a distance that rounds to 0 from below stays -0.
-        kept.copy_(-gap)
+        # The sign bit is the spike: a distance that rounds to 0 from below stays -0, one of exactly 0 is +0.
+        kept.copy_(0.0 - gap)
     else:
         assert s.save == "u8"
         bump = surrogate_gradient(s.surrogate)

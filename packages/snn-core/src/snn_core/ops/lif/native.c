@@ -137,9 +137,9 @@ static void hold_ended(const tile_facts *facts, int64_t t, int n, const float *r
 
 static void encode(const job *j, const float *restrict gap, int n, float top, float *restrict space, void *kept,
                    int64_t at) {
-    if (j->save == D16) { /* the sign bit is the spike: a distance that rounds to 0 from below stays -0 */
+    if (j->save == D16) { /* the sign bit is the spike: a distance that rounds to 0 from below is -0, one of exactly 0 is +0 */
         _Float16 *restrict to = (_Float16 *)kept + at;
-        LOOP to[i] = (_Float16)-gap[i];
+        LOOP to[i] = (_Float16)(0.0f - gap[i]);
     } else {
         uint8_t *restrict to = (uint8_t *)kept + at;
         float levels = LEVELS / top;

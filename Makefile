@@ -1,0 +1,12 @@
+# What needs more than `uv run pytest`.
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: gpu
+gpu: ## run every CUDA test, then every CUDA benchmark; needs a CUDA device
+	uv run pytest -m gpu
+	uv run python benchmarks/gpu.py --output benchmarks/results

@@ -1,0 +1,427 @@
+"""Our neurons in SpikingJelly's networks, its neurons and surrogates in ours, and networks turned into one another.
+
+Needs `pip install "snn-core[spikingjelly]"` (SpikingJelly 2, Fang et al. 2023, doi:10.1126/sciadv.adi1480).
+
+The two libraries differ in one thing above all: a neuron there keeps its membrane potential from call to call until
+`functional.reset_net`, a neuron here keeps nothing. `MemoryNeuron` and `StatelessNeuron` carry one into the world of
+the other as it is; `to_spikingjelly` and `from_spikingjelly` replace it by its counterpart.
+
+| snn-core | SpikingJelly | |
+|---|---|---|
+| `IF`, `LIF`, `PLIF` | `IFNode`, `LIFNode`, `ParametricLIFNode` | same equations, same parameter `w` of a learnt tau |
+| `sigmoid`, `atan`, `erf` | `Sigmoid`, `ATan`, `Erf` | slope is alpha |
+| `triangle`, `rectangle`, `fast_sigmoid` | `PiecewiseQuadratic`, `Rect`, `SoftSign` | slope is alpha |
+"""
+
+# SpikingJelly ships no types.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from snn_core.layers import NeuronFactory
+from snn_core.neurons import ALIF, IF, LIF, PLIF, ConfiguredNeuron, Neuron
+from snn_core.surrogate import SurrogateGradient
+
+try:
+    from spikingjelly.activation_based import base, surrogate
+    from spikingjelly.activation_based import neuron as nodes
+except ImportError as error:
+    raise ImportError(
+        'snn_core.interop.spikingjelly needs SpikingJelly 2: pip install "snn-core[spikingjelly]"'
+    ) from error
+
+__all__ = [
+    "MemoryNeuron",
+    "SpikingJellySurrogate",
+    "StatelessNeuron",
+    "from_spikingjelly",
+    "stateless",
+    "to_spikingjelly",
+]
+
+_SURROGATES: dict[str, type[surrogate.SurrogateFunctionBase]] = {
+    "sigmoid": surrogate.Sigmoid,
+    "atan": surrogate.ATan,
+    "triangle": surrogate.PiecewiseQuadratic,
+    "rectangle": surrogate.Rect,
+    "fast_sigmoid": surrogate.SoftSign,
+    "erf": surrogate.Erf,
+}
+_SURROGATE_NAMES = {kind: name for name, kind in _SURROGATES.items()}
+
+
+class MemoryNeuron(base.MemoryModule):
+    """One of our neurons as a SpikingJelly module: the membrane potential `v` is a memory that carries over calls.
+
+    So is the adaptation `b` of an `ALIF`.
+
+    `functional.reset_net`, `set_step_mode` and `detach_net`, and the monitors (`AttributeMonitor("v", ...)`) treat it
+    as they treat `LIFNode`. In step mode 'm' a call is one run of our operation. As there, an input of another shape
+    starts at rest; unlike there, the membrane stays in float32 under 16-bit inputs, and there is no `store_v_seq`.
+
+    Shape: currents [T, ...] -> spikes [T, ...] in step mode 'm'; [...] -> [...] in step mode 's'.
+
+    Args:
+        neuron: the neuron, whose parameters become those of this module.
+        step_mode: 's' for one time step a call, 'm' for a sequence.
+
+    Raises:
+        ValueError: another step mode, or a neuron that is neither a `snn_core.Neuron` nor an `ALIF`.
+    """
+
+    v: float | Tensor
+    b: float | Tensor
+
+    def __init__(self, neuron: Neuron | ALIF, *, step_mode: str = "s") -> None:
+        super().__init__()
+        if not isinstance(neuron, Neuron | ALIF):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ValueError(f"a memory neuron holds a neuron of snn_core such as LIF(), but it is a {_kind(neuron)}")
+        self.neuron = neuron
+        self.step_mode = step_mode
+        self.register_memory("v", float(neuron.v_reset or 0.0))
+        if isinstance(neuron, ALIF):
+            self.register_memory("b", 0.0)
+
+    def single_step_forward(self, x: Tensor) -> Tensor:
+        """Currents [...] of one time step -> spikes [...]."""
+        return self.multi_step_forward(x[None])[0]
+
+    def multi_step_forward(self, x_seq: Tensor) -> Tensor:
+        """Currents [T, ...] -> spikes [T, ...]."""
+        v_init = _start(self.v, self.neuron.v_reset or 0.0, x_seq)
+        if isinstance(self.neuron, ALIF):
+            b_init = _start(self.b, 0.0, x_seq)
+            spikes, self.v, self.b = self.neuron(x_seq, v_init=v_init, b_init=b_init, return_state=True)
+        else:
+            spikes, self.v = self.neuron(x_seq, v_init=v_init, return_v=True)
+        return spikes
+
+
+def _start(memory: float | Tensor, rest: float, x_seq: Tensor) -> Tensor | None:
+    """The state [...] before the first step of x_seq [T, ...], or None for rest."""
+    shape = x_seq.shape[1:]
+    if isinstance(memory, Tensor):
+        return memory if memory.shape == shape else None
+    return None if memory == rest else torch.full(shape, memory, device=x_seq.device)
+
+
+class StatelessNeuron(nn.Module):
+    """One of SpikingJelly's neurons as a layer of ours: it is reset around each call and so keeps nothing.
+
+    Shape: currents [T, ...] -> spikes [T, ...]
+
+    Args:
+        node: the neuron as an instance, or the name of a class in `spikingjelly.activation_based.neuron` that needs no
+            arguments. It is put into step mode 'm'.
+
+    Raises:
+        ValueError: no such class, one that needs arguments, or a neuron without a multi-step mode.
+    """
+
+    def __init__(self, node: str | nn.Module) -> None:
+        super().__init__()
+        self.node = _node_by_name(node) if isinstance(node, str) else node
+        if not isinstance(self.node, base.StepModule) or "m" not in self.node.supported_step_mode():
+            raise ValueError(
+                f"a neuron of SpikingJelly needs a multi-step mode to be a layer; {_kind(self.node)} has none"
+            )
+        self.node.step_mode = "m"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Currents [T, ...] -> spikes [T, ...].
+
+        Raises:
+            ValueError: the neuron returns something else than one tensor in the shape of x.
+        """
+        self._reset()
+        assert isinstance(self.node, base.StepModule)
+        # Again in each call: `functional.set_step_mode` on the network around this layer reaches its node, too.
+        self.node.step_mode = "m"
+        try:
+            spikes = self.node(x)
+        finally:
+            # Once more: what is left would keep this call's graph alive, and could not be copied.
+            self._reset()
+        if not isinstance(spikes, Tensor) or spikes.shape != x.shape:
+            found = tuple(spikes.shape) if isinstance(spikes, Tensor) else type(spikes).__name__
+            raise ValueError(
+                f"{_kind(self.node)} returned {found} for currents {tuple(x.shape)}; only neurons that map [T, ...] to "
+                "[T, ...] can be a layer here"
+            )
+        return spikes
+
+    def _reset(self) -> None:
+        for module in self.node.modules():
+            if isinstance(module, base.MemoryModule):
+                module.reset()
+
+
+def stateless(node: str | nn.Module) -> NeuronFactory:
+    """A factory of `StatelessNeuron`s for our layers, e.g. `SpikingLinear(8, 16, neuron=stateless("QIFNode"))`.
+
+    Args:
+        node: as in `StatelessNeuron`; every layer gets a copy of an instance.
+
+    Raises:
+        ValueError: as in `StatelessNeuron`, at once.
+    """
+    template = StatelessNeuron(node if isinstance(node, str) else _copy(node))
+    return lambda: copy.deepcopy(template)
+
+
+def _node_by_name(name: str) -> nn.Module:
+    kind = getattr(nodes, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
+        raise ValueError(f"SpikingJelly has no neuron called {name!r}; see spikingjelly.activation_based.neuron")
+    try:
+        return kind()
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} needs arguments ({error}); give an instance in the place of its name") from error
+
+
+class SpikingJellySurrogate:
+    """A surrogate function of SpikingJelly as a `surrogate` for our neurons.
+
+    Args:
+        function: an instance, whose own settings count whatever the neuron's slope is; or the name of a class in
+            `spikingjelly.activation_based.surrogate`, whose `alpha` then is the neuron's slope.
+
+    Raises:
+        ValueError: no such class, one whose settings are not an alpha alone, or a function that cannot stand in for
+            the step: it is in non-spiking mode, does not fire exactly where d >= 0, or has a derivative that is not
+            even in d or not finite, which our neurons rely on.
+    """
+
+    def __init__(self, function: str | surrogate.SurrogateFunctionBase) -> None:
+        self._function = function
+        self._check()
+
+    def function(self, slope: float) -> surrogate.SurrogateFunctionBase:
+        """The instance, or one of the named class with `alpha = slope`."""
+        if not isinstance(self._function, str):
+            return self._function
+        kind = getattr(surrogate, self._function, None)
+        if not (isinstance(kind, type) and issubclass(kind, surrogate.SurrogateFunctionBase)):
+            raise ValueError(
+                f"SpikingJelly has no surrogate called {self._function!r}; see spikingjelly.activation_based.surrogate"
+            )
+        try:
+            return kind(alpha=float(slope))
+        except TypeError as error:
+            raise ValueError(f"{self._function} has no alpha; give an instance in the place of its name") from error
+
+    def __call__(self, d: Tensor, slope: float) -> Tensor:
+        """Distances to threshold d [...] -> derivative [...]."""
+        return _value_and_derivative(self.function(slope), d)[1]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._function!r})"
+
+    def _check(self) -> None:
+        d = torch.logspace(-4, 1, 101, dtype=torch.float64)
+        function = self.function(2.0)
+        if not function.spiking:
+            raise ValueError(f"{function} is in non-spiking mode; a neuron here fires, so call set_spiking_mode(True)")
+        try:
+            (fired, above), (silent, below) = _value_and_derivative(function, d), _value_and_derivative(function, -d)
+        except RuntimeError as error:
+            raise ValueError(f"{function} is no step with a surrogate derivative: {error}") from error
+        if not (fired.eq(1).all() and silent.eq(0).all()):
+            raise ValueError(f"{function} does not fire exactly where the distance to threshold is 0 or more")
+        if not torch.isfinite(above).all():
+            raise ValueError(f"the derivative of {function} is not finite everywhere; take another surrogate")
+        if not torch.allclose(above, below, rtol=1e-6, atol=1e-9):
+            worst = int((above - below).abs().argmax())
+            raise ValueError(
+                f"a surrogate here is even, but the derivative of {function} is {above[worst].item():.4g} at "
+                f"{d[worst].item():.4g} and {below[worst].item():.4g} at {-d[worst].item():.4g}; take another "
+                "surrogate, or leave the neuron as it is in a StatelessNeuron"
+            )
+
+
+def _value_and_derivative(function: surrogate.SurrogateFunctionBase, d: Tensor) -> tuple[Tensor, Tensor]:
+    with torch.enable_grad():
+        leaf = d.detach().requires_grad_()
+        value = function(leaf)
+        (derivative,) = torch.autograd.grad(value.sum(), leaf)
+    return value.detach(), derivative
+
+
+_Copied = dict[int, Any]
+"""What stands in the copy for an object of the original, by the id of that: the memo of `copy.deepcopy`."""
+
+
+def to_spikingjelly(module: nn.Module) -> nn.Module:
+    """A copy of a network with each of our neurons replaced by SpikingJelly's counterpart, in step mode 'm'.
+
+    Only neurons are replaced: the rest, and so every shape, stays as it is ([T, ...] in and out), and so do the names
+    in `state_dict`. The copy remembers: call `functional.reset_net` between batches. A `StatelessNeuron` gives back the
+    neuron inside, a `MemoryNeuron` stays. Forward hooks on our neurons stay behind.
+
+    Raises:
+        ValueError: a neuron or setting without a counterpart, with its path, its value and what to do. Those are
+            neurons other than IF, LIF and PLIF; tau = 1; `learn_threshold`, `detach_membrane`; a `save` other than
+            d32, an `implementation` other than auto; and surrogate functions of one's own.
+    """
+    return _copy_with(module, _to_theirs)
+
+
+def from_spikingjelly(module: nn.Module) -> nn.Module:
+    """A copy of a network with each of SpikingJelly's neurons replaced by ours.
+
+    Only neurons are replaced: the rest stays, so SpikingJelly's layers in step mode 'm' and its containers go on to
+    take [T, B, ...], and so do the names in `state_dict`. The copy's neurons start at rest in each call, whatever
+    potential the originals held. A `MemoryNeuron` gives back the neuron inside, a `StatelessNeuron` stays. A surrogate
+    without a counterpart comes along as a `SpikingJellySurrogate` if it is even. Forward hooks on the neurons stay
+    behind.
+
+    Raises:
+        ValueError: a neuron or setting without a counterpart, with its path, its value and what to do. Those are
+            neurons other than IFNode, LIFNode and ParametricLIFNode; step mode 's'; `store_v_seq`; a precision
+            configuration; a potential after `reset` that is not the resting one; and surrogates that are not even.
+    """
+    return _copy_with(module, _to_ours)
+
+
+def _copy_with(module: nn.Module, convert: Callable[[str, nn.Module, _Copied], nn.Module | None]) -> nn.Module:
+    """A deep copy in which modules that `convert` gives something for are that, wherever they are referred to."""
+    copied: _Copied = {}
+
+    def visit(path: str, child: nn.Module) -> None:
+        replacement = convert(path, child, copied)
+        if replacement is not None:
+            copied[id(child)] = replacement.train(child.training)
+            return
+        for name, grandchild in child.named_children():
+            visit(f"{path}.{name}" if path else name, grandchild)
+
+    visit("", module)
+    return _copy(module, copied)
+
+
+def _copy(module: nn.Module, copied: _Copied | None = None) -> nn.Module:
+    """A deep copy that does not fail on memories which are part of a graph, as `copy.deepcopy` does."""
+    detached = {id(v): v.detach().clone() for v in base.memories(module) if isinstance(v, Tensor)}
+    return copy.deepcopy(module, {**detached, **(copied or {})})
+
+
+def _to_theirs(path: str, module: nn.Module, copied: _Copied) -> nn.Module | None:
+    if isinstance(module, MemoryNeuron):
+        return _copy(module)
+    if isinstance(module, StatelessNeuron):
+        return _copy(module.node)
+    if not isinstance(module, ConfiguredNeuron):
+        return None
+    if type(module) not in (IF, LIF, PLIF):
+        raise _refusal(path, module, "no counterpart in SpikingJelly; put it into a MemoryNeuron")
+    if module.log_v_threshold is not None:
+        advice = "has no counterpart; put the neuron into a MemoryNeuron, or replace it by one with a fixed threshold"
+        raise _refusal(path, module, f"learn_threshold=True {advice}")
+    if module.detach_membrane:
+        raise _refusal(path, module, "detach_membrane=True has no counterpart; put the neuron into a MemoryNeuron")
+    for name, default in (("save", "d32"), ("implementation", "auto")):
+        if (value := getattr(module, name)) != default:
+            advice = f"set the neuron's {name} to {default!r} first"
+            raise _refusal(path, module, f"{name}={value!r} has no counterpart; {advice}")
+    options: dict[str, Any] = {
+        "v_threshold": float(module.v_threshold),
+        "v_reset": None if module.v_reset is None else float(module.v_reset),
+        "detach_reset": bool(module.detach_reset),
+        "surrogate_function": _their_surrogate(path, module),
+        "step_mode": "m",
+    }
+    if isinstance(module, PLIF):
+        node = nodes.ParametricLIFNode(decay_input=module.decay_input, **options)
+        node.w = _same_parameter(module.w, copied)
+        return node
+    if isinstance(module, LIF):
+        if module.tau <= 1:
+            raise _refusal(
+                path, module, f"tau={module.tau} is not above 1, as LIFNode's is; put it into a MemoryNeuron"
+            )
+        return nodes.LIFNode(tau=float(module.tau), decay_input=module.decay_input, **options)
+    return nodes.IFNode(**options)
+
+
+def _to_ours(path: str, module: nn.Module, copied: _Copied) -> nn.Module | None:
+    if isinstance(module, StatelessNeuron):
+        return _copy(module)
+    if isinstance(module, MemoryNeuron):
+        _check_step_mode(path, module)
+        return copy.deepcopy(module.neuron)
+    if not any(kind.__module__.startswith(nodes.__name__) for kind in type(module).__mro__):
+        return None
+    if type(module) not in (nodes.IFNode, nodes.LIFNode, nodes.ParametricLIFNode):
+        raise _refusal(path, module, "no counterpart in snn_core; put it into a StatelessNeuron")
+    assert isinstance(module, nodes.BaseNode)
+    _check_step_mode(path, module)
+    if module.store_v_seq:
+        raise _refusal(path, module, "store_v_seq=True has no counterpart; set it to False first")
+    if module._neuron_precision is not None:  # pyright: ignore[reportPrivateUsage]
+        raise _refusal(path, module, f"the precision {module._neuron_precision} has no counterpart; remove it first")  # pyright: ignore[reportPrivateUsage]
+    start, rest = module.get_reset_value("v"), module.v_reset or 0.0
+    if not isinstance(start, float | int) or start != rest:
+        advice = f"ours start at rest, which is {rest}; call set_reset_value('v', {rest}) first"
+        raise _refusal(path, module, f"its potential after reset is {start}, but {advice}")
+    options: dict[str, Any] = {
+        "v_threshold": module.v_threshold,
+        "v_reset": module.v_reset,
+        "detach_reset": module.detach_reset,
+        **_our_surrogate(path, module),
+    }
+    if isinstance(module, nodes.ParametricLIFNode):
+        neuron = PLIF(decay_input=module.decay_input, **options)
+        neuron.w = _same_parameter(module.w, copied)
+        return neuron
+    if isinstance(module, nodes.LIFNode):
+        return LIF(tau=module.tau, decay_input=module.decay_input, **options)
+    return IF(**options)
+
+
+def _check_step_mode(path: str, module: base.MemoryModule) -> None:
+    if module.step_mode != "m":
+        advice = "our neurons take whole sequences [T, ...]; call functional.set_step_mode(net, 'm') first"
+        raise _refusal(path, module, f"step_mode={module.step_mode!r} has no counterpart: {advice}")
+
+
+def _their_surrogate(path: str, neuron: ConfiguredNeuron) -> surrogate.SurrogateFunctionBase:
+    given = neuron.surrogate
+    if isinstance(given, SpikingJellySurrogate):
+        return copy.deepcopy(given.function(neuron.slope))
+    if not isinstance(given, str) or given not in _SURROGATES:
+        advice = f"has no counterpart; take one of {', '.join(_SURROGATES)}, or put the neuron into a MemoryNeuron"
+        raise _refusal(path, neuron, f"surrogate={given!r} {advice}")
+    return _SURROGATES[given](alpha=float(neuron.slope))
+
+
+def _our_surrogate(path: str, node: nodes.BaseNode) -> dict[str, str | float | SurrogateGradient]:
+    function = node.surrogate_function
+    name = _SURROGATE_NAMES.get(type(function))
+    if name is not None and function.spiking:
+        return {"surrogate": name, "slope": float(function.alpha)}  # pyright: ignore[reportArgumentType]
+    try:
+        return {"surrogate": SpikingJellySurrogate(copy.deepcopy(function))}
+    except ValueError as error:
+        raise _refusal(path, node, f"its surrogate has no counterpart: {error}") from error
+
+
+def _same_parameter(parameter: nn.Parameter, copied: _Copied) -> nn.Parameter:
+    """The parameter's copy, the same one for neurons that share it."""
+    if id(parameter) not in copied:
+        copied[id(parameter)] = nn.Parameter(parameter.detach().clone(), requires_grad=parameter.requires_grad)
+    return copied[id(parameter)]
+
+
+def _refusal(path: str, module: nn.Module, reason: str) -> ValueError:
+    return ValueError(f"{path or 'the network itself'} ({_kind(module)}): {reason}")
+
+
+def _kind(module: object) -> str:
+    return type(module).__name__

@@ -1,0 +1,397 @@
+"""One call of the Triton kernels, forward and backward, checked against the equations; see `test_triton.py`.
+
+    TRITON_INTERPRET=1 python tests/core/triton_cases.py RESULTS.json [--wide]
+
+runs every case on the CPU and writes what went wrong with each, or null. The same cases run on a device in `tests/gpu`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import itertools
+import json
+import random
+import traceback
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from snn_core import SURROGATES
+from snn_core.ops.lif import few_pass, triton
+from snn_core.ops.lif.reference import lif_reference
+from snn_core.ops.lif.settings import Affine, Settings
+
+SAMPLES, CHANNELS, INNER = 3, 5, 7
+GUARD = 64
+"""Elements behind each output that nobody may write to."""
+SLOPE = 2.0
+PRECISION = {"cpu": 1e-6, "cuda": 4e-6}
+"""Of gradients, relative to the largest; a device's exponential and division are good to 2 units in the last place."""
+WIDE = 500
+"""Cases drawn at random for the wide run."""
+
+
+SIGNS = "signs of zero"
+"""What `check_signs_of_zero` is called among the results."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One combination of everything that the kernels compile in."""
+
+    T: int = 4
+    neurons: int = INNER
+    """Neurons of a channel: N = 3 samples x 5 channels x these."""
+    dtype: str = "float32"
+    tau: float = 2.0
+    """Infinite for IF."""
+    decay_input: bool = True
+    threshold: float = 47 / 64
+    """Below 0, neurons fire at rest. Constant currents lead to multiples of 1/16, where rounding would decide."""
+    soft_reset: bool = False
+    detach_reset: bool = True
+    detach_membrane: bool = False
+    surrogate: str = "sigmoid"
+    save: str = "d32"
+    v_init: str = "each"
+    """`each` neuron its own, or one `shared` by all."""
+    lengths: bool = False
+    affine: bool = False
+    residual: bool = False
+    grads: str = "both"
+    """Which gradients arrive: of the `spikes`, of the last `potential`, or `both`."""
+    learnt: bool = False
+    """Whether gradients of the constants are wanted."""
+    outputs: str = "spikes"
+    """`spikes` in the dtype of x, `bytes`, `bits`, or `both` spikes and bits."""
+    strided: bool = False
+    """Whether x and the gradient of the spikes are views of something else."""
+
+    def __str__(self) -> str:
+        default = Case()
+        told = {name: value for name, value in asdict(self).items() if value != getattr(default, name)}
+        return ",".join(f"{name}={value}" for name, value in told.items()) or "default"
+
+    def possible(self) -> bool:
+        """Whether the options can stand together."""
+        coarse = self.save in ("d16", "u8")
+        return not (self.save == "u8" and not self.detach_reset) and not (coarse and self.learnt)
+
+
+VALUES = {
+    "T": (1, 4, 9, 16, 17, 33),
+    "neurons": (1, INNER, 36),
+    "dtype": ("float32", "bfloat16", "float16"),
+    "tau": (2.0, 4.0, float("inf")),
+    "decay_input": (True, False),
+    "threshold": (47 / 64, -13 / 64),
+    "soft_reset": (False, True),
+    "detach_reset": (True, False),
+    "detach_membrane": (False, True),
+    "surrogate": tuple(SURROGATES),
+    "save": ("d32", "d16", "x", "u8"),
+    "v_init": ("each", "shared"),
+    "lengths": (False, True),
+    "affine": (False, True),
+    "residual": (False, True),
+    "grads": ("both", "spikes", "potential"),
+    "learnt": (False, True),
+    "outputs": ("spikes", "bytes", "bits", "both"),
+    "strided": (False, True),
+}
+
+
+@functools.cache
+def covering_cases() -> list[Case]:
+    """Few cases in which any two values of two options meet that can meet at all."""
+    drawn = drawn_cases(4000)
+    pairs = {case: set(itertools.combinations(asdict(case).items(), 2)) for case in drawn}
+    missing, cases = set[object]().union(*pairs.values()), list[Case]()
+    while missing:
+        # The best of a few is nearly the best of all, and found sooner.
+        best = max(drawn[len(cases) :: 20], key=lambda case: len(missing & pairs[case]))
+        if not missing & pairs[best]:
+            best = next(case for case in drawn if missing & pairs[case])
+        missing -= pairs[best]
+        cases.append(best)
+    return cases
+
+
+def drawn_cases(count: int) -> list[Case]:
+    """Cases drawn at random, the same ones every time."""
+    draw, cases = random.Random(0), list[Case]()
+    while len(cases) < count:
+        case = Case(**{name: draw.choice(values) for name, values in VALUES.items()})
+        if case.possible():
+            cases.append(case)
+    return cases
+
+
+def check(case: Case, device: str) -> None:
+    """Run the case on the device; fails where it differs from the equations in float64."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        call = Call(case)
+    kept, grads = call.check_against_equations(device)
+    call.check_against_few_pass(device, kept, grads)
+
+
+def check_signs_of_zero(device: str) -> None:
+    """Potentials a hair below, at and above the threshold: 16 bits keep of their distances the sign alone."""
+    s = Settings(1.0, 1.0, 2**-10, False, True, False, "rectangle", 1.0, "d16")
+    v_init = 2**-10 + torch.tensor([-(2**-30), 0.0, 2**-30], device=device)
+    x, spikes, grad_x = (torch.zeros(1, 3, device=device) for _ in range(3))
+    kept, v_last, grad_v = x.half(), torch.zeros(3, device=device), torch.zeros(3, device=device)
+    triton.forward(x, v_init, s, spikes, kept, v_last)
+    triton.backward(None, torch.ones(3, device=device), kept, v_init, s, grad_x, grad_v, None)
+    assert kept.tolist() == [[0.0, 0.0, 0.0]]
+    assert spikes.tolist() == [[0.0, 1.0, 1.0]]
+    assert grad_v.tolist() == [1.0, 0.0, 0.0], f"the reset lets through {grad_v.tolist()}"
+
+
+class Call:
+    """The inputs of a case on dyadic grids, where sums are exact and spikes therefore have to agree."""
+
+    def __init__(self, case: Case) -> None:
+        T, N, dtype = case.T, SAMPLES * CHANNELS * case.neurons, getattr(torch, case.dtype)
+        self.case = case
+        self.x = grid((T, N), -8, 24).to(dtype)
+        self.grad_spikes = None if case.grads == "potential" else grid((T, N), -16, 17).to(dtype)
+        if case.strided:
+            # A current that is the same at every step, and a gradient from a wider array of more steps.
+            self.x = self.x[:1].expand(T, N)
+            if self.grad_spikes is not None:
+                self.grad_spikes = grid((2 * T, N + 3), -16, 17).to(dtype)[::2, :N]
+        self.grad_v_last = None if case.grads == "spikes" else grid((N,), -16, 17)
+        self.v_init = grid((1,), -4, 5).expand(N) if case.v_init == "shared" else grid((N,), -4, 5)
+        self.lengths = torch.tensor([T, 0, T // 2], dtype=torch.int32) if case.lengths else None
+        scale, shift = 2.0 ** torch.randint(-1, 2, (CHANNELS,)), grid((CHANNELS,), -2, 3)
+        self.affine: Affine | None = (scale, shift, case.neurons) if case.affine else None
+        self.residual = grid((T, N), -8, 9).to(dtype) if case.residual else None
+        leak = 1 / case.tau
+        self.s = Settings(
+            decay=1 - leak,
+            gain=leak if case.decay_input and leak else 1.0,
+            threshold=case.threshold,
+            soft_reset=case.soft_reset,
+            detach_reset=case.detach_reset,
+            detach_membrane=case.detach_membrane,
+            surrogate=case.surrogate,
+            slope=SLOPE,
+            save=case.save,  # pyright: ignore[reportArgumentType]
+        )
+
+    def drive(self) -> Tensor:
+        """What the neurons receive [T, N], in float64."""
+        x = self.x.double()
+        if self.affine is not None:
+            scale, shift, inner = self.affine
+            channel = torch.arange(x.shape[1]) // inner % CHANNELS
+            x = x * scale[channel] + shift[channel]
+        return x if self.residual is None else x + self.residual
+
+    def equations(self) -> tuple[Tensor, ...]:
+        """Spikes, last potential and the gradients of drive and v_init, by autograd, one sample after the other."""
+        drive, v_init = self.drive().requires_grad_(), self.v_init.double().requires_grad_()
+        T = len(drive)
+        lengths = [T] * SAMPLES if self.lengths is None else self.lengths.tolist()
+        spikes, v_last = list[Tensor](), list[Tensor]()
+        for length, x, v in zip(lengths, drive.chunk(SAMPLES, 1), v_init.chunk(SAMPLES), strict=True):
+            found = torch.zeros_like(x)
+            if length:
+                fired, v = lif_reference(
+                    x[:length],
+                    v,
+                    tau=self.case.tau,
+                    v_threshold=self.s.threshold,
+                    v_reset=None if self.s.soft_reset else 0.0,
+                    decay_input=self.s.gain != 1.0,
+                    detach_reset=self.s.detach_reset,
+                    detach_membrane=self.s.detach_membrane,
+                    surrogate=SURROGATES[self.s.surrogate],
+                    slope=self.s.slope,
+                )
+                found = torch.cat([fired, found[length:]])
+            spikes.append(found)
+            v_last.append(v)
+        outputs = torch.cat(spikes, 1), torch.cat(v_last)
+        loss = torch.zeros((), dtype=torch.float64)
+        for output, upstream in zip(outputs, (self.grad_spikes, self.grad_v_last), strict=True):
+            if upstream is not None:
+                loss = loss + (output * upstream.double()).sum()
+        # A detached membrane leaves the loss without a way to v_init; added like this, both gradients exist.
+        loss = loss + 0.0 * (drive.sum() + v_init.sum())
+        return *(output.detach() for output in outputs), *torch.autograd.grad(loss, (drive, v_init))
+
+    def forward(self, device: str) -> tuple[Tensor | None, Tensor | None, Tensor, Tensor | None]:
+        """Spikes, the same packed, last potential and what was kept."""
+        (T, N), case = self.x.shape, self.case
+        dtype = {"bytes": torch.uint8, "bits": None}.get(case.outputs, self.x.dtype)
+        spikes = None if dtype is None else Poisoned((T, N), dtype, device)
+        packed = Poisoned((T, -(-N // 32)), torch.int32, device) if case.outputs in ("bits", "both") else None
+        kept = {"d32": torch.float32, "d16": torch.float16, "u8": torch.uint8, "x": None}[case.save]
+        kept = None if kept is None else Poisoned((T, N), kept, device)
+        v_last = Poisoned((N,), torch.float32, device)
+        written = spikes, packed, v_last, kept
+        triton.forward(
+            self.x.to(device),
+            self.v_init.to(device),
+            self.s,
+            None if spikes is None else spikes.tensor,
+            None if kept is None else kept.tensor,
+            v_last.tensor,
+            lengths=on(self.lengths, device),
+            affine=self.affine_on(device),
+            residual=on(self.residual, device),
+            packed=None if packed is None else packed.tensor,
+        )
+        found = [None if output is None else output.read() for output in written]
+        assert found[2] is not None
+        return found[0], found[1], found[2], found[3]
+
+    def backward(self, kept: Tensor, device: str) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients of the drive, of v_init and of the constants."""
+        grad_x, grad_v = (Poisoned(y.shape, y.dtype, device) for y in (self.x, self.v_init))
+        grad_constants = torch.zeros(3, dtype=torch.float64, device=device)
+        triton.backward(
+            on(self.grad_spikes, device),
+            on(self.grad_v_last, device),
+            kept.to(device),
+            self.v_init.to(device),
+            self.s,
+            grad_x.tensor,
+            grad_v.tensor,
+            grad_constants if self.case.learnt else None,
+            lengths=on(self.lengths, device),
+            affine=self.affine_on(device),
+            residual=on(self.residual, device),
+        )
+        return grad_x.read(), grad_v.read(), grad_constants.cpu()
+
+    def affine_on(self, device: str) -> Affine | None:
+        return None if self.affine is None else (self.affine[0].to(device), self.affine[1].to(device), self.affine[2])
+
+    def check_against_equations(self, device: str) -> tuple[Tensor | None, tuple[Tensor, ...]]:
+        """Spikes exactly, gradients to rounding; returns what was kept, and the gradients."""
+        spikes, v_last, grad_x, grad_v = self.equations()
+        found_spikes, packed, found_v, kept = self.forward(device)
+        if found_spikes is not None:
+            assert torch.equal(found_spikes.double(), spikes), "spikes differ"
+        if packed is not None:
+            assert np.array_equal(packed.numpy().view(np.uint8), bits_of(spikes)), "bits differ"
+        near("last potential", found_v, v_last, PRECISION[device])
+        grads = self.backward(self.x if kept is None else kept, device)
+        # What is kept in fewer bytes changes the gradient by its rounding.
+        precision = {"d16": 2e-3, "u8": 3e-2}.get(self.s.save, PRECISION[device])
+        if not (self.s.save == "d16" and self.s.surrogate == "rectangle"):
+            # There rounding moves distances over the edge; that leaves the comparison with `few_pass`.
+            near("gradient of x", grads[0], grad_x, precision)
+            near("gradient of v_init", grads[1], grad_v, precision)
+        return kept, grads
+
+    def check_against_few_pass(self, device: str, ours: Tensor | None, grads: tuple[Tensor, ...]) -> None:
+        """What either of the two keeps serves the other, and both take the same gradients of constants from it."""
+        x, v_init, s = self.drive(), self.v_init.double(), self.s
+        precise = torch.float64 if s.save in ("d32", "x") else None
+        kept_type = precise or {"d16": torch.float16, "u8": torch.uint8}[s.save]
+        theirs = torch.empty(x.shape, dtype=kept_type)
+        few_pass.forward(
+            x,
+            v_init,
+            s,
+            torch.empty_like(x),
+            None if s.save == "x" else theirs,
+            torch.empty_like(v_init),
+            lengths=self.lengths,
+        )
+        kept_by = {"few_pass": theirs, "triton": ours} if ours is not None else {"triton": x}
+        for name, kept in kept_by.items():
+            grad_x, grad_v = torch.empty_like(x), torch.empty_like(v_init)
+            grad_constants = torch.zeros(3, dtype=torch.float64)
+            few_pass.backward(
+                None if self.grad_spikes is None else self.grad_spikes.double(),
+                None if self.grad_v_last is None else self.grad_v_last.double(),
+                kept.to(kept_type),
+                v_init,
+                s,
+                grad_x,
+                grad_v,
+                grad_constants if self.case.learnt else None,
+                lengths=self.lengths,
+            )
+            found = grads if name == "triton" else self.backward(kept.float() if s.save == "d32" else kept, device)
+            near(f"gradient of x from what {name} kept", found[0], grad_x, PRECISION[device])
+            near(f"gradient of v_init from what {name} kept", found[1], grad_v, PRECISION[device])
+            if self.case.learnt:
+                # Sums of many terms of either sign: what is left of them may be smaller than the terms.
+                precision = 3 * PRECISION[device]
+                near(f"gradient of the constants from what {name} kept", found[2], grad_constants, precision)
+
+
+class Poisoned:
+    """An output full of NaN (255 where it holds integers), with a guard behind it."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, device: str) -> None:
+        self.size = int(np.prod(shape))
+        self.poison = float("nan") if dtype.is_floating_point else 255
+        self.all = torch.full((self.size + GUARD,), self.poison, dtype=dtype, device=device)
+        self.tensor = self.all[: self.size].view(shape)
+
+    def read(self) -> Tensor:
+        """What was written, on the CPU."""
+        guard = torch.full((GUARD,), self.poison, dtype=self.all.dtype)
+        assert torch.equal(self.all[self.size :].cpu().nan_to_num(7.0), guard.nan_to_num(7.0)), "written beyond the end"
+        return self.tensor.cpu()
+
+
+def grid(shape: tuple[int, ...], low: int, high: int) -> Tensor:
+    """Random eighths in [low / 8, high / 8)."""
+    return torch.randint(low, high, shape) / 8
+
+
+def on(x: Tensor | None, device: str) -> Tensor | None:
+    return None if x is None else x.to(device)
+
+
+def bits_of(spikes: Tensor) -> np.ndarray:
+    """Spikes [T, N] as bits, each row filled up to whole words of 32."""
+    packed = np.packbits(spikes.bool().numpy(), axis=1, bitorder="little")
+    return np.pad(packed, ((0, 0), (0, -packed.shape[1] % 4)))
+
+
+def near(name: str, found: Tensor, expected: Tensor, precision: float) -> None:
+    """Equal to a precision relative to the largest value, and to the rounding of 16 bits if `found` has these."""
+    assert not found.isnan().any(), f"{name}: not written everywhere"
+    # Triton's interpreter cuts bfloat16 off where a device rounds to the nearest.
+    rounding = {torch.bfloat16: 2**-7, torch.float16: 2**-10}.get(found.dtype, 0.0)
+    largest = max(1e-3, float(expected.abs().max()))
+    error = (found.double() - expected).abs() - rounding * expected.abs()
+    assert error.max() <= precision * largest, f"{name}: off by {error.max() / largest:.1e} of the largest"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--wide", action="store_true", help="run many random cases instead")
+    options = parser.parse_args()
+    # The interpreter takes as long for a small block as for a large one; the largest N here still needs two.
+    triton._block = lambda N, *arrays: (512, 4)
+    results = dict[str, str | None]()
+    checks = {
+        str(case): functools.partial(check, case) for case in (drawn_cases(WIDE) if options.wide else covering_cases())
+    }
+    for name, run in {SIGNS: check_signs_of_zero, **checks}.items():
+        try:
+            run("cpu")
+            results[name] = None
+        except Exception:
+            results[name] = traceback.format_exc()
+    options.results.write_text(json.dumps(results), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
