@@ -293,3 +293,13 @@ def test_too_much_memory_is_refused_before_reading(root: Path):
         build(root, memory_limit_gb=4.6e-6)
     with pytest.raises(ValueError, match=r"p3\.png"):
         build(root, memory_limit_gb=4.7e-6)
+
+
+def test_corruption_reaches_the_senses_that_it_names(root: Path):
+    write(root, ROWS)
+    clean, noisy = build(root), build(root, image_noise=0.5, image_occlusion=2)
+    assert not torch.equal(noisy.test.inputs["photo"], clean.test.inputs["photo"])
+    assert torch.equal(noisy.test.inputs["sound"], clean.test.inputs["sound"])
+    loud = build(root, audio_snr=-5.0)
+    assert not torch.equal(loud.test.inputs["sound"], clean.test.inputs["sound"])
+    assert torch.equal(loud.test.inputs["photo"], clean.test.inputs["photo"])

@@ -4,6 +4,7 @@
 # pyright: reportMissingTypeStubs=false
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,8 @@ def count_channels(path: Path) -> int:
     return 1 if image.mode in {"1", "L"} or image.mode.startswith("I") else 3
 
 
-def read_image(path: Path, *, size: int, channels: int) -> Tensor:
-    """Read one image, upright, and stretch it to a square.
+def read_image(path: Path, *, size: int, channels: int, corrupt: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    """Read one image, upright, and stretch it to a square; `corrupt` changes it before it is stretched.
 
     Transparent parts are put on white, as a viewer shows them. Of an animation the first frame is read.
 
@@ -44,6 +45,8 @@ def read_image(path: Path, *, size: int, channels: int) -> Tensor:
             image = Image.alpha_composite(paper, image)
         bytes_ = np.array(image.convert("L" if channels == 1 else "RGB"))
         pixels = v2.to_dtype(v2.to_image(bytes_), torch.float32, scale=True).as_subclass(Tensor)
+    if corrupt is not None:
+        pixels = corrupt(pixels)
     return v2.resize(pixels, [size, size], antialias=True).clamp(0, 1)
 
 

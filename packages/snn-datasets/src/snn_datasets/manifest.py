@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from snn_datasets.audio import LogMelSpectrogram, read_rate, read_waveform
+from snn_datasets.corruption import Corruption
 from snn_datasets.dataset import DatasetInfo, DatasetSplits, Progress
 from snn_datasets.images import count_channels, read_image
 from snn_datasets.in_memory import InMemoryDataset
@@ -17,7 +18,8 @@ from snn_datasets.manifest_table import Row, Split, Table, read_table
 from snn_datasets.single_thread import single_thread
 from snn_datasets.splits import carve_by_group, carve_by_sample
 
-Reader = Callable[[Path], Tensor]
+Reader = Callable[[Path, str], Tensor]
+"""From a file and its sample's id to an input."""
 
 
 @single_thread()
@@ -35,6 +37,7 @@ def build_manifest(
     val_fraction: float,
     seed: int,
     memory_limit_gb: float,
+    corruption: Corruption,
     progress: Progress | None = None,
 ) -> DatasetSplits:
     """Check the manifest, then read every file of it once; see `ManifestSpec` for the arguments."""
@@ -52,7 +55,7 @@ def build_manifest(
         try:
             if kind == "image":
                 channels = count_channels(file)
-                readers[modality] = _image_reader(size=image_size, channels=channels)
+                readers[modality] = _image_reader(corruption, size=image_size, channels=channels)
             else:
                 channels, rate = 1, sample_rate or read_rate(file)
                 spectrogram = LogMelSpectrogram(
@@ -63,7 +66,7 @@ def build_manifest(
                     hop_ms=hop_ms,
                     dynamic_range_db=dynamic_range_db,
                 )
-                readers[modality] = _audio_reader(spectrogram, rate=rate)
+                readers[modality] = _audio_reader(corruption, spectrogram, rate=rate)
         except ValueError as error:
             raise ValueError(f"{table.place(first, modality)}: {error}") from error
         shapes[modality] = (channels, image_size, image_size)
@@ -76,7 +79,7 @@ def build_manifest(
         for index, row in enumerate(rows):
             for modality, read in readers.items():
                 try:
-                    inputs[modality][index] = read(row.files[modality])
+                    inputs[modality][index] = read(row.files[modality], row.id)
                 except ValueError as error:
                     raise ValueError(f"{table.place(row, modality)}: {error}") from error
             done += 1
@@ -143,9 +146,11 @@ def _refuse_too_large(table: Table, shapes: dict[str, tuple[int, ...]], limit_gb
         )
 
 
-def _image_reader(*, size: int, channels: int) -> Reader:
-    return lambda file: read_image(file, size=size, channels=channels)
+def _image_reader(corruption: Corruption, *, size: int, channels: int) -> Reader:
+    return lambda file, sample: read_image(
+        file, size=size, channels=channels, corrupt=lambda pixels: corruption.image(pixels, sample)
+    )
 
 
-def _audio_reader(spectrogram: LogMelSpectrogram, *, rate: int) -> Reader:
-    return lambda file: spectrogram(read_waveform(file, sample_rate=rate))
+def _audio_reader(corruption: Corruption, spectrogram: LogMelSpectrogram, *, rate: int) -> Reader:
+    return lambda file, sample: spectrogram(corruption.waveform(read_waveform(file, sample_rate=rate), sample))

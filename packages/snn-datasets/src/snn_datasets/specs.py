@@ -113,14 +113,24 @@ class ManifestSpec(DataSpec):
     val_fraction: float = Field(default=0.15, gt=0.0, lt=1.0)
     """Share of the training rows carved out for validation when the manifest has no val split."""
 
+    image_noise: float = Field(default=0.0, ge=0.0, le=10.0)
+    """Standard deviation of Gaussian noise on pixels in [0, 1], drawn once a sample, to make a clean set hard."""
+
+    image_occlusion: int = Field(default=0, ge=0, le=4096)
+    """Side in pixels of the file of one black square put at a random place over each image; 0 switches it off."""
+
+    audio_snr: float | None = Field(default=None, ge=-60.0, le=100.0)
+    """Recording's power over that of added white noise in dB, drawn once a sample; none adds no noise."""
+
     seed: int = Field(default=0, ge=0, lt=2**32)
-    """Chooses which rows or groups are carved out for validation; nothing else is random."""
+    """Chooses which rows or groups are carved out for validation, and draws noise and squares."""
 
     memory_limit_gb: float = Field(default=4.0, gt=0.0)
     """Largest size in GB (10^9 bytes) of all prepared samples together; a larger dataset is refused before reading."""
 
     def build(self, progress: Progress | None = None) -> DatasetSplits:
         """Read every file once, so that a broken one is found before training starts."""
+        from snn_datasets.corruption import Corruption
         from snn_datasets.manifest import build_manifest
 
         return build_manifest(
@@ -136,6 +146,7 @@ class ManifestSpec(DataSpec):
             val_fraction=self.val_fraction,
             seed=self.seed,
             memory_limit_gb=self.memory_limit_gb,
+            corruption=Corruption(self.image_noise, self.image_occlusion, self.audio_snr, self.seed),
             progress=progress,
         )
 
