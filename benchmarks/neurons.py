@@ -1,20 +1,28 @@
-"""Time our LIF against SpikingJelly's: forward plus backward, forward alone, bytes kept for the backward.
+"""Time our LIF, in plain PyTorch and in C, against SpikingJelly's: forward plus backward, forward alone, bytes kept.
 
 One process, one thread, thread CPU time, all candidates interleaved, medians. Every row names the same run's `copy_` of
 the same tensor, which is what memory allows. Run on an otherwise idle machine:
 
-    uv run python benchmarks/neurons.py                     prints the table
-    uv run python benchmarks/neurons.py --out FILE.md       writes it, too
+    uv run python benchmarks/neurons.py                      prints the tables
+    uv run python benchmarks/neurons.py --output FILE.md     writes them, too
+    uv run python benchmarks/neurons.py --warm               with an allocator that gives no memory back, so that no
+                                                             pages have to be faulted in
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
+import os
 import platform
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
+from statistics import geometric_mean, median
+from typing import Literal
 
 import torch
 from spikingjelly.activation_based import functional, neuron
@@ -22,13 +30,39 @@ from spikingjelly.activation_based import surrogate as jelly_surrogate
 from torch import Tensor
 
 from snn_core import LIF
-from snn_core.ops.lif import Implementation
 
 SHAPES = ((4, 32, 64, 32, 32), (16, 8, 64, 32, 32), (4, 16, 64, 16, 16), (4, 8, 16, 8, 8), (4, 32, 128))
 SURROGATES = (("sigmoid", 4.0), ("atan", 2.0))
+OURS: tuple[Literal["torch", "native"], ...] = ("torch", "native")
 ROUNDS = 9
 LEAST_SECONDS = 0.02
 """A round repeats a candidate until it has run for this long."""
+BYTES = 20
+"""What forward plus backward must move for an element and time step: x, spikes, and three of the backward's tensors."""
+
+FIRST_RESULT = """
+import sys, time, torch
+torch.set_num_threads(1)
+way, T, B = sys.argv[1], 4, 8
+if way == "native":
+    from snn_core import LIF
+    layer = LIF(implementation="native")
+else:
+    from snn_core.ops.lif.reference import lif_reference
+    from snn_core import SURROGATES
+    def plain(x):
+        v = torch.zeros(x.shape[1:])
+        return lif_reference(x, v, tau=2.0, v_threshold=1.0, v_reset=0.0, decay_input=True, detach_reset=True,
+                             detach_membrane=False, surrogate=SURROGATES["sigmoid"], slope=4.0)[0]
+    layer = torch.compile(plain)
+took = []
+for T, B in ((4, 8), (4, 16), (4, 5), (8, 8), (8, 16), (16, 8), (16, 4), (5, 8)):
+    x = torch.randn(T, B, 64, requires_grad=True)
+    start = time.perf_counter()
+    layer(x).sum().backward()
+    took.append(time.perf_counter() - start)
+print(took[0], *took[1:])
+"""
 
 
 def timed(candidates: dict[str, Callable[[], object]]) -> dict[str, float]:
@@ -64,9 +98,8 @@ def bytes_kept(layer: Callable[[Tensor], Tensor], x: Tensor) -> int:
     return sum(kept.values())
 
 
-def compare(shape: tuple[int, ...], surrogate: str, slope: float, implementation: Implementation) -> str:
-    """One row of the table."""
-    ours = LIF(surrogate=surrogate, slope=slope, implementation=implementation)
+def compare(shape: tuple[int, ...], surrogate: str, slope: float, ratios: dict[str, list[float]]) -> str:
+    """One row of the table; adds its ratios."""
     bump = jelly_surrogate.Sigmoid(slope) if surrogate == "sigmoid" else jelly_surrogate.ATan(slope)
     node = neuron.LIFNode(tau=2.0, detach_reset=True, surrogate_function=bump, step_mode="m")
 
@@ -74,10 +107,14 @@ def compare(shape: tuple[int, ...], surrogate: str, slope: float, implementation
         functional.reset_net(node)
         return node(x)
 
+    layers: dict[str, Callable[[Tensor], Tensor]] = {"theirs": theirs}
+    for implementation in OURS:
+        layers[implementation] = LIF(surrogate=surrogate, slope=slope, implementation=implementation)
     generator = torch.Generator().manual_seed(0)
     x = (torch.randn(shape, generator=generator) + 0.3).requires_grad_()
     upstream, target, source = torch.randn(shape, generator=generator), torch.empty(shape), x.detach()
-    assert torch.equal(ours(x), theirs(x)), "the two disagree; their times say nothing"
+    expected = theirs(x)
+    assert all(torch.equal(layer(x), expected) for layer in layers.values()), "they disagree; their times say nothing"
 
     def train(layer: Callable[[Tensor], Tensor]) -> Callable[[], None]:
         def run() -> None:
@@ -93,55 +130,75 @@ def compare(shape: tuple[int, ...], surrogate: str, slope: float, implementation
 
         return run
 
-    took = timed(
-        {
-            "copy": lambda: target.copy_(source),
-            "ours": train(ours),
-            "theirs": train(theirs),
-            "ours forward": infer(ours),
-            "theirs forward": infer(theirs),
-        }
-    )
+    candidates: dict[str, Callable[[], object]] = {"copy": lambda: target.copy_(source)}
+    for name, layer in layers.items():
+        candidates[name], candidates[f"{name} forward"] = train(layer), infer(layer)
+    took = timed(candidates)
     n = x.numel()
-    nanoseconds = {name: seconds / n * 1e9 for name, seconds in took.items()}
-    cells = [
-        f"{list(shape)} {surrogate}",
-        f"{nanoseconds['copy']:.2f}",
-        f"{nanoseconds['theirs']:.1f}",
-        f"{nanoseconds['ours']:.1f}",
-        f"{took['theirs'] / took['ours']:.2f}",
-        f"{nanoseconds['theirs forward']:.1f}",
-        f"{nanoseconds['ours forward']:.1f}",
-        f"{took['theirs forward'] / took['ours forward']:.2f}",
-        f"{bytes_kept(theirs, x) / n:.1f}",
-        f"{bytes_kept(ours, x) / n:.1f}",
-    ]
+    ns = {name: seconds / n * 1e9 for name, seconds in took.items()}
+    cells = [f"{list(shape)} {surrogate}", f"{ns['copy']:.2f}"]
+    for part in ("", " forward"):
+        cells.append(f"{ns['theirs' + part]:.1f}")
+        for name in OURS:
+            ratio = took["theirs" + part] / took[name + part]
+            ratios.setdefault(name + part, []).append(ratio)
+            cells.append(f"{ns[name + part]:.2f} ({ratio:.2f})")
+    share = BYTES / 8 * ns["copy"] / ns["native"]
+    cells += [f"{share:.0%}", f"{bytes_kept(theirs, x) / n:.1f}", f"{bytes_kept(layers['native'], x) / n:.1f}"]
     return "| " + " | ".join(cells) + " |"
+
+
+def first_results() -> list[str]:
+    """Wall seconds to the first result and at seven more pairs of T and batch size, each in a fresh cache."""
+    lines = ["| | first result s | largest of 7 further (T, batch) pairs s |", "|---|---|---|"]
+    for way in ("native", "torch.compile"):
+        with tempfile.TemporaryDirectory() as cache:
+            given = {**os.environ, "SNN_CORE_CACHE": cache, "TORCHINDUCTOR_CACHE_DIR": cache}
+            command = [sys.executable, "-c", FIRST_RESULT, way]
+            done = subprocess.run(command, env=given, capture_output=True, text=True, check=True)
+            first, *others = map(float, done.stdout.split())
+        lines.append(f"| {way} | {first:.2f} | {max(others):.4f} |")
+    return lines
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="also write the table to this file")
-    parser.add_argument("--implementation", default="native")
+    parser.add_argument("--output", type=Path, help="also write the tables to this file")
+    parser.add_argument("--warm", action="store_true", help="keep freed memory in the process (glibc)")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.warm:
+        libc = ctypes.CDLL(None)
+        assert libc.mallopt(-3, 1 << 30), "mmap threshold"
+        assert libc.mallopt(-1, 2**31 - 1), "trim threshold"
+    state = "memory kept in the process" if options.warm else "the allocator as it is"
     lines = [
         "# LIF against SpikingJelly",
         "",
-        f"PyTorch {torch.__version__}, {platform.machine()}, one thread; ns and bytes are per element and time step; "
-        f"medians of {ROUNDS} interleaved rounds of thread CPU time. Ratios above 1 mean that ours is faster.",
+        f"PyTorch {torch.__version__}, {platform.machine()}, one thread, {state}; ns and bytes are per element and "
+        f"time step; medians of {ROUNDS} interleaved rounds of thread CPU time. In brackets: how many times faster "
+        f"than SpikingJelly. The share of copy bandwidth is the native one's, at {BYTES} bytes forward plus backward.",
         "",
-        "| shape and surrogate | copy ns | theirs f+b ns | ours f+b ns | ratio | theirs fwd ns | ours fwd ns | ratio "
-        "| theirs kept B | ours kept B |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| shape and surrogate | copy | theirs f+b | torch f+b | native f+b | theirs fwd | torch fwd | native fwd "
+        "| bandwidth | theirs kept B | ours kept B |",
+        "|---" * 11 + "|",
     ]
     print("\n".join(lines))
+    ratios: dict[str, list[float]] = {}
     for surrogate, slope in SURROGATES:
         for shape in SHAPES:
-            lines.append(compare(shape, surrogate, slope, options.implementation))
+            lines.append(compare(shape, surrogate, slope, ratios))
             print(lines[-1], flush=True)
-    if options.out:
-        options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    means = ", ".join(
+        f"{name} {'' if 'forward' in name else 'f+b '}{geometric_mean(values):.2f} (least {min(values):.2f})"
+        for name, values in ratios.items()
+    )
+    tail = ["", f"Geometric means of the ratios: {means}.", ""]
+    if not options.warm:
+        tail += first_results()
+    print("\n".join(tail))
+    if options.output:
+        options.output.write_text("\n".join([*lines, *tail]) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

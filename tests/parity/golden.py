@@ -6,6 +6,7 @@ The arrays keep the authors' axes (tokens [T, B, C, N], frames [B, T, C, H, W]);
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -18,12 +19,25 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from snn_core import LIF, SpikingAttention, SpikingMLP
-from snn_fusion import CCSSA, FusionModel, ModelSpec, PatchSplitting, translate_published
+from snn_fusion import CCSSA, FusionModel, PatchSplitting, translate_published
+from snn_fusion.methods import Fused, FusionMethod
 from snn_fusion.methods.ccssa import CrossModalReader
+from snn_fusion.methods.cmci import CMCI
+from snn_fusion.methods.sca import SCA, PositionBias
+from snn_fusion.methods.weight_attention import WeightAttention
+from snn_fusion.published import import_published
+from snn_fusion.published_names import SIDES, PublishedMethod
 
 DATA = Path(__file__).parent / "data"
 PUBLISHED_LIF = partial(LIF, detach_membrane=True)
-ATTENTION = {"Spatial": "spatial", "Temporal": "temporal", "SpatialTemporal": "spatiotemporal"}
+METHODS: dict[str, PublishedMethod] = {
+    "Spatial": "spatial",
+    "Temporal": "temporal",
+    "SpatialTemporal": "spatiotemporal",
+    "WeightAttention": "weight_attention",
+    "SCA": "sca",
+    "CMCI": "cmci",
+}
 
 
 @dataclass
@@ -49,6 +63,14 @@ def tokens(x: Tensor) -> Tensor:
     return rearrange(x, "t b c n -> t b n c")
 
 
+def frames(x: Tensor) -> Tensor:
+    return rearrange(x, "b t c h w -> t b c h w").contiguous()
+
+
+def unchanged(x: Tensor) -> Tensor:
+    return x
+
+
 class AlignedBlock(nn.Module):
     """The published block: x plus alpha times what it reads, and what it read."""
 
@@ -62,113 +84,151 @@ class AlignedBlock(nn.Module):
         return x + self.alpha * residual, residual
 
 
+class Method(nn.Module):
+    """A fusion method as a function of the target x and the source y."""
+
+    def __init__(self, method: FusionMethod, target: str, read: Callable[[Fused, str], Tensor]) -> None:
+        super().__init__()
+        self.method = method
+        self.names = (target, SIDES[1 - SIDES.index(target)])
+        self.read = read
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.read(self.method(dict(zip(self.names, (x, y), strict=True))), self.names[0])
+
+
+class GivenBias(PositionBias):
+    """The position bias that the published code drew for the golden arrays."""
+
+    def __init__(self, matrix: Tensor) -> None:
+        super().__init__(len(matrix), kind="random")
+        self.matrix = matrix
+
+    def forward(self, like: Tensor) -> Tensor:
+        return self.matrix
+
+
 @dataclass
 class Part:
-    """Our module for a golden case, and how its inputs and outputs are turned into our axes."""
+    """Our module for a golden case, and how its names and axes are turned into ours."""
 
     module: nn.Module
-    prefix: str = ""
+    theirs: str
+    """Where the part stands in a whole published model."""
+    ours: str
+    """Where it stands in ours, and ..."""
+    here: str = ""
+    """... where in `module`."""
+    method: PublishedMethod = "spatiotemporal"
     inward: Callable[[Tensor], Tensor] = tokens
     outward: Callable[[Tensor], Tensor] = tokens
+
+    def named(self, arrays: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Arrays under the part's own published names, by the names in `module`."""
+        whole = translate_published({self.theirs + key: x for key, x in arrays.items()}, method=self.method)
+        assert all(name.startswith(self.ours) for name in whole)
+        return {self.here + name.removeprefix(self.ours): x for name, x in whole.items()}
 
 
 def part(golden: Golden) -> Part:
     """Build our module with the case's weights."""
-    s = golden.settings
-    attention = ATTENTION.get(s.get("attn_method", ""), "temporal" if golden.name == "cross_temporal" else "spatial")
-    reader = partial(
-        CrossModalReader, s.get("C", 32), num_heads=s.get("h", 4), head_merge="published", neuron=PUBLISHED_LIF
-    )
-    kind = golden.name.split("_")[0]
-    if golden.name == "mlp":
-        built = Part(SpikingMLP(s["C"], neuron=PUBLISHED_LIF))
-    elif golden.name == "cross_spatiotemporal":
-        built = Part(reader(attention="spatiotemporal", semantic_projection=False))
-    elif kind in ("self", "cross"):
-        over = "time" if golden.name == "cross_temporal" else "tokens"
-        built = Part(
-            SpikingAttention(s["C"], num_heads=s["h"], over=over, head_merge="published", neuron=PUBLISHED_LIF)
-        )
-    elif kind == "block":
-        block = AlignedBlock(reader(attention=attention, semantic_projection=s["contrastive"]), s["alpha"])
-        built = Part(block, prefix="reader.")
-    elif kind == "patch":
-        shallow = golden.name == "patch_shallow"
-        in_channels = golden.arrays["in/x"].shape[-3]
-        encoder = PatchSplitting(
-            in_channels, 32, depth="shallow" if shallow else "full", time_steps=s["T"], neuron=PUBLISHED_LIF
-        )
-        built = Part(encoder, inward=lambda x: x)
-    else:
-        raise AssertionError(f"no part is known for {golden.name}")
-    load_weights(built.module, golden, built.prefix, attention)
+    built = _part(golden)
+    missing, unexpected = built.module.load_state_dict(built.named(golden.under("weights/")), strict=False)
+    assert not unexpected, f"weights without a home: {unexpected}"
+    # A block of a method that has two directions is one of them.
+    other = {"sca_av": "visual_reads_audio", "sca_va": "audio_reads_visual", "weight_attention": "weights.visual"}
+    left = [name for name in missing if other.get(golden.name, "-") not in name]
+    assert all(name.endswith(("num_batches_tracked", ".scale")) for name in left), f"not loaded: {left}"
     return built
 
 
-def load_weights(module: nn.Module, golden: Golden, prefix: str, attention: str) -> None:
-    ours = translated(golden, "weights/", prefix, attention)
-    missing, unexpected = module.load_state_dict(ours, strict=False)
-    assert not unexpected, f"weights without a home: {unexpected}"
-    assert all(name.endswith(("num_batches_tracked", "spike.scale")) for name in missing), f"not loaded: {missing}"
+def _part(golden: Golden) -> Part:
+    s, name = golden.settings, golden.name
+    reader = partial(CrossModalReader, s.get("C"), num_heads=s.get("h"), head_merge="published", neuron=PUBLISHED_LIF)
+    one = "fusion.readers.audio_reads_visual."
+    if name == "mlp":
+        return Part(SpikingMLP(s["C"], neuron=PUBLISHED_LIF), "mlp.0.mlp.", "readout.mlps.audio.")
+    if name == "cross_spatiotemporal":
+        return Part(reader(attention="spatiotemporal", semantic_projection=False), "block.0.attn.", one)
+    if name in ("self_attention", "cross_spatial", "cross_temporal"):
+        method, over = ("temporal", "time") if name == "cross_temporal" else ("spatial", "tokens")
+        attention = SpikingAttention(s["C"], num_heads=s["h"], over=over, head_merge="published", neuron=PUBLISHED_LIF)
+        return Part(attention, "block.0.attn.", f"{one}{method}.", method=method)
+    if name.startswith("block"):
+        method = METHODS[s["attn_method"]]
+        block = AlignedBlock(reader(attention=method, semantic_projection=s["contrastive"]), s["alpha"])
+        return Part(block, "block.0.", one, here="reader.", method=method)
+    if name.startswith("patch"):
+        encoder = PatchSplitting(
+            golden.arrays["in/x"].shape[-3],
+            32,
+            depth="shallow" if name == "patch_shallow" else "full",
+            time_steps=s["T"],
+            neuron=PUBLISHED_LIF,
+        )
+        return Part(encoder, "audio_patch_embed.", "encoders.audio.", inward=unchanged)
+    if name == "cmci":
+        joint = Method(CMCI(SIDES, s["C"], neuron=PUBLISHED_LIF), "audio", lambda fused, _: _present(fused.joint))
+        return Part(joint, "block.0.attn.", "fusion.", here="method.", method="cmci")
+    if name == "weight_attention":
+        weighed = Method(WeightAttention(SIDES, s["C"]), "audio", lambda fused, target: fused.tokens[target])
+        return Part(weighed, "block.0.attn.", "fusion.", here="method.", method="weight_attention")
+    if name.startswith("sca"):
+        places = dict.fromkeys(SIDES, s["N"])
+        sca = SCA(SIDES, s["C"], num_heads=s["h"], num_tokens=places, position_bias="random", neuron=PUBLISHED_LIF)
+        block = SIDES.index(target := "visual" if name == "sca_va" else "audio")
+        give_bias(sca, golden)
+        read = Method(sca, target, lambda fused, target: fused.tokens[target])
+        return Part(read, f"block.{block}.attn.", "fusion.", here="method.", method="sca")
+    raise AssertionError(f"no part is known for {name}")
 
 
-def translated(golden: Golden, group: str, prefix: str, attention: str) -> dict[str, Tensor]:
-    """A group of arrays by our parameter names."""
-    # A part's own first patch-splitting stage has the same name as attention's output: say which one it is.
-    marker = "patch_embed." if golden.name.startswith("patch") else ""
-    named = {marker + key: value for key, value in golden.under(group).items()}
-    if attention in ("spatial", "temporal") and golden.name.startswith(("cross", "self")):
-        named = {f"attn.{key}": value for key, value in named.items()}
-    ours = translate_published(named, attention=attention)
-    drop = "patch_embed." if marker else f"{attention}." if golden.name in _BARE_ATTENTION else ""
-    return {prefix + key.removeprefix(drop): value for key, value in ours.items()}
+def _present(joint: Tensor | None) -> Tensor:
+    assert joint is not None
+    return joint
 
 
-_BARE_ATTENTION = ("self_attention", "cross_spatial", "cross_temporal")
+def give_bias(sca: nn.Module, golden: Golden) -> None:
+    """Put the published position bias in the place of a drawn one."""
+    if "position_bias" in golden.arrays:
+        sca.get_submodule("readers.visual_reads_audio").bias = GivenBias(golden.arrays["position_bias"])
+
+
+def method_of(golden: Golden) -> PublishedMethod:
+    """The method of a whole model's case, as `import_published` calls it."""
+    return METHODS[golden.settings["attn_method"]] if golden.settings.get("cross_attn") else "none"
 
 
 def model(golden: Golden) -> FusionModel:
-    """The whole published model with the case's weights."""
-    s = golden.settings
-    attention = ATTENTION.get(s["attn_method"], "spatiotemporal")
-    fusion: dict[str, object] = {"kind": "none"}
-    if s["cross_attn"]:
-        fusion = {
-            "kind": "ccssa",
-            "attention": attention,
-            "num_heads": s["num_heads"],
-            "alpha": s["alpha"],
-            "semantic_projection": s["contrastive"],
-            "head_merge": "published",
-        }
-    spec = ModelSpec.model_validate(
-        {
-            "encoders": {
-                name: {"input_shape": (channels, s["size"], s["size"]), "depth": "shallow" if s["shallow"] else "full"}
-                for name, channels in (("audio", 1), ("visual", s["visual_channels"]))
-            },
-            "num_classes": s["num_classes"],
-            "channels": s["embed_dims"],
-            "time_steps": s["T"],
-            "neuron": {"detach_membrane": True},
-            "fusion": fusion,
-            "alignment": {"temperature": s["temperature"]} if s["contrastive"] else None,
-            "readout": {"combine": "concat" if s["interaction"] == "Concat" else "add"},
-            "label_smoothing": 0.1,
-        }
-    )
-    built = spec.build()
+    """The whole published model, imported from a checkpoint of the case's weights."""
+    s, method = golden.settings, method_of(golden)
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = Path(folder) / "checkpoint.pth.tar"
+        torch.save({"state_dict": golden.under("weights/")}, checkpoint)
+        built = import_published(
+            checkpoint,
+            time_steps=s["T"],
+            num_heads=s["num_heads"],
+            alpha=s.get("alpha", 1.5),
+            temperature=s.get("temperature", 0.1),
+            # What the weights tell is left to them; random ones have no counters that show which blocks were run.
+            method=None if method in ("spatiotemporal", "weight_attention", "cmci") else method,
+            image_sizes=dict.fromkeys(SIDES, (s["size"], s["size"])) if method == "sca" else None,
+        )
     if isinstance(built.fusion, CCSSA):
         assert list(built.fusion.readers) == ["audio_reads_visual", "visual_reads_audio"]
-    missing, unexpected = built.load_state_dict(model_arrays(golden, "weights/"), strict=False)
-    assert not unexpected, f"weights without a home: {unexpected}"
-    assert all(name.endswith(("num_batches_tracked", "spike.scale")) for name in missing), f"not loaded: {missing}"
+    give_bias(built.fusion, golden)
     return built
 
 
+def model_inputs(golden: Golden) -> dict[str, Tensor]:
+    """A whole model's inputs by modality, ready for gradients."""
+    if golden.name == "model_unimodal":
+        return {"input": frames(golden.arrays["in/x"]).requires_grad_()}
+    axes = unchanged if golden.settings["static"] else frames
+    return {name: axes(golden.arrays[f"in/{name}"]).requires_grad_() for name in SIDES}
+
+
 def model_arrays(golden: Golden, group: str) -> dict[str, Tensor]:
-    """A whole model's arrays by our names; without its blocks where they exist but take no part."""
-    attention = ATTENTION.get(golden.settings["attn_method"], "spatiotemporal")
-    unused = () if golden.settings["cross_attn"] else ("block.",)
-    stored = {key: value for key, value in golden.under(group).items() if not key.startswith(unused)}
-    return translate_published(stored, attention=attention)
+    """A whole model's arrays by our names."""
+    return translate_published(golden.under(group), method=method_of(golden))

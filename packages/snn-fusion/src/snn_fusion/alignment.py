@@ -1,4 +1,4 @@
-"""Losses that align the residuals of different modalities in one semantic space."""
+"""Losses that align what different modalities have read in one semantic space."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ class ClassContrastive(nn.Module):
 
     With similarities `S = a b^T / temperature` (features are not normalised),
     `L = - mean over i, j of [y_i = y_j] log_softmax_j(S)[i, j]`. The mean runs over all B*B pairs, those of different
-    classes counting as zero, and the softmax over b only: the loss has a direction.
+    classes counting as zero, and the softmax over b only: the loss has a direction. `symmetric` takes the mean of both.
 
     Args:
         temperature: divides the similarities.
+        symmetric: both directions instead of the published one.
     """
 
-    def __init__(self, *, temperature: float = 0.1) -> None:
+    def __init__(self, *, temperature: float = 0.1, symmetric: bool = False) -> None:
         super().__init__()
         self.temperature = temperature
+        self.symmetric = symmetric
 
     def forward(self, a: Tensor, b: Tensor, labels: Tensor) -> Tensor:
         """Features a [B, C] and b [B, C], labels [B] -> loss, a scalar.
@@ -28,10 +30,48 @@ class ClassContrastive(nn.Module):
         Raises:
             ValueError: shapes that do not belong together.
         """
-        if a.shape != b.shape or a.dim() != 2 or labels.shape != a.shape[:1]:
-            raise ValueError(
-                f"a and b are [B, C] and labels [B], but their shapes are {tuple(a.shape)}, {tuple(b.shape)} and "
-                f"{tuple(labels.shape)}"
-            )
-        log_share = F.log_softmax(a @ b.mT / self.temperature, dim=1)
+        _check(a, b, labels)
+        similar = a @ b.mT / self.temperature
+        loss = self._one_way(similar, labels)
+        return (loss + self._one_way(similar.mT, labels)) / 2 if self.symmetric else loss
+
+    def _one_way(self, similar: Tensor, labels: Tensor) -> Tensor:
+        log_share = F.log_softmax(similar, dim=1)
         return -torch.where(labels[:, None] == labels[None, :], log_share, 0.0).mean()
+
+
+class InfoNCE(nn.Module):
+    """Each sample's two modalities belong together, no other pair does (van den Oord et al. 2018, arXiv:1807.03748).
+
+    `L = - mean over i of log_softmax_j(cos(a_i, b_j) / temperature)[i, i]`, features normalised to length 1 (one that
+    is 0 throughout stays 0). Labels are not used.
+
+    Args:
+        temperature: divides the cosine similarities.
+        symmetric: the mean of both directions, as in CLIP (Radford et al. 2021, arXiv:2103.00020).
+    """
+
+    def __init__(self, *, temperature: float = 0.1, symmetric: bool = True) -> None:
+        super().__init__()
+        self.temperature = temperature
+        self.symmetric = symmetric
+
+    def forward(self, a: Tensor, b: Tensor, labels: Tensor) -> Tensor:
+        """Features a [B, C] and b [B, C], labels [B] -> loss, a scalar.
+
+        Raises:
+            ValueError: shapes that do not belong together.
+        """
+        _check(a, b, labels)
+        similar = F.normalize(a, dim=1) @ F.normalize(b, dim=1).mT / self.temperature
+        own = torch.arange(len(a), device=a.device)
+        loss = F.cross_entropy(similar, own)
+        return (loss + F.cross_entropy(similar.mT, own)) / 2 if self.symmetric else loss
+
+
+def _check(a: Tensor, b: Tensor, labels: Tensor) -> None:
+    if a.shape != b.shape or a.dim() != 2 or labels.shape != a.shape[:1]:
+        raise ValueError(
+            f"a and b are [B, C] and labels [B], but their shapes are {tuple(a.shape)}, {tuple(b.shape)} and "
+            f"{tuple(labels.shape)}"
+        )

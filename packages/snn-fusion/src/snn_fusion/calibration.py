@@ -15,9 +15,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
 
 from snn_core import ScaledSpike, SpikingLayer, spiking_layers
+from snn_fusion.health import statistics_untouched
+from snn_fusion.methods.residual import SourceGates
 from snn_fusion.model import FusionModel
 
 _ROUNDS = 16
@@ -50,7 +51,13 @@ def calibrate(
     """
     if not 0 < target_rate < 1:
         raise ValueError(f"target_rate is a share between 0 and 1, but it is {target_rate}")
-    layers = {name: layer for name, layer in spiking_layers(model).items() if name.startswith(only)}
+    # Gates start open and are not to be closed to a rate.
+    gates = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, SourceGates))  # pyright: ignore[reportUnknownVariableType]
+    layers = {
+        name: layer
+        for name, layer in spiking_layers(model).items()
+        if name.startswith(only) and not (gates and name.startswith(gates))
+    }
     if not layers:
         raise ValueError(
             f"no spiking layer's name starts with {only!r}; the model has {', '.join(spiking_layers(model))}"
@@ -65,20 +72,15 @@ def calibrate(
 
         return hook
 
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-    momenta = [norm.momentum for norm in norms]
     was_training = model.training
     handles = [layer.neuron.register_forward_pre_hook(calibrate_before(name, layer)) for name, layer in layers.items()]
     try:
-        for norm in norms:
-            norm.momentum = 0.0
-        model.train()
-        model(inputs)
+        with statistics_untouched(model):
+            model.train()
+            model(inputs)
     finally:
         for handle in handles:
             handle.remove()
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
         model.train(was_training)
     return rates
 

@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from snn_fusion.alignment import ClassContrastive
-from snn_fusion.methods import FusionMethod, Pair
+from snn_fusion.encoders.encoder import Encoder
+from snn_fusion.methods import Fused, FusionMethod, Pair
 from snn_fusion.modality_dict import modality_dict
-from snn_fusion.readout import Readout
+from snn_fusion.presence import Presence, both, run_where
+from snn_fusion.readout import Read, Readout
+
+if TYPE_CHECKING:
+    from snn_fusion.health import Health
 
 
 @dataclass(frozen=True)
@@ -23,9 +28,15 @@ class FusionOutput:
     logits: Tensor
     """Class scores [B, K]."""
     features: dict[str, Tensor]
-    """Each modality's features before they are joined [T, B, C]."""
+    """Each modality's features before they are joined [T, B, C]; 0 where it is absent."""
     residuals: dict[Pair, Tensor]
-    """What each target read from each source, before alpha [T, B, N, C]."""
+    """What each target read from each source, before alpha [T, B, N, C]; 0 where one of the two is absent."""
+    aligned: dict[str, Tensor]
+    """What each target read from all its sources, averaged over tokens and time [B, C]: what alignment compares."""
+    logits_of: dict[str, Tensor]
+    """Each modality's own class scores [B, K], from readouts that have them."""
+    presence: Presence
+    """Which samples have which modality, bool [B]; no entry means all."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +45,7 @@ class Loss:
 
     total: Tensor
     classification: Tensor
+    """Of the prediction, plus those of the modalities' own predictions where there are any."""
     alignment: Tensor
     """Before its weight; 0 where nothing is aligned."""
 
@@ -44,12 +56,13 @@ class FusionModel(nn.Module):
     `model({"audio": [B, 1, H, W], "visual": [B, 3, H, W]})`, static or with time first, gives a `FusionOutput`.
 
     Args:
-        encoders: one module a modality, from its raw input to tokens [T, B, N, C], all of one width C.
+        encoders: one `Encoder` a modality, from its raw input to tokens [T, B, N, C], all of one width C.
         fusion: lets the modalities read each other.
         readout: from fused tokens to logits.
-        alignment: loss between the residuals of two modalities, or None.
+        alignment: loss between what two modalities have read, `(a [B, C], b [B, C], labels [B]) -> scalar`, or None.
         alignment_weight: its factor beside the classification loss.
         label_smoothing: of the classification loss.
+        modality_dropout: in training, each modality of a sample is taken away with this probability; one always stays.
 
     Raises:
         ValueError: a modality's name that a PyTorch module cannot hold.
@@ -57,13 +70,14 @@ class FusionModel(nn.Module):
 
     def __init__(
         self,
-        encoders: Mapping[str, nn.Module],
+        encoders: Mapping[str, Encoder],
         fusion: FusionMethod,
         readout: Readout,
         *,
-        alignment: ClassContrastive | None = None,
+        alignment: nn.Module | None = None,
         alignment_weight: float = 1.0,
         label_smoothing: float = 0.0,
+        modality_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.encoders = modality_dict(encoders)
@@ -72,43 +86,131 @@ class FusionModel(nn.Module):
         self.alignment = alignment
         self.alignment_weight = alignment_weight
         self.label_smoothing = label_smoothing
+        self.modality_dropout = modality_dropout
 
     @property
     def modalities(self) -> tuple[str, ...]:
         """Names of the modalities, in the order of the encoders."""
         return tuple(self.encoders.keys())
 
-    def forward(self, inputs: Mapping[str, Tensor]) -> FusionOutput:
+    def forward(self, inputs: Mapping[str, Tensor], present: Presence | None = None) -> FusionOutput:
         """Raw inputs by modality -> logits [B, K], features and residuals.
 
+        Args:
+            inputs: by modality; one that is left out is absent for every sample.
+            present: for a modality that some samples lack, which have it: bool [B]. What its tensor holds in the other
+                rows, NaN included, has no influence on anything.
+
         Raises:
-            ValueError: a modality is missing or unknown, or modalities differ in batch or time.
+            ValueError: an unknown modality, none at all (or none for one of the samples), masks that do not fit, or
+                modalities that differ in batch or time.
         """
-        if set(inputs) != set(self.modalities):
-            raise ValueError(
-                f"the model reads {', '.join(self.modalities)}, but the inputs are {', '.join(inputs) or 'empty'}"
-            )
-        tokens: dict[str, Tensor] = {name: encoder(inputs[name]) for name, encoder in self.encoders.items()}
+        inputs, presence = self._there(inputs, present or {})
+        if self.training and self.modality_dropout:
+            presence = self._dropped(inputs, presence)
+        tokens: dict[str, Tensor] = {
+            name: run_where(self._encoder(name), presence.get(name), x, axis=self._encoder(name).batch_axis(x))
+            for name, x in inputs.items()
+        }
         if len({x.shape[:2] for x in tokens.values()}) > 1:
             shown = ", ".join(f"{name} has T={x.shape[0]}, B={x.shape[1]}" for name, x in tokens.items())
             raise ValueError(f"modalities must agree in time steps and batch size, but {shown}")
-        fused = self.fusion(tokens)
-        logits, features = self.readout(fused.tokens)
-        return FusionOutput(logits, features, fused.residuals)
+        fused: Fused = self.fusion(tokens, presence)
+        read: Read = self.readout(fused, presence)
+        return FusionOutput(
+            read.logits, read.features, fused.residuals, _aligned(fused.residuals), read.logits_of, presence
+        )
 
     def total_loss(self, output: FusionOutput, labels: Tensor) -> Loss:
         """Cross-entropy with label smoothing plus the weighted alignment of residuals; labels [B].
 
         What a target read from all its sources is summed and averaged over tokens and time; every unordered pair of
-        targets is aligned, the one named first in the model as the loss's first argument.
+        targets is aligned on the samples that have both, the one named first in the model as the loss's first argument.
         """
         classification = F.cross_entropy(output.logits, labels, label_smoothing=self.label_smoothing)
-        read: dict[str, Tensor] = {}
-        for (target, _), residual in output.residuals.items():
-            mean = residual.mean(2).mean(0)
-            read[target] = read[target] + mean if target in read else mean
+        for name, logits in output.logits_of.items():
+            rows = output.presence.get(name)
+            chosen = (logits, labels) if rows is None else (logits[rows], labels[rows])
+            classification = classification + F.cross_entropy(*chosen, label_smoothing=self.label_smoothing)
         alignment = torch.zeros_like(classification)
         if self.alignment is not None:
-            for first, second in combinations(read, 2):
-                alignment = alignment + self.alignment(read[first], read[second], labels)
+            for first, second in combinations(sorted(output.aligned, key=self.modalities.index), 2):
+                rows = both(output.presence, first, second)
+                a, b = output.aligned[first], output.aligned[second]
+                if rows is None:
+                    alignment = alignment + self.alignment(a, b, labels)
+                elif rows.any():
+                    alignment = alignment + self.alignment(a[rows], b[rows], labels[rows])
         return Loss(classification + self.alignment_weight * alignment, classification, alignment)
+
+    def health(
+        self, inputs: Mapping[str, Tensor], labels: Tensor | None = None, present: Presence | None = None
+    ) -> Health:
+        """Firing rate and gradient of every layer of neurons on a batch, see `snn_fusion.health.health`."""
+        from snn_fusion.health import health
+
+        return health(self, inputs, labels, present)
+
+    def residual_share(
+        self, inputs: Mapping[str, Tensor], present: Presence | None = None
+    ) -> dict[str, dict[str, float]]:
+        """How much of each modality's tokens comes from each source, see `snn_fusion.health.residual_share`."""
+        from snn_fusion.health import residual_share
+
+        return residual_share(self, inputs, present)
+
+    def _encoder(self, name: str) -> Encoder:
+        encoder = self.encoders[name]
+        assert isinstance(encoder, Encoder)
+        return encoder
+
+    def _there(self, inputs: Mapping[str, Tensor], present: Presence) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The inputs that some sample has, in the model's order, and masks for those that not all have."""
+        if unknown := [name for name in (*inputs, *present) if name not in self.modalities]:
+            raise ValueError(f"the model reads {', '.join(self.modalities)}, and {unknown[0]!r} is not among them")
+        if surplus := [name for name in present if name not in inputs]:
+            raise ValueError(f"present speaks of {surplus[0]!r}, but the inputs are {', '.join(inputs) or 'empty'}")
+        kept = {name: inputs[name] for name in self.modalities if name in inputs}
+        masks: dict[str, Tensor] = {}
+        for name, mask in present.items():
+            B = kept[name].shape[self._encoder(name).batch_axis(kept[name])]
+            if mask.dtype != torch.bool or mask.shape != (B,):
+                raise ValueError(
+                    f"present[{name!r}] is one bool a sample, [{B}], but it is {mask.dtype} {tuple(mask.shape)}"
+                )
+            if not mask.any():
+                del kept[name]
+            elif not mask.all():
+                masks[name] = mask
+        if not kept:
+            raise ValueError(f"at least one of {', '.join(self.modalities)} must be there, but none is")
+        if len(masks) == len(kept):
+            lacking = ~torch.stack(list(masks.values())).any(0)
+            if lacking.any():
+                first = int(lacking.nonzero()[0])
+                raise ValueError(f"every sample needs a modality, but sample {first} of the batch has none")
+        return kept, masks
+
+    def _dropped(self, inputs: Mapping[str, Tensor], presence: Presence) -> dict[str, Tensor]:
+        """Masks with modalities taken away at random; every sample keeps one that it has."""
+        names = list(inputs)
+        first = inputs[names[0]]
+        B = first.shape[self._encoder(names[0]).batch_axis(first)]
+        everyone = torch.ones(B, dtype=torch.bool, device=first.device)
+        there = torch.stack([presence.get(name, everyone) for name in names])
+        stays = there & (torch.rand(there.shape, device=first.device) >= self.modality_dropout)
+        # Where all would go, one of those that are there is kept, each with the same chance.
+        saved = torch.where(there, torch.rand(there.shape, device=first.device), -1.0).argmax(0)
+        one = torch.zeros_like(there).scatter_(0, saved[None], True)
+        stays = torch.where(stays.any(0), stays, one)
+        # A modality that nobody would keep is kept by all who have it: batch norm needs rows.
+        return {name: mask if mask.any() else before for name, mask, before in zip(names, stays, there, strict=True)}
+
+
+def _aligned(residuals: Mapping[Pair, Tensor]) -> dict[str, Tensor]:
+    """The sum of what each target read, averaged over tokens and time [B, C]."""
+    read: dict[str, Tensor] = {}
+    for (target, _), residual in residuals.items():
+        mean = residual.mean(2).mean(0)
+        read[target] = read[target] + mean if target in read else mean
+    return read

@@ -10,9 +10,11 @@ from collections.abc import Iterable, Sequence
 from enum import Enum
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Literal, Union, cast, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 
 from pydantic.fields import FieldInfo
+
+from snn_fusion.specs import Registry
 
 SEQUENCES = (tuple, list, set, frozenset)
 PLAIN_NAMES: dict[object, str] = {str: "text", Path: "path"}
@@ -30,6 +32,13 @@ def members_of(annotation: object) -> list[object]:
     if get_origin(bare(annotation)) in (Union, UnionType):
         return [inner for member in get_args(bare(annotation)) for inner in members_of(member)]
     return [annotation]
+
+
+def registry_of(annotation: object, metadata: Sequence[object] = ()) -> Registry[Any] | None:
+    """The registry whose specs may stand here, found on the type or in what is said of it elsewhere."""
+    held = get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
+    found = [item for item in (*held, *metadata) if isinstance(item, Registry)]
+    return cast(Registry[Any], found[0]) if found else None
 
 
 def literals_of(annotation: object) -> list[str]:

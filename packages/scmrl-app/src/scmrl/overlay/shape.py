@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from scmrl.overlay.annotations import bare, literals_of, members_of, type_text
+from scmrl.overlay.annotations import bare, literals_of, members_of, registry_of, type_text
 
 Place = tuple[str, ...]
 
@@ -50,10 +50,15 @@ class Shape:
     def of(annotation: object, field: FieldInfo | None = None) -> Shape:
         """Read the shape off a type."""
         members = members_of(annotation)
+        said = field.metadata if field is not None else ()
+        registries = [found for member in members if (found := registry_of(member, said)) is not None]
         some = [bare(member) for member in members if member is not NoneType]
         models = [member for member in some if isinstance(member, type) and issubclass(member, BaseModel)]
-        if len(models) < len(some):
-            by_kind: dict[str, type[BaseModel]] = {}
+        by_kind: dict[str, type[BaseModel]] = {}
+        if registries:
+            by_kind = dict(registries[0].specs())
+        elif len(models) < len(some):
+            by_kind = {}
         elif len(models) == 1:
             by_kind = {"": models[0]}
         else:

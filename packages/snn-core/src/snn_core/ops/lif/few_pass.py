@@ -138,10 +138,13 @@ def backward(
         gap, slopes = _decode(kept, at(v_init, place), s, bump, place, lengths, channels)
         out = at(grad_x, place)
         grad_h = out if out.dtype == gap.dtype else torch.empty_like(gap)
-        _through_spike(upstream, gap, slopes, s, bump, grad_h)
+        # All that follows is linear in the gradient of h, so the gain on the current can be taken in from the start,
+        # which saves a pass over memory; gradients of the constants need the plain one.
+        factor = s.gain if grad_constants is None else 1.0
+        _through_spike(upstream, gap, slopes, s, bump, grad_h, factor)
         if grad_constants is not None:
             grad_constants[2] -= grad_h.sum(dtype=torch.float64)
-        carried = None if grad_v_last is None else at(grad_v_last, place).to(gap.dtype)
+        carried = None if grad_v_last is None else at(grad_v_last, place).to(gap.dtype) * factor
         over = None
         if lengths is not None:
             over = _steps(lengths, kept.shape[1], place) <= torch.arange(len(kept), device=kept.device)[:, None]
@@ -151,31 +154,40 @@ def backward(
         if over is not None and passed is not None:
             passed = passed.masked_fill(over, 0.0)
         reaching_v = _through_time(grad_h, carried, gap, passed, s, grad_constants, over)
-        at(grad_v, place).copy_(reaching_v)
+        torch.div(reaching_v, factor, out=at(grad_v, place))
         if grad_constants is not None:
             _add_constants(grad_h, gap, at(v_init, place), s, grad_constants)
-        torch.mul(grad_h, s.gain, out=out) if out is not grad_h else out.mul_(s.gain)
+        if grad_constants is not None:
+            grad_h.mul_(s.gain)
+        if out is not grad_h:
+            out.copy_(grad_h)
 
 
 def _through_spike(
-    upstream: Tensor | None, gap: Tensor, slopes: Tensor | None, s: Settings, bump: SurrogateGradient, grad_h: Tensor
+    upstream: Tensor | None,
+    gap: Tensor,
+    slopes: Tensor | None,
+    s: Settings,
+    bump: SurrogateGradient,
+    grad_h: Tensor,
+    factor: float,
 ) -> None:
-    """Write the gradient that reaches h through the spikes, for all steps at once."""
+    """Write the gradient that reaches h through the spikes, times `factor`, for all steps at once."""
     if upstream is None:
         grad_h.zero_()
     elif slopes is not None:
-        torch.mul(upstream, slopes, out=grad_h)
+        torch.mul(upstream, slopes, out=grad_h).mul_(factor)
     elif bump is sigmoid:
         # The same as the surrogate's own function in one pass less.
         u = torch.mul(gap, s.slope).sigmoid_()
-        torch.ops.aten.sigmoid_backward.grad_input(upstream, u, grad_input=grad_h).mul_(s.slope)
+        torch.ops.aten.sigmoid_backward.grad_input(upstream, u, grad_input=grad_h).mul_(s.slope * factor)
     elif bump is atan:
         # slope / 2 / (1 + u^2), with the factor taken into u and 1.
-        top = 2 / s.slope
+        top = 2 / (s.slope * factor)
         u = torch.mul(gap, math.pi / 2 * s.slope * math.sqrt(top))
         torch.div(upstream, torch.addcmul(torch.tensor(top, dtype=u.dtype, device=u.device), u, u), out=grad_h)
     else:
-        torch.mul(upstream, bump(gap, s.slope), out=grad_h)
+        torch.mul(upstream, bump(gap, s.slope), out=grad_h).mul_(factor)
 
 
 def _through_time(

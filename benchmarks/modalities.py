@@ -1,0 +1,150 @@
+"""What each further sense costs: parameters, time and memory of the fusion part for 1 to 8 modalities.
+
+The fusion part alone (encoders and readout excluded), forward and backward in training mode, thread CPU time, medians,
+all candidates of a row interleaved. The exponent is fitted to the times of 2 to 8 modalities: 2 means that time grows
+with the square of their number.
+
+    uv run python benchmarks/modalities.py                       prints the table
+    uv run python benchmarks/modalities.py --output FILE.md      writes it, too
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from snn_fusion import LIFSpec
+from snn_fusion.methods import FusionMethod
+from snn_fusion.specs import METHODS
+
+T, B, N, C, HEADS = 4, 16, 64, 64, 16
+COUNTS = (1, 2, 3, 4, 6, 8)
+ROUNDS = 7
+METHODS_SHOWN = (
+    ("ccssa, sharing pair", {"kind": "ccssa", "sharing": "pair"}),
+    ("ccssa, sharing source", {"kind": "ccssa", "sharing": "source"}),
+    ("ccssa, sharing all", {"kind": "ccssa", "sharing": "all"}),
+    ("ccssa, sharing pair, ring", {"kind": "ccssa", "topology": "ring"}),
+    ("ccssa, sharing pair, star", {"kind": "ccssa", "topology": "star:m0"}),
+    ("qk", {"kind": "qk"}),
+)
+
+
+def method_of(fields: dict[str, object], modalities: int) -> FusionMethod:
+    names = [f"m{i}" for i in range(modalities)]
+    torch.manual_seed(0)
+    spec = METHODS.parse({**fields, "num_heads": HEADS})
+    return spec.build(dict.fromkeys(names, N), channels=C, neuron=LIFSpec())
+
+
+def tokens_of(modalities: int) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return {f"m{i}": (torch.rand(T, B, N, C, generator=generator) < 0.2).float() for i in range(modalities)}
+
+
+def step(method: FusionMethod, tokens: dict[str, Tensor]) -> Callable[[], None]:
+    """One forward and backward pass of the fusion part; the tokens want gradients, as an encoder's would."""
+
+    def run() -> None:
+        leaves = {name: x.requires_grad_() for name, x in tokens.items()}
+        fused = method(dict(leaves)).tokens
+        loss = torch.stack([x.mean() for x in fused.values()]).sum()
+        loss.backward()
+        for leaf in leaves.values():
+            leaf.grad = None
+        method.zero_grad()
+
+    return run
+
+
+def kept_bytes(method: FusionMethod, tokens: dict[str, Tensor]) -> int:
+    """Bytes that autograd holds between forward and backward, each storage once, the tokens themselves excluded."""
+    held: dict[int, int] = {}
+    mine = {x.untyped_storage().data_ptr() for x in tokens.values()}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in mine:
+            held[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    leaves = {name: x.requires_grad_() for name, x in tokens.items()}
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        fused = method(dict(leaves))
+    del fused
+    return sum(held.values())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, help="also write the table to this file")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    seconds: dict[str, dict[int, float]] = {name: {} for name, _ in METHODS_SHOWN}
+    parameters: dict[str, dict[int, int]] = {name: {} for name, _ in METHODS_SHOWN}
+    memory: dict[str, dict[int, float]] = {name: {} for name, _ in METHODS_SHOWN}
+    for count in COUNTS:
+        runs: dict[str, Callable[[], None]] = {}
+        for name, fields in METHODS_SHOWN:
+            method, tokens = method_of(fields, count), tokens_of(count)
+            parameters[name][count] = sum(p.numel() for p in method.parameters())
+            memory[name][count] = kept_bytes(method, tokens) / 2**20
+            runs[name] = step(method, tokens)
+        taken: dict[str, list[float]] = {name: [] for name in runs}
+        for turn in range(ROUNDS + 1):
+            for name, run in runs.items():
+                if count == 1:
+                    taken[name].append(0.0)  # one modality has nobody to read
+                    continue
+                start = time.thread_time()
+                run()
+                if turn:
+                    taken[name].append(time.thread_time() - start)
+        for name, values in taken.items():
+            seconds[name][count] = median(values)
+    lines = [
+        "# What each further sense costs",
+        "",
+        f"The fusion part alone, T = {T}, B = {B}, {N} tokens of width {C} a modality, {HEADS} heads; PyTorch "
+        f"{torch.__version__}, {platform.machine()}, one thread, medians of {ROUNDS} interleaved "
+        "rounds of thread CPU time.",
+        "",
+    ]
+    for title, unit, values, form in (
+        ("Forward and backward", "ms", {n: {c: s * 1e3 for c, s in of.items()} for n, of in seconds.items()}, ".1f"),
+        ("Kept for the backward", "MB", memory, ".1f"),
+        ("Parameters", "thousands", {n: {c: p / 1e3 for c, p in of.items()} for n, of in parameters.items()}, ".1f"),
+    ):
+        extra = ["2 to 4", "exponent"] if unit == "ms" else []
+        lines += [f"## {title} ({unit})", ""]
+        lines.append("| method | " + " | ".join([*map(str, COUNTS), *extra]) + " |")
+        lines.append("|---" * (len(COUNTS) + len(extra) + 1) + "|")
+        for name, of in values.items():
+            cells = [format(of[count], form) for count in COUNTS]
+            if extra:
+                cells += [f"{of[4] / of[2]:.2f} times", f"{exponent(of):.2f}"]
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        lines.append("")
+    print("\n".join(lines))
+    if options.output:
+        options.output.write_text("\n".join(lines), encoding="utf-8")
+
+
+def exponent(times: dict[int, float]) -> float:
+    """Slope of log time over log modalities, from 2 on."""
+    points = [(math.log(count), math.log(value)) for count, value in times.items() if count > 1]
+    x_mean = sum(x for x, _ in points) / len(points)
+    y_mean = sum(y for _, y in points) / len(points)
+    return sum((x - x_mean) * (y - y_mean) for x, y in points) / sum((x - x_mean) ** 2 for x, _ in points)
+
+
+if __name__ == "__main__":
+    main()

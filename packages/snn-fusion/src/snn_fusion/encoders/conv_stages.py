@@ -1,0 +1,55 @@
+"""What the convolutional encoders have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from einops import rearrange
+from torch import Tensor, nn
+
+from snn_core import NeuronFactory, SpikingConv2d
+from snn_fusion.encoders.encoder import Encoder
+
+
+class ConvStages(Encoder):
+    """Stages of convolution, batch norm, neuron and max-pooling, then a convolution that adds position.
+
+    Tokens hold 0, 1 or 2: the last stage's spikes plus those of the position layer.
+
+    Args:
+        axes: see `Encoder`.
+        widths: channels of the input, then of each stage.
+        kernel_size: height and width of the convolutions' kernels, both odd.
+        pool: follows each stage.
+        time_steps: T for static inputs; their first convolution runs once and is held for T steps.
+        neuron: makes each neuron layer.
+    """
+
+    def __init__(
+        self,
+        axes: Sequence[int | str],
+        widths: Sequence[int],
+        *,
+        kernel_size: tuple[int, int],
+        pool: nn.MaxPool2d,
+        time_steps: int,
+        neuron: NeuronFactory,
+    ) -> None:
+        super().__init__(axes, time_steps=time_steps)
+
+        def convolution(before: int, after: int) -> SpikingConv2d:
+            padding = kernel_size[0] // 2, kernel_size[1] // 2
+            return SpikingConv2d(before, after, kernel_size=kernel_size, padding=padding, neuron=neuron)
+
+        self.stages = nn.ModuleList(convolution(before, after) for before, after in pairwise(widths))
+        self.pool = pool
+        self.position = convolution(widths[-1], widths[-1])
+
+    def encode_maps(self, x: Tensor) -> Tensor:
+        """Maps [B, C_in, H, W] or [T, B, C_in, H, W] -> tokens [T, B, N, C]."""
+        for stage in self.stages:
+            spikes = stage(x, time_steps=self.time_steps)
+            x = self.pool(spikes.flatten(0, 1)).unflatten(0, spikes.shape[:2])
+        x = x + self.position(x)
+        return rearrange(x, "t b c h w -> t b (h w) c")

@@ -1,0 +1,151 @@
+"""Whether a model's layers live: firing rates and gradients by layer, and what each sense contributes to the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
+
+from snn_core import record_firing_rates, spiking_layers
+from snn_fusion.presence import Presence
+
+if TYPE_CHECKING:
+    from snn_fusion.model import FusionModel
+
+SILENT = 0.001
+"""Share of (neuron, time step) pairs below which a layer counts as silent: it passes nothing on and hardly learns."""
+SATURATED = 0.95
+"""Share above which a layer counts as saturated: it fires whatever it gets."""
+
+
+@dataclass(frozen=True)
+class LayerHealth:
+    """How one layer of neurons is doing."""
+
+    firing_rate: float
+    """Share of (neuron, time step) pairs that fire, in [0, 1]."""
+    gradient_norm: float
+    """Length of the loss's gradient with respect to the layer's spikes; 0: nothing can be learnt before it."""
+
+
+@dataclass(frozen=True)
+class Health:
+    """How all layers of neurons are doing; `print` shows a table."""
+
+    layers: dict[str, LayerHealth]
+    """By the layer's dotted name, in order of definition."""
+
+    @property
+    def silent(self) -> tuple[str, ...]:
+        """Layers that fire below 0.1 %."""
+        return tuple(name for name, layer in self.layers.items() if layer.firing_rate < SILENT)
+
+    @property
+    def saturated(self) -> tuple[str, ...]:
+        """Layers that fire above 95 %."""
+        return tuple(name for name, layer in self.layers.items() if layer.firing_rate > SATURATED)
+
+    def __str__(self) -> str:
+        width = max((len(name) for name in self.layers), default=5)
+        lines = [f"{'layer':<{width}}  firing  gradient"]
+        for name, layer in self.layers.items():
+            remark = "  silent" if name in self.silent else "  saturated" if name in self.saturated else ""
+            lines.append(f"{name:<{width}}  {layer.firing_rate:6.2%}  {layer.gradient_norm:8.2e}{remark}")
+        return "\n".join(lines)
+
+
+def health(
+    model: FusionModel, inputs: Mapping[str, Tensor], labels: Tensor | None = None, present: Presence | None = None
+) -> Health:
+    """Run a batch forward and backward and look at every layer of neurons; the model is left as it was.
+
+    Args:
+        model: in training or evaluation mode, which stays.
+        inputs: a batch by modality.
+        labels: classes [B] for the loss; without them the model's own predictions are taken.
+        present: see `FusionModel.forward`.
+
+    Returns:
+        rates and gradients by layer; layers that did not run are not in it.
+    """
+    gradients: dict[str, Tensor] = {}
+
+    def watch(name: str) -> Callable[[nn.Module, object, Tensor], None]:
+        def attach(_module: nn.Module, _inputs: object, spikes: Tensor) -> None:
+            gradients.setdefault(name, torch.zeros((), dtype=torch.float64, device=spikes.device))
+
+            def add(grad: Tensor) -> None:
+                gradients[name] = gradients[name] + grad.to(torch.float64).square().sum()
+
+            if spikes.requires_grad:
+                spikes.register_hook(add)  # pyright: ignore[reportUnknownMemberType]
+
+        return attach
+
+    handles = [layer.neuron.register_forward_hook(watch(name)) for name, layer in spiking_layers(model).items()]
+    try:
+        with torch.enable_grad(), statistics_untouched(model), record_firing_rates(model) as rates:
+            output = model(inputs, present)
+            loss = model.total_loss(output, output.logits.argmax(1) if labels is None else labels)
+            # Gradients of the parameters are of no interest here, and those of a training step stay as they are.
+            wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
+            torch.autograd.grad(loss.total, wanted, allow_unused=True)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return Health({name: LayerHealth(rate, float(gradients[name].sqrt())) for name, rate in rates.items()})
+
+
+@torch.no_grad()
+def residual_share(
+    model: FusionModel, inputs: Mapping[str, Tensor], present: Presence | None = None
+) -> dict[str, dict[str, float]]:
+    """How much of each modality's fused tokens is its own and how much it read from each other one.
+
+    A part's size is the mean magnitude of what is added: the tokens themselves, and alpha times each residual.
+
+    Returns:
+        by target: the share of each source, the target itself under its own name; shares add up to 1.
+    """
+    caught: dict[str, Tensor] = {}
+
+    def catch(_module: nn.Module, args: tuple[dict[str, Tensor], ...]) -> None:
+        caught.update(args[0])
+
+    handle = model.fusion.register_forward_pre_hook(catch)
+    try:
+        with statistics_untouched(model):
+            output = model(inputs, present)
+    finally:
+        handle.remove()
+    alphas = model.fusion.alphas
+    shares: dict[str, dict[str, float]] = {}
+    for target, tokens in caught.items():
+        sizes = {target: float(tokens.abs().mean())}
+        for (reader, source), residual in output.residuals.items():
+            if reader == target:
+                sizes[source] = abs(alphas.get((target, source), 1.0)) * float(residual.abs().mean())
+        total = sum(sizes.values())
+        shares[target] = {name: size / total if total else float(name == target) for name, size in sizes.items()}
+    return shares
+
+
+@contextmanager
+def statistics_untouched(model: nn.Module) -> Generator[None, None, None]:
+    """Within the block, batch norm's running statistics stay as they are, also in training mode."""
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    try:
+        for norm in norms:
+            norm.momentum = 0.0
+            if norm.num_batches_tracked is not None:
+                norm.num_batches_tracked = norm.num_batches_tracked.clone()
+        yield
+    finally:
+        for norm, (momentum, tracked) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, tracked

@@ -1,0 +1,149 @@
+"""Spiking attention between modalities: to several sources at once, between different numbers of tokens, auto scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from typing import Literal
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from snn_core import LIF, NeuronFactory, SpikingAttention, spiking_attention
+from snn_fusion.methods.tokens import pool_tokens
+
+Over = Literal["tokens", "time"]
+HeadMerge = Literal["ordered", "published"]
+Attention = Literal["spatial", "temporal", "spatiotemporal"]
+"""Attention over tokens, over time, or both joined."""
+Scale = float | Literal["auto"]
+"""Factor on the counts of coinciding spikes before they reach the attention neuron, or `auto`, see `auto_scale`."""
+
+PUBLISHED_SCALE = 0.25
+
+_HEADS = {"tokens": "t b n (h d) -> t b h n d", "time": "t b n (h d) -> b n h t d"}
+
+
+def auto_scale(read: int, head_width: int) -> float:
+    """A factor on coincidence counts that makes them a comparable drive whatever is read.
+
+    A count adds up `read` places (tokens, or time steps) of `head_width` channels each; if all spikes are independent
+    at a rate p, its mean is `read * head_width * p^3`. The scale is `256 / (read * head_width)`, which makes the mean
+    drive 1 at p = 16 %, and is the published 0.25 where that was set, for 64 tokens and heads of width 16. It is at
+    most 2: then one coincidence alone makes `LIF()` fire, and more would only leave the surrogate's range.
+    """
+    return min(2.0, 256 / (read * head_width))
+
+
+class Readable:
+    """One source's keys and values [T, B, M, C], prepared once for all who read them.
+
+    Where heads are not wider than what is read is long, that is the state `key^T value`, in which several sources are
+    simply added up; otherwise keys and values, which are put side by side.
+    """
+
+    def __init__(self, key: Tensor, value: Tensor, *, num_heads: int, over: Over) -> None:
+        # Counts are exact in float32 only, see `spiking_attention`.
+        dtype = torch.promote_types(key.dtype, torch.float32)
+        self.over: Over = over
+        self.key, self.value = (rearrange(x.to(dtype), _HEADS[over], h=num_heads) for x in (key, value))
+        self.length, width = self.key.shape[-2:]
+        self.state: Tensor | None = None
+        if width <= self.length:
+            with torch.autocast(key.device.type, enabled=False):
+                self.state = self.key.mT @ self.value
+
+    def reach(self) -> Tensor:
+        """What one spike of each query channel adds to a token's counts: [T, B, C] over tokens, [B, N, C] over time."""
+        state = self.state
+        total = (self.key * self.value.sum(-1, keepdim=True)).sum(-2) if state is None else state.sum(-1)
+        return rearrange(total, "t b h d -> t b (h d)" if self.over == "tokens" else "b n h d -> b n (h d)")
+
+
+def coincidences(query: Tensor, sources: Sequence[Readable], *, num_heads: int, head_merge: HeadMerge) -> Tensor:
+    """Sum over sources of `query key^T value` in each head: query [T, B, N, C] -> counts [T, B, N, C].
+
+    Without a softmax this is the attention to all sources side by side. Over tokens sources have lengths of their own,
+    over time the query's places. See `snn_core.SpikingAttention` for `head_merge`.
+    """
+    over = sources[0].over
+    q = rearrange(query, _HEADS[over], h=num_heads)
+    states = [source.state for source in sources if source.state is not None]
+    if len(states) == len(sources):
+        with torch.autocast(query.device.type, enabled=False):
+            counts = (q.to(states[0].dtype) @ reduce(torch.add, states)).to(query.dtype)
+    else:
+        counts = spiking_attention(
+            q, *(torch.cat(x, -2) for x in zip(*((s.key, s.value) for s in sources), strict=True))
+        )
+    if over == "tokens":
+        return rearrange(counts, "t b h n d -> t b n (h d)")
+    if head_merge == "ordered":
+        return rearrange(counts, "b n h t d -> t b n (h d)")
+    flat = rearrange(counts, "b n h t d -> b n (h t d)")
+    return rearrange(flat, "b n (t c) -> t b n c", t=query.shape[0])
+
+
+@torch.no_grad()
+def coincidences_by_source(query: Tensor, sources: Sequence[Readable]) -> Tensor:
+    """How many of a token's coincidences come from each source: query [T, B, N, C] -> [T, B, N, S], no gradient.
+
+    These are the counts that `coincidences` adds up over sources and channels, at the cost of one product of a vector a
+    source. Where heads are merged as published, they stand at the place and step where they were counted.
+    """
+    reach = torch.stack([source.reach() for source in sources], -1)
+    with torch.autocast(query.device.type, enabled=False):
+        if sources[0].over == "tokens":
+            return query.to(reach.dtype) @ reach
+        return rearrange(rearrange(query.to(reach.dtype), "t b n c -> b n t c") @ reach, "b n t s -> t b n s")
+
+
+def join_attentions(read: Sequence[Tensor]) -> Tensor:
+    """One attention's spikes as they are, or spatial a and temporal b [T, B, N, C] joined as mean_n(a) * mean_t(b)."""
+    if len(read) == 1:
+        return read[0]
+    over_tokens, over_time = read
+    return over_tokens.mean(2, keepdim=True) * over_time.mean(0, keepdim=True)
+
+
+class CrossAttention(SpikingAttention):
+    """`SpikingAttention` between two modalities whose token counts may differ, with an automatic scale if asked for.
+
+    Over time, where tokens are paired by place, the source is pooled to the target's places first (`pool_tokens`).
+
+    Shape: target [T, B, N, C], source [T, B, M, C] -> spikes [T, B, N, C]
+
+    Args:
+        channels: token width C.
+        num_heads: attention heads; C must be divisible by it.
+        over: `tokens` or `time`.
+        scale: a number, or `auto`.
+        head_merge: see `snn_core.SpikingAttention`.
+        neuron: makes each neuron layer.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        num_heads: int,
+        over: Over,
+        scale: Scale = PUBLISHED_SCALE,
+        head_merge: HeadMerge = "ordered",
+        neuron: NeuronFactory = LIF,
+    ) -> None:
+        fixed = 1.0 if scale == "auto" else scale
+        super().__init__(channels, num_heads=num_heads, over=over, scale=fixed, head_merge=head_merge, neuron=neuron)
+        self.auto = scale == "auto"
+
+    def forward(self, target: Tensor, source: Tensor | None = None) -> Tensor:
+        """Target [T, B, N, C] and source [T, B, M, C] -> spikes [T, B, N, C]."""
+        source = target if source is None else source
+        if self.over == "time":
+            source = pool_tokens(source, target.shape[2])
+        if not self.auto:
+            return super().forward(target, source)
+        sources = [Readable(self.key(source), self.value(source), num_heads=self.num_heads, over=self.over)]
+        counts = coincidences(self.query(target), sources, num_heads=self.num_heads, head_merge=self.head_merge)
+        return self.output(self.spike(counts * auto_scale(sources[0].length, target.shape[-1] // self.num_heads)))

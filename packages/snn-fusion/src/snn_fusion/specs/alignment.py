@@ -1,0 +1,63 @@
+"""Losses that pull together what different modalities have read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from snn_fusion.specs.base import Registry, Spec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class AlignmentSpec(Spec):
+    """A loss between what two modalities have read from others."""
+
+    weight: float = Field(default=1.0, ge=0)
+    """Factor of this loss beside the classification loss."""
+
+    def build(self) -> nn.Module:
+        """The loss: `(a [B, C], b [B, C], labels [B]) -> scalar`."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how its loss is built")
+
+
+ALIGNMENTS: Registry[AlignmentSpec] = Registry("alignment loss", AlignmentSpec, default="class_contrastive")
+"""Every alignment loss that a spec can name."""
+
+
+@ALIGNMENTS.register
+class ClassContrastiveSpec(AlignmentSpec):
+    """Class-wise contrastive alignment of the residuals (SAO in the S-CMRL paper)."""
+
+    kind: Literal["class_contrastive"] = "class_contrastive"
+    """Which alignment loss: class_contrastive, over all pairs of one class."""
+    temperature: float = Field(default=0.1, gt=0)
+    """Divides the similarities; smaller is stricter. Published: 0.07 (CREMA-D), 0.08 (UrbanSound8K-AV)."""
+    symmetric: bool = False
+    """Whether the loss runs in both directions and is halved; published in one only."""
+
+    def build(self) -> nn.Module:
+        """The loss."""
+        from snn_fusion.alignment import ClassContrastive
+
+        return ClassContrastive(temperature=self.temperature, symmetric=self.symmetric)
+
+
+@ALIGNMENTS.register
+class InfoNCESpec(AlignmentSpec):
+    """Contrastive alignment of normalised features, each sample with itself (van den Oord et al. 2018)."""
+
+    kind: Literal["info_nce"] = "info_nce"
+    """Which alignment loss: info_nce, each sample's two modalities against all others."""
+    temperature: float = Field(default=0.1, gt=0)
+    """Divides the cosine similarities; smaller is stricter."""
+    symmetric: bool = True
+    """Whether the loss runs in both directions and is halved."""
+
+    def build(self) -> nn.Module:
+        """The loss."""
+        from snn_fusion.alignment import InfoNCE
+
+        return InfoNCE(temperature=self.temperature, symmetric=self.symmetric)

@@ -1,0 +1,118 @@
+"""Neurons."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from snn_fusion.specs.base import Registry, Spec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class NeuronSpec(Spec):
+    """A layer of neurons; `build()` makes one."""
+
+    v_threshold: float = Field(default=1.0, gt=0)
+    """Membrane potential at which the neuron fires."""
+    v_reset: float | None = 0.0
+    """Membrane potential after a spike; none subtracts the threshold instead (soft reset)."""
+    detach_reset: bool = True
+    """No gradient through the spike in the reset."""
+    detach_membrane: bool = True
+    """No gradient through the membrane potential between time steps, as S-CMRL was published."""
+    surrogate: Literal["sigmoid", "atan", "triangle", "rectangle", "fast_sigmoid", "erf"] = "sigmoid"
+    """Derivative that stands in for the spike's in the backward pass."""
+    slope: float = Field(default=4.0, gt=0)
+    """The surrogate's slope: larger is narrower and higher."""
+
+    def build(self) -> nn.Module:
+        """One layer of these neurons."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how its neuron is built")
+
+    def _arguments(self) -> dict[str, Any]:
+        return self.model_dump(exclude={"kind"})
+
+
+NEURONS: Registry[NeuronSpec] = Registry("neuron", NeuronSpec, default="lif")
+"""Every neuron that a spec can name."""
+
+
+@NEURONS.register
+class LIFSpec(NeuronSpec):
+    """Leaky integrate-and-fire neurons (`snn_core.LIF`)."""
+
+    kind: Literal["lif"] = "lif"
+    """Which neuron: lif, leaky integrate-and-fire."""
+    tau: float = Field(default=2.0, ge=1)
+    """Membrane time constant in time steps."""
+    decay_input: bool = True
+    """Whether the input current, too, is divided by tau."""
+    learn_threshold: bool = False
+    """Train one threshold a layer, which starts at v_threshold."""
+
+    def build(self) -> nn.Module:
+        """One layer of these neurons."""
+        from snn_core import LIF
+
+        return LIF(**self._arguments())
+
+
+@NEURONS.register
+class IFSpec(NeuronSpec):
+    """Integrate-and-fire neurons without a leak (`snn_core.IF`)."""
+
+    kind: Literal["if"] = "if"
+    """Which neuron: if, integrate-and-fire without a leak."""
+    learn_threshold: bool = False
+    """Train one threshold a layer, which starts at v_threshold."""
+
+    def build(self) -> nn.Module:
+        """One layer of these neurons."""
+        from snn_core import IF
+
+        return IF(**self._arguments())
+
+
+@NEURONS.register
+class PLIFSpec(NeuronSpec):
+    """Leaky integrate-and-fire neurons whose time constant is learnt (`snn_core.PLIF`)."""
+
+    kind: Literal["plif"] = "plif"
+    """Which neuron: plif, leaky integrate-and-fire with a learnt time constant."""
+    tau: float = Field(default=2.0, gt=1)
+    """Membrane time constant in time steps at the start."""
+    decay_input: bool = True
+    """Whether the input current, too, is divided by tau."""
+    learn_threshold: bool = False
+    """Train one threshold a layer, which starts at v_threshold."""
+
+    def build(self) -> nn.Module:
+        """One layer of these neurons."""
+        from snn_core import PLIF
+
+        return PLIF(**self._arguments())
+
+
+@NEURONS.register
+class ALIFSpec(NeuronSpec):
+    """Leaky integrate-and-fire neurons whose threshold rises with every spike (`snn_core.ALIF`)."""
+
+    kind: Literal["alif"] = "alif"
+    """Which neuron: alif, leaky integrate-and-fire with an adapting threshold."""
+    tau: float = Field(default=2.0, ge=1)
+    """Membrane time constant in time steps."""
+    decay_input: bool = True
+    """Whether the input current, too, is divided by tau."""
+    tau_adaptation: float = Field(default=10.0, ge=1)
+    """Time constant in time steps with which the threshold falls back."""
+    beta: float = Field(default=0.18, ge=0)
+    """What a spike adds to the threshold."""
+
+    def build(self) -> nn.Module:
+        """One layer of these neurons."""
+        from snn_core import ALIF
+
+        return ALIF(**self._arguments())

@@ -1,0 +1,119 @@
+"""S-CMRL as it was published, as specs: for any modalities, and by name in the published configurations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import Literal
+
+from snn_fusion.specs.alignment import ClassContrastiveSpec
+from snn_fusion.specs.encoders import BlocksSpec, PatchSplittingSpec
+from snn_fusion.specs.methods import CCSSASpec
+from snn_fusion.specs.model import ModelSpec, ReadoutSpec
+from snn_fusion.specs.neurons import LIFSpec
+
+
+def scmrl(
+    modalities: Mapping[str, tuple[int, int, int]],
+    *,
+    num_classes: int,
+    depth: Literal["full", "shallow"] = "full",
+    channels: int = 256,
+    time_steps: int = 4,
+    attention: Literal["spatial", "temporal", "spatiotemporal"] = "spatiotemporal",
+    num_heads: int = 16,
+    alpha: float = 1.5,
+    temperature: float | None = 0.1,
+    combine: Literal["add", "concat"] = "add",
+) -> ModelSpec:
+    """S-CMRL as the authors' code runs it (He et al. 2025, arXiv:2502.12488).
+
+    Everything is stated here, so later changes of the library's defaults do not reach it. It differs from
+    `ModelSpec(...)` in `fusion.head_merge`, where the library merges the heads of temporal attention in order; in
+    `init`, where the library calibrates the cross-modal branch, which starts silent here; and in `channels`, 64 there.
+    As in the library, no gradient flows through the membrane potential between time steps (`detach_membrane`).
+    See docs/published.md.
+
+    Args:
+        modalities: channels, height and width of each modality's input. The authors have two, audio first.
+        num_classes: classes K.
+        depth: full, one token for 16 x 16 pixels, or shallow, for 4 x 4.
+        channels: token width C, divisible by `num_heads` and by 8.
+        time_steps: T for which a static input is shown.
+        attention: spatiotemporal is the published method; the other two are its ablations.
+        num_heads: attention heads.
+        alpha: scale of the residuals.
+        temperature: of the alignment loss; None leaves out both the alignment and the semantic projection.
+        combine: how the modalities' features are joined.
+
+    Raises:
+        ValidationError: those of the specs.
+    """
+    return ModelSpec(
+        encoders={
+            name: PatchSplittingSpec(input_shape=shape, depth=depth, blocks=BlocksSpec(depth=0))
+            for name, shape in modalities.items()
+        },
+        num_classes=num_classes,
+        channels=channels,
+        time_steps=time_steps,
+        neuron=LIFSpec(
+            tau=2.0,
+            decay_input=True,
+            v_threshold=1.0,
+            v_reset=0.0,
+            detach_reset=True,
+            detach_membrane=True,
+            surrogate="sigmoid",
+            slope=4.0,
+            learn_threshold=False,
+        ),
+        fusion=CCSSASpec(
+            attention=attention,
+            num_heads=num_heads,
+            topology="all",
+            sharing="pair",
+            combine="sum",
+            alpha=alpha,
+            learnable_alpha=False,
+            scale=0.25,
+            semantic_projection=temperature is not None,
+            head_merge="published",
+        ),
+        alignment=(
+            None if temperature is None else ClassContrastiveSpec(temperature=temperature, symmetric=False, weight=1.0)
+        ),
+        readout=ReadoutSpec(combine=combine, mlp_expansion=4),
+        label_smoothing=0.1,
+        modality_dropout=0.0,
+        init="published",
+    )
+
+
+PRESETS: Mapping[str, ModelSpec] = MappingProxyType(
+    {
+        "scmrl-cremad": scmrl({"audio": (1, 128, 128), "visual": (3, 128, 128)}, num_classes=6, temperature=0.07),
+        "scmrl-urbansound8k-av": scmrl(
+            {"audio": (1, 128, 128), "visual": (3, 128, 128)}, num_classes=10, channels=64, temperature=0.08
+        ),
+        "scmrl-mnistdvs-ntidigits": scmrl(
+            {"audio": (1, 28, 28), "visual": (2, 28, 28)}, num_classes=10, depth="shallow", time_steps=16
+        ),
+    }
+)
+"""The published configurations by name: CREMA-D and UrbanSound8K-AV with spectrograms and frames, both static, and
+MNIST-DVS with N-TIDIGITS as events in 16 steps."""
+
+
+def preset(name: str) -> ModelSpec:
+    """A published configuration by its name, one of `PRESETS`.
+
+    Raises:
+        ValueError: a name that is not among them.
+    """
+    if name not in PRESETS:
+        near = get_close_matches(name, PRESETS, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise ValueError(f"there is no preset {name!r}; {hint}known: {', '.join(PRESETS)}")
+    return PRESETS[name]

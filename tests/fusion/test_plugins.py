@@ -1,0 +1,168 @@
+"""Plug-ins: found when they are needed, by name from a file; one that is broken harms no other."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "plugin"
+MODEL = "ModelSpec.model_validate({'encoders': {'a': {'input_shape': [1, 16, 16]}}, 'num_classes': 2, %s})"
+WITHOUT_TORCH = "; assert 'torch' not in sys.modules"
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the example's wheel unpacked, as an installer leaves it; needs no network."""
+    folder = tmp_path_factory.mktemp("example")
+    source = shutil.copytree(EXAMPLE, folder / "source")
+    build = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
+    done = subprocess.run(
+        [sys.executable, "-c", build, folder], cwd=source, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (wheel,) = folder.glob("*.whl")
+    with ZipFile(wheel) as archive:
+        archive.extractall(folder / "installed")
+    return folder / "installed"
+
+
+def install(folder: Path, distribution: str, code: str) -> None:
+    """Write a distribution with one module, which is named in the entry-point group."""
+    module = distribution.replace("-", "_")
+    folder.joinpath(f"{module}.py").write_text(code)
+    info = folder / f"{module}-1.0.dist-info"
+    info.mkdir()
+    info.joinpath("METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
+    info.joinpath("entry_points.txt").write_text(f"[snn_fusion.plugins]\nmine = {module}\n")
+
+
+def run(code: str, *folders: Path, flags: tuple[str, ...] = ("-W", "error")) -> subprocess.CompletedProcess[str]:
+    """Run code in a Python that has these folders on its path."""
+    path = os.pathsep.join(map(str, [*folders, *filter(None, [os.environ.get("PYTHONPATH")])]))
+    return subprocess.run(
+        [sys.executable, *flags, "-c", f"import sys; from snn_fusion.specs import *\n{code}"],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def neuron_spec(kind: str) -> str:
+    return (
+        "from typing import Literal\n"
+        "from snn_fusion.specs import NEURONS, LIFSpec, NeuronSpec\n"
+        "@NEURONS.register\n"
+        "class Mine(NeuronSpec):\n"
+        f"    kind: Literal['{kind}'] = '{kind}'\n"
+    )
+
+
+def test_installed_method_is_used_by_name_from_a_file(example: Path):
+    code = f"""
+import torch
+from snn_fusion import calibrate
+spec = load_spec({str(EXAMPLE / "model.yaml")!r})
+torch.manual_seed(0)
+batch = {{"audio": torch.rand(4, 1, 16, 16), "visual": torch.rand(4, 3, 16, 16)}}
+model = spec.build()
+calibrate(model, batch)
+output = model.eval()(batch)
+print(type(model.fusion).__module__, *output.residuals, tuple(output.logits.shape))
+print(all(residual.any() for residual in output.residuals.values()))
+"""
+    done = run(code, example)
+    assert done.stdout.splitlines() == [
+        "snn_fusion_context.method ('audio', 'visual') ('visual', 'audio') (4, 6)",
+        "True",
+    ], done.stderr
+
+
+def test_installed_method_is_in_the_schema_and_its_mistakes_are_named(example: Path, tmp_path: Path):
+    tmp_path.joinpath("model.yaml").write_text(
+        "num_classes: 2\nencoders: {a: {input_shape: [1, 16, 16]}}\nfusion:\n  kind: context\n  alfa: 2\n"
+    )
+    code = f"""
+print(list(METHODS.specs())[-1])
+print(json_schema()["properties"]["fusion"]["oneOf"][-1]["required"])
+try:
+    load_spec({str(tmp_path / "model.yaml")!r})
+except SpecFileError as error:
+    print(error.faults[0].place, error.faults[0].text)
+{WITHOUT_TORCH[2:]}
+"""
+    done = run(code, example)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "context"
+    assert done.stdout.splitlines()[1] == "['kind']"
+    assert "line=5, column=3) there is no such field; did you mean alpha? known: kind, alpha" in done.stdout
+
+
+@pytest.mark.slow
+def test_installed_method_conforms_as_our_own_do(example: Path):
+    conformance = Path(__file__).with_name("test_conformance.py")
+    code = (
+        f"import pytest; sys.exit(pytest.main(['-q', '-k', 'context', '-p', 'no:cacheprovider', {str(conformance)!r}]))"
+    )
+    done = run(code, example, flags=())
+    assert done.returncode == 0, done.stdout
+    assert int(re.findall(r"(\d+) passed", done.stdout)[0]) > 5
+
+
+def test_the_documentation_shows_the_example():
+    page = (EXAMPLE.parents[1] / "docs" / "specs.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```py\n(.*?)```", page, re.DOTALL)
+    assert shown in (EXAMPLE / "src" / "snn_fusion_context" / "__init__.py").read_text(encoding="utf-8")
+    entry = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)[0]
+    assert entry in (EXAMPLE / "pyproject.toml").read_text(encoding="utf-8")
+
+
+def test_without_the_plugin_its_kind_is_unknown():
+    done = run(f"load_spec({str(EXAMPLE / 'model.yaml')!r})")
+    assert done.returncode == 1
+    assert "model.yaml:7:9: fusion.kind: no fusion method is of kind 'context'; known: ccssa" in done.stderr
+
+
+def test_plugins_are_not_imported_before_they_are_needed(tmp_path: Path):
+    install(tmp_path, "snn-mine", "print('imported')\n" + neuron_spec("mine"))
+    known, mine = (MODEL % f"'neuron': {{'kind': '{kind}'}}" for kind in ("alif", "mine"))
+    done = run(f"{known}; print('not yet'); {mine}; NEURONS.specs(){WITHOUT_TORCH}", tmp_path)
+    assert done.stdout.splitlines() == ["not yet", "imported"], done.stderr
+
+
+def test_a_broken_plugin_is_named_where_a_kind_is_unknown_and_harms_no_other(tmp_path: Path):
+    install(tmp_path, "snn-broken", "import no_such_module")
+    install(tmp_path, "snn-mine", neuron_spec("mine"))
+    mine, other = (MODEL % f"'neuron': {{'kind': '{kind}'}}" for kind in ("mine", "other"))
+    done = run(f"{mine}; print('mine'); {other}", tmp_path)
+    assert done.stdout == "mine\n", done.stderr
+    assert "no neuron is of kind 'other'; known: lif, if, plif, alif, mine; the plug-in snn_broken of snn-broken " in (
+        done.stderr
+    )
+    assert "failed to load: ModuleNotFoundError: No module named 'no_such_module'" in done.stderr
+
+
+def test_a_list_warns_of_a_broken_plugin_once(tmp_path: Path):
+    install(tmp_path, "snn-broken", "1 / 0")
+    done = run("for _ in range(3): print(*NEURONS.specs())", tmp_path, flags=())
+    assert done.stdout.splitlines() == ["lif if plif alif"] * 3
+    assert done.stderr.count("RuntimeWarning: the plug-in snn_broken of snn-broken failed to load: ZeroDivision") == 1
+
+
+def test_a_kind_that_is_taken_stays_what_it_was(tmp_path: Path):
+    install(tmp_path, "snn-mine", neuron_spec("lif"))
+    done = run("print(NEURONS.specs()['lif'].__name__)", tmp_path, flags=())
+    assert done.stdout == "LIFSpec\n"
+    assert "snn-mine failed to load: ValueError: a neuron of kind 'lif' exists already" in done.stderr
+
+
+def test_a_plugin_may_ask_the_registries_while_it_is_imported(tmp_path: Path):
+    asks = "from snn_fusion.specs import *\nNEURONS.specs(); METHODS.parse({'kind': 'none'}); json_schema()\n"
+    install(tmp_path, "snn-mine", asks + neuron_spec("mine"))
+    done = run("print(*NEURONS.specs())", tmp_path)
+    assert done.stdout == "lif if plif alif mine\n", done.stderr

@@ -1,0 +1,140 @@
+"""Modalities that are missing: they change nothing, leave batch statistics alone, and whoever has none is refused."""
+
+import copy
+
+import pytest
+import torch
+
+from fusion.models import inputs_for, small_model
+from snn_fusion import FusionModel, calibrate
+
+NAMES = ("audio", "visual", "touch")
+
+
+def living_model(**options: object) -> FusionModel:
+    model = small_model(NAMES, **options)
+    calibrate(model, inputs_for(model, batch=32))
+    return model
+
+
+def masks() -> dict[str, torch.Tensor]:
+    audio = torch.tensor([1, 0, 1, 1, 0, 1], dtype=torch.bool)
+    touch = torch.tensor([0, 1, 1, 0, 1, 1], dtype=torch.bool)
+    return {"audio": audio, "touch": touch}
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("garbage", [float("nan"), float("inf"), 1e6])
+def test_what_an_absent_row_holds_changes_nothing(training: bool, garbage: float):
+    model, present = living_model().train(training), masks()
+    inputs = inputs_for(model)
+    outputs, statistics, gradients = [], [], []
+    for value in (0.0, garbage):
+        other = copy.deepcopy(model)
+        filled = {name: x.clone() for name, x in inputs.items()}
+        for name, mask in present.items():
+            filled[name][~mask] = value
+        output = other(filled, present)
+        other.total_loss(output, torch.arange(6) % 5).total.backward()
+        outputs.append(output)
+        statistics.append(dict(other.named_buffers()))
+        gradients.append({name: p.grad for name, p in other.named_parameters() if p.grad is not None})
+    assert torch.equal(outputs[0].logits, outputs[1].logits)
+    assert outputs[1].logits.isfinite().all()
+    for found, expected in ((statistics[1], statistics[0]), (gradients[1], gradients[0])):
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_a_sample_without_a_modality_is_what_it_is_alone_without_it():
+    model = living_model().eval()
+    inputs, present = inputs_for(model), masks()
+    together = model(inputs, present)
+    for i in range(6):
+        there = {name: x[i : i + 1] for name, x in inputs.items() if name not in present or present[name][i]}
+        alone = model(there)
+        torch.testing.assert_close(alone.logits, together.logits[i : i + 1], rtol=1e-5, atol=1e-5)
+
+
+def test_a_modality_left_out_equals_one_that_nobody_has():
+    model = living_model().eval()
+    inputs = inputs_for(model)
+    nobody = model(inputs, {"touch": torch.zeros(6, dtype=torch.bool)})
+    left_out = model({name: x for name, x in inputs.items() if name != "touch"})
+    assert torch.equal(nobody.logits, left_out.logits)
+    assert "touch" not in left_out.features
+    assert all("touch" not in pair for pair in left_out.residuals)
+
+
+def test_masks_that_are_all_true_change_nothing():
+    model = living_model().eval()
+    inputs = inputs_for(model)
+    full = {name: torch.ones(6, dtype=torch.bool) for name in NAMES}
+    assert torch.equal(model(inputs, full).logits, model(inputs).logits)
+
+
+def test_batch_statistics_see_present_rows_only():
+    model = living_model().train()
+    inputs, present = inputs_for(model), masks()
+    alone = copy.deepcopy(model)
+    model(inputs, present)
+    alone.encoders["audio"](inputs["audio"][present["audio"]])
+    for (name, found), (_, expected) in zip(
+        model.encoders["audio"].named_buffers(), alone.encoders["audio"].named_buffers(), strict=True
+    ):
+        torch.testing.assert_close(found, expected, msg=name)
+
+
+def test_absent_rows_have_no_features_residuals_or_share_in_alignment():
+    model = living_model(alignment={"temperature": 0.5})
+    inputs, present = inputs_for(model), masks()
+    output = model(inputs, present)
+    assert not output.features["audio"][:, ~present["audio"]].any()
+    both = present["audio"] & present["touch"]
+    assert not output.residuals["audio", "touch"][:, ~both].any()
+    labels = torch.arange(6) % 2
+    loss = model.total_loss(output, labels)
+    expected = 0.0
+    for first, second, rows in (
+        ("audio", "visual", present["audio"]),
+        ("audio", "touch", both),
+        ("visual", "touch", present["touch"]),
+    ):
+        expected += model.alignment(output.aligned[first][rows], output.aligned[second][rows], labels[rows])
+    torch.testing.assert_close(loss.alignment, expected)
+
+
+def test_the_features_that_are_left_count_for_more():
+    model = living_model().eval()
+    inputs = inputs_for(model)
+    output = model({"visual": inputs["visual"]})
+    head = model.readout.head
+    torch.testing.assert_close(output.logits, head(3 * output.features["visual"].mean(0)))
+
+
+def test_modality_dropout_takes_away_and_always_leaves_one():
+    model = living_model(modality_dropout=0.7).train()
+    seen = torch.zeros(3)
+    for _ in range(20):
+        presence = model(inputs_for(model)).presence
+        there = torch.stack([presence[name] for name in NAMES])
+        assert there.any(0).all()
+        seen += there.float().mean(1)
+    assert ((seen / 20 > 0.3) & (seen / 20 < 0.7)).all()
+    assert not model.eval()(inputs_for(model)).presence
+
+
+@pytest.mark.parametrize(
+    ("present", "message"),
+    [
+        ({"smell": torch.ones(6, dtype=torch.bool)}, "'smell' is not among them"),
+        ({"audio": torch.ones(6)}, r"present\['audio'\] is one bool a sample, \[6\], but it is torch.float32 \(6,\)"),
+        ({"audio": torch.ones(5, dtype=torch.bool)}, r"\[6\], but it is torch.bool \(5,\)"),
+        ({name: torch.arange(6) != 4 for name in NAMES}, "sample 4 of the batch has none"),
+        ({name: torch.zeros(6, dtype=torch.bool) for name in NAMES}, "must be there, but none is"),
+    ],
+)
+def test_mistakes_are_named(present: dict[str, torch.Tensor], message: str):
+    model = small_model(NAMES)
+    with pytest.raises(ValueError, match=message):
+        model(inputs_for(model), present)
