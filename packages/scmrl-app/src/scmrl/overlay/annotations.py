@@ -37,8 +37,10 @@ def members_of(annotation: object) -> list[object]:
 def registry_of(annotation: object, metadata: Sequence[object] = ()) -> Registry[Any] | None:
     """The registry whose specs may stand here, found on the type or in what is said of it elsewhere."""
     held = get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
-    found = [item for item in (*held, *metadata) if isinstance(item, Registry)]
-    return cast(Registry[Any], found[0]) if found else None
+    for item in (*held, *metadata):
+        if isinstance(item, Registry):
+            return cast(Registry[Any], item)
+    return None
 
 
 def literals_of(annotation: object) -> list[str]:
