@@ -2,9 +2,10 @@
 
 For two senses (spoken and written digits) and three (sound, upper and lower half of the picture), token counts of 4, 16
 and 64 and head widths of 2, 8 and 16: the lowest and highest firing rate of the branch's layers at step 0 and after
-training, how many are silent (below 0.1 %), and test accuracy with the branch and with alpha set to 0:
+training, how many are silent (below 0.1 %), and test accuracy with the branch and with alpha set to 0. Then, for two
+senses, 16 tokens and head width 4, what else might keep the branch alive:
 
-    uv run python benchmarks/life.py                         prints the table; 36 short trainings, about half an hour
+    uv run python benchmarks/life.py                         prints the tables; 58 short trainings, about half an hour
     uv run python benchmarks/life.py --output FILE.md        writes it, too
 """
 
@@ -28,6 +29,21 @@ BATCH = 32
 SIDES = {4: 8, 16: 16, 64: 32}
 """Pixels along an input's edge by the tokens that shallow patch splitting makes of it."""
 Data = dict[str, tuple[dict[str, Tensor], Tensor]]
+Fields = dict[str, object]
+STUDY: tuple[tuple[str, Fields, Fields], ...] = (
+    ("as it is", {}, {}),
+    ("heads merged as published", {"head_merge": "published"}, {}),
+    ("scale auto", {"scale": "auto"}, {}),
+    ("threshold 0.5", {}, {"v_threshold": 0.5}),
+    ("learnt thresholds", {}, {"learn_threshold": True}),
+    ("surrogate slope 2 (wider)", {}, {"slope": 2.0}),
+    ("surrogate slope 8 (narrower)", {}, {"slope": 8.0}),
+    ("atan surrogate, slope 2", {}, {"surrogate": "atan", "slope": 2.0}),
+    ("gradient through time", {}, {"detach_membrane": False}),
+    ("soft reset", {}, {"v_reset": None}),
+    ("learnt alpha", {"learnable_alpha": True}, {}),
+)
+"""What is changed, in the fusion's and in the neuron's spec."""
 
 
 def senses(modalities: int, side: int) -> Data:
@@ -65,8 +81,18 @@ def accuracy(model: FusionModel, inputs: dict[str, Tensor], labels: Tensor) -> f
     return float((torch.cat(parts) == labels).double().mean())
 
 
-def row(modalities: int, tokens: int, width: int, init: str, *, steps: int, seed: int) -> str:
-    """Train one model and describe its branch."""
+def row(
+    modalities: int,
+    tokens: int,
+    width: int,
+    init: str,
+    *,
+    steps: int,
+    seed: int,
+    fusion: Fields | None = None,
+    neuron: Fields | None = None,
+) -> list[str]:
+    """Train one model and describe its branch: rates and silent layers before and after, accuracy with and without."""
     torch.manual_seed(seed)
     data = senses(modalities, SIDES[tokens])
     inputs, labels = data["train"]
@@ -79,7 +105,9 @@ def row(modalities: int, tokens: int, width: int, init: str, *, steps: int, seed
                 "kind": "ccssa",
                 "num_heads": CHANNELS // width,
                 "head_merge": "published" if init == "published" else "ordered",
+                **(fusion or {}),
             },
+            "neuron": neuron or {},
         }
     )
     model = spec.build()
@@ -99,14 +127,16 @@ def row(modalities: int, tokens: int, width: int, init: str, *, steps: int, seed
         schedule.step()
     end = branch_rates(model, probe)
     with_branch = accuracy(model, *data["test"])
-    model.fusion.alpha = 0.0
+    if isinstance(model.fusion.alpha, Tensor):
+        model.fusion.alpha.data.zero_()
+    else:
+        model.fusion.alpha = 0.0
     without = accuracy(model, *data["test"])
-    cells = [str(modalities), str(tokens), str(width), init]
+    cells: list[str] = []
     for rates in (start, end):
         silent = sum(rate < 0.001 for rate in rates)
         cells += [f"{min(rates):.1%} to {max(rates):.1%}", f"{silent} of {len(rates)}"]
-    cells += [f"{with_branch:.1%}", f"{without:.1%}"]
-    return "| " + " | ".join(cells) + " |"
+    return [*cells, f"{with_branch:.1%}", f"{without:.1%}"]
 
 
 def main() -> None:
@@ -129,7 +159,20 @@ def main() -> None:
     ]
     print("\n".join(lines), flush=True)
     for modalities, tokens, width, init in product((2, 3), SIDES, (2, 8, 16), ("published", "calibrated")):
-        lines.append(row(modalities, tokens, width, init, steps=options.steps, seed=options.seed))
+        cells = row(modalities, tokens, width, init, steps=options.steps, seed=options.seed)
+        lines.append("| " + " | ".join([str(modalities), str(tokens), str(width), init, *cells]) + " |")
+        print(lines[-1], flush=True)
+    lines += [
+        "",
+        "## What else might keep it alive",
+        "",
+        "| change | init | rates at step 0 | silent | rates at the end | silent | accuracy | with alpha 0 |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    print("\n".join(lines[-5:]), flush=True)
+    for (change, fusion, neuron), init in product(STUDY, ("published", "calibrated")):
+        cells = row(2, 16, 4, init, steps=options.steps, seed=options.seed, fusion=fusion, neuron=neuron)
+        lines.append("| " + " | ".join([change, init, *cells]) + " |")
         print(lines[-1], flush=True)
     lines += ["", f"{time.perf_counter() - started:.0f} s."]
     if options.output:
