@@ -30,7 +30,7 @@ patterns = {
     "visual": torch.sin(torch.cos(k * 0.8) * y + torch.sin(k * 0.8) * x).expand(4, 3, 16, 24),
     "touch": torch.sin(0.3 * k[..., 0] * t).expand(4, 8, 50),
 }
-NOISE = {"audio": 2.5, "visual": 2.5, "touch": 1.5}
+NOISE = {"audio": 2.5, "visual": 2.5, "touch": 2.0}
 
 
 def draw(samples: int) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], torch.Tensor]:

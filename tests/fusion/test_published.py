@@ -290,6 +290,17 @@ def test_an_imported_model_is_saved_and_comes_back_the_same(tmp_path: Path, meth
     assert expected.std() > 0
 
 
+@pytest.mark.parametrize("method", sorted(set(FUSIONS) - {"sca"}))
+def test_sizes_need_not_be_known(tmp_path: Path, method: str):
+    """A model built without sizes takes images of any, as one built for them does."""
+    checkpoint = read_published(save(tmp_path, fused(method)), time_steps=2, method=method)
+    model = checkpoint.build()
+    sized = checkpoint.build({"audio": (8, 12), "visual": (8, 12)})
+    inputs = frames(model, 8, 12)
+    assert torch.equal(model(inputs).logits, sized(inputs).logits)
+    assert model(inputs).features["audio"].std() > 0
+
+
 def test_blocks_that_were_never_run_are_no_method(tmp_path: Path):
     path = save(tmp_path, fused("none"))
     with pytest.raises(ValueError, match=r"contradict method 'spatial': .*their blocks were never run, so it is none"):

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 from torch import Tensor
 
 from snn_fusion.encoders.token_counts import PATCH_STRIDE
+from snn_fusion.methods.cmci import CMCI
 from snn_fusion.model import FusionModel
 from snn_fusion.published_file import read_state_dict
 from snn_fusion.published_names import (
@@ -202,6 +203,7 @@ class Published:
             ValueError: weights that are missing, unknown or of a wrong shape, all named; SCA without sizes; what `spec`
                 raises.
         """
+        known = image_sizes is not None
         if image_sizes is None:
             if self.method == "sca":
                 raise ValueError(
@@ -211,6 +213,9 @@ class Published:
             edge = PATCH_STRIDE[self.depth]
             image_sizes = dict.fromkeys(self.modalities, (edge, edge))
         model = self.spec(image_sizes).build()
+        if isinstance(model.fusion, CMCI) and not known:
+            # The joint representation has as many places as the tokens that will come, not those of a stand-in's size.
+            model.fusion.num_tokens = None
         self._load_into(model)
         return model.eval()
 
