@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import platform
 import time
+from functools import cache
 from itertools import product
 from pathlib import Path
 
@@ -46,6 +47,7 @@ STUDY: tuple[tuple[str, Fields, Fields], ...] = (
 """What is changed, in the fusion's and in the neuron's spec."""
 
 
+@cache
 def senses(modalities: int, side: int) -> Data:
     """Training and test inputs by sense, each [samples, 1, side, side], and labels."""
     splits = DigitsSpec().build()

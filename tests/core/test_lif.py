@@ -51,16 +51,15 @@ def test_spikes_and_gradients_are_those_of_the_equations(settings: dict):
     expected = run(reference, x, v, settings, torch.float64)
     for function, dtype, tolerance in (
         (torch_path, torch.float64, 1e-12),
-        (torch_path, torch.float32, 2e-6),
-        (native_path, torch.float32, 2e-6),
+        (torch_path, torch.float32, 1e-6),
+        (native_path, torch.float32, 1e-6),
     ):
         found = run(function, x, v, settings, dtype)
         assert torch.equal(found[0].double(), expected[0])
         assert 0.05 < found[0].mean() < 0.95
         for name, a, b in zip(("v_last", "grad x", "grad v_init"), found[1:], expected[1:], strict=True):
-            torch.testing.assert_close(
-                a.double(), b, rtol=tolerance, atol=tolerance, msg=lambda text, n=name: f"{n}: {text}"
-            )
+            error = (a.double() - b).abs().max() / b.abs().max().clamp(min=1e-12)
+            assert error < tolerance, f"{name}: {error:.1e} of the largest entry, {function.__name__}, {dtype}"
 
 
 @pytest.mark.parametrize("settings", SETTINGS[:: len(SURROGATES) + 1], ids=lambda s: "-".join(map(str, s.values())))
@@ -183,6 +182,31 @@ def test_a_surrogate_of_the_users_own():
     LIF(surrogate=lambda d, slope: torch.full_like(d, slope), slope=7.0, detach_membrane=True)(x).sum().backward()
     assert x.grad is not None
     torch.testing.assert_close(x.grad, torch.full((3, 4), 3.5))
+
+
+class Lopsided:
+    """Wider above the threshold than below; equal to others of its kind, so that it cannot be hashed."""
+
+    __hash__ = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Lopsided)
+
+    def __call__(self, d: Tensor, slope: float) -> Tensor:
+        return torch.where(d > 0, torch.exp(-d / slope), torch.exp(d))
+
+
+@pytest.mark.parametrize("implementation", ["auto", "torch"])
+@pytest.mark.parametrize("detach_reset", [True, False])
+def test_a_surrogate_of_the_users_own_may_be_lopsided(detach_reset, implementation):
+    x = torch.randn(6, 40, dtype=torch.float64) + 0.5
+    v = torch.zeros(40, dtype=torch.float64)
+    options = {"detach_reset": detach_reset, "surrogate": Lopsided(), "slope": 3.0}
+    ours, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+    lif(ours, implementation=implementation, **options)[0].sum().backward()
+    rest = {"tau": 2.0, "v_threshold": 1.0, "v_reset": 0.0, "decay_input": True, "detach_membrane": False}
+    lif_reference(theirs, v, **rest, **options)[0].sum().backward()
+    torch.testing.assert_close(ours.grad, theirs.grad)
 
 
 def gradient(x: Tensor, upstream: Tensor, **options) -> Tensor:

@@ -60,6 +60,8 @@ def neuron_spec(kind: str) -> str:
         "@NEURONS.register\n"
         "class Mine(NeuronSpec):\n"
         f"    kind: Literal['{kind}'] = '{kind}'\n"
+        "    def build(self):\n"
+        "        return LIFSpec().build()\n"
     )
 
 

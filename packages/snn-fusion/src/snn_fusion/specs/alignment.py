@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
@@ -12,15 +13,15 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-class AlignmentSpec(Spec):
+class AlignmentSpec(Spec, ABC):
     """A loss between what two modalities have read from others."""
 
     weight: float = Field(default=1.0, ge=0)
     """Factor of this loss beside the classification loss."""
 
+    @abstractmethod
     def build(self) -> nn.Module:
         """The loss: `(a [B, C], b [B, C], labels [B]) -> scalar`."""
-        raise NotImplementedError(f"{type(self).__name__} does not say how its loss is built")
 
 
 ALIGNMENTS: Registry[AlignmentSpec] = Registry("alignment loss", AlignmentSpec, default="class_contrastive")

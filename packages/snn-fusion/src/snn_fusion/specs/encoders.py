@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
@@ -27,20 +28,20 @@ class BlocksSpec(Spec):
     """Width of the MLP's middle, in multiples of the token width."""
 
 
-class EncoderSpec(Spec):
+class EncoderSpec(Spec, ABC):
     """From a modality's raw input to tokens."""
 
     blocks: BlocksSpec = BlocksSpec(depth=0)
     """Spiking Transformer blocks after the encoder."""
 
     @property
+    @abstractmethod
     def num_tokens(self) -> int:
         """Tokens N of one sample."""
-        raise NotImplementedError(f"{type(self).__name__} does not say how many tokens it makes")
 
+    @abstractmethod
     def build_encoder(self, *, channels: int, time_steps: int, neuron: NeuronSpec) -> Encoder:
         """The encoder alone, to tokens of width `channels`."""
-        raise NotImplementedError(f"{type(self).__name__} does not say how its encoder is built")
 
     def build(self, *, channels: int, time_steps: int, neuron: NeuronSpec) -> Encoder:
         """The encoder with its blocks."""

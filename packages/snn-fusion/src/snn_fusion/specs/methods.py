@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from math import isqrt
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from snn_fusion.methods import FusionMethod
 
 
-class MethodSpec(Spec):
+class MethodSpec(Spec, ABC):
     """How modalities read each other."""
 
     makes_residuals: ClassVar[bool] = False
@@ -24,9 +25,9 @@ class MethodSpec(Spec):
     joint: ClassVar[bool] = False
     """Whether the method makes a joint representation, from which the model then predicts."""
 
+    @abstractmethod
     def build(self, tokens: Mapping[str, int], *, channels: int, neuron: NeuronSpec) -> FusionMethod:
         """The method for modalities of so many tokens each."""
-        raise NotImplementedError(f"{type(self).__name__} does not say how its method is built")
 
     def check_channels(self, channels: int) -> None:
         """Raise ValueError where the token width does not suit the method."""

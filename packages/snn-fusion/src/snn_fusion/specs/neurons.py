@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-class NeuronSpec(Spec):
+class NeuronSpec(Spec, ABC):
     """A layer of neurons; `build()` makes one."""
 
     v_threshold: float = Field(default=1.0, gt=0)
@@ -28,9 +29,9 @@ class NeuronSpec(Spec):
     slope: float = Field(default=4.0, gt=0)
     """The surrogate's slope: larger is narrower and higher."""
 
+    @abstractmethod
     def build(self) -> nn.Module:
         """One layer of these neurons."""
-        raise NotImplementedError(f"{type(self).__name__} does not say how its neuron is built")
 
     def _arguments(self) -> dict[str, Any]:
         return self.model_dump(exclude={"kind"})

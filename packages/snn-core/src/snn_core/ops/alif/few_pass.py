@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from snn_core.ops.alif.settings import Settings
-from snn_core.ops.lif.few_pass import tiles
+from snn_core.ops.lif.few_pass import steps_of, tiles
 from snn_core.surrogate import SurrogateGradient, surrogate_gradient
 
 
@@ -59,7 +59,7 @@ def forward(
             torch.mul(here, -s.gain, out=e)
         else:
             e.copy_(here).mul_(-s.gain)
-        steps = None if lengths is None else _steps(lengths, x.shape[1], place)
+        steps = None if lengths is None else steps_of(lengths, x.shape[1], place)
         minus_v, b = -v_init[place], b_init[place].clone()
         minus_h, level, fired = (torch.empty_like(b) for _ in range(3))
         for t, step in enumerate(e.unbind(0)):
@@ -107,7 +107,7 @@ def backward(
         slopes = bump(-e, s.slope)
         over = None
         if lengths is not None:
-            over = _steps(lengths, N, place) <= torch.arange(T, device=gap.device)[:, None]
+            over = steps_of(lengths, N, place) <= torch.arange(T, device=gap.device)[:, None]
             slopes = slopes.masked_fill(over, 0.0)
         before, h = None, None
         if grads.constants is not None or not (s.detach_reset or s.soft_reset):
@@ -170,9 +170,3 @@ def _adaptation(gap: Tensor, b_init: Tensor, s: Settings) -> Tensor:
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum(dtype=torch.float64)
-
-
-def _steps(lengths: Tensor, N: int, place: slice) -> Tensor:
-    """How many steps the sample of each neuron at `place` has [tile]."""
-    sample = torch.arange(place.start, place.stop, device=lengths.device).div_(N // len(lengths), rounding_mode="floor")
-    return lengths[sample]

@@ -12,10 +12,8 @@ from torch import Tensor
 from snn_core.ops import native_build
 from snn_core.ops.alif.few_pass import Gradients
 from snn_core.ops.alif.settings import Settings
+from snn_core.ops.lif.native import SURROGATES, TYPES
 from snn_core.ops.native_threads import split
-
-_TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
-_SURROGATES = {"sigmoid": 0, "atan": 1, "triangle": 2, "rectangle": 3, "fast_sigmoid": 4, "erf": 5}
 
 
 class _Job(ctypes.Structure):
@@ -156,8 +154,8 @@ def _job(shape: torch.Size, s: Settings, start: int, stop: int, lengths: Tensor 
         s.soft_reset,
         s.detach_reset,
         s.detach_membrane,
-        _SURROGATES[s.surrogate],
-        _TYPES[dtype],
+        SURROGATES[s.surrogate],
+        TYPES[dtype],
         None if lengths is None else lengths.data_ptr(),
         1 if lengths is None else len(lengths),
     )

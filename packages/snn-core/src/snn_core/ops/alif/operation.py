@@ -19,6 +19,7 @@ from snn_core.ops.alif import few_pass
 from snn_core.ops.alif.few_pass import Gradients
 from snn_core.ops.alif.implementation import implementation_of
 from snn_core.ops.alif.settings import Settings
+from snn_core.ops.lif.arguments import stack_constants
 from snn_core.ops.lif.operation import flat
 from snn_core.ops.memory import empty
 from snn_core.surrogate import SurrogateGradient
@@ -36,14 +37,14 @@ def apply(
 
     Potentials are relative to the resting one; lengths [B] are the numbers of steps of each sample.
     """
-    learnt = _stack(constants) if any(isinstance(value, Tensor) for value in constants) else None
+    learnt = stack_constants(*constants) if any(isinstance(value, Tensor) for value in constants) else None
     seen = torch.compiler.is_compiling() or type(x) not in (Tensor, torch.nn.Parameter)
     inputs = (x, v_init, b_init) if learnt is None else (x, v_init, b_init, learnt)
     wanted = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
     surrogate, slope, implementation = options[3:]
     if seen and not callable(surrogate):
         # A tracer looks on and shall see one node.
-        given = _stack(constants) if learnt is None else learnt
+        given = stack_constants(*constants) if learnt is None else learnt
         if wanted:
             spikes, v_last, b_last, _ = torch.ops.snn_core.alif(x, v_init, b_init, given, lengths, *options)
         else:
@@ -59,11 +60,6 @@ def apply(
         return _Eager.apply(x, v_init, b_init, learnt, lengths, s, own, implementation)  # pyright: ignore[reportReturnType]
     spikes, v_last, b_last, _ = _run(x, v_init, b_init, s, implementation, keep=False, lengths=lengths)
     return spikes, v_last, b_last
-
-
-def _stack(constants: Constants) -> Tensor:
-    """The constants as [5] in float64 on the CPU, with their gradients."""
-    return torch.stack([torch.as_tensor(value, dtype=torch.float64).cpu() for value in constants])
 
 
 def _settings(constants: Tensor, options: tuple[Any, ...]) -> Settings:

@@ -8,9 +8,8 @@ from torch import Tensor
 from snn_core.surrogate import SurrogateGradient
 
 
-def stack_constants(decay: float | Tensor, gain: float | Tensor, threshold: float | Tensor) -> Tensor:
-    """Decay, gain and threshold as [3] in float64 on the CPU, with their gradients."""
-    values = (decay, gain, threshold)
+def stack_constants(*values: float | Tensor) -> Tensor:
+    """Constants of a call as one tensor in float64 on the CPU, with their gradients."""
     if not any(isinstance(value, Tensor) for value in values):
         return torch.tensor(values, dtype=torch.float64)
     return torch.stack([torch.as_tensor(value, dtype=torch.float64).cpu() for value in values])

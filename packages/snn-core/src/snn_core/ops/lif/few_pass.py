@@ -77,7 +77,7 @@ def _gap(
     else:
         n.copy_(x).mul_(-s.gain)
     minus_v = -v_init
-    last = None if lengths is None else _steps(lengths, currents.shape[1], place)
+    last = None if lengths is None else steps_of(lengths, currents.shape[1], place)
     fired = torch.empty_like(minus_v) if s.soft_reset else minus_v
     for t, step in enumerate(n.unbind(0)):
         held = minus_v if last is None else minus_v.clone()
@@ -105,7 +105,7 @@ def _channels(affine: Affine | None, N: int) -> tuple[Tensor, Tensor] | None:
     return scale.repeat_interleave(inner).repeat(times), shift.repeat_interleave(inner).repeat(times)
 
 
-def _steps(lengths: Tensor, N: int, place: slice) -> Tensor:
+def steps_of(lengths: Tensor, N: int, place: slice) -> Tensor:
     """How many steps the sample of each neuron at `place` has [tile]."""
     sample = torch.arange(place.start, place.stop, device=lengths.device).div_(N // len(lengths), rounding_mode="floor")
     return lengths[sample]
@@ -131,7 +131,9 @@ def backward(
     `grad_constants` [3], in float64, is added to: gradients of decay, gain and threshold. `bump` takes the place of the
     named surrogate.
     """
-    bump = bump or surrogate_gradient(s.surrogate)
+    own = bump
+    # The named ones are even and take the gap as it is; a user's own may not be, and is given the distance itself.
+    bump = surrogate_gradient(s.surrogate) if own is None else lambda gap, slope: own(-gap, slope)
     channels = _channels(affine, kept.shape[1])
     for place in tiles(kept):
         upstream = None if grad_spikes is None else at(grad_spikes, place).to(v_init.dtype)
@@ -147,7 +149,7 @@ def backward(
         carried = None if grad_v_last is None else at(grad_v_last, place).to(gap.dtype) * factor
         over = None
         if lengths is not None:
-            over = _steps(lengths, kept.shape[1], place) <= torch.arange(len(kept), device=kept.device)[:, None]
+            over = steps_of(lengths, kept.shape[1], place) <= torch.arange(len(kept), device=kept.device)[:, None]
             # From here on any finite gap above 0 will do: its slope has been taken, and infinity times 0 is no number.
             gap = gap.masked_fill(over, s.threshold)
         passed = None if s.detach_reset else (bump(gap, s.slope) if slopes is None else slopes)

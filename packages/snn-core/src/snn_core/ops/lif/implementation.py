@@ -40,19 +40,17 @@ def which_implementation(
     Raises:
         ValueError: an unknown implementation, or one that was asked for by name and cannot run here; says what to do.
     """
-    return _choice(x.device.type, x.dtype, surrogate, implementation)
+    return _choice(x.device.type, x.dtype, callable(surrogate), implementation)
 
 
 @lru_cache(maxsize=256)
-def _choice(
-    device: str, dtype: torch.dtype, surrogate: str | SurrogateGradient, implementation: Implementation
-) -> Choice:
+def _choice(device: str, dtype: torch.dtype, own_surrogate: bool, implementation: Implementation) -> Choice:
     if implementation not in get_args(Implementation):
         raise ValueError(f"implementation is auto, torch, native or triton, but it is {implementation!r}")
     if implementation == "torch":
         return Choice("torch", "asked for")
     candidate = implementation if implementation != "auto" else "triton" if device == "cuda" else "native"
-    obstacle = _obstacle(candidate, device, dtype, surrogate)
+    obstacle = _obstacle(candidate, device, dtype, own_surrogate)
     if obstacle is None:
         return Choice(candidate, "asked for" if implementation != "auto" else f"the fastest on {device}")
     if implementation != "auto":
@@ -75,10 +73,10 @@ def implementation_of(implementation: str, x: Tensor, surrogate: str | Surrogate
 
 
 def _obstacle(
-    implementation: Literal["native", "triton"], device: str, dtype: torch.dtype, surrogate: str | SurrogateGradient
+    implementation: Literal["native", "triton"], device: str, dtype: torch.dtype, own_surrogate: bool
 ) -> str | None:
     """Why this implementation cannot run, with the remedy, or None."""
-    if callable(surrogate):
+    if own_surrogate:
         return "a surrogate of your own runs in torch only; name one of snn_core.SURROGATES"
     if dtype not in (torch.float32, torch.bfloat16, torch.float16):
         return f"it computes in float32, and the input is {str(dtype).removeprefix('torch.')}; give it float32 input"

@@ -14,7 +14,7 @@
 
 #define LEVELS 127 /* steps of the one-byte code of the surrogate gradient */
 
-enum save { D32, D16, X, U8, NOTHING };
+enum save { D32, D16, X, U8 };
 
 typedef struct {
     int64_t T, N;          /* time steps, neurons */

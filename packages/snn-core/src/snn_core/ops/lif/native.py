@@ -15,9 +15,10 @@ from snn_core.ops.native_threads import split
 
 TILE = 1024
 """Neurons that are worked through together, as `native.c` has it."""
-_TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+# As the enumerations of `surrogates.h` have them.
+TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 _SAVES = {"d32": 0, "d16": 1, "x": 2, "u8": 3}
-_SURROGATES = {"sigmoid": 0, "atan": 1, "triangle": 2, "rectangle": 3, "fast_sigmoid": 4, "erf": 5}
+SURROGATES = {"sigmoid": 0, "atan": 1, "triangle": 2, "rectangle": 3, "fast_sigmoid": 4, "erf": 5}
 
 
 class _Job(ctypes.Structure):
@@ -183,9 +184,9 @@ def _job(
         s.soft_reset,
         s.detach_reset,
         s.detach_membrane,
-        _SURROGATES[s.surrogate],
+        SURROGATES[s.surrogate],
         _SAVES[s.save],
-        _TYPES[dtype],
+        TYPES[dtype],
         None if scale is None else scale.data_ptr(),
         None if shift is None else shift.data_ptr(),
         1 if scale is None else len(scale),
