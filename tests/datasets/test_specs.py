@@ -1,11 +1,10 @@
 from pathlib import Path
-from typing import Literal
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
 import snn_datasets
-from snn_datasets import DATASETS, AnyDataSpec, DatasetRegistry, DatasetSplits, DataSpec, DigitsSpec, ManifestSpec
+from snn_datasets import DATASETS, AnyDataSpec, DataSpec, DigitsSpec, ManifestSpec
 
 
 def test_every_public_name_exists():
@@ -23,7 +22,7 @@ def test_json_round_trip_is_the_identity(spec: DataSpec):
     assert TypeAdapter(AnyDataSpec).validate_json(spec.model_dump_json()) == spec
 
 
-@pytest.mark.parametrize("kind", list(DATASETS))
+@pytest.mark.parametrize("kind", ["digits", "manifest"])
 def test_every_field_of_a_registered_spec_is_described(kind: str):
     fields = DATASETS[kind].model_fields
     assert DATASETS[kind].model_fields["kind"].default == kind
@@ -56,8 +55,6 @@ def test_a_stray_comma_is_refused():
 def test_an_unknown_digits_modality_is_answered_with_the_known_ones():
     with pytest.raises(ValueError, match=r"'smell'.*audio, visual"):
         DigitsSpec(modalities=("audio", "smell"))
-    with pytest.raises(ValueError, match=r"no digits modality.*audio, visual"):
-        DigitsSpec(modalities=())
 
 
 def test_a_misspelt_field_is_refused():
@@ -74,30 +71,3 @@ def test_a_digits_value_out_of_range_is_refused(fields: dict[str, float]):
 def test_a_spec_cannot_be_changed():
     with pytest.raises(ValidationError, match="frozen"):
         DigitsSpec().seed = 1  # pyright: ignore[reportAttributeAccessIssue]
-
-
-class Tiny(DataSpec):
-    kind: Literal["tiny"] = "tiny"
-
-    def build(self, progress: object = None) -> DatasetSplits:
-        raise AssertionError("a registered spec is not built until it is asked to")
-
-
-def test_a_registry_holds_each_kind_once_and_names_them_for_an_unknown_one():
-    registry = DatasetRegistry()
-    assert registry.register(Tiny) is Tiny
-    assert dict(registry) == {"tiny": Tiny}
-    assert "tiny" in registry
-    assert "huge" not in registry
-    with pytest.raises(ValueError, match=r"'tiny'.*Tiny"):
-        registry.register(Tiny)
-    with pytest.raises(ValueError, match=r"'huge'.*tiny"):
-        registry["huge"]
-
-
-def test_a_spec_without_a_kind_cannot_be_registered():
-    class Nameless(Tiny):
-        kind: str  # pyright: ignore[reportIncompatibleVariableOverride, reportGeneralTypeIssues]
-
-    with pytest.raises(ValueError, match=r"Nameless.*kind"):
-        DatasetRegistry().register(Nameless)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from snn_datasets.specs import AnyDataSpec, DigitsSpec
+from snn_datasets import AnyDataSpec, DigitsSpec
 from snn_fusion.specs import BackboneSpec, Spec
 
 

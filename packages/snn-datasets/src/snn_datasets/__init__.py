@@ -9,10 +9,28 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from snn_datasets.augment import random_affine
-    from snn_datasets.dataset import DATASETS, DatasetInfo, DatasetRegistry, DatasetSplits, DataSpec, Progress
+    from snn_datasets.card import DatasetCard, FileSet, ModalityCard
+    from snn_datasets.dataset import (
+        DATASETS,
+        AnyDataSpec,
+        DatasetInfo,
+        DatasetSplits,
+        DataSpec,
+        FileDataSpec,
+        ModalityInfo,
+        Progress,
+    )
+    from snn_datasets.datasets.digits import DigitsSpec
+    from snn_datasets.datasets.manifest import ManifestSpec
     from snn_datasets.in_memory import InMemoryDataset
+    from snn_datasets.modality import Modality
+    from snn_datasets.order import EpochOrder
+    from snn_datasets.reader import Reader, ReadError, Source
+    from snn_datasets.recorded import RecordedDataset, Row, build_splits
+    from snn_datasets.recordings import Events, Image, Recording, Series, Video, Waveform
+    from snn_datasets.registry import Registry
     from snn_datasets.sample import Batch, Sample, SampleDataset, collate
-    from snn_datasets.specs import AnyDataSpec, DigitsSpec, ManifestSpec
+    from snn_datasets.stage import Draw, Stage
 
 __version__ = version("snn-datasets")
 
@@ -21,26 +39,91 @@ __all__ = [
     "AnyDataSpec",
     "Batch",
     "DataSpec",
+    "DatasetCard",
     "DatasetInfo",
-    "DatasetRegistry",
     "DatasetSplits",
     "DigitsSpec",
+    "Draw",
+    "EpochOrder",
+    "Events",
+    "FileDataSpec",
+    "FileSet",
+    "Image",
     "InMemoryDataset",
     "ManifestSpec",
+    "Modality",
+    "ModalityCard",
+    "ModalityInfo",
     "Progress",
+    "ReadError",
+    "Reader",
+    "RecordedDataset",
+    "Recording",
+    "Registry",
+    "Row",
     "Sample",
     "SampleDataset",
+    "Series",
+    "Source",
+    "Stage",
+    "Video",
+    "Waveform",
+    "build_splits",
     "collate",
     "random_affine",
 ]
 
 _HOMES = {
     "augment": ("random_affine",),
-    # specs, not dataset: importing it is what fills the registry.
-    "specs": ("AnyDataSpec", "DATASETS", "DigitsSpec", "ManifestSpec"),
-    "dataset": ("DataSpec", "DatasetInfo", "DatasetRegistry", "DatasetSplits", "Progress"),
+    "card": (
+        "DatasetCard",
+        "FileSet",
+        "ModalityCard",
+    ),
+    "dataset": (
+        "DATASETS",
+        "AnyDataSpec",
+        "DataSpec",
+        "DatasetInfo",
+        "DatasetSplits",
+        "FileDataSpec",
+        "ModalityInfo",
+        "Progress",
+    ),
+    "datasets.digits": ("DigitsSpec",),
+    "datasets.manifest": ("ManifestSpec",),
     "in_memory": ("InMemoryDataset",),
-    "sample": ("Batch", "Sample", "SampleDataset", "collate"),
+    "modality": ("Modality",),
+    "order": ("EpochOrder",),
+    "reader": (
+        "ReadError",
+        "Reader",
+        "Source",
+    ),
+    "recorded": (
+        "RecordedDataset",
+        "Row",
+        "build_splits",
+    ),
+    "recordings": (
+        "Events",
+        "Image",
+        "Recording",
+        "Series",
+        "Video",
+        "Waveform",
+    ),
+    "registry": ("Registry",),
+    "sample": (
+        "Batch",
+        "Sample",
+        "SampleDataset",
+        "collate",
+    ),
+    "stage": (
+        "Draw",
+        "Stage",
+    ),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

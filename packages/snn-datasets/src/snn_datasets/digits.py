@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 from torchaudio.transforms import MelSpectrogram
 
-from snn_datasets.dataset import DatasetInfo, DatasetSplits, Progress
+from snn_datasets.dataset import DatasetInfo, DatasetSplits, ModalityInfo, Progress
 from snn_datasets.in_memory import InMemoryDataset
 from snn_datasets.single_thread import single_thread
 from snn_datasets.speech import SAMPLE_RATE, Speaker, render, spell
@@ -150,8 +150,12 @@ def build_digits(
     info = DatasetInfo(
         name="digits",
         classes=tuple(str(digit) for digit in range(10)),
-        shapes=dict.fromkeys(modalities, (1, SIZE, SIZE)),
-        synthetic=tuple(name for name in modalities if name in SYNTHETIC),
+        modalities={
+            name: ModalityInfo(
+                kind="image" if name == "visual" else "waveform", shape=(1, SIZE, SIZE), synthetic=name in SYNTHETIC
+            )
+            for name in modalities
+        },
     )
     return DatasetSplits(info=info, **splits)
 

@@ -26,7 +26,9 @@ class InMemoryDataset(SampleDataset):
         """Return the number of samples N."""
         return len(self.ids)
 
-    def __getitem__(self, index: int) -> Sample:
-        """Return one sample; negative indices count from the end."""
+    def __getitem__(self, index: int | tuple[int, int]) -> Sample:
+        """Return one sample, the same in every epoch; negative indices count from the end."""
+        if isinstance(index, tuple):
+            index = index[1]
         inputs = {modality: values[index] for modality, values in self.inputs.items()}
         return Sample(id=self.ids[index], inputs=inputs, label=self.labels[index])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from snn_datasets.audio import LogMelSpectrogram, read_rate, read_waveform
 from snn_datasets.corruption import Corruption
-from snn_datasets.dataset import DatasetInfo, DatasetSplits, Progress
+from snn_datasets.dataset import DatasetInfo, DatasetSplits, ModalityInfo, Progress
 from snn_datasets.images import count_channels, read_image
 from snn_datasets.in_memory import InMemoryDataset
 from snn_datasets.manifest_table import Row, Split, Table, read_table
@@ -87,7 +87,14 @@ def build_manifest(
                 progress(done, len(table.rows))
         labels = [classes.index(row.label) for row in rows]
         datasets[split] = InMemoryDataset(inputs, labels=labels, ids=[row.id for row in rows])
-    info = DatasetInfo(name=root.resolve().name or "manifest", classes=classes, shapes=shapes, synthetic=())
+    info = DatasetInfo(
+        name=root.resolve().name or "manifest",
+        classes=classes,
+        modalities={
+            name: ModalityInfo(kind="image" if table.kinds[name] == "image" else "waveform", shape=shape)
+            for name, shape in shapes.items()
+        },
+    )
     return DatasetSplits(info=info, train=datasets["train"], val=datasets["val"], test=datasets["test"])
 
 

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 class Sample:
     """What every sense recorded of one event.
 
-    Shape: each entry of `inputs` as `DatasetInfo.shapes` states it, without a batch axis.
+    Shape: each entry of `inputs` as `DatasetInfo.modalities` states it, without a batch axis.
     """
 
     id: str
@@ -29,12 +29,21 @@ class Sample:
     label: int
     """Index into `DatasetInfo.classes`."""
 
+    absent: frozenset[str] = frozenset()
+    """Modalities that are missing from this sample; their inputs are zeros."""
+
+    timed: frozenset[str] = frozenset()
+    """Modalities whose first axis is time; the others are static."""
+
 
 class Batch(TypedDict):
     """B samples, stacked by modality."""
 
     inputs: dict[str, Tensor]
-    """Modality name -> [B, ...]."""
+    """Modality name -> [B, ...] where it is static, [T, B, ...] where it has time."""
+
+    present: dict[str, Tensor]
+    """Modality name -> bool [B]: whether a sample has it. What it holds where it is absent is zeros."""
 
     labels: Tensor
     """int64 [B]."""
@@ -50,7 +59,8 @@ class SampleDataset(Dataset[Sample], ABC):
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def __getitem__(self, index: int) -> Sample: ...
+    def __getitem__(self, index: int | tuple[int, int]) -> Sample:
+        """One sample; (epoch, index), as `EpochOrder` yields it, draws the augmentation of that epoch."""
 
     def __iter__(self) -> Iterator[Sample]:
         """Every sample once, in order."""
@@ -60,16 +70,20 @@ class SampleDataset(Dataset[Sample], ABC):
 def collate(samples: Sequence[Sample]) -> Batch:
     """Stack samples into a batch; give it to a `DataLoader` as `collate_fn`.
 
-    Shape: B samples with inputs [...] -> inputs [B, ...], labels int64 [B]
+    Shape: B samples with inputs [...] -> inputs [B, ...], or [T, ...] -> [T, B, ...] where there is time;
+    present bool [B], labels int64 [B]
+
+    Raises:
+        ValueError: no sample at all, or samples that differ in modalities or shapes.
     """
     if not samples:
         raise ValueError("cannot collate an empty list of samples; pass at least one")
     first = samples[0]
     for sample in samples[1:]:
-        if sample.inputs.keys() != first.inputs.keys():
+        if sample.inputs.keys() != first.inputs.keys() or sample.timed != first.timed:
             raise ValueError(
                 f"sample {sample.id!r} has modalities {sorted(sample.inputs)}, but sample {first.id!r} of the same "
-                f"batch has {sorted(first.inputs)}; give every sample the same modalities"
+                f"batch has {sorted(first.inputs)}; give every sample the same modalities, absent ones as zeros"
             )
         for modality, value in sample.inputs.items():
             if value.shape != first.inputs[modality].shape:
@@ -79,7 +93,11 @@ def collate(samples: Sequence[Sample]) -> Batch:
                     "resize or pad the samples to one shape"
                 )
     return {
-        "inputs": {modality: torch.stack([s.inputs[modality] for s in samples]) for modality in first.inputs},
+        "inputs": {
+            modality: torch.stack([s.inputs[modality] for s in samples], dim=1 if modality in first.timed else 0)
+            for modality in first.inputs
+        },
+        "present": {modality: torch.tensor([modality not in s.absent for s in samples]) for modality in first.inputs},
         "labels": torch.tensor([sample.label for sample in samples], dtype=torch.int64),
         "ids": [sample.id for sample in samples],
     }

@@ -11,6 +11,8 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
+from snn_datasets.dataset import Split
+
 
 def carve_by_sample(ids: Sequence[str], labels: Sequence[str], *, fraction: float, seed: int) -> set[str]:
     """Choose about `fraction` of the ids, with the same share of every class, and never a whole class.
@@ -80,3 +82,19 @@ def carve_by_group(groups: Sequence[str], labels: Sequence[str], *, fraction: fl
 
 def _ranked(names: Sequence[str] | Counter[str], seed: int) -> list[str]:
     return sorted(names, key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).digest())
+
+
+def split_of(group: str, *, val: float, test: float, seed: int = 0) -> Split:
+    """The split of a group (a speaker, a writer, a recording), from its name alone.
+
+    Neither the other groups nor their order matter, so added samples move nobody. The shares of groups are met on
+    average: a few groups may miss them widely, or leave a split empty.
+
+    Raises:
+        ValueError: val and test are no shares that leave something for training.
+    """
+    if min(val, test) < 0 or val + test >= 1:
+        raise ValueError(f"val {val} and test {test} are shares of all groups; together they have to stay below 1")
+    digest = hashlib.sha256(f"{seed} {group}".encode()).digest()
+    place = int.from_bytes(digest[:7], "big") / 2**56
+    return "test" if place < test else "val" if place < test + val else "train"

@@ -1,0 +1,53 @@
+"""A card as text to read in a terminal."""
+
+from __future__ import annotations
+
+import textwrap
+
+from snn_datasets.card import DatasetCard, FileSet
+
+LABEL = 11
+"""Characters of the column of labels."""
+
+
+def describe(card: DatasetCard, *, width: int = 100) -> str:
+    """What the card says, in lines of at most `width` characters where words allow it."""
+    sections: list[tuple[str, list[str]]] = [
+        ("licence", [" ".join(filter(None, [card.licence, card.licence_note]))]),
+        ("cite", [card.citation]),
+        ("from", list(card.sources)),
+        ("senses", [_sense(card, name) for name in card.modalities] or ["as the files say"]),
+        ("classes", [f"{len(card.classes)}: {', '.join(card.classes)}" if card.classes else "as the files say"]),
+        ("splits", [card.splits]),
+        ("synthetic", [card.synthetic]),
+        ("notes", list(card.notes)),
+        ("on disk", [_files(files) for files in card.files] or ["nothing: it is embedded or described by yourself"]),
+    ]
+    lines = textwrap.wrap(f"{card.kind}: {card.title}, version {card.version}", width)
+    for label, entries in sections:
+        for number, entry in enumerate(filter(None, entries)):
+            first = label.ljust(LABEL) if number == 0 else " " * LABEL
+            lines += textwrap.wrap(
+                entry,
+                width,
+                initial_indent=first,
+                subsequent_indent=" " * LABEL,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+    return "\n".join(lines)
+
+
+def _sense(card: DatasetCard, name: str) -> str:
+    sense = card.modalities[name]
+    made = ", computed rather than recorded" if sense.synthetic else ""
+    return f"{name} ({sense.kind}): {sense.shape}, {sense.unit}{made}"
+
+
+def _files(files: FileSet) -> str:
+    facts = [
+        f"{files.count:,} files" if files.count is not None else "",
+        "" if files.required else "not required",
+        f"for {', '.join(files.modalities)}" if files.modalities else "",
+    ]
+    return f"{files.pattern}: {'; '.join(filter(None, [files.what, *facts]))}"

@@ -1,0 +1,335 @@
+"""Whether a dataset on disk is what its card says: complete, undamaged, readable.
+
+The files are looked at in three steps, each dearer than the one before: that they lie where they should and hold data
+rather than a placeholder; that sizes, and hashes if asked for, are those published; that the readers can read them.
+Layout, sizes and hashes need no torch.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cache
+from importlib.resources import files as resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from snn_datasets.card import DatasetCard, FileSet
+from snn_datasets.dataset import SPLITS, DatasetSplits, DataSpec, FileDataSpec, Progress
+from snn_datasets.reader import ReadError, placeholder
+
+if TYPE_CHECKING:
+    from snn_datasets.modality import Modality
+    from snn_datasets.recorded import RecordedDataset, Row
+
+SOME = 32
+"""Recordings of each modality that are read unless all are asked for."""
+NAMED = 3
+"""Missing or surplus files that a finding names before it only counts."""
+
+FETCH_AGAIN = "fetch it again"
+Severity = Literal["error", "warning", "note"]
+"""error: the dataset cannot be used as it lies there; warning: it can, but is not the published one; note: a fact."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing found about a dataset on disk."""
+
+    severity: Severity
+    path: Path | None
+    """The file or folder it is about; None if it is about the whole."""
+    problem: str
+    """What is the matter, without the path."""
+    advice: str = ""
+    """What to do; empty for notes."""
+
+    def __str__(self) -> str:
+        where = "" if self.path is None else f"{self.path}: "
+        return f"{self.severity}: {where}{self.problem}" + (f"; {self.advice}" if self.advice else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What the source of a dataset states of one file."""
+
+    bytes: int
+    sha256: str
+
+
+def check(
+    spec: DataSpec,
+    *,
+    hashes: bool = False,
+    read: Literal["none", "some", "all"] = "some",
+    progress: Progress | None = None,
+) -> list[Finding]:
+    """Look at a dataset on disk; whatever is wrong with it becomes a finding, never an exception.
+
+    Args:
+        spec: the dataset; only the files of the modalities that it asks for are looked at.
+        hashes: whether every file with a published hash is read whole and compared.
+        read: whether recordings are read and prepared as for training: none, 32 of each modality, or all.
+        progress: called as `progress(done, total)`; the total grows when it turns out what there is to do.
+
+    Raises:
+        ValueError: the spec asks for a modality that the dataset does not have.
+    """
+    card = spec.card()
+    if card.modalities:
+        spec.chosen()
+    return list(_Check(spec, card, hashes, read, progress).run())
+
+
+def summary(findings: Sequence[Finding]) -> str:
+    """How many errors and warnings there are, in a sentence."""
+    counts = {severity: sum(finding.severity == severity for finding in findings) for severity in ("error", "warning")}
+    said = [f"{count} {severity}{'s' * (count > 1)}" for severity, count in counts.items() if count]
+    if not said:
+        return "nothing is wrong with the files that were looked at"
+    return " and ".join(said) + (" were" if sum(counts.values()) > 1 else " was") + " found"
+
+
+@cache
+def published_table(name: str) -> Mapping[str, Published]:
+    """A packaged table of what a source states of its files, by file name relative to the root."""
+    packed = resources("snn_datasets").joinpath("checksums", f"{name}.csv.gz").read_bytes()
+    rows = csv.DictReader(io.StringIO(gzip.decompress(packed).decode("utf-8"), newline=""))
+    return {row["file"]: Published(int(row["bytes"]), row["sha256"]) for row in rows}
+
+
+class _Check:
+    """One run of `check`."""
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        card: DatasetCard,
+        hashes: bool,
+        read: Literal["none", "some", "all"],
+        progress: Progress | None,
+    ) -> None:
+        self.spec, self.card, self.hashes, self.read, self.progress = spec, card, hashes, read, progress
+        self.bad: set[Path] = set()
+        """Files that were found wanting, so that nothing is said of them twice."""
+        self.done = self.total = 0
+
+    def run(self) -> Iterator[Finding]:
+        if isinstance(self.spec, FileDataSpec):
+            root = self.spec.root.expanduser()
+            if not root.is_dir():
+                what = "is a file, not a folder" if root.is_file() else "is not there"
+                yield Finding("error", root, what, self._how_to_get())
+                return
+            for files in self.card.files:
+                if not files.modalities or set(files.modalities) & set(self.spec.chosen()):
+                    try:
+                        yield from self._files(root, files)
+                    except OSError as error:
+                        yield Finding("error", root, f"{files.pattern} cannot be looked at: {error}", "allow reading it")
+        if self.read != "none":
+            yield from self._recordings()
+
+    def _how_to_get(self) -> str:
+        return f"get it from {' or '.join(self.card.sources)}; it has to lie there as\n{self.card.layout()}"
+
+    # Files as files
+
+    def _files(self, root: Path, files: FileSet) -> Iterator[Finding]:
+        found = sorted(path for path in root.glob(files.pattern) if path.is_file())
+        if not found:
+            yield self._none(root, files)
+            return
+        names = {path: path.relative_to(root).as_posix() for path in found}
+        yield Finding("note", None, f"{len(found):,} files {files.pattern} ({files.what})")
+        yield from self._completeness(root, files, set(names.values()))
+        table = published_table(files.checksums) if files.checksums is not None else {}
+        self.total += len(found)
+        compared = 0
+        for path, name in names.items():
+            self._step()
+            finding = self._one(path, files, name, table.get(name))
+            if finding is not None:
+                self.bad.add(path)
+                yield finding
+            compared += name in table or name in files.sha256 or name in files.md5
+        if self.hashes and compared:
+            yield Finding("note", None, f"{compared:,} files {files.pattern} were compared with published hashes")
+        elif self.hashes:
+            yield Finding("note", None, f"no hashes are published for the files {files.pattern}")
+
+    def _none(self, root: Path, files: FileSet) -> Finding:
+        if not files.required:
+            return Finding("note", None, f"no files {files.pattern} ({files.what}); they are not required")
+        if near := _place_nearby(root, files.pattern):
+            return Finding("error", root, f"holds no {files.pattern}, but {near} does", f"give {near} as the root")
+        missing = _first_missing_folder(root, files.pattern)
+        if missing is None:
+            return Finding("error", root, f"holds no files {files.pattern} ({files.what})", self._how_to_get())
+        same = [other.name for other in missing.parent.iterdir() if other.name.lower() == missing.name.lower()]
+        if same:
+            return Finding(
+                "error", missing, f"is not there, but {same[0]} is", "rename it: upper and lower case count"
+            )
+        return Finding("error", missing, f"is not there; {files.pattern} ({files.what}) belong there", self._how_to_get())
+
+    def _completeness(self, root: Path, files: FileSet, names: set[str]) -> Iterator[Finding]:
+        if files.checksums is None:
+            count = files.count
+            if count is not None and len(names) != count:
+                few = len(names) < count
+                yield Finding(
+                    "warning",
+                    root,
+                    f"{len(names):,} files {files.pattern}, where the complete dataset has {count:,}",
+                    "fetch the rest" if few else "remove what does not belong there",
+                )
+            return
+        known = {name for name in published_table(files.checksums) if fnmatchcase(name, files.pattern.replace("**/", "*"))}
+        for severity, some, what, advice in (
+            ("warning", known - names, "published files are missing", "fetch the rest"),
+            ("note", names - known, "files are none of the published ones", ""),
+        ):
+            if some:
+                which = ", ".join(sorted(some)[:NAMED]) + (", ..." if len(some) > NAMED else "")
+                yield Finding(severity, root, f"{len(some):,} {what}: {which}", advice)
+
+    def _one(self, path: Path, files: FileSet, name: str, published: Published | None) -> Finding | None:
+        """What is the matter with one file, if anything."""
+        try:
+            if problem := placeholder(path):
+                what, _, advice = problem.partition("; ")
+                return Finding("error", path, what, advice)
+            size = path.stat().st_size
+            if published is not None and size != published.bytes:
+                short = size < published.bytes
+                what = f"has {size:,} of {published.bytes:,} bytes" if short else f"has {size:,} bytes, not {published.bytes:,}"
+                why = "the download was cut off" if short else "it is another version or was changed"
+                return Finding("error", path, f"{what}: {why}", FETCH_AGAIN)
+            if not self.hashes:
+                return None
+            for algorithm, known in (
+                ("sha256", files.sha256.get(name) or (published.sha256 if published is not None else None)),
+                ("md5", files.md5.get(name)),
+            ):
+                if known is not None and known.lower() != _hash(path, algorithm):
+                    what = f"its {algorithm.upper()} is not the published {known[:12]}...: it is damaged or was changed"
+                    return Finding("error", path, what, FETCH_AGAIN)
+        except OSError as error:
+            return Finding("error", path, f"cannot be opened: {error.strerror}", "allow reading it")
+        return None
+
+    # Files as recordings
+
+    def _recordings(self) -> Iterator[Finding]:
+        from snn_datasets.recorded import RecordedDataset
+
+        spec = self.spec
+        if isinstance(spec, FileDataSpec):
+            # A cache would answer for the files, and fill the disk.
+            spec = spec.model_copy(update={"cache": "off"})
+        try:
+            splits = spec.build()
+        except Exception as error:
+            yield _failure(None, "cannot be opened", error)
+            return
+        sizes = {split: len(getattr(splits, split)) for split in SPLITS}
+        yield Finding("note", None, "samples: " + ", ".join(f"{size:,} {split}" for split, size in sizes.items()))
+        for split, size in sizes.items():
+            if size == 0:
+                yield Finding("error", None, f"no sample belongs to the split {split}", "fetch the rest of the dataset")
+        recorded = [dataset for dataset in _datasets(splits) if isinstance(dataset, RecordedDataset)]
+        for name in recorded[0].modalities if recorded else ():
+            yield from self._modality(name, recorded)
+
+    def _modality(self, name: str, datasets: Sequence[RecordedDataset]) -> Iterator[Finding]:
+        rows = [(row, dataset) for dataset in datasets for row in dataset.rows]
+        there = {source: (row, dataset) for row, dataset in rows if (source := row.sources[name]) is not None}
+        chosen = list(there.items()) if self.read == "all" else _spread(list(there.items()), SOME)
+        self.total += len(chosen)
+        for number, (source, (row, dataset)) in enumerate(chosen):
+            self._step()
+            if source.path in self.bad:
+                continue
+            try:
+                _try(row, name, dataset.modalities[name], dataset.seed)
+            except ImportError as error:
+                yield Finding("error", None, f"{name} cannot be read: {error}", "install what is missing")
+                self.total -= len(chosen) - number - 1
+                return
+            except Exception as error:
+                self.bad.add(source.path)
+                yield _failure(source.path, f"{name} of sample {row.id!r} cannot be read", error)
+        absent = sum(row.sources[name] is None for row, _ in rows)
+        if absent:
+            yield Finding("note", None, f"{absent:,} of {len(rows):,} samples have no {name}")
+        yield Finding("note", None, f"{len(chosen):,} of {len(there):,} recordings of {name} were read")
+
+    def _step(self) -> None:
+        self.done += 1
+        if self.progress is not None:
+            self.progress(self.done, self.total)
+
+
+def _try(row: Row, name: str, modality: Modality, seed: int) -> None:
+    """Make one recording ready for a model, as a training would."""
+    from snn_datasets.stage import Draw
+
+    source = row.sources[name]
+    assert source is not None
+    draw = Draw(seed, row.id, name)
+    modality.finished(modality.prepared(source, draw), draw, augmented=False)
+
+
+def _failure(path: Path | None, what: str, error: Exception) -> Finding:
+    """An exception in words. What is neither the file's fault nor the user's is told as the defect that it is."""
+    text = str(error)
+    if path is not None:
+        # Readers begin with the path, which a finding tells already.
+        text = text.removeprefix(str(path)).lstrip(": ")
+    if isinstance(error, ReadError | FileNotFoundError):
+        return Finding("error", path, text, "" if ";" in text else FETCH_AGAIN)
+    if isinstance(error, ValueError | OSError | ImportError):
+        return Finding("error", path, f"{what}: {text}")
+    kind = type(error).__name__
+    return Finding("error", path, f"{what}: {kind}: {text}", "this is a defect of the dataset's code: please report it")
+
+
+def _datasets(splits: DatasetSplits) -> Iterator[object]:
+    return (getattr(splits, split) for split in SPLITS)
+
+
+def _spread(items: list[T], count: int) -> list[T]:
+    """At most so many of the items, evenly spread, the first and the last among them."""
+    if len(items) <= count:
+        return items
+    return [items[round(place * (len(items) - 1) / (count - 1))] for place in range(count)]
+
+
+def _hash(path: Path, algorithm: str) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def _first_missing_folder(root: Path, pattern: str) -> Path | None:
+    """The topmost folder that the pattern names and that is not there; None if all are, or none is named."""
+    folder = root
+    for part in Path(pattern).parts[:-1]:
+        if any(sign in part for sign in "*?["):
+            return None
+        folder = folder / part
+        if not folder.is_dir():
+            return folder
+    return None
+
+
+def _place_nearby(root: Path, pattern: str) -> Path | None:
+    """A folder right above or below the root that holds such files: the root is often given one folder off."""
+    folders = [root.absolute().parent, *sorted(path for path in root.iterdir() if path.is_dir())]
+    # Without a folder in the pattern, everything might match.
+    return next((folder for folder in folders if "/" in pattern and next(folder.glob(pattern), None)), None)

@@ -1,0 +1,102 @@
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from snn_datasets import Events, Image, Series, Video, Waveform
+from snn_datasets.store import Absent, Prepared, Store, size_of, write_store
+
+RNG = np.random.default_rng(0)
+
+
+def events(count: int) -> Events:
+    return Events.of(
+        t=np.sort(RNG.integers(0, 5000, count)),
+        x=RNG.integers(0, 7, count),
+        y=RNG.integers(0, 5, count),
+        p=RNG.integers(0, 2, count),
+        size=(5, 7),
+        duration=6000,
+    )
+
+
+SAMPLES: dict[str, list[Prepared]] = {
+    "images": [Image(RNG.integers(0, 255, (3, 4, n), dtype=np.uint8)) for n in (5, 2, 9)],
+    "videos": [
+        Video(RNG.integers(0, 255, (n, 1, 3, 2), dtype=np.uint8), np.linspace(0, 1, n, dtype=np.float64))
+        for n in (1, 4)
+    ],
+    "waveforms": [Waveform(RNG.standard_normal((2, n)).astype(np.float32), 8000 + n) for n in (3, 0, 11)],
+    "events": [events(n) for n in (4, 0, 1)],
+    "series": [Series(RNG.standard_normal((n, 3)).astype(np.float32), np.arange(n, dtype=np.float64)) for n in (2, 5)],
+    "tensors": [torch.randn(2, 3, n).half() for n in (4, 1)],
+}
+
+
+def same(a: object, b: object) -> bool:
+    if isinstance(a, torch.Tensor):
+        return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)
+    assert type(a) is type(b)
+    for name in a.__dataclass_fields__:
+        x, y = getattr(a, name), getattr(b, name)
+        if isinstance(x, np.ndarray):
+            if x.dtype != y.dtype or not np.array_equal(x, y):
+                return False
+        elif x != y or type(x) is not type(y):
+            return False
+    return True
+
+
+@pytest.mark.parametrize("kind", SAMPLES)
+def test_what_is_written_is_read_back_exactly_in_any_order(kind: str, tmp_path: Path):
+    samples = SAMPLES[kind]
+    write_store(tmp_path / "s", samples, {})
+    store = Store(tmp_path / "s")
+    assert len(store) == len(samples)
+    for index in reversed(range(len(samples))):
+        back = store[index]
+        assert same(samples[index], back)
+        assert same(samples[index], pickle.loads(pickle.dumps(store))[index])
+
+
+def test_what_is_read_may_be_changed_and_the_file_stays(tmp_path: Path):
+    write_store(tmp_path / "s", [torch.ones(3)], {})
+    store = Store(tmp_path / "s")
+    first = store[0]
+    assert isinstance(first, torch.Tensor)
+    first.zero_()
+    assert torch.equal(store[0], torch.ones(3))  # pyright: ignore[reportArgumentType]
+
+
+def test_absent_samples_keep_their_place_and_reason(tmp_path: Path):
+    write_store(tmp_path / "s", [Absent("lost"), torch.ones(2), Absent("torn")], {})
+    store = Store(tmp_path / "s")
+    assert store[0] == Absent("lost")
+    assert torch.equal(store[1], torch.ones(2))  # pyright: ignore[reportArgumentType]
+    assert store[2] == Absent("torn")
+
+
+def test_a_store_of_nothing_but_absences_can_be_read(tmp_path: Path):
+    write_store(tmp_path / "s", [Absent("lost")], {})
+    assert Store(tmp_path / "s")[0] == Absent("lost")
+
+
+def test_events_take_nine_bytes_each(tmp_path: Path):
+    assert size_of(events(1000)) - size_of(events(0)) == 9000
+    write_store(tmp_path / "s", [events(1000)], {})
+    assert (tmp_path / "s" / "data.bin").stat().st_size == size_of(events(1000))
+
+
+def test_samples_of_two_types_are_refused_and_nothing_is_left(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"sample 1 .*Tensor.*f8.*f4.*one type"):
+        write_store(tmp_path / "s", [torch.ones(2), torch.ones(2).double()], {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_of_two_writers_the_first_wins_and_the_second_leaves_nothing(tmp_path: Path):
+    write_store(tmp_path / "s", [torch.ones(2)], {})
+    write_store(tmp_path / "s", [torch.zeros(2)], {})
+    assert torch.equal(Store(tmp_path / "s")[0], torch.ones(2))  # pyright: ignore[reportArgumentType]
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]
