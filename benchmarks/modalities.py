@@ -2,7 +2,9 @@
 
 The fusion part alone (encoders and readout excluded), forward and backward in training mode, thread CPU time, medians,
 all candidates of a row interleaved. The exponent is fitted to the times of 2 to 8 modalities: 2 means that time grows
-with the square of their number.
+with the square of their number. The peak is the most memory that tensors take at one time during forward and backward:
+results, what the backward needs, and gradients, without the tokens and parameters that were there before. It counts
+bytes of tensors, so it is the same in every run.
 
     uv run python benchmarks/modalities.py                       prints the table
     uv run python benchmarks/modalities.py --output FILE.md      writes it, too
@@ -19,6 +21,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from attention import peak
 from torch import Tensor
 
 from snn_fusion import LIFSpec
@@ -65,24 +68,6 @@ def step(method: FusionMethod, tokens: dict[str, Tensor]) -> Callable[[], None]:
     return run
 
 
-def kept_bytes(method: FusionMethod, tokens: dict[str, Tensor]) -> int:
-    """Bytes that autograd holds between forward and backward, each storage once, the tokens themselves excluded."""
-    held: dict[int, int] = {}
-    mine = {x.untyped_storage().data_ptr() for x in tokens.values()}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in mine:
-            held[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    leaves = {name: x.requires_grad_() for name, x in tokens.items()}
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        fused = method(dict(leaves))
-    del fused
-    return sum(held.values())
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, help="also write the table to this file")
@@ -96,8 +81,9 @@ def main() -> None:
         for name, fields in METHODS_SHOWN:
             method, tokens = method_of(fields, count), tokens_of(count)
             parameters[name][count] = sum(p.numel() for p in method.parameters())
-            memory[name][count] = kept_bytes(method, tokens) / 2**20
             runs[name] = step(method, tokens)
+            there = [*tokens.values(), *method.parameters(), *method.buffers()]
+            memory[name][count] = peak(runs[name], *there) / 1e6
         taken: dict[str, list[float]] = {name: [] for name in runs}
         for turn in range(ROUNDS + 1):
             for name, run in runs.items():
@@ -115,12 +101,12 @@ def main() -> None:
         "",
         f"The fusion part alone, T = {T}, B = {B}, {N} tokens of width {C} a modality, {HEADS} heads; PyTorch "
         f"{torch.__version__}, {platform.machine()}, one thread, medians of {ROUNDS} interleaved "
-        "rounds of thread CPU time.",
+        "rounds of thread CPU time; MB are the peak of live tensors without tokens and parameters.",
         "",
     ]
     for title, unit, values, form in (
         ("Forward and backward", "ms", {n: {c: s * 1e3 for c, s in of.items()} for n, of in seconds.items()}, ".1f"),
-        ("Kept for the backward", "MB", memory, ".1f"),
+        ("Peak", "MB", memory, ".1f"),
         ("Parameters", "thousands", {n: {c: p / 1e3 for c, p in of.items()} for n, of in parameters.items()}, ".1f"),
     ):
         extra = ["2 to 4", "exponent"] if unit == "ms" else []
