@@ -67,7 +67,7 @@ def test_it_learns_and_leaves_a_readable_folder(data, tmp_path, monkeypatch, cap
 
 
 def test_the_same_seed_gives_the_same_run(data, tmp_path, monkeypatch):
-    timing = {"samples_per_second"}
+    timing = {"samples_per_second", "memory_mb"}
     records = []
     for name, seed in (("a", "0"), ("b", "0"), ("c", "1")):
         assert scmrl(monkeypatch, "train", *tiny_options(data, tmp_path / name), "--seed", seed) == 0
@@ -136,7 +136,7 @@ def test_a_loss_that_explodes_names_the_step_and_keeps_the_folder(data, tmp_path
     [
         (["--train.epohcs", "3"], "did you mean --train.epochs?"),
         (["--train.epochs", "0"], "greater than or equal to 1"),
-        (["--data.modalities", "smell"], "unknown digits modality 'smell'; choose among audio, visual"),
+        (["--data.modalities", "smell"], "digits has no modality 'smell'; choose among audio, visual"),
         (["--data.kind", "manifest"], "--data.root is needed when data.kind is manifest"),
         (["--data.kind", "manifest", "--data.root", "nowhere"], "nowhere"),
         (["--model.channels", "40"], "fusion.num_heads"),

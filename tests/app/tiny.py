@@ -10,7 +10,7 @@ from PIL import Image
 RATE = 4000
 
 
-def write_tiny_dataset(root: Path, *, train: int = 48, test: int = 16) -> Path:
+def write_tiny_dataset(root: Path, *, train: int = 96, test: int = 16) -> Path:
     """Write pictures, tones and manifest.csv under `root`; half of the samples are of each class."""
     rng = np.random.default_rng(0)
     rows: list[dict[str, str]] = []

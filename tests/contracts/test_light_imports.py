@@ -6,6 +6,9 @@ from pathlib import Path
 
 HEAVY = ("torchvision", "torchaudio", "spikingjelly", "matplotlib", "sklearn", "nir", "h5py", "triton")
 
+# What reads recordings, and torch itself: a command line lists and checks datasets without waiting for them.
+OF_RECORDINGS = ("torch", "torchvision", "torchaudio", "av", "h5py", "scipy", "soundfile", "PIL", "sklearn", "pyarrow")
+
 # Names may be loaded on first use: ask for every one.
 PUBLIC_NAMES = """
 import snn_core, snn_fusion
@@ -32,10 +35,19 @@ load(snn_core)
 load(snn_fusion)
 """
 
+DATASETS_AND_CARDS = """
+from snn_datasets import DATASETS, DataSpec, DatasetCard, FileDataSpec
+from snn_datasets import card_text, check, reader, stage
 
-def heavy_modules_after(code: str, cwd: Path) -> str:
-    """Run the code in a Python of its own; tell what of HEAVY it loaded and, if it failed, why."""
-    tell = f"\nimport sys\nprint(*[name for name in {HEAVY!r} if name in sys.modules])"
+for kind in DATASETS:
+    card_text.describe(DATASETS[kind].card())
+    DATASETS[kind].model_json_schema()
+"""
+
+
+def heavy_modules_after(code: str, cwd: Path, heavy: tuple[str, ...] = HEAVY) -> str:
+    """Run the code in a Python of its own; tell what is heavy of all it loaded and, if it failed, why."""
+    tell = f"\nimport sys\nprint(*[name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code + tell],
         cwd=cwd,
@@ -53,6 +65,11 @@ def test_public_names_are_light(tmp_path: Path):
 
 def test_every_submodule_outside_interop_is_light(tmp_path: Path):
     assert heavy_modules_after(SUBMODULES, tmp_path) == ""
+
+
+def test_the_datasets_are_known_without_what_reads_them(tmp_path: Path):
+    assert heavy_modules_after("import snn_datasets", tmp_path, (*OF_RECORDINGS, "numpy", "pydantic")) == ""
+    assert heavy_modules_after(DATASETS_AND_CARDS, tmp_path, OF_RECORDINGS) == ""
 
 
 def test_a_heavy_module_would_be_noticed(tmp_path: Path):

@@ -1,97 +1,180 @@
+"""Reading sound whatever the file, and the stages on waveforms against torchaudio, scipy and by hand."""
+
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-import torch
+from scipy.signal import resample_poly
 
-from snn_datasets.audio import LogMelSpectrogram, read_rate, read_waveform
+from datasets.formats.wav import tone, write_wav
+from snn_datasets import Draw, ReadError, Source
+from snn_datasets.audio import Clamp, FitLength, Mono, Resample, WaveformReader
+from snn_datasets.recordings import Waveform
 
-
-def tone(hertz: float, *, rate: int, seconds: float = 0.5) -> torch.Tensor:
-    return 0.5 * torch.sin(2 * torch.pi * hertz * torch.arange(round(rate * seconds)) / rate)
-
-
-def spectrogram(rate: int = 8000, *, size: int = 16, mel_bands: int = 32, window_ms: float = 25) -> LogMelSpectrogram:
-    return LogMelSpectrogram(
-        sample_rate=rate, size=size, mel_bands=mel_bands, window_ms=window_ms, hop_ms=10, dynamic_range_db=50
-    )
+DRAW = Draw(seed=0, sample="a", modality="m")
 
 
-def test_stereo_at_another_rate_becomes_the_same_tone(tmp_path: Path):
-    wave = tone(440, rate=44_100)
-    soundfile.write(tmp_path / "x.wav", torch.stack([wave, 0.5 * wave], 1).numpy(), 44_100, subtype="FLOAT")
-    assert read_rate(tmp_path / "x.wav") == 44_100
-    heard = read_waveform(tmp_path / "x.wav", sample_rate=8000)
-    assert heard.shape == (4000,)
-    middle = slice(200, -200)  # the filter has no signal to lean on at the ends
-    torch.testing.assert_close(heard[middle], 0.75 * tone(440, rate=8000)[middle], atol=5e-3, rtol=0)
+def read(path: Path, *part: float) -> Waveform:
+    return WaveformReader().read(Source(path, part))
+
+
+# Reading
+
+
+def test_channels_come_first_and_keep_their_order(tmp_path: Path):
+    write_wav(tmp_path / "x.wav", hertz=440, rate=44_100, seconds=0.5, channels=2, subtype="FLOAT")
+    wave = read(tmp_path / "x.wav")
+    assert wave.rate == 44_100
+    assert wave.samples.shape == (2, 22_050)
+    assert wave.samples.dtype == np.float32
+    np.testing.assert_array_equal(wave.samples[0], tone(440, rate=44_100, seconds=0.5))
+    np.testing.assert_array_equal(wave.samples[1], wave.samples[0] / 2)
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"])
+def test_full_scale_is_one_in_every_width(tmp_path: Path, subtype: str):
+    write_wav(tmp_path / "x.wav", hertz=300, rate=8_000, seconds=0.1, subtype=subtype)
+    expected = tone(300, rate=8_000, seconds=0.1)
+    np.testing.assert_allclose(read(tmp_path / "x.wav").samples[0], expected, atol=0.009)
 
 
 @pytest.mark.parametrize("ending", ["wav", "flac", "ogg", "mp3", "aiff"])
 def test_common_formats_are_read(tmp_path: Path, ending: str):
-    soundfile.write(tmp_path / f"x.{ending}", tone(440, rate=16_000).numpy(), 16_000)
-    heard = read_waveform(tmp_path / f"x.{ending}", sample_rate=16_000)
-    assert heard.std().item() == pytest.approx(0.5 / 2**0.5, rel=0.1)
+    soundfile.write(tmp_path / f"x.{ending}", tone(440, rate=16_000, seconds=0.5), 16_000)
+    wave = read(tmp_path / f"x.{ending}")
+    assert wave.rate == 16_000
+    assert wave.samples.std() == pytest.approx(0.5 / 2**0.5, rel=0.1)
+
+
+def test_a_part_is_what_sounds_between_two_times(tmp_path: Path):
+    samples = np.arange(8_000, dtype=np.float32) / 8_000
+    soundfile.write(tmp_path / "x.wav", samples, 8_000, subtype="FLOAT")
+    np.testing.assert_array_equal(read(tmp_path / "x.wav", 0.25, 0.5).samples[0], samples[2_000:4_000])
+    np.testing.assert_array_equal(read(tmp_path / "x.wav", 0.75, 9).samples[0], samples[6_000:])
+    with pytest.raises(ReadError, match=r"x\.wav \[2, 3\] has no samples"):
+        read(tmp_path / "x.wav", 2, 3)
+    with pytest.raises(ReadError, match=r"a part is \(start, stop\) in seconds"):
+        read(tmp_path / "x.wav", 3, 2)
+    with pytest.raises(ReadError, match=r"a part is \(start, stop\) in seconds"):
+        read(tmp_path / "x.wav", 3)
+
+
+def test_a_recording_longer_than_a_block_is_read_whole(tmp_path: Path):
+    samples = np.random.default_rng(0).uniform(-1, 1, (700_000, 2)).astype(np.float32)
+    soundfile.write(tmp_path / "x.wav", samples, 48_000, subtype="FLOAT")
+    np.testing.assert_array_equal(read(tmp_path / "x.wav").samples, samples.T)
 
 
 def test_a_recording_without_samples_is_refused(tmp_path: Path):
-    soundfile.write(tmp_path / "x.wav", np.zeros(0), 8000)
-    with pytest.raises(ValueError, match=r"x\.wav has no samples; replace"):
-        read_waveform(tmp_path / "x.wav", sample_rate=8000)
+    soundfile.write(tmp_path / "x.wav", np.zeros(0), 8_000)
+    with pytest.raises(ReadError, match=r"x\.wav has no samples; replace"):
+        read(tmp_path / "x.wav")
 
 
-def test_samples_that_are_no_numbers_are_refused(tmp_path: Path):
-    soundfile.write(tmp_path / "x.wav", np.array([0.0, np.nan, 0.0]), 8000, subtype="FLOAT")
-    with pytest.raises(ValueError, match=r"x\.wav has samples that are not finite"):
-        read_waveform(tmp_path / "x.wav", sample_rate=8000)
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_samples_that_are_no_numbers_are_refused(tmp_path: Path, wrong: float):
+    soundfile.write(tmp_path / "x.wav", np.array([0.0, wrong, 0.0]), 8_000, subtype="FLOAT")
+    with pytest.raises(ReadError, match=r"x\.wav has samples that are not finite"):
+        read(tmp_path / "x.wav")
 
 
-def test_a_file_that_is_no_recording_is_refused(tmp_path: Path):
+def test_a_file_that_ends_before_its_sound_is_refused(tmp_path: Path):
+    write_wav(tmp_path / "x.wav", hertz=440, rate=8_000, seconds=0.5)
+    whole = (tmp_path / "x.wav").read_bytes()
+    (tmp_path / "x.wav").write_bytes(whole[:-1_000])
+    with pytest.raises(ReadError, match="cut off, 1,000 of its 8,000 bytes of sound are missing"):
+        read(tmp_path / "x.wav")
+    # Written to a pipe, whose length nobody knew.
+    (tmp_path / "x.wav").write_bytes(whole[:40] + struct.pack("<I", 0xFFFF_FFFF) + whole[44:])
+    np.testing.assert_allclose(read(tmp_path / "x.wav").samples[0], tone(440, rate=8_000, seconds=0.5), atol=1e-4)
+
+
+def test_a_header_that_claims_more_than_there_can_be_is_refused(tmp_path: Path):
+    soundfile.write(tmp_path / "x.flac", tone(440, rate=8_000, seconds=0.5), 8_000)
+    head = bytearray((tmp_path / "x.flac").read_bytes())
+    head[21] |= 0x0F  # the highest bits of the number of samples
+    (tmp_path / "x.flac").write_bytes(head)
+    with pytest.raises(ReadError, match=r"x\.flac has 64,424,513,440 samples, or claims so"):
+        read(tmp_path / "x.flac")
+
+
+def test_what_is_no_sound_is_refused(tmp_path: Path):
     (tmp_path / "x.wav").write_bytes(b"this is no recording")
-    for read in (read_rate, lambda path: read_waveform(path, sample_rate=8000)):
-        with pytest.raises(ValueError, match=r"cannot read recording .*x\.wav"):
-            read(tmp_path / "x.wav")
+    with pytest.raises(ReadError, match=r"x\.wav cannot be read as sound: .*replace"):
+        read(tmp_path / "x.wav")
+    with pytest.raises(FileNotFoundError, match=r"gone\.wav"):
+        read(tmp_path / "gone.wav")
 
 
-def test_low_bands_and_early_frames_come_first():
-    low_then_high = torch.cat([tone(300, rate=8000), tone(3000, rate=8000)])
-    picture = spectrogram()(low_then_high)
-    assert picture.shape == (1, 16, 16)
-    loudest = picture[0].argmax(0)
-    # 300 Hz is 402 mel and 3000 Hz 1877 mel of 2146: rows 3 and 14 of 16.
-    assert loudest[2].item() == pytest.approx(402 / 2146 * 16 - 0.5, abs=1)
-    assert loudest[-3].item() == pytest.approx(1877 / 2146 * 16 - 0.5, abs=1)
+@pytest.mark.parametrize("ending", ["wav", "flac", "ogg", "mp3", "aiff"])
+def test_damaged_files_are_read_or_refused_and_nothing_else(tmp_path: Path, ending: str):
+    soundfile.write(tmp_path / f"x.{ending}", tone(440, rate=16_000, seconds=0.3), 16_000)
+    whole = (tmp_path / f"x.{ending}").read_bytes()
+    rng = np.random.default_rng(2)
+    refusals: list[str] = []
+    for number in range(80):
+        damaged = bytearray(whole if number % 2 else whole[: rng.integers(1, len(whole) + 1)])
+        for place in rng.integers(0, min(len(damaged), 100), 3):
+            damaged[place] = rng.integers(256)
+        path = tmp_path / f"y.{ending}"
+        path.write_bytes(damaged)
+        try:
+            assert np.isfinite(read(path).samples).all()
+        except ReadError as error:
+            refusals.append(str(error))
+    assert len(refusals) > 10
+    assert all(text.startswith(str(tmp_path / "y")) for text in refusals)
 
 
-def test_each_clip_is_standardised_and_loudness_is_lost():
-    wave = torch.randn(6000, generator=torch.Generator().manual_seed(0))
-    picture = spectrogram()(wave)
-    assert picture.mean().item() == pytest.approx(0, abs=1e-5)
-    assert picture.std(correction=0).item() == pytest.approx(1, abs=1e-4)
-    torch.testing.assert_close(spectrogram()(0.01 * wave), picture, atol=1e-3, rtol=0)
+# Stages
 
 
-def test_clips_of_different_length_are_stretched_to_one_picture():
-    short, long = (spectrogram()(torch.cat([tone(f, rate=8000, seconds=s) for f in (300, 3000)])) for s in (0.4, 1.2))
-    assert short.shape == long.shape
-    assert torch.corrcoef(torch.stack([short.flatten(), long.flatten()]))[0, 1] > 0.9
+def test_channels_are_mixed_to_their_mean():
+    samples = np.random.default_rng(0).uniform(-1, 1, (3, 50)).astype(np.float32)
+    mixed = Mono()(Waveform(samples, 8_000), DRAW)
+    assert mixed.rate == 8_000
+    np.testing.assert_allclose(mixed.samples, samples.sum(0, keepdims=True) / 3, atol=1e-6)
 
 
-@pytest.mark.parametrize("wave", [torch.zeros(4000), torch.full((4000,), 0.3), torch.zeros(1), torch.full((7,), 1e-30)])
-def test_silent_constant_and_tiny_clips_stay_finite(wave: torch.Tensor):
-    picture = spectrogram()(wave)
-    assert picture.shape == (1, 16, 16)
-    assert picture.isfinite().all()
-    assert (picture.count_nonzero() == 0) == (wave.abs().max() < 1e-6).item()
+@pytest.mark.parametrize(("source", "target"), [(16_000, 22_050), (44_100, 8_000), (8_000, 8_000)])
+def test_another_rate_keeps_the_tone(source: int, target: int):
+    wave = np.stack([tone(440, rate=source, seconds=0.5), tone(700, rate=source, seconds=0.5)])
+    heard = Resample(rate=target)(Waveform(wave, source), DRAW)
+    assert heard.rate == target
+    assert heard.samples.shape == (2, target // 2)
+    middle = slice(200, -200)  # the filter has no signal to lean on at the ends
+    for channel, hertz in zip(heard.samples, (440, 700), strict=True):
+        np.testing.assert_allclose(channel[middle], tone(hertz, rate=target, seconds=0.5)[middle], atol=5e-3)
 
 
-@pytest.mark.parametrize("rate", [1000, 8000, 11_025, 44_100, 192_000])
-@pytest.mark.parametrize("mel_bands", [4, 64, 200])
-def test_no_mel_band_is_empty_at_any_rate(rate: int, mel_bands: int):
-    # torchaudio warns of an empty band, and the test suite turns warnings into errors.
-    transform = spectrogram(rate, mel_bands=mel_bands)
-    bands = transform.mel.mel_scale.fb
-    assert bands.shape[1] == mel_bands
-    assert bands.amax(0).min() > 0
-    assert transform.mel.n_fft >= max(256, round(rate * 0.025))
+def test_what_the_lower_rate_cannot_hold_is_left_out():
+    wave = np.random.default_rng(0).normal(size=(1, 44_100)).astype(np.float32)
+    ours = Resample(rate=22_050)(Waveform(wave, 44_100), DRAW).samples[0]
+    theirs = resample_poly(wave[0], 1, 2)
+    assert np.corrcoef(ours, theirs)[0, 1] > 0.99
+
+
+def test_rates_that_have_nothing_in_common_are_refused():
+    # A filter of 2 billion weights.
+    with pytest.raises(ReadError, match="44101 Hz cannot be brought to 44100 Hz"):
+        Resample(rate=44_100)(Waveform(np.zeros((1, 100), np.float32), 44_101), DRAW)
+    for usual in (8_000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000):
+        for rate in (16_000, 22_050):
+            Resample(rate=rate)(Waveform(np.zeros((1, 100), np.float32), usual), DRAW)
+
+
+def test_lengths_are_made_alike():
+    wave = Waveform(np.ones((2, 100), np.float32), 1_000)
+    assert FitLength(seconds=0.04)(wave, DRAW).samples.shape == (2, 40)
+    longer = FitLength(seconds=0.25)(wave, DRAW).samples
+    assert longer.shape == (2, 250)
+    assert longer[:, :100].min() == 1
+    assert longer[:, 100:].max() == 0
+
+
+def test_what_is_beyond_full_scale_is_cut_off():
+    wave = Waveform(np.array([[-1.5, -1.0, 0.2, 3.0]], np.float32), 8_000)
+    assert Clamp()(wave, DRAW).samples.tolist() == [[-1.0, -1.0, pytest.approx(0.2), 1.0]]
+    assert wave.samples.max() == 3

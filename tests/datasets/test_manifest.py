@@ -1,14 +1,21 @@
+import random
+import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
 import pytest
 import soundfile
 import torch
 from PIL import Image
+from pyarrow import parquet
+from torch import Tensor
 
-from snn_datasets import DatasetSplits, ManifestSpec, SampleDataset
+from snn_datasets import DatasetSplits, ManifestSpec, ReadError, SampleDataset
+from snn_datasets.manifest_table import read_table
 
 SIZE = 12
 RATE = 8000
@@ -19,6 +26,11 @@ def write_sound(path: Path, *, hertz: float = 500.0, rate: int = RATE, seconds: 
     time = np.arange(round(rate * seconds)) / rate
     wave = 0.5 * np.sin(2 * np.pi * hertz * time)
     soundfile.write(path, np.stack([wave] * channels, axis=1), rate)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SNN_DATASETS_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture
@@ -52,6 +64,10 @@ def ids(dataset: SampleDataset) -> list[str]:
     return [sample.id for sample in dataset]
 
 
+def inputs(dataset: SampleDataset, modality: str) -> Tensor:
+    return torch.stack([sample.inputs[modality] for sample in dataset])
+
+
 def many(root: Path, count: int, **columns: Callable[[int], str]) -> tuple[str, list[str]]:
     """Rows of `count` training samples of two classes and two of test, with further columns."""
     header = ",".join(["sample_id,split,label,photo", *columns])
@@ -73,7 +89,7 @@ def test_rows_become_samples_of_their_split(root: Path):
     assert splits.info.classes == ("cat", "dog")
     assert splits.info.shapes == {"photo": (1, SIZE, SIZE), "sound": (1, SIZE, SIZE)}
     assert splits.info.synthetic == ()
-    assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert calls == [*((done, 8) for done in range(1, 9)), (8, 8)]  # two modalities of four samples, and the end
     torch.testing.assert_close(splits.val[0].inputs["photo"], torch.full((1, SIZE, SIZE), 120 / 255))
 
 
@@ -185,16 +201,17 @@ def test_a_missing_manifest_is_named(root: Path):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("d,test,dog,p3.png,", r"row 5, column 'sound', value ''.*empty"),
         ("d,test,,p3.png,s3.wav", r"row 5, column 'label', value ''.*empty"),
         (",test,dog,p3.png,s3.wav", r"row 5, column 'sample_id', value ''.*empty"),
+        ("d,test,dog,,", r"row 5: every cell of 'photo', 'sound' is empty.*at least one file"),
         ("d,exam,dog,p3.png,s3.wav", r"row 5, column 'split', value 'exam'.*train, val"),
         ("b,test,dog,p3.png,s3.wav", r"row 5, column 'sample_id', value 'b'.*row 3"),
-        ("d,test,dog,p3.gif,s3.wav", r"row 5, column 'photo', value 'p3.gif'.*'\.gif'.*\.png"),
+        ("d,test,dog,p3.gif,s3.wav", r"row 5, column 'photo', value 'p3.gif'.*'\.gif'.*\.png.*columns\.photo\.reader"),
         ("d,test,dog,p3,s3.wav", r"row 5, column 'photo', value 'p3'.*unknown ending ''"),
-        ("d,test,dog,s3.wav,s3.wav", r"row 5, column 'photo', value 's3.wav'.*audio file.*image files"),
+        ("d,test,dog,s3.wav,s3.wav", r"row 5, column 'photo', value 's3.wav'.*waveform file.*image files"),
         ("d,test,dog,../p3.png,s3.wav", r"row 5, column 'photo', value '\.\./p3.png'.*leads out"),
         ("d,test,dog,x/../../p3.png,s3.wav", r"row 5, column 'photo'.*leads out"),
+        ("d,test,dog,p3.\0.png,s3.wav", r"row 5, column 'photo'.*zero byte"),
         ("d,test,dog,p3.png", r"row 5: 4 cells where the header has 5"),
         ("d,test,dog,p3.png,s3.wav,s4.wav", r"row 5: 6 cells.*'s4.wav'.*double quotes"),
         ('d,test,dog,"p3.png,s3.wav', r"row 5: .*double quotes"),
@@ -209,8 +226,30 @@ def test_a_faulty_row_is_refused_by_place_and_value(root: Path, row: str, messag
 
 def test_a_missing_file_is_refused_by_place_and_value(root: Path):
     write(root, [*ROWS[:3], "d,test,dog,p9.png,s3.wav"])
-    with pytest.raises(FileNotFoundError, match=r"row 5, column 'photo', value 'p9.png'.*no file at .*p9.png"):
+    with pytest.raises(FileNotFoundError, match=r"row 5, column 'photo', value 'p9.png'.*no file at .*p9.png.*missing"):
         build(root)
+
+
+def test_a_link_may_not_lead_out_of_the_root(root: Path, tmp_path_factory: pytest.TempPathFactory):
+    outside = tmp_path_factory.mktemp("outside")
+    Image.new("L", (20, 10)).save(outside / "p.png")
+    (root / "file.png").symlink_to(outside / "p.png")
+    (root / "folder").symlink_to(outside)
+    (root / "inside.png").symlink_to(root / "p3.png")
+    for name in ("file.png", "folder/p.png"):
+        write(root, [*ROWS[:3], f"d,test,dog,{name},s3.wav"])
+        with pytest.raises(ValueError, match=rf"row 5, column 'photo', value '{name}'.*leads out"):
+            build(root)
+    for name in ("inside.png", str(root / "file.png")):  # an absolute name is meant as it is
+        write(root, [*ROWS[:3], f"d,test,dog,{name},s3.wav"])
+        assert ids(build(root).test) == ["d"]
+
+
+def test_the_root_itself_may_be_a_link(root: Path, tmp_path_factory: pytest.TempPathFactory):
+    write(root, ROWS)
+    link = tmp_path_factory.mktemp("links") / "here"
+    link.symlink_to(root)
+    assert ids(build(link).test) == ["d"]
 
 
 @pytest.mark.parametrize(
@@ -274,6 +313,13 @@ def test_another_encoding_is_refused_by_row(root: Path):
         build(root)
 
 
+@pytest.mark.parametrize("column", ["photo,sound/left", "photo,.sound", 'photo,"so""und"'])
+def test_a_column_that_cannot_be_part_of_a_file_name_is_refused(root: Path, column: str):
+    write(root, ROWS, header=f"sample_id,split,label,{column}")
+    with pytest.raises(ValueError, match=r"row 1: .* cannot name a modality.*rename the column"):
+        build(root)
+
+
 @pytest.mark.parametrize(("column", "name"), [("photo", "p3.png"), ("sound", "s3.wav")])
 @pytest.mark.parametrize("row", [0, 3])
 def test_a_broken_file_is_refused_by_place(root: Path, column: str, name: str, row: int):
@@ -281,25 +327,224 @@ def test_a_broken_file_is_refused_by_place(root: Path, column: str, name: str, r
     rows[row], rows[3 - row] = rows[row].replace(f"{column[0]}{row}.", f"{column[0]}3."), rows[3 - row]
     write(root, rows)
     (root / name).write_bytes((root / name).read_bytes()[:20])
-    with pytest.raises(ValueError, match=rf"row {row + 2}, column '{column}', value '{name}': cannot read .*replace"):
+    with pytest.raises(ReadError, match=rf"manifest\.csv, row {row + 2}, {column} '.*{name}': .*; .*on_error"):
         build(root)
 
 
-def test_too_much_memory_is_refused_before_reading(root: Path):
+def test_checks_of_the_table_come_before_any_file_is_read(root: Path):
+    write(root, [*ROWS[:3], "d,test,cow,p3.png,s3.wav"])
+    (root / "p0.png").write_bytes(b"never opened")
+    with pytest.raises(ValueError, match="'cow'"):
+        build(root)
+
+
+def test_a_cache_that_is_too_large_is_refused(root: Path):
     write(root, ROWS)
-    (root / "p3.png").write_bytes(b"never opened")
-    # 4 samples of 2 x 12 x 12 floats of 4 bytes are 4608 bytes.
-    with pytest.raises(ValueError, match=r"4\.61e-06 GB.*memory_limit_gb=4\.6e-06.*image_size"):
-        build(root, memory_limit_gb=4.6e-6)
-    with pytest.raises(ValueError, match=r"p3\.png"):
-        build(root, memory_limit_gb=4.7e-6)
+    # 4 samples of 1 x 12 x 12 bytes are 576 bytes.
+    with pytest.raises(ValueError, match=r"5\.76e-07 GB for 4 samples.*cache_limit_gb = 5e-07"):
+        build(root, modalities="photo", cache_limit_gb=5e-7)
+    assert ids(build(root, modalities="photo", cache_limit_gb=6e-7).test) == ["d"]
+
+
+# Missing files and cells
+
+
+def test_an_empty_cell_is_an_absent_modality(root: Path):
+    write(root, [*ROWS[:3], "d,test,dog,,s3.wav"])
+    (sample,) = build(root).test
+    assert sample.absent == {"photo"}
+    assert sample.inputs["photo"].shape == (1, SIZE, SIZE)
+    assert not sample.inputs["photo"].any()
+    assert sample.inputs["sound"].any()
+
+
+def test_a_column_without_any_file_is_refused(root: Path):
+    write(root, [row.rpartition(",")[0] + "," for row in ROWS])
+    with pytest.raises(ValueError, match="column 'sound': every cell is empty"):
+        build(root)
+
+
+def test_a_column_without_files_to_learn_from_is_refused(root: Path):
+    write(root, [*(row.rpartition(",")[0] + "," for row in ROWS[:3]), ROWS[3]])
+    with pytest.raises(ValueError, match=r"column 'sound': no training row has a file.*the cell is empty"):
+        build(root)
+
+
+def test_missing_and_broken_files_can_count_as_absent(root: Path):
+    write(root, ["a,train,cat,gone.png,s0.wav", *ROWS[1:]])
+    (root / "s3.wav").write_bytes(b"RIFF no sound")
+    splits = build(root, on_error="missing")
+    assert [sample.absent for sample in (*splits.train, *splits.val, *splits.test)] == [
+        {"photo"},
+        set(),
+        set(),
+        {"sound"},
+    ]
+    photo, sound = splits.info.notes
+    assert photo.startswith("1 of 4 files of photo count as absent; the first: no file at ")
+    assert re.match(r"1 of 4 files of sound count as absent; the first: .*s3\.wav cannot be read", sound)
+    with pytest.raises(ReadError, match=r"row 5, sound"):  # what was filled with absences serves nobody else
+        build(root, modalities="sound")
+
+
+# The cache
+
+
+def test_a_second_build_reads_the_cache(root: Path, monkeypatch: pytest.MonkeyPatch):
+    from snn_datasets.images import ImageReader
+
+    write(root, ROWS)
+    read, original = list[str](), ImageReader.read
+    monkeypatch.setattr(
+        ImageReader, "read", lambda self, source: (read.append(source.path.name), original(self, source))[1]
+    )
+    first = build(root, modalities="photo")
+    assert set(read) == {"p0.png", "p1.png", "p2.png", "p3.png"}
+    read.clear()
+    second = build(root, modalities="photo")
+    assert read == ["p0.png"]  # which decides between grey and colour
+    assert torch.equal(inputs(second.train, "photo"), inputs(first.train, "photo"))
+    Image.new("L", (20, 10), 255).save(root / "p3.png")
+    assert inputs(build(root, modalities="photo").test, "photo").min() == 1
+
+
+def test_nothing_depends_on_the_cache(root: Path):
+    write(root, ROWS)
+    cached, read = (build(root, cache=cache, image_noise=0.5, audio_snr=3.0) for cache in ("auto", "off"))
+    for modality in ("photo", "sound"):
+        assert torch.equal(inputs(cached.train, modality), inputs(read.train, modality))
+
+
+# Corruption
 
 
 def test_corruption_reaches_the_senses_that_it_names(root: Path):
     write(root, ROWS)
     clean, noisy = build(root), build(root, image_noise=0.5, image_occlusion=2)
-    assert not torch.equal(noisy.test.inputs["photo"], clean.test.inputs["photo"])
-    assert torch.equal(noisy.test.inputs["sound"], clean.test.inputs["sound"])
+    assert not torch.equal(inputs(noisy.test, "photo"), inputs(clean.test, "photo"))
+    assert torch.equal(inputs(noisy.test, "sound"), inputs(clean.test, "sound"))
     loud = build(root, audio_snr=-5.0)
-    assert not torch.equal(loud.test.inputs["sound"], clean.test.inputs["sound"])
-    assert torch.equal(loud.test.inputs["photo"], clean.test.inputs["photo"])
+    assert not torch.equal(inputs(loud.test, "sound"), inputs(clean.test, "sound"))
+    assert torch.equal(inputs(loud.test, "photo"), inputs(clean.test, "photo"))
+
+
+def test_corruption_is_drawn_once_a_sample_and_anew_for_a_seed(root: Path):
+    write(root, ["a,train,cat,p2.png,s2.wav", "b,train,dog,p2.png,s2.wav", *ROWS[2:]])
+    noisy = build(root, image_noise=0.3).train
+    assert torch.equal(noisy[0, 0].inputs["photo"], noisy[1, 0].inputs["photo"])  # in another epoch
+    assert not torch.equal(noisy[0].inputs["photo"], noisy[1].inputs["photo"])
+    again, other = build(root, image_noise=0.3, seed=0).train, build(root, image_noise=0.3, seed=1).train
+    assert torch.equal(noisy[0].inputs["photo"], again[0].inputs["photo"])
+    assert not torch.equal(noisy[0].inputs["photo"], other[0].inputs["photo"])
+
+
+def test_occlusion_is_a_black_square_of_its_side(root: Path):
+    Image.new("L", (SIZE, SIZE), 255).save(root / "p3.png")
+    write(root, ROWS)
+    pixels = build(root, modalities="photo", image_occlusion=5).test[0].inputs["photo"]
+    assert (pixels == 0).sum() == 25
+    rows, columns = (pixels[0] == 0).nonzero().unbind(1)
+    assert int(rows.max() - rows.min()) == int(columns.max() - columns.min()) == 4
+
+
+# Leaks
+
+
+def test_groups_and_files_in_two_splits_are_noted(root: Path):
+    header = "sample_id,split,label,group,photo"
+    write(root, ["a,train,x,ann,p0.png", "b,val,x,bob,p1.png", "c,test,x,cat,p2.png"], header=header)
+    assert build(root).info.notes == ()
+    write(root, ["a,train,x,ann,p0.png", "b,val,x,bob,p1.png", "c,test,x,ann,p0.png"], header=header)
+    group, file = build(root).info.notes
+    assert group == "1 group is in both train and test, such as ann"
+    assert re.fullmatch(r"1 file is in both train and test, such as .*p0\.png", file)
+
+
+# Parquet tables
+
+
+def as_parquet(root: Path, **columns: Any) -> None:
+    parquet.write_table(pyarrow.table(columns), root / "manifest.parquet")
+
+
+TABLE: dict[str, Any] = {
+    "split": ["train", "train", "val", "test"],
+    "label": [10, 9, 9, 10],
+    "sample_id": ["a", "b", "c", "d"],
+    "photo": ["p0.png", "p1.png", "p2.png", "p3.png"],
+    "sound": ["s0.wav", None, "s2.wav", "s3.wav"],
+}
+
+
+def test_a_parquet_table_says_the_same_as_a_csv_file(root: Path):
+    as_parquet(root, **TABLE)
+    write(root, ["a,train,10,p0.png,s0.wav", "b,train,9,p1.png,", "c,val,9,p2.png,s2.wav", "d,test,10,p3.png,s3.wav"])
+    first, second = build(root, manifest="manifest.parquet"), build(root)
+    assert first.info == second.info
+    assert first.info.classes == ("9", "10")
+    assert [sample.absent for sample in first.train] == [set(), {"sound"}]
+    assert [ids(part) for part in (first.train, first.val, first.test)] == [["a", "b"], ["c"], ["d"]]
+    assert [sample.label for sample in first.train] == [1, 0]
+    assert torch.equal(inputs(first.train, "sound"), inputs(second.train, "sound"))
+
+
+def test_categories_of_a_parquet_table_are_text(root: Path):
+    as_parquet(root, **TABLE | {"label": pyarrow.array(["x", "y", "y", "x"]).dictionary_encode()})
+    assert build(root, manifest="manifest.parquet").info.classes == ("x", "y")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"photo": [b"png", b"png", b"png", b"png"]}, "column 'photo' holds binary, not file names"),
+        ({"label": [0.5, 1.5, 0.5, 1.5]}, "column 'label' holds double.*text or whole numbers"),
+        ({"photo": ["p0.png", "p1.png", "p2.png", "../p3.png"]}, "row 4, column 'photo', value '../p3.png'"),
+        ({"split": ["train", "train", "val", None]}, "row 4, column 'split', value ''"),
+    ],
+)
+def test_a_faulty_parquet_table_is_refused_by_place(root: Path, change: dict[str, Any], message: str):
+    as_parquet(root, **TABLE | change)
+    with pytest.raises(ValueError, match=rf"manifest\.parquet, .*{message}"):
+        build(root, manifest="manifest.parquet")
+
+
+def test_columns_of_other_types_may_stand_beside(root: Path):
+    as_parquet(root, **TABLE, score=[0.5, 1.0, 1.5, 2.0])
+    assert ids(build(root, manifest="manifest.parquet", modalities="photo,sound").test) == ["d"]
+    with pytest.raises(ValueError, match="column 'score' holds double"):
+        build(root, manifest="manifest.parquet")
+
+
+def test_a_damaged_parquet_table_is_refused(root: Path):
+    as_parquet(root, **TABLE)
+    file = root / "manifest.parquet"
+    file.write_bytes(file.read_bytes()[:-30])
+    with pytest.raises(ValueError, match=r"manifest\.parquet cannot be read as a Parquet table"):
+        build(root, manifest="manifest.parquet")
+
+
+@pytest.mark.parametrize("name", ["manifest.csv", "manifest.parquet"])
+def test_whatever_a_damaged_table_holds_the_message_names_it(root: Path, name: str):
+    as_parquet(root, **TABLE)
+    write(root, ROWS)
+    whole, draw = (root / name).read_bytes(), random.Random(0)
+    messages: list[str] = []
+    for _ in range(300):
+        damaged = bytearray(whole)
+        for _ in range(draw.randint(1, 4)):
+            place = draw.randrange(len(damaged))
+            damaged[place : place + draw.randint(0, 3)] = bytes(draw.choices(b'\0\xff,"/.\n x', k=draw.randint(0, 3)))
+        (root / name).write_bytes(damaged)
+        try:
+            read_table(root / name, root=root)
+        except (ValueError, FileNotFoundError) as error:
+            messages.append(str(error))
+    assert len(messages) > 200
+    assert all(name in message for message in messages)
+
+
+def test_a_parquet_table_without_pyarrow_names_the_extra(root: Path, monkeypatch: pytest.MonkeyPatch):
+    as_parquet(root, **TABLE)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ImportError, match=r"pip install \"snn-datasets\[parquet\]\""):
+        build(root, manifest="manifest.parquet")

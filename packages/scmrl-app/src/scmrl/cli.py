@@ -6,11 +6,13 @@ import os
 import sys
 from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 from rich.markup import escape
 
 from scmrl import __version__
+from scmrl.data_commands import data
+from scmrl.engine.interruption import Stopped
 
 app = App(
     name="scmrl",
@@ -18,6 +20,7 @@ app = App(
     help="Train and study S-CMRL and its relatives: spiking Transformers that fuse senses.",
     suppress_keyboard_interrupt=False,
 )
+app.command(data)
 
 TRAIN_HELP = """\
 Train a model, select its best epoch on a validation split, test it once, and leave a run folder.
@@ -52,8 +55,9 @@ def train(*options: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> int
 
     with Progress.create() as progress:
         run = run_training(experiment, progress)
-        text = write_report(run)
-    print(text)
+        text = write_report(run) if run.first else ""
+    if run.first:
+        print(text)
     return 0
 
 
@@ -68,10 +72,15 @@ def main() -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
     try:
-        code = app(sys.argv[1:], result_action="return_value")
+        code = app(sys.argv[1:], result_action="return_value", exit_on_error=False)
+    except CycloptsError:
+        sys.exit(2)  # it has told why
     except KeyboardInterrupt as interruption:
         print(f"\nscmrl: interrupted; {interruption or 'nothing was trained yet'}", file=sys.stderr)
         sys.exit(130)
+    except Stopped as stop:
+        print(f"scmrl: {stop}", file=sys.stderr)
+        code = 0
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         if os.environ.get("SCMRL_DEBUG"):
             raise

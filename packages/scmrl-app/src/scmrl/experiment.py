@@ -25,27 +25,57 @@ class TrainSpec(Spec):
     epochs: int = Field(default=20, ge=1)
     """Passes over the training data."""
     batch_size: int = Field(default=32, ge=2)
-    """Samples per step; an incomplete last batch is left out of an epoch's training."""
+    """Samples per optimiser step, over all processes; an incomplete last batch is left out of an epoch's training."""
+    accumulate: int = Field(default=1, ge=1)
+    """Parts that a step's batch is computed in, one after the other, to save memory; batch norm and alignment see one
+    part at a time."""
     learning_rate: float = Field(default=2e-2, gt=0)
     """Highest learning rate, reached after the warm-up."""
+    learning_rate_batch: int | None = Field(default=None, ge=1)
+    """Batch size that learning_rate is meant for: it is scaled by batch_size over this (1024 as published); none: it
+    is taken as it is."""
     final_learning_rate: float = Field(default=1e-5, ge=0)
     """Learning rate at the end of the cosine decay."""
     warmup_epochs: float = Field(default=2.0, ge=0)
     """Epochs over which the learning rate rises linearly from 1e-6."""
     weight_decay: float = Field(default=1e-2, ge=0)
     """AdamW's weight decay; applies to tensors of two or more dimensions only."""
-    augment_shift: float = Field(default=0.1, ge=0, lt=1)
-    """Training inputs are moved at random by up to this share of their height and width."""
-    augment_scale: float = Field(default=0.12, ge=0, lt=1)
-    """Training inputs are stretched at random along each axis by up to this share."""
     gradient_clip: float = Field(default=5.0, ge=0)
     """Largest norm of the gradient; 0 does not clip."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """What matrix products and convolutions are computed in; membrane potentials stay float32."""
+    average: float = Field(default=0.0, ge=0, lt=1)
+    """Decay, per step, of the exponential moving average of the weights that is evaluated and kept; 0 keeps the weights
+    themselves."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """balanced: a class counts in the loss as if all had as many training samples."""
+    patience: int | None = Field(default=None, ge=1)
+    """Epochs without a better one after which training stops early; none: never."""
+    selection: Literal["validation", "published"] = "validation"
+    """Which split selects the epoch that is kept. published: the test split, as the authors' code does; what it then
+    says of the test split is no estimate for new data, and every table says so."""
+    augment_shift: float = Field(default=0.1, ge=0, lt=1)
+    """Pictures (images, spectrograms, event frames) are moved at random by up to this share of height and width in
+    training."""
+    augment_scale: float = Field(default=0.12, ge=0, lt=1)
+    """Pictures are stretched at random along each axis by up to this share in training."""
     calibration_samples: int = Field(default=256, ge=16)
     """Training samples that set the firing rates before the first step, with model.init calibrated."""
     target_rate: float = Field(default=0.2, gt=0, lt=1)
     """Firing rate that calibration aims at, as a share of neurons and time steps."""
+    workers: int = Field(default=0, ge=0, le=256)
+    """Processes that read training samples, for each process that trains; 0 reads in the training process."""
     device: str = "auto"
     """Where to train: auto (a GPU if there is one), cpu, cuda, cuda:1, ..."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """How processes started by torchrun share the model: ddp, each holds it all; fsdp, each holds a part of its
+    parameters and of the optimiser's state."""
+    synchronise_batch_norm: bool = True
+    """Whether batch norm takes its statistics over all processes, so that their number changes nothing."""
+    checkpoint_minutes: float = Field(default=10.0, gt=0)
+    """Longest time between checkpoints; there is one after each epoch, too."""
+    wandb: str | None = None
+    """Weights & Biases project to report to as well; none: metrics.jsonl and TensorBoard alone."""
 
 
 class Experiment(Spec):
@@ -61,3 +91,6 @@ class Experiment(Spec):
     """Decides the initial weights and the order of the samples; the data have a seed of their own."""
     out: Path | None = None
     """Folder of the run, new or empty; none: runs/<date>-<time>-<data>-<modalities>."""
+    resume: bool = False
+    """Go on with the run in `out` from its last checkpoint, to the same end as if it had not stopped; start it if it
+    has none yet."""

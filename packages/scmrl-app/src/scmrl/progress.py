@@ -115,6 +115,10 @@ class Progress:
         epoch = f"{index}/{total}".rjust(epoch_width(total))
         self._print("  ".join([epoch, *cells, "*" if best else ""]).rstrip(), "bold green" if best else "")
 
+    def mute(self) -> Progress:
+        """A display that shows nothing, for a process whose work another one shows."""
+        return Progress(Console(quiet=True, stderr=True), None, self.clock)
+
     def say(self, message: str) -> None:
         """Print one message, above the bars if there are any."""
         self._print(message, "")

@@ -3,6 +3,12 @@
 from importlib.metadata import version
 
 from snn_core.attention import QKAttention, SpikingAttention, query_key_attention, spiking_attention
+from snn_core.distributed import (
+    SynchronisedBatchNorm,
+    gather_over_processes,
+    sum_over_processes,
+    synchronise_batch_norm,
+)
 from snn_core.layers import (
     NeuronFactory,
     ScaledSpike,
@@ -45,7 +51,9 @@ __all__ = [
     "SpikingMLP",
     "SurrogateGradient",
     "SynapticOperations",
+    "SynchronisedBatchNorm",
     "alif",
+    "gather_over_processes",
     "lif",
     "pack_spikes",
     "query_key_attention",
@@ -54,7 +62,9 @@ __all__ = [
     "spikes_as_bits",
     "spiking_attention",
     "spiking_layers",
+    "sum_over_processes",
     "surrogate_gradient",
+    "synchronise_batch_norm",
     "unpack_spikes",
     "which_implementation",
 ]

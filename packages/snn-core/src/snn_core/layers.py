@@ -13,6 +13,7 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor, nn
 
+from snn_core.distributed import SynchronisedBatchNorm
 from snn_core.neurons import LIF, Neuron
 from snn_core.ops.norm_lif import BatchNorm, InputNorm, update_running_statistics
 
@@ -155,6 +156,8 @@ class SpikingConv2d(SpikingLayer):
 
         Mean and biased variance are the same; only the unbiased variance, which goes into the running one, is not.
         """
+        if isinstance(self.norm, SynchronisedBatchNorm):
+            return self.norm(drive, repeats=time_steps)
         if not (type(self.norm) is nn.BatchNorm2d and self.training and self.norm.track_running_stats):
             return self.norm(drive)
         normalised, mean, invstd = torch.native_batch_norm(

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from snn_datasets.augment import random_affine
+    from snn_datasets.augment import move_and_stretch
     from snn_datasets.card import DatasetCard, FileSet, ModalityCard
     from snn_datasets.dataset import (
         DATASETS,
@@ -70,11 +70,11 @@ __all__ = [
     "Waveform",
     "build_splits",
     "collate",
-    "random_affine",
+    "move_and_stretch",
 ]
 
 _HOMES = {
-    "augment": ("random_affine",),
+    "augment": ("move_and_stretch",),
     "card": (
         "DatasetCard",
         "FileSet",

@@ -1,120 +1,224 @@
-"""Sound files to log-mel spectrograms."""
+"""Sound files to waveforms, and what is done to waveforms."""
 
-# torch leaves some of its own signatures open, and soundfile has no stubs.
-# pyright: reportUnknownMemberType=false, reportMissingTypeStubs=false
+# torchaudio has no stubs, and neither has soundfile.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 from __future__ import annotations
 
 import math
+import struct
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import soundfile
-import torch
-from torch import Tensor
-from torchaudio.transforms import MelSpectrogram, Resample
-from torchvision.transforms.v2 import functional as v2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
 
-AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff"})
+from snn_datasets.kinds import Kind
+from snn_datasets.reader import Reader, ReadError, Source
+from snn_datasets.recordings import Waveform
+from snn_datasets.stage import Draw, Stage
 
+if TYPE_CHECKING:
+    from torchaudio.transforms import Resample as Resampler
 
-def read_rate(path: Path) -> int:
-    """Return the sample rate of a sound file in Hz. Raises ValueError when it cannot be read."""
-    try:
-        return int(soundfile.info(path).samplerate)
-    except (RuntimeError, OSError) as error:
-        raise ValueError(f"cannot read recording {path}: {error}; replace or convert the file") from error
-
-
-def read_waveform(path: Path, *, sample_rate: int) -> Tensor:
-    """Read a recording, mix its channels down to one, and resample it.
-
-    Shape: -> [samples] at `sample_rate` Hz, full scale is 1
-    """
-    try:
-        frames, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (RuntimeError, OSError) as error:
-        raise ValueError(f"cannot read recording {path}: {error}; replace or convert the file") from error
-    wave = torch.as_tensor(frames).mean(1)
-    if not len(wave):
-        raise ValueError(f"recording {path} has no samples; replace the file or remove its row")
-    if not wave.isfinite().all():
-        raise ValueError(f"recording {path} has samples that are not finite numbers; replace the file")
-    return _resampler(int(rate), sample_rate)(wave)
+LARGEST_SAMPLES = 2**26
+"""Samples of the longest recording, over all channels: 256 MB, 25 minutes of mono at 44.1 kHz."""
+BLOCK = 2**20
+"""Samples read at once: a header can claim any number, so memory is taken only for what is there."""
 
 
-class LogMelSpectrogram:
-    """Turn a recording of any length into one square picture of its sound.
+class WaveformReader(Reader):
+    """Reads sound: WAV, FLAC, Ogg, MP3, AIFF and what else libsndfile knows.
 
-    The log-mel spectrogram is stretched to `size` x `size`, so clips of different length get the same number of columns
-    and tempo is lost; then each clip is standardised to mean 0 and variance 1, so loudness is lost.
-
-    Args:
-        sample_rate: of the waveforms, in Hz.
-        size: height and width of the result in pixels.
-        mel_bands: bands between 0 Hz and half the sample rate.
-        window_ms: length of the Hann window in milliseconds.
-        hop_ms: step between windows in milliseconds.
-        dynamic_range_db: what lies more than this many dB under a clip's loudest spot is not told apart.
-
-    Shape: [samples] -> [1, size, size], low bands and early frames first; all zero for a silent clip
+    The part of a source, (start, stop) in seconds, takes what sounds between the two.
     """
 
-    def __init__(
-        self,
-        *,
-        sample_rate: int,
-        size: int,
-        mel_bands: int,
-        window_ms: float,
-        hop_ms: float,
-        dynamic_range_db: float,
-    ) -> None:
-        self.size = size
-        self.floor = 10 ** (-dynamic_range_db / 10)
-        window = max(1, round(sample_rate * window_ms / 1000))
-        self.mel = MelSpectrogram(
-            sample_rate,
-            n_fft=_fft_length(sample_rate, window=window, mel_bands=mel_bands),
-            win_length=window,
-            hop_length=max(1, round(sample_rate * hop_ms / 1000)),
-            n_mels=mel_bands,
-            # Mirror images, the usual padding, do not exist for a clip shorter than half a window.
-            pad_mode="constant",
+    kind: Literal["waveform"] = "waveform"
+    """Sound files."""
+    gives: ClassVar[Kind] = "waveform"
+
+    def read(self, source: Source) -> Waveform:
+        """Read one recording; see `Reader.read`."""
+        import soundfile
+
+        path = self.open_file(source)
+        part = seconds_of(source)
+        _refuse_cut_off(path)
+        try:
+            with soundfile.SoundFile(path) as sound:
+                rate = int(sound.samplerate)
+                first, end = (0, int(sound.frames)) if part is None else _in_samples(part, rate)
+                samples = _read(sound, path, first, min(end, int(sound.frames)))
+        except ReadError:
+            raise
+        except Exception as error:  # libsndfile's are RuntimeErrors, those of the layers around it of several types.
+            raise ReadError(f"{path} cannot be read as sound: {error}; replace or convert the file") from error
+        return checked_waveform(samples, rate, source)
+
+
+def seconds_of(source: Source) -> tuple[float, float] | None:
+    """Start and stop in seconds, as the part of a source says; None takes the whole file.
+
+    Raises:
+        ReadError: the part is no such pair.
+    """
+    if not source.part:
+        return None
+    try:
+        start, stop = (float(bound) for bound in source.part)
+    except ValueError:
+        start = stop = math.nan
+    if not (0 <= start <= stop < math.inf):
+        raise ReadError(f"{source}: a part is (start, stop) in seconds, 0 <= start <= stop, such as (1.5, 2.0)")
+    return start, stop
+
+
+def checked_waveform(samples: NDArray[np.float32], rate: int, source: Source) -> Waveform:
+    """A waveform of [channels, L].
+
+    Raises:
+        ReadError: no samples, or some that are no finite numbers.
+    """
+    if not samples.size:
+        raise ReadError(f"{source} has no samples; replace the file, correct the part, or leave it out")
+    if not np.isfinite(samples).all():
+        raise ReadError(f"{source} has samples that are not finite numbers; replace the file")
+    return Waveform(samples, rate)
+
+
+def refuse_too_long(samples: int, path: Path) -> None:
+    """Refuse sound that would not fit into memory.
+
+    Raises:
+        ReadError: more samples than `LARGEST_SAMPLES`.
+    """
+    if samples > LARGEST_SAMPLES:
+        raise ReadError(
+            f"{path} has {samples:,} samples, or claims so, more than {LARGEST_SAMPLES:,}; cut it into shorter files, "
+            "or replace it if it is not that long"
         )
 
-    def __call__(self, wave: Tensor) -> Tensor:
-        """Return the picture [1, size, size] of a waveform [samples]."""
-        mel: Tensor = self.mel(wave)  # [band, frame]
-        loudest = mel.max()
-        if loudest < 1e-28:  # far below one bit of any format; its logarithm would leave the range of floats
-            return torch.zeros(1, self.size, self.size)
-        log = mel.maximum(loudest * self.floor).log()
-        picture = v2.resize(log[None], [self.size, self.size], antialias=True)
-        std, mean = torch.std_mean(picture, correction=0)
-        # A picture of one value throughout has no contrast to scale up.
-        return (picture - mean) / std if std > 1e-4 else torch.zeros_like(picture)
+
+def _in_samples(part: tuple[float, float], rate: int) -> tuple[int, int]:
+    return round(part[0] * rate), round(part[1] * rate)
 
 
-def _fft_length(sample_rate: int, *, window: int, mel_bands: int) -> int:
-    """Smallest power of two, at least 256, that holds the window and puts a frequency into every mel band."""
-    top = _hertz_to_mel(sample_rate / 2)
-    # The lowest triangle is the narrowest; a bin falls inside when it is wider than the distance of two bins.
-    narrowest = _mel_to_hertz(2 * top / (mel_bands + 1))
-    length = 256
-    while length < window or sample_rate / length >= narrowest:
-        length *= 2
-    return length
+def _read(sound: Any, path: Path, first: int, end: int) -> NDArray[np.float32]:
+    """Samples [channels, L] from `first` until before `end`, or until the file ends."""
+    channels = int(sound.channels)
+    refuse_too_long((end - first) * channels, path)
+    if first:
+        sound.seek(min(first, int(sound.frames)))
+    blocks: list[NDArray[np.float32]] = []
+    left, most = end - first, max(1, BLOCK // channels)
+    while left > 0:
+        block: NDArray[np.float32] = sound.read(min(left, most), dtype="float32", always_2d=True)
+        if not len(block):
+            break
+        blocks.append(block)
+        left -= len(block)
+    if not blocks:
+        return np.zeros((channels, 0), np.float32)
+    return (blocks[0] if len(blocks) == 1 else np.concatenate(blocks)).T
 
 
-def _hertz_to_mel(hertz: float) -> float:
-    return 2595 * math.log10(1 + hertz / 700)
+def _refuse_cut_off(path: Path) -> None:
+    """Refuse a WAV file that ends before its sound does: libsndfile would read what is left as if it were all.
+
+    Raises:
+        ReadError: it does.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(12)
+        if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+            return
+        while len(head := file.read(8)) == 8:
+            name, length = struct.unpack("<4sI", head)
+            if name == b"data":
+                # What was written to a pipe does not know its length; such a file claims none, or all there can be.
+                missing = file.tell() + length - size
+                if missing > 0 and length < 0xFFFF_F000:
+                    raise ReadError(
+                        f"{path} cannot be read as sound: it is cut off, {missing:,} of its {length:,} bytes of sound "
+                        "are missing; replace the file"
+                    )
+                return
+            file.seek(length + length % 2, 1)
 
 
-def _mel_to_hertz(mel: float) -> float:
-    return 700 * (10 ** (mel / 2595) - 1)
+class Mono(Stage):
+    """Mixes the channels down to one, their mean."""
+
+    def __call__(self, value: Waveform, draw: Draw) -> Waveform:
+        """[channels, L] -> [1, L]."""
+        if len(value.samples) == 1:
+            return value
+        return replace(value, samples=value.samples.mean(0, keepdims=True, dtype=np.float32))
+
+
+class Resample(Stage):
+    """Brings a waveform to another rate, leaving out what that cannot hold (windowed sinc, as torchaudio does)."""
+
+    rate: int = Field(ge=1, le=1_000_000)
+    """Samples per second afterwards."""
+
+    def __call__(self, value: Waveform, draw: Draw) -> Waveform:
+        """[channels, L] -> [channels, ceil(L * rate / the former rate)].
+
+        Raises:
+            ReadError: the two rates have so little in common that the filter between them would be huge.
+        """
+        import torch
+
+        if value.rate == self.rate:
+            return value
+        # A row of weights for each place that a sample can take between two others, as long as they take to recur.
+        common = math.gcd(value.rate, self.rate)
+        weights = self.rate // common * (value.rate // common + 12 * max(1, value.rate // self.rate))
+        if weights > LARGEST_FILTER:
+            raise ReadError(
+                f"a rate of {value.rate} Hz cannot be brought to {self.rate} Hz by a filter of sane size; choose a "
+                "rate that has a large common divisor with it, or convert the file"
+            )
+        samples = _resampler(value.rate, self.rate)(torch.from_numpy(np.ascontiguousarray(value.samples)))
+        return Waveform(samples.numpy(), self.rate)
+
+
+LARGEST_FILTER = 10_000_000
+"""Weights of the filter between two rates."""
 
 
 @lru_cache(maxsize=16)
-def _resampler(source: int, target: int) -> Resample:
-    """Build the filter between two rates once; many files share it."""
-    return Resample(source, target)
+def _resampler(source: int, target: int) -> Resampler:
+    """The filter between two rates: making it costs ten times as much as using it once."""
+    from torchaudio.transforms import Resample as Resampler
+
+    return Resampler(source, target)
+
+
+class FitLength(Stage):
+    """Makes all recordings as long as each other: cuts off the end, or adds silence."""
+
+    seconds: float = Field(gt=0, le=600)
+    """Length afterwards."""
+
+    def __call__(self, value: Waveform, draw: Draw) -> Waveform:
+        """[channels, L] -> [channels, seconds * rate]."""
+        channels, length = value.samples.shape
+        wanted = max(1, round(self.seconds * value.rate))
+        if length >= wanted:
+            return replace(value, samples=value.samples[:, :wanted])
+        samples = np.zeros((channels, wanted), np.float32)
+        samples[:, :length] = value.samples
+        return replace(value, samples=samples)
+
+
+class Clamp(Stage):
+    """Cuts off what is beyond full scale, as a loudspeaker would."""
+
+    def __call__(self, value: Waveform, draw: Draw) -> Waveform:
+        """[channels, L] -> the same, from -1 to 1."""
+        return replace(value, samples=value.samples.clip(-1, 1))

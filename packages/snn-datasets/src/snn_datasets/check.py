@@ -17,7 +17,7 @@ from fnmatch import fnmatchcase
 from functools import cache
 from importlib.resources import files as resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from snn_datasets.card import DatasetCard, FileSet
 from snn_datasets.dataset import SPLITS, DatasetSplits, DataSpec, FileDataSpec, Progress
@@ -26,6 +26,8 @@ from snn_datasets.reader import ReadError, placeholder
 if TYPE_CHECKING:
     from snn_datasets.modality import Modality
     from snn_datasets.recorded import RecordedDataset, Row
+
+T = TypeVar("T")
 
 SOME = 32
 """Recordings of each modality that are read unless all are asked for."""
@@ -91,7 +93,7 @@ def summary(findings: Sequence[Finding]) -> str:
     counts = {severity: sum(finding.severity == severity for finding in findings) for severity in ("error", "warning")}
     said = [f"{count} {severity}{'s' * (count > 1)}" for severity, count in counts.items() if count]
     if not said:
-        return "nothing is wrong with the files that were looked at"
+        return "nothing wrong was found"
     return " and ".join(said) + (" were" if sum(counts.values()) > 1 else " was") + " found"
 
 
@@ -117,6 +119,8 @@ class _Check:
         self.spec, self.card, self.hashes, self.read, self.progress = spec, card, hashes, read, progress
         self.bad: set[Path] = set()
         """Files that were found wanting, so that nothing is said of them twice."""
+        self.incomplete = False
+        """Whether files were found missing or wanting."""
         self.done = self.total = 0
 
     def run(self) -> Iterator[Finding]:
@@ -128,27 +132,34 @@ class _Check:
                 return
             for files in self.card.files:
                 if not files.modalities or set(files.modalities) & set(self.spec.chosen()):
-                    try:
-                        yield from self._files(root, files)
-                    except OSError as error:
-                        yield Finding("error", root, f"{files.pattern} cannot be looked at: {error}", "allow reading it")
+                    for finding in self._files(root, files):
+                        self.incomplete |= finding.severity == "error"
+                        yield finding
         if self.read != "none":
             yield from self._recordings()
 
     def _how_to_get(self) -> str:
-        return f"get it from {' or '.join(self.card.sources)}; it has to lie there as\n{self.card.layout()}"
+        """Where files are from and how they must lie; in full only once."""
+        if self.incomplete:
+            return "fetch them too"
+        sources = "\n".join(f"  from {source}" for source in self.card.sources)
+        return f"get them\n{sources}\nwhich have to lie there as\n{self.card.layout()}"
 
     # Files as files
 
     def _files(self, root: Path, files: FileSet) -> Iterator[Finding]:
-        found = sorted(path for path in root.glob(files.pattern) if path.is_file())
-        if not found:
-            yield self._none(root, files)
+        try:
+            found = sorted(path for path in root.glob(files.pattern) if path.is_file())
+            if not found:
+                yield self._none(root, files)
+                return
+        except OSError as error:
+            yield Finding("error", root, f"{files.pattern} cannot be looked at: {error}", "allow reading it")
             return
         names = {path: path.relative_to(root).as_posix() for path in found}
         yield Finding("note", None, f"{len(found):,} files {files.pattern} ({files.what})")
         yield from self._completeness(root, files, set(names.values()))
-        table = published_table(files.checksums) if files.checksums is not None else {}
+        table = _published(files)
         self.total += len(found)
         compared = 0
         for path, name in names.items():
@@ -173,31 +184,25 @@ class _Check:
             return Finding("error", root, f"holds no files {files.pattern} ({files.what})", self._how_to_get())
         same = [other.name for other in missing.parent.iterdir() if other.name.lower() == missing.name.lower()]
         if same:
-            return Finding(
-                "error", missing, f"is not there, but {same[0]} is", "rename it: upper and lower case count"
-            )
-        return Finding("error", missing, f"is not there; {files.pattern} ({files.what}) belong there", self._how_to_get())
+            return Finding("error", missing, f"is not there, but {same[0]} is", "rename it: upper and lower case count")
+        return Finding(
+            "error", missing, f"is not there; {files.pattern} ({files.what}) belong there", self._how_to_get()
+        )
 
     def _completeness(self, root: Path, files: FileSet, names: set[str]) -> Iterator[Finding]:
-        if files.checksums is None:
-            count = files.count
-            if count is not None and len(names) != count:
-                few = len(names) < count
-                yield Finding(
-                    "warning",
-                    root,
-                    f"{len(names):,} files {files.pattern}, where the complete dataset has {count:,}",
-                    "fetch the rest" if few else "remove what does not belong there",
-                )
-            return
-        known = {name for name in published_table(files.checksums) if fnmatchcase(name, files.pattern.replace("**/", "*"))}
-        for severity, some, what, advice in (
-            ("warning", known - names, "published files are missing", "fetch the rest"),
-            ("note", names - known, "files are none of the published ones", ""),
-        ):
-            if some:
-                which = ", ".join(sorted(some)[:NAMED]) + (", ..." if len(some) > NAMED else "")
-                yield Finding(severity, root, f"{len(some):,} {what}: {which}", advice)
+        if known := set(_published(files)):
+            if missing := sorted(known - names):
+                what = f"{len(missing):,} published files are missing: {_some(missing)}"
+                yield Finding("warning", root, what, "fetch the rest")
+            if foreign := sorted(names - known):
+                yield Finding("note", root, f"{len(foreign):,} files are none of the published ones: {_some(foreign)}")
+        elif files.count is not None and len(names) != files.count:
+            yield Finding(
+                "warning",
+                root,
+                f"{len(names):,} files {files.pattern}, where the complete dataset has {files.count:,}",
+                "fetch the rest" if len(names) < files.count else "remove what does not belong there",
+            )
 
     def _one(self, path: Path, files: FileSet, name: str, published: Published | None) -> Finding | None:
         """What is the matter with one file, if anything."""
@@ -208,7 +213,11 @@ class _Check:
             size = path.stat().st_size
             if published is not None and size != published.bytes:
                 short = size < published.bytes
-                what = f"has {size:,} of {published.bytes:,} bytes" if short else f"has {size:,} bytes, not {published.bytes:,}"
+                what = (
+                    f"has {size:,} of {published.bytes:,} bytes"
+                    if short
+                    else f"has {size:,} bytes, not {published.bytes:,}"
+                )
                 why = "the download was cut off" if short else "it is another version or was changed"
                 return Finding("error", path, f"{what}: {why}", FETCH_AGAIN)
             if not self.hashes:
@@ -236,7 +245,11 @@ class _Check:
         try:
             splits = spec.build()
         except Exception as error:
-            yield _failure(None, "cannot be opened", error)
+            if self.incomplete and isinstance(error, ReadError | FileNotFoundError):
+                # It fails over what was told already.
+                yield Finding("note", None, "no recording was read, since the dataset cannot be opened like this")
+            else:
+                yield _failure(None, "the dataset cannot be opened", error)
             return
         sizes = {split: len(getattr(splits, split)) for split in SPLITS}
         yield Finding("note", None, "samples: " + ", ".join(f"{size:,} {split}" for split, size in sizes.items()))
@@ -259,8 +272,8 @@ class _Check:
             try:
                 _try(row, name, dataset.modalities[name], dataset.seed)
             except ImportError as error:
-                yield Finding("error", None, f"{name} cannot be read: {error}", "install what is missing")
                 self.total -= len(chosen) - number - 1
+                yield _failure(None, f"{name} cannot be read", error)
                 return
             except Exception as error:
                 self.bad.add(source.path)
@@ -292,6 +305,8 @@ def _failure(path: Path | None, what: str, error: Exception) -> Finding:
     if path is not None:
         # Readers begin with the path, which a finding tells already.
         text = text.removeprefix(str(path)).lstrip(": ")
+    if isinstance(error, FileNotFoundError) and path is not None:
+        return Finding("error", path, "is not there", FETCH_AGAIN)
     if isinstance(error, ReadError | FileNotFoundError):
         return Finding("error", path, text, "" if ";" in text else FETCH_AGAIN)
     if isinstance(error, ValueError | OSError | ImportError):
@@ -309,6 +324,19 @@ def _spread(items: list[T], count: int) -> list[T]:
     if len(items) <= count:
         return items
     return [items[round(place * (len(items) - 1) / (count - 1))] for place in range(count)]
+
+
+def _published(files: FileSet) -> dict[str, Published]:
+    """What is stated of each file of a set; empty if nothing is."""
+    if files.checksums is None:
+        return {}
+    # Unlike in a glob, a star stands for folders too; no table lists files of one ending at two depths.
+    pattern = files.pattern.replace("**/", "*")
+    return {name: said for name, said in published_table(files.checksums).items() if fnmatchcase(name, pattern)}
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
 
 
 def _hash(path: Path, algorithm: str) -> str:
@@ -330,6 +358,8 @@ def _first_missing_folder(root: Path, pattern: str) -> Path | None:
 
 def _place_nearby(root: Path, pattern: str) -> Path | None:
     """A folder right above or below the root that holds such files: the root is often given one folder off."""
+    first, *rest = Path(pattern).parts
+    if not rest or first == "**":
+        return None  # of files in no folder of their own, too many might match
     folders = [root.absolute().parent, *sorted(path for path in root.iterdir() if path.is_dir())]
-    # Without a folder in the pattern, everything might match.
-    return next((folder for folder in folders if "/" in pattern and next(folder.glob(pattern), None)), None)
+    return next((folder for folder in folders if next(folder.glob(pattern), None)), None)

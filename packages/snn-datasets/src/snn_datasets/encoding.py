@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar, cast
+from itertools import pairwise
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,9 +83,8 @@ class Frames(Stage):
         start, length = _extent(video.times)
         interval = length / len(video.times)
         wanted = start + (np.arange(self.steps) + 0.5) * length / self.steps - interval / 2
-        after = np.searchsorted(video.times, wanted).clip(1, max(1, len(video.times) - 1))
-        after = np.minimum(after, len(video.times) - 1)
-        before = np.maximum(after - 1, 0)
+        after = np.searchsorted(video.times, wanted).clip(max=len(video.times) - 1)
+        before = (after - 1).clip(min=0)
         later = video.times[after] - wanted < wanted - video.times[before]
         return _bytes_to_unit(video.frames[np.where(later, after, before)])
 
@@ -120,7 +120,7 @@ class EventFrames(Stage):
             bounds = step * len(events) // self.steps
         place = (events.p.astype(np.int64) * H + events.y) * W + events.x
         counts = np.empty((self.steps, P * H * W), np.float32)
-        for number, (first, end) in enumerate(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)):
+        for number, (first, end) in enumerate(pairwise(bounds.tolist())):
             counts[number] = np.bincount(place[first:end], minlength=P * H * W)
         return torch.from_numpy(counts.reshape(self.steps, P, H, W))
 
@@ -150,8 +150,8 @@ class Steps(Stage):
         bounds = _spans(series, self.steps)
         sums = _sums(series.values.astype(np.float64), bounds)
         counts = np.diff(bounds)[:, None]
-        held = series.values[np.maximum(bounds[:-1] - 1, 0)]  # the first span is never empty
-        means = np.where(counts > 0, sums / np.maximum(counts, 1), held)
+        held = series.values[(bounds[:-1] - 1).clip(min=0)]  # the first span is never empty
+        means = np.where(counts > 0, sums / counts.clip(min=1), held)
         return torch.from_numpy(means.astype(np.float32))
 
 
@@ -266,7 +266,7 @@ class LogMel(Stage):
     """Length of the Hann window in milliseconds."""
     hop_ms: float = Field(default=10.0, gt=0)
     """Step between windows in milliseconds."""
-    dynamic_range_db: float = Field(default=80.0, gt=0)
+    dynamic_range_db: float = Field(default=80.0, gt=0, le=300)
     """What lies more than this many dB under the loudest spot of a clip is not told apart."""
     scale: Literal["standard", "unit"] = "standard"
     """Mean 0 and variance 1 over each clip, or from 0 at the bottom of the dynamic range to 1 at the loudest spot."""
@@ -389,7 +389,7 @@ def _spans(series: Series, steps: int) -> NDArray[np.int64]:
 
 def _sums(values: NDArray[np.float64], bounds: NDArray[np.int64]) -> NDArray[np.float64]:
     """Sum values [L, C] between bounds [T + 1]: [T, C]."""
-    return np.stack([values[first:end].sum(0) for first, end in zip(bounds[:-1], bounds[1:], strict=True)])
+    return np.stack([values[first:end].sum(0) for first, end in pairwise(bounds)])
 
 
 def _samples(value: object, stage: Stage) -> tuple[Tensor, int]:
@@ -407,18 +407,18 @@ def _in_samples(rate: int, milliseconds: float) -> int:
 
 def _picture(log: Tensor, *, rows: int | None, columns: int, steps: int | None) -> Tensor:
     """Stretch [channel, row, frame] to so many rows and columns, and deal the columns to the steps."""
+    import torch
+
     height, width = rows or log.shape[1], columns * (steps or 1)
     if log.shape[1:] != (height, width):
         log = _resized(log, height, width)
-    return log if steps is None else log.unflatten(2, (steps, columns)).permute(2, 0, 1, 3).contiguous()
+    return log.contiguous() if steps is None else torch.stack(log.chunk(steps, dim=2))
 
 
 def _standardised(picture: Tensor) -> Tensor:
-    import torch
-
-    std, mean = torch.std_mean(picture, correction=0)
+    mean, std = picture.mean(), picture.std(correction=0)
     # A picture of one value throughout has no contrast to scale up.
-    return (picture - mean) / std if std > 1e-4 else torch.zeros_like(picture)
+    return (picture - mean) / std if std > 1e-4 else picture.new_zeros(picture.shape)
 
 
 @lru_cache(maxsize=16)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from torch import Tensor
 
@@ -12,15 +12,23 @@ from snn_datasets.sample import Sample, SampleDataset
 class InMemoryDataset(SampleDataset):
     """N samples held as one tensor a modality; a sample is a view of row `index`.
 
-    Shape: inputs {modality: [N, ...]}, N labels, N ids
+    Args:
+        inputs: modality -> [N, ...], or [N, T, ...] where it has time.
+        labels: N indices into the classes.
+        ids: N names.
+        timed: the modalities that have time.
     """
 
-    def __init__(self, inputs: dict[str, Tensor], *, labels: Sequence[int], ids: Sequence[str]) -> None:
+    def __init__(
+        self, inputs: dict[str, Tensor], *, labels: Sequence[int], ids: Sequence[str], timed: Iterable[str] = ()
+    ) -> None:
         assert len(labels) == len(ids)
         assert all(len(values) == len(ids) for values in inputs.values())
         self.inputs = inputs
         self.labels = tuple(labels)
         self.ids = tuple(ids)
+        self.timed = frozenset(timed)
+        assert self.timed <= inputs.keys()
 
     def __len__(self) -> int:
         """Return the number of samples N."""
@@ -31,4 +39,4 @@ class InMemoryDataset(SampleDataset):
         if isinstance(index, tuple):
             index = index[1]
         inputs = {modality: values[index] for modality, values in self.inputs.items()}
-        return Sample(id=self.ids[index], inputs=inputs, label=self.labels[index])
+        return Sample(id=self.ids[index], inputs=inputs, label=self.labels[index], timed=self.timed)

@@ -64,6 +64,7 @@ class RecordedDataset(SampleDataset):
         self.stores = dict(stores or {})
         self.labels = tuple(row.label for row in rows)
         self.ids = tuple(row.id for row in rows)
+        self.has_absences = missing or any(source is None for row in rows for source in row.sources.values())
         self._timed = frozenset(name for name, m in self.modalities.items() if m.info.time_steps is not None)
 
     def __len__(self) -> int:

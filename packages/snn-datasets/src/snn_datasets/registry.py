@@ -10,6 +10,7 @@ The class has a field `kind: Literal["nose"] = "nose"`. This package's own are f
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from functools import cached_property
@@ -82,13 +83,26 @@ class Registry(Mapping[str, type[S]], Generic[S]):
     def __len__(self) -> int:
         return len({*self._models, *self._offered})
 
+    # A mapping is compared by content and cannot be hashed, which `Annotated[Reader, READERS] | None` needs.
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
+
     def specs(self) -> Mapping[str, type[S]]:
         """Every class by its kind; imports them all.
 
-        Raises:
-            ValueError: a package that offers one cannot be imported.
+        Warns:
+            RuntimeWarning: a package that offers one cannot be imported; it is left out.
         """
-        return {kind: self[kind] for kind in self}
+        found: dict[str, type[S]] = {}
+        for kind in self:
+            try:
+                found[kind] = self[kind]
+            except ValueError as error:
+                warnings.warn(str(error), RuntimeWarning, stacklevel=2)
+        return found
 
     def parse(self, value: object) -> S:
         """A model from a mapping with `kind`, or the model itself.

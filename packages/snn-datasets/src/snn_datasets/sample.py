@@ -55,6 +55,12 @@ class Batch(TypedDict):
 class SampleDataset(Dataset[Sample], ABC):
     """A map-style dataset that knows its length, which torch's own base class leaves open."""
 
+    labels: tuple[int, ...]
+    """The label of every sample, in order."""
+
+    has_absences: bool = False
+    """Whether some sample may lack a modality."""
+
     @abstractmethod
     def __len__(self) -> int: ...
 

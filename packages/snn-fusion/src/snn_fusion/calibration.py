@@ -20,6 +20,7 @@ from snn_core import ScaledSpike, SpikingLayer, spiking_layers
 from snn_fusion.health import statistics_untouched
 from snn_fusion.methods.residual import SourceGates
 from snn_fusion.model import FusionModel
+from snn_fusion.presence import Presence
 
 _ROUNDS = 16
 """Bisection rounds: more than enough to place the rate within a thousandth."""
@@ -29,7 +30,12 @@ _LARGEST_SCALE = 16.0
 
 @torch.no_grad()
 def calibrate(
-    model: FusionModel, inputs: Mapping[str, Tensor], *, target_rate: float = 0.2, only: str = ""
+    model: FusionModel,
+    inputs: Mapping[str, Tensor],
+    *,
+    present: Presence | None = None,
+    target_rate: float = 0.2,
+    only: str = "",
 ) -> dict[str, float]:
     """Set each layer's drive in place so that it fires near `target_rate` on `inputs`.
 
@@ -40,6 +46,7 @@ def calibrate(
     Args:
         model: the model; batch norm's running statistics stay as they are.
         inputs: a batch of training inputs by modality, a few dozen samples or more.
+        present: as for the model: which samples have a modality that not all have.
         target_rate: share of (neuron, time step) pairs that fire, in (0, 1).
         only: calibrate only layers whose dotted name starts with this, such as "fusion"; all by default.
 
@@ -77,7 +84,7 @@ def calibrate(
     try:
         with statistics_untouched(model):
             model.train()
-            model(inputs)
+            model(inputs, present)
     finally:
         for handle in handles:
             handle.remove()

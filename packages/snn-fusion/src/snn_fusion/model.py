@@ -121,17 +121,22 @@ class FusionModel(nn.Module):
             read.logits, read.features, fused.residuals, _aligned(fused.residuals), read.logits_of, presence
         )
 
-    def total_loss(self, output: FusionOutput, labels: Tensor) -> Loss:
+    def total_loss(self, output: FusionOutput, labels: Tensor, class_weights: Tensor | None = None) -> Loss:
         """Cross-entropy with label smoothing plus the weighted alignment of residuals; labels [B].
 
         What a target read from all its sources is summed and averaged over tokens and time; every unordered pair of
         targets is aligned on the samples that have both, the one named first in the model as the loss's first argument.
+        Class weights [K] scale what a sample of each class counts in the cross-entropy.
         """
-        classification = F.cross_entropy(output.logits, labels, label_smoothing=self.label_smoothing)
+
+        def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+            return F.cross_entropy(logits, labels, class_weights, label_smoothing=self.label_smoothing)
+
+        classification = cross_entropy(output.logits, labels)
         for name, logits in output.logits_of.items():
             rows = output.presence.get(name)
             chosen = (logits, labels) if rows is None else (logits[rows], labels[rows])
-            classification = classification + F.cross_entropy(*chosen, label_smoothing=self.label_smoothing)
+            classification = classification + cross_entropy(*chosen)
         alignment = torch.zeros_like(classification)
         if self.alignment is not None:
             for first, second in combinations(sorted(output.aligned, key=self.modalities.index), 2):

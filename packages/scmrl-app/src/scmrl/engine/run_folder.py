@@ -7,27 +7,37 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from scmrl.experiment import Experiment
+
+if TYPE_CHECKING:
+    import torch
 
 PACKAGES = ("scmrl-app", "snn-core", "snn-fusion", "snn-datasets", "torch", "torchvision", "torchaudio", "numpy")
 
 
 def create_run_folder(experiment: Experiment) -> Path:
-    """Make the run's folder, new or empty.
+    """Make the run's folder, new or empty; with `resume`, find it.
 
     Raises:
-        ValueError: it holds something, or something else than a folder has its name.
+        ValueError: it holds something, something else than a folder has its name, or it is the folder of a run with
+            other settings.
     """
     folder = experiment.out
+    if experiment.resume:
+        if folder is None:
+            raise ValueError("--resume needs --out, the folder of the run to go on with")
+        if (folder / "experiment.json").is_file():
+            _refuse_other_settings(experiment, folder)
+            return folder
     if folder is None:
-        modalities = "+".join(experiment.data.modalities) or "all"
-        name = f"{datetime.now():%Y%m%d-%H%M%S}-{experiment.data.kind}-{modalities}"
+        modalities = "+".join(experiment.data.chosen()) or "all"
+        name = f"{datetime.now():%Y%m%d-%H%M%S}-{experiment.data.model_dump()['kind']}-{modalities}"
         folder, attempt = Path("runs") / name, 1
         while folder.exists():
             attempt += 1
@@ -37,9 +47,50 @@ def create_run_folder(experiment: Experiment) -> Path:
     if folder.is_dir() and any(folder.iterdir()):
         raise ValueError(
             f"--out {folder} is not empty, and a run overwrites nothing; name a folder that is new or empty"
+            + (", or go on with its run: --resume" if (folder / "checkpoints").is_dir() else "")
         )
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _refuse_other_settings(experiment: Experiment, folder: Path) -> None:
+    """A run goes on as it began, or not at all."""
+    before = json.loads((folder / "experiment.json").read_text(encoding="utf-8"))
+    now = experiment.model_dump(mode="json")
+    faults = [
+        f"{name} was {old} and is {new} now"
+        for name, old, new in _differences(before, now)
+        if name not in ("out", "resume", "train.workers", "train.checkpoint_minutes")
+    ]
+    if faults:
+        raise ValueError(
+            f"the run in {folder} has other settings: {'; '.join(faults)}; give the same ones to go on with it, or "
+            "another --out to start anew"
+        )
+
+
+def _differences(old: object, new: object, place: str = "") -> Iterator[tuple[str, object, object]]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        before, now = cast(dict[str, object], old), cast(dict[str, object], new)
+        for name in before.keys() | now.keys():
+            yield from _differences(before.get(name), now.get(name), f"{place}.{name}" if place else name)
+    elif old != new:
+        yield place, old, new
+
+
+def read_experiment(folder: Path) -> Experiment:
+    """The settings of a run, read back from its folder.
+
+    Raises:
+        ValueError: the folder holds no run, or one that this version cannot read.
+    """
+    path = folder / "experiment.json"
+    if not path.is_file():
+        raise ValueError(f"{folder} is no run folder: it holds no experiment.json; name one that `scmrl train` made")
+    try:
+        return Experiment.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read by this version of scmrl: {error}") from error
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -49,10 +100,11 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     beside.replace(path)
 
 
-def append_jsonl(path: Path, record: Mapping[str, Any]) -> None:
-    """Add one line."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record, allow_nan=False) + "\n")
+def write_jsonl(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
+    """Write one line a record, beside and renamed."""
+    beside = path.with_name(path.name + ".part")
+    beside.write_text("".join(json.dumps(record, allow_nan=False) + "\n" for record in records), encoding="utf-8")
+    beside.replace(path)
 
 
 def environment(experiment: Experiment, device: str) -> dict[str, Any]:
@@ -75,6 +127,19 @@ def environment(experiment: Experiment, device: str) -> dict[str, Any]:
         "device": device,
         "gpu": gpu,
     }
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes that were in use at most: of the GPU's memory, or of this process on a CPU."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # there is none on Windows
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _commit() -> str | None:

@@ -7,28 +7,34 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
 from scmrl.assemble import model_spec
-from scmrl.engine.evaluate import Evaluation, evaluate
-from scmrl.engine.run_folder import append_jsonl, create_run_folder, environment, write_json
-from scmrl.experiment import Experiment, TrainSpec
+from scmrl.engine import average, checkpoint
+from scmrl.engine.augmentation import augment
+from scmrl.engine.checkpoint import Position, Trained
+from scmrl.engine.evaluate import Predictions, predict
+from scmrl.engine.interruption import Interruption
+from scmrl.engine.parallel import Processes, finish, share, start, unwrapped, whole_batch, without_exchange
+from scmrl.engine.records import Records
+from scmrl.engine.run_folder import create_run_folder, environment, peak_memory, write_json
+from scmrl.engine.schedule import learning_rate, parameter_groups
+from scmrl.experiment import Experiment
 from scmrl.progress import Progress
 from snn_core import record_firing_rates
-from snn_datasets import DatasetSplits, collate, random_affine
-from snn_fusion import FusionModel, ModelSpec, calibrate, from_pretrained, save_pretrained
+from snn_datasets import Batch, DatasetSplits, EpochOrder, collate
+from snn_fusion import Loss, ModelSpec, calibrate, from_pretrained, save_pretrained
 
-WARMUP_FROM = 1e-6
-"""Learning rate at the first step of the warm-up."""
+SILENT, SATURATED = 0.001, 0.95
+"""Firing rates below and above which a layer is named in warnings."""
 
 
 @dataclass
@@ -38,18 +44,21 @@ class Run:
     experiment: Experiment
     folder: Path
     spec: ModelSpec
-    classes: tuple[str, ...]
-    history: list[dict[str, float]] = field(default_factory=list[dict[str, float]])
-    """One record an epoch, as in metrics.jsonl."""
-    best_epoch: int = 0
-    validation: Evaluation | None = None
-    """Of the best epoch."""
-    test: Evaluation | None = None
-    rates_first: dict[str, float] = field(default_factory=dict[str, float])
-    """Firing rates of the cross-modal branch in the first training step, by layer."""
-    rates_last: dict[str, float] = field(default_factory=dict[str, float])
-    """The same in the last one."""
+    splits: DatasetSplits
+    position: Position
+    validation: Predictions | None = None
+    """Of the model that was kept, on the validation split."""
+    test: Predictions | None = None
+    """Of the same on the test split."""
+    first: bool = True
+    """Whether this process is the one that writes and speaks."""
     seconds: float = 0.0
+    """How long it took, earlier parts of a run that was gone on with included."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names by label."""
+        return self.splits.info.classes
 
 
 def train(experiment: Experiment, progress: Progress) -> Run:
@@ -57,201 +66,269 @@ def train(experiment: Experiment, progress: Progress) -> Run:
 
     Raises:
         ValueError: something about the data, the model or the run's folder does not fit; nothing was trained.
-        FloatingPointError: the loss became infinite or not a number; the best model so far is in the folder.
-        KeyboardInterrupt: the user stopped the run; its text says where the best model so far is.
+        FloatingPointError: the loss became infinite or not a number; the last good checkpoint is in the folder.
+        KeyboardInterrupt: the user stopped the run; its text says how to go on.
     """
-    started = time.monotonic()
-    device = pick_device(experiment.train.device)
-    folder = create_run_folder(experiment)
+    processes = start(experiment.train.device)
+    try:
+        return _train(experiment, processes, progress if processes.first else progress.mute())
+    finally:
+        finish(processes)
+
+
+def _train(experiment: Experiment, processes: Processes, progress: Progress) -> Run:
+    options, began = experiment.train, time.monotonic()
+    folder = processes.from_first(lambda: create_run_folder(experiment))
     _seed_everything(experiment.seed)
 
     with progress.phase("preparing data", 1, "samples") as reading:
         splits = experiment.data.build(reading.update)
     spec = model_spec(experiment.model, splits.info)
-    model = spec.build().to(device)
-    run = Run(experiment, folder, spec, splits.info.classes)
-    write_json(folder / "experiment.json", experiment.model_dump(mode="json"))
-    write_json(folder / "environment.json", environment(experiment, str(device)))
-    progress.say(_announcement(run, splits, model, device))
+    model = spec.build().to(processes.device)
+    run = Run(experiment, folder, spec, splits, Position(), first=processes.first)
+    if processes.first:
+        write_json(folder / "experiment.json", experiment.model_dump(mode="json"))
+        write_json(folder / "environment.json", environment(experiment, str(processes.device)))
+    progress.say(_announcement(run, model, processes))
+    for note in splits.info.notes:
+        progress.warn(note)
 
-    if spec.init == "calibrated":
-        calibrate(model, _first_samples(splits, experiment, device), target_rate=experiment.train.target_rate)
-    try:
-        _fit(run, model, splits, device, progress)
-    except KeyboardInterrupt:
-        kept = (
-            f"the best model so far, of epoch {run.best_epoch}, is in {folder}" if run.best_epoch else f"see {folder}"
-        )
-        raise KeyboardInterrupt(f"{len(run.history)} of {experiment.train.epochs} epochs are done; {kept}") from None
+    preparation = time.monotonic() - began
+    found = checkpoint.finished(folder) if experiment.resume else []
+    if spec.init == "calibrated" and not found:
+        inputs, present = _to(_first_samples(splits, options.calibration_samples), processes)
+        calibrate(model, inputs, present=present, target_rate=options.target_rate)
+    some_absent = bool(experiment.model.modality_dropout) or splits.train.has_absences
+    synchronise = options.synchronise_batch_norm and not some_absent
+    net = share(model, processes, options.parallel, synchronise=synchronise, some_absent=some_absent)
+    if processes.world > 1 and options.synchronise_batch_norm and some_absent:
+        progress.warn("some samples lack a modality, so batch norm takes its statistics in each process by itself")
+    _seed_everything(experiment.seed + 1_000_003 * processes.rank)  # what is drawn in training differs by process
+    trained = Trained(
+        net,
+        torch.optim.AdamW(parameter_groups(net, options.weight_decay), lr=options.learning_rate),
+        torch.amp.GradScaler(processes.device.type, enabled=options.precision == "float16"),  # pyright: ignore
+        average.begin(net) if options.average else {},
+        run.position,
+    )
+    if found:
+        checkpoint.load(found[-1], trained, processes)
+        progress.say(f"going on from {found[-1].name}, epoch {run.position.epoch} of {options.epochs}")
 
-    best = from_pretrained(folder).to(device)
-    run.test = evaluate(best, splits.test, **_evaluation_options(run, device))
-    run.seconds = time.monotonic() - started
+    with Interruption() as interruption, Records(run.folder, run.position, options, first=processes.first) as records:
+        _fit(run, trained, processes, progress, interruption, records)
+
+    best = from_pretrained(folder).to(processes.device)
+    for split in ("val", "test"):
+        dataset = getattr(splits, split)
+        said = predict(best, dataset, batch_size=2 * options.batch_size, processes=processes)
+        setattr(run, {"val": "validation", "test": "test"}[split], said)
+    run.seconds = run.position.seconds + preparation
     return run
 
 
-def _fit(run: Run, model: FusionModel, splits: DatasetSplits, device: torch.device, progress: Progress) -> None:
-    """The training loop: fills the run's history, and its folder with the best model so far."""
-    options = run.experiment.train
-    loader = DataLoader(
-        splits.train,
-        batch_size=min(options.batch_size, len(splits.train)),
-        shuffle=True,
-        drop_last=True,
-        collate_fn=collate,
-        generator=torch.Generator().manual_seed(run.experiment.seed),
+def _fit(
+    run: Run, trained: Trained, processes: Processes, progress: Progress, interruption: Interruption, records: Records
+) -> None:
+    """The training loop: fills the run's history, and its folder with checkpoints and the best model so far."""
+    options, position, data = run.experiment.train, run.position, run.splits.train
+    batch_size = min(options.batch_size, len(data))
+    parts = processes.world * options.accumulate
+    if batch_size % parts:
+        raise ValueError(
+            f"train.batch_size {batch_size} (of {len(data)} training samples) has to be a multiple of "
+            f"{processes.world} processes times train.accumulate {options.accumulate}"
+        )
+    steps = len(data) // batch_size
+    weights = _class_weights(run, processes) if options.class_weights == "balanced" else None
+    started, saved = time.monotonic() - position.seconds, time.monotonic()
+
+    for epoch in range(position.epoch, options.epochs + 1):
+        if options.patience and epoch - 1 - position.best_epoch >= options.patience and position.best_epoch:
+            progress.say(f"no better epoch for {options.patience}: stopping early")
+            break
+        done = position.batch * (batch_size // processes.world)
+        order = EpochOrder(
+            len(data),
+            seed=run.experiment.seed,
+            epoch=epoch - 1,
+            rank=processes.rank,
+            world_size=processes.world,
+            first=done,
+        )
+        loader = iter(
+            DataLoader(
+                data,
+                batch_size // parts,
+                sampler=order,
+                drop_last=True,
+                collate_fn=collate,
+                num_workers=options.workers,
+            )
+        )
+        began, before = time.monotonic(), position.batch
+        trained.net.train()
+        with progress.phase(f"epoch {epoch}/{options.epochs}", steps, "steps") as bar:
+            bar.update(position.batch)
+            while position.batch < steps:
+                for group in trained.optimiser.param_groups:
+                    group["lr"] = learning_rate(position.step, steps, options)
+                batches = list(islice(loader, options.accumulate))
+                watched = position.step == 0 or position.batch == steps - 1
+                broken = _step(run, trained, batches, processes, weights, watched=watched)
+                due = time.monotonic() - saved > 60 * options.checkpoint_minutes
+                broken, stop, due = processes.any(broken, interruption.asked, due)
+                if broken:
+                    raise FloatingPointError(_non_finite(run, epoch, batches))
+                position.batch, position.step = position.batch + 1, position.step + 1
+                bar.advance()
+                if (due or stop) and position.batch < steps:
+                    position.seconds, saved = time.monotonic() - started, time.monotonic()
+                    checkpoint.save(run.folder, trained, processes)
+                if stop and position.batch < steps:
+                    interruption.end(run.folder, f"in epoch {epoch} of {options.epochs}")
+        rate = (position.batch - before) * batch_size / max(1e-9, time.monotonic() - began)
+        record, better = _validate(run, trained, processes, rate)
+        records.epoch(record)
+        progress.epoch(epoch, options.epochs, record, best=better)
+        if len(position.history) == 1:
+            for warning in rate_warnings(position.rates_last):
+                progress.warn(warning)
+        position.epoch, position.batch, position.totals = epoch + 1, 0, {}
+        position.seconds, saved = time.monotonic() - started, time.monotonic()
+        checkpoint.save(run.folder, trained, processes)
+        if processes.any(interruption.asked)[0] and epoch < options.epochs:
+            interruption.end(run.folder, f"after epoch {epoch} of {options.epochs}")
+
+
+def _step(
+    run: Run, trained: Trained, batches: list[Batch], processes: Processes, weights: Tensor | None, *, watched: bool
+) -> bool:
+    """One optimiser step over a batch, in the parts it comes in; True if the loss is not finite and nothing is done."""
+    options, position, net = run.experiment.train, trained.position, trained.net
+    dtype = getattr(torch, options.precision)
+    trained.optimiser.zero_grad(set_to_none=True)
+    for number, batch in enumerate(batches):
+        batch["inputs"] = augment(batch, run.splits.info, options, seed=run.experiment.seed, epoch=position.epoch)
+        inputs, present = _to(batch, processes)
+        labels = batch["labels"].to(processes.device)
+        autocast = torch.autocast(processes.device.type, dtype, enabled=options.precision != "float32")
+        with without_exchange(net, needed=number == len(batches) - 1):
+            with autocast, record_firing_rates(unwrapped(net)) if watched else nullcontext(dict[str, float]()) as rates:
+                output = net(inputs, present)
+            whole, all_labels = whole_batch(output, labels, processes)
+            loss: Loss = unwrapped(net).total_loss(whole, all_labels, weights)
+            if not math.isfinite(float(loss.total.detach())):
+                return True
+            trained.scaler.scale(loss.total / len(batches)).backward()
+        _add(position.totals, loss, whole.logits, all_labels)
+        if watched:
+            position.rates_last = rates
+            position.rates_first = position.rates_first or rates
+    if options.gradient_clip:
+        trained.scaler.unscale_(trained.optimiser)
+        nn.utils.clip_grad_norm_(net.parameters(), options.gradient_clip)
+    trained.scaler.step(trained.optimiser)
+    trained.scaler.update()
+    if trained.averaged:
+        average.update(trained.averaged, net, decay=options.average)
+    return False
+
+
+def _validate(run: Run, trained: Trained, processes: Processes, rate: float) -> tuple[dict[str, float], bool]:
+    """The epoch's record, and whether it is the best so far; the best model is kept in the folder."""
+    options, position = run.experiment.train, trained.position
+    split = run.splits.test if options.selection == "published" else run.splits.val
+    with average.in_place(trained.averaged, trained.net):
+        plain = unwrapped(trained.net, run.spec, processes)
+        said = predict(plain, split, batch_size=2 * options.batch_size, processes=processes)
+        better = position.best is None or (said.accuracy, -said.loss) > (
+            position.best["accuracy"],
+            -position.best["loss"],
+        )
+        if better:
+            position.best, position.best_epoch = {"accuracy": said.accuracy, "loss": said.loss}, position.epoch
+            if processes.first:
+                save_pretrained(plain, run.spec, run.folder)
+    n = position.totals["n"]
+    record = {
+        "epoch": float(position.epoch),
+        "train_loss": position.totals["loss"] / n,
+        "alignment_loss": position.totals["alignment"] / n,
+        "train_accuracy": position.totals["right"] / n,
+        "val_loss": said.loss,
+        "val_accuracy": said.accuracy,
+        "learning_rate": trained.optimiser.param_groups[0]["lr"],
+        "samples_per_second": rate,
+        "memory_mb": peak_memory(processes.device) / 1e6,
+    }
+    position.history.append(record)
+    return {name: value for name, value in record.items() if name != "epoch"}, better
+
+
+def rate_warnings(rates: dict[str, float]) -> list[str]:
+    """A sentence for silent layers and one for saturated ones, if there are any."""
+    found: list[str] = []
+    silent = [name for name, rate in rates.items() if rate < SILENT]
+    full = [name for name, rate in rates.items() if rate > SATURATED]
+    for names, what in ((silent, f"silent (below {SILENT:.1%})"), (full, f"saturated (above {SATURATED:.0%})")):
+        if names:
+            shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+            found.append(f"{len(names)} of {len(rates)} neuron layers are {what}: {shown}")
+    return found
+
+
+def _add(totals: dict[str, float], loss: Loss, logits: Tensor, labels: Tensor) -> None:
+    size = len(labels)
+    values = {
+        "n": size,
+        "loss": float(loss.classification.detach()) * size,
+        "alignment": float(loss.alignment.detach()) * size,
+        "right": float((logits.argmax(1) == labels).sum()),
+    }
+    totals.update({name: totals.get(name, 0.0) + value for name, value in values.items()})
+
+
+def _to(batch: Batch, processes: Processes) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """A batch's inputs on this process's device, and the masks of the modalities that some sample lacks."""
+    inputs = {name: x.to(processes.device, non_blocking=True) for name, x in batch["inputs"].items()}
+    return inputs, {name: mask.to(processes.device) for name, mask in batch["present"].items() if not mask.all()}
+
+
+def _first_samples(splits: DatasetSplits, count: int) -> Batch:
+    """Training samples for calibration, spread evenly over the split because it may be ordered by class."""
+    count = min(count, len(splits.train))
+    return collate([splits.train[index * len(splits.train) // count] for index in range(count)])
+
+
+def _class_weights(run: Run, processes: Processes) -> Tensor:
+    """How much a sample of each class counts [K], 1 on average over the training samples."""
+    counts = torch.bincount(torch.tensor(run.splits.train.labels), minlength=len(run.classes)).clamp(min=1).float()
+    return (counts.sum() / (len(counts) * counts)).to(processes.device)
+
+
+def _non_finite(run: Run, epoch: int, batches: list[Batch]) -> str:
+    ids = [id_ for batch in batches for id_ in batch["ids"]]
+    good = checkpoint.finished(run.folder)
+    kept = f"the last good checkpoint is {good[-1]}" if good else "there is no checkpoint yet"
+    return (
+        f"the loss became infinite or no number in epoch {epoch}, step {run.position.step}, on samples "
+        f"{', '.join(ids)}; {kept}. Try a lower --train.learning_rate (now {run.experiment.train.learning_rate:g})"
     )
-    optimiser = torch.optim.AdamW(_parameter_groups(model, options.weight_decay), lr=options.learning_rate)
-    schedule = LambdaLR(optimiser, lambda step: _learning_rate(step, len(loader), options) / options.learning_rate)
-    augmentation = torch.Generator().manual_seed(run.experiment.seed)
-    last_step = options.epochs * len(loader) - 1
-    step = 0
-    for epoch in range(1, options.epochs + 1):
-        model.train()
-        totals = _Totals()
-        began = time.monotonic()
-        with progress.phase(f"epoch {epoch}/{options.epochs}", len(loader), "steps") as steps:
-            for batch in loader:
-                inputs = {name: _augment(x.to(device), options, augmentation) for name, x in batch["inputs"].items()}
-                labels = batch["labels"].to(device)
-                watched = step == 0 or step == last_step
-                output, rates = _forward(model, inputs, watched)
-                if watched:
-                    run.rates_first, run.rates_last = run.rates_first or rates, rates
-                loss = model.total_loss(output, labels)
-                if not math.isfinite(loss.total.item()):
-                    raise FloatingPointError(
-                        f"the loss became {loss.total.item()} in epoch {epoch}, step {step}, on samples "
-                        f"{', '.join(batch['ids'][:4])}, ...: try a lower --train.learning_rate "
-                        f"(now {options.learning_rate:g})"
-                    )
-                optimiser.zero_grad(set_to_none=True)
-                loss.total.backward()
-                if options.gradient_clip:
-                    nn.utils.clip_grad_norm_(model.parameters(), options.gradient_clip)
-                optimiser.step()
-                schedule.step()
-                totals.add(loss.classification, loss.alignment, output.logits, labels)
-                step += 1
-                steps.advance()
-        trained = time.monotonic() - began
-        validation = evaluate(model, splits.val, **_evaluation_options(run, device))
-        record = totals.means() | {
-            "val_loss": validation.loss,
-            "val_accuracy": validation.accuracy,
-            "learning_rate": optimiser.param_groups[0]["lr"],
-            "samples_per_second": totals.n / trained,
-        }
-        best = run.validation is None or _is_better(validation, run.validation)
-        if best:
-            save_pretrained(model, run.spec, run.folder)
-            run.validation, run.best_epoch = validation, epoch
-        run.history.append({"epoch": epoch} | record)
-        append_jsonl(run.folder / "metrics.jsonl", run.history[-1])
-        progress.epoch(epoch, options.epochs, record, best=best)
-
-
-def _augment(x: Tensor, options: TrainSpec, generator: torch.Generator) -> Tensor:
-    """Each input moved and stretched by amounts of its own, unless both are switched off."""
-    if not (options.augment_shift or options.augment_scale):
-        return x
-    return random_affine(x, shift=options.augment_shift, scale=options.augment_scale, generator=generator)
-
-
-def _forward(model: FusionModel, inputs: Mapping[str, Tensor], watched: bool) -> tuple[Any, dict[str, float]]:
-    """A forward pass, with the cross-modal branch's firing rates where they are asked for."""
-    if not watched:
-        return model(inputs), {}
-    with record_firing_rates(model.fusion) as rates:
-        output = model(inputs)
-    return output, rates
-
-
-def _is_better(new: Evaluation, old: Evaluation) -> bool:
-    """Higher accuracy; with equal accuracy, lower loss."""
-    return (new.accuracy, -new.loss) > (old.accuracy, -old.loss)
-
-
-class _Totals:
-    """Sums over an epoch's batches, weighted by samples."""
-
-    def __init__(self) -> None:
-        self.n = 0
-        self.loss = self.alignment = self.right = 0.0
-
-    def add(self, loss: Tensor, alignment: Tensor, logits: Tensor, labels: Tensor) -> None:
-        size = len(labels)
-        self.n += size
-        self.loss += float(loss.detach()) * size
-        self.alignment += float(alignment.detach()) * size
-        self.right += float((logits.argmax(1) == labels).sum())
-
-    def means(self) -> dict[str, float]:
-        return {
-            "train_loss": self.loss / self.n,
-            "alignment_loss": self.alignment / self.n,
-            "train_accuracy": self.right / self.n,
-        }
-
-
-def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weight decay for matrices and kernels, none for biases and normalisations."""
-    parameters = list(model.parameters())
-    return [
-        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
-    ]
-
-
-def _learning_rate(step: int, steps_per_epoch: int, options: TrainSpec) -> float:
-    """Linear warm-up, then cosine decay, by step."""
-    warmup = options.warmup_epochs * steps_per_epoch
-    if step < warmup:
-        return WARMUP_FROM + (options.learning_rate - WARMUP_FROM) * step / warmup
-    share = (step - warmup) / max(1.0, options.epochs * steps_per_epoch - warmup)
-    span = options.learning_rate - options.final_learning_rate
-    return options.final_learning_rate + span * (1 + math.cos(math.pi * min(1.0, share))) / 2
-
-
-def _evaluation_options(run: Run, device: torch.device) -> dict[str, Any]:
-    return {"num_classes": len(run.classes), "batch_size": 2 * run.experiment.train.batch_size, "device": device}
-
-
-def _first_samples(splits: DatasetSplits, experiment: Experiment, device: torch.device) -> dict[str, Tensor]:
-    """Training inputs for calibration, spread evenly over the split because it may be ordered by class."""
-    count = min(experiment.train.calibration_samples, len(splits.train))
-    places = [index * len(splits.train) // count for index in range(count)]
-    batch = collate([splits.train[place] for place in places])
-    return {name: x.to(device) for name, x in batch["inputs"].items()}
-
-
-def pick_device(name: str) -> torch.device:
-    """The device of that name; `auto` is a GPU if there is one.
-
-    Raises:
-        ValueError: no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"--train.device {name} cannot be used here ({reason}); auto always can") from error
-    return device
 
 
 def _seed_everything(seed: int) -> None:
     random.seed(seed)
-    np.random.seed(seed)
+    np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
 
 
-def _announcement(run: Run, splits: DatasetSplits, model: FusionModel, device: torch.device) -> str:
+def _announcement(run: Run, model: nn.Module, processes: Processes) -> str:
     parameters = sum(p.numel() for p in model.parameters())
+    splits = run.splits
     sizes = f"{len(splits.train)} training, {len(splits.val)} validation, {len(splits.test)} test samples"
+    several = f" in {processes.world} processes ({run.experiment.train.parallel})" if processes.world > 1 else ""
     return (
-        f"{splits.info.name}: {sizes}, {len(run.classes)} classes, {' and '.join(model.modalities)}; "
-        f"{parameters:,} parameters on {device}; run folder {run.folder}"
+        f"{splits.info.name}: {sizes}, {len(run.classes)} classes, {' and '.join(run.spec.encoders)}; "
+        f"{parameters:,} parameters on {processes.device}{several}; run folder {run.folder}"
     )

@@ -6,15 +6,14 @@ typed (`true`, `none`, `a,b`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
+from typing import Annotated, Literal, Protocol, Union, cast, get_args, get_origin, runtime_checkable
 
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
-
-from snn_fusion.specs import Registry
 
 SEQUENCES = (tuple, list, set, frozenset)
 PLAIN_NAMES: dict[object, str] = {str: "text", Path: "path"}
@@ -34,12 +33,21 @@ def members_of(annotation: object) -> list[object]:
     return [annotation]
 
 
-def registry_of(annotation: object, metadata: Sequence[object] = ()) -> Registry[Any] | None:
+@runtime_checkable
+class Registry(Protocol):
+    """What a library offers at a seam, by `kind`; each of the libraries has a class of its own for it."""
+
+    def specs(self) -> Mapping[str, type[BaseModel]]:
+        """Every class by its kind."""
+        ...
+
+
+def registry_of(annotation: object, metadata: Sequence[object] = ()) -> Registry | None:
     """The registry whose specs may stand here, found on the type or in what is said of it elsewhere."""
     held = get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
     for item in (*held, *metadata):
         if isinstance(item, Registry):
-            return cast(Registry[Any], item)
+            return item
     return None
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from scmrl.engine.run_folder import write_json
-from scmrl.engine.train import Run
-from scmrl.report import SILENT
+from scmrl.engine.train import SATURATED, SILENT, Run, rate_warnings
 from scmrl.report.figures import plot_confusion, plot_curves, plot_rates
 
 
@@ -16,24 +16,36 @@ def write_report(run: Run) -> str:
     assert run.validation is not None
     assert run.test is not None
     write_json(run.folder / "summary.json", summary(run))
-    plot_curves(run.history, run.folder / "curves.png", best_epoch=run.best_epoch)
-    title = f"test, {run.test.n} samples, {run.test.accuracy:.1%} right"
+    plot_curves(run.position.history, run.folder / "curves.png", best_epoch=run.position.best_epoch)
+    title = f"test, {run.test.n} samples, {run.test.accuracy:.1%} right{_mark(run)}"
     plot_confusion(run.test.confusion, run.classes, run.folder / "confusion.png", title=title)
-    if run.rates_last:
-        plot_rates(run.rates_first, run.rates_last, run.folder / "firing_rates.png")
+    if last := branch_rates(run.position.rates_last):
+        plot_rates(branch_rates(run.position.rates_first), last, run.folder / "firing_rates.png")
     text = describe(run)
     (run.folder / "summary.txt").write_text(text + "\n", encoding="utf-8")
     return text
+
+
+def branch_rates(rates: Mapping[str, float]) -> dict[str, float]:
+    """Of all layers' firing rates those of the cross-modal branch, by the layers' names within it."""
+    return {name.removeprefix("fusion."): rate for name, rate in rates.items() if name.startswith("fusion.")}
+
+
+def _mark(run: Run) -> str:
+    """What every number of the test split is marked with, where that split selected the epoch."""
+    return " (selected on the test split, as published)" if run.experiment.train.selection == "published" else ""
 
 
 def summary(run: Run) -> dict[str, Any]:
     """The run in numbers."""
     assert run.validation is not None
     assert run.test is not None
+    position, last = run.position, branch_rates(run.position.rates_last)
     return {
-        "data": run.experiment.data.kind,
+        "data": run.splits.info.name,
         "modalities": list(run.spec.encoders),
         "classes": list(run.classes),
+        "selection": run.experiment.train.selection,
         "validation": {"accuracy": run.validation.accuracy, "loss": run.validation.loss, "n": run.validation.n},
         "test": {
             "accuracy": run.test.accuracy,
@@ -41,18 +53,24 @@ def summary(run: Run) -> dict[str, Any]:
             "n": run.test.n,
             "confusion": run.test.confusion,
         },
-        "best_epoch": run.best_epoch,
-        "epochs": len(run.history),
+        "best_epoch": position.best_epoch,
+        "epochs": len(position.history),
         "seconds": round(run.seconds, 2),
+        "rates": {
+            "first_step": position.rates_first,
+            "last_step": position.rates_last,
+            "silent": silent_layers(position.rates_last),
+            "saturated": [name for name, rate in position.rates_last.items() if rate > SATURATED],
+        },
         "branch": {
-            "first_step": run.rates_first,
-            "last_step": run.rates_last,
-            "silent": silent_layers(run.rates_last),
+            "first_step": branch_rates(position.rates_first),
+            "last_step": last,
+            "silent": silent_layers(last),
         },
     }
 
 
-def silent_layers(rates: dict[str, float]) -> list[str]:
+def silent_layers(rates: Mapping[str, float]) -> list[str]:
     """Layers that as good as never fire."""
     return [name for name, rate in rates.items() if rate < SILENT]
 
@@ -61,27 +79,30 @@ def describe(run: Run) -> str:
     """The run in a few lines, the last of which names what needs attention most."""
     assert run.validation is not None
     assert run.test is not None
+    position = run.position
     lines = [
-        f"{' + '.join(run.spec.encoders)} on {run.experiment.data.kind}: test accuracy {run.test.accuracy:.2%} "
-        f"({run.test.n} samples), validation {run.validation.accuracy:.2%} in epoch {run.best_epoch} of "
-        f"{len(run.history)}, {run.seconds:.0f} s",
-        f"in {run.folder}: summary.json, metrics.jsonl, model.safetensors + spec.json, experiment.json, "
-        f"environment.json and the pictures {', '.join(_pictures(run.folder))}",
+        f"{' + '.join(run.spec.encoders)} on {run.splits.info.name}: test accuracy {run.test.accuracy:.2%}{_mark(run)} "
+        f"({run.test.n} samples), validation {run.validation.accuracy:.2%} in epoch {position.best_epoch} of "
+        f"{len(position.history)}, {run.seconds:.0f} s",
+        f"in {run.folder}: summary.json, metrics.jsonl, tensorboard, checkpoints, model.safetensors + spec.json, "
+        f"experiment.json, environment.json and the pictures {', '.join(_pictures(run.folder))}",
         *(f"next: {hint}" for hint in hints(run)),
     ]
-    if run.rates_last:
-        silent = silent_layers(run.rates_last)
-        low, high = min(run.rates_last.values()), max(run.rates_last.values())
+    last = branch_rates(position.rates_last)
+    elsewhere = {name: rate for name, rate in position.rates_last.items() if not name.startswith("fusion.")}
+    lines += [f"attention: {warning}" for warning in rate_warnings(elsewhere)]
+    if last:
+        silent = silent_layers(last)
         if silent:
             lines.append(
-                f"the cross-modal branch is SILENT: {len(silent)} of its {len(run.rates_last)} neuron layers fire "
+                f"the cross-modal branch is SILENT: {len(silent)} of its {len(last)} neuron layers fire "
                 f"below {SILENT:.1%} in the last step ({', '.join(silent[:3])}{', ...' if len(silent) > 3 else ''}), "
                 "so modalities do not read each other; " + _remedy(run)
             )
         else:
             lines.append(
-                f"the cross-modal branch is alive: its {len(run.rates_last)} neuron layers fire at {low:.1%} to "
-                f"{high:.1%} in the last step"
+                f"the cross-modal branch is alive: its {len(last)} neuron layers fire at {min(last.values()):.1%} to "
+                f"{max(last.values()):.1%} in the last step"
             )
     return "\n".join(lines)
 
@@ -98,8 +119,8 @@ def hints(run: Run) -> list[str]:
             f"class {run.classes[true]!r} was taken for {run.classes[predicted]!r} in {count} of {of} test samples, "
             "the most frequent mistake (confusion.png)"
         )
-    last = run.history[-1]
-    if run.best_epoch == len(run.history) and len(run.history) > 1:
+    last = run.position.history[-1]
+    if run.position.best_epoch == len(run.position.history) and len(run.position.history) > 1:
         found.append("the last epoch was the best: more --train.epochs may give more (curves.png)")
     elif last["train_accuracy"] - last["val_accuracy"] > 0.1:
         found.append(

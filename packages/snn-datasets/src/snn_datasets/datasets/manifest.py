@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from snn_datasets.card import DatasetCard
-from snn_datasets.dataset import DatasetSplits, DataSpec, Progress
+from snn_datasets.dataset import DatasetSplits, FileDataSpec, Progress
+from snn_datasets.reader import Reader
+from snn_datasets.registries import ENCODERS, READERS
+from snn_datasets.stage import Stage
 
 CARD = DatasetCard(
     kind="manifest",
@@ -16,26 +19,56 @@ CARD = DatasetCard(
     version="1",
     licence="LicenseRef-yours",
     citation="",
-    sources=("your own files",),
+    sources=("your own files; `scmrl data init` writes a first table of a folder",),
     classes=(),
     modalities={},
     splits="as the column split says; validation is carved out of training where no row says val",
+    notes=(
+        "The table is a CSV file in UTF-8, or a Parquet table, with a row a sample: columns split (train, val, test) "
+        "and label, if you like sample_id and group, and one column of file names for each sense. An empty cell means "
+        "that the sample lacks that sense.",
+        "Rows that belong together, such as those of one speaker, need a column group: groups stay whole where "
+        "validation is carved out. What splits share, groups or files, is told when the dataset is opened.",
+    ),
 )
 
 
-class ManifestSpec(DataSpec):
-    """Your own pictures and recordings, listed in a CSV file with one row a sample and one column a modality."""
+class ColumnSpec(BaseModel):
+    """How one column of a manifest is read, where the defaults do not suit it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    reader: Annotated[Reader, READERS] | None = None
+    """What reads its files; none guesses by the endings of their names."""
+
+    encode: Annotated[Stage, ENCODERS] | None = None
+    """What makes an input of a recording; none does what is usual for its kind. One that has steps makes [T, ...], all
+    others a static input."""
+
+    size: int | None = Field(default=None, ge=4, le=1024)
+    """Height and width in pixels of pictures, videos and spectrograms; none takes image_size."""
+
+
+class ManifestSpec(FileDataSpec):
+    """Your own files of any senses, listed in a CSV file or Parquet table: a row a sample, a column a modality."""
 
     kind: Literal["manifest"] = "manifest"
+    """Names this dataset."""
 
     root: Path
     """Folder that relative file names of the manifest start from."""
 
     manifest: Path = Path("manifest.csv")
-    """The CSV file, relative to `root` unless absolute."""
+    """The CSV file or Parquet table, relative to `root` unless absolute."""
+
+    columns: dict[str, ColumnSpec] = Field(default={})
+    """How columns are read that need more than the defaults."""
 
     image_size: int = Field(default=32, ge=4, le=1024)
-    """Height and width in pixels of every input, images and spectrograms alike."""
+    """Height and width in pixels that images, videos and spectrograms are stretched to."""
+
+    time_steps: int = Field(default=4, ge=1, le=1024)
+    """Time steps T that videos, events and series are dealt to; images and spectrograms are static."""
 
     sample_rate: int | None = Field(default=None, ge=1000, le=384_000)
     """Rate in Hz that recordings are resampled to; none takes the rate of the first training recording."""
@@ -64,32 +97,13 @@ class ManifestSpec(DataSpec):
     audio_snr: float | None = Field(default=None, ge=-60.0, le=100.0)
     """Recording's power over that of added white noise in dB, drawn once a sample; none adds no noise."""
 
-    memory_limit_gb: float = Field(default=4.0, gt=0.0)
-    """Largest size in GB (10^9 bytes) of all prepared samples together; a larger dataset is refused before reading."""
-
     @classmethod
     def card(cls) -> DatasetCard:
         """What there is to know about this dataset."""
         return CARD
 
     def build(self, progress: Progress | None = None) -> DatasetSplits:
-        """Read every file once, so that a broken one is found before training starts."""
-        from snn_datasets.corruption import Corruption
+        """Check the table, then read every file once into the cache, so that a broken one is found before training."""
         from snn_datasets.manifest import build_manifest
 
-        return build_manifest(
-            root=self.root,
-            manifest=self.manifest,
-            modalities=self.modalities,
-            image_size=self.image_size,
-            sample_rate=self.sample_rate,
-            mel_bands=self.mel_bands,
-            window_ms=self.window_ms,
-            hop_ms=self.hop_ms,
-            dynamic_range_db=self.dynamic_range_db,
-            val_fraction=self.val_fraction,
-            seed=self.seed,
-            memory_limit_gb=self.memory_limit_gb,
-            corruption=Corruption(self.image_noise, self.image_occlusion, self.audio_snr, self.seed),
-            progress=progress,
-        )
+        return build_manifest(self, progress)

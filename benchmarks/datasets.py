@@ -1,0 +1,408 @@
+"""Time reading datasets against the published pipeline and against tonic, in one process, all candidates interleaved.
+
+Files are made anew in a temporary folder: pictures and sounds of CREMA-D's size and length, and recordings of events.
+One thread, thread CPU time, medians; files are in the page cache, as in every epoch but the first. The rows of tonic
+need it beside this workspace, whose licence (GPL-3.0) is why it is no dependency:
+
+    uv run --with tonic python benchmarks/datasets.py                     prints the tables
+    uv run --with tonic python benchmarks/datasets.py --output FILE.md    writes them, too
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+import torchaudio
+from PIL import Image
+from torch import Tensor
+from torchvision import transforms
+
+from snn_datasets import (
+    DatasetCard,
+    DatasetInfo,
+    DatasetSplits,
+    Draw,
+    Events,
+    FileDataSpec,
+    ModalityCard,
+    ModalityInfo,
+    Progress,
+    RecordedDataset,
+    Row,
+    Source,
+    build_splits,
+)
+from snn_datasets.audio import WaveformReader
+from snn_datasets.datasets.crema_d import CremaDSpec, published_split
+from snn_datasets.encoding import EventFrames
+from snn_datasets.events import EventsReader
+from snn_datasets.modality import Modality
+
+ROUNDS = 7
+CLIPS = 96
+RECORDINGS = 240
+STEPS = 16
+SAMPLES = 10_000
+"""Read one after another to see whether memory grows."""
+
+
+def timed(candidates: Mapping[str, Callable[[], object]]) -> dict[str, float]:
+    """Median seconds of each, one after another in every round."""
+    for run in candidates.values():
+        run()
+    took: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(ROUNDS):
+        for name, run in candidates.items():
+            start = time.thread_time()
+            run()
+            took[name].append(time.thread_time() - start)
+    return {name: statistics.median(seconds) for name, seconds in took.items()}
+
+
+def row(*cells: object) -> str:
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+# Pictures and sound
+
+
+def write_clips(root: Path) -> None:
+    """Clips of CREMA-D's names, size and length: smooth pictures of 480 x 360, noise of 2.5 s at 16 kHz."""
+    rng = np.random.default_rng(0)
+    split = published_split()
+    train = [stem for stem in split if split[stem] == "train"][:CLIPS]
+    test = [stem for stem in split if split[stem] == "test"][:8]
+    (root / "AudioWAV").mkdir(parents=True)
+    for stem in (*train, *test):
+        small = Image.fromarray(rng.integers(0, 256, (45, 60, 3), np.uint8))
+        folder = root / "Image-01-FPS" / stem
+        folder.mkdir(parents=True)
+        small.resize((480, 360), Image.Resampling.BICUBIC).save(folder / "00000.jpg", quality=90)
+        wave = rng.normal(0, 0.1, rng.integers(32_000, 48_000)).clip(-1, 1)
+        soundfile.write(root / "AudioWAV" / f"{stem}.wav", wave, 16_000)
+
+
+class PublishedPipeline:
+    """What the published code does with one training clip, written plainly with torchvision and torchaudio."""
+
+    def __init__(self, root: Path, stems: Sequence[str]) -> None:
+        self.root, self.stems = root, stems
+        self.picture = transforms.Compose(
+            [
+                transforms.RandomResizedCrop(128),
+                transforms.RandomHorizontalFlip(),
+                transforms.ToTensor(),
+                transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+            ]
+        )
+        self.square = transforms.Compose([transforms.Resize((128, 128)), transforms.ToTensor()])
+
+    def __len__(self) -> int:
+        return len(self.stems)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        stem = self.stems[index]
+        visual = self.picture(Image.open(self.root / "Image-01-FPS" / stem / "00000.jpg").convert("RGB"))
+        # torchaudio.load needs TorchCodec nowadays, which is slower than this.
+        samples, rate = soundfile.read(self.root / "AudioWAV" / f"{stem}.wav", dtype="float32", always_2d=True)
+        wave = torchaudio.transforms.Resample(rate, 22_050)(torch.from_numpy(samples.T)).clamp(-1, 1)
+        spectrogram = torchaudio.transforms.Spectrogram(512, hop_length=353, power=1.0, pad_mode="constant")(wave)
+        audio = self.square(Image.fromarray(torch.log(spectrogram + 1e-7).squeeze().numpy()))
+        return audio, visual
+
+
+def clips(root: Path) -> list[str]:
+    write_clips(root / "clips")
+
+    def build(**fields: Any) -> RecordedDataset:
+        spec = CremaDSpec(
+            root=root / "clips",
+            protocol="published",
+            frames_from="folder",
+            val_fraction=0,
+            cache_folder=root / "cache",
+            **fields,
+        )
+        train = spec.build().train
+        assert isinstance(train, RecordedDataset)
+        return train
+
+    plain, cached = build(cache="off"), build(cache="auto")
+    published = PublishedPipeline(root / "clips", plain.ids)
+    torch.testing.assert_close(published[0][0], plain[0].inputs["audio"], atol=1e-3, rtol=0)
+    assert published[0][1].shape == plain[0].inputs["visual"].shape
+    epoch = iter(range(1_000_000))
+
+    def ours(dataset: RecordedDataset) -> None:
+        now = next(epoch)
+        for index in range(CLIPS):
+            dataset[now, index]
+
+    took = timed(
+        {
+            "published": partial(all_of, published),
+            "uncached": lambda: ours(plain),
+            "cached": lambda: ours(cached),
+        }
+    )
+    size = sum(path.stat().st_size for path in (root / "cache").rglob("*") if path.is_file())
+    return [
+        "## A training clip of CREMA-D as published, JPEG and WAV to tensors",
+        "",
+        "Every row draws crops and flips anew in every epoch. The cache holds whole pictures and finished "
+        f"spectrograms, {size / (CLIPS + 8) / 1e3:.0f} kB a clip.",
+        "",
+        "| pipeline | clips/s | against published |",
+        "|---|---|---|",
+        *(
+            row(name, f"{CLIPS / took[name]:.0f}", f"{took['published'] / took[name]:.2f}")
+            for name in ("published", "uncached", "cached")
+        ),
+    ]
+
+
+def sounds(root: Path) -> list[str]:
+    files = sorted((root / "clips" / "AudioWAV").glob("*.wav"))
+    reader = WaveformReader()
+    took = timed(
+        {
+            "soundfile.read": lambda: [soundfile.read(path, dtype="float32", always_2d=True) for path in files],
+            "WaveformReader": lambda: [reader.read(Source(path)) for path in files],
+        }
+    )
+    return [
+        "## Reading WAV files of 2 to 3 s",
+        "",
+        "The reader also refuses files that are cut off, too long, empty, or hold what is no number.",
+        "",
+        "| | files/s |",
+        "|---|---|",
+        *(row(name, f"{len(files) / seconds:.0f}") for name, seconds in took.items()),
+    ]
+
+
+# Events
+
+
+def draw_events(count: int, side: int, rng: np.random.Generator) -> np.ndarray:
+    """Events [count] of an edge that moves over the sensor in a third of a second, as saccades make them."""
+    events = np.empty(count, np.dtype([("x", "<i2"), ("y", "<i2"), ("t", "<i8"), ("p", "?")]))
+    events["t"] = np.sort(rng.integers(0, 300_000, count))
+    centre = side * (0.3 + 0.4 * events["t"] / 300_000)
+    events["x"] = np.clip(rng.normal(centre, side / 10), 0, side - 1)
+    events["y"] = np.clip(rng.normal(side / 2, side / 5, count), 0, side - 1)
+    events["p"] = rng.integers(0, 2, count)
+    return events
+
+
+CARD = DatasetCard(
+    kind="drawn-events",
+    title="Events drawn for this measurement",
+    version="1",
+    licence="Apache-2.0",
+    citation="",
+    sources=("this file",),
+    classes=("any",),
+    modalities={"events": ModalityCard(kind="events", shape="[T, 2, side, side]", unit="events")},
+    splits="all for training",
+)
+
+
+class EventFolder(FileDataSpec):
+    """A folder of recordings of events, each a training sample."""
+
+    kind: str = "drawn-events"
+    side: int = 34
+
+    @classmethod
+    def card(cls) -> DatasetCard:
+        """See `CARD`."""
+        return CARD
+
+    def build(self, progress: Progress | None = None) -> DatasetSplits:
+        """All recordings of the folder."""
+        rows = [Row(path.stem, 0, {"events": Source(path)}) for path in sorted(self.root.glob("*.npy"))]
+        modality = Modality(
+            EventsReader(height=self.side, width=self.side),
+            ModalityInfo("events", (2, self.side, self.side), STEPS),
+            encode=(EventFrames(steps=STEPS),),
+        )
+        info = DatasetInfo(CARD.kind, CARD.classes, {"events": modality.info})
+        return build_splits(
+            self, info=info, rows={"train": rows, "val": (), "test": ()}, modalities={"events": modality}
+        )
+
+
+class TonicRecordings:
+    """The same files as tonic's datasets give them."""
+
+    def __init__(self, files: Sequence[Path], transform: Any) -> None:
+        self.files, self.transform = files, transform
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        events = np.load(self.files[index])
+        return (events if self.transform is None else self.transform(events)), 0
+
+
+def disk(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def event_rows(root: Path, tonic: Any, *, count: int, side: int) -> list[str]:
+    folder = root / f"events-{side}"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(RECORDINGS):
+        np.save(folder / f"{number:04d}.npy", draw_events(count, side, rng))
+    files = sorted(folder.glob("*.npy"))
+    cached = EventFolder(root=folder, side=side, cache_folder=root / f"cache-{side}").build().train
+    assert cached[0].inputs["events"].sum() == count
+    readings: dict[str, Callable[[], object]] = {"ours": partial(all_of, cached)}
+    sizes = {"ours": disk(root / f"cache-{side}")}
+    if tonic is not None:
+        to_frame = tonic.transforms.ToFrame(sensor_size=(side, side, 2), n_time_bins=STEPS)
+        for name, before, after in (("tonic, frames", to_frame, None), ("tonic, events", None, to_frame)):
+            place = root / f"{name}-{side}"
+            theirs = tonic.DiskCachedDataset(TonicRecordings(files, before), str(place), transform=after)
+            readings[name] = partial(all_of, theirs)
+            readings[name]()
+            sizes[name] = disk(place)
+    took = timed(readings)
+    return [
+        row(
+            f"{count:,}",
+            side,
+            name,
+            f"{RECORDINGS / seconds:.0f}",
+            f"{sizes[name] / RECORDINGS / 1e3:.1f}",
+            f"{seconds / took['ours']:.1f}",
+            f"{sizes['ours'] / sizes[name]:.2f}",
+        )
+        for name, seconds in took.items()
+    ]
+
+
+def all_of(dataset: Any) -> None:
+    """Every sample once, none kept: fresh memory for all of them would cost more than reading does."""
+    for index in range(len(dataset)):
+        dataset[index]
+
+
+def events(root: Path, tonic: Any) -> list[str]:
+    return [
+        f"## Events to [{STEPS}, 2, side, side], every epoch",
+        "",
+        f"{RECORDINGS} recordings. Ours keeps events in the cache and makes frames when they are read, float32 with "
+        "every event in them; tonic's `DiskCachedDataset` keeps what `ToFrame` made, int16, or what it is given.",
+        "",
+        "| events | side | reading | samples/s | kB a sample | ours: times as fast | ours: share of disk |",
+        "|---|---|---|---|---|---|---|",
+        *event_rows(root, tonic, count=4_200, side=34),
+        *event_rows(root, tonic, count=30_000, side=128),
+    ]
+
+
+def frame_row(tonic: Any, count: int) -> str:
+    raw = draw_events(count, 128, np.random.default_rng(0))
+    given = Events.of(t=raw["t"], x=raw["x"], y=raw["y"], p=raw["p"].astype(np.uint8), size=(128, 128))
+    encode, draw = EventFrames(steps=STEPS), Draw(0, "", "")
+    candidates: dict[str, Callable[[], object]] = {"ours": lambda: encode(given, draw)}
+    if tonic is not None:
+        to_frame = tonic.transforms.ToFrame(sensor_size=(128, 128, 2), n_time_bins=STEPS)
+        candidates["tonic"] = lambda: to_frame(raw)
+    took = timed(candidates)
+    theirs = f"{took['tonic'] * 1e3:.2f}" if tonic is not None else "-"
+    ratio = f"{took['tonic'] / took['ours']:.1f}" if tonic is not None else "-"
+    return row(f"{count:,}", f"{took['ours'] * 1e3:.2f}", theirs, ratio)
+
+
+def frames(tonic: Any) -> list[str]:
+    return [
+        f"## Events to {STEPS} frames of 128 x 128, in memory, ms",
+        "",
+        "| events | ours | tonic | ratio |",
+        "|---|---|---|---|",
+        *(frame_row(tonic, count) for count in (5_000, 50_000, 400_000)),
+    ]
+
+
+# Memory
+
+
+def held() -> float:
+    """MB of memory that belong to this process alone, without files it has mapped."""
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+        if line.startswith("RssAnon"):
+            return int(line.split()[1]) / 1e3
+    raise RuntimeError("this system does not say how much memory a process holds")
+
+
+def memory(root: Path) -> list[str]:
+    lines = [
+        f"## Memory while {SAMPLES:,} clips are read, MB",
+        "",
+        "| reading | after 1,000 | after 5,500 | after 10,000 |",
+        "|---|---|---|---|",
+    ]
+    for cache in ("off", "auto"):
+        spec = CremaDSpec(
+            root=root / "clips",
+            protocol="published",
+            frames_from="folder",
+            val_fraction=0,
+            cache=cache,
+            cache_folder=root / "cache",
+        )
+        train = spec.build().train
+        seen: list[float] = []
+        for number in range(SAMPLES):
+            train[number // CLIPS, number % CLIPS]
+            if number + 1 in (1_000, 5_500, 10_000):
+                seen.append(held())
+        lines.append(row("from files" if cache == "off" else "from the cache", *(f"{mb:.0f}" for mb in seen)))
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, help="also write the tables to this file")
+    options = parser.parse_args()
+    try:
+        import tonic
+    except ImportError:
+        tonic = None
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        tables = [clips(root), sounds(root), events(root, tonic), frames(tonic), memory(root)]
+    against = f"tonic {tonic.__version__}" if tonic is not None else "tonic is not installed, so its rows are missing"
+    lines = [
+        "# Reading datasets",
+        "",
+        f"PyTorch {torch.__version__}, {platform.machine()}, {against}; one thread; medians of {ROUNDS} interleaved "
+        "rounds of thread CPU time, files in the page cache.",
+    ]
+    for table in tables:
+        lines += ["", *table]
+    print("\n".join(lines))
+    if options.output:
+        options.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""One process, or several that `torchrun` started: who am I, on which device, and how a model is shared among us."""
+
+# torch leaves some of its own signatures open.
+# pyright: reportUnknownMemberType=false
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeVar, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.nn.parallel import DistributedDataParallel
+
+from snn_core import gather_over_processes, synchronise_batch_norm
+from snn_fusion import FusionModel, FusionOutput, ModelSpec
+
+T = TypeVar("T")
+Sharing = Literal["ddp", "fsdp"]
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes of this run."""
+
+    rank: int
+    """This one's number."""
+    world: int
+    """How many there are."""
+    device: torch.device
+    group: Any = None
+    """Channel for what is exchanged within the model; None if there is one process."""
+
+    @property
+    def first(self) -> bool:
+        """Whether this one writes files and speaks."""
+        return self.rank == 0
+
+    def from_first(self, make: Callable[[], T]) -> T:
+        """What `make` gives in the first process, in all of them; an error there is raised in all, too."""
+        if self.world == 1:
+            return make()
+        said: list[Any] = [None, None]
+        if self.first:
+            try:
+                said[0] = make()
+            except Exception as error:
+                said[1] = error
+        dist.broadcast_object_list(said)
+        if said[1] is not None:
+            raise said[1]
+        return said[0]
+
+    def any(self, *flags: bool) -> list[bool]:
+        """For each flag, whether it is set in any process."""
+        if self.world == 1:
+            return list(flags)
+        told = torch.tensor([float(flag) for flag in flags], device=self.device)
+        dist.all_reduce(told, dist.ReduceOp.MAX)
+        return [bool(flag) for flag in cast("list[float]", told.tolist())]
+
+    def collect(self, mine: T) -> list[T]:
+        """What every process has, by rank."""
+        if self.world == 1:
+            return [mine]
+        every: list[Any] = [None] * self.world
+        dist.all_gather_object(every, mine)
+        return every
+
+    def wait(self) -> None:
+        """Go on when all have come here."""
+        if self.world > 1:
+            dist.barrier()
+
+
+def start(device: str) -> Processes:
+    """Join the processes that `torchrun` started, if it did.
+
+    Raises:
+        ValueError: there is no such device here.
+    """
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if device in ("auto", "cuda") and world > 1 and torch.cuda.is_available():
+        device = f"cuda:{local}"
+    where = pick_device(device)
+    if world == 1:
+        return Processes(0, 1, where)
+    if where.type == "cuda":
+        torch.cuda.set_device(where)
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if where.type == "cuda" else "gloo")
+    return Processes(dist.get_rank(), world, where, dist.new_group())
+
+
+def finish(processes: Processes) -> None:
+    """Leave the others, once all have come here."""
+    if processes.world > 1:
+        dist.destroy_process_group()
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of that name; `auto` is a GPU if there is one.
+
+    Raises:
+        ValueError: no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"--train.device {name} cannot be used here ({reason}); auto always can") from error
+    return device
+
+
+def share(
+    model: FusionModel, processes: Processes, sharing: Sharing, *, synchronise: bool, some_absent: bool
+) -> nn.Module:
+    """The model as all processes train it together; with one process, the model itself.
+
+    Args:
+        model: on this process's device, the same in all.
+        processes: who trains it.
+        sharing: whether each holds the whole model (ddp) or a part of its parameters and optimiser state (fsdp).
+        synchronise: whether batch norm takes its statistics over all processes.
+        some_absent: whether a batch may lack a modality altogether, so that some parameters get no gradient.
+    """
+    if processes.world == 1:
+        return model
+    if synchronise:
+        synchronise_batch_norm(model, processes.group)
+    if sharing == "ddp":
+        ids = [processes.device] if processes.device.type == "cuda" else None
+        return DistributedDataParallel(model, device_ids=ids, find_unused_parameters=some_absent)
+    mesh = init_device_mesh(processes.device.type, (processes.world,))
+    fully_shard(model, mesh=mesh)
+    return model
+
+
+def unwrapped(net: nn.Module, spec: ModelSpec | None = None, processes: Processes | None = None) -> FusionModel:
+    """The model inside; given its spec, one that a process can run by itself, once all have asked for it."""
+    if isinstance(net, DistributedDataParallel):
+        net = cast(nn.Module, net.module)
+    assert isinstance(net, FusionModel)
+    if spec is None or processes is None or not isinstance(net, FSDPModule):
+        return net
+    whole = get_model_state_dict(net, options=StateDictOptions(full_state_dict=True))
+    plain = spec.build().to(processes.device)
+    plain.load_state_dict(whole)
+    return plain
+
+
+def without_exchange(net: nn.Module, *, needed: bool) -> AbstractContextManager[Any]:
+    """Within the block gradients are not exchanged, unless needed: those of a step's earlier parts add up first."""
+    if needed:
+        return nullcontext()
+    if isinstance(net, DistributedDataParallel):
+        return net.no_sync()
+    return nullcontext()
+
+
+def whole_batch(output: FusionOutput, labels: Tensor, processes: Processes) -> tuple[FusionOutput, Tensor]:
+    """The outputs and labels of all processes' batches, as one batch, for a loss that compares samples."""
+    if processes.world == 1:
+        return output, labels
+
+    def gather(x: Tensor) -> Tensor:
+        return gather_over_processes(x, processes.group)
+
+    return replace(
+        output,
+        logits=gather(output.logits),
+        aligned={name: gather(x) for name, x in output.aligned.items()},
+        logits_of={name: gather(x) for name, x in output.logits_of.items()},
+        presence=_whole_presence(output, processes),
+    ), gather(labels)
+
+
+def _whole_presence(output: FusionOutput, processes: Processes) -> dict[str, Tensor]:
+    """Masks of all processes; one that has none for a modality has it for all of its samples."""
+    masked = sorted({name for names in processes.collect(sorted(output.presence)) for name in names})
+    everyone = torch.ones(len(output.logits), dtype=torch.bool, device=output.logits.device)
+    return {
+        name: gather_over_processes(output.presence.get(name, everyone).float(), processes.group) > 0 for name in masked
+    }

@@ -1,0 +1,33 @@
+"""The learning rate of each step, and which parameters decay."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import nn
+
+from scmrl.experiment import TrainSpec
+
+WARMUP_FROM = 1e-6
+"""Learning rate at the first step of the warm-up."""
+
+
+def learning_rate(step: int, steps_per_epoch: int, options: TrainSpec) -> float:
+    """Linear warm-up, then cosine decay; a function of the step alone."""
+    scale = 1.0 if options.learning_rate_batch is None else options.batch_size / options.learning_rate_batch
+    highest, lowest = options.learning_rate * scale, min(options.final_learning_rate, options.learning_rate * scale)
+    warmup = options.warmup_epochs * steps_per_epoch
+    if step < warmup:
+        return WARMUP_FROM + (highest - WARMUP_FROM) * step / warmup
+    share = (step - warmup) / max(1.0, options.epochs * steps_per_epoch - warmup)
+    return lowest + (highest - lowest) * (1 + math.cos(math.pi * min(1.0, share))) / 2
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Weight decay for matrices and kernels, none for biases, normalisations and learnt constants."""
+    parameters = list(model.parameters())
+    return [
+        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+    ]

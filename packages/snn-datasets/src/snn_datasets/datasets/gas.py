@@ -1,0 +1,491 @@
+"""Two datasets of 16 metal-oxide gas sensors from UC San Diego: mixtures that change, and drift over three years."""
+
+# torch leaves some of its own signatures open.
+# pyright: reportUnknownMemberType=false
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from snn_datasets.card import DatasetCard, FileSet, ModalityCard
+from snn_datasets.dataset import DatasetInfo, DatasetSplits, FileDataSpec, ModalityInfo, Progress, Split
+from snn_datasets.kinds import Kind
+from snn_datasets.on_disk import absolute, files_on_disk, not_there, refuse_empty_splits
+from snn_datasets.reader import Reader, ReadError, Source
+from snn_datasets.recordings import Series
+from snn_datasets.series import Standardise, SubtractBaseline
+from snn_datasets.stage import Draw, Stage
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from snn_datasets.recorded import Row
+
+SENSORS = 16
+FEATURES = 128
+BATCHES = 10
+LONGEST_SECONDS = 1e7
+"""Of a recording; those published last twelve hours."""
+LARGEST = 1e30
+"""No value of a sensor reaches it, and sums of such fit any float."""
+LINES = 100_000
+"""Parsed at once."""
+
+STATES = ("air", "ethylene", "second gas", "both")
+GASES = ("ethanol", "ethylene", "ammonia", "acetaldehyde", "acetone", "toluene")
+NEIGHBOURS = (
+    "Windows that are near in time resemble each other by drift alone, so they are never shuffled between splits: "
+    "training comes first, then a gap, validation, a gap, and testing."
+)
+
+MIXTURES_CARD = DatasetCard(
+    kind="gas-mixtures",
+    title="Gas sensor array under dynamic gas mixtures",
+    version="UCI 322, 2015",
+    licence="CC-BY-4.0",
+    licence_note="as the repository states it; the description there speaks of research only",
+    citation=(
+        "Fonollosa et al. 2015, Reservoir computing compensates slow response of chemosensor arrays exposed to fast "
+        "varying gas concentrations in continuous monitoring, Sensors and Actuators B 215:618-629"
+    ),
+    sources=("UCI machine learning repository, dataset 322",),
+    files=(
+        FileSet(
+            pattern="ethylene_*.txt",
+            what="ethylene_CO.txt and ethylene_methane.txt: seconds, set points of both gases, 16 sensors",
+            count=2,
+        ),
+    ),
+    classes=STATES,
+    modalities={"gas": ModalityCard(kind="series", shape="[T, 16]", unit="standard deviations above the baseline")},
+    splits=(
+        "by time within one recording of twelve hours: training first, testing last, with a gap between, and no sample "
+        "on both sides of one"
+    ),
+    notes=(
+        "A sample is what follows one change of the set points; the seconds before it are its baseline, nothing later.",
+        NEIGHBOURS,
+        "The recordings with CO and with methane are never put together: telling the recordings apart by their drift "
+        "would tell the gases apart (compare Dennler et al. 2022, arXiv:2108.08793, on another such dataset).",
+        "Set points are what the valves were told; the gas reaches the sensors, and they answer, seconds later.",
+    ),
+)
+
+DRIFT_CARD = DatasetCard(
+    kind="gas-drift",
+    title="Gas sensor array drift",
+    version="UCI 224, 2012, or UCI 270, 2013, with concentrations",
+    licence="LicenseRef-research-only",
+    licence_note="its authors exclude commercial purposes",
+    citation=(
+        "Vergara et al. 2012, Chemical gas sensor drift compensation using classifier ensembles, Sensors and Actuators "
+        "B 166-167:320-329"
+    ),
+    sources=("UCI machine learning repository, dataset 224 or 270",),
+    files=(
+        FileSet(
+            pattern="batch*.dat", what="gas (and concentration), then 128 numbered features, a line each", count=10
+        ),
+    ),
+    classes=GASES,
+    modalities={"gas": ModalityCard(kind="series", shape="[128]", unit="standard deviations of training features")},
+    splits="by batch, that is by time: months 1 to 36 in ten batches, by default 1 to 6, then 7, then 8 to 10",
+    notes=(
+        "13,910 measurements as 8 features of each of 16 sensors: no time series, so the input is static.",
+        "Sensors age from batch to batch. Drawing training and test samples from the same batches hides that.",
+        "Batches do not hold the gases in equal shares, and some hold no toluene.",
+    ),
+)
+
+
+class GasMixturesSpec(FileDataSpec):
+    """16 gas sensors while ethylene and a second gas change at random: which gases flow now? (UCI 322)."""
+
+    kind: Literal["gas-mixtures"] = "gas-mixtures"
+
+    mixture: Literal["ethylene_CO", "ethylene_methane"] = "ethylene_CO"
+    """Which of the two recordings; they are not put together, see the card."""
+
+    response_s: float = Field(default=60.0, gt=0, le=600)
+    """Seconds of a sample, from a change of the set points on; shorter steps are left out."""
+
+    baseline_s: float = Field(default=5.0, gt=0, le=60)
+    """Seconds before that change whose mean is subtracted."""
+
+    rate: float = Field(default=10.0, gt=0, le=100)
+    """Values per second after averaging the about 100 of the file."""
+
+    val: float = Field(default=0.15, gt=0, lt=1)
+    """Share of the recording's time for validation."""
+
+    test: float = Field(default=0.25, gt=0, lt=1)
+    """Share of the recording's time, its last, for testing."""
+
+    guard_s: float = Field(default=120.0, ge=0)
+    """Seconds left out before validation and before testing."""
+
+    time_steps: int = Field(default=30, ge=1, le=10_000)
+    """Steps T that each sample is split into."""
+
+    @classmethod
+    def card(cls) -> DatasetCard:
+        """What there is to know about this dataset."""
+        return MIXTURES_CARD
+
+    def build(self, progress: Progress | None = None) -> DatasetSplits:
+        """Cut the recording where the set points change.
+
+        The 640 MB of text are read once, in about half a minute, and averages are kept in the cache; without a cache
+        every process that reads samples parses the text once.
+
+        Raises:
+            FileNotFoundError: there is no such file under the root.
+            ReadError: it is damaged.
+            ValueError: a split stays empty.
+        """
+        from snn_datasets.encoding import Steps
+        from snn_datasets.modality import Modality
+        from snn_datasets.recorded import build_splits
+
+        (name,) = self.chosen()
+        root = absolute(self.root)
+        path = root / f"{self.mixture}.txt"
+        if not path.is_file():
+            raise not_there(root, path.name, MIXTURES_CARD)
+        reader = GasMixturesReader(rate=self.rate)
+        table = self._table(reader, path)
+        rows = self._rows(name, path, table)
+        baseline = SubtractBaseline(seconds=self.baseline_s)
+        responses = [
+            baseline(_between(table, *_bounds(source)), Draw(self.seed, row.id, name)).values
+            for row in rows["train"]
+            if (source := row.sources[name]) is not None
+        ]
+        info = ModalityInfo("series", (SENSORS,), self.time_steps, MIXTURES_CARD.modalities[name].unit)
+        modality = Modality(
+            reader,
+            info,
+            prepare=(baseline,),
+            encode=(Standardise.of(np.concatenate(responses)), Steps(steps=self.time_steps)),
+        )
+        return build_splits(
+            self,
+            info=DatasetInfo(MIXTURES_CARD.kind, STATES, {name: info}, (NEIGHBOURS,)),
+            rows=rows,
+            modalities={name: modality},
+            progress=progress,
+        )
+
+    def _table(self, reader: GasMixturesReader, path: Path) -> Series:
+        """The averaged recording, from the cache if it is there."""
+        from snn_datasets.cache import CacheOptions, default_folder, fingerprint, open_or_fill
+        from snn_datasets.modality import Modality
+        from snn_datasets.recorded import Preparation, Row
+
+        source = Source(path)
+        if self.cache == "off":
+            return reader.read(source)
+        folder = self.cache_folder.expanduser() if self.cache_folder is not None else default_folder()
+        whole = Modality(reader, ModalityInfo("series", (2 + SENSORS,)))
+        store = open_or_fill(
+            CacheOptions(folder, self.cache_limit_gb, self.cache == "hash"),
+            dataset=MIXTURES_CARD.kind,
+            name="recording",
+            mark=fingerprint(whole, ["recording"], [source], self.seed, hash_files=self.cache == "hash"),
+            samples=[Row("recording", 0, {"recording": source})],
+            prepare=Preparation("recording", whole, self.seed, missing=False),
+            progress=None,
+        )
+        table = store[0]
+        assert isinstance(table, Series)
+        return table
+
+    def _rows(self, name: str, path: Path, table: Series) -> dict[Split, list[Row]]:
+        from snn_datasets.recorded import Row
+
+        if self.val + self.test >= 1:
+            raise ValueError(
+                f"val {self.val} and test {self.test} are shares of one recording; keep them below 1 together"
+            )
+        half = 0.5 / self.rate  # times are the middles of what was averaged
+        length = float(table.times[-1]) + half
+        begin_val, begin_test = length * (1 - self.val - self.test), length * (1 - self.test)
+        spans: dict[Split, tuple[float, float]] = {
+            "train": (0.0, begin_val),
+            "val": (begin_val + self.guard_s, begin_test),
+            "test": (begin_test + self.guard_s, length),
+        }
+        rows: dict[Split, list[Row]] = {"train": [], "val": [], "test": []}
+        for first, end in pairwise(_changes(table)):
+            onset = float(table.times[first]) - half
+            start, stop = onset - self.baseline_s, onset + self.response_s
+            if first == 0 or stop > float(table.times[end - 1]) + half + 1e-6:
+                continue  # no past, or over before the sample is
+            second, ethylene = (value > 0 for value in table.values[first, :2].tolist())
+            label = ethylene + 2 * second  # as STATES
+            for split, (earliest, latest) in spans.items():
+                if earliest <= start and stop <= latest:
+                    id_ = f"{self.mixture}/{onset:09.2f}"
+                    rows[split].append(Row(id_, label, {name: Source(path, (start, stop))}))
+        refuse_empty_splits(
+            rows,
+            f"{path} lasts {length:g} s: choose a shorter response_s ({self.response_s:g}) or guard_s "
+            f"({self.guard_s:g}), or larger shares",
+        )
+        return rows
+
+
+class GasMixturesReader(Reader):
+    """Reads a recording of UCI 322: a line of names, then 19 columns of text at about 100 Hz, averaged on reading.
+
+    The part of a source is (start, stop) in seconds, and gives the 16 sensors in that span; without one the whole
+    recording comes with the set points of the second gas and of ethylene as its first two columns. The text is parsed
+    once a process as long as the file is the same.
+    """
+
+    kind: Literal["gas-mixtures"] = "gas-mixtures"
+    """Names this reader."""
+    gives: ClassVar[Kind] = "series"
+    rate: float = Field(default=10.0, gt=0, le=100)
+    """Values per second; each is the mean of its span of time, whose middle is its time, and spans without a row have
+    none. Set points are those at the end of the span."""
+
+    def read(self, source: Source) -> Series:
+        """Read a recording or a span of it.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ReadError: it is no such text, or nothing lies in that span.
+        """
+        path = self.open_file(source)
+        status = path.stat()
+        table = _mixtures(path, status.st_size, status.st_mtime_ns, self.rate)
+        if not source.part:
+            return table
+        window = _between(table, *_bounds(source))
+        if not len(window.values):
+            raise ReadError(f"{source} has no values between these seconds")
+        return window
+
+
+class GasDriftSpec(FileDataSpec):
+    """16 gas sensors and six gases over three years, as 128 features a measurement (UCI 224, 270)."""
+
+    kind: Literal["gas-drift"] = "gas-drift"
+
+    train: tuple[int, ...] = (1, 2, 3, 4, 5, 6)
+    """Batches for training."""
+
+    val: tuple[int, ...] = (7,)
+    """Batches for validation."""
+
+    test: tuple[int, ...] = (8, 9, 10)
+    """Batches for testing."""
+
+    @classmethod
+    def card(cls) -> DatasetCard:
+        """What there is to know about this dataset."""
+        return DRIFT_CARD
+
+    def build(self, progress: Progress | None = None) -> DatasetSplits:
+        """Read the batches that are asked for; features are scaled by those of training.
+
+        Raises:
+            FileNotFoundError: a batch is not under the root.
+            ReadError: a batch is damaged.
+            ValueError: a batch is in two splits, or a split has none.
+        """
+        from snn_datasets.modality import Modality
+        from snn_datasets.recorded import Row, build_splits
+
+        (name,) = self.chosen()
+        batches: dict[Split, tuple[int, ...]] = {"train": self.train, "val": self.val, "test": self.test}
+        every = [number for of_split in batches.values() for number in of_split]
+        if len(set(every)) < len(every):
+            twice = next(number for number in every if every.count(number) > 1)
+            raise ValueError(f"batch {twice} is named twice among train, val and test; name it once")
+        root = absolute(self.root)
+        files_on_disk(root, DRIFT_CARD.files[0].pattern, DRIFT_CARD)
+        reader = GasDriftReader()
+        rows: dict[Split, list[Row]] = {"train": [], "val": [], "test": []}
+        features: list[NDArray[np.float64]] = []
+        for split, of_split in batches.items():
+            for number in of_split:
+                path = root / f"batch{number}.dat"
+                if not path.is_file():
+                    raise not_there(root, path.name, DRIFT_CARD)
+                labels, of_batch = reader.batch(path)
+                if split == "train":
+                    features.append(of_batch)
+                rows[split] += [
+                    Row(f"batch{number}/{line:04d}", label, {name: Source(path, (line,))})
+                    for line, label in enumerate(labels)
+                ]
+        refuse_empty_splits(rows, "name at least one batch for each of train, val and test")
+        info = ModalityInfo("series", (FEATURES,), None, DRIFT_CARD.modalities[name].unit)
+        modality = Modality(reader, info, encode=(Standardise.of(np.concatenate(features)), OneRow()))
+        return build_splits(
+            self,
+            info=DatasetInfo(DRIFT_CARD.kind, GASES, {name: info}),
+            rows=rows,
+            modalities={name: modality},
+            progress=progress,
+        )
+
+
+class GasDriftReader(Reader):
+    """Reads one measurement of UCI 224 or 270: line n (from 0) of a batch, where the part of the source is (n,).
+
+    A line is `gas 1:value ... 128:value`, or `gas;concentration 1:value ...`, with gases 1 to 6. A batch is parsed once
+    a process as long as the file is the same.
+    """
+
+    kind: Literal["gas-drift"] = "gas-drift"
+    """Names this reader."""
+    gives: ClassVar[Kind] = "series"
+
+    def read(self, source: Source) -> Series:
+        """Read one measurement as a series of one row.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ReadError: it is no such text, or has no such line.
+        """
+        _, features = self.batch(source.path)
+        line = source.part[0] if len(source.part) == 1 else None
+        if not isinstance(line, int) or not 0 <= line < len(features):
+            raise ReadError(f"{source}: the part is the number of one of its {len(features)} lines, from 0 on")
+        return Series(features[line : line + 1].astype(np.float32), np.zeros(1))
+
+    def batch(self, path: Path) -> tuple[tuple[int, ...], NDArray[np.float64]]:
+        """Labels (0 to 5) and features [N, 128] of every measurement in a batch; raises what `read` does."""
+        status = self.open_file(Source(path)).stat()
+        return _batch(path, status.st_size, status.st_mtime_ns)
+
+
+class OneRow(Stage):
+    """A series of one row as a static input.
+
+    Shape: `Series` [1, C] -> [C]
+    """
+
+    def __call__(self, value: Series, draw: Draw) -> Tensor:
+        """Take the row.
+
+        Raises:
+            ValueError: there is not exactly one.
+        """
+        import torch
+
+        if len(value.values) != 1:
+            raise ValueError(f"a static input is one row, but the series has {len(value.values)}; average it before")
+        return torch.from_numpy(value.values[0].copy())
+
+
+def _changes(table: Series) -> list[int]:
+    """Where the set points change: the first value of each step, and the end."""
+    set_points = table.values[:, :2]
+    changed = (set_points[1:] != set_points[:-1]).any(axis=1)
+    return [0, *(np.flatnonzero(changed) + 1).tolist(), len(table.times)]
+
+
+def _bounds(source: Source) -> tuple[float, float]:
+    start, stop = (float(bound) for bound in source.part)
+    return start, stop
+
+
+def _between(table: Series, start: float, stop: float) -> Series:
+    """The sensors from start on and before stop; time counts from start."""
+    first, end = np.searchsorted(table.times, [start, stop]).tolist()
+    return Series(table.values[first:end, 2:].copy(), table.times[first:end] - start)
+
+
+@lru_cache(maxsize=2)
+def _mixtures(path: Path, _size: int, _changed: int, rate: float) -> Series:
+    """A whole recording, averaged: set points [L, 2] and sensors [L, 16]."""
+    spans: list[NDArray[np.int64]] = []
+    sums: list[NDArray[np.float64]] = []
+    counts: list[NDArray[np.int64]] = []
+    last: list[NDArray[np.float64]] = []
+    latest = -math.inf
+    for line, numbers in _chunks(path):
+        seconds = numbers[:, 0]
+        # Compared this way round, numbers that are none are refused as well.
+        if not (np.abs(numbers) < LARGEST).all() or seconds[0] < max(latest, 0) or (np.diff(seconds) < 0).any():
+            raise ReadError(
+                f"{path}: behind line {line} a value is no number of a sensor, or time runs backwards; fetch it again"
+            )
+        latest = float(seconds[-1])
+        if latest > LONGEST_SECONDS:
+            raise ReadError(f"{path}: behind line {line} it is second {latest:g}; the first column has to be seconds")
+        span = np.floor(seconds * rate + 1e-6).astype(np.int64)
+        starts = np.flatnonzero(np.diff(span, prepend=span[0] - 1))
+        spans.append(span[starts])
+        sums.append(np.add.reduceat(numbers[:, 3:], starts))
+        counts.append(np.diff(starts, append=len(span)))
+        last.append(numbers[np.append(starts[1:], len(span)) - 1, 1:3])
+    if not spans:
+        raise ReadError(f"{path} has no line of numbers; fetch it again")
+    span, count = np.concatenate(spans), np.concatenate(counts)
+    # Two chunks may share a span.
+    starts = np.flatnonzero(np.diff(span, prepend=span[0] - 1))
+    mean = np.add.reduceat(np.concatenate(sums), starts) / np.add.reduceat(count, starts)[:, None]
+    set_points = np.concatenate(last)[np.append(starts[1:], len(span)) - 1]
+    values = np.concatenate([set_points, mean], axis=1).astype(np.float32)
+    return Series(values, np.asarray((span[starts] + 0.5) / rate, np.float64))
+
+
+def _chunks(path: Path) -> Iterator[tuple[int, NDArray[np.float64]]]:
+    """The numbers [n, 19] of so many lines at once, each with the number of the line before."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            file.readline()  # the names
+            line = 1
+            while lines := list(islice(file, LINES)):
+                kept = [text for text in lines if text.strip()]
+                if kept:
+                    numbers: NDArray[np.float64] = np.loadtxt(kept, comments=None, ndmin=2)
+                    if numbers.shape[1] != 3 + SENSORS:
+                        raise ValueError(f"a line has {numbers.shape[1]} numbers in place of {3 + SENSORS}")
+                    yield line, numbers
+                line += len(lines)
+    except ValueError as error:  # a letter where a number should be, a short line, no UTF-8
+        raise ReadError(f"{path} is no recording of gas mixtures: {error}; fetch it again") from error
+
+
+@lru_cache(maxsize=BATCHES)
+def _batch(path: Path, _size: int, _changed: int) -> tuple[tuple[int, ...], NDArray[np.float64]]:
+    """Labels and features of a batch."""
+    labels: list[int] = []
+    features: list[list[float]] = []
+    expected = [str(number) for number in range(1, FEATURES + 1)]
+    try:
+        with path.open(encoding="utf-8") as file:
+            for line in file:
+                gas, *named = line.split()[: FEATURES + 2] or [""]
+                if not gas:
+                    continue
+                numbers, _, values = (
+                    zip(*(feature.partition(":") for feature in named), strict=True) if named else ((), (), ())
+                )
+                if list(numbers) != expected:
+                    raise ValueError(f"line {len(labels) + 1} does not have the features 1 to {FEATURES}")
+                labels.append(int(gas.partition(";")[0]) - 1)
+                features.append([float(value) for value in values])
+    except ValueError as error:
+        raise ReadError(f"{path} is no batch of gas measurements: {error}; fetch it again") from error
+    array = np.array(features, np.float64).reshape(len(labels), FEATURES)
+    if not labels or not 0 <= min(labels) <= max(labels) < len(GASES):
+        raise ReadError(f"{path} has no measurement, or a gas that is none of 1 to {len(GASES)}; fetch it again")
+    # Compared this way round, numbers that are none are refused as well.
+    if not (np.abs(array) < LARGEST).all():
+        raise ReadError(f"{path} holds a feature that is infinite or no number; fetch it again")
+    return tuple(labels), array

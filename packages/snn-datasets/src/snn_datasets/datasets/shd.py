@@ -1,0 +1,141 @@
+"""The Spiking Heidelberg Digits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from snn_datasets.card import DatasetCard, FileSet, ModalityCard
+from snn_datasets.dataset import DatasetInfo, DatasetSplits, FileDataSpec, ModalityInfo, Progress, Split
+from snn_datasets.reader import Source
+from snn_datasets.splits import carve_by_group
+
+if TYPE_CHECKING:
+    from snn_datasets.recorded import Row
+
+CLASSES = (
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
+    *("null", "eins", "zwei", "drei", "vier", "fuenf", "sechs", "sieben", "acht", "neun"),
+)
+FILES: dict[str, str] = {"train": "shd_train.h5", "test": "shd_test.h5"}
+SHARED = (
+    "The published test set holds two speakers nobody was trained on, and further utterances of the training speakers: "
+    "it is not disjoint by speaker."
+)
+
+CARD = DatasetCard(
+    kind="shd",
+    title="Spiking Heidelberg Digits",
+    version="2020",
+    licence="CC-BY-4.0",
+    licence_note="as remembered; the page of the dataset states what holds",
+    citation=(
+        "Cramer et al. 2020, The Heidelberg spiking data sets for the systematic evaluation of spiking neural "
+        "networks, IEEE TNNLS, doi:10.1109/TNNLS.2020.3044364"
+    ),
+    sources=(
+        "Zenke lab, Heidelberg spiking datasets: shd_train.h5.zip (MD5 f3252aeb598ac776c1b526422d90eecb) and "
+        "shd_test.h5.zip (MD5 1503a5064faa34311c398fb0a1ed0a6f), unpacked",
+    ),
+    files=(
+        FileSet(pattern="shd_train.h5", what="utterances for training, with their speakers", count=1),
+        FileSet(pattern="shd_test.h5", what="utterances for testing", count=1),
+    ),
+    classes=CLASSES,
+    modalities={"audio": ModalityCard(kind="events", shape="[T, units]", unit="spikes by unit and step")},
+    splits=(
+        "training and test as published; validation is whole speakers out of training, so that nothing need be tuned "
+        "on the test set"
+    ),
+    notes=(
+        "8,156 and 2,264 utterances by 12 speakers in English and German, as 700 units of a model of the inner ear.",
+        SHARED,
+        "Times are stored as numbers of 16 bits: about 0.5 to 1 ms apart from half a second on, so finer steps than "
+        "1 ms hold nothing more.",
+        "No validation set is published, and much of the literature chose its model on the test set: such numbers are "
+        "too high.",
+    ),
+)
+
+
+class ShdSpec(FileDataSpec):
+    """Spoken digits in English and German as 700 spiking units of a model of the inner ear (SHD)."""
+
+    kind: Literal["shd"] = "shd"
+    """Names this dataset."""
+
+    val: float = Field(default=0.15, gt=0, lt=1)
+    """Share of the training utterances for validation, in whole speakers."""
+
+    time_steps: int = Field(default=100, ge=1, le=10_000)
+    """Steps T that the duration is split into."""
+
+    seconds: float = Field(default=1.4, gt=0, le=10)
+    """Duration that every utterance is given: later spikes are left out, shorter ones are followed by silence."""
+
+    units: int = Field(default=700, ge=1, le=700)
+    """Inputs; fewer than 700 merge neighbours, their spikes add up."""
+
+    @classmethod
+    def card(cls) -> DatasetCard:
+        """What there is to know about this dataset."""
+        return CARD
+
+    def build(self, progress: Progress | None = None) -> DatasetSplits:
+        """Deal speakers to training and validation, and read every utterance once.
+
+        Raises:
+            FileNotFoundError: one of the two files is not under the root.
+            ReadError: one of them is damaged.
+            ImportError: h5py is not installed.
+        """
+        from snn_datasets.encoding import EventFrames
+        from snn_datasets.events import FitDuration, FlattenFrames, ScalePlane
+        from snn_datasets.hdf5 import SHD_UNITS, ShdReader
+        from snn_datasets.modality import Modality
+        from snn_datasets.recorded import build_splits
+
+        (name,) = self.chosen()
+        merge = () if self.units == SHD_UNITS else (ScalePlane(height=1, width=self.units),)
+        info = ModalityInfo("events", (self.units,), self.time_steps, "spikes by unit and step")
+        modality = Modality(
+            ShdReader(),
+            info,
+            prepare=(FitDuration(seconds=self.seconds), *merge),
+            encode=(EventFrames(steps=self.time_steps), FlattenFrames()),
+        )
+        return build_splits(
+            self,
+            info=DatasetInfo(CARD.kind, CLASSES, {name: info}, (SHARED,)),
+            rows=self._rows(name),
+            modalities={name: modality},
+            progress=progress,
+        )
+
+    def _rows(self, name: str) -> dict[Split, list[Row]]:
+        from snn_datasets.hdf5 import shd_contents
+        from snn_datasets.reader import ReadError
+        from snn_datasets.recorded import Row
+
+        root = self.root.expanduser()
+        rows: dict[Split, list[Row]] = {"train": [], "val": [], "test": []}
+        for part, file in FILES.items():
+            path = root / file
+            if not path.is_file():
+                raise FileNotFoundError(
+                    f"no {file} under {root}; {CARD.kind} ({CARD.sources[0]}) has to lie there as\n{CARD.layout()}"
+                )
+            labels, speakers, keys = shd_contents(path)
+            if len(keys) != len(CLASSES):
+                raise ReadError(f"{path} names {len(keys)} classes rather than {len(CLASSES)}; fetch it again")
+            groups = [f"speaker{speaker}" for speaker in speakers.tolist()]
+            validating: set[str] = set()
+            if part == "train":
+                validating = carve_by_group(
+                    groups, [str(label) for label in labels.tolist()], fraction=self.val, seed=self.seed
+                )
+            for number, (group, label) in enumerate(zip(groups, labels.tolist(), strict=True)):
+                split: Split = "test" if part == "test" else "val" if group in validating else "train"
+                rows[split].append(Row(f"{part}/{group}/{number:04d}", label, {name: Source(path, (number,))}))
+        return rows

@@ -1,0 +1,143 @@
+"""ST-MNIST: handwritten digits as an array of taxels feels them."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from snn_datasets.card import DatasetCard, FileSet, ModalityCard
+from snn_datasets.dataset import DatasetInfo, DatasetSplits, FileDataSpec, ModalityInfo, Progress, Split
+from snn_datasets.on_disk import absolute, files_on_disk, refuse_empty_splits
+from snn_datasets.pairing import Item
+from snn_datasets.reader import Source
+from snn_datasets.splits import split_of
+
+DIGITS = tuple("0123456789")
+BY_FILE = (
+    "The files do not say who wrote a digit, so recordings of one writer are in training and in test: name the writers "
+    "with groups to keep them apart."
+)
+
+CARD = DatasetCard(
+    kind="st-mnist",
+    title="Spiking Tactile MNIST",
+    version="2020",
+    licence="CC-BY-4.0",
+    licence_note="as remembered; the form by which the data is given out states what holds",
+    citation="See et al. 2020, ST-MNIST: the spiking tactile MNIST neuromorphic dataset, arXiv:2005.04319",
+    sources=("NUS ScholarBank, record 10635/168106, 'STMNIST dataset NUS Tee Research Group.zip', behind a form",),
+    files=(FileSet(pattern="[0-9]/*.mat", what="spiketrain [101, N] of one digit; LUT*.mat are passed over"),),
+    classes=DIGITS,
+    modalities={"touch": ModalityCard(kind="events", shape="[T, 2, 10, 10]", unit="events by taxel and step")},
+    splits=(
+        "None is published. By default each file is dealt by a hash of its name; with groups, all of a writer's files "
+        "go together."
+    ),
+    notes=(
+        "6,953 recordings of about two seconds by 23 writers; which writer made which file is not documented.",
+        BY_FILE,
+    ),
+)
+
+
+class StMnistSpec(FileDataSpec):
+    """Digits written on 10 x 10 taxels of a neuromorphic skin: ON and OFF events of pressure (ST-MNIST)."""
+
+    kind: Literal["st-mnist"] = "st-mnist"
+
+    groups: Path | None = None
+    """CSV file with the columns name,group: a writer for every file, by name such as 3/abc.mat; relative to root
+    unless absolute. Then no writer is in two splits."""
+
+    val: float = Field(default=0.1, gt=0, lt=1)
+    """Share of files, or of groups, for validation."""
+
+    test: float = Field(default=0.2, gt=0, lt=1)
+    """Share of files, or of groups, for testing."""
+
+    time_steps: int = Field(default=20, ge=1, le=10_000)
+    """Steps T that the time of each recording is split into."""
+
+    bins: Literal["time", "count"] = "time"
+    """What each step gets: an equal part of the recording's time, or of its events."""
+
+    @classmethod
+    def card(cls) -> DatasetCard:
+        """What there is to know about this dataset."""
+        return CARD
+
+    def build(self, progress: Progress | None = None) -> DatasetSplits:
+        """Deal the files to splits and read them once.
+
+        Raises:
+            FileNotFoundError: there is no such file under the root.
+            ValueError: groups do not name every file, or a split stays empty.
+        """
+        from snn_datasets.encoding import EventFrames
+        from snn_datasets.modality import Modality
+        from snn_datasets.recorded import Row, build_splits
+        from snn_datasets.taxels import StMnistReader
+
+        (name,) = self.chosen()
+        dealt = touches(self.root, groups=self.groups, val=self.val, test=self.test, seed=self.seed)
+        rows: dict[Split, list[Row]] = {
+            split: [Row(item.id, item.label, {name: item.source}) for item in items] for split, items in dealt.items()
+        }
+        info = ModalityInfo("events", (2, 10, 10), self.time_steps, "events by taxel and step")
+        return build_splits(
+            self,
+            info=DatasetInfo(CARD.kind, DIGITS, {name: info}, () if self.groups is not None else (BY_FILE,)),
+            rows=rows,
+            modalities={
+                name: Modality(StMnistReader(), info, encode=(EventFrames(steps=self.time_steps, by=self.bins),))
+            },
+            progress=progress,
+        )
+
+
+def touches(
+    root: Path, *, groups: Path | None = None, val: float, test: float, seed: int = 0
+) -> dict[Split, list[Item]]:
+    """The recordings of ST-MNIST by split, each of its own group unless a table names their writers.
+
+    Raises:
+        FileNotFoundError: there is none under the root, or no such table.
+        ValueError: the table does not name every file, or a split stays empty.
+    """
+    root = absolute(root)
+    found = files_on_disk(root, "[0-9]/*.mat", CARD)
+    paths = [path for path in found if not path.name.upper().startswith("LUT")]
+    writers = None if groups is None else _writers(root / groups.expanduser())
+    dealt: dict[Split, list[Item]] = {"train": [], "val": [], "test": []}
+    for path in paths:
+        name = path.relative_to(root).as_posix()
+        if writers is not None and name not in writers:
+            raise ValueError(f"{groups} names no group for {name}; give every file one, as {name},writer7")
+        id_ = name.removesuffix(".mat")
+        group = id_ if writers is None else writers[name]
+        split = split_of(group, val=val, test=test, seed=seed)
+        dealt[split].append(Item(id_, int(name[0]), Source(path), group))
+    refuse_empty_splits(dealt, "choose another seed or other shares, or complete the dataset")
+    return dealt
+
+
+def _writers(table: Path) -> Mapping[str, str]:
+    if not table.is_file():
+        raise FileNotFoundError(f"no file at {table}; groups is a CSV file with the columns name,group")
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{table} is no CSV file in UTF-8: {error}; it needs the columns name,group") from error
+    writers: dict[str, str] = {}
+    for number, row in enumerate(rows, start=1):
+        name, group = row.get("name"), row.get("group")
+        if not name or not group:
+            raise ValueError(f"{table}, row {number} lacks a name or a group; it needs the columns name,group")
+        if writers.setdefault(name, group) != group:
+            raise ValueError(f"{table}, row {number} gives {name} a second group; a file has one writer")
+    return writers

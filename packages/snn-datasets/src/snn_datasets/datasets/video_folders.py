@@ -1,0 +1,334 @@
+"""Datasets of videos from the web with a list of what is in each: AVE and Kinetics-Sounds."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from snn_datasets.card import DatasetCard, FileSet, ModalityCard
+from snn_datasets.dataset import SPLITS, DatasetInfo, DatasetSplits, FileDataSpec, Progress, Split
+from snn_datasets.on_disk import absolute, files_on_disk, not_there, refuse_empty_splits
+from snn_datasets.reader import Source
+
+if TYPE_CHECKING:
+    from snn_datasets.modality import Modality
+    from snn_datasets.recorded import Row
+
+_MODALITIES = {
+    "audio": ModalityCard(kind="waveform", shape="[T, 1, 64, 32]", unit="log mel power, standardised clip by clip"),
+    "visual": ModalityCard(kind="video", shape="[T, 3, 128, 128]", unit="standardised as ImageNet"),
+}
+
+AVE = DatasetCard(
+    kind="ave",
+    title="AVE, audio-visual events",
+    version="2018",
+    licence="LicenseRef-unknown",
+    licence_note="the videos belong to those who put them on YouTube; a subset of AudioSet",
+    citation="Tian, Shi, Li, Duan and Xu 2018, Audio-Visual Event Localization in Unconstrained Videos, ECCV",
+    sources=("the repository YapengTian/AVE-ECCV18 on GitHub, which says where the videos are",),
+    files=(
+        FileSet(pattern="AVE/*.mp4", what="videos of 10 s, named by their id"),
+        FileSet(pattern="trainSet.txt", what="lines Category&VideoID&Quality&StartTime&EndTime", count=1),
+        FileSet(pattern="valSet.txt", what="the same for validation", count=1),
+        FileSet(pattern="testSet.txt", what="the same for testing", count=1),
+        FileSet(pattern="Annotations.txt", what="all three together; not read", count=1, required=False),
+    ),
+    classes=(),
+    modalities=_MODALITIES,
+    splits="as published; a video with several events stays in one split, that of testing before that of validation",
+    notes=(
+        "Videos vanish from YouTube: say how many clips you had.",
+        "A video may hold several events; with whole=true all its samples look alike.",
+    ),
+)
+
+KINETICS_SOUNDS = DatasetCard(
+    kind="kinetics-sounds",
+    title="Kinetics-Sounds, actions that can be seen and heard",
+    version="31 classes",
+    licence="LicenseRef-unknown",
+    licence_note="the videos belong to those who put them on YouTube; the annotations of Kinetics are CC BY 4.0",
+    citation=(
+        "Arandjelovic and Zisserman 2017, Look, Listen and Learn, ICCV; videos: Kay et al. 2017, The Kinetics Human "
+        "Action Video Dataset, arXiv:1705.06950"
+    ),
+    sources=("Kinetics-400, from its authors' annotations or a mirror of its videos",),
+    files=(
+        FileSet(pattern="annotations.csv", what="columns label, youtube_id, split, as Kinetics has them", count=1),
+        FileSet(
+            pattern="videos/**/*.mp4",
+            what="<youtube_id>.mp4, or <youtube_id>_<start>_<end>.mp4, in any folders",
+        ),
+    ),
+    classes=(
+        "blowing nose",
+        "blowing out candles",
+        "bowling",
+        "chopping wood",
+        "dribbling basketball",
+        "laughing",
+        "mowing lawn",
+        "playing accordion",
+        "playing bagpipes",
+        "playing bass guitar",
+        "playing clarinet",
+        "playing drums",
+        "playing guitar",
+        "playing harmonica",
+        "playing keyboard",
+        "playing organ",
+        "playing piano",
+        "playing saxophone",
+        "playing trombone",
+        "playing trumpet",
+        "playing violin",
+        "playing xylophone",
+        "ripping paper",
+        "shoveling snow",
+        "shuffling cards",
+        "singing",
+        "stomping grapes",
+        "tap dancing",
+        "tapping guitar",
+        "tapping pen",
+        "tickling",
+    ),
+    modalities=_MODALITIES,
+    splits="as the annotations say; a video listed twice stays in one split, that of testing before that of validation",
+    notes=(
+        "The class list has no fixed form: the first had 34 names of an early Kinetics, of which 31 became classes of "
+        "Kinetics-400; those are here. Say which list you used.",
+        "Videos vanish from YouTube: say how many clips you had.",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ListedClip:
+    """A line of a list."""
+
+    video: str
+    """Id of the video; what is of one video stays in one split."""
+    label: str
+    split: Split
+    part: tuple[float, float] | None = None
+    """Seconds of the video; None takes it whole."""
+
+
+class VideoListSpec(FileDataSpec):
+    """Videos and a list that labels them: T frames of each, and the spectrogram of the same T spans of time."""
+
+    time_steps: int = Field(default=4, ge=1, le=128)
+    """Time steps T: frames, evenly spaced over each clip."""
+
+    size: int = Field(default=128, ge=16, le=320)
+    """Height and width of frames in pixels."""
+
+    bands: int = Field(default=64, ge=4, le=256)
+    """Mel bands of the spectrogram."""
+
+    columns: int = Field(default=32, ge=1, le=512)
+    """Columns of the spectrogram in each time step."""
+
+    sample_rate: int = Field(default=16_000, ge=2000, le=96_000)
+    """Of the sound before it is analysed, in Hz."""
+
+    def _build(
+        self,
+        clips: Sequence[ListedClip],
+        videos: Mapping[str, Path],
+        classes: tuple[str, ...],
+        progress: Progress | None,
+    ) -> DatasetSplits:
+        """Deal the clips whose video is there to the splits, and fill the caches."""
+        from snn_datasets.recorded import Row, build_splits
+
+        there = [clip for clip in clips if clip.video in videos]
+        kept, moved = _one_split_a_video(there)
+        notes: list[str] = []
+        if len(there) < len(clips):
+            notes.append(f"{len(clips) - len(there):,} of {len(clips):,} clips of the list have no video here.")
+        if moved:
+            notes.append(
+                f"{moved:,} clips were left out, because the list has other clips of their videos in the test or the "
+                "validation split."
+            )
+        names = self.chosen()
+        rows: dict[Split, list[Row]] = {split: [] for split in SPLITS}
+        for clip in kept:
+            source = Source(videos[clip.video], clip.part or ())
+            seconds = "" if clip.part is None else f" {clip.part[0]:g}-{clip.part[1]:g} s"
+            id_ = f"{clip.video}{seconds} {clip.label}"
+            rows[clip.split].append(Row(id_, classes.index(clip.label), dict.fromkeys(names, source)))
+        refuse_empty_splits(rows, "fetch more of the videos, or correct the list")
+        modalities = self._modalities(names)
+        info = DatasetInfo(
+            name=self.card().kind,
+            classes=classes,
+            modalities={name: modality.info for name, modality in modalities.items()},
+            notes=tuple(notes),
+        )
+        return build_splits(self, info=info, rows=rows, modalities=modalities, progress=progress)
+
+    def _modalities(self, names: Sequence[str]) -> dict[str, Modality]:
+        from snn_datasets.audio import Mono, Resample
+        from snn_datasets.dataset import ModalityInfo
+        from snn_datasets.encoding import Frames, LogMel
+        from snn_datasets.images import IMAGENET, CentreCrop, RandomFlip, RandomResizedCrop
+        from snn_datasets.modality import Modality
+        from snn_datasets.video import SoundtrackReader, VideoReader
+
+        T, size = self.time_steps, self.size
+        made = {
+            "audio": Modality(
+                SoundtrackReader(),
+                ModalityInfo("waveform", (1, self.bands, self.columns), T, _MODALITIES["audio"].unit),
+                prepare=(
+                    Mono(),
+                    Resample(rate=self.sample_rate),
+                    LogMel(columns=self.columns, steps=T, bands=self.bands),
+                ),
+            ),
+            # Videos of all shapes are stored as squares, an eighth larger than what the test sees; training crops are
+            # as large on average.
+            "visual": Modality(
+                VideoReader(frames=T, height=size * 9 // 8, width=size * 9 // 8),
+                ModalityInfo("video", (3, size, size), T, _MODALITIES["visual"].unit),
+                augment=(RandomResizedCrop(size=size, scale=(0.6, 1.0)), RandomFlip()),
+                encode=(CentreCrop(size=size), Frames(steps=T), IMAGENET),
+            ),
+        }
+        return {name: made[name] for name in names}
+
+
+class AveSpec(VideoListSpec):
+    """AVE (Tian et al. 2018): 28 kinds of events that are seen and heard, in videos of 10 seconds; splits as published.
+
+    Classes are the categories of the lists, in the order of the alphabet.
+    """
+
+    kind: Literal["ave"] = "ave"
+    """Names this dataset."""
+
+    whole: bool = False
+    """Whether a sample is its whole video rather than the seconds of its event."""
+
+    @classmethod
+    def card(cls) -> DatasetCard:
+        """What there is to know about this dataset."""
+        return AVE
+
+    def build(self, progress: Progress | None = None) -> DatasetSplits:
+        """Read the lists, find the videos, fill the caches.
+
+        Raises:
+            FileNotFoundError: a list or the videos are not there; the text says what to fetch.
+            ReadError: a video is damaged, unless it counts as absent.
+            ValueError: a line of a list is no annotation, or a split is empty.
+            ImportError: PyAV is needed to read videos.
+        """
+        root = absolute(self.root)
+        videos = {path.stem: path for path in files_on_disk(root, "AVE/*.mp4", AVE)}
+        clips: list[ListedClip] = []
+        for split in SPLITS:
+            clips += self._listed(root / f"{split}Set.txt", split)
+        clips = list(dict.fromkeys(clips))
+        return self._build(clips, videos, tuple(sorted({clip.label for clip in clips})), progress)
+
+    def _listed(self, path: Path, split: Split) -> Iterable[ListedClip]:
+        if not path.is_file():
+            raise not_there(path.parent, path.name, AVE)
+        for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+            cells = [cell.strip() for cell in line.split("&")]
+            if not line.strip() or cells[0] == "Category":
+                continue
+            try:
+                category, video, _, *times = cells
+                start, end = (float(time) for time in times)
+            except ValueError:
+                start = end = -1.0
+                category = video = ""
+            if not (category and video and 0 <= start <= end):
+                raise ValueError(
+                    f"{path}, line {number}: {line!r} is not Category&VideoID&Quality&StartTime&EndTime with "
+                    "0 <= StartTime <= EndTime; correct or fetch it again"
+                )
+            # The lists have a few events of no length; they are not to be seen in their videos.
+            if self.whole:
+                yield ListedClip(video, category, split)
+            elif start < end:
+                yield ListedClip(video, category, split, (start, end))
+
+
+class KineticsSoundsSpec(VideoListSpec):
+    """Kinetics-Sounds (Arandjelovic and Zisserman 2017): 31 kinds of actions seen and heard, of Kinetics-400.
+
+    The table may be that of all Kinetics-400: rows of other labels are left out.
+    """
+
+    kind: Literal["kinetics-sounds"] = "kinetics-sounds"
+    """Names this dataset."""
+
+    @classmethod
+    def card(cls) -> DatasetCard:
+        """What there is to know about this dataset."""
+        return KINETICS_SOUNDS
+
+    def build(self, progress: Progress | None = None) -> DatasetSplits:
+        """Read the table, find the videos, fill the caches.
+
+        Raises:
+            FileNotFoundError: the table or the videos are not there; the text says what to fetch.
+            ReadError: a video is damaged, unless it counts as absent.
+            ValueError: the table is no such table, or a split is empty.
+            ImportError: PyAV is needed to read videos.
+        """
+        root = absolute(self.root)
+        table = root / "annotations.csv"
+        if not table.is_file():
+            raise not_there(root, table.name, KINETICS_SOUNDS)
+        # Names may end in the seconds that were cut out; ids may hold the same signs, so what is listed decides.
+        videos: dict[str, Path] = {}
+        for path in files_on_disk(root, "videos/**/*.mp4", KINETICS_SOUNDS):
+            videos[path.stem] = videos[re.sub(r"_\d{6}_\d{6}$", "", path.stem)] = path
+        return self._build(_kinetics(table), videos, KINETICS_SOUNDS.classes, progress)
+
+
+def _kinetics(table: Path) -> list[ListedClip]:
+    splits: dict[str, Split] = {"train": "train", "val": "val", "validate": "val", "test": "test"}
+    clips: list[ListedClip] = []
+    with table.open(encoding="utf-8-sig", newline="") as file:
+        rows = csv.DictReader(file)
+        needed = {"label", "youtube_id", "split"}
+        if not needed <= set(rows.fieldnames or ()):
+            raise ValueError(
+                f"{table} has columns {', '.join(rows.fieldnames or ())}; it needs label, youtube_id and split"
+            )
+        for row in rows:
+            split = splits.get((row["split"] or "").strip())
+            if split is None:
+                raise ValueError(
+                    f"{table}, line {rows.line_num}: the split {row['split']!r} is none of {', '.join(splits)}; "
+                    "correct it"
+                )
+            if row["label"] in KINETICS_SOUNDS.classes:
+                clips.append(ListedClip(row["youtube_id"], row["label"], split))
+    return list(dict.fromkeys(clips))
+
+
+def _one_split_a_video(clips: Sequence[ListedClip]) -> tuple[list[ListedClip], int]:
+    """Clips without those whose video is also in the test or, failing that, the validation split; and how many went."""
+    split_of: dict[str, Split] = {}
+    for wanted in ("test", "val", "train"):
+        for clip in clips:
+            if clip.split == wanted:
+                split_of.setdefault(clip.video, clip.split)
+    kept = [clip for clip in clips if split_of[clip.video] == clip.split]
+    return kept, len(clips) - len(kept)

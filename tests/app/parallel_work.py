@@ -1,0 +1,79 @@
+"""What the processes of `test_parallel` do; apart from it because they find functions by their module."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+from scmrl.engine.parallel import Processes, share, unwrapped, whole_batch
+from snn_core import SynchronisedBatchNorm, gather_over_processes, sum_over_processes, synchronise_batch_norm
+from snn_fusion import scmrl
+
+
+def steps(folder: str, sharing: str, rank: int, world: int, *, synchronise: bool = True, count: int = 5) -> None:
+    """A few training steps on the same whole batches, in float64 so that no spike is lost to rounding."""
+    torch.manual_seed(0)
+    shapes = {"audio": (1, 16, 16), "visual": (2, 16, 16)}
+    spec = scmrl(shapes, num_classes=3, channels=16, num_heads=4, depth="shallow")
+    group = torch.distributed.new_group() if world > 1 else None
+    processes = Processes(rank, world, torch.device("cpu"), group)
+    net = share(spec.build().double(), processes, sharing, synchronise=synchronise, some_absent=False)  # pyright: ignore
+    optimiser = torch.optim.AdamW(net.parameters(), lr=1e-3)
+    losses: list[float] = []
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(count):
+        x = {name: torch.rand(12, *shape, generator=generator, dtype=torch.float64) for name, shape in shapes.items()}
+        labels = torch.randint(3, (12,), generator=generator)
+        mine = slice(rank, None, world)
+        output, every = whole_batch(net({name: value[mine] for name, value in x.items()}), labels[mine], processes)
+        loss = unwrapped(net).total_loss(output, every)
+        optimiser.zero_grad()
+        loss.total.backward()
+        optimiser.step()
+        losses.append(float(loss.total.detach()))
+    whole = get_model_state_dict(net, options=StateDictOptions(full_state_dict=True))
+    if rank == 0:
+        torch.save({"weights": whole, "losses": losses}, f"{folder}/{sharing}-{world}.pt")
+
+
+def joined_steps(rank: int, folder: str, sharing: str, synchronise: bool) -> None:
+    steps(folder, sharing, rank, 2, synchronise=synchronise)
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.norm = nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4)
+        self.linear, self.last = nn.Linear(4, 5), nn.BatchNorm1d(5, momentum=0.3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.linear(self.norm(self.conv(x)).tanh().mean((2, 3))))
+
+
+def inputs() -> Tensor:
+    return torch.randn(10, 3, 6, 7, generator=torch.Generator().manual_seed(1)) * 3 + 100
+
+
+def normalise(rank: int, folder: str) -> None:
+    net = synchronise_batch_norm(Net().double())
+    assert isinstance(net.norm, SynchronisedBatchNorm)
+    x = inputs().double()[:7] if rank == 0 else inputs().double()[7:]  # shares of different size
+    x.requires_grad_()
+    y = net(x)
+    weight = (
+        torch.arange(50.0, dtype=torch.float64).view(10, 5)[:7] if rank == 0 else torch.arange(50.0).view(10, 5)[7:]
+    )
+    loss = sum_over_processes((y * y.tanh() * weight).sum())
+    loss.backward()
+    # As data-parallel training would: every process has twice its gradient, and the mean of both is taken.
+    grads = {name: sum_over_processes(p.grad) / 2 for name, p in net.named_parameters() if p.grad is not None}
+    torch.save({"y": y.detach(), "x": x.grad / 2, "state": net.state_dict(), "grads": grads}, f"{folder}/{rank}.pt")
+
+
+def gather(rank: int, folder: str) -> None:
+    x = (torch.arange(6.0).view(3, 2) + 10 * rank).requires_grad_()
+    every = gather_over_processes(x)
+    (every * torch.arange(12.0).view(6, 2)).sum().backward()
+    torch.save({"every": every.detach(), "grad": x.grad}, f"{folder}/{rank}.pt")

@@ -1,0 +1,103 @@
+"""What every card promises, and how it reads."""
+
+import re
+from pathlib import PurePosixPath
+
+import pytest
+
+from datasets.formats.made_up import CARD
+from snn_datasets import DATASETS
+from snn_datasets.card import DatasetCard, FileSet
+from snn_datasets.card_text import describe
+from snn_datasets.check import published_table
+
+SPDX = re.compile(r"(LicenseRef-)?[A-Za-z0-9.+-]+( (AND|OR|WITH) (LicenseRef-)?[A-Za-z0-9.+-]+)*")
+
+
+@pytest.fixture(params=list(DATASETS))
+def card(request: pytest.FixtureRequest) -> DatasetCard:
+    return DATASETS[request.param].card()
+
+
+@pytest.mark.parametrize("kind", list(DATASETS))
+def test_a_card_is_that_of_its_kind(kind: str):
+    assert DATASETS[kind].card().kind == kind
+
+
+def test_a_card_says_where_the_data_are_from_and_on_what_terms(card: DatasetCard):
+    assert SPDX.fullmatch(card.licence), card.licence
+    assert card.sources
+    assert all(card.sources)
+    assert card.splits
+    assert card.citation or card.kind == "manifest"
+
+
+def test_classes_and_synthetic_senses_are_stated_consistently(card: DatasetCard):
+    assert len(set(card.classes)) == len(card.classes)
+    assert bool(card.synthetic) == any(sense.synthetic for sense in card.modalities.values())
+
+
+def test_files_are_named_relative_to_the_root(card: DatasetCard):
+    for files in card.files:
+        pattern = PurePosixPath(files.pattern)
+        assert not pattern.is_absolute()
+        assert ".." not in pattern.parts
+        assert "\\" not in files.pattern
+        assert "{" not in files.pattern, "a glob knows no alternatives in braces"
+        assert files.what
+        assert files.count is None or files.count > 0
+        assert set(files.modalities) <= set(card.modalities)
+
+
+def test_stated_hashes_are_hashes(card: DatasetCard):
+    for files in card.files:
+        assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in files.sha256.values())
+        assert all(re.fullmatch("[0-9a-f]{32}", digest) for digest in files.md5.values())
+        if files.checksums is not None:
+            table = published_table(files.checksums)
+            some = [name for name in table if PurePosixPath(name).match(files.pattern)]
+            assert files.count is None or len(some) == files.count
+            assert all(re.fullmatch("[0-9a-f]{64}", table[name].sha256) and table[name].bytes > 0 for name in some)
+
+
+@pytest.mark.parametrize("width", [60, 100])
+def test_a_card_reads_in_a_terminal(card: DatasetCard, width: int):
+    text = describe(card, width=width)
+    assert text.startswith(f"{card.kind}: ")
+    # Longer lines are those of one word that nobody would want broken.
+    assert [line for line in text.splitlines() if len(line) > width and len(line.split()) > 2] == []
+    words = " ".join(text.split())
+    for said in (card.title, card.licence, card.citation, card.splits, card.synthetic, *card.notes, *card.sources):
+        assert " ".join(said.split()) in words
+    for sense in card.modalities:
+        assert f"{sense} (" in words
+    for files in card.files:
+        assert files.pattern in words
+
+
+def test_a_card_as_text():
+    notes = CARD.model_copy(update={"notes": ("Storms are rare.", "Nobody looked twice."), "synthetic": ""})
+    assert describe(notes, width=60) == (
+        "made-up: Pictures and traces of weather, version 2\n"
+        "licence    CC0-1.0\n"
+        "cite       nobody\n"
+        "from       a drawer\n"
+        "senses     picture (image): [1, 3, 4], brightness, 0 to 1\n"
+        "           trace (series): [T, 2], of the sensors\n"
+        "classes    2: calm, storm\n"
+        "splits     as the names of the files say\n"
+        "notes      Storms are rare.\n"
+        "           Nobody looked twice.\n"
+        "on disk    pictures/*.raw: grey pictures; 12 files; for\n"
+        "           picture\n"
+        "           traces/*.txt: pressure and wind; 12 files; for\n"
+        "           trace\n"
+        "           diary.md: what was seen; not required"
+    )
+
+
+def test_a_card_without_senses_or_classes_says_who_decides():
+    bare = CARD.model_copy(update={"classes": (), "modalities": {}, "files": (FileSet(pattern="*.csv", what="it"),)})
+    text = describe(bare)
+    assert "senses     as the files say" in text
+    assert "classes    as the files say" in text

@@ -1,0 +1,164 @@
+"""DVS128 Gesture as it lies on disk."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from datasets.formats.dvs128_gesture import LIGHTS, TESTING, TRAINING, write_dvs128_gesture
+from snn_datasets.aedat import _polarity_events
+from snn_datasets.dataset import DatasetSplits
+from snn_datasets.datasets.dvs128_gesture import Dvs128GestureSpec
+from snn_datasets.order import EpochOrder
+from snn_datasets.reader import ReadError
+from snn_datasets.sample import collate
+
+STEPS, PLANE = 3, 20
+FIRST = "user01_fluorescent"
+
+
+def opened(root: Path, **fields: object) -> DatasetSplits:
+    options = {"root": root, "cache_folder": root.parent / "cache", "time_steps": STEPS, "plane": PLANE, "val": 0.3}
+    return Dvs128GestureSpec.model_validate(options | fields).build()
+
+
+def counts(events: np.ndarray, duration: int, *, plane: int = PLANE) -> np.ndarray:
+    """Counts [T, 2, plane, plane] event by event."""
+    frames = np.zeros((STEPS, 2, plane, plane), np.float32)
+    for t, x, y, p in events.tolist():
+        frames[t * STEPS // duration, p, y * plane // 128, x * plane // 128] += 1
+    return frames
+
+
+def users(splits: DatasetSplits) -> dict[str, set[int]]:
+    return {name: {int(id_[4:6]) for id_ in getattr(splits, name).ids} for name in ("train", "val", "test")}
+
+
+@pytest.mark.parametrize("plane", [20, 128])
+def test_every_gesture_is_read_back_once(tmp_path: Path, plane: int):
+    written = write_dvs128_gesture(tmp_path)
+    splits = opened(tmp_path, plane=plane)
+    seen: list[str] = []
+    for dataset in (splits.train, splits.val, splits.test):
+        for sample in dataset:
+            long = sample.id == "user02_led/02"
+            expected = counts(written[sample.id], 310_000 if long else 200_000, plane=plane)
+            np.testing.assert_array_equal(sample.inputs["visual"].numpy(), expected, err_msg=sample.id)
+            assert sample.label == 5 * int(sample.id[-2:])
+            seen.append(sample.id)
+    assert sorted(seen) == sorted(written)
+    assert splits.info.shapes == {"visual": (2, plane, plane)}
+    assert splits.info.classes[10] == "other gestures"
+
+
+def test_steps_may_hold_equally_many_events(tmp_path: Path):
+    written = write_dvs128_gesture(tmp_path, events=160)
+    for sample in opened(tmp_path, bins="count").test:
+        count = len(written[sample.id])
+        expected = np.diff([step * count // STEPS for step in range(STEPS + 1)])
+        np.testing.assert_array_equal(sample.inputs["visual"].sum((1, 2, 3)).numpy(), expected)
+
+
+def test_no_user_is_in_two_splits(tmp_path: Path):
+    write_dvs128_gesture(tmp_path)
+    chosen: set[frozenset[int]] = set()
+    for seed in range(5):
+        who = users(opened(tmp_path, seed=seed))
+        assert who["train"] | who["val"] == set(TRAINING)
+        assert who["test"] == set(TESTING)
+        assert who["val"]
+        assert not who["train"] & who["val"]
+        chosen.add(frozenset(who["val"]))
+    assert len(chosen) > 1
+    assert users(opened(tmp_path, seed=3)) == users(opened(tmp_path, seed=3, cache="off"))
+
+
+def test_a_recording_is_decoded_once_for_all_its_gestures(tmp_path: Path):
+    write_dvs128_gesture(tmp_path)
+    splits = opened(tmp_path, cache="off")
+    _polarity_events.cache_clear()
+    for dataset in (splits.train, splits.val, splits.test):
+        for _ in dataset:
+            pass
+    assert _polarity_events.cache_info().misses == len(LIGHTS) * (len(TRAINING) + len(TESTING))
+
+
+def test_batches_have_time_first_and_shifts_are_drawn_anew_in_every_epoch(tmp_path: Path):
+    write_dvs128_gesture(tmp_path)
+    splits = opened(tmp_path, shift=4)
+
+    def epoch(number: int) -> dict[str, torch.Tensor]:
+        order = EpochOrder(len(splits.train), seed=2, epoch=number)
+        loader = DataLoader(splits.train, batch_size=5, sampler=order, collate_fn=collate)
+        samples: dict[str, torch.Tensor] = {}
+        for batch in loader:
+            values = batch["inputs"]["visual"]
+            assert values.shape == (STEPS, len(batch["ids"]), 2, PLANE, PLANE)
+            samples |= {id_: values[:, place] for place, id_ in enumerate(batch["ids"])}
+        return samples
+
+    first, again, second = epoch(0), epoch(0), epoch(1)
+    assert set(first) == set(splits.train.ids)
+    assert all(torch.equal(first[id_], again[id_]) for id_ in first)
+    assert sum(not torch.equal(first[id_], second[id_]) for id_ in first) > len(first) / 2
+    plain = {sample.id: sample.inputs["visual"] for sample in opened(tmp_path).test}
+    assert all(torch.equal(sample.inputs["visual"], plain[sample.id]) for sample in splits.test)
+
+
+def test_what_is_missing_is_named_with_where_it_belongs(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match=r"(?s)no trials_to_train\.txt under .*IBM Research.*\n.*user\*\.aedat"):
+        opened(tmp_path)
+    write_dvs128_gesture(tmp_path)
+    (tmp_path / f"{FIRST}_labels.csv").rename(tmp_path / "away.csv")
+    with pytest.raises(FileNotFoundError, match=f"{FIRST}_labels.csv; it says when"):
+        opened(tmp_path)
+    (tmp_path / "away.csv").rename(tmp_path / f"{FIRST}_labels.csv")
+    (tmp_path / f"{FIRST}.aedat").unlink()
+    with pytest.raises(FileNotFoundError, match=f"{FIRST}.aedat"):
+        opened(tmp_path)
+    splits = opened(tmp_path, on_error="missing")
+    absent = {sample.id for dataset in (splits.train, splits.val) for sample in dataset if sample.absent}
+    assert absent == {f"{FIRST}/{number:02d}" for number in range(3)}
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("12,5,6", "line 5 says class 12"),
+        ("0,5,6", "line 5 says class 0"),
+        ("1,6,6", "line 5 says class 1 from 6 to 6 us"),
+        ("1,2", "line 5 is not class,start,end"),
+        ("a,2,3", "line 5 is not class,start,end"),
+    ],
+)
+def test_labels_that_cannot_be_are_refused(tmp_path: Path, line: str, why: str):
+    write_dvs128_gesture(tmp_path)
+    with (tmp_path / f"{FIRST}_labels.csv").open("a") as file:
+        file.write(f"{line}\n")
+    with pytest.raises(ReadError, match=why):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"user01.txt\n", "names 'user01.txt', which is no"),
+        (b"\n", "names no recording"),
+        (b"\xff\xfe\x00", "is no text in UTF-8"),
+    ],
+)
+def test_lists_that_cannot_be_are_refused(tmp_path: Path, content: bytes, why: str):
+    write_dvs128_gesture(tmp_path)
+    (tmp_path / "trials_to_test.txt").write_bytes(content)
+    with pytest.raises(ReadError, match=why):
+        opened(tmp_path)
+
+
+def test_a_user_in_both_lists_is_refused(tmp_path: Path):
+    write_dvs128_gesture(tmp_path)
+    with (tmp_path / "trials_to_test.txt").open("a") as file:
+        file.write("user03_led.aedat\n")
+    with pytest.raises(ValueError, match="user03 is in both"):
+        opened(tmp_path)

@@ -1,0 +1,269 @@
+"""Every kind of file in a manifest, and columns that are read in another way than usual."""
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import soundfile
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from snn_datasets import ManifestSpec, ModalityInfo, ReadError, Sample, collate
+from snn_datasets.datasets.manifest import ColumnSpec
+from snn_datasets.encoding import Latency
+from snn_datasets.registries import ENCODERS, READERS
+from snn_datasets.series import SeriesReader
+
+SIZE = 16
+STEPS = 3
+SPLITS = ("train", "train", "val", "test")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SNN_DATASETS_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+def write(root: Path, ending: str, write_file: Callable[[Path, int], None], *, column: str = "sense") -> None:
+    """Four files and a manifest of them; the first two are for training."""
+    rows = [f"split,label,{column}"]
+    for number, split in enumerate(SPLITS):
+        write_file(root / f"f{number}{ending}", number)
+        rows.append(f"{split},{'ab'[number % 2]},f{number}{ending}")
+    (root / "manifest.csv").write_text("\n".join(rows))
+
+
+def build(root: Path, **fields: Any) -> tuple[ModalityInfo, Sample]:
+    """What is said of the only column, and its test sample."""
+    splits = ManifestSpec(root=root, image_size=SIZE, time_steps=STEPS, **fields).build()
+    (info,) = splits.info.modalities.values()
+    (sample,) = splits.test
+    return info, sample
+
+
+def value(sample: Sample) -> NDArray[np.float32]:
+    (tensor,) = sample.inputs.values()
+    assert tensor.dtype == torch.float32
+    return tensor.numpy()
+
+
+def write_series(path: Path, number: int, *, channels: int = 5, time: bool = True) -> None:
+    """Six rows, a second each; channel c holds number + 10 c + row."""
+    rows = [[row, *(number + 10 * c + row for c in range(channels))] for row in range(6)]
+    names = ["time", *(f"c{c}" for c in range(channels))]
+    path.write_text("\n".join(",".join(map(str, cells if time else cells[1:])) for cells in [names, *rows]) + "\n")
+
+
+def write_video(path: Path, number: int) -> None:
+    """Six frames of 32 x 48 pixels, each of one red, brighter from frame to frame."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        for frame in range(6):
+            pixels = np.zeros((32, 48, 3), np.uint8)
+            pixels[..., 0] = 40 * frame
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+
+
+EVENTS = {"t": [0, 40, 41, 299], "x": [0, 1, 6, 2], "y": [4, 3, 0, 2], "p": [1, 0, 1, 1]}
+
+
+def write_events(path: Path, number: int) -> None:
+    np.savez(path, **{name: np.array(values) for name, values in EVENTS.items()})
+
+
+def write_aedat2(path: Path, number: int) -> None:
+    words = b"".join(
+        struct.pack(">II", y << 8 | x << 1 | p, 7 + t) for t, x, y, p in zip(*EVENTS.values(), strict=True)
+    )
+    path.write_bytes(b"#!AER-DAT2.0\r\n# by hand\r\n" + words)
+
+
+# What comes out
+
+
+def test_series_become_means_of_steps(tmp_path: Path):
+    write(tmp_path, ".csv", write_series)
+    info, sample = build(tmp_path)
+    assert (info.kind, info.shape, info.time_steps) == ("series", (5,), STEPS)
+    # The last file is number 3; two rows a step, so channel c of step k is the mean of 3 + 10 c + 2 k and one more.
+    assert np.array_equal(value(sample), 3 + 10 * np.arange(5) + 2 * np.arange(STEPS)[:, None] + 0.5)
+
+
+def test_videos_become_frames(tmp_path: Path):
+    write(tmp_path, ".mp4", write_video)
+    info, sample = build(tmp_path)
+    assert (info.kind, info.shape, info.time_steps) == ("video", (3, SIZE, SIZE), STEPS)
+    frames = value(sample)
+    assert frames.shape == (STEPS, 3, SIZE, SIZE)
+    red = frames[:, 0].mean((1, 2)) * 255
+    # Steps last two frames of six; the nearest to the middle of each is one of these two.
+    for step in range(STEPS):
+        assert 80 * step - 12 <= red[step] <= 80 * step + 52
+    assert frames[:, 1:].max() < 0.1
+
+
+def test_a_video_can_be_shown_in_other_steps_and_sizes(tmp_path: Path):
+    write(tmp_path, ".mp4", write_video, column="film")
+    columns = {"film": ColumnSpec.model_validate({"encode": {"kind": "frames", "steps": 6}, "size": 8})}
+    info, sample = build(tmp_path, columns=columns)
+    assert (info.shape, info.time_steps) == ((3, 8, 8), 6)
+    red = value(sample)[:, 0].mean((1, 2)) * 255
+    assert np.abs(red - 40 * np.arange(6)).max() < 12  # every frame once
+
+
+def test_events_are_counted_by_step(tmp_path: Path):
+    write(tmp_path, ".npz", write_events)
+    reader = {"kind": "events", "height": 5, "width": 7}
+    info, sample = build(tmp_path, columns={"sense": {"reader": reader}})
+    assert (info.kind, info.shape, info.time_steps) == ("events", (2, 5, 7), STEPS)
+    expected = np.zeros((STEPS, 2, 5, 7))
+    expected[0, 1, 4, 0] = expected[0, 0, 3, 1] = expected[0, 1, 0, 6] = expected[2, 1, 2, 2] = 1
+    assert np.array_equal(value(sample), expected)
+
+
+def test_aedat_files_tell_their_version(tmp_path: Path):
+    write(tmp_path, ".aedat", write_aedat2)
+    info, sample = build(tmp_path)
+    assert (info.kind, info.shape, info.time_steps) == ("events", (2, 128, 128), STEPS)
+    counts = value(sample)
+    assert counts.sum() == 4
+    assert counts[0, 0, 3, 1] == counts[2, 1, 2, 2] == 1
+
+
+def test_an_aedat3_file_is_read_by_its_reader(tmp_path: Path):
+    write(tmp_path, ".aedat", lambda path, _: path.write_bytes(b"#!AER-DAT3.1\r\n#!END-HEADER\r\nrest"))
+    with pytest.raises(ReadError, match=r"row 2.*the file is cut off in the header of a packet"):
+        build(tmp_path)
+
+
+def test_senses_of_every_kind_make_one_batch(tmp_path: Path):
+    header, rows = "split,label,photo,sound,film,gas", list[str]()
+    for number, split in enumerate(("train", "train", "train", "val", "test")):
+        Image.new("RGB", (20, 10), (50 * number, 0, 0)).save(tmp_path / f"{number}.png")
+        soundfile.write(tmp_path / f"{number}.wav", np.sin(np.arange(900) * (number + 1) / 9), 8000)
+        write_video(tmp_path / f"{number}.mp4", number)
+        write_series(tmp_path / f"{number}.csv", number)
+        film = f"{number}.mp4" if number != 1 else ""
+        rows.append(f"{split},{'ab'[number % 2]},{number}.png,{number}.wav,{film},{number}.csv")
+    (tmp_path / "manifest.csv").write_text("\n".join([header, *rows]))
+    splits = ManifestSpec(root=tmp_path, image_size=SIZE, time_steps=STEPS, mel_bands=20).build()
+    batch = collate(list(splits.train))
+    shapes = {name: tuple(tensor.shape) for name, tensor in batch["inputs"].items()}
+    assert shapes == {
+        "photo": (3, 3, SIZE, SIZE),
+        "sound": (3, 1, SIZE, SIZE),
+        "film": (STEPS, 3, 3, SIZE, SIZE),
+        "gas": (STEPS, 3, 5),
+    }
+    assert batch["present"]["film"].tolist() == [True, False, True]
+    assert not batch["inputs"]["film"][:, 1].any()
+
+
+# Columns that are read in another way
+
+
+def test_a_reader_can_be_named_whatever_the_ending(tmp_path: Path):
+    write(tmp_path, ".dat", lambda path, number: write_series(path, number, time=False), column="gas")
+    with pytest.raises(ValueError, match=r"unknown ending '\.dat'.*columns\.gas\.reader"):
+        build(tmp_path)
+    columns = {"gas": {"reader": {"kind": "series", "rate": 1.0, "columns": ["c3", "c1"]}}}
+    info, sample = build(tmp_path, columns=columns)
+    assert info.shape == (2,)
+    assert np.array_equal(value(sample)[0], [3 + 30 + 0.5, 3 + 10 + 0.5])
+
+
+def test_an_encoder_can_be_named(tmp_path: Path):
+    write(tmp_path, ".csv", write_series)
+    info, sample = build(tmp_path, columns={"sense": {"encode": {"kind": "send-on-delta", "steps": 2, "threshold": 1}}})
+    assert (info.shape, info.time_steps, info.unit) == ((10,), 2, "")
+    # Every channel rises by one a row: 2 events in rows 1 and 2, 3 in rows 3 to 5, none down.
+    assert value(sample).tolist() == [[2] * 5 + [0] * 5, [3] * 5 + [0] * 5]
+
+
+def test_a_picture_can_become_spikes(tmp_path: Path):
+    write(tmp_path, ".png", lambda path, number: Image.new("L", (20, 10), 80 * number).save(path))
+    info, sample = build(tmp_path, columns={"sense": {"encode": {"kind": "latency", "steps": 5}}})
+    assert (info.shape, info.time_steps) == ((1, SIZE, SIZE), 5)
+    # 240 / 255 is above 4 / 5, so every pixel spikes at the first step.
+    assert value(sample).mean((1, 2, 3)).tolist() == [1, 0, 0, 0, 0]
+
+
+def test_sound_can_become_spikes(tmp_path: Path):
+    write(tmp_path, ".wav", lambda path, number: soundfile.write(path, np.sin(np.arange(2000) * number / 9), 8000))
+    info, sample = build(tmp_path, mel_bands=20, columns={"sense": {"encode": {"kind": "bernoulli", "steps": 50}}})
+    assert (info.shape, info.time_steps) == ((1, SIZE, SIZE), 50)
+    rates = value(sample).mean(0)
+    assert set(np.unique(value(sample))) == {0, 1}
+    assert rates.max() > 0.8
+    assert rates.min() == 0
+
+
+def test_what_a_reader_needs_is_told(tmp_path: Path):
+    write(tmp_path, ".npz", write_events, column="dvs")
+    with pytest.raises(ValueError, match=r"'dvs'.*do not say their height and width.*columns\.dvs\.reader\.height"):
+        build(tmp_path)
+
+
+def test_an_encoder_of_another_kind_is_refused_by_place(tmp_path: Path):
+    write(tmp_path, ".csv", write_series)
+    with pytest.raises(ValueError, match=r"row 2, sense '.*f0\.csv': Picture takes Image, but Series comes in"):
+        build(tmp_path, columns={"sense": {"encode": {"kind": "picture"}}})
+
+
+def test_a_description_of_an_unknown_column_is_refused(tmp_path: Path):
+    write(tmp_path, ".csv", write_series)
+    with pytest.raises(ValueError, match=r"no modality column 'gsa'.*columns\.gsa.*'sense'"):
+        build(tmp_path, columns={"gsa": {}})
+
+
+def test_files_with_other_channels_than_the_first_are_refused_by_place(tmp_path: Path):
+    write(tmp_path, ".csv", lambda path, number: write_series(path, number, channels=4 if number == 2 else 5))
+    with pytest.raises(ReadError, match=r"row 4, sense .*channels are 4, but 5 in the first training file"):
+        build(tmp_path)
+    splits = ManifestSpec(root=tmp_path, on_error="missing").build()
+    assert [sample.absent for sample in splits.val] == [{"sense"}]
+
+
+# Specifications
+
+
+def test_a_description_survives_json():
+    spec = ManifestSpec(
+        root=Path("here"),
+        columns={
+            "gas": ColumnSpec(reader=SeriesReader(rate=2.0)),
+            "photo": ColumnSpec(encode=Latency(steps=3), size=8),
+        },
+    )
+    again = ManifestSpec.model_validate_json(spec.model_dump_json())
+    assert again == spec
+    assert isinstance(again.columns["gas"].reader, SeriesReader)
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ({"reader": {"kind": "serie"}}, "unknown reader kind 'serie'; did you mean series"),
+        ({"reader": {"kind": "series", "rate": -1}}, "greater than 0"),
+        ({"encode": {"kind": "latency"}}, "Field required"),
+        ({"encode": {"kind": "image"}}, "unknown encoder kind 'image'"),
+        ({"encoder": {}}, "Extra inputs"),
+    ],
+)
+def test_a_faulty_description_is_refused(column: dict[str, Any], message: str):
+    with pytest.raises(ValueError, match=message):
+        ManifestSpec.model_validate({"root": ".", "columns": {"gas": column}})
+
+
+@pytest.mark.parametrize("registry", [READERS, ENCODERS], ids=["reader", "encoder"])
+def test_everything_registered_has_its_name(registry: Any):
+    assert len(registry) >= 9
+    for kind, model in registry.specs().items():
+        assert model.model_fields["kind"].default == kind
