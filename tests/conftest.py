@@ -1,5 +1,6 @@
 """Options of the whole test suite."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=None,
         help="run the parity tests on the golden arrays in this folder instead of those in tests/parity/data",
     )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _caches_apart_from_the_users(tmp_path_factory: pytest.TempPathFactory) -> None:
+    os.environ["SNN_DATASETS_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(autouse=True)

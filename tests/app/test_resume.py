@@ -20,9 +20,7 @@ STEPS = 27
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = write_tiny_dataset(tmp_path_factory.mktemp("tiny"))
-    os.environ["SNN_DATASETS_CACHE"] = str(root / "cache")
-    return root
+    return write_tiny_dataset(tmp_path_factory.mktemp("tiny"))
 
 
 def options(data: Path, out: Path, *more: str) -> list[str]:

@@ -1,6 +1,7 @@
 """`scmrl train`, as a person meets it: it learns, leaves a readable folder, repeats itself, and names mistakes."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -103,22 +104,25 @@ def test_a_folder_with_something_in_it_is_left_alone(data, tmp_path, monkeypatch
     assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
 
 
-def test_an_interruption_keeps_the_best_model(data, tmp_path, monkeypatch, capsys):
+def test_an_interruption_says_how_to_go_on_and_keeps_the_best_model(data, tmp_path, monkeypatch, capsys):
     shown = Progress.epoch
 
     def interrupted(self, index, *rest, **named):
         shown(self, index, *rest, **named)
         if index == 2:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(Progress, "epoch", interrupted)
     out = tmp_path / "run"
     assert scmrl(monkeypatch, "train", *tiny_options(data, out)) == 130
     error = capsys.readouterr().err
-    assert "interrupted; 2 of 3 epochs are done; the best model so far, of epoch" in error
-    assert str(out) in error.splitlines()[-1]
+    assert f"interrupted; stopped after epoch 2 of 3; go on with the same command and --resume --out {out}" in error
     assert from_pretrained(out).modalities == ("image", "audio")
     assert len((out / "metrics.jsonl").read_text().splitlines()) == 2
+
+    monkeypatch.setattr(Progress, "epoch", shown)
+    assert scmrl(monkeypatch, "train", *tiny_options(data, out), "--resume") == 0
+    assert len((out / "metrics.jsonl").read_text().splitlines()) == 3
 
 
 def test_a_loss_that_explodes_names_the_step_and_keeps_the_folder(data, tmp_path, monkeypatch, capsys):
