@@ -15,7 +15,7 @@ from datasets.formats.made_up import MadeUpSpec, write_made_up
 from scmrl import cli
 from scmrl.data_commands import size_text
 from snn_datasets import DATASETS
-from snn_datasets.cache import default_folder, entries
+from snn_datasets.cache_folder import default_folder, entries
 
 DAY = 86400
 

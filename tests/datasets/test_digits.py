@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from snn_datasets import DatasetSplits, DigitsSpec, InMemoryDataset, collate
-from snn_datasets.cache import entries
+from snn_datasets.cache_folder import entries
 from snn_datasets.digits import Digits, Hearing, Seeing, Sense
 from snn_datasets.speech import Speaker
 

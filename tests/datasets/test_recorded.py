@@ -30,7 +30,7 @@ from snn_datasets import (
     build_splits,
     collate,
 )  # fmt: skip
-from snn_datasets.cache import entries, prune
+from snn_datasets.cache_folder import entries, prune
 from snn_datasets.dataset import Split
 from snn_datasets.store import write_store
 

@@ -110,7 +110,7 @@ def prepare(kind: Kind, /, *options: Options) -> int:
     with Progress.create() as progress, progress.phase(f"preparing {kind}", 0, "recordings") as phase:
         splits = spec.build(phase.update)
 
-    from snn_datasets.cache import default_folder
+    from snn_datasets.cache_folder import default_folder
 
     sizes = ", ".join(f"{len(getattr(splits, split)):,} {split}" for split in ("train", "val", "test"))
     folder = spec.cache_folder.expanduser() if spec.cache_folder is not None else default_folder()
@@ -145,7 +145,7 @@ def cache_list(*, folder: Path | None = None) -> int:
     Args:
         folder: folder of the caches; none: the one that datasets use unless told otherwise.
     """
-    from snn_datasets.cache import default_folder, entries
+    from snn_datasets.cache_folder import default_folder, entries
 
     folder = default_folder() if folder is None else folder.expanduser()
     found = entries(folder)
@@ -190,7 +190,7 @@ def cache_prune(
     """
     from datetime import UTC, datetime, timedelta
 
-    from snn_datasets.cache import default_folder, entries, prune
+    from snn_datasets.cache_folder import default_folder, entries, prune
 
     if unused_days < 0:
         raise ValueError(f"--unused-days {unused_days:g} lies in the future; give 0 or more")

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from snn_datasets.aedat import Aedat2Reader, Aedat3Reader
     from snn_datasets.audio import Clamp, FitLength, Mono, Resample, WaveformReader
     from snn_datasets.augment import move_and_stretch
-    from snn_datasets.cache import CacheEntry
+    from snn_datasets.cache_folder import CacheEntry
     from snn_datasets.card import DatasetCard, FileSet, ModalityCard
     from snn_datasets.card_text import describe
     from snn_datasets.corruption import (
@@ -201,7 +201,7 @@ _HOMES = {
         "WaveformReader",
     ),
     "augment": ("move_and_stretch",),
-    "cache": ("CacheEntry",),
+    "cache_folder": ("CacheEntry",),
     "card": (
         "DatasetCard",
         "FileSet",

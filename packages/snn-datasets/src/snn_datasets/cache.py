@@ -6,14 +6,13 @@ import hashlib
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from torch.utils.data import DataLoader, Dataset
 
 from snn_datasets.dataset import Progress
@@ -31,15 +30,6 @@ PROBES = 16
 """Samples prepared to estimate the size of a store."""
 SPARE_BYTES = 100 * 2**20
 """Left free on the disk."""
-
-
-def default_folder() -> Path:
-    """$SNN_DATASETS_CACHE, or snn-datasets in the user's cache folder."""
-    named = os.environ.get("SNN_DATASETS_CACHE")
-    if named:
-        return Path(named).expanduser()
-    above = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(above) / "snn-datasets"
 
 
 @dataclass(frozen=True)
@@ -179,59 +169,3 @@ def _remove_unfinished(folder: Path) -> None:
     """Remove what a killed writer of this store left; nobody writes it now, since the lock is held."""
     for left in folder.parent.glob(f"{folder.name}.*.part"):
         shutil.rmtree(left, ignore_errors=True)
-
-
-@dataclass(frozen=True)
-class CacheEntry:
-    """One store in a cache folder."""
-
-    folder: Path
-    dataset: str
-    modality: str
-    samples: int
-    bytes: int
-    created: datetime
-    used: datetime
-    """When a dataset last opened it."""
-
-
-def entries(folder: Path) -> list[CacheEntry]:
-    """Every store of a cache folder, the one used last first."""
-    found: list[CacheEntry] = []
-    for about in folder.glob("*/*/about.json"):
-        if about.parent.suffix == ".part":
-            continue
-        try:
-            said = json.loads(about.read_text(encoding="utf-8"))
-            used = datetime.fromtimestamp(about.parent.stat().st_mtime, UTC)
-            created = datetime.fromisoformat(said["created"])
-            found.append(
-                CacheEntry(
-                    about.parent, said["dataset"], said["modality"], said["samples"], said["bytes"], created, used
-                )
-            )
-        except (OSError, ValueError, KeyError):
-            continue  # removed meanwhile, or not ours
-    return sorted(found, key=lambda entry: entry.used, reverse=True)
-
-
-def prune(folder: Path, *, unused_days: float, dataset: str | None = None) -> list[CacheEntry]:
-    """Remove stores that no dataset opened for so many days, and what killed writers left; tell which.
-
-    A process that has read from one goes on reading it; one that has not begun will find no file.
-    """
-    limit = time.time() - unused_days * 86400
-    old = [entry for entry in entries(folder) if entry.used.timestamp() <= limit and dataset in (None, entry.dataset)]
-    for entry in old:
-        # Renamed first: nobody may find half a store under its name.
-        doomed = entry.folder.with_name(f"{entry.folder.name}.pruned.part")
-        entry.folder.rename(doomed)
-        shutil.rmtree(doomed, ignore_errors=True)
-    for left in folder.glob("*/*.part"):
-        lock = FileLock(f"{left.parent / left.name.rsplit('.', 2)[0]}.lock")
-        try:
-            with lock.acquire(timeout=0):
-                shutil.rmtree(left, ignore_errors=True)
-        except Timeout:
-            continue  # somebody is writing it
-    return old

@@ -25,7 +25,8 @@ from torch import Generator, Tensor
 from torchaudio.transforms import MelSpectrogram
 
 from snn_datasets import encoding, pen_path, speech, touch
-from snn_datasets.cache import CacheOptions, default_folder, open_or_fill
+from snn_datasets.cache import CacheOptions, open_or_fill
+from snn_datasets.cache_folder import default_folder
 from snn_datasets.dataset import SPLITS, DatasetInfo, DatasetSplits, ModalityInfo, Progress, Split
 from snn_datasets.encoding import EventFrames
 from snn_datasets.in_memory import InMemoryDataset

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from snn_datasets.cache import CacheOptions, default_folder, fingerprint, open_or_fill
+from snn_datasets.cache import CacheOptions, fingerprint, open_or_fill
+from snn_datasets.cache_folder import default_folder
 from snn_datasets.dataset import SPLITS, DatasetInfo, DatasetSplits, FileDataSpec, Progress, Split
 from snn_datasets.modality import Modality
 from snn_datasets.reader import ReadError, Source
@@ -123,6 +124,8 @@ class Preparation:
                 return Absent(str(error))
             advice = "correct it, or set on_error to missing to count it as absent"
             return type(error)(f"{row.where(self.name)}: {error}; {advice}")
+        except ValueError as error:  # a stage cannot do with this recording
+            return ReadError(f"{row.where(self.name)}: {error}")
 
 
 @single_thread()

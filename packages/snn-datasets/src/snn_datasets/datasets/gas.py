@@ -186,7 +186,8 @@ class GasMixturesSpec(FileDataSpec):
 
     def _table(self, reader: GasMixturesReader, path: Path) -> Series:
         """The averaged recording, from the cache if it is there."""
-        from snn_datasets.cache import CacheOptions, default_folder, fingerprint, open_or_fill
+        from snn_datasets.cache import CacheOptions, fingerprint, open_or_fill
+        from snn_datasets.cache_folder import default_folder
         from snn_datasets.modality import Modality
         from snn_datasets.recorded import Preparation, Row
 
