@@ -12,8 +12,9 @@ from torch import nn
 from app.tiny import tiny_options, write_tiny_dataset
 from scmrl.engine import average
 from scmrl.engine.augmentation import augment
+from scmrl.engine.rates import rate_warnings
 from scmrl.engine.schedule import learning_rate
-from scmrl.engine.train import Run, rate_warnings, train
+from scmrl.engine.train import Run, train
 from scmrl.experiment import Experiment, TrainSpec
 from scmrl.overlay import load
 from scmrl.progress import Progress

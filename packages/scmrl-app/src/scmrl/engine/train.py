@@ -20,10 +20,12 @@ from torch.utils.data import DataLoader
 from scmrl.assemble import model_spec
 from scmrl.engine import average, checkpoint
 from scmrl.engine.augmentation import augment
+from scmrl.engine.batches import add_up, class_weights, first_samples, to_device
 from scmrl.engine.checkpoint import Position, Trained
 from scmrl.engine.evaluate import Predictions, predict
 from scmrl.engine.interruption import Interruption
 from scmrl.engine.parallel import Processes, finish, share, start, unwrapped, whole_batch, without_exchange
+from scmrl.engine.rates import rate_warnings
 from scmrl.engine.records import Records
 from scmrl.engine.run_folder import create_run_folder, environment, peak_memory, write_json
 from scmrl.engine.schedule import learning_rate, parameter_groups
@@ -32,9 +34,6 @@ from scmrl.progress import Progress
 from snn_core import record_firing_rates
 from snn_datasets import Batch, DatasetSplits, EpochOrder, collate
 from snn_fusion import Loss, ModelSpec, calibrate, from_pretrained, save_pretrained
-
-SILENT, SATURATED = 0.001, 0.95
-"""Firing rates below and above which a layer is named in warnings."""
 
 
 @dataclass
@@ -96,7 +95,7 @@ def _train(experiment: Experiment, processes: Processes, progress: Progress) -> 
     preparation = time.monotonic() - began
     found = checkpoint.finished(folder) if experiment.resume else []
     if spec.init == "calibrated" and not found:
-        inputs, present = _to(_first_samples(splits, options.calibration_samples), processes)
+        inputs, present = to_device(first_samples(splits, options.calibration_samples), processes)
         calibrate(model, inputs, present=present, target_rate=options.target_rate)
     some_absent = bool(experiment.model.modality_dropout) or splits.train.has_absences
     synchronise = options.synchronise_batch_norm and not some_absent
@@ -140,7 +139,7 @@ def _fit(
             f"{processes.world} processes times train.accumulate {options.accumulate}"
         )
     steps = len(data) // batch_size
-    weights = _class_weights(run, processes) if options.class_weights == "balanced" else None
+    weights = class_weights(run.splits, processes) if options.class_weights == "balanced" else None
     started, saved = time.monotonic() - position.seconds, time.monotonic()
 
     for epoch in range(position.epoch, options.epochs + 1):
@@ -210,7 +209,7 @@ def _step(
     trained.optimiser.zero_grad(set_to_none=True)
     for number, batch in enumerate(batches):
         batch["inputs"] = augment(batch, run.splits.info, options, seed=run.experiment.seed, epoch=position.epoch)
-        inputs, present = _to(batch, processes)
+        inputs, present = to_device(batch, processes)
         labels = batch["labels"].to(processes.device)
         autocast = torch.autocast(processes.device.type, dtype, enabled=options.precision != "float32")
         with without_exchange(net, needed=number == len(batches) - 1):
@@ -221,7 +220,7 @@ def _step(
             if not math.isfinite(float(loss.total.detach())):
                 return True
             trained.scaler.scale(loss.total / len(batches)).backward()
-        _add(position.totals, loss, whole.logits, all_labels)
+        add_up(position.totals, loss, whole.logits, all_labels)
         if watched:
             position.rates_last = rates
             position.rates_first = position.rates_first or rates
@@ -264,47 +263,6 @@ def _validate(run: Run, trained: Trained, processes: Processes, rate: float) -> 
     }
     position.history.append(record)
     return {name: value for name, value in record.items() if name != "epoch"}, better
-
-
-def rate_warnings(rates: dict[str, float]) -> list[str]:
-    """A sentence for silent layers and one for saturated ones, if there are any."""
-    found: list[str] = []
-    silent = [name for name, rate in rates.items() if rate < SILENT]
-    full = [name for name, rate in rates.items() if rate > SATURATED]
-    for names, what in ((silent, f"silent (below {SILENT:.1%})"), (full, f"saturated (above {SATURATED:.0%})")):
-        if names:
-            shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-            found.append(f"{len(names)} of {len(rates)} neuron layers are {what}: {shown}")
-    return found
-
-
-def _add(totals: dict[str, float], loss: Loss, logits: Tensor, labels: Tensor) -> None:
-    size = len(labels)
-    values = {
-        "n": size,
-        "loss": float(loss.classification.detach()) * size,
-        "alignment": float(loss.alignment.detach()) * size,
-        "right": float((logits.argmax(1) == labels).sum()),
-    }
-    totals.update({name: totals.get(name, 0.0) + value for name, value in values.items()})
-
-
-def _to(batch: Batch, processes: Processes) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """A batch's inputs on this process's device, and the masks of the modalities that some sample lacks."""
-    inputs = {name: x.to(processes.device, non_blocking=True) for name, x in batch["inputs"].items()}
-    return inputs, {name: mask.to(processes.device) for name, mask in batch["present"].items() if not mask.all()}
-
-
-def _first_samples(splits: DatasetSplits, count: int) -> Batch:
-    """Training samples for calibration, spread evenly over the split because it may be ordered by class."""
-    count = min(count, len(splits.train))
-    return collate([splits.train[index * len(splits.train) // count] for index in range(count)])
-
-
-def _class_weights(run: Run, processes: Processes) -> Tensor:
-    """How much a sample of each class counts [K], 1 on average over the training samples."""
-    counts = torch.bincount(torch.tensor(run.splits.train.labels), minlength=len(run.classes)).clamp(min=1).float()
-    return (counts.sum() / (len(counts) * counts)).to(processes.device)
 
 
 def _non_finite(run: Run, epoch: int, batches: list[Batch]) -> str:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from scmrl.engine.rates import SATURATED, SILENT, rate_warnings
 from scmrl.engine.run_folder import write_json
-from scmrl.engine.train import SATURATED, SILENT, Run, rate_warnings
+from scmrl.engine.train import Run
 from scmrl.report.figures import plot_confusion, plot_curves, plot_rates
 
 
