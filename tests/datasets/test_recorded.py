@@ -273,7 +273,8 @@ def test_of_two_processes_that_fill_one_cache_the_second_waits_and_both_are_righ
     with start_fill(root) as a, start_fill(root) as b:
         said = [fill.communicate()[0].split() for fill in (a, b)]
     assert [a.returncode, b.returncode] == [0, 0]
-    assert sorted(map(len, said)) == [1, 37]  # one prepared every sample, the other found them
+    # Whichever process came first to a store prepared its 18 samples; both told the end.
+    assert sum(map(len, said)) == 2 * 18 + 2
     assert len(stores(root)) == 2
 
 

@@ -1,4 +1,5 @@
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -83,10 +84,49 @@ def test_a_store_of_nothing_but_absences_can_be_read(tmp_path: Path):
     assert Store(tmp_path / "s")[0] == Absent("lost")
 
 
-def test_events_take_nine_bytes_each(tmp_path: Path):
-    assert size_of(events(1000)) - size_of(events(0)) == 9000
-    write_store(tmp_path / "s", [events(1000)], {})
-    assert (tmp_path / "s" / "data.bin").stat().st_size == size_of(events(1000))
+def spread(*, gap: int, size: tuple[int, int], polarities: int, highest: int | None = None) -> Events:
+    """Events in the corners of a sensor and between, gap us apart; `highest` keeps them in the first columns."""
+    (height, width), count = size, 40
+    x = RNG.integers(0, highest or width, count)
+    y, p = RNG.integers(0, height, count), RNG.integers(0, polarities, count)
+    x[:2], y[:2], p[:2] = (0, (highest or width) - 1), (0, height - 1), (0, polarities - 1)
+    return Events.of(t=5_000_000 + gap * np.arange(count), x=x, y=y, p=p, size=size, polarities=polarities)
+
+
+SENSORS: dict[str, tuple[Events, int]] = {
+    "taxels": (spread(gap=255, size=(10, 10), polarities=2), 1 + 1),
+    "channels": (spread(gap=256, size=(1, 64), polarities=1), 1 + 2),
+    "channels whose number has more bits than those that send": (spread(gap=9, size=(1, 256), polarities=1), 2 + 1),
+    "units": (spread(gap=65_535, size=(1, 700), polarities=1, highest=90), 2 + 2),
+    "a camera": (spread(gap=65_536, size=(128, 128), polarities=2), 2 + 4),
+    "a large camera": (spread(gap=1, size=(260, 346), polarities=2), 4 + 1),
+    "the largest sensor": (spread(gap=10**8, size=(2**16, 2**16), polarities=2), 8 + 4),
+    "two events at once, 71 minutes later": (
+        Events.of(
+            t=np.array([0, 2**32 - 2, 2**32 - 2]),
+            x=np.array([3, 0, 6]),
+            y=np.array([0, 4, 4]),
+            p=np.array([1, 0, 1]),
+            size=(5, 7),
+        ),
+        1 + 4,
+    ),
+}
+
+
+@pytest.mark.parametrize("sensor", SENSORS)
+def test_events_take_as_few_bytes_as_sensor_and_pace_need_and_come_back_exactly(sensor: str, tmp_path: Path):
+    recording, bytes_each = SENSORS[sensor]
+    assert size_of(recording) - size_of(events(0)) == bytes_each * len(recording)
+    write_store(tmp_path / "s", [events(7), recording, events(0)], {})
+    assert same(recording, Store(tmp_path / "s")[1])
+    assert (tmp_path / "s" / "data.bin").stat().st_size == sum(map(size_of, (events(7), recording, events(0))))
+
+
+def test_events_off_their_sensor_are_refused_rather_than_changed(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"x = 6, but x runs from 0 to 5"):
+        write_store(tmp_path / "s", [replace(spread(gap=1, size=(5, 7), polarities=2), size=(5, 6))], {})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_samples_of_two_types_are_refused_and_nothing_is_left(tmp_path: Path):

@@ -24,7 +24,7 @@ S = TypeVar("S")
 Prepare = Callable[[S], Prepared | Absent | Exception]
 """Reads and prepares one sample; an error is returned, not raised, so that it keeps its type across processes."""
 
-FORMAT = 1
+FORMAT = 2
 """Of the store's files; part of every fingerprint."""
 PROBES = 16
 """Samples prepared to estimate the size of a store."""

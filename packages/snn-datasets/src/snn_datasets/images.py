@@ -1,7 +1,7 @@
 """Image files to pictures, and what is done to pictures and to the frames of videos."""
 
-# Pillow and torchvision leave some of their signatures open, and torchvision has no stubs.
-# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+# Pillow and torch leave some of their signatures open.
+# pyright: reportUnknownMemberType=false
 from __future__ import annotations
 
 import math
@@ -116,12 +116,13 @@ def _bytes_of(image: Pillow.Image, channels: int, path: Path) -> NDArray[np.uint
 
 def resized(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     """Stretch [..., C, H, W] to [..., C, height, width], bilinear; where it shrinks, every pixel counts."""
-    import torch
-    from torchvision.transforms.v2 import functional as v2
-
     if pixels.shape[-2:] == (height, width):
         return pixels
-    return cast("NDArray[np.uint8]", v2.resize(torch.from_numpy(pixels), [height, width], antialias=True).numpy())
+    import torch
+
+    frames = torch.from_numpy(pixels.reshape(-1, *pixels.shape[-3:]))
+    stretched = torch.nn.functional.interpolate(frames, (height, width), mode="bilinear", antialias=True)
+    return cast("NDArray[np.uint8]", stretched.numpy()).reshape(*pixels.shape[:-2], height, width)
 
 
 def _pixels_of(picture: Image | Video, stage: str) -> NDArray[np.uint8]:

@@ -29,8 +29,6 @@ Prepared = Recording | Tensor
 """What can be stored."""
 
 _CLASSES: dict[str, type[Recording]] = {cls.__name__: cls for cls in (Image, Video, Waveform, Events, Series)}
-_PACKED = {"t": np.uint32}
-"""Fields that need fewer bits on disk than in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,25 +145,60 @@ def size_of(sample: Prepared | Absent) -> int:
 def _take_apart(sample: Prepared) -> tuple[str, dict[str, NDArray[Any]]]:
     if isinstance(sample, Tensor):
         return "Tensor", {"tensor": sample.contiguous().numpy()}
-    arrays: dict[str, NDArray[Any]] = {}
-    for field in fields(sample):
-        value = np.asarray(getattr(sample, field.name))
-        arrays[field.name] = value.astype(_PACKED[field.name]) if field.name in _PACKED else value
-    return type(sample).__name__, arrays
+    if isinstance(sample, Events):
+        return "Events", _packed(sample)
+    return type(sample).__name__, {field.name: np.asarray(getattr(sample, field.name)) for field in fields(sample)}
 
 
 def _restore(class_name: str, arrays: dict[str, NDArray[Any]]) -> Prepared:
     if class_name == "Tensor":
         return torch.from_numpy(arrays["tensor"])
+    if class_name == "Events":
+        return _unpacked(arrays)
     values: dict[str, Any] = {}
     for field in fields(_CLASSES[class_name]):
         array = arrays[field.name]
-        if field.name in _PACKED:
-            values[field.name] = array.astype(np.int64)
-        elif field.type == "int":
-            values[field.name] = int(array)
-        elif field.type == "tuple[int, int]":
-            values[field.name] = tuple(array.tolist())
-        else:
-            values[field.name] = array
+        values[field.name] = int(array) if field.type == "int" else array
     return _CLASSES[class_name](**values)
+
+
+def _packed(events: Events) -> dict[str, NDArray[Any]]:
+    """Where each event is as one number, and when as the time since the one before: 3 or 4 bytes of 13, mostly."""
+    # What is impossible would be read back as something else.
+    events = Events.of(**{field.name: getattr(events, field.name) for field in fields(events)})
+    (height, width), first = events.size, events.t[:1]
+    place = (events.p.astype(np.int64) * height + events.y) * width + events.x
+    step = np.diff(events.t, prepend=first)
+    return {
+        # Of a type that also holds width and height, for the divisions in `_unpacked`.
+        "place": _narrow(place, events.polarities * height * width),
+        "step": _narrow(step, int(step.max(initial=0))),
+        "rest": np.array([*events.size, events.polarities, events.duration, first.sum()], np.int64),
+    }
+
+
+def _unpacked(arrays: dict[str, NDArray[Any]]) -> Events:
+    height, width, polarities, duration, first = arrays["rest"].tolist()
+    place, step = _wide(arrays["place"]), _wide(arrays["step"])
+    row = place // width
+    p = row // height
+    return Events(
+        t=np.cumsum(step, dtype=np.int64) + first,
+        x=(place - row * width).astype(np.uint16),
+        y=(row - p * height).astype(np.uint16),
+        p=p.astype(np.uint8),
+        size=(height, width),
+        polarities=polarities,
+        duration=duration,
+    )
+
+
+def _narrow(numbers: NDArray[np.int64], largest: int) -> NDArray[np.uint8]:
+    """The bytes [N, 1, 2, 4 or 8] of numbers [N] from 0 to `largest`, as few as hold that."""
+    narrow = numbers.astype(np.min_scalar_type(largest))
+    return narrow.view(np.uint8).reshape(len(numbers), narrow.itemsize)
+
+
+def _wide(array: NDArray[np.uint8]) -> NDArray[np.unsignedinteger[Any]]:
+    """The numbers [N] of bytes [N, 1, 2, 4 or 8]."""
+    return array.view(f"u{array.shape[1]}")[:, 0]
