@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import core_schema
 from rich.console import Console
 
 from scmrl.overlay import OptionError, OptionHelp, describe, help_table, load
@@ -338,7 +339,7 @@ def test_table_of_defaults_replaces_and_option_merges():
         ({"train": {"epochs": 0}}, "train.epochs = 0 (defaults): must be greater than or equal to 1"),
         (
             {"data": {"root": "a"}},
-            "data.root: only data.kind=manifest has it; data.kind is digits (add --data.kind manifest)",
+            "data.root: only data.kind=manifest has it; data.kind is digits (add data.kind: manifest)",
         ),
         (
             {"data": {"kind": "digits", "root": "a"}},
@@ -356,6 +357,89 @@ def test_fault_of_defaults_names_its_source(defaults: dict[str, object], message
 def test_kind_of_defaults_is_overruled_by_an_added_option():
     with pytest.raises(OptionError, match=r"data\.kind is digits \(add --data\.kind manifest\)$"):
         load(Run, ["--data.root", "a"], defaults={"data": {"kind": "digits"}})
+
+
+class Shelf(dict[str, type[BaseModel]]):
+    """What a library offers at a seam: read by `kind` in a function of its own, so errors do not tell the kind."""
+
+    default: str | None = None
+
+    def specs(self) -> dict[str, type[BaseModel]]:
+        return self
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def parse(self, value: object) -> BaseModel:
+        if isinstance(value, BaseModel):
+            return value
+        assert isinstance(value, dict)
+        return self[value.get("kind", self.default)].model_validate(value)
+
+    def __get_pydantic_core_schema__(self, _source: object, _handler: object) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.parse)
+
+
+SHELF = Shelf(digits=Digits, manifest=Manifest)
+SHELF.default = "digits"
+
+
+class Offered(Spec):
+    data: Annotated[Spec, SHELF] = Digits(size=8)
+    parts: dict[str, Annotated[Spec, SHELF] | None] = {}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--data.kind manifest", "--data.root is needed when data.kind is manifest"),
+        ("--data.size x", "--data.size = x: 'x' is not a whole number"),
+        ("--parts.a.kind manifest", "--parts.a.root is needed when parts.a.kind is manifest"),
+        ("--parts.a.size x", "--parts.a.size = x: 'x' is not a whole number"),
+        (
+            "--parts.a.root x",
+            "--parts.a.root: only parts.a.kind=manifest has it; parts.a.kind is digits (add --parts.a.kind manifest)",
+        ),
+        (
+            "--data.kind manifest --data.root x --data.split.kind speaker --data.split.held_out 0",
+            "--data.split.held_out = 0: must be greater than or equal to 1",
+        ),
+    ],
+)
+def test_mistake_in_what_a_registry_offers_is_told_alike(options: str, message: str):
+    with pytest.raises(OptionError) as caught:
+        load(Offered, options.split())
+    assert str(caught.value) == message
+
+
+def test_an_entry_without_a_kind_is_of_the_default_one():
+    made = load(Offered, ["--parts.a.size", "3", "--parts.b", "none"])
+    assert made.parts == {"a": Digits(size=3), "b": None}
+
+
+def test_files_lie_between_defaults_and_options(tmp_path: Path):
+    first, second = tmp_path / "a.yaml", tmp_path / "b.json"
+    first.write_text("train: {epochs: 4, warmup: 2}\nmodel: {weights: {touch: 1}}\n", encoding="utf-8")
+    second.write_text('{"train": {"warmup": 3}}', encoding="utf-8")
+    run = load(
+        Run,
+        ["--model.weights.smell", "2"],
+        defaults={"train": {"epochs": 5, "batch_size": 8}},
+        files=(first, second),
+    )
+    assert (run.train.epochs, run.train.warmup, run.train.batch_size) == (4, 3, 8)
+    assert run.model.weights == {"touch": 1, "smell": 2}
+
+
+def test_fault_of_a_file_names_its_line_and_what_it_names(tmp_path: Path):
+    path = tmp_path / "a.yaml"
+    path.write_text("seed: 0\ntrain:\n  warmup: 20\n  epochs: 3\n  lrr: 3\n", encoding="utf-8")
+    with pytest.raises(OptionError) as caught:
+        load(Run, [], files=(path,))
+    assert caught.value.faults == (
+        f"{path}:5:8: train.lrr: no such option (did you mean train.learning_rate?); {TRAIN_HAS}",
+        f"{path}:3:11: train: warmup (20) is longer than epochs (3)",
+    )
 
 
 def test_any_tokens_give_a_spec_or_an_option_error():

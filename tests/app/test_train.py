@@ -88,6 +88,15 @@ def test_one_sense_trains_the_same_network_without_a_branch(data, tmp_path, monk
     assert not (out / "firing_rates.png").exists()
 
 
+def test_a_file_may_leave_a_sense_out(data, tmp_path, monkeypatch):
+    config, out = tmp_path / "run.yaml", tmp_path / "run"
+    config.write_text(
+        "data: {kind: manifest, modalities: [image, audio]}\nmodel: {modalities: {image: null}}\n", encoding="utf-8"
+    )
+    assert scmrl(monkeypatch, "train", "--config", str(config), *tiny_options(data, out)) == 0
+    assert json.loads((out / "summary.json").read_text())["modalities"] == ["audio"]
+
+
 def test_a_silent_branch_is_said_in_the_last_line(data, tmp_path, monkeypatch, capsys):
     out = tmp_path / "run"
     assert scmrl(monkeypatch, "train", *tiny_options(data, out), "--model.init", "published") == 0

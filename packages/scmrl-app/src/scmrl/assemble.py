@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from pydantic import ValidationError
 
+from scmrl.encoders import ENCODER_OPTIONS, AutoOptions, EncoderOptions, encoder_for, reasons
 from scmrl.experiment import ModelOptions
 from snn_datasets import DatasetInfo
-from snn_fusion import ModelSpec, PatchSplittingSpec
+from snn_fusion import ModelSpec
+from snn_fusion.specs import BackboneSpec
 
 FULL_FROM = 64
 """Pixels from which `auto` chooses full patch splitting: below, it would leave fewer than 16 tokens."""
@@ -15,22 +17,48 @@ FULL_FROM = 64
 def model_spec(options: ModelOptions, info: DatasetInfo) -> ModelSpec:
     """The whole model for a dataset: one encoder a modality, one class a class.
 
+    `options.modalities` chooses the encoders. For auto, and for modalities that it does not name: [C, H, W] becomes
+    tokens by patch splitting, padded to the size that it needs; [C, L] by series; [C], with time steps or without, by
+    vector.
+
     Raises:
-        ValueError: a modality is no image or spectrogram, or its size does not suit the patch splitting.
+        ValueError: an encoder that does not suit the shape of a modality, a modality that the data have and the model
+            leaves out, time steps of the data and the model that differ, or a model that does not fit together.
     """
-    return ModelSpec(
-        encoders={name: _encoder(options.patch_splitting, name, shape) for name, shape in info.shapes.items()},
-        num_classes=len(info.classes),
-        **{name: getattr(options, name) for name in type(options).model_fields if name != "patch_splitting"},
+    for name, encoder in options.modalities.items():
+        # An encoder for a sense that is not read now is no mistake: another comparison reads it.
+        if encoder is None and name in info.modalities:
+            raise ValueError(f"model.modalities.{name} is none, but the data have it: leave it out of data.modalities")
+    timed = {name: modality.time_steps for name, modality in info.modalities.items() if modality.time_steps is not None}
+    for name, steps in timed.items():
+        if steps != options.time_steps:
+            raise ValueError(
+                f"{name} has {steps} time steps, but the model {options.time_steps}: set --model.time_steps {steps}, "
+                f"or --data.time_steps {options.time_steps}"
+            )
+    encoders = {name: encoder_for(_chosen(options, name, shape), shape, name) for name, shape in info.shapes.items()}
+    try:
+        return ModelSpec(
+            encoders=encoders,
+            num_classes=len(info.classes),
+            **{name: getattr(options, name) for name in BackboneSpec.model_fields},
+        )
+    except ValidationError as error:
+        raise ValueError(reasons(error)) from None
+
+
+def _chosen(options: ModelOptions, name: str, shape: tuple[int, ...]) -> EncoderOptions:
+    """The encoder that was asked for, or the one that suits."""
+    asked = options.modalities.get(name) or AutoOptions()
+    if not isinstance(asked, AutoOptions):
+        return asked
+    if len(shape) == 3:
+        size = "full" if min(shape[1:]) >= FULL_FROM else "shallow"
+        depth = size if options.patch_splitting == "auto" else options.patch_splitting
+        return ENCODER_OPTIONS.parse({"kind": "patch_splitting", "depth": depth, "blocks": asked.blocks})
+    if len(shape) in (1, 2):
+        return ENCODER_OPTIONS.parse({"kind": ("vector", "series")[len(shape) - 1], "blocks": asked.blocks})
+    raise ValueError(
+        f"{name} has inputs of {len(shape)} axes, {list(shape)}; there are encoders for [channels], "
+        f"[channels, length] and [channels, height, width]"
     )
-
-
-def _encoder(
-    splitting: Literal["auto", "full", "shallow"], modality: str, shape: tuple[int, ...]
-) -> PatchSplittingSpec:
-    if len(shape) != 3:
-        raise ValueError(f"modality {modality!r} has shape {shape}; patch splitting needs (channels, height, width)")
-    channels, height, width = shape
-    if splitting == "auto":
-        splitting = "full" if min(height, width) >= FULL_FROM else "shallow"
-    return PatchSplittingSpec(input_shape=(channels, height, width), depth=splitting)

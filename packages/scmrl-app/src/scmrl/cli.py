@@ -13,6 +13,11 @@ from rich.markup import escape
 from scmrl import __version__
 from scmrl.data_commands import data
 from scmrl.engine.interruption import Stopped
+from scmrl.evaluate_command import evaluate
+from scmrl.export_command import export
+from scmrl.import_command import import_
+from scmrl.predict_command import predict
+from scmrl.spec_commands import experiment_help, read_experiment, spec
 
 app = App(
     name="scmrl",
@@ -21,33 +26,43 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 app.command(data)
+app.command(spec)
+app.command(evaluate)
+app.command(predict)
+app.command(export)
+app.command(import_, name="import")
 
 TRAIN_HELP = """\
-Train a model, select its best epoch on a validation split, test it once, and leave a run folder.
+Usage: scmrl train [RECIPE] [--config FILE ...] [OPTIONS]
 
-Without arguments it trains S-CMRL on handwritten and spoken digits, which need no download.
+Train a model, select its best epoch on a validation split, test it once, and
+leave a run folder.
 
-  scmrl train                                     both senses
-  scmrl train --data.modalities audio             one sense, for comparison
-  scmrl train --model.init published              start with the silent branch of the published code
-  scmrl train --data.kind manifest --data.root DIR --data.manifest manifest.csv --data.modalities image,audio
+Without arguments it trains S-CMRL on handwritten and spoken digits, which need
+no download.
 
-Every option is a field of the experiment, written with dots, as --name value or --name=value.
+  scmrl train                            both senses
+  scmrl train --data.modalities audio    one sense, for comparison
+  scmrl train three-senses               a recipe by name
+  scmrl train --config run.yaml          settings from a file
+  scmrl train --model.init published     the silent start of the published code
+  scmrl train --data.kind manifest --data.root DIR --data.modalities image,audio
 """
 
 
 @app.command(help_flags=[])
 def train(*options: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> int:
     """Train a model; `scmrl train --help` lists every option."""
-    from scmrl.experiment import Experiment
-    from scmrl.overlay import help_table, load
-
     if {"--help", "-h"} & set(options):
+        from scmrl.experiment import Experiment
+        from scmrl.overlay import help_table
+
         console = Console()
-        console.print(escape(TRAIN_HELP))
+        console.print(escape(TRAIN_HELP), highlight=False)
+        console.print(experiment_help())
         console.print(help_table(Experiment))
         return 0
-    experiment = load(Experiment, options)
+    experiment = read_experiment(options)
 
     from scmrl.engine.train import train as run_training
     from scmrl.progress import Progress

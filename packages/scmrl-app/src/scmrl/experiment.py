@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from scmrl.encoders import ENCODER_OPTIONS, EncoderOptions
+from scmrl.overlay.faults import did_you_mean
 from snn_datasets import AnyDataSpec, DigitsSpec
 from snn_fusion.specs import BackboneSpec, Spec
 
@@ -15,8 +17,10 @@ class ModelOptions(BackboneSpec):
     """The model without what the data decide: modalities, their shapes, classes."""
 
     patch_splitting: Literal["auto", "full", "shallow"] = "auto"
-    """How inputs become tokens. full: one token for 16 x 16 pixels; shallow: one for 4 x 4; auto: full from 64 x 64
-    pixels on."""
+    """How images become tokens where nothing else is said. full: one token for 16 x 16 pixels; shallow: one for 4 x 4;
+    auto: full from 64 x 64 pixels on."""
+    modalities: dict[str, Annotated[EncoderOptions, ENCODER_OPTIONS] | None] = Field(default_factory=dict)
+    """Encoders by modality, in place of those that suit the data; none leaves the modality out."""
 
 
 class TrainSpec(Spec):
@@ -94,3 +98,28 @@ class Experiment(Spec):
     resume: bool = False
     """Go on with the run in `out` from its last checkpoint, to the same end as if it had not stopped; start it if it
     has none yet."""
+
+    @model_validator(mode="after")
+    def _read_what_is_encoded(self) -> Self:
+        """Senses that the model leaves out are not read either, so that whoever sees the data sees what was used."""
+        known, chosen = tuple(self.data.card().modalities), self.data.chosen()
+        for name in self.model.modalities:
+            if known and name not in known:
+                raise ValueError(
+                    f"model.modalities.{name}: the data have no such modality{did_you_mean(name, known)}; there are: "
+                    f"{', '.join(known)}"
+                )
+        left_out = [name for name, encoder in self.model.modalities.items() if encoder is None]
+        if left_out and not chosen:
+            raise ValueError(
+                f"model.modalities.{left_out[0]} is none, but only the files know what else there is: name the "
+                "modalities to read in data.modalities"
+            )
+        rest = tuple(name for name in chosen if name not in left_out)
+        if chosen and not rest:
+            raise ValueError(f"model.modalities leaves out all that is read: {', '.join(chosen)}; keep one")
+        if rest != chosen:
+            # The experiment is frozen for everyone else.
+            object.__setattr__(self, "data", self.data.model_copy(update={"modalities": rest}))
+            self.model_fields_set.add("data")
+        return self

@@ -112,7 +112,8 @@ class FusionModel(nn.Module):
             name: run_where(self._encoder(name), presence.get(name), x, axis=self._encoder(name).batch_axis(x))
             for name, x in inputs.items()
         }
-        if len({x.shape[:2] for x in tokens.values()}) > 1:
+        first, *others = [x.shape[:2] for x in tokens.values()]
+        if any(shape != first for shape in others):
             shown = ", ".join(f"{name} has T={x.shape[0]}, B={x.shape[1]}" for name, x in tokens.items())
             raise ValueError(f"modalities must agree in time steps and batch size, but {shown}")
         fused: Fused = self.fusion(tokens, presence)

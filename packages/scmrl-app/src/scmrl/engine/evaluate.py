@@ -5,16 +5,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
+from copy import copy
 from dataclasses import dataclass
-from typing import cast
+from itertools import combinations
+from pathlib import Path
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from scmrl.engine.parallel import Processes
-from snn_datasets import SampleDataset, collate
-from snn_fusion import FusionModel
+from scmrl.engine.parallel import Processes, pick_device
+from scmrl.experiment import Experiment
+from scmrl.progress import Progress
+from snn_core import record_firing_rates
+from snn_datasets import Batch, DatasetInfo, DatasetSplits, RecordedDataset, SampleDataset, collate
+from snn_fusion import FusionModel, FusionOutput, from_pretrained
+
+Split = Literal["train", "val", "test"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +37,8 @@ class Predictions:
     """float32 [N, K] on the CPU; a sample without any modality has the same for every class."""
     loss: float
     """Mean classification loss, with the model's label smoothing."""
+    blank: int
+    """Samples that had no modality, so that nothing was said of them."""
 
     @property
     def n(self) -> int:
@@ -45,6 +56,31 @@ class Predictions:
         K = self.probabilities.shape[1]
         pairs = self.labels * K + self.probabilities.argmax(1)
         return cast("list[list[int]]", torch.bincount(pairs, minlength=K * K).view(K, K).tolist())
+
+
+def says(
+    model: FusionModel, batch: Batch, device: torch.device, modalities: Sequence[str] | None = None
+) -> tuple[FusionOutput, Tensor, Tensor]:
+    """What the model gives for a batch, the probabilities [B, K] in float32, and which samples have no modality [B].
+
+    A sample that lacks every modality has the same probability for every class. Everything is on the device.
+
+    Args:
+        model: on that device.
+        batch: the samples.
+        device: where to compute.
+        modalities: the others are taken away; None takes none.
+    """
+    inputs = {name: x.to(device) for name, x in batch["inputs"].items() if modalities is None or name in modalities}
+    present = {name: batch["present"][name].to(device) for name in inputs}
+    # A sample that lacks every modality is shown as zeros, and nothing is taken from what the model says of it.
+    nothing = ~torch.stack(list(present.values())).any(0)
+    shown = next(iter(present))
+    present[shown] = present[shown] | nothing
+    output = model(inputs, present)
+    said = output.logits.float().softmax(1)
+    said[nothing] = 1 / said.shape[1]
+    return output, said, nothing
 
 
 @torch.no_grad()
@@ -71,28 +107,17 @@ def predict(
     ids: list[str] = []
     labels: list[Tensor] = []
     probabilities: list[Tensor] = []
-    loss = 0.0
+    loss, blank = 0.0, 0
     for batch in DataLoader(Subset(dataset, share), batch_size=batch_size, collate_fn=collate):
-        inputs = {
-            name: x.to(processes.device)
-            for name, x in batch["inputs"].items()
-            if modalities is None or name in modalities
-        }
-        present = {name: batch["present"][name].to(processes.device) for name in inputs}
+        output, said, nothing = says(model, batch, processes.device, modalities)
         mine = batch["labels"].to(processes.device)
-        # A sample that lacks every modality is shown as zeros, and nothing is taken from what the model says of it.
-        nothing = ~torch.stack(list(present.values())).any(0)
-        shown = next(iter(present))
-        present[shown] = present[shown] | nothing
-        output = model(inputs, present)
-        said = output.logits.float().softmax(1)
-        said[nothing] = 1 / said.shape[1]
         loss += float(model.total_loss(output, mine).classification) * len(mine)
+        blank += int(nothing.sum())
         probabilities.append(said.cpu())
         ids += batch["ids"]
         labels.append(batch["labels"])
     model.train(was_training)
-    parts = processes.collect((list(share), ids, torch.cat(labels), torch.cat(probabilities), loss))
+    parts = processes.collect((list(share), ids, torch.cat(labels), torch.cat(probabilities), loss, blank))
     order = torch.tensor([place for part in parts for place in part[0]]).argsort()
     every = [id_ for part in parts for id_ in part[1]]
     return Predictions(
@@ -100,4 +125,71 @@ def predict(
         torch.cat([part[2] for part in parts])[order],
         torch.cat([part[3] for part in parts])[order],
         sum(part[4] for part in parts) / len(dataset),
+        sum(part[5] for part in parts),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """How a run's model fares on one split."""
+
+    info: DatasetInfo
+    said: dict[tuple[str, ...], Predictions]
+    """What the model said, by the modalities it was given; all of them first, in the model's order."""
+    rates: dict[str, float]
+    """Firing rate of each neuron layer over the split, with all modalities."""
+
+
+def evaluate(folder: Path, experiment: Experiment, split: Split, progress: Progress) -> Evaluation:
+    """Ask the model of a run about every sample of one split, once with each subset of its modalities.
+
+    Raises:
+        ValueError: the dataset is no longer the one that the run was trained on.
+        FileNotFoundError: the folder holds no model, or the dataset is not there.
+    """
+    device = pick_device("auto")
+    processes = Processes(0, 1, device)
+    model = from_pretrained(folder).to(device)
+    splits = build_data(experiment, model, progress)
+    dataset: SampleDataset = getattr(splits, split)
+    if isinstance(dataset, RecordedDataset) and dataset.augment:
+        dataset = copy(dataset)  # training samples as they are, not as they were shown in training
+        dataset.augment = False
+    subsets = subsets_of(model.modalities)
+    said: dict[tuple[str, ...], Predictions] = {}
+    batch_size = 2 * experiment.train.batch_size
+    rates: dict[str, float] = {}
+    with progress.phase(f"evaluating on {split}", len(subsets), "subsets of modalities") as phase:
+        for subset in subsets:
+            whole = len(subset) == len(model.modalities)
+            with record_firing_rates(model) if whole else nullcontext(dict[str, float]()) as seen:
+                said[subset] = predict(model, dataset, batch_size=batch_size, processes=processes, modalities=subset)
+            rates |= seen
+            phase.advance()
+    return Evaluation(splits.info, said, rates)
+
+
+def build_data(experiment: Experiment, model: FusionModel, progress: Progress) -> DatasetSplits:
+    """The dataset of a run, built anew as its settings say.
+
+    Raises:
+        ValueError: it has other modalities or classes than the model, so it has changed since.
+    """
+    with progress.phase("preparing data", 1, "samples") as reading:
+        splits = experiment.data.build(reading.update)
+    found, expected = tuple(splits.info.modalities), model.modalities
+    if set(found) != set(expected):
+        raise ValueError(
+            f"the run's dataset has changed: it has the modalities {', '.join(found)}, the model {', '.join(expected)}"
+        )
+    classes = model.readout.head.out_features
+    if len(splits.info.classes) != classes:
+        raise ValueError(
+            f"the run's dataset has changed: it has {len(splits.info.classes)} classes, the model {classes}"
+        )
+    return splits
+
+
+def subsets_of(modalities: Sequence[str]) -> list[tuple[str, ...]]:
+    """Every choice of one or more modalities, the largest first."""
+    return [subset for size in range(len(modalities), 0, -1) for subset in combinations(modalities, size)]

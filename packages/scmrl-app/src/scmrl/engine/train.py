@@ -23,6 +23,7 @@ from scmrl.engine.augmentation import augment
 from scmrl.engine.batches import add_up, class_weights, first_samples, to_device
 from scmrl.engine.checkpoint import Position, Trained
 from scmrl.engine.evaluate import Predictions, predict
+from scmrl.engine.inputs import save_inputs
 from scmrl.engine.interruption import Interruption
 from scmrl.engine.parallel import Processes, finish, share, start, unwrapped, whole_batch, without_exchange
 from scmrl.engine.rates import rate_warnings
@@ -88,6 +89,7 @@ def _train(experiment: Experiment, processes: Processes, progress: Progress) -> 
     if processes.first:
         write_json(folder / "experiment.json", experiment.model_dump(mode="json"))
         write_json(folder / "environment.json", environment(experiment, str(processes.device)))
+        save_inputs(splits, folder)
     progress.say(_announcement(run, model, processes))
     for note in splits.info.notes:
         progress.warn(note)

@@ -1,10 +1,11 @@
-"""Fill a tree of specs from dotted options, as in `load(RunSpec, ["--train.epochs", "20"])`.
+"""Fill a tree of specs from files and dotted options, as in `load(RunSpec, ["--train.epochs", "20"])`.
 
 A spec is a pydantic model whose fields are values or further specs. Every value in the tree has a place, such as
 `train.epochs`, and every place is an option. From the command line to the spec, data takes this way:
 
     tokens    --options-->  settings, each a value for one place that knows its source
-    settings  --merge---->  a tree of nested values: what the spec itself says, then `defaults`, then the options
+    a file    --files---->  settings, each of which knows its line
+    settings  --merge---->  a tree of nested values: the spec's own, then `defaults`, then files, then options
     tree      --pydantic->  the spec, or an `OptionError` that tells all faults together
 
 The modules, each of which imports only those above it:
@@ -15,6 +16,7 @@ The modules, each of which imports only those above it:
     help          every option of a spec, and a table of them to show
     faults        what is wrong and what would be right, in the words of the options
     options       tokens of the command line into settings
+    files         YAML and JSON files into settings
     merge         settings into a tree, and the tree into a spec
 """
 

@@ -37,6 +37,9 @@ def members_of(annotation: object) -> list[object]:
 class Registry(Protocol):
     """What a library offers at a seam, by `kind`; each of the libraries has a class of its own for it."""
 
+    default: str | None
+    """The kind of a mapping that names none."""
+
     def specs(self) -> Mapping[str, type[BaseModel]]:
         """Every class by its kind."""
         ...

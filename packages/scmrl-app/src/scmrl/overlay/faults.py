@@ -10,14 +10,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import SequenceMatcher
 from types import NoneType
-from typing import cast, get_args
+from typing import NamedTuple, cast, get_args
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from scmrl.overlay.annotations import SIGNS, WORDS, limits_of, literals_of, members_of, text_of
 from scmrl.overlay.help import walk
-from scmrl.overlay.settings import Setting
+from scmrl.overlay.settings import Setting, Tree, tree_of
 from scmrl.overlay.shape import ANY_NAME, TAG, Place, Shape
 
 
@@ -36,14 +36,17 @@ def no_such_option(setting: Setting, root: Shape, group: Shape, depth: int, kind
     """The fault of a place that stops being known at `depth`, inside `group`."""
     place = setting.place
     if depth < len(place) - 1 and place[depth] in group.fields(kind):
-        return f"{setting.name}: no such option; {setting.prefix}{'.'.join(place[: depth + 1])} takes one value"
-    known: list[str] = []
+        return f"{setting.label}: no such option; {setting.prefix}{'.'.join(place[: depth + 1])} takes one value"
+    # What the group has comes first, whole groups included.
+    known = [setting.prefix + ".".join((*place[:depth], name)) for name in group.fields(kind)]
     for option in walk(root):
         parts = enumerate(option.name.removeprefix("--").split("."))
         # Entries of a table are suggested under the name that the user gave them.
         named = [place[at] if part == ANY_NAME and at < len(place) else part for at, part in parts]
         known.append(setting.prefix + ".".join(named))
-    return f"{setting.name}: no such option{did_you_mean(setting.name, known)}; {inventory(place[:depth], group, kind)}"
+    return (
+        f"{setting.label}: no such option{did_you_mean(setting.name, known)}; {inventory(place[:depth], group, kind)}"
+    )
 
 
 def no_such_entry(setting: Setting, entries: Iterable[str]) -> str:
@@ -56,8 +59,8 @@ def no_such_entry(setting: Setting, entries: Iterable[str]) -> str:
 def not_an_option(setting: Setting, group: Shape) -> str:
     """The fault of giving a value to a group, a choice or a table."""
     tag, kind = ".".join([*setting.place, TAG]), str(setting.value)
-    hint = f" (did you mean --{tag} {kind}?)" if group.is_choice and kind in group.models else ""
-    return f"{setting.name}: a group, not an option{hint}; {inventory(setting.place, group)}"
+    hint = f" (did you mean {setting.written(tag, kind)}?)" if group.is_choice and kind in group.models else ""
+    return f"{setting.label}: a group, not an option{hint}; {inventory(setting.place, group)}"
 
 
 def not_of_this_kind(setting: Setting, choice: Place, kind: str, having: Sequence[str], chosen: Setting | None) -> str:
@@ -67,8 +70,8 @@ def not_of_this_kind(setting: Setting, choice: Place, kind: str, having: Sequenc
     if chosen is not None and chosen.source == setting.source:
         remedy = f"change {chosen.name} to {having[0]}"
     else:
-        remedy = f"add --{tag} {having[0]}"
-    return f"{setting.name}: only {tag}={' or '.join(having)} has it; {tag} is {kind} ({remedy})"
+        remedy = f"add {setting.written(tag, having[0])}"
+    return f"{setting.label}: only {tag}={' or '.join(having)} has it; {tag} is {kind} ({remedy})"
 
 
 def inventory(place: Place, shape: Shape, kind: object = None) -> str:
@@ -95,38 +98,83 @@ def did_you_mean(name: str, known: Iterable[str], *, is_known: bool = False) -> 
     return f" (did you mean {best}?)" if (best != name or is_known) and likeness(best) > 0.65 else ""
 
 
-def explain(error: ValidationError, root: Shape, given: Mapping[Place, Setting]) -> list[str]:
-    """One line for each place that the validation found fault with."""
+def explain(error: ValidationError, root: Shape, given: Mapping[Place, Setting], tree: Tree) -> list[str]:
+    """One line for each place of the tree that the validation found fault with."""
     faults: dict[str, list[str]] = {}
     for detail in error.errors(include_url=False):
-        place, shape, is_inside, when = locate(root, detail["loc"])
-        is_missing = detail["type"] in ("missing", "union_tag_not_found") and not is_inside
-        if shape.is_choice and (is_missing or detail["type"] == "union_tag_invalid"):
+        place, shape, value, rest, chosen = locate(root, detail["loc"], tree)
+        is_kind = shape.is_choice and detail["type"] in ("union_tag_invalid", "union_tag_not_found", "kind")
+        is_missing = not rest and (detail["type"] == "missing" or (is_kind and TAG not in (tree_of(value) or {})))
+        if is_kind or (is_missing and shape.is_choice):
             place = (*place, TAG)
         if is_missing:
             one_of = f": {' or '.join(shape.models)}" if shape.is_choice else ""
-            faults[f"--{'.'.join(place)} is needed{when}{one_of}"] = []
+            faults[f"--{'.'.join(place)} is needed{because(chosen, given)}{one_of}"] = []
+        elif detail["type"] == "extra_forbidden" and rest:
+            known = [name for name in shape.fields() if name != TAG]
+            text = f"no such option{did_you_mean(rest[0], known)}; {inventory(place, shape)}"
+            faults.setdefault(".".join([*place, rest[0]]), []).append(text)
         else:
-            label = str(given[place]) if place in given else ".".join(place)
-            faults.setdefault(label, []).append(complaint(detail, shape))
+            text = complaint(detail, shape)
+            faults.setdefault(label_of(place, text, given), []).append(text)
     return [": ".join(filter(None, [label, "; ".join(dict.fromkeys(texts))])) for label, texts in faults.items()]
 
 
-def locate(root: Shape, loc: Sequence[int | str]) -> tuple[Place, Shape, bool, str]:
-    """Where a validation error lies: its place and shape, whether within a value, and under which kind.
+def because(chosen: tuple[Place, str] | None, given: Mapping[Place, Setting]) -> str:
+    """Which choice made a value necessary, and where in a file it was made."""
+    if chosen is None:
+        return ""
+    tag, kind = (*chosen[0], TAG), chosen[1]
+    where = given[tag].at if tag in given else ""
+    return f" when {'.'.join(tag)} is {kind}" + (f" ({where})" if where else "")
 
-    loc: the path as pydantic has it, where the kind follows the name of a choice, and an index that of a sequence
+
+def label_of(place: Place, text: str, given: Mapping[Place, Setting]) -> str:
+    """What a fault is about: the setting of that place, or the line of a file that gave what the text names first."""
+    if place in given and not isinstance(given[place].value, dict):
+        return str(given[place])
+    below = [(*place, *word.rstrip(".").split(".")) for word in re.findall(r"[A-Za-z_][\w.]*", text)]
+    lines = [given[named].at for named in [*below, place] if named in given and given[named].at]
+    return ": ".join(filter(None, [*lines[:1], ".".join(place)]))
+
+
+class Located(NamedTuple):
+    """Where a validation error lies."""
+
+    place: Place
+    shape: Shape
+    value: object
+    """What the tree says there; None where it says nothing."""
+    rest: Sequence[str]
+    """The rest of the error's path, within the value."""
+    chosen: tuple[Place, str] | None
+    """The last choice on the way, and its kind."""
+
+
+def locate(root: Shape, loc: Sequence[int | str], tree: Tree) -> Located:
+    """Find the place of the tree that a validation error is about.
+
+    loc: the path as pydantic has it, an index being that of a sequence. The kind follows the name of a choice whose
+        type lists its models; where a registry offers them, the tree knows the kind.
     """
-    shape, place, when = root, Place(), ""
-    rest = [str(part) for part in loc]
+    shape, value = root, cast(object, tree)
+    rest: list[str] = [str(part) for part in loc]
+    place: Place = ()
+    chosen: tuple[Place, str] | None = None
     while rest and not shape.is_value:
-        part = rest.pop(0)
-        variant = shape.models.get(part) if shape.is_choice else None
-        if variant is not None:
-            when, shape = f" when {'.'.join([*place, TAG])} is {part}", Shape.of(variant)
+        kind = str((tree_of(value) or {}).get(TAG, shape.default_kind)) if shape.registry is not None else rest[0]
+        if shape.is_choice and kind in shape.models:
+            if shape.registry is None:
+                del rest[0]
+            chosen = (place, kind)
+            shape = Shape.of(shape.models[kind])
+        elif (child := shape.child(rest[0])) is not None:
+            value = (tree_of(value) or {}).get(rest[0], child.default)
+            place = (*place, rest.pop(0))
+            shape = child
         else:
-            place, shape = (*place, part), shape.child(part) or Shape.of(object)
-    return place, shape, bool(rest), when
+            break
+    return Located(place, shape, value, rest, chosen)
 
 
 def complaint(detail: ErrorDetails, shape: Shape) -> str:
@@ -138,6 +186,8 @@ def complaint(detail: ErrorDetails, shape: Shape) -> str:
     match fault:
         case "value_error" | "assertion_error":
             return str(detail.get("ctx", {}).get("error", ""))
+        case "kind":
+            return detail["msg"]
         case _ if shape.is_value and len(alternatives) > 1:
             return f"must be {shape}"
         case "literal_error" | "enum" | "union_tag_invalid":

@@ -19,6 +19,9 @@ from scmrl.overlay.annotations import literals_of, text_of
 from scmrl.overlay.settings import tree_of
 from scmrl.overlay.shape import ANY_NAME, TAG, Place, Shape, fields_of
 
+NAME_WIDTH = 40
+"""Columns beyond which an option's name stands above its help rather than beside it."""
+
 
 @dataclass(frozen=True)
 class OptionHelp:
@@ -49,7 +52,7 @@ def walk(shape: Shape, place: Place = (), default: object = PydanticUndefined) -
             yield help_of(place, "none", "none" if default is None else "", f"{shape.meaning} (none leaves it out)")
         if shape.is_choice:
             docs = [f"{kind}: {doc.splitlines()[0]}" for kind, model in shape.models.items() if (doc := model.__doc__)]
-            kind = text_of(getattr(default, TAG, "required"))
+            kind = text_of(getattr(default, TAG, shape.default_kind or "required"))
             yield help_of((*place, TAG), " | ".join(shape.models), kind, " ".join([shape.meaning, *docs]))
         yield from walk_fields(shape, place, default)
 
@@ -87,19 +90,23 @@ def help_of(place: Place, type: str, default: str, meaning: str) -> OptionHelp:
 
 
 def help_table(spec_type: type[BaseModel]) -> RenderableType:
-    """The options of a spec, one panel for each group; whatever is too wide wraps."""
+    """The options of a spec, one panel for each group; whatever is too wide wraps, but for names."""
     options = describe(spec_type)
     names = [option.name.replace("--", "--[no-]" if option.type == "bool" else "--") for option in options]
-    width = min(40, max(map(len, names)))
-    tables: dict[str, Table] = {}
+    width = min(NAME_WIDTH, max(map(len, names)))
+    panels: dict[str, list[RenderableType]] = {}
     for option, name in zip(options, names, strict=True):
-        title = option.group if "." in name else "general"
-        if title not in tables:
-            tables[title] = Table.grid(padding=(0, 2, 0, 0))
-            tables[title].add_column(overflow="fold", width=width)
-            tables[title].add_column(overflow="fold")
-        tables[title].add_row(Text(name, style="bold cyan"), help_text(option))
-    return Group(*(Panel(table, title=title, title_align="left") for title, table in tables.items()))
+        panel = panels.setdefault(option.group if "." in name else "general", [])
+        shown = Text(name, style="bold cyan")
+        if len(name) > width:
+            panel.append(shown)  # on a line of its own
+            shown = Text()
+        row = Table.grid(padding=(0, 2, 0, 0))
+        row.add_column(width=width)
+        row.add_column(overflow="fold")
+        row.add_row(shown, help_text(option))
+        panel.append(row)
+    return Group(*(Panel(Group(*rows), title=title, title_align="left") for title, rows in panels.items()))
 
 
 def help_text(option: OptionHelp) -> Text:

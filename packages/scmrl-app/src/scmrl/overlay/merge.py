@@ -1,18 +1,21 @@
 """Merge layers of settings into one tree of values, and validate it into the spec.
 
-The layers are merged along the types, the later over the earlier: what the spec itself says, then `defaults`, then the
-options. The tree holds only what was said: whatever it leaves out, the models fill in from their own defaults.
+The layers are merged along the types, the later over the earlier: what the spec itself says, then `defaults`, then each
+file, then the options. The tree holds only what was said: whatever it leaves out, the models fill in from their own
+defaults.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TypeVar, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from scmrl.overlay.annotations import SEQUENCES, bare, literals_of, members_of
 from scmrl.overlay.faults import OptionError, explain, no_such_entry, no_such_option, not_an_option, not_of_this_kind
+from scmrl.overlay.files import settings_in
 from scmrl.overlay.options import parse
 from scmrl.overlay.settings import Setting, Tree, settings_of, tree_of
 from scmrl.overlay.shape import TAG, Place, Shape, fields_of
@@ -20,26 +23,44 @@ from scmrl.overlay.shape import TAG, Place, Shape, fields_of
 S = TypeVar("S", bound=BaseModel)
 
 
-def load(spec_type: type[S], options: Sequence[str], *, defaults: Mapping[str, object] | None = None) -> S:
+def load(
+    spec_type: type[S],
+    options: Sequence[str],
+    *,
+    defaults: Mapping[str, object] | BaseModel | None = None,
+    defaults_from: str = "defaults",
+    files: Sequence[Path] = (),
+) -> S:
     """Build the spec that the options ask for, or raise an OptionError that lists all their faults.
 
     options: `--a.b value`, `--a.b=value`, `--a.flag`, `--no-a.flag` in any order; `--a.kind x` starts variant x afresh
     defaults: values to lay over the spec's own, nested by field; a table among them replaces the spec's table
+    defaults_from: what to call them in messages
+    files: YAML and JSON files to lay over those, the later over the earlier; their tables replace, too
     """
     root, tree, given = Shape.of(spec_type), begin(spec_type), dict[Place, Setting]()
     typed, faults = parse(root, options)
-    for layer in (list(settings_of(root, defaults or {}, "defaults")), typed):
+    layers = [list(settings_of(root, tree_of(defaults) or {}, defaults_from))]
+    unreadable: list[str] = []
+    for path in files:
+        layer, found = settings_in(path, root)
+        layers.append(layer)
+        unreadable += found
+    if unreadable:
+        # What such a file would have said is not known, so nothing more can be said of the rest.
+        raise OptionError([*unreadable, *faults])
+    for layer in (*layers, typed):
         # From the top down, and kinds first, so that the order of options does not matter.
         for setting in sorted(layer, key=lambda setting: (len(setting.place), setting.place[-1] != TAG)):
             fault = contradiction(setting, layer) or put(tree, root, setting, given)
             if fault:
                 faults.append(fault)
-            elif not isinstance(setting.value, dict):
+            else:
                 given[setting.place] = setting
     try:
         spec = spec_type.model_validate(tree)
     except ValidationError as error:
-        raise OptionError([*faults, *explain(error, root, given)]) from None
+        raise OptionError([*faults, *explain(error, root, given, tree)]) from None
     if faults:
         raise OptionError(faults)
     return spec
@@ -98,7 +119,8 @@ def enter(tree: Tree, name: str, shape: Shape) -> Tree:
     """The group `name` of a tree, begun from its default if nothing was said of it yet."""
     inner = tree_of(tree.get(name, shape.default))
     if inner is None:
-        inner = begin(shape.models[""]) if shape.is_group else Tree()
+        kind = {TAG: shape.default_kind} if shape.default_kind is not None else {}
+        inner = begin(shape.models[""]) if shape.is_group else Tree(kind)
     tree[name] = inner
     return inner
 
@@ -114,6 +136,6 @@ def split(text: str, shape: Shape) -> object:
     """The items of a text that stands for a sequence; any other text as it is."""
     members = [bare(member) for member in members_of(shape.annotation)]
     whole = [member for member in members if get_origin(member) not in SEQUENCES]
-    if len(whole) == len(members) or any(text in literals_of(member) for member in whole):
+    if len(whole) == len(members) or str in whole or any(text in literals_of(member) for member in whole):
         return text
     return [item.strip() for item in text.split(",") if item.strip()]

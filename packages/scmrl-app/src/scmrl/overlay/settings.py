@@ -1,7 +1,7 @@
 """A `Setting` is a value for one place of the spec tree that knows its source.
 
-Whatever gives values, be it the command line or nested defaults, gives them as a list of settings. So one code merges
-them all, and a fault can name the place as its source wrote it. A reader of files only has to make such a list.
+Whatever gives values, be it the command line, a file or nested defaults, gives them as a list of settings. So one code
+merges them all, and a fault can name the place as its source wrote it.
 """
 
 from __future__ import annotations
@@ -30,10 +30,13 @@ class Setting:
     place: Place
     value: object
     source: str = COMMAND_LINE
+    at: str = ""
+    """Where in a file the value stands, `run.yaml:3:5`; empty for other sources."""
 
     def __str__(self) -> str:
-        where = "" if self.source == COMMAND_LINE else f" ({self.source})"
-        return f"{self.name} = {text_of(self.value) or EMPTY}{where}"
+        value = "" if isinstance(self.value, dict) else f" = {text_of(self.value) or EMPTY}"
+        where = "" if self.at or self.source == COMMAND_LINE else f" ({self.source})"
+        return f"{self.label}{value}{where}"
 
     @property
     def prefix(self) -> str:
@@ -44,6 +47,15 @@ class Setting:
     def name(self) -> str:
         """The place as its source writes it."""
         return self.prefix + ".".join(self.place)
+
+    @property
+    def label(self) -> str:
+        """The name, after the place in the file if it is from one."""
+        return f"{self.at}: {self.name}" if self.at else self.name
+
+    def written(self, name: str, value: str) -> str:
+        """Another setting as the same source would write it."""
+        return f"--{name} {value}" if self.source == COMMAND_LINE else f"{name}: {value}"
 
     @property
     def is_nothing(self) -> bool:

@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from scmrl.overlay.annotations import bare, literals_of, members_of, registry_of, type_text
+from scmrl.overlay.annotations import Registry, bare, literals_of, members_of, registry_of, type_text
 
 Place = tuple[str, ...]
 
@@ -38,6 +38,7 @@ class Shape:
     optional: whether none may stand here
     models: the models of a choice by kind, or that of a group by ""; empty for values and tables
     entry: the shape of every entry, if this is a table
+    registry: what offers the models of a choice; None where the type lists them
     """
 
     annotation: object
@@ -45,6 +46,7 @@ class Shape:
     optional: bool
     models: Mapping[str, type[BaseModel]]
     entry: Shape | None
+    registry: Registry | None = None
 
     @staticmethod
     def of(annotation: object, field: FieldInfo | None = None) -> Shape:
@@ -65,7 +67,7 @@ class Shape:
             by_kind = {kind: model for model in models for kind in literals_of(model.model_fields[TAG].annotation)}
         is_table = len(some) == 1 and get_origin(some[0]) in (dict, Mapping)
         entry = Shape.of(get_args(some[0])[1]) if is_table else None
-        return Shape(annotation, field, NoneType in members, by_kind, entry)
+        return Shape(annotation, field, NoneType in members, by_kind, entry, next(iter(registries), None))
 
     def __str__(self) -> str:
         return type_text(self.annotation, self.metadata)
@@ -89,6 +91,11 @@ class Shape:
     def is_choice(self) -> bool:
         """Whether a kind must be chosen before there are fields."""
         return bool(self.models) and not self.is_group
+
+    @property
+    def default_kind(self) -> str | None:
+        """The kind that is meant where none is named."""
+        return self.registry.default if self.registry is not None else None
 
     @property
     def metadata(self) -> Sequence[object]:

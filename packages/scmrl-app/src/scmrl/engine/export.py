@@ -1,0 +1,275 @@
+"""A run's model as a file that other programs run: a PyTorch program (.pt2) or ONNX.
+
+The neurons are operations of snn-core. In .pt2 and ONNX they are written out, step by step, in operations that every
+PyTorch and every ONNX runtime has, so that neither needs snn-core.
+"""
+
+# PyTorch leaves the types of its exporter open; onnx and onnxruntime may not be there.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportMissingImports=false, reportMissingTypeStubs=false
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from snn_datasets import Batch, Sample, SampleDataset, collate
+from snn_fusion import Encoder, FusionModel
+
+Inputs = dict[str, Tensor]
+Run = Callable[[Inputs], Tensor]
+"""Inputs by modality -> logits [B, K]."""
+
+SAMPLES = 64
+"""Of the test split, on which an exported model is compared with ours."""
+TOLERANCE = 1e-3
+"""Difference of a logit above which a sample counts as different."""
+FEW = 0.05
+"""Share of samples that may differ: where a potential meets its threshold, the last bit decides about a spike, and
+other libraries round it differently."""
+
+
+class Logits(nn.Module):
+    """The model as exporters take it: all modalities in, logits [B, K] out."""
+
+    def __init__(self, model: FusionModel) -> None:
+        super().__init__()
+        self.encoders, self.fusion, self.readout = model.encoders, model.fusion, model.readout
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        """Inputs by modality, static [B, ...] or timed [T, B, ...] -> logits [B, K]."""
+        tokens = {name: self.encoders[name](x) for name, x in inputs.items()}
+        return self.readout(self.fusion(tokens, {}), {}).logits
+
+
+def program(model: FusionModel, batch: Batch) -> ExportedProgram:
+    """The model as a program of PyTorch's own operations, for any number of samples.
+
+    Args:
+        model: in evaluation mode, on the CPU.
+        batch: at least 2 samples that have all modalities.
+    """
+    example = inputs_of(batch, model)
+    size = Dim("batch", min=1)
+    axes = {name: {_batch_axis(model, name, x): size} for name, x in example.items()}
+    with torch.no_grad(), _quiet():
+        exported = torch.export.export(Logits(model).eval(), (example,), dynamic_shapes=(axes,))
+        return written_out(exported)
+
+
+def written_out(exported: ExportedProgram) -> ExportedProgram:
+    """The same program with neurons written out in PyTorch's own operations."""
+    return exported.run_decompositions(
+        {
+            torch.ops.snn_core.lif_forward.default: _lif,
+            torch.ops.snn_core.norm_lif.default: _norm_lif,
+            torch.ops.snn_core.alif_forward.default: _alif,
+        }
+    )
+
+
+def save_pt2(exported: ExportedProgram, path: Path) -> None:
+    """Write what `torch.export.load` reads."""
+    with path.open("wb") as file:
+        torch.export.save(exported, file)
+
+
+def load_pt2(path: Path) -> Run:
+    """A stored program as a function."""
+    with path.open("rb") as file:
+        module = torch.export.load(file).module()
+    return lambda inputs: module(inputs)
+
+
+def save_onnx(exported: ExportedProgram, path: Path, names: tuple[str, ...]) -> None:
+    """Write an ONNX model with an input for each modality and the output `logits`, for any number of samples."""
+    with torch.no_grad(), _quiet():
+        converted: Any = torch.onnx.export(
+            exported, dynamo=True, input_names=list(names), output_names=["logits"], verbose=False
+        )
+    path.write_bytes(converted.model_proto.SerializeToString())
+
+
+def load_onnx(path: Path) -> Run:
+    """An ONNX model as a function, run by onnxruntime on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    return lambda inputs: torch.from_numpy(session.run(None, {name: x.numpy() for name, x in inputs.items()})[0])
+
+
+def require_onnx() -> None:
+    """Find out before anything is computed whether ONNX can be written and run.
+
+    Raises:
+        ImportError: its packages are not installed.
+    """
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
+    if missing:
+        raise ImportError(f'ONNX needs {" and ".join(missing)}: pip install "scmrl-app[onnx]"')
+
+
+def compare(run: Run, model: FusionModel, batch: Batch) -> tuple[float, int, int]:
+    """The largest difference of a logit, how many samples differ, and how many were compared.
+
+    Two batches of different sizes are shown, one of them a single sample.
+
+    Raises:
+        ValueError: more samples differ than rounding explains.
+    """
+    inputs = inputs_of(batch, model)
+    with torch.no_grad():
+        expected = model(inputs).logits
+        sizes = [1, len(expected) - 1]
+        split = {name: x.split(sizes, _batch_axis(model, name, x)) for name, x in inputs.items()}
+        parts = [run({name: x[part].contiguous() for name, x in split.items()}) for part in range(len(sizes))]
+    difference = (torch.cat(parts) - expected).abs().amax(1)
+    different, total = int((difference > TOLERANCE).sum()), len(expected)
+    if not difference.isfinite().all() or different > FEW * total:
+        raise ValueError(
+            f"the exported model is not the same: {different} of {total} test samples differ by more than "
+            f"{TOLERANCE:g}, at most by {float(difference.max()):.2e}; nothing was written"
+        )
+    return float(difference.max()), different, total
+
+
+def samples_of(dataset: SampleDataset) -> Batch:
+    """Up to `SAMPLES` samples that have every modality, from the whole dataset.
+
+    Raises:
+        ValueError: there are fewer than 2.
+    """
+    stride = max(1, len(dataset) // SAMPLES)
+    order = [*range(0, len(dataset), stride), *(place for place in range(len(dataset)) if place % stride)]
+    chosen: list[Sample] = []
+    for place in order:
+        sample = dataset[place]
+        if not sample.absent:
+            chosen.append(sample)
+        if len(chosen) == SAMPLES:
+            break
+    if len(chosen) < 2:
+        raise ValueError("fewer than 2 test samples have every modality, so an exported model cannot be checked")
+    return collate(chosen)
+
+
+def inputs_of(batch: Batch, model: FusionModel) -> Inputs:
+    """A batch's inputs in the order of the model's modalities."""
+    return {name: batch["inputs"][name] for name in model.modalities}
+
+
+def shapes_of(model: FusionModel, batch: Batch) -> str:
+    """What an exported model takes, in words: `image [B, 1, 16, 16]`."""
+    taken: list[str] = []
+    for name, x in inputs_of(batch, model).items():
+        axes = list(map(str, x.shape))
+        axes[_batch_axis(model, name, x)] = "B"
+        taken.append(f"{name} [{', '.join(axes)}]")
+    return ", ".join(taken)
+
+
+def _batch_axis(model: FusionModel, name: str, x: Tensor) -> int:
+    encoder = model.encoders[name]
+    assert isinstance(encoder, Encoder)
+    return encoder.batch_axis(x)
+
+
+@contextmanager
+def beside(path: Path) -> Generator[Path, None, None]:
+    """A path beside another, renamed to it at the end; after an error nothing stays."""
+    part = path.with_name(path.name + ".part")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _quiet() -> Generator[None, None, None]:
+    """Exporters warn of their own deprecated parts, which a user of ours can do nothing about."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _steps(x: Tensor, v: Tensor, constants: Tensor, soft_reset: bool) -> tuple[Tensor, Tensor]:
+    """The equations of `snn_core.ops.lif.reference`, potentials relative to rest; constants are decay, gain, threshold.
+
+    Shape: currents [T, ...], potential [...], constants [3] -> spikes [T, ...], the last potential [...]
+    """
+    decay, gain, threshold = constants.to(v.dtype).unbind(0)
+    spikes: list[Tensor] = []
+    for current in x.unbind(0):
+        h = decay * v + gain * current.to(v.dtype)
+        fired = h >= threshold
+        spikes.append(fired.to(x.dtype))
+        v = torch.where(fired, h - threshold if soft_reset else torch.zeros_like(h), h)
+    return torch.stack(spikes), v
+
+
+def _lif(
+    x: Tensor, v_init: Tensor, constants: Tensor, lengths: Tensor | None, soft_reset: bool, *_training: Any
+) -> tuple[Tensor, Tensor]:
+    """`snn_core::lif_forward` for samples of one length."""
+    assert lengths is None
+    return _steps(x, v_init, constants, soft_reset)
+
+
+def _norm_lif(
+    x: Tensor,
+    v_init: Tensor,
+    constants: Tensor,
+    lengths: Tensor | None,
+    weight: Tensor,
+    bias: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    inner: int,
+    eps: float,
+    repeats: int,
+    soft_reset: bool,
+    *_training: Any,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """`snn_core::norm_lif` with running statistics, for samples of one length."""
+    assert lengths is None
+    scale = weight * torch.rsqrt(var + eps)
+    shift = bias - mean * scale
+    C = len(weight)
+    # `inner` neighbours share a channel: one where channels are the last axis, height times width on maps.
+    axes = (C,) if inner == 1 and x.shape[-1] == C else (C, 1, 1)
+    drive = x.to(v_init.dtype) * scale.view(axes) + shift.view(axes)
+    currents = drive.expand(repeats, *drive.shape) if repeats else drive
+    spikes, v = _steps(currents, v_init, constants, soft_reset)
+    return spikes.to(x.dtype), v, weight.new_empty(0), weight.new_empty(0)
+
+
+def _alif(
+    x: Tensor,
+    v_init: Tensor,
+    b_init: Tensor,
+    constants: Tensor,
+    lengths: Tensor | None,
+    soft_reset: bool,
+    *_training: Any,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`snn_core::alif_forward` for samples of one length: the equations of `snn_core.ops.alif.reference`."""
+    assert lengths is None
+    decay, gain, threshold, beta, rho = constants.to(v_init.dtype).unbind(0)
+    v, b, spikes = v_init, b_init, list[Tensor]()
+    for current in x.unbind(0):
+        h = decay * v + gain * current.to(v.dtype)
+        fired = h >= threshold + beta * b
+        spikes.append(fired.to(x.dtype))
+        v = torch.where(fired, h - threshold if soft_reset else torch.zeros_like(h), h)
+        b = rho * b + fired.to(b.dtype)
+    return torch.stack(spikes), v, b

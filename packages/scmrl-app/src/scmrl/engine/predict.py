@@ -1,0 +1,133 @@
+"""What a run's model says of clips that are not in its dataset."""
+
+# PyTorch leaves the types of some of its own methods open.
+# pyright: reportUnknownMemberType=false
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from scmrl.engine.clips import Clip, how_to_read
+from scmrl.engine.evaluate import says
+from scmrl.engine.inputs import Inputs, load_inputs
+from scmrl.engine.parallel import pick_device
+from scmrl.engine.run_folder import read_experiment
+from snn_datasets import Draw, Modality, Sample, Source, collate
+from snn_datasets.single_thread import single_thread
+from snn_fusion import FusionModel, from_pretrained
+
+BATCH = 32
+"""Clips read before the model is asked about them."""
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """A run whose model is ready to be asked."""
+
+    model: FusionModel
+    inputs: Inputs
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model said of a clip, or why it was not asked."""
+
+    clip: Clip
+    probabilities: dict[str, float] = field(default_factory=dict[str, float])
+    """Of every class, by its name."""
+    without: tuple[str, ...] = ()
+    """Modalities that the clip lacks."""
+    fault: str = ""
+    """Why nothing was said, in a line that names the clip; empty if something was."""
+
+
+def open_run(folder: Path) -> OpenRun:
+    """Load a run's model, and how it reads files.
+
+    Raises:
+        ValueError: no run, one that does not read files, or one whose parts do not fit each other.
+        FileNotFoundError: no model in the folder.
+    """
+    read_experiment(folder)
+    inputs = load_inputs(folder)
+    device = pick_device("auto")
+    model = from_pretrained(folder).to(device)
+    classes = model.readout.head.out_features
+    if set(inputs.modalities) != set(model.modalities) or len(inputs.classes) != classes:
+        raise ValueError(
+            f"{folder}: inputs.json tells of {', '.join(inputs.modalities)} and {len(inputs.classes)} classes, the "
+            f"model of {', '.join(model.modalities)} and {classes}; they are not of the same run"
+        )
+    return OpenRun(model, inputs, device)
+
+
+@torch.no_grad()
+def answers(run: OpenRun, clips: Iterable[Clip], *, debug: bool = False) -> Iterator[Answer]:
+    """Read clips and ask the model about them, in their order; what cannot be read is told in its place.
+
+    Args:
+        run: the run.
+        clips: the clips.
+        debug: whether what goes wrong with a clip is raised rather than told.
+    """
+    timed = frozenset(name for name, m in run.inputs.modalities.items() if m.info.time_steps is not None)
+    remaining = iter(clips)
+    while chunk := list(islice(remaining, BATCH)):
+        found = [_read(run.inputs, clip, timed, debug=debug) for clip in chunk]
+        samples = [sample for sample in found if isinstance(sample, Sample)]
+        said: Iterator[list[float]] = iter(())
+        if samples:
+            _, probabilities, _ = says(run.model, collate(samples), run.device)
+            said = iter(cast("list[list[float]]", probabilities.double().cpu().tolist()))
+        for clip, sample in zip(chunk, found, strict=True):
+            if isinstance(sample, Sample):
+                without = tuple(name for name in run.inputs.modalities if name in sample.absent)
+                yield Answer(clip, dict(zip(run.inputs.classes, next(said), strict=True)), without)
+            else:
+                yield Answer(clip, fault=sample)
+
+
+def _read(inputs: Inputs, clip: Clip, timed: frozenset[str], *, debug: bool) -> Sample | str:
+    """The clip as the model takes it, or why it cannot be read."""
+    if clip.fault:
+        return clip.fault if clip.fault.startswith(clip.id) else f"{clip.id}: {clip.fault}"
+    tensors: dict[str, Tensor] = {}
+    for name, modality in inputs.modalities.items():
+        if name not in clip.files:
+            info = modality.info
+            tensors[name] = torch.zeros(info.shape if info.time_steps is None else (info.time_steps, *info.shape))
+            continue
+        try:
+            tensors[name] = read_file(modality, clip.files[name], Draw(inputs.seed, clip.id, name))
+        except ImportError:
+            raise  # a package is missing: that is the same for all clips
+        except Exception as error:  # whatever a file makes of a stage, the other clips go on
+            if debug:
+                raise
+            return f"{clip.id}, {name}: {str(error) or type(error).__name__}"
+    return Sample(clip.id, tensors, 0, frozenset(inputs.modalities.keys() - clip.files.keys()), timed)
+
+
+@single_thread()
+def read_file(modality: Modality, path: Path, draw: Draw) -> Tensor:
+    """A file as the model takes it, by the reader and the stages of the training.
+
+    Raises:
+        FileNotFoundError, ReadError: it is not there, or cannot be read.
+        ValueError: what it holds becomes no finite numbers.
+        ImportError: a package is needed to read it.
+    """
+    reader, first = how_to_read(modality.reader, path)
+    # Augmentation is for training alone.
+    modality = replace(modality, reader=reader, prepare=(*first, *modality.prepare), augment=())
+    value = modality.finished(modality.prepared(Source(path), draw), draw, augmented=False)
+    if not value.isfinite().all():
+        raise ValueError(f"{path} becomes numbers that are infinite or not numbers at all; replace the file")
+    return value

@@ -1,0 +1,158 @@
+"""`scmrl spec`: what an experiment says after all that was given for it, and whether files are sound.
+
+Nothing here loads PyTorch, so that an editor or a check before a job is queued has an answer at once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+from cyclopts import App, Parameter
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from scmrl.experiment import Experiment
+
+spec = App(name="spec", help="Show experiments, check files of them, and export their JSON schema.")
+
+Options = Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]
+
+EXPERIMENT_HELP = """\
+A recipe is a whole experiment by name. Each file of settings goes over it, the later over the earlier, and options \
+over the files.
+
+In a file, fields are nested as the dots in options say, and a table (model.modalities, data.columns) replaces the \
+one before it; an option adds to it. Paths are relative to the current folder. `scmrl spec show` prints what comes of \
+it all, and `scmrl spec check` tells faults with their lines.
+
+Every option is a field of the experiment, written with dots, as --name value or --name=value; \
+`scmrl train --help` lists them.
+"""
+
+
+@spec.command(help_flags=[])
+def show(*options: Options) -> int:
+    """Print the experiment that a recipe, files and options make, as YAML; give them as to `scmrl train`."""
+    if {"--help", "-h"} & set(options):
+        from rich.console import Console
+
+        print("Usage: scmrl spec show [RECIPE] [--config FILE ...] [OPTIONS]\n")
+        Console().print(experiment_help())
+        return 0
+    experiment = read_experiment(options)
+
+    from snn_fusion.specs.files import to_yaml
+
+    print(to_yaml(experiment), end="")
+    return 0
+
+
+@spec.command
+def schema() -> int:
+    """Print the JSON schema of files of settings, by which an editor completes and checks them.
+
+    A file may leave out whatever a recipe or another file gives, so nothing in it is required.
+    """
+    import json
+
+    from scmrl.experiment import Experiment
+    from snn_fusion.specs import json_schema
+
+    print(json.dumps(_of_parts(json_schema(Experiment)), indent=2, ensure_ascii=False))
+    return 0
+
+
+@spec.command
+def check(file: Path, /, *more: Path, recipe: str | None = None) -> int:
+    """Say whether files of settings are sound, each for itself; no data are read, and no model is built.
+
+    Args:
+        file: a YAML or JSON file.
+        more: further files.
+        recipe: what the files go over.
+    """
+    from scmrl.experiment import Experiment
+    from scmrl.overlay import OptionError, load
+
+    beneath = _recipe(recipe) if recipe is not None else None
+    faults: list[str] = []
+    for path in (file, *more):
+        try:
+            load(Experiment, (), defaults=beneath, defaults_from=f"recipe {recipe}", files=(path,))
+            print(f"{path}: sound")
+        except OptionError as error:
+            faults += [fault if fault.startswith(f"{path}:") else f"{path}: {fault}" for fault in error.faults]
+    if faults:
+        raise OptionError(faults)
+    return 0
+
+
+def read_experiment(tokens: tuple[str, ...]) -> Experiment:
+    """The experiment of a command line `[RECIPE] [--config FILE ...] [OPTIONS]`.
+
+    Raises:
+        OptionError: what is wrong with options and files, all of it.
+        ValueError: an unknown recipe, or --config without a file.
+    """
+    from scmrl.experiment import Experiment
+    from scmrl.overlay import load
+
+    rest, files, name, beneath = list(tokens), list[Path](), "", None
+    if rest and not rest[0].startswith("-"):
+        name = rest.pop(0)
+        try:
+            beneath = _recipe(name)
+        except ValueError as error:
+            raise ValueError(f"{error}; an option starts with --") from None
+    options: list[str] = []
+    while rest:
+        token = rest.pop(0)
+        if token == "--config":
+            found = 0
+            while rest and not rest[0].startswith("--"):
+                files.append(Path(rest.pop(0)))
+                found += 1
+            if not found:
+                raise ValueError("--config: needs a file, as in --config run.yaml")
+        elif token.startswith("--config="):
+            files.append(Path(token.removeprefix("--config=")))
+        else:
+            options.append(token)
+    return load(Experiment, options, defaults=beneath, defaults_from=f"recipe {name}", files=files)
+
+
+def experiment_help() -> RenderableType:
+    """How recipes, files and options go together, and every recipe with what it says of itself."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    from scmrl.recipes import RECIPES
+
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for name, made in RECIPES.items():
+        table.add_row(Text(f"  {name}", style="bold cyan", no_wrap=True), Text((made.__doc__ or "").splitlines()[0]))
+    return Group(Text(EXPERIMENT_HELP), Text("Recipes:"), table, Text())
+
+
+def _recipe(name: str) -> Experiment:
+    from scmrl.recipes import recipe
+
+    return recipe(name)
+
+
+def _of_parts(schema: Any) -> Any:
+    """The schema of a part of what a schema describes: nothing is required, and a kind may go without saying."""
+    if isinstance(schema, list):
+        return [_of_parts(item) for item in cast(list[Any], schema)]
+    if not isinstance(schema, dict):
+        return schema
+    fields = cast(dict[str, Any], schema)
+    return {
+        # Of several kinds that a part might be of, one has to fit.
+        {"oneOf": "anyOf"}.get(name, name): _of_parts(value)
+        for name, value in fields.items()
+        if not (name == "required" and isinstance(value, list)) and not (name == "discriminator" and "oneOf" in fields)
+    }

@@ -1,0 +1,27 @@
+"""Runs that are finished, for the commands that take one."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.tiny import tiny_options
+from scmrl import cli
+
+
+def scmrl(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
+    """Run a command in this process; its exit code."""
+    monkeypatch.setattr(sys, "argv", ["scmrl", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code is None or isinstance(end.value.code, int)
+    return end.value.code or 0
+
+
+def finished_run(data: Path, out: Path, *options: str) -> Path:
+    """Train for one epoch on the tiny dataset."""
+    tiny = tiny_options(data, out)
+    tiny[tiny.index("--train.epochs") + 1] = "1"
+    with pytest.MonkeyPatch.context() as patch:
+        assert scmrl(patch, "train", *tiny, *options) == 0
+    return out
