@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast, get_args
 
-from pydantic import ValidationError, create_model, model_validator
+from pydantic import Field, ValidationError, create_model, model_validator
 
 from snn_fusion.encoders.token_counts import PATCH_STRIDE
 from snn_fusion.specs.base import Registry, Spec
@@ -75,7 +75,7 @@ class FittedSpec(EncoderSpec):
     """Which encoder: fitted, another one for inputs that are padded or flattened for it."""
     input_shape: tuple[int, ...]
     """Axes of the input, without time and batch."""
-    encoder: Annotated[EncoderSpec, ENCODERS]
+    encoder: Annotated[PatchSplittingSpec | SeriesSpec | VectorSpec | TokensSpec, Field(discriminator="kind")]
     """What takes the input then. Its shape has as many axes, none of them shorter; or fewer, the last of which stands
     for all that follow."""
 
