@@ -6,8 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from snn_fusion.specs import ENCODERS
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
@@ -21,13 +19,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(autouse=True, scope="session")
 def _caches_apart_from_the_users(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["SNN_DATASETS_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture(autouse=True)
-def _libraries_without_the_application(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the application has registered in this process is unknown to the tests of the libraries."""
-    if "app" not in request.path.parts:
-        monkeypatch.delitem(ENCODERS._specs, "fitted", raising=False)
 
 
 @pytest.fixture(autouse=True)

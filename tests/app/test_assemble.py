@@ -4,15 +4,14 @@ from typing import Literal
 
 import pytest
 import torch
-from pydantic import ValidationError
 from torch.nn import functional as F
 
 from scmrl.assemble import model_spec
-from scmrl.encoders import ENCODER_OPTIONS, FittedSpec
+from scmrl.encoders import ENCODER_OPTIONS
 from scmrl.experiment import Experiment, ModelOptions
 from scmrl.overlay import OptionError, load
 from snn_datasets import DatasetInfo, ModalityInfo
-from snn_fusion import ENCODERS, ModelSpec, PatchSplittingSpec, SeriesSpec, TokensSpec, VectorSpec
+from snn_fusion import ENCODERS, FittedSpec, ModelSpec, PatchSplittingSpec, SeriesSpec, TokensSpec, VectorSpec
 
 SMALL = {"channels": 16, "fusion": {"kind": "ccssa", "num_heads": 4}, "time_steps": 3}
 
@@ -119,19 +118,6 @@ def test_blocks_stay_where_the_model_checks_them():
 def test_the_model_survives_a_round_trip_through_json():
     spec = model_spec(options(touch={"kind": "series"}), info(touch=(2, 10, 9), gas=(5,), image=(1, 10, 10)))
     assert ModelSpec.model_validate_json(spec.model_dump_json()) == spec
-
-
-@pytest.mark.parametrize(
-    "inner",
-    [
-        PatchSplittingSpec(input_shape=(2, 12, 8), depth="shallow"),
-        SeriesSpec(input_shape=(2, 80)),
-        VectorSpec(in_channels=2),
-    ],
-)
-def test_an_encoder_that_nothing_fits_is_refused(inner):
-    with pytest.raises(ValidationError, match="neither padded nor flattened"):
-        FittedSpec(input_shape=(2, 10, 9), encoder=inner)
 
 
 def test_an_encoder_for_other_axes_is_refused():

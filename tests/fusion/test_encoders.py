@@ -17,6 +17,7 @@ from snn_core.surrogate import surrogate_gradient
 from snn_core.testing import assert_same_spikes
 from snn_fusion import FusionModel, NoFusion, PatchSplitting, Readout, calibrate
 from snn_fusion.encoders.encoder import Encoder
+from snn_fusion.encoders.fitted import FittedEncoder
 from snn_fusion.encoders.series import SeriesEncoder
 from snn_fusion.encoders.token_counts import patch_splitting_tokens, series_tokens
 from snn_fusion.encoders.token_input import TokenInput
@@ -50,6 +51,14 @@ CASES = {
     "vector": Case(lambda: VectorEncoder(7, C, num_tokens=4, time_steps=T), (7,), 4),
     "tokens": Case(lambda: TokenInput(10, C, time_steps=T), (6, 10), 6),
     "same_width": Case(lambda: TokenInput(C, C, time_steps=T), (6, C), 6),
+    "padded": Case(
+        lambda: FittedEncoder(PatchSplitting(2, C, depth="shallow", time_steps=T), (2, 10, 9), (2, 12, 12)),
+        (2, 10, 9),
+        9,
+    ),
+    "flattened": Case(
+        lambda: FittedEncoder(SeriesEncoder(2, C, num_stages=2, time_steps=T), (2, 10, 9), (2, 90)), (2, 10, 9), 23
+    ),
     "with_blocks": Case(
         lambda: EncoderWithBlocks(SeriesEncoder(4, C, num_stages=2, time_steps=T), blocks(depth=2)), (4, 26), 7
     ),

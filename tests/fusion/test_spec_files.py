@@ -143,10 +143,10 @@ nuron: {}
         '3:22: encoders.audio.input_shape.1: "many", but it must be a whole number',
         "4:5: encoders.audio.dept: there is no such field; did you mean depth? known: blocks, kind, input_shape, depth",
         "5:18: encoders.visual.kind: no encoder is of kind 'patch_spliting'; did you mean patch_splitting? known: "
-        "patch_splitting, series, vector, tokens",
+        "patch_splitting, series, vector, tokens, fitted",
         "7:18: encoders.touch.input_shape: full patch splitting needs height and width that are multiples of 16, but "
         "input_shape is 1 x 20 x 16: resize the input or use depth shallow (multiples of 4)",
-        "8:10: encoders.smell: 3, but it must be fields with a kind (patch_splitting, series, vector, tokens)",
+        "8:10: encoders.smell: 3, but it must be fields with a kind (patch_splitting, series, vector, tokens, fitted)",
         "9:14: num_classes: 1, but it must be a whole number ≥ 2",
         "11:10: fusion.scale: -1, but it must be a number > 0 or auto",
         '12:14: fusion.attention: "spatal", but it must be one of spatial, temporal, spatiotemporal; did you mean '

@@ -6,7 +6,16 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from snn_fusion import BackboneSpec, CCSSASpec, ModelSpec, NoFusionSpec, PatchSplittingSpec
+from snn_fusion import (
+    BackboneSpec,
+    CCSSASpec,
+    FittedSpec,
+    ModelSpec,
+    NoFusionSpec,
+    PatchSplittingSpec,
+    SeriesSpec,
+    VectorSpec,
+)
 
 AUDIO_VISUAL = {
     "audio": PatchSplittingSpec(input_shape=(1, 16, 16), depth="shallow"),
@@ -83,3 +92,16 @@ def test_specs_name_every_surrogate_that_core_has():
     from snn_fusion import LIFSpec
 
     assert get_args(LIFSpec.model_fields["surrogate"].annotation) == tuple(SURROGATES)
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        PatchSplittingSpec(input_shape=(2, 12, 8), depth="shallow"),
+        SeriesSpec(input_shape=(2, 80)),
+        VectorSpec(in_channels=2),
+    ],
+)
+def test_an_encoder_that_nothing_fits_is_refused(inner):
+    with pytest.raises(ValidationError, match="neither padded nor flattened"):
+        FittedSpec(input_shape=(2, 10, 9), encoder=inner)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast, get_args
+from typing import Any, Literal, get_args
 
-from pydantic import Field, ValidationError, create_model, model_validator
+from pydantic import ValidationError, create_model
 
 from snn_fusion.encoders.token_counts import PATCH_STRIDE
 from snn_fusion.specs.base import Registry, Spec
@@ -18,15 +18,14 @@ from snn_fusion.specs.encoders import (
     ENCODERS,
     BlocksSpec,
     EncoderSpec,
+    Fittable,
+    FittedSpec,
     PatchSplittingSpec,
     SeriesSpec,
     TokensSpec,
     VectorSpec,
+    shape_of,
 )
-from snn_fusion.specs.neurons import NeuronSpec
-
-if TYPE_CHECKING:
-    from snn_fusion.encoders.encoder import Encoder
 
 OF_THE_DATA = ("input_shape", "in_channels")
 """Fields of an encoder's spec that the data decide."""
@@ -67,40 +66,6 @@ class _EncoderChoice(Registry[EncoderOptions]):
         return super()._has(kind)
 
 
-@ENCODERS.register
-class FittedSpec(EncoderSpec):
-    """An encoder for inputs of another shape: they are padded with zeros, or their last axes are made one."""
-
-    kind: Literal["fitted"] = "fitted"
-    """Which encoder: fitted, another one for inputs that are padded or flattened for it."""
-    input_shape: tuple[int, ...]
-    """Axes of the input, without time and batch."""
-    encoder: Annotated[PatchSplittingSpec | SeriesSpec | VectorSpec | TokensSpec, Field(discriminator="kind")]
-    """What takes the input then. Its shape has as many axes, none of them shorter; or fewer, the last of which stands
-    for all that follow."""
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens N of one input."""
-        return self.encoder.num_tokens
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        given, taken = self.input_shape, shape_of(self.encoder)
-        merged = (*given[: len(taken) - 1], math.prod(given[len(taken) - 1 :]))
-        padded = len(given) == len(taken) and all(a <= b for a, b in zip(given, taken, strict=True))
-        if min(given, default=0) < 1 or not (padded or (len(given) > len(taken) and merged == taken)):
-            raise ValueError(f"input_shape {given} can be neither padded nor flattened to {taken}, which encoder takes")
-        return self
-
-    def build_encoder(self, *, channels: int, time_steps: int, neuron: NeuronSpec) -> Encoder:
-        """The encoder alone, to tokens of width `channels`."""
-        from scmrl.fitted import FittedEncoder
-
-        inner = self.encoder.build(channels=channels, time_steps=time_steps, neuron=neuron)
-        return FittedEncoder(inner, self.input_shape, shape_of(self.encoder))
-
-
 ENCODER_OPTIONS = _EncoderChoice("encoder", EncoderOptions, default="auto")
 """Every encoder that an experiment can name."""
 
@@ -116,12 +81,6 @@ class AutoOptions(EncoderOptions):
 for _spec in (PatchSplittingSpec, SeriesSpec, VectorSpec, TokensSpec):
     # Those of plug-ins follow when they are asked for: importing them may take long.
     ENCODER_OPTIONS.offer(_spec)
-
-
-def shape_of(spec: EncoderSpec) -> tuple[int, ...]:
-    """Axes of the input that an encoder takes, without time and batch."""
-    channels = getattr(spec, "in_channels", None)
-    return cast("tuple[int, ...]", getattr(spec, "input_shape", ())) if channels is None else (channels,)
 
 
 def encoder_for(options: EncoderOptions, shape: tuple[int, ...], modality: str) -> EncoderSpec:
@@ -167,6 +126,7 @@ def reasons(error: ValidationError) -> str:
 def _fitted(encoder: EncoderSpec, shape: tuple[int, ...]) -> EncoderSpec:
     if shape_of(encoder) == shape:
         return encoder
+    assert isinstance(encoder, Fittable)  # every other one takes the shape that it was given
     # Blocks stay outside, where the model's spec looks for them.
     inner = encoder.model_copy(update={"blocks": BlocksSpec(depth=0)})
     return FittedSpec(input_shape=shape, encoder=inner, blocks=encoder.blocks)

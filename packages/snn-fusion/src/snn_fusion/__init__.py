@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from snn_fusion.alignment import ClassContrastive, InfoNCE
     from snn_fusion.calibration import calibrate
     from snn_fusion.encoders.encoder import Encoder
+    from snn_fusion.encoders.fitted import FittedEncoder
     from snn_fusion.encoders.patch_splitting import PatchSplitting
     from snn_fusion.encoders.series import SeriesEncoder
     from snn_fusion.encoders.token_input import TokenInput
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
         ClassContrastiveSpec,
         CMCISpec,
         EncoderSpec,
+        FittedSpec,
         IFSpec,
         InfoNCESpec,
         LIFSpec,
@@ -117,6 +119,8 @@ _HOME = {
     "Encoder": "encoders.encoder",
     "EncoderSpec": "specs",
     "EncoderWithBlocks": "encoders.transformer",
+    "FittedEncoder": "encoders.fitted",
+    "FittedSpec": "specs",
     "Fused": "methods",
     "FusionMethod": "methods",
     "FusionModel": "model",
@@ -176,6 +180,8 @@ __all__ = [
     "Encoder",
     "EncoderSpec",
     "EncoderWithBlocks",
+    "FittedEncoder",
+    "FittedSpec",
     "Fused",
     "FusionMethod",
     "FusionModel",

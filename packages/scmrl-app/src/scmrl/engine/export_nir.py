@@ -13,9 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scmrl.fitted import FittedEncoder
 from snn_datasets import Batch
-from snn_fusion import Encoder, FusionModel
+from snn_fusion import Encoder, FittedEncoder, FusionModel
 from snn_fusion.encoders.vector import VectorEncoder
 
 TIME_STEP = 1e-4

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self, cast
 
 from pydantic import Field, model_validator
 
@@ -181,3 +182,47 @@ class TokensSpec(EncoderSpec):
         from snn_fusion.encoders.token_input import TokenInput
 
         return TokenInput(self.input_shape[1], channels, time_steps=time_steps, neuron=neuron.build)
+
+
+Fittable = PatchSplittingSpec | SeriesSpec | VectorSpec | TokensSpec
+"""Encoders that inputs can be padded or flattened for."""
+
+
+@ENCODERS.register
+class FittedSpec(EncoderSpec):
+    """An encoder for inputs of another shape: they are padded with zeros, or their last axes are made one."""
+
+    kind: Literal["fitted"] = "fitted"
+    """Which encoder: fitted, another one for inputs that are padded or flattened for it."""
+    input_shape: tuple[int, ...]
+    """Axes of the input, without time and batch."""
+    encoder: Annotated[Fittable, Field(discriminator="kind")]
+    """What takes the input then. Its shape has as many axes, none of them shorter; or fewer, the last of which stands
+    for all that follow."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens N of one input."""
+        return self.encoder.num_tokens
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        given, taken = self.input_shape, shape_of(self.encoder)
+        merged = (*given[: len(taken) - 1], math.prod(given[len(taken) - 1 :]))
+        padded = len(given) == len(taken) and all(a <= b for a, b in zip(given, taken, strict=True))
+        if min(given, default=0) < 1 or not (padded or (len(given) > len(taken) and merged == taken)):
+            raise ValueError(f"input_shape {given} can be neither padded nor flattened to {taken}, which encoder takes")
+        return self
+
+    def build_encoder(self, *, channels: int, time_steps: int, neuron: NeuronSpec) -> Encoder:
+        """The encoder alone, to tokens of width `channels`."""
+        from snn_fusion.encoders.fitted import FittedEncoder
+
+        inner = self.encoder.build(channels=channels, time_steps=time_steps, neuron=neuron)
+        return FittedEncoder(inner, self.input_shape, shape_of(self.encoder))
+
+
+def shape_of(spec: EncoderSpec) -> tuple[int, ...]:
+    """Axes of the input that an encoder takes, without time and batch."""
+    channels = getattr(spec, "in_channels", None)
+    return cast("tuple[int, ...]", getattr(spec, "input_shape", ())) if channels is None else (channels,)

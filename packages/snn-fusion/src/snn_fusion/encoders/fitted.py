@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 from torch.nn import functional as F
 
-from snn_fusion import Encoder
+from snn_fusion.encoders.encoder import Encoder
 
 
 class FittedEncoder(Encoder):
