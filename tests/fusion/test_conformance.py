@@ -16,6 +16,10 @@ SENSES: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "touch": ({"kind": "series", "input_shape": (6, 36), "num_stages": 2}, (6, 36)),  # 9 tokens
     "smell": ({"kind": "vector", "in_channels": 5, "tokens": 4}, (5,)),  # 4 tokens
     "memory": ({"kind": "tokens", "input_shape": (1, 12)}, (1, 12)),  # 1 token
+    "skin": (
+        {"kind": "fitted", "input_shape": (2, 7, 5), "encoder": {**SHALLOW, "input_shape": (2, 8, 8)}},
+        (2, 7, 5),
+    ),  # 4 tokens
 }
 METHOD = pytest.mark.parametrize("method", METHODS.specs())
 COUNT = pytest.mark.parametrize("modalities", [1, 2, 3, 5])
