@@ -23,6 +23,11 @@ def scmrl(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return end.value.code
 
 
+def read(tokens: tuple[str, ...]) -> Experiment:
+    """The experiment of a command line."""
+    return read_experiment(tokens, Experiment)
+
+
 def write(folder: Path, text: str, name: str = "run.yaml") -> Path:
     path = folder / name
     path.write_text(text, encoding="utf-8")
@@ -32,7 +37,7 @@ def write(folder: Path, text: str, name: str = "run.yaml") -> Path:
 def faults_of(*tokens: str) -> list[str]:
     """What is said of a command line after `scmrl train`."""
     with pytest.raises(ValueError, match=r"\w") as caught:
-        read_experiment(tokens)
+        read(tokens)
     return str(caught.value).splitlines()
 
 
@@ -40,7 +45,7 @@ def test_each_layer_goes_over_the_one_before(tmp_path):
     first = write(tmp_path, "seed: 2\ntrain: {epochs: 3, batch_size: 8, learning_rate: 1e-3}\n", "a.yaml")
     second = write(tmp_path, "train: {epochs: 4, batch_size: 16}\n", "b.yml")
     third = write(tmp_path, '{"train": {"batch_size": 64}}', "c.json")
-    made = read_experiment(
+    made = read(
         ("scmrl-urbansound8k-av", "--config", str(first), str(second), "--train.epochs", "5", f"--config={third}")
     )
     assert (made.train.epochs, made.train.batch_size, made.train.learning_rate) == (5, 64, 1e-3)  # option, files
@@ -52,20 +57,20 @@ def test_a_table_in_a_file_replaces_and_an_option_adds(tmp_path):
     encoders = "model: {modalities: {visual: {kind: vector}}}\n"
     path = write(tmp_path, encoders)
     assert list(recipe("scmrl-cremad").model.modalities) == ["audio"]
-    replaced = read_experiment(("scmrl-cremad", "--config", str(path)))
+    replaced = read(("scmrl-cremad", "--config", str(path)))
     assert list(replaced.model.modalities) == ["visual"]
-    added = read_experiment(("scmrl-cremad", "--model.modalities.visual.kind", "vector"))
+    added = read(("scmrl-cremad", "--model.modalities.visual.kind", "vector"))
     assert sorted(added.model.modalities) == ["audio", "visual"]
-    changed = read_experiment(("--config", str(path), "--model.modalities.visual.tokens", "7"))
+    changed = read(("--config", str(path), "--model.modalities.visual.tokens", "7"))
     assert changed.model.modalities["visual"].model_dump()["tokens"] == 7
 
 
 def test_a_kind_in_a_file_starts_afresh_and_null_takes_away(tmp_path):
     path = write(tmp_path, "model:\n  fusion: {kind: none}\n  alignment: null\n")
-    made = read_experiment(("scmrl-cremad", "--config", str(path)))
+    made = read(("scmrl-cremad", "--config", str(path)))
     assert made.model.fusion.model_dump() == {"kind": "none"}
     assert made.model.alignment is None
-    again = read_experiment(("--config", str(path), "--model.fusion.kind", "ccssa", "--model.alignment.weight", "0.5"))
+    again = read(("--config", str(path), "--model.fusion.kind", "ccssa", "--model.alignment.weight", "0.5"))
     assert again.model.alignment is not None
     assert again.model.alignment.weight == 0.5
 
@@ -74,7 +79,7 @@ def test_a_kind_in_a_file_starts_afresh_and_null_takes_away(tmp_path):
 def test_what_is_shown_is_a_file_that_says_the_same(name, tmp_path, monkeypatch, capsys):
     assert scmrl(monkeypatch, "spec", "show", name, "--seed", "9") == 0
     path = write(tmp_path, capsys.readouterr().out)
-    assert read_experiment(("--config", str(path))) == recipe(name).model_copy(update={"seed": 9})
+    assert read(("--config", str(path))) == recipe(name).model_copy(update={"seed": 9})
     assert load_spec(path, Experiment) == recipe(name).model_copy(update={"seed": 9})
 
 
@@ -308,4 +313,4 @@ def test_a_fault_of_a_recipe_names_it():
 
 
 def test_text_may_say_any_topology():
-    assert read_experiment(("--model.fusion.topology", "ring")).model.fusion.model_dump()["topology"] == "ring"
+    assert read(("--model.fusion.topology", "ring")).model.fusion.model_dump()["topology"] == "ring"

@@ -18,6 +18,7 @@ from scmrl.export_command import export
 from scmrl.import_command import import_
 from scmrl.predict_command import predict
 from scmrl.spec_commands import experiment_help, read_experiment, spec
+from scmrl.study_command import study
 
 app = App(
     name="scmrl",
@@ -31,6 +32,7 @@ app.command(evaluate)
 app.command(predict)
 app.command(export)
 app.command(import_, name="import")
+app.command(study)
 
 TRAIN_HELP = """\
 Usage: scmrl train [RECIPE] [--config FILE ...] [OPTIONS]
@@ -62,7 +64,9 @@ def train(*options: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> int
         console.print(experiment_help())
         console.print(help_table(Experiment))
         return 0
-    experiment = read_experiment(options)
+    from scmrl.experiment import Experiment
+
+    experiment = read_experiment(options, Experiment)
 
     from scmrl.engine.train import train as run_training
     from scmrl.progress import Progress

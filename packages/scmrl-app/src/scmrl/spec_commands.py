@@ -6,7 +6,7 @@ Nothing here loads PyTorch, so that an editor or a check before a job is queued 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 from cyclopts import App, Parameter
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from scmrl.experiment import Experiment
+
+E = TypeVar("E", bound="Experiment")
 
 spec = App(name="spec", help="Show experiments, check files of them, and export their JSON schema.")
 
@@ -41,9 +43,10 @@ def show(*options: Options) -> int:
         print("Usage: scmrl spec show [RECIPE] [--config FILE ...] [OPTIONS]\n")
         Console().print(experiment_help())
         return 0
-    experiment = read_experiment(options)
-
+    from scmrl.experiment import Experiment
     from snn_fusion.specs.files import to_yaml
+
+    experiment = read_experiment(options, Experiment)
 
     print(to_yaml(experiment), end="")
     return 0
@@ -89,14 +92,13 @@ def check(file: Path, /, *more: Path, recipe: str | None = None) -> int:
     return 0
 
 
-def read_experiment(tokens: tuple[str, ...]) -> Experiment:
-    """The experiment of a command line `[RECIPE] [--config FILE ...] [OPTIONS]`.
+def read_experiment(tokens: tuple[str, ...], spec_type: type[E]) -> E:
+    """The experiment of a command line `[RECIPE] [--config FILE ...] [OPTIONS]`, or of a type that goes beyond it.
 
     Raises:
         OptionError: what is wrong with options and files, all of it.
         ValueError: an unknown recipe, or --config without a file.
     """
-    from scmrl.experiment import Experiment
     from scmrl.overlay import load
 
     rest, files, name, beneath = list(tokens), list[Path](), "", None
@@ -120,7 +122,7 @@ def read_experiment(tokens: tuple[str, ...]) -> Experiment:
             files.append(Path(token.removeprefix("--config=")))
         else:
             options.append(token)
-    return load(Experiment, options, defaults=beneath, defaults_from=f"recipe {name}", files=files)
+    return load(spec_type, options, defaults=beneath, defaults_from=f"recipe {name}", files=files)
 
 
 def experiment_help() -> RenderableType:

@@ -59,7 +59,7 @@ def _refuse_other_settings(experiment: Experiment, folder: Path) -> None:
     now = experiment.model_dump(mode="json")
     faults = [
         f"{name} was {old} and is {new} now"
-        for name, old, new in _differences(before, now)
+        for name, old, new in differences(before, now)
         if name not in ("out", "resume", "train.workers", "train.checkpoint_minutes")
     ]
     if faults:
@@ -69,11 +69,12 @@ def _refuse_other_settings(experiment: Experiment, folder: Path) -> None:
         )
 
 
-def _differences(old: object, new: object, place: str = "") -> Iterator[tuple[str, object, object]]:
+def differences(old: object, new: object, place: str = "") -> Iterator[tuple[str, object, object]]:
+    """Where two nested values differ: the place, with dots, and what stands there in each."""
     if isinstance(old, dict) and isinstance(new, dict):
         before, now = cast(dict[str, object], old), cast(dict[str, object], new)
-        for name in before.keys() | now.keys():
-            yield from _differences(before.get(name), now.get(name), f"{place}.{name}" if place else name)
+        for name in sorted(before.keys() | now.keys()):
+            yield from differences(before.get(name), now.get(name), f"{place}.{name}" if place else name)
     elif old != new:
         yield place, old, new
 

@@ -1,0 +1,17 @@
+"""Studies: many trainings that answer one question, as tables and plots.
+
+From a study's settings to its page, data takes this way:
+
+    spec      --points-->   points, each one training with what differs from the others
+    points    --work-->     results, by as many worker processes and machines as are given
+    results   --tabulate--> tables (CSV, Markdown), plots and results.json
+
+    points      one training of a study, and its experiment
+    work        who does which point: a list shared through Optuna's storage
+    spec        what all studies can be told; each kind of study is a subclass in a file of its own
+    worker      the process that takes points and trains
+    run         starts workers, shows progress, writes what came of it
+    statistics  means, intervals, paired tests, importance
+    tables      tables and results.json
+    plots       the pictures
+"""

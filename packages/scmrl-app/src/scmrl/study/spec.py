@@ -1,0 +1,80 @@
+"""What every study can be told. Imports no PyTorch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field, field_validator
+
+from scmrl.experiment import Experiment
+from scmrl.study.points import Point
+
+if TYPE_CHECKING:
+    from scmrl.engine.train import Run
+    from scmrl.study.tables import Findings
+
+Results = Mapping[str, Mapping[str, Any]]
+"""What was measured, by the key of the point."""
+
+OF_THE_WORK = ("out", "resume", "seed", "jobs", "storage", "retry_failed")
+"""Fields that change how a study is done, not what it finds."""
+
+
+class StudySpec(Experiment, ABC):
+    """Many trainings that answer one question: an experiment, and what to vary in it."""
+
+    kind: ClassVar[str]
+    """The study's name on the command line."""
+
+    seeds: tuple[int, ...] | None = None
+    """Seeds of the trainings, each with every variant; none: seed and the two that follow it."""
+    jobs: int | None = Field(default=None, ge=0, le=256)
+    """Processes that train at the same time on this machine; none: one a GPU, or one a core without; 0 trains nothing
+    and makes the tables of what is there."""
+    storage: str | None = None
+    """Database that workers on several machines share, such as postgresql+psycopg://user@host/name; none: a journal
+    file in the study's folder."""
+    retry_failed: bool = False
+    """Try points again that ended in an error."""
+
+    @field_validator("seeds")
+    @classmethod
+    def _differ(cls, seeds: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if seeds is not None and (not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0):
+            raise ValueError("seeds are one or more different numbers from 0 on")
+        return seeds
+
+    @property
+    def every_seed(self) -> tuple[int, ...]:
+        """The seeds of the trainings."""
+        return self.seeds if self.seeds is not None else (self.seed, self.seed + 1, self.seed + 2)
+
+    def base(self) -> Experiment:
+        """The experiment that points differ from."""
+        return Experiment.model_validate({name: getattr(self, name) for name in Experiment.model_fields})
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that decides what the study finds, as JSON holds it."""
+        return {
+            "kind": self.kind,
+            **{name: value for name, value in self.model_dump(mode="json").items() if name not in OF_THE_WORK},
+            "seeds": list(self.every_seed),
+        }
+
+    @abstractmethod
+    def points(self) -> list[Point]:
+        """Every training of the study, in the order in which they are begun.
+
+        Raises:
+            ValueError: settings that the study cannot do.
+        """
+
+    @abstractmethod
+    def measure(self, run: Run) -> dict[str, Any]:
+        """What the study wants to know of a training that has ended, as JSON holds it."""
+
+    @abstractmethod
+    def tabulate(self, results: Results) -> Findings:
+        """Tables and plots of the points that are done, which may be some only."""

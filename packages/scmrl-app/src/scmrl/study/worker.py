@@ -1,0 +1,88 @@
+"""One worker of a study: `python -m scmrl.study.worker FOLDER` takes points until none is left."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from scmrl.engine.interruption import Stopped
+from scmrl.progress import Progress
+from scmrl.study.kinds import read_study
+from scmrl.study.points import Point
+from scmrl.study.spec import StudySpec
+from scmrl.study.work import Claim, WorkList, open_storage
+
+WAIT = 1.0
+"""Seconds until a worker looks again whether someone else's point has become free."""
+
+
+def work(folder: Path, index: int = 0) -> None:
+    """Take points of the study in `folder` until all are done, failed or nobody's.
+
+    Raises:
+        KeyboardInterrupt: the worker was told to stop; its point is free again.
+    """
+    spec, name, storage = read_study(folder)
+    points = {point.key: point for point in spec.points()}
+    every = WorkList(open_storage(storage), name)
+    _choose_gpu(index)
+    while True:
+        claim = every.take(points)
+        if claim is None:
+            if not every.unfinished(points):
+                return
+            time.sleep(WAIT)
+            continue
+        with claim:
+            _do(spec, points[claim.key], claim, folder)
+
+
+def _do(spec: StudySpec, point: Point, claim: Claim, folder: Path) -> None:
+    from scmrl.engine.train import train
+
+    place = folder / "points" / point.key
+    place.mkdir(parents=True, exist_ok=True)
+    with (place.parent / f"{point.key}.log").open("a", encoding="utf-8") as log:
+        began = time.monotonic()
+        try:
+            with Progress.create(Console(file=log, force_terminal=False, width=160)) as progress:
+                run = train(point.experiment(spec.base(), place), progress)
+            measured: dict[str, Any] = {"seconds": run.seconds, **spec.measure(run)}
+            assert run.validation is not None
+            claim.finish(measured, run.validation.accuracy)
+            shutil.rmtree(place / "checkpoints", ignore_errors=True)  # the model that was kept stays
+        except (KeyboardInterrupt, Stopped):
+            claim.release()
+            raise KeyboardInterrupt from None
+        except Exception as error:  # one point's fault must not end the study
+            log.write(traceback.format_exc())
+            claim.fail(f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error))
+        log.write(f"{time.monotonic() - began:.0f} s\n")
+
+
+def _choose_gpu(index: int) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.set_device(index % torch.cuda.device_count())
+
+
+def main() -> None:
+    """Run one worker; a scheduler's or the user's wish to stop frees its point."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C does
+    try:
+        work(Path(sys.argv[1]), int(os.environ.get("SCMRL_WORKER", "0")))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
