@@ -4,7 +4,14 @@ import itertools
 
 import pytest
 import torch
-from spikingjelly.activation_based.op_counter import DispatchCounterMode, MACCounter, SynOpCounter
+from einops import rearrange
+from spikingjelly.activation_based.op_counter import (
+    ACCounter,
+    BaseCounter,
+    DispatchCounterMode,
+    MACCounter,
+    SynOpCounter,
+)
 from torch import Tensor, nn
 
 from snn_core import ScaledSpike, SpikingAttention, SpikingConv2d, SpikingLinear, record_firing_rates, spiking_layers
@@ -48,8 +55,11 @@ def counted(layer: nn.Module, x: Tensor) -> SynapticOperations:
 
 def test_a_spike_costs_a_linear_layer_one_addition_for_each_output():
     x = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]])[:, None]  # T=2 B=1 C=3
-    assert counted(nn.Linear(3, 5), x) == SynapticOperations(macs=30, operations=10, input_rate=2 / 6, spiking=True)
-    assert counted(nn.Linear(3, 5), x * 0.5) == SynapticOperations(30, 10, 2 / 6, spiking=False)
+    assert counted(nn.Linear(3, 5), x) == SynapticOperations(macs=30, operations=10, input_rate=2 / 6, inputs="spikes")
+    assert counted(nn.Linear(3, 5), x * 2) == SynapticOperations(30, 10, 2 / 6, "whole")
+    real = counted(nn.Linear(3, 5), x * 0.5)
+    assert real == SynapticOperations(30, 10, 2 / 6, "real")
+    assert not real.spiking
 
 
 def test_a_spike_in_a_corner_reaches_fewer_outputs_than_one_in_the_middle():
@@ -90,9 +100,9 @@ def test_operations_are_those_of_moving_every_input_alone(layer: nn.Module, shap
     assert counted(layer, x).operations == operations_one_by_one(layer, x) > 0
 
 
-def spikingjelly_total(counter: SynOpCounter | MACCounter, layer: nn.Module, x: Tensor) -> int:
+def spikingjelly_total(counter: BaseCounter, layer: nn.Module, *inputs: Tensor) -> int:
     with torch.no_grad(), DispatchCounterMode([counter]):
-        layer(x)
+        layer(*inputs)
     return counter.get_total()
 
 
@@ -125,14 +135,98 @@ def test_a_network_is_counted_layer_by_layer_over_all_calls():
     assert results["2.linear"].operations == round(rates["0"] * 2 * 4 * 2 * 60) * 6
 
 
-def test_attention_is_counted_by_its_projections_alone():
-    with record_synaptic_operations(SpikingAttention(8, num_heads=2)) as results:
-        pass
-    assert results == {}
-    attend = SpikingAttention(8, num_heads=2)
+@pytest.mark.parametrize("over", ["tokens", "time"])
+def test_attention_is_counted_by_its_projections_and_its_coincidences(over):
+    attend = SpikingAttention(8, num_heads=2, over=over).eval()
+    for layer in (attend.query, attend.key, attend.value):
+        layer.adjust_drive(4.0, 1.0)
+    x = spikes(4, 2, 6, 8)  # T=4 B=2 N=6 C=8, heads of width 4
     with record_synaptic_operations(attend) as results:
-        attend(spikes(4, 2, 6, 8))
-    assert set(results) == {f"{name}.linear" for name in ("query", "key", "value", "output")}
+        attend(x)
+    layers = [f"{name}.linear" for name in ("query", "key", "value", "output")]
+    assert list(results) == [*layers[:3], "[0]", "[1]", layers[3]]
+
+    # Heads are [T, B, h, N, d], or [B, N, h, T, d] over time; d is not longer than what is read: the state comes first.
+    axes = "t b n (h d) -> t b h n d" if over == "tokens" else "t b n (h d) -> b n h t d"
+    with torch.no_grad():
+        q, k, v = (
+            rearrange(layer(x), axes, h=2).flatten(0, 2).numpy() for layer in (attend.query, attend.key, attend.value)
+        )
+    state = over == "tokens"
+    first, second = (k.swapaxes(1, 2), v) if state else (q, k.swapaxes(1, 2)), (q,) if state else (v,)
+    met = dense = 0
+    for product in range(len(q)):
+        left, right = first[0][product], first[1][product]
+        for i, j, c in itertools.product(range(left.shape[0]), range(right.shape[1]), range(left.shape[1])):
+            met += bool(left[i, c] and right[c, j])
+            dense += 1
+    assert (results["[0]"].operations, results["[0]"].macs) == (met, dense)
+    assert met > 0
+    made = first[0] @ first[1]
+    left, right = (second[0], made) if state else (made, second[0])
+    met = sum(
+        bool(left[p, i, c] and right[p, c, j])
+        for p, i, c, j in itertools.product(*(range(size) for size in (*left.shape, right.shape[2])))
+    )
+    assert results["[1]"].operations == met > 0
+    assert results["[0]"].spiking
+    assert results["[1]"].spiking
+    assert results["[1]"].input_rate == pytest.approx(second[0].mean())
+
+
+def test_products_of_activations_are_additions_where_one_factor_spikes():
+    class Product(nn.Module):
+        def forward(self, a: Tensor, b: Tensor) -> Tensor:
+            return a @ b
+
+    def counts(a: Tensor, b: Tensor) -> SynapticOperations:
+        with record_synaptic_operations(model) as results:
+            model(a, b)
+        return results["[0]"]
+
+    model, a, b = Product(), spikes(3, 5), spikes(5, 4, rate=0.5)
+    met = int((a[:, :, None] * b[None]).sum())
+    assert counts(a, b) == SynapticOperations(60, met, float(a.double().mean()), "spikes")
+    assert counts(3 * a, b) == SynapticOperations(60, met, float(b.double().mean()), "spikes")
+    assert counts(3 * a, 0.5 * b) == SynapticOperations(60, met, float(a.double().mean()), "real")
+    assert counts(3 * a, 2 * b).inputs == "whole"
+    # SpikingJelly counts coincidences, too, where both factors spike; else it takes the other one for dense.
+    for left, right, expected in ((a, b, met), (3 * a, b, int(b.sum()) * 3), (a, 2 * b, int(a.sum()) * 4)):
+        assert spikingjelly_total(ACCounter(), model, left, right) == expected
+
+
+def test_layers_of_any_author_are_counted_and_a_weight_of_0_counts():
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(3, 7))
+            self.up = nn.ConvTranspose1d(2, 3, 4, stride=3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            torch.nn.functional.linear(x, self.weight)
+            torch.einsum("tbc,kc->tbk", x, self.weight)
+            self.weight @ x[0].mT
+            torch.nn.functional.scaled_dot_product_attention(x, x, x)
+            return self.up(x)
+
+    own, x = Own(), spikes(4, 2, 7)
+    with record_synaptic_operations(own) as results:
+        own(x)
+    assert results["[0]"].operations == results["[1]"].operations == int(x.sum()) * 3
+    assert results["[2]"].operations == int(x[0].sum()) * 3
+    assert results["[3]"] == SynapticOperations(4 * 2 * 2 * 14, 4 * 2 * 2 * 14, float(x.double().mean()), "real")
+    assert results["up"].operations == operations_one_by_one(own.up, x)
+    assert results["up"].macs == 4 * 2 * 7 * 3 * 4
+
+
+def test_only_what_the_model_runs_is_counted():
+    inner, outer = nn.Linear(3, 2), nn.Linear(3, 2)
+    x = spikes(4, 3)
+    with record_synaptic_operations(inner) as results:
+        outer(x)
+        x @ x.mT
+        inner(x).sum().backward()
+    assert {name: count.macs for name, count in results.items()} == {"": 24}
 
 
 def test_counting_changes_nothing_and_leaves_nothing_behind():
@@ -147,12 +241,24 @@ def test_counting_changes_nothing_and_leaves_nothing_behind():
     with pytest.raises(ValueError, match="maps are"), record_synaptic_operations(model):
         model(torch.zeros(2, 2))
     assert not any(module._forward_hooks for module in model.modules())
+    assert not torch.nn.modules.module._global_forward_hooks
+    assert not torch.nn.modules.module._global_forward_pre_hooks
+
+
+def test_counting_keeps_batch_norm_and_neuron_as_one(monkeypatch):
+    layer, alone = SpikingLinear(3, 5).eval(), []
+    monkeypatch.setattr(layer.norm, "forward", lambda x: alone.append(x) or x)
+    with record_synaptic_operations(layer):
+        layer(spikes(4, 2, 6, 3))
+    assert not alone
 
 
 def test_counts_are_the_same_in_inference_mode_and_mixed_precision():
     conv, x = nn.Conv2d(2, 3, 3, padding=1), spikes(2, 2, 5, 6)
     expected = counted(conv, x)
+    linear, tokens = nn.Linear(7, 5), spikes(4, 3, 7)
     with torch.inference_mode():
         assert counted(conv, x) == expected
+        assert counted(linear, tokens).operations == int(tokens.sum()) * 5
     with torch.autocast("cpu", torch.bfloat16):
         assert counted(conv, x) == expected

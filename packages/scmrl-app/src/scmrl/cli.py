@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from scmrl import __version__
 from scmrl.data_commands import data
+from scmrl.energy_command import energy
 from scmrl.engine.interruption import Stopped
 from scmrl.evaluate_command import evaluate
 from scmrl.export_command import export
@@ -33,6 +34,7 @@ app.command(predict)
 app.command(export)
 app.command(import_, name="import")
 app.command(study)
+app.command(energy)
 
 TRAIN_HELP = """\
 Usage: scmrl train [RECIPE] [--config FILE ...] [OPTIONS]

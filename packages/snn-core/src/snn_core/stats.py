@@ -1,17 +1,22 @@
 """What a network does: firing rates and synaptic operations by layer name.
 
-Both are counted by forward hooks that exist within a `with` block only; outside of it nothing is attached.
+Both are counted by what exists within a `with` block only; outside of it nothing is attached.
 """
 
+# PyTorch leaves the types of its operations open.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from itertools import count
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from snn_core.layers import SpikingLayer
 
@@ -53,99 +58,217 @@ def record_firing_rates(model: nn.Module) -> Generator[dict[str, float], None, N
         rates.update({name: float(spikes[name]) / elements[name] for name in spikes if elements[name]})
 
 
+Values = Literal["spikes", "whole", "real"]
+"""What numbers are: 0 or 1; whole numbers, such as sums of spikes; or any."""
+
+
 @dataclass(frozen=True)
 class SynapticOperations:
-    """What one linear layer or convolution has computed, summed over calls, time steps and samples."""
+    """What one layer, or one product of activations, has computed, summed over calls, time steps and samples."""
 
     macs: int
     """Multiply-accumulates of the dense computation; a convolution's include those on padding."""
     operations: int
-    """Those whose input is not 0: for every input element that is not, the number of outputs it reaches."""
+    """Those of which neither factor is 0: for every input element that is not, the number of outputs it reaches, and in
+    a product of activations the number of coincidences. A weight counts whatever it is."""
     input_rate: float
     """Share of input elements that are not 0, in [0, 1]."""
-    spiking: bool
-    """Whether every input was 0 or 1, so that `operations` are mere additions of a weight; else they multiply too."""
+    inputs: Values
+    """What all inputs were. In a product of activations the input is the factor that spikes, the left one if both do or
+    neither does."""
+
+    @property
+    def spiking(self) -> bool:
+        """Whether every input was 0 or 1, so that `operations` are mere additions; else they multiply, too."""
+        return self.inputs == "spikes"
 
 
 @contextmanager
 def record_synaptic_operations(model: nn.Module) -> Generator[dict[str, SynapticOperations], None, None]:
-    """Within the block, count what spikes make the `nn.Linear` and `nn.Conv1d` to `nn.Conv3d` inside `model` compute.
+    """Within the block, count what spikes make the products inside `model` compute: layers, attention, anything else.
 
-    An input element at the edge of a map reaches fewer outputs than one in the middle; with padding, stride, dilation
-    and groups each is counted for what it reaches. Biases, normalisations, neurons and other modules are not counted,
-    nor are the two products of attention, which are no modules; its projections are. A layer that computes once for an
-    input that stands still (`SpikingConv2d` with `time_steps`) is counted once.
+    Counted are all convolutions and matrix products that run while `model` or one of its modules is called, whoever
+    wrote them: PyTorch's dispatcher tells of each. An input element at the edge of a map reaches fewer outputs than one
+    in the middle; with padding, stride, dilation and groups each is counted for what it reaches. A layer that computes
+    once for an input that stands still (`SpikingConv2d` with `time_steps`) is counted once. PyTorch's fused attention
+    with softmax counts as dense. Not counted are biases, normalisations, neurons, element-wise products and sums, and
+    the fused recurrent layers of PyTorch (`nn.LSTM`, `nn.GRU`).
 
     The dictionary is filled when the block ends; layers that never ran are not in it.
 
     Yields:
-        `SynapticOperations` by the dotted name of each layer.
+        `SynapticOperations` in the order of their first run, by the dotted name of each linear layer or convolution.
+        Other products have the name of the module that computes them and a number within one call of it: in
+        `SpikingAttention` `[0]` is the first product of query, key and value, `[1]` the second.
     """
     results: dict[str, SynapticOperations] = {}
-    counts: dict[str, _Counts] = {}
-
-    def counter(name: str, layer: _Synapses) -> Any:
-        def count(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            counts.setdefault(name, _Counts(layer)).add(inputs[0].detach(), output)
-
-        return count
-
-    modules: list[tuple[str, nn.Module]] = list(model.named_modules())  # pyright: ignore[reportUnknownArgumentType]
-    handles = [
-        layer.register_forward_hook(counter(name, layer)) for name, layer in modules if isinstance(layer, _Synapses)
-    ]
+    counter = _Counter(model)
+    # Hooks on the modules themselves would keep batch norm and neuron from running as one.
+    entering = register_module_forward_pre_hook(counter.enter)
+    leaving = register_module_forward_hook(counter.leave, always_call=True)
     try:
-        yield results
+        with counter:
+            yield results
     finally:
-        for handle in handles:
-            handle.remove()
-        results.update({name: count.result() for name, count in counts.items()})
+        entering.remove()
+        leaving.remove()
+        results.update({name: counts.result() for name, counts in counter.counts.items()})
 
 
-_Synapses = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
+_CONVOLUTION = torch.ops.aten.convolution.default
+_MATRICES: dict[Any, int] = {
+    torch.ops.aten.mm.default: 0,
+    torch.ops.aten.bmm.default: 0,
+    torch.ops.aten.mv.default: 0,
+    torch.ops.aten.dot.default: 0,
+    torch.ops.aten.addmm.default: 1,
+    torch.ops.aten.baddbmm.default: 1,
+    torch.ops.aten.addbmm.default: 1,
+    torch.ops.aten.addmv.default: 1,
+}
+"""Matrix products, and which of their arguments is the left factor; the right one follows."""
+_FUSED_ATTENTION = "aten._scaled_dot_product_"
+"""How the names of PyTorch's operations from query, key and value to attention with softmax begin."""
+
+
+class _Counter(TorchDispatchMode):
+    """Sees every operation and puts those that are products down to the module that runs."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.names = {module: name for name, module in model.named_modules()}
+        # A weight is known by its memory, because what a product gets is often a view of it.
+        self.weights = {x.untyped_storage().data_ptr() for x in (*model.parameters(), *model.buffers())}
+        self.running: list[tuple[nn.Module, Iterator[int]]] = []
+        self.counts: dict[str, _Counts] = {}
+        self.reach: dict[tuple[Any, ...], Tensor] = {}
+
+    def enter(self, module: nn.Module, _inputs: Any) -> None:
+        if module in self.names:
+            self.running.append((module, count()))
+
+    def leave(self, module: nn.Module, _inputs: Any, _output: Any) -> None:
+        if module in self.names:
+            self.running.pop()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if torch.is_inference_mode_enabled():  # operations that others are made of come undivided then
+            with self:
+                made = func.decompose(*args, **kwargs)
+            if made is not NotImplemented:
+                return made
+        result = func(*args, **kwargs)
+        if self.running:
+            if func is _CONVOLUTION:
+                self._next().add_convolution(args, result, self._reach(args))
+            elif func in _MATRICES:
+                left, right = args[_MATRICES[func] : _MATRICES[func] + 2]
+                self._next().add_matrices(left, right, self._is_weight(left), self._is_weight(right))
+            elif str(func).startswith(_FUSED_ATTENTION):
+                self._next().add_attention(*args[:3])
+        return result
+
+    def _next(self) -> _Counts:
+        """The counts of the product that runs now."""
+        module, numbers = self.running[-1]
+        name, number = self.names[module], next(numbers)
+        return self.counts.setdefault(name if isinstance(module, _Synapses) else f"{name}[{number}]", _Counts())
+
+    def _is_weight(self, x: Tensor) -> bool:
+        return x.untyped_storage().data_ptr() in self.weights
+
+    def _reach(self, args: tuple[Any, ...]) -> Tensor:
+        """How many outputs each element of a sample [C, ...] reaches: the gradient of a sum under weights of 1."""
+        x, weight, _, *settings = args
+        key = (x.shape[1:], weight.shape, x.device, str(settings))
+        if key not in self.reach:
+            ones = [torch.ones(shape, device=x.device) for shape in ((1, *x.shape[1:]), weight.shape)]
+            out = torch.ones_like(torch.ops.aten.convolution(*ones, None, *settings))
+            gradients = torch.ops.aten.convolution_backward(out, *ones, None, *settings, [True, False, False])
+            self.reach[key] = gradients[0][0].round().long()
+        return self.reach[key]
+
+
+_Synapses = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+
+
+class _Factor:
+    """What one factor of a product has held. What depends on values stays on the device until it is asked for."""
+
+    def __init__(self) -> None:
+        self.elements = 0
+        self.nonzero = torch.zeros((), dtype=torch.int64)
+        self.binary = self.whole = torch.ones((), dtype=torch.bool)
+
+    def add(self, x: Tensor) -> Tensor:
+        """Take in one more tensor; which of its elements are not 0."""
+        active = x != 0
+        self.elements += x.numel()
+        self.nonzero = self.nonzero.to(x.device) + active.sum()
+        self.binary = self.binary.to(x.device) & ((x == 1) == active).all()
+        self.whole = self.whole.to(x.device) & (x == x.floor()).all()
+        return active
+
+    @property
+    def rate(self) -> float:
+        return float(self.nonzero) / self.elements if self.elements else 0.0
+
+    @property
+    def values(self) -> Values:
+        return "spikes" if bool(self.binary) else "whole" if bool(self.whole) else "real"
 
 
 class _Counts:
-    """Counts of one layer. Those that depend on values stay on the device until the result is asked for."""
+    """Counts of one layer or product."""
 
-    def __init__(self, layer: _Synapses) -> None:
-        self.layer = layer
+    def __init__(self) -> None:
         self.macs = 0
-        self.elements = 0
-        self.operations = self.nonzero = torch.zeros((), dtype=torch.int64)
-        self.spiking = torch.ones((), dtype=torch.bool)
-        self.reach: dict[tuple[int, ...], Tensor] = {}
+        self.operations = torch.zeros((), dtype=torch.int64)
+        self.real = False
+        self.factors: dict[str, _Factor] = {}
 
-    @torch.no_grad()
-    def add(self, x: Tensor, output: Tensor) -> None:
-        self.macs += output.numel() * self.layer.weight[0].numel()
-        self.elements += x.numel()
-        active = x != 0
-        nonzero = active.sum()
-        self.nonzero = self.nonzero.to(x.device) + nonzero
-        self.spiking = self.spiking.to(x.device) & ((x == 1) == active).all()
-        if isinstance(self.layer, nn.Linear):
-            operations = nonzero * self.layer.out_features
+    def add_convolution(self, args: tuple[Any, ...], output: Tensor, reach: Tensor) -> None:
+        x, weight, transposed = args[0], args[1], args[6]
+        # Each output of a convolution, and each input of a transposed one, meets the weights of one channel.
+        self.macs += (x if transposed else output).numel() * weight[0].numel()
+        self._add((self._active("left", x).sum(0) * reach).sum())
+
+    def add_matrices(self, left: Tensor, right: Tensor, left_is_weight: bool, right_is_weight: bool) -> None:
+        left = left[None] if left.dim() == 1 else left
+        right = right[:, None] if right.dim() == 1 else right
+        rows, columns = left.shape[-2], right.shape[-1]
+        self.macs += left.numel() * columns
+        if right_is_weight:
+            self._add(self._active("left", left).sum() * columns)
+        elif left_is_weight:
+            self._add(self._active("right", right).sum() * rows)
         else:
-            by_place = active.sum(0) if x.dim() == self.layer.weight.dim() else active
-            operations = (by_place * self._reach(self.layer, by_place.shape, x.device)).sum()
-        self.operations = self.operations.to(x.device) + operations
+            # At each place of the axis that is summed over, every row's element meets every column's.
+            self._add((self._active("left", left).sum(-2) * self._active("right", right).sum(-1)).sum())
 
-    def _reach(self, layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, sample: tuple[int, ...], device: torch.device) -> Tensor:
-        """How many outputs each element of a sample [C, ...] reaches: the gradient of a sum under weights of 1."""
-        if sample not in self.reach:
-            with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
-                ones = torch.ones(1, *sample, device=device, requires_grad=True)
-                weight = torch.ones(layer.weight.shape, device=device)
-                # The convolution itself knows its padding, whatever kind it is, and calling the layer would count it.
-                reached = layer._conv_forward(ones, weight, None).sum()  # pyright: ignore[reportPrivateUsage]
-                self.reach[sample] = torch.autograd.grad(reached, ones)[0][0].round().long()
-        return self.reach[sample]
+    def add_attention(self, query: Tensor, key: Tensor, value: Tensor) -> None:
+        # A softmax leaves nothing at 0, so all of query [..., N, d], key [..., M, d] and value [..., M, e] counts.
+        self.real = True
+        macs = query.numel() * key.shape[-2] + query[..., 0].numel() * value.shape[-2] * value.shape[-1]
+        self._active("left", query)
+        self.macs += macs
+        self._add(torch.tensor(macs, device=query.device))
+
+    def _active(self, side: str, x: Tensor) -> Tensor:
+        return self.factors.setdefault(side, _Factor()).add(x)
+
+    def _add(self, operations: Tensor) -> None:
+        self.operations = self.operations.to(operations.device) + operations
 
     def result(self) -> SynapticOperations:
-        return SynapticOperations(
-            macs=self.macs,
-            operations=int(self.operations),
-            input_rate=float(self.nonzero) / self.elements if self.elements else 0.0,
-            spiking=bool(self.spiking),
-        )
+        factors = [self.factors[side] for side in ("left", "right") if side in self.factors]
+        spiking = [] if self.real else [factor for factor in factors if factor.values == "spikes"]
+        inputs: Values = "real"
+        if spiking:
+            inputs = "spikes"
+        elif not self.real and all(factor.values == "whole" for factor in factors):
+            inputs = "whole"
+        return SynapticOperations(self.macs, int(self.operations), (spiking or factors)[0].rate, inputs)

@@ -1,0 +1,39 @@
+"""From a run's folder to the account of its model."""
+
+from __future__ import annotations
+
+from copy import copy
+from pathlib import Path
+
+from torch.utils.data import DataLoader, Subset
+
+from scmrl.energy.account import Account, account
+from scmrl.engine.evaluate import Split, build_data
+from scmrl.engine.parallel import pick_device
+from scmrl.experiment import Experiment
+from scmrl.progress import Progress
+from snn_datasets import RecordedDataset, SampleDataset, collate
+from snn_fusion import from_pretrained
+
+
+def measure(
+    folder: Path, experiment: Experiment, split: Split, samples: int, batch_size: int, progress: Progress
+) -> tuple[str, Account]:
+    """The name of a run's dataset, and what its model computes for samples evenly spaced over a split.
+
+    Raises:
+        ValueError: the dataset is no longer the one that the run was trained on.
+        FileNotFoundError: the folder holds no model, or the dataset is not there.
+    """
+    device = pick_device("auto")
+    model = from_pretrained(folder).to(device)
+    splits = build_data(experiment, model, progress)
+    dataset: SampleDataset = getattr(splits, split)
+    if isinstance(dataset, RecordedDataset) and dataset.augment:
+        dataset = copy(dataset)  # training samples as they are, not as they were shown in training
+        dataset.augment = False
+    taken = min(samples, len(dataset))
+    chosen = Subset(dataset, [place * len(dataset) // taken for place in range(taken)])
+    with progress.phase(f"counting on {split}", taken, "samples") as phase:
+        loader = DataLoader(chosen, batch_size=batch_size, collate_fn=collate)
+        return splits.info.name, account(model, loader, device, phase.update)

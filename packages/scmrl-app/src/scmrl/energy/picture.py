@@ -1,0 +1,62 @@
+"""Energy by layer as a picture."""
+
+# matplotlib leaves the keyword arguments of its methods untyped.
+# pyright: reportUnknownMemberType=false
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from matplotlib import rc_context  # pyright: ignore[reportUnknownVariableType]
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from scmrl.energy.wording import UNITS, joules
+from scmrl.report.figures import BLUE, DPI, LIGHT, ORANGE, clean, layout
+
+
+def draw(content: Mapping[str, Any], folder: Path) -> None:
+    """Write energy.png and energy.svg from the contents of energy.json."""
+    figure = energy_figure(content)
+    FigureCanvasAgg(figure)
+    png, svg = folder / "energy.png.part", folder / "energy.svg.part"
+    figure.savefig(png, format="png", dpi=DPI, facecolor="white")
+    # Without a date and with the same ids, the same numbers give the same file.
+    with rc_context({"svg.hashsalt": "scmrl"}):
+        figure.savefig(svg, format="svg", facecolor="white", metadata={"Date": None})
+    for beside in (png, svg):
+        beside.replace(beside.with_suffix(""))
+
+
+def energy_figure(content: Mapping[str, Any]) -> Figure:
+    """Bars of each layer's energy by both conventions, in the order in which layers run.
+
+    Raises:
+        ValueError: there is no layer.
+    """
+    layers = content["layers"]
+    if not layers:
+        raise ValueError("there is no layer to draw: the model computes no product")
+    largest = max(max(layer["energy_j"], layer["paper"]["energy_j"]) for layer in layers)
+    size, unit = next(((size, unit) for size, unit in UNITS if largest >= size), UNITS[-1])
+    figure = Figure(figsize=(9, 1.6 + 0.3 * len(layers)), layout=layout())
+    axes = figure.add_subplot()
+    for offset, label, color, energies in (
+        (-0.2, "paper", BLUE, [layer["paper"]["energy_j"] for layer in layers]),
+        (0.2, "strict", ORANGE, [layer["energy_j"] for layer in layers]),
+    ):
+        places = [place + offset for place in range(len(layers))]
+        total = joules(content["totals"][label]["energy_j"])
+        values = [energy / size for energy in energies]
+        axes.barh(places, values, height=0.38, label=f"{label} ({total} in all)", color=color)
+    axes.set_ylim(len(layers) - 0.4, -0.6)
+    # Names of modalities come from files: a dollar in them is no formula.
+    axes.set_yticks(range(len(layers)), [layer["layer"] for layer in layers], fontsize=7.5, parse_math=False)
+    axes.set_xlabel(f"energy of one inference ({unit}), arithmetic alone")
+    axes.grid(axis="x", color=LIGHT, linewidth=0.6)
+    axes.tick_params(axis="y", length=0)
+    clean(axes)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    return figure
