@@ -15,9 +15,11 @@ from scmrl.data_commands import data
 from scmrl.energy_command import energy
 from scmrl.engine.interruption import Stopped
 from scmrl.evaluate_command import evaluate
+from scmrl.explain_command import explain
 from scmrl.export_command import export
 from scmrl.import_command import import_
 from scmrl.predict_command import predict
+from scmrl.report_command import report
 from scmrl.spec_commands import experiment_help, read_experiment, spec
 from scmrl.study_command import study
 
@@ -35,6 +37,8 @@ app.command(export)
 app.command(import_, name="import")
 app.command(study)
 app.command(energy)
+app.command(explain)
+app.command(report)
 
 TRAIN_HELP = """\
 Usage: scmrl train [RECIPE] [--config FILE ...] [OPTIONS]

@@ -27,6 +27,8 @@ BLUE, SKY, ORANGE, GREEN = "#0072B2", "#56B4E9", "#D55E00", "#009E73"
 GREY, LIGHT = "#666666", "#E4E4E4"
 MOST_MARKERS = 30
 """Epochs up to which each is marked on its line."""
+LONGEST = 30
+"""Characters up to which a class's name is written out beside its row and column."""
 MOST_NUMBERS = 25
 """Classes up to which the cells of a confusion matrix carry their counts."""
 
@@ -132,10 +134,19 @@ def confusion_figure(matrix: Sequence[Sequence[int]], classes: Sequence[str], *,
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     small = 8 if size <= MOST_NUMBERS else 6.5
     slant = 40 if size <= 10 else 90
+    names = [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in classes]
+    # Names of classes come from files: a dollar in them is no formula.
     axes.set_xticks(
-        range(size), classes, fontsize=small, rotation=slant, ha="right", va="center", rotation_mode="anchor"
+        range(size),
+        names,
+        fontsize=small,
+        rotation=slant,
+        ha="right",
+        va="center",
+        rotation_mode="anchor",
+        parse_math=False,
     )
-    axes.set_yticks(range(size), classes, fontsize=small)
+    axes.set_yticks(range(size), names, fontsize=small, parse_math=False)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     axes.set_title(title, fontsize=11, wrap=True)

@@ -1,0 +1,174 @@
+"""Draw an input, and what belongs to its places over it."""
+
+# matplotlib leaves the keyword arguments of its methods untyped.
+# pyright: reportUnknownMemberType=false
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize, TwoSlopeNorm
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from scmrl.explain.explanation import Explanation
+from scmrl.explain.geometry import Floats
+from scmrl.report.figures import BLUE, GREY, LIGHT, ORANGE, clean
+
+HEAT = LinearSegmentedColormap.from_list("heat", ["#FFFFFF", "#FFD08A", ORANGE, "#701C00"])
+"""From nothing to much; white leaves the input below as it is."""
+DROP_AND_RISE = LinearSegmentedColormap.from_list("drop and rise", [BLUE, "#F4F4F4", ORANGE])
+MOST_LINES = 8
+"""Channels up to which a series is drawn as lines."""
+DARKEST = 0.6
+"""Brightness of the darkest pixel below heat, so that its colour can be told."""
+
+
+def plain(text: str) -> str:
+    """Text that matplotlib shows as it is: names come from files and are no formulas."""
+    return " ".join(text.split()).replace("$", r"\$")
+
+
+def draw_places(
+    figure: Figure | SubFigure, explained: Explanation, modality: str, values: Floats, *, title: str, label: str
+) -> None:
+    """Draw one number a place over the input: as heat over a picture, as bars below anything else.
+
+    Where numbers fall below 0, colours diverge from there. Tokens that have no place in the input are bars alone.
+
+    Args:
+        figure: where to draw.
+        explained: what was found of the sample.
+        modality: whose input it is.
+        values: a map of the modality's plane, or one number a token.
+        title: of the panel.
+        label: of the numbers, with their unit.
+    """
+    on_plane = values.shape == explained.saliency[modality].shape
+    low, high = float(values.min()), float(values.max())
+    signed = low < 0
+    reach = max(abs(low), abs(high)) or 1.0
+    colours: Colormap = DROP_AND_RISE if signed else HEAT
+    norm: Normalize = TwoSlopeNorm(0, -reach, reach) if signed else Normalize(0, reach)
+    if on_plane and values.ndim == 2:
+        axes = figure.add_subplot()
+        grey = _brightness(explained, modality)
+        shade = DARKEST + (1 - DARKEST) * (grey - grey.min()) / max(float(np.ptp(grey)), 1e-6)
+        heat: NDArray[Any] = colours(norm(values))[..., :3]
+        axes.imshow(heat * shade[..., None], origin=_origin(explained, modality), interpolation="nearest")
+        _name_axes(axes, explained, modality)
+        # An inset is as tall as the picture, whatever its shape.
+        bar = figure.colorbar(ScalarMappable(norm, colours), cax=axes.inset_axes((1.03, 0, 0.05, 1)))
+        bar.set_label(label)
+    else:
+        if on_plane:
+            above, axes = figure.subplots(2, 1, sharex=True, height_ratios=(1.2, 1))
+            draw_input(above, explained, modality)
+            above.set_xlabel("")
+        else:
+            above = axes = figure.subplots()
+        axes.bar(np.arange(len(values)), values, width=0.9, color=colours(norm(values)))
+        axes.set_xlabel(_place_name(explained, modality) if on_plane else "token (they have no place in the input)")
+        axes.set_ylabel(label.replace(" (", "\n("), fontsize=7)
+        axes.set_ylim(-1.08 * reach if signed else 0, 1.08 * reach)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        clean(axes)
+        axes = above
+    axes.set_title(title if values.any() else f"{title}: none", fontsize=10)
+
+
+def draw_input(axes: Axes, explained: Explanation, modality: str) -> None:
+    """Draw the input alone: pictures as pictures, series as lines or rows, readings as bars."""
+    value, places = explained.inputs[modality], explained.places[modality]
+    timed = modality in explained.timed
+    if explained.saliency[modality].ndim == 2:
+        _draw_picture(axes, explained, modality)
+        return
+    axes.set_xlabel(_place_name(explained, modality))
+    if places == "vector" and not timed:
+        axes.bar(np.arange(len(value)), value, width=0.9, color=GREY)
+        axes.set_ylabel("value")
+        clean(axes)
+        return
+    if places == "vector":
+        rows, row_name = value, "time step"
+    else:
+        rows, row_name = value.mean(0) if timed else value, "channel"
+        rows = rows.reshape(len(rows), -1)
+        rows = rows.T if places == "tokens" else rows
+    if places == "series" and len(rows) <= MOST_LINES:
+        for number, row in enumerate(rows):
+            axes.plot(row, linewidth=1, color=_of_grey(number, len(rows)))
+        axes.set_ylabel("value")
+        axes.grid(color=LIGHT, linewidth=0.6)
+        clean(axes)
+        return
+    # Rows are as tall as the panel allows; a picture of few rows would else be a thin line.
+    axes.imshow(rows, cmap="gray_r", aspect="auto", interpolation="nearest")
+    axes.set_ylabel(row_name)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def shown_step(explained: Explanation, modality: str) -> str:
+    """Which time step a picture shows, in words; "" for inputs without time."""
+    if modality not in explained.timed or explained.places[modality] == "vector":
+        return ""
+    steps = len(explained.inputs[modality])
+    if explained.kinds[modality] == "video":
+        return f"step {steps // 2 + 1} of {steps}"
+    return f"mean of {steps} steps"
+
+
+def _draw_picture(axes: Axes, explained: Explanation, modality: str) -> None:
+    """Three channels of a picture are its colours, two of events more on (orange) or off (blue); else their mean."""
+    channels, kind = _channels(explained, modality), explained.kinds[modality]
+    origin = _origin(explained, modality)
+    if len(channels) == 3 and kind in ("image", "video"):
+        span = max(float(np.ptp(channels)), 1e-6)
+        axes.imshow(np.moveaxis((channels - channels.min()) / span, 0, 2), origin=origin, interpolation="nearest")
+    elif len(channels) == 2 and kind == "events":
+        difference = channels[1] - channels[0]
+        reach = max(float(np.abs(difference).max()), 1e-6)
+        axes.imshow(difference, cmap=DROP_AND_RISE, vmin=-reach, vmax=reach, origin=origin, interpolation="nearest")
+    else:
+        axes.imshow(channels.mean(0), cmap="gray", origin=origin, interpolation="nearest")
+    _name_axes(axes, explained, modality)
+
+
+def _brightness(explained: Explanation, modality: str) -> Floats:
+    """A picture in one channel; for events how many there were."""
+    return _channels(explained, modality).mean(0)
+
+
+def _channels(explained: Explanation, modality: str) -> Floats:
+    """A picture [C, H, W]: the middle step of a video, the mean over the steps of what else has time."""
+    value = explained.inputs[modality]
+    if modality in explained.timed:
+        value = value[len(value) // 2] if explained.kinds[modality] == "video" else value.mean(0)
+    return value
+
+
+def _name_axes(axes: Axes, explained: Explanation, modality: str) -> None:
+    sound = explained.kinds[modality] == "waveform"
+    axes.set_xlabel("time (frames)" if sound else "column (pixels)")
+    axes.set_ylabel("frequency (bands)" if sound else "row (pixels)")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(4, integer=True))
+    axes.tick_params(labelsize=8)
+
+
+def _origin(explained: Explanation, modality: str) -> Any:
+    """Low frequencies are at the bottom of a spectrogram, the first row at the top of a picture."""
+    return "lower" if explained.kinds[modality] == "waveform" else "upper"
+
+
+def _place_name(explained: Explanation, modality: str) -> str:
+    names = {"series": "place in the series (samples)", "vector": "number of the reading", "tokens": "token"}
+    return names[explained.places[modality]]
+
+
+def _of_grey(number: int, count: int) -> str:
+    return str(round(0.15 + 0.55 * number / max(1, count - 1), 3))

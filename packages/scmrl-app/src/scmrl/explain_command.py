@@ -1,0 +1,61 @@
+"""`scmrl explain`: what a run's model looks at, what counts, and which neurons fire.
+
+Nothing here loads PyTorch before the command runs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+
+def explain(
+    run: Path,
+    /,
+    *,
+    samples: int = 4,
+    ids: str | None = None,
+    split: Literal["test", "val", "train"] = "test",
+    out: Path | None = None,
+    wrong: bool = False,
+    seed: int = 0,
+) -> int:
+    """Show what a run's model looks at in some samples, what counts for its answer, and which neurons fire.
+
+    Leaves a folder with a page, index.md, that shows it all and says how to read it; numbers in JSON, pictures as PNG
+    and SVG. An earlier explanation in that folder is replaced.
+
+    Args:
+        run: folder that `scmrl train` left.
+        samples: how many samples to explain, drawn by the seed.
+        ids: explain these instead, a list with commas.
+        split: where the samples are from.
+        out: folder to make; none: explain in the run's folder.
+        wrong: draw among the samples that the model gets wrong.
+        seed: decides which samples are drawn, and the map of all samples.
+    """
+    from scmrl.engine.run_folder import read_experiment
+
+    if samples < 1:
+        raise ValueError(f"--samples {samples}: give 1 or more")
+    if seed < 0:
+        raise ValueError(f"--seed {seed} is negative; give 0 or more")
+    if ids is not None and wrong:
+        raise ValueError("--ids and --wrong exclude each other: the first names samples, the second draws some")
+    experiment = read_experiment(run)
+
+    from scmrl.explain.folder import check_out
+
+    target = run / "explain" if out is None else out
+    check_out(target)
+
+    from scmrl.explain.making import make
+
+    chosen = [part.strip() for part in ids.split(",") if part.strip()] if ids is not None else None
+    if chosen == []:
+        raise ValueError("--ids names no sample; give ids with commas between them")
+    made = make(run, experiment, target, chosen, count=samples, split=split, wrong=wrong, seed=seed)
+    for line in made:
+        print(line)
+    print(f"in {target}: index.md, explain.json, features.png, and a folder of pictures and numbers for each sample")
+    return 0

@@ -1,0 +1,251 @@
+"""What a page tells of a run and of a study, section by section; the templates only put it into words and tables."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from scmrl.energy.wording import tables as energy_tables
+from scmrl.engine.metrics import class_scores
+from scmrl.engine.rates import SATURATED, SILENT
+from scmrl.evaluate_command import Block, mark_of
+from scmrl.report.drawings import Drawing, confusion_picture, learning_curves
+from scmrl.report.findings import Findings
+from scmrl.report.folders import RunFiles, StudyFiles
+from scmrl.report.pictures import Picture, Shown
+from scmrl.report.settings import Setting, unusual
+from scmrl.report.stored import ClassRow
+from snn_datasets.card import DatasetCard
+from snn_fusion.specs.files import to_yaml
+
+WIDEST = 40
+"""Classes up to which a confusion matrix is a table."""
+MOST_MISTAKES = 10
+PARTS = {"encoders": "encoders", "fusion": "cross-modal branch", "readout": "readout"}
+"""What the parts of a model are called."""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A class that was taken for another."""
+
+    truth: str
+    answer: str
+    count: int
+    of: int
+    """Samples of the true class."""
+
+
+@dataclass(frozen=True)
+class LayerRate:
+    """Firing rates of a layer: at the first and the last step of training, and over the evaluated split."""
+
+    layer: str
+    first: float | None
+    last: float | None
+    now: float | None
+
+    @property
+    def newest(self) -> float:
+        """The latest rate there is."""
+        return next(rate for rate in (self.now, self.last, self.first) if rate is not None)
+
+    @property
+    def remark(self) -> str:
+        """What asks for attention, or ""."""
+        return "silent" if self.newest < SILENT else "saturated" if self.newest > SATURATED else ""
+
+
+@dataclass(frozen=True)
+class RunSection:
+    """A run as the page tells it."""
+
+    id: str
+    name: str
+    files: RunFiles
+    found: Findings
+    examples: Sequence[Shown]
+    left_out: int
+    """Examples for which there was no room."""
+
+    @property
+    def contents(self) -> list[tuple[str, str]]:
+        """Anchors and headings of what it tells."""
+        there = {
+            "settings": ("What was run", True),
+            "data": ("On what", True),
+            "learning": ("Learning", True),
+            "classes": ("Classes", True),
+            "confusion": ("Confusion", True),
+            "missing": (
+                "Missing modalities",
+                len(self.found.evaluation.subsets) > 1 if self.found.evaluation else False,
+            ),
+            "branch": ("Who reads whom", bool(self.found.alphas)),
+            "rates": ("Firing rates", True),
+            "energy": ("Energy", self.found.energy is not None),
+            "samples": ("Samples", bool(self.examples or self.left_out)),
+        }
+        return [(anchor, heading) for anchor, (heading, shown) in there.items() if shown]
+
+    @property
+    def missing(self) -> dict[str, list[str]]:
+        """What the page lacks, by the reason."""
+        reasons: dict[str, list[str]] = {}
+        for each in self.found.missing:
+            reasons.setdefault(each.why, []).append(each.what)
+        return reasons
+
+    @property
+    def card(self) -> DatasetCard:
+        """What the run was trained on."""
+        return self.files.experiment.data.card()
+
+    @property
+    def settings(self) -> list[Setting]:
+        """Settings that are not the defaults."""
+        return unusual(self.files.experiment)
+
+    @property
+    def yaml(self) -> str:
+        """All settings."""
+        return to_yaml(self.files.experiment)
+
+    @property
+    def notes(self) -> list[str]:
+        """What one has to know before reading numbers on the data."""
+        found = self.found.evaluation.notes if self.found.evaluation is not None else ()
+        return list(dict.fromkeys([*self.card.notes, *found]))
+
+    @property
+    def command(self) -> str:
+        """The command line that started it."""
+        assert self.files.environment is not None
+        return shlex.join(self.files.environment.command)
+
+    @property
+    def energy_j(self) -> float | None:
+        """Energy of a sample by the convention of papers."""
+        return self.found.energy.totals.paper.energy_j if self.found.energy is not None else None
+
+    @property
+    def energy(self) -> list[Block]:
+        """Operations and energy of one inference, as tables; of all layers together first."""
+        energy = self.found.energy
+        if energy is None:
+            return []
+        mark = mark_of(energy.split, self.files.summary.selection)
+        blocks = energy_tables(energy.model_dump())
+        return [replace(each, title=f"{each.title} ({mark})") if mark else each for each in blocks]
+
+    @property
+    def split(self) -> str:
+        """The split that the scores are of."""
+        return self.found.evaluation.split if self.found.evaluation is not None else "test"
+
+    @property
+    def mark(self) -> str:
+        """What the tables of scores are marked with, or ""."""
+        evaluation = self.found.evaluation
+        return evaluation.mark if evaluation is not None else self.test_mark
+
+    @property
+    def test_mark(self) -> str:
+        """What everything that was seen on the test split is marked with, or ""."""
+        return mark_of("test", self.files.summary.selection)
+
+    @property
+    def selects_on_test(self) -> bool:
+        """Whether what training calls validation is the test split."""
+        return self.files.summary.selection == "published"
+
+    @property
+    def n(self) -> int:
+        """Samples that the scores are of."""
+        return self.found.evaluation.n if self.found.evaluation is not None else self.files.summary.test.n
+
+    @property
+    def accuracy(self) -> float:
+        """Share of those samples that went right."""
+        evaluation = self.found.evaluation
+        return evaluation.accuracy.value if evaluation is not None else self.files.summary.test.accuracy
+
+    @property
+    def confusion(self) -> Sequence[Sequence[int]]:
+        """Counts by true class (rows) and predicted class (columns)."""
+        evaluation = self.found.evaluation
+        return evaluation.confusion if evaluation is not None else self.files.summary.test.confusion
+
+    @cached_property
+    def classes(self) -> Sequence[ClassRow]:
+        """How every class fares."""
+        if self.found.evaluation is not None:
+            return self.found.evaluation.classes
+        scores = class_scores(np.array(self.confusion, dtype=np.int64))
+        return [
+            ClassRow.model_validate(
+                {"class": name, "precision": s.precision, "recall": s.recall, "f1": s.f1, "samples": s.support}
+            )
+            for name, s in zip(self.files.summary.classes, scores, strict=True)
+        ]
+
+    @property
+    def macro_f1(self) -> float:
+        """Mean F1 over the classes that occur, among labels or predictions."""
+        if self.found.evaluation is not None:
+            return self.found.evaluation.macro_f1.value
+        counts = np.array(self.confusion)
+        occur = counts.sum(0) + counts.sum(1) > 0
+        return float(np.mean([row.f1 for row, there in zip(self.classes, occur, strict=True) if there]))
+
+    @property
+    def confusion_picture(self) -> str:
+        """The matrix as a picture, where it is too large for a table; else ""."""
+        return confusion_picture(self.confusion) if len(self.classes) > WIDEST else ""
+
+    @property
+    def mistakes(self) -> list[Mistake]:
+        """The most frequent ones."""
+        found = [
+            Mistake(self.classes[true].name, self.classes[answer].name, count, sum(row))
+            for true, row in enumerate(self.confusion)
+            for answer, count in enumerate(row)
+            if true != answer and count
+        ]
+        return sorted(found, key=lambda each: -each.count)[:MOST_MISTAKES]
+
+    @cached_property
+    def curves(self) -> list[Drawing]:
+        """Loss and accuracy by epoch."""
+        if not self.files.history:
+            return []
+        beside = "test (selects the epoch, as published)" if self.selects_on_test else "validation"
+        return learning_curves(self.files.history, self.files.summary.best_epoch, beside=beside, name=self.id)
+
+    @property
+    def rates(self) -> dict[str, list[LayerRate]]:
+        """Firing rates by part of the model."""
+        first, last = self.files.summary.rates.first_step, self.files.summary.rates.last_step
+        now = self.found.evaluation.rates if self.found.evaluation is not None else {}
+        parts: dict[str, list[LayerRate]] = {}
+        for layer in {**first, **last, **now}:
+            part, _, rest = layer.partition(".")
+            row = LayerRate(rest or layer, first.get(layer), last.get(layer), now.get(layer))
+            parts.setdefault(PARTS.get(part, part), []).append(row)
+        return parts
+
+
+@dataclass(frozen=True)
+class StudySection:
+    """A study as the page tells it."""
+
+    id: str
+    name: str
+    files: StudyFiles
+    plots: Sequence[Picture]
+    left_out: Sequence[str]
+    """Files of plots for which there was no room."""

@@ -1,0 +1,86 @@
+"""Figures as part of a page: SVG that takes the page's colours, or a PNG file inside an address."""
+
+# matplotlib leaves the keyword arguments of its methods untyped.
+# pyright: reportUnknownMemberType=false
+from __future__ import annotations
+
+import base64
+import io
+import re
+from xml.etree import ElementTree
+
+import matplotlib
+import numpy as np
+from markupsafe import Markup
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from PIL import Image
+
+BLACK = re.compile(r"#000000\b")
+FONT = re.compile(r"font-family:[^;]*;?\s*")
+USE = re.compile(r"#(\w+)")
+
+
+def inline(figure: Figure, *, name: str, alt: str) -> Markup:
+    """A figure as an `<svg>` element without a background, whose black is the colour of the text around it.
+
+    The labels stay text in the page's font, and it refers to nothing outside itself.
+
+    Args:
+        figure: drawn in black and in colours that are legible on light and dark paper.
+        name: unique in the page; begins the identifiers within.
+        alt: what the figure shows, for those who do not see it.
+    """
+    FigureCanvasSVG(figure)
+    written = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(written, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    drawing = ElementTree.fromstring(written.getvalue())
+    for each in drawing.iter():
+        each.tag = each.tag.rpartition("}")[2]
+        for key in list(each.attrib):
+            each.attrib[key.rpartition("}")[2]] = each.attrib.pop(key)
+    used = {found for each in drawing.iter() for value in each.attrib.values() for found in USE.findall(value)}
+    for parent in drawing.iter():
+        for child in list(parent):
+            # The only style sheet would hold for the whole page.
+            if child.tag in ("metadata", "style"):
+                parent.remove(child)
+    for each in drawing.iter():
+        if (own := each.get("id")) is not None:
+            if own in used:
+                each.set("id", f"{name}-{own}")
+            else:
+                del each.attrib["id"]
+        for key in ("href", "clip-path"):
+            if key in each.attrib:
+                each.set(key, USE.sub(rf"#{name}-\1", each.attrib[key]))
+        if "style" in each.attrib:
+            each.set("style", FONT.sub("", BLACK.sub("currentColor", each.attrib["style"])))
+    _, _, width, height = drawing.attrib["viewBox"].split()
+    drawing.attrib.clear()
+    drawing.attrib |= {
+        "viewBox": f"0 0 {width} {height}",
+        # What matplotlib leaves without a colour is black to it.
+        "fill": "currentColor",
+        "role": "img",
+        "aria-label": alt,
+    }
+    return Markup(ElementTree.tostring(drawing, encoding="unicode"))
+
+
+def png(figure: Figure, *, dpi: int) -> str:
+    """A figure on white as a `data:` address of a PNG file with at most 256 colours, which is a third as large."""
+    canvas = FigureCanvasAgg(figure)
+    figure.set_dpi(dpi)
+    figure.set_facecolor("white")
+    canvas.draw()
+    written = io.BytesIO()
+    Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").quantize(256).save(written, "PNG", optimize=True)
+    return data_address(written.getvalue(), "image/png")
+
+
+def data_address(content: bytes, media_type: str) -> str:
+    """A file's content as an address, so that the page needs no other file."""
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
