@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from scmrl import __version__
 from scmrl.data_commands import data
+from scmrl.demo_command import demo
 from scmrl.energy_command import energy
 from scmrl.engine.interruption import Stopped
 from scmrl.evaluate_command import evaluate
@@ -39,6 +40,7 @@ app.command(study)
 app.command(energy)
 app.command(explain)
 app.command(report)
+app.command(demo)
 
 TRAIN_HELP = """\
 Usage: scmrl train [RECIPE] [--config FILE ...] [OPTIONS]

@@ -1,0 +1,115 @@
+"""The clips that people look at: those that were uploaded, newest kept, and samples of the run's test split."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePath
+
+from torch import Tensor
+
+from scmrl.demo.refused import RefusedError
+from scmrl.engine.clips import shown
+from snn_datasets.audio import WaveformReader
+from snn_datasets.images import ImageReader
+from snn_datasets.manifest_table import ENDINGS, KIND_OF
+from snn_datasets.modality import Modality
+from snn_datasets.video import SoundtrackReader
+
+KEPT = 16
+"""Clips that are remembered; an older one has to be uploaded again."""
+
+
+@dataclass(frozen=True, eq=False)
+class ShownClip:
+    """One thing to ask the model about."""
+
+    inputs: dict[str, Tensor]
+    """By modality that is there, as the model takes it, without a batch axis."""
+    names: dict[str, str] = field(default_factory=dict[str, str])
+    """By modality what it is called: a file, or a sample."""
+    label: int | None = None
+    """Index of the true class, if it is known."""
+
+    def with_file(self, name: str, inputs: Mapping[str, Tensor]) -> ShownClip:
+        """The same with other inputs for some modalities, read from a file; whose class it is, is then unknown."""
+        return ShownClip({**self.inputs, **inputs}, {**self.names, **dict.fromkeys(inputs, name)})
+
+
+class KeptClips:
+    """The newest clips by tokens that nobody guesses: who has not uploaded a clip cannot ask for it."""
+
+    def __init__(self, size: int = KEPT) -> None:
+        self._size = size
+        self._clips: OrderedDict[str, ShownClip] = OrderedDict()
+        self._turn = threading.Lock()
+
+    def __len__(self) -> int:
+        """Return how many are kept."""
+        return len(self._clips)
+
+    def put(self, clip: ShownClip) -> str:
+        """Keep a clip, and tell its token; the oldest goes if there are too many."""
+        token = secrets.token_urlsafe(16)
+        with self._turn:
+            self._clips[token] = clip
+            while len(self._clips) > self._size:
+                self._clips.popitem(last=False)
+        return token
+
+    def get(self, token: str) -> ShownClip:
+        """The clip of a token.
+
+        Raises:
+            RefusedError: there is none, or no more.
+        """
+        with self._turn:
+            if token not in self._clips:
+                raise RefusedError(
+                    f"this clip is no longer there (the newest {self._size} are kept); drop it again", 404
+                )
+            self._clips.move_to_end(token)
+            return self._clips[token]
+
+
+def senses_of(
+    name: str, modalities: Mapping[str, Modality], *, wanted: str | None = None, there: Collection[str] = ()
+) -> tuple[str, ...]:
+    """The modalities that a file is read for, by the ending of its name; it is never taken for a manifest.
+
+    A video gives its pictures and its sound, each to one modality; another file fills one.
+
+    Args:
+        name: of the file.
+        modalities: of the run.
+        wanted: the one that it is for; none: whichever takes it.
+        there: those that have something already; others go first.
+
+    Raises:
+        RefusedError: none takes it, or the one that is wanted does not.
+    """
+    if wanted is not None and wanted not in modalities:
+        raise RefusedError(f"the run has no modality {wanted!r}; it has {', '.join(modalities)}")
+    kind = KIND_OF.get(PurePath(name).suffix.lower())
+    takers = [each for each, how in modalities.items() if kind in taken(how) and wanted in (None, each)]
+    chosen: dict[str, str] = {}
+    for each in [each for each in takers if each not in there] or takers:
+        chosen.setdefault(modalities[each].reader.gives, each)
+    if not chosen:
+        takes = "; ".join(f"{each}: {' '.join(endings(how))}" for each, how in modalities.items())
+        raise RefusedError(f"{shown(name)} is not read here, but files that end so are: {takes}", 415)
+    return tuple(chosen.values())
+
+
+def taken(modality: Modality) -> tuple[str, ...]:
+    """Kinds of files that a modality takes: its own, and videos for pictures and for sound."""
+    own = modality.reader.gives
+    return (own, "video") if type(modality.reader) in (ImageReader, WaveformReader, SoundtrackReader) else (own,)
+
+
+def endings(modality: Modality) -> tuple[str, ...]:
+    """Endings of the names of files that a modality takes."""
+    return tuple(ending for kind, endings in ENDINGS.items() if kind in taken(modality) for ending in endings)

@@ -1,0 +1,218 @@
+"""The demo's server: one page, what it asks for, and the uploads it sends."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import tempfile
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager, suppress
+from importlib.resources import files
+from pathlib import Path, PurePath
+from typing import Annotated, Any, BinaryIO
+
+import uvicorn
+from fastapi import FastAPI, Request
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
+
+from scmrl.demo.clips import KeptClips, ShownClip, senses_of
+from scmrl.demo.guard import Guard
+from scmrl.demo.refused import RefusedError
+from scmrl.demo.sandbox import Read, Sandbox
+from scmrl.demo.session import OpenDemo
+from scmrl.engine.clips import shown
+
+TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+"""Of the files in the folder `page`, by ending."""
+LARGEST_QUESTION = 2**16
+"""Bytes of a question; the longest has some hundred."""
+UPLOAD_SECONDS = 120.0
+"""For an upload to come in."""
+HEARD_OUT = 2**26
+"""Bytes of a refused request that are still taken, and thrown away."""
+HEARD_OUT_SECONDS = 2.0
+"""Longest time for that."""
+PATIENCE = 3
+"""Seconds that requests under way get when the server is stopped."""
+QUEUE = 4
+"""Uploads that may be under way at once; a further one is asked to come again."""
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Question(BaseModel):
+    """What the page asks of the model."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    clip: str | int
+    """The token of an upload, or the number of a sample."""
+    muted: list[str] = []
+    """Modalities that the model does not get."""
+    noise: dict[str, Share] = {}
+    """By modality the share of noise."""
+
+
+def create_app(demo: OpenDemo, *, host: str, largest_upload: int, seconds: float) -> FastAPI:
+    """The demo as an application to be served.
+
+    Args:
+        demo: the run.
+        host: name or address that it is served on.
+        largest_upload: in bytes.
+        seconds: that reading an upload may take.
+    """
+    clips = KeptClips()
+    sandbox = Sandbox(demo.inputs, seconds=seconds) if demo.inputs is not None else None
+    pending = asyncio.Semaphore(QUEUE)
+
+    @asynccontextmanager
+    async def until_stopped(_app: FastAPI) -> AsyncGenerator[None]:
+        yield
+        if sandbox is not None:
+            sandbox.close()
+
+    # FastAPI's own pages about the interface load scripts from elsewhere.
+    app = FastAPI(title="scmrl demo", lifespan=until_stopped, docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(Guard, host=host)
+    app.state.sandbox = sandbox
+
+    async def refused(request: Request, error: Exception) -> Response:
+        if isinstance(error, HTTPException):
+            return JSONResponse({"fault": error.detail}, error.status_code)
+        assert isinstance(error, RefusedError)
+        await _hear_out(request)
+        return JSONResponse({"fault": str(error)}, error.status, {"Connection": "close"})
+
+    app.add_exception_handler(RefusedError, refused)
+    app.add_exception_handler(HTTPException, refused)
+
+    for file in files("scmrl.demo").joinpath("page").iterdir():
+        path = "/" if file.name == "index.html" else f"/{file.name}"
+        kind = TYPES[PurePath(file.name).suffix]
+        app.add_api_route(path, _page(file.read_bytes(), kind), methods=["GET"])
+
+    def clip_of(key: str | int) -> ShownClip:
+        return demo.sample(key) if isinstance(key, int) else clips.get(key)
+
+    @app.get("/api/run")
+    def run() -> dict[str, Any]:
+        return demo.described(largest_upload / 1e6)
+
+    async def put(request: Request, to: Callable[..., dict[str, Any]]) -> Response:
+        body = io.BytesIO()
+        await _receive(request, body, LARGEST_QUESTION, "the question")
+        question = _question(body.getvalue())
+
+        def answered() -> Response:
+            return JSONResponse(to(clip_of(question.clip), frozenset(question.muted), question.noise))
+
+        return await run_in_threadpool(answered)
+
+    @app.post("/api/answers")
+    async def answers(request: Request) -> Response:
+        return await put(request, demo.answer)
+
+    @app.post("/api/explanations")
+    async def explanations(request: Request) -> Response:
+        return await put(request, demo.explanation)
+
+    @app.post("/api/clips")
+    async def upload(request: Request, name: str, sense: str | None = None, into: str | None = None) -> Response:
+        if sandbox is None or demo.inputs is None:
+            raise RefusedError(demo.no_files, 404)
+        before = ShownClip({}) if into is None else clip_of(int(into) if into.isdecimal() else into)
+        modalities = senses_of(name, demo.inputs.modalities, wanted=sense, there=before.inputs)
+        if pending.locked():
+            raise RefusedError("too many uploads at once; try again in a moment", 503)
+        async with pending:
+            read = await _received_and_read(request, sandbox, name, modalities, largest_upload)
+        if not read.found:
+            raise RefusedError("; ".join(dict.fromkeys(read.faults.values())))
+        token = clips.put(before.with_file(shown(name), read.found))
+        return JSONResponse({"clip": token, "faults": read.faults}, 201)
+
+    return app
+
+
+def server_of(app: FastAPI) -> uvicorn.Server:
+    """What serves the application on a socket that it is given, by `run(sockets=[...])`."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            ws="none",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=PATIENCE,
+        )
+    )
+
+
+async def _received_and_read(
+    request: Request, sandbox: Sandbox, name: str, modalities: tuple[str, ...], largest: int
+) -> Read:
+    """Take an upload into a folder of its own, read it, and delete it whatever happens."""
+    with tempfile.TemporaryDirectory(dir=sandbox.folder) as folder:
+        # Only the ending of the name counts, and it is one of those known.
+        path = Path(folder, "upload" + PurePath(name).suffix.lower())
+        with path.open("wb") as file:
+            await _receive(request, file, largest, shown(name))
+        return await run_in_threadpool(sandbox.read, path, name, modalities)
+
+
+async def _receive(request: Request, into: BinaryIO, largest: int, what: str) -> None:
+    """Take what is sent, cut off where it gets too large or takes too long.
+
+    Raises:
+        RefusedError: it does.
+    """
+    too_large = RefusedError(f"{what} has more than {largest / 1e6:g} MB, the most that is taken", 413)
+    if int(request.headers.get("content-length", "0")) > largest:
+        raise too_large
+    size = 0
+    try:
+        async with asyncio.timeout(UPLOAD_SECONDS):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > largest:
+                    raise too_large
+                into.write(chunk)
+    except TimeoutError:
+        raise RefusedError(f"{what} did not arrive within {UPLOAD_SECONDS:g} s; try again", 408) from None
+    except ClientDisconnect:
+        raise RefusedError(f"{what} was not sent to its end; try again", 400) from None
+
+
+async def _hear_out(request: Request) -> None:
+    """Throw away for a moment what is still being sent: a browser that is cut off meanwhile never sees the answer."""
+    # The stream may have been read already, or be gone.
+    with suppress(TimeoutError, ClientDisconnect, RuntimeError):
+        async with asyncio.timeout(HEARD_OUT_SECONDS):
+            left = HEARD_OUT
+            async for chunk in request.stream():
+                left -= len(chunk)
+                if left < 0:
+                    return
+
+
+def _question(body: bytes) -> Question:
+    try:
+        return Question.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise RefusedError(
+            f"this question is not understood: {place + ': ' if place else ''}{first['msg']}", 400
+        ) from error
+
+
+def _page(content: bytes, kind: str) -> Any:
+    def page() -> Response:
+        return Response(content, media_type=f"{kind}; charset=utf-8")
+
+    return page
