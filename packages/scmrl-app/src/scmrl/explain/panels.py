@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize, TwoSlopeNorm
+from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize, TwoSlopeNorm, to_rgb
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
@@ -123,16 +123,17 @@ def shown_step(explained: Explanation, modality: str) -> str:
 
 
 def _draw_picture(axes: Axes, explained: Explanation, modality: str) -> None:
-    """Three channels of a picture are its colours, two of events more on (orange) or off (blue); else their mean."""
+    """Three channels of a picture are its colours, two of events on (orange) and off (blue); else their mean."""
     channels, kind = _channels(explained, modality), explained.kinds[modality]
     origin = _origin(explained, modality)
     if len(channels) == 3 and kind in ("image", "video"):
         span = max(float(np.ptp(channels)), 1e-6)
         axes.imshow(np.moveaxis((channels - channels.min()) / span, 0, 2), origin=origin, interpolation="nearest")
     elif len(channels) == 2 and kind == "events":
-        difference = channels[1] - channels[0]
-        reach = max(float(np.abs(difference).max()), 1e-6)
-        axes.imshow(difference, cmap=DROP_AND_RISE, vmin=-reach, vmax=reach, origin=origin, interpolation="nearest")
+        # As inks on white paper: where a place has both, they darken each other instead of cancelling.
+        share = (channels / max(float(channels.max()), 1e-6))[..., None]
+        paper = 1 - share[1] * (1 - np.array(to_rgb(ORANGE))) - share[0] * (1 - np.array(to_rgb(BLUE)))
+        axes.imshow(paper.clip(0, 1), origin=origin, interpolation="nearest")
     else:
         axes.imshow(channels.mean(0), cmap="gray", origin=origin, interpolation="nearest")
     _name_axes(axes, explained, modality)
