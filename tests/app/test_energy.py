@@ -336,7 +336,7 @@ def test_names_from_files_do_not_become_markup():
     content["layers"][0]["layer"] = r"encoders.$\nothing$|<b>"
     text = markdown(content, tables(content))
     assert r"a\|b \<i\>" in text
-    assert r"$\\nothing$\|\<b\>" in text
+    assert r"\$\\nothing\$\|\<b\>" in text
     assert "<" not in text.replace("\\<", "")
     figure = energy_figure(content)
     figure.canvas.draw()

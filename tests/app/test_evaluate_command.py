@@ -85,7 +85,8 @@ def test_splits_that_are_not_fair_say_so(evaluated, monkeypatch, split, n, mark)
 
 
 def test_names_from_files_do_not_become_markup():
-    from scmrl.evaluate_command import Block, markdown
+    from scmrl.evaluate_command import markdown
+    from scmrl.tables import Block
 
     text = markdown({"data": "x", "notes": []}, [Block("t", ("class", "n"), [("a|b\n# c <i>", "1")])])
     assert r"| a\|b \# c \<i\> | 1 |" in text

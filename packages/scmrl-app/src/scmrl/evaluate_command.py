@@ -6,7 +6,6 @@ Nothing here loads PyTorch before the command runs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,6 +13,8 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from scmrl.tables import Block, escaped
 
 if TYPE_CHECKING:
     from scmrl.engine.evaluate import Evaluation
@@ -23,15 +24,6 @@ FORMAT_VERSION = 1
 """Of evaluation.json; raised when what is there changes its meaning."""
 WIDEST = 26
 """Columns of the widest table that a terminal is to show."""
-
-
-@dataclass(frozen=True)
-class Block:
-    """One table: what it shows, its columns (the first one of words, the others of numbers), its rows."""
-
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
 
 
 def evaluate(
@@ -207,27 +199,13 @@ def tables(content: dict[str, Any]) -> list[Block]:
 
 def markdown(content: dict[str, Any], blocks: Sequence[Block]) -> str:
     """The same tables as a document."""
-    lines = [f"# Evaluation on {_escaped(content['data'])}", ""]
-    lines += [f"> {_escaped(note)}\n" for note in content["notes"]]
-    for block in blocks:
-        lines += [f"## {_escaped(block.title)}", ""]
-        lines += [_line(block.columns), _line(["---", *["---:"] * (len(block.columns) - 1)], plain=True)]
-        lines += [*map(_line, block.rows), ""]
-    return "\n".join(lines)
+    lines = [f"# Evaluation on {escaped(content['data'])}", ""]
+    lines += [f"> {escaped(note)}\n" for note in content["notes"]]
+    return "\n".join([*lines, *(block.markdown() for block in blocks)])
 
 
 def _interval(score: dict[str, float]) -> str:
     return f"{score['low']:.2%} to {score['high']:.2%}"
-
-
-def _line(cells: Sequence[str], *, plain: bool = False) -> str:
-    return "| " + " | ".join(cells if plain else map(_escaped, cells)) + " |"
-
-
-def _escaped(text: str) -> str:
-    """Names of classes and datasets come from files: they must not become markup."""
-    text = " ".join(text.split())
-    return "".join(f"\\{sign}" if sign in "\\`*_[]<>|#" else sign for sign in text)
 
 
 def _printed(block: Block) -> Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from scmrl.encoders import ENCODER_OPTIONS, EncoderOptions
 from scmrl.overlay.faults import did_you_mean
@@ -63,6 +63,12 @@ class TrainSpec(Spec):
     training."""
     augment_scale: float = Field(default=0.12, ge=0, lt=1)
     """Pictures are stretched at random along each axis by up to this share in training."""
+    noise_snr_db: tuple[float, float] | None = None
+    """White Gaussian noise on every sense in training, drawn anew each epoch: power of the sense in its sample over
+    power of the noise in dB, at random between these two; none: no noise."""
+    share: float = Field(default=1.0, gt=0, le=1)
+    """Share of the training samples to train on, the same of every class and at least one; which ones, the seed
+    decides, and a smaller share is part of a larger one."""
     calibration_samples: int = Field(default=256, ge=16)
     """Training samples that set the firing rates before the first step, with model.init calibrated."""
     target_rate: float = Field(default=0.2, gt=0, lt=1)
@@ -80,6 +86,13 @@ class TrainSpec(Spec):
     """Longest time between checkpoints; there is one after each epoch, too."""
     wandb: str | None = None
     """Weights & Biases project to report to as well; none: metrics.jsonl and TensorBoard alone."""
+
+    @field_validator("noise_snr_db")
+    @classmethod
+    def _lower_first(cls, bounds: tuple[float, float] | None) -> tuple[float, float] | None:
+        if bounds is not None and bounds[0] > bounds[1]:
+            raise ValueError(f"the lower ratio comes first: {bounds[1]:g},{bounds[0]:g}")
+        return bounds
 
 
 class Experiment(Spec):

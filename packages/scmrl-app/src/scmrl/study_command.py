@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from inspect import cleandoc
 from typing import Annotated
 
 from cyclopts import App, Parameter
@@ -31,6 +32,35 @@ def ablation(*options: Options) -> int:
     return _study("ablation", options, "scmrl study ablation three-senses --train.epochs 8 --out studies/parts")
 
 
+@study.command(help_flags=[])
+def sensitivity(*options: Options) -> int:
+    """What settings do: a grid over --vary FIELD=VALUES, curves, importance; `scmrl study sensitivity --help`."""
+    example = "scmrl study sensitivity --vary model.fusion.alpha=0,0.5,1,1.5,2,3 --out studies/alpha"
+    return _study("sensitivity", options, example)
+
+
+@study.command(help_flags=[])
+def tune(*options: Options) -> int:
+    """Search for the best settings in ranges, --search FIELD=RANGE; `scmrl study tune --help`."""
+    example = (
+        "scmrl study tune --search train.learning_rate=1e-3..1e-1,log --search model.channels=32|64 --trials 30 "
+        "--out studies/tune"
+    )
+    return _study("tune", options, example)
+
+
+@study.command(help_flags=[])
+def noise(*options: Options) -> int:
+    """Accuracy against the strength of noise, occlusion and losses; `scmrl study noise --help`."""
+    return _study("noise", options, "scmrl study noise three-senses --train.epochs 8 --train_noisy --out studies/noise")
+
+
+@study.command(help_flags=[])
+def scaling(*options: Options) -> int:
+    """Accuracy and cost against training samples and senses; `scmrl study scaling --help`."""
+    return _study("scaling", options, "scmrl study scaling three-senses --every_subset --out studies/scaling")
+
+
 def _study(kind: str, options: tuple[str, ...], example: str) -> int:
     from scmrl.study.kinds import KINDS
 
@@ -43,7 +73,7 @@ def _study(kind: str, options: tuple[str, ...], example: str) -> int:
         from scmrl.spec_commands import experiment_help
 
         console = Console()
-        summary = (spec_type.__doc__ or "").strip()
+        summary = cleandoc(spec_type.__doc__ or "")
         console.print(escape(STUDY_HELP.format(kind=kind, summary=summary, example=example)), highlight=False)
         console.print(experiment_help())
         console.print(help_table(spec_type))
@@ -51,10 +81,13 @@ def _study(kind: str, options: tuple[str, ...], example: str) -> int:
 
     from scmrl.spec_commands import read_experiment
 
+    if spec_type.repeated is not None:
+        from scmrl.study.ranges import gather
+
+        field, shown = spec_type.repeated
+        options = tuple(gather(options, f"--{field}", shown))
     spec = read_experiment(options, spec_type)
     spec.points()  # mistakes are told before PyTorch is loaded
-
-    from rich.console import Console
 
     from scmrl.progress import Progress
     from scmrl.study.run import run_study

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from scmrl.energy.account import Account, Cost
 from scmrl.energy.tables import EnergyTable
-from scmrl.evaluate_command import Block
+from scmrl.tables import Block, escaped
 
 FORMAT_VERSION = 1
 """Of energy.json; raised when what is there changes its meaning."""
@@ -182,13 +182,10 @@ def _scaled(value: float, units: Sequence[tuple[float, str]]) -> str:
 
 def markdown(content: Mapping[str, Any], blocks: Sequence[Block]) -> str:
     """The same tables as a document."""
-    lines = [f"# Energy of one inference on {_escaped(content['data'])}", ""]
-    for block in blocks:
-        lines += [f"## {_escaped(block.title)}", ""]
-        lines += [_line([*map(_escaped, block.columns)]), _line(["---", *["---:"] * (len(block.columns) - 1)])]
-        lines += [*(_line([*map(_escaped, row)]) for row in block.rows), ""]
+    lines = [f"# Energy of one inference on {escaped(content['data'])}", ""]
+    lines += [block.markdown() for block in blocks]
     lines += ["## How it is counted", ""]
-    lines += [f"- {_escaped(note)}" for note in (*content["notes"], f"energy: {content['source']}")]
+    lines += [f"- {escaped(note)}" for note in (*content["notes"], f"energy: {content['source']}")]
     return "\n".join([*lines, ""])
 
 
@@ -213,13 +210,3 @@ def print_tables(blocks: Sequence[Block], console: Console) -> None:
 
 def _cost(found: Mapping[str, Any]) -> tuple[str, str, str]:
     return count(found["mac"]), count(found["ac"]), joules(found["energy_j"])
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def _escaped(text: str) -> str:
-    """Names of modalities and datasets come from files: they must not become markup."""
-    text = " ".join(text.split())
-    return "".join(f"\\{sign}" if sign in "\\`*_[]<>|#" else sign for sign in text)

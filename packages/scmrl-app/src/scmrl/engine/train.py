@@ -30,6 +30,7 @@ from scmrl.engine.rates import rate_warnings
 from scmrl.engine.records import Records
 from scmrl.engine.run_folder import create_run_folder, environment, peak_memory, write_json
 from scmrl.engine.schedule import learning_rate, parameter_groups
+from scmrl.engine.subset import part_of
 from scmrl.experiment import Experiment
 from scmrl.progress import Progress
 from snn_core import record_firing_rates
@@ -82,7 +83,7 @@ def _train(experiment: Experiment, processes: Processes, progress: Progress) -> 
     _seed_everything(experiment.seed)
 
     with progress.phase("preparing data", 1, "samples") as reading:
-        splits = experiment.data.build(reading.update)
+        splits = part_of(experiment.data.build(reading.update), options.share, seed=experiment.seed)
     spec = model_spec(experiment.model, splits.info)
     model = spec.build().to(processes.device)
     run = Run(experiment, folder, spec, splits, Position(), first=processes.first)

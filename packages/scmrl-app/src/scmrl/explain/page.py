@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from scmrl.explain.explanation import Explanation
 from scmrl.explain.folder import Picture
+from scmrl.tables import escaped
 from snn_fusion import CMCI, FusionModel, NoFusion, WeightAttention
 
 READING_FEATURES = (
@@ -98,8 +99,3 @@ def page(title: str, notes: Sequence[str], samples: Sequence[Shown]) -> str:
             lines += ["", escaped(picture.reading), ""]
     lines += ["## All samples before and after fusion", "", "![samples before and after fusion](features.png)", ""]
     return "\n".join([*lines, READING_FEATURES, ""])
-
-
-def escaped(text: str) -> str:
-    """Names of classes, samples and datasets come from files: they must not become markup."""
-    return "".join(f"\\{sign}" if sign in "\\`*_[]<>|#&$~" else sign for sign in " ".join(text.split()))

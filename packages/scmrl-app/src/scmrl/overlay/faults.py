@@ -40,9 +40,12 @@ def no_such_option(setting: Setting, root: Shape, group: Shape, depth: int, kind
     # What the group has comes first, whole groups included.
     known = [setting.prefix + ".".join((*place[:depth], name)) for name in group.fields(kind)]
     for option in walk(root):
-        parts = enumerate(option.name.removeprefix("--").split("."))
-        # Entries of a table are suggested under the name that the user gave them.
-        named = [place[at] if part == ANY_NAME and at < len(place) else part for at, part in parts]
+        parts = option.name.removeprefix("--").split(".")
+        # Entries of a table are suggested under the name that the user gave them, if it is that table that was meant.
+        named = [
+            place[at] if part == ANY_NAME and at < len(place) and tuple(parts[:at]) == place[:at] else part
+            for at, part in enumerate(parts)
+        ]
         known.append(setting.prefix + ".".join(named))
     return (
         f"{setting.label}: no such option{did_you_mean(setting.name, known)}; {inventory(place[:depth], group, kind)}"

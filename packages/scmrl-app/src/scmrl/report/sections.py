@@ -12,13 +12,14 @@ import numpy as np
 from scmrl.energy.wording import tables as energy_tables
 from scmrl.engine.metrics import class_scores
 from scmrl.engine.rates import SATURATED, SILENT
-from scmrl.evaluate_command import Block, mark_of
+from scmrl.evaluate_command import mark_of
 from scmrl.report.drawings import Drawing, confusion_picture, learning_curves
 from scmrl.report.findings import Findings
 from scmrl.report.folders import RunFiles, StudyFiles
 from scmrl.report.pictures import Picture, Shown
 from scmrl.report.settings import Setting, unusual
 from scmrl.report.stored import ClassRow
+from scmrl.tables import Block
 from snn_datasets.card import DatasetCard
 from snn_fusion.specs.files import to_yaml
 

@@ -8,10 +8,13 @@ From a study's settings to its page, data takes this way:
 
     points      one training of a study, and its experiment
     work        who does which point: a list shared through Optuna's storage
+    storage     where that list lies: a database, or a journal file
     spec        what all studies can be told; each kind of study is a subclass in a file of its own
+    ranges      what to vary, as users say it: values of a grid, ranges of a search
     worker      the process that takes points and trains
     run         starts workers, shows progress, writes what came of it
     statistics  means, intervals, paired tests, importance
     tables      tables and results.json
     plots       the pictures
+    response    what a grid says: curves, importance, which values to take
 """

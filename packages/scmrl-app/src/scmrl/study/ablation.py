@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from scmrl.overlay.faults import did_you_mean
+from scmrl.study.cells import compared, plus_minus
 from scmrl.study.points import Point, refuse_twins
 from scmrl.study.spec import Results, StudySpec
-from snn_fusion.specs import METHODS, CCSSASpec
+from scmrl.study.variants import chosen_variants, every_variant
 
 if TYPE_CHECKING:
     from scmrl.engine.train import Run
@@ -31,47 +31,10 @@ class AblationSpec(StudySpec):
         Raises:
             ValueError: a variant that there is not, or data of one sense only.
         """
-        every = self._variants()
-        unknown = [name for name in self.variants if name not in every]
-        if unknown:
-            raise ValueError(
-                f"--variants {unknown[0]}: no such variant{did_you_mean(unknown[0], every)}; there are: "
-                f"{', '.join(every)}"
-            )
-        chosen = {name: settings for name, settings in every.items() if not self.variants or name in self.variants}
+        chosen = chosen_variants(self, self.variants or tuple(every_variant(self)))
         points = [Point(name, settings, seed) for seed in self.every_seed for name, settings in chosen.items()]
         refuse_twins(points)
         return points
-
-    def _variants(self) -> dict[str, dict[str, str]]:
-        """Options by the name of the variant."""
-        senses = self.data.chosen()
-        if len(senses) < 2:
-            raise ValueError(
-                f"an ablation compares ways to fuse senses, but data.modalities is {', '.join(senses) or 'not given'}: "
-                "name two or more"
-            )
-        nothing = {"model.fusion.kind": "none", "model.alignment": "none"}
-        found = {f"{sense} alone": {"data.modalities": sense, **nothing} for sense in senses}
-        found["add"] = {**nothing, "model.readout.combine": "add"}
-        found["concat"] = {**nothing, "model.readout.combine": "concat"}
-        for kind, method in METHODS.specs().items():
-            if kind not in ("none", "ccssa"):
-                rest = {} if method.makes_residuals else {"model.alignment": "none"}
-                found[kind] = {"model.fusion.kind": kind, **rest}
-        ccssa = {"model.fusion.kind": "ccssa"}
-        found["ccssa"] = ccssa
-        asked = self.model.fusion.attention if isinstance(self.model.fusion, CCSSASpec) else "spatiotemporal"
-        for attention in ("spatial", "temporal", "spatiotemporal"):
-            if attention != asked:
-                found[f"ccssa {attention}"] = {**ccssa, "model.fusion.attention": attention}
-        if self.model.alignment is not None:
-            found["ccssa without alignment"] = {**ccssa, "model.alignment": "none"}
-        published = {**ccssa, "model.init": "published", "model.fusion.head_merge": "published"}
-        found["ccssa as published"] = published
-        if self.model.alignment is not None:
-            found["ccssa as published without alignment"] = {**published, "model.alignment": "none"}
-        return found
 
     def measure(self, run: Run) -> dict[str, Any]:
         """Accuracies, which test samples were right, and what the cross-modal branch does."""
@@ -130,25 +93,17 @@ class _Row:
         """As the table shows it."""
         from scmrl.study.statistics import Summary
 
-        accuracy, d = Summary.of(list(self.accuracies.values())), self.difference
+        accuracy = Summary.of(list(self.accuracies.values()))
         return [
             self.variant,
             plus_minus(accuracy, 100),
             str(accuracy.n),
-            f"{100 * d.mean:+.1f}" if d else "-",
-            f"{100 * d.low:+.1f} to {100 * d.high:+.1f}" if d else "-",
-            f"{d.p:.3f}" if d and d.p is not None else "-",
+            *compared(self.difference),
             f"{self.branch_rate.mean:.1%}" if self.branch_rate else "-",
             self.silent,
             plus_minus(self.lost, 100) if self.lost else "-",
             plus_minus(self.validation, 100),
         ]
-
-
-def plus_minus(summary: Summary, factor: float = 1.0) -> str:
-    """Mean and deviation, as in `71.2 ± 0.8`; the mean alone of one number."""
-    mean = f"{factor * summary.mean:.1f}"
-    return f"{mean} ± {factor * summary.deviation:.1f}" if summary.n > 1 else mean
 
 
 def _rows(points: list[Point], results: Results) -> list[_Row]:

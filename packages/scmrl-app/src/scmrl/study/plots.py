@@ -5,9 +5,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from scmrl.study.response import Curve
 
 BLUE, GREY = "#3b78c3", "#8a8f98"
 """Of middling brightness, so that they show on white and on black."""
@@ -36,3 +42,127 @@ def accuracy_plot(accuracies: Mapping[str, Sequence[float]], label: str) -> Figu
         axes.spines[side].set_visible(False)
     axes.tick_params(axis="y", length=0)
     return figure
+
+
+def response_plot(curve: Curve, as_it_is: str) -> Figure:
+    """Accuracy over the values of a setting: means over seeds, a band of one standard deviation, a dot a seed.
+
+    Args:
+        curve: of one setting; its axis is logarithmic where numbers span more than a factor of 30.
+        as_it_is: the value of the experiment itself, which is marked if the curve has it.
+    """
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot()
+    at: list[float] = curve.numbers or [float(place) for place in range(len(curve.values))]
+    for split, colour, marker in (("validation", BLUE, "o"), ("test", GREY, "s")):
+        summaries = curve.summaries("test" if split == "test" else "validation")
+        mean = 100 * np.array([summary.mean for summary in summaries])
+        deviation = 100 * np.array([summary.deviation for summary in summaries])
+        axes.fill_between(at, mean - deviation, mean + deviation, color=colour, alpha=0.18, linewidth=0)
+        axes.plot(at, mean, f"-{marker}", color=colour, label=split, markersize=5)
+        for x, of in zip(at, curve.accuracies.values(), strict=True):
+            seeds = of["test" if split == "test" else "validation"]
+            axes.plot([x] * len(seeds), 100 * np.asarray(seeds), ".", color=colour, alpha=0.4, markersize=4)
+    if as_it_is in curve.values:
+        axes.axvline(at[curve.values.index(as_it_is)], color=GREY, linestyle=":", label=f"as it is: {as_it_is}")
+    if curve.numbers is None:
+        axes.set_xticks(at, curve.values)
+    elif min(at) > 0 and max(at) / min(at) > 30:
+        axes.set_xscale("log")
+    axes.set_xlabel(curve.field)
+    axes.set_ylabel("accuracy, %")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure
+
+
+def heat_map(
+    values: Mapping[tuple[str, ...], float],
+    rows: tuple[str, Sequence[str]],
+    columns: tuple[str, Sequence[str]],
+    label: str,
+) -> Figure:
+    """A number for each pair of values of two settings; combinations that are missing stay empty.
+
+    Args:
+        values: by the values of both settings, that of the rows first.
+        rows: the setting down the side, and its values.
+        columns: the setting along the bottom, and its values.
+        label: of the numbers.
+    """
+    figure = Figure(figsize=(1.8 + 0.8 * len(columns[1]), 1.5 + 0.5 * len(rows[1])), layout="constrained")
+    axes = figure.add_subplot()
+    grid = np.array([[values.get((row, column), np.nan) for column in columns[1]] for row in rows[1]])
+    image = axes.imshow(grid, cmap="viridis", aspect="auto")
+    middle = (np.nanmin(grid) + np.nanmax(grid)) / 2
+    for (row, column), value in np.ndenumerate(grid):
+        if not np.isnan(value):
+            best = value == np.nanmax(grid)
+            axes.text(
+                column,
+                row,
+                f"{value:.1f}",
+                ha="center",
+                va="center",
+                color="black" if value > middle else "white",
+                weight="bold" if best else "normal",
+            )
+    axes.set_xticks(range(len(columns[1])), list(columns[1]))
+    axes.set_yticks(range(len(rows[1])), list(rows[1]))
+    axes.set_xlabel(columns[0])
+    axes.set_ylabel(rows[0])
+    figure.colorbar(image, ax=axes, label=label)
+    return figure
+
+
+Trials = Sequence[tuple[int, float, bool]]
+"""Number, accuracy from 0 to 1, and whether the trial was trained to its end."""
+
+
+def history_plot(trials: Trials) -> Figure:
+    """Accuracy of every trial in the order of their numbers, and the best so far."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot()
+    _dots(axes, [float(number) for number, *_ in trials], trials)
+    ended = [(number, accuracy) for number, accuracy, is_complete in trials if is_complete]
+    if ended:
+        best = 100 * np.maximum.accumulate([accuracy for _, accuracy in ended])
+        axes.step([number for number, _ in ended], best, where="post", color=BLUE, label="best so far")
+    axes.set_xlabel("trial")
+    axes.legend()
+    return figure
+
+
+def trials_plot(
+    field: str, values: Sequence[str], trials: Trials, *, order: Sequence[str] | None = None, log: bool = False
+) -> Figure:
+    """Accuracy of every trial over the value of a setting.
+
+    Args:
+        field: the setting.
+        values: of each trial.
+        trials: the same ones.
+        order: the values that there are, where they are no numbers.
+        log: whether their axis is logarithmic.
+    """
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot()
+    _dots(axes, [float(order.index(value)) if order else float(value) for value in values], trials)
+    if order:
+        axes.set_xticks(range(len(order)), list(order))
+    if log:
+        axes.set_xscale("log")
+    axes.set_xlabel(field)
+    axes.legend()
+    return figure
+
+
+def _dots(axes: Axes, at: Sequence[float], trials: Trials) -> None:
+    for is_complete, label, marker, colour in ((True, "to the end", "o", BLUE), (False, "pruned", "x", GREY)):
+        chosen = [
+            (x, 100 * accuracy) for x, (_, accuracy, ended) in zip(at, trials, strict=True) if ended is is_complete
+        ]
+        if chosen:
+            axes.plot(*zip(*chosen, strict=True), marker, color=colour, alpha=0.8, label=label)
+    axes.set_ylabel("validation accuracy, %")
+    axes.grid(alpha=0.3)

@@ -5,18 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any, NoReturn
 
-from scmrl.engine.run_folder import differences, write_json
+from scmrl.engine.interruption import Stopped
+from scmrl.engine.run_folder import differences
 from scmrl.progress import Progress, duration
 from scmrl.study.points import Point
 from scmrl.study.spec import StudySpec
-from scmrl.study.tables import Findings
-from scmrl.study.work import WorkList, open_storage
+from scmrl.study.storage import open_storage, shown
+from scmrl.study.tables import PART, Findings, write_text
+from scmrl.study.work import WorkList
 
 LOOK = 1.0
 """Seconds between two looks at the work list."""
@@ -36,29 +42,34 @@ def run_study(spec: StudySpec, progress: Progress) -> tuple[Path, Findings | Non
     Raises:
         ValueError: settings that the study cannot do, or a folder that holds something else.
         KeyboardInterrupt: the user stopped it; its text says how to go on.
+        Stopped: a scheduler did.
     """
     points = spec.points()
     folder = study_folder(spec)
     settings = spec.settings()
     name = f"{spec.kind}-{hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]}"
+    content = {
+        "kind": spec.kind,
+        "name": name,
+        "storage": spec.storage and shown(spec.storage),
+        "spec": spec.model_dump(mode="json", exclude={"storage"}),
+        "settings": settings,
+    }
+    write_text(folder / "study.json", json.dumps(content, indent=2) + "\n")
     work = WorkList(open_storage(spec.storage or folder / "journal.log"), name)
-    write_json(
-        folder / "study.json",
-        {"kind": spec.kind, "name": name, "spec": spec.model_dump(mode="json"), "settings": settings},
-    )
     keys = [point.key for point in points]
     work.offer(keys, retry_failed=spec.retry_failed)
     left = len(work.unfinished(keys))
     progress.say(f"{spec.kind}: {len(points)} trainings, {left} of them to do; study folder {folder}")
     if left and spec.jobs != 0:
-        _watch(spec, folder, points, work, progress)
+        _watch(spec, folder, points, left, work, progress)
     results, failures = work.results(), work.failures()
     findings = spec.tabulate(results) if results else None
     if findings is not None:
         missing = len(points) - len(results)
         if missing:
             note = f"{missing} of {len(points)} trainings are missing."
-            findings = Findings(findings.kind, findings.title, findings.tables, findings.plots, [note, *findings.notes])
+            findings = replace(findings, notes=[note, *findings.notes])
         findings.write(folder)
     return folder, findings, failures
 
@@ -79,7 +90,7 @@ def study_folder(spec: StudySpec) -> Path:
                 f"the study in {folder} has other settings: {'; '.join(faults)}; give the same ones to go on with it, "
                 "or another --out"
             )
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    elif folder.exists() and (not folder.is_dir() or any(not p.name.startswith(PART) for p in folder.iterdir())):
         raise ValueError(f"--out {folder} holds something that is no study; name a folder that is new or empty")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -92,54 +103,66 @@ def default_jobs() -> int:
     return torch.cuda.device_count() or min(8, os.cpu_count() or 1)
 
 
-def _watch(spec: StudySpec, folder: Path, points: list[Point], work: WorkList, progress: Progress) -> None:
+def _watch(spec: StudySpec, folder: Path, points: list[Point], left: int, work: WorkList, progress: Progress) -> None:
     """Start workers and wait for them; they are told to stop when this process is."""
-    jobs = min(spec.jobs or default_jobs(), len(points))
+    jobs = min(spec.jobs or default_jobs(), left)
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
     keys, told = [point.key for point in points], set(work.results())
-    workers = {index: _start(folder, index, threads) for index in range(jobs)}
+    environment = {**os.environ, **({"SCMRL_STORAGE": spec.storage} if spec.storage else {})}
+    environment.setdefault("OMP_NUM_THREADS", threads)
+    workers: dict[int, subprocess.Popen[bytes]] = {}
     restarts = RESTARTS * jobs
     began, before = time.monotonic(), len(told)
+    before_us = signal.signal(signal.SIGTERM, _stop)
     try:
+        for index in range(jobs):
+            workers[index] = _start(folder, index, environment)
         with progress.phase(f"{spec.kind}, {jobs} at a time", len(points), "trainings") as phase:
             while workers:
                 time.sleep(LOOK)
-                results, failed = work.results(), work.failures()
+                ended = [index for index, process in workers.items() if process.poll() is not None]
+                results = work.results()
                 for key in [key for key in keys if key in results and key not in told]:
                     told.add(key)
                     each = (time.monotonic() - began) / max(1, len(told) - before)
                     rest = len(work.unfinished(keys))
-                    accuracy = results[key].get("test_accuracy")
-                    shown = f": test accuracy {accuracy:.1%}" if accuracy is not None else ""
                     progress.say(
-                        f"{len(told)} of {len(points)}: {key}{shown} in {duration(results[key]['seconds'])}"
+                        f"{len(told)} of {len(points)}: {key}{_accuracy(results[key])} in "
+                        f"{duration(results[key]['seconds'])}"
                         + (f", about {duration(each * rest)} left" if rest else "")
                     )
-                phase.update(len(told) + len(failed))
-                for index, process in list(workers.items()):
-                    if process.poll() is None:
-                        continue
-                    del workers[index]
-                    if process.returncode and work.unfinished(keys):
-                        progress.warn(
-                            f"a worker ended with exit status {process.returncode}, see {folder / 'workers.log'}"
-                        )
+                phase.update(len(told) + len(work.failures()))
+                for index in ended:
+                    status = workers.pop(index).returncode
+                    if status and work.unfinished(keys):
+                        progress.warn(f"a worker ended with exit status {status}, see {folder / 'workers.log'}")
                         if restarts:
                             restarts -= 1
-                            workers[index] = _start(folder, index, threads)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"go on with the same command and --out {folder}") from None
+                            workers[index] = _start(folder, index, environment)
+    except (KeyboardInterrupt, Stopped) as stop:
+        raise type(stop)(f"stopped; go on with the same command and --out {folder}") from None
     finally:
         for process in workers.values():
             process.terminate()
         for process in workers.values():
             process.wait()
+        signal.signal(signal.SIGTERM, before_us)
 
 
-def _start(folder: Path, index: int, threads: str) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "SCMRL_WORKER": str(index)}
-    environment.setdefault("OMP_NUM_THREADS", threads)
+def _accuracy(result: Mapping[str, Any]) -> str:
+    """What is said of a training: a search does not look at the test split."""
+    split = "test" if "test_accuracy" in result else "validation"
+    accuracy = result.get(f"{split}_accuracy")
+    return f": {split} accuracy {accuracy:.1%}" if accuracy is not None else ""
+
+
+def _stop(*_: object) -> NoReturn:
+    raise Stopped
+
+
+def _start(folder: Path, index: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
     with (folder / "workers.log").open("ab") as log:
         command = [sys.executable, "-m", "scmrl.study.worker", str(folder)]
+        environment = {**environment, "SCMRL_WORKER": str(index)}
         # A session of its own: Ctrl-C reaches the workers through this process, which tells them to stop well.
         return subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, field_validator
@@ -13,7 +14,9 @@ from scmrl.study.points import Point
 
 if TYPE_CHECKING:
     from scmrl.engine.train import Run
+    from scmrl.progress import Progress
     from scmrl.study.tables import Findings
+    from scmrl.study.work import Claim
 
 Results = Mapping[str, Mapping[str, Any]]
 """What was measured, by the key of the point."""
@@ -27,6 +30,8 @@ class StudySpec(Experiment, ABC):
 
     kind: ClassVar[str]
     """The study's name on the command line."""
+    repeated: ClassVar[tuple[str, str] | None] = None
+    """A field that may be given many times on the command line, and an example of it."""
 
     seeds: tuple[int, ...] | None = None
     """Seeds of the trainings, each with every variant; none: seed and the two that follow it."""
@@ -70,6 +75,30 @@ class StudySpec(Experiment, ABC):
         Raises:
             ValueError: settings that the study cannot do.
         """
+
+    def stages(self) -> list[list[Point]]:
+        """The points in stages, each of which begins when the one before it has ended."""
+        return [self.points()]
+
+    def carry_out(
+        self, point: Point, place: Path, progress: Progress, claim: Claim
+    ) -> tuple[dict[str, Any], float | None]:
+        """Do one point.
+
+        Args:
+            point: what to do.
+            place: its run folder.
+            progress: where to show it.
+            claim: on the point; a search decides what to do by it.
+
+        Returns:
+            what was measured, and its accuracy on the validation split; None in its place for a point given up.
+        """
+        from scmrl.engine.train import train
+
+        run = train(point.experiment(self.base(), place), progress)
+        assert run.validation is not None
+        return {"seconds": run.seconds, **self.measure(run)}, run.validation.accuracy
 
     @abstractmethod
     def measure(self, run: Run) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,7 +77,7 @@ def paired(one: Mapping[int, Floats], other: Mapping[int, Floats], *, seed: int 
     return Difference(float(by_seed.mean()), float(low), float(high), p)
 
 
-def main_effects(values: Mapping[tuple[float | str, ...], float]) -> list[float]:
+def main_effects(values: Mapping[tuple[Any, ...], float]) -> list[float]:
     """Share of a full grid's variance that each axis explains by itself; the rest of 1 is their interplay.
 
     For axis i: the variance of the means over all others, over the variance of all (first-order Sobol index, Sobol'

@@ -6,16 +6,20 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+import json
+import secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scmrl.engine.run_folder import write_json
+from scmrl.tables import Block, escaped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+PART = ".part-"
+"""What names of files begin with that are not whole yet."""
 FORMAT_VERSION = 1
 """Of results.json; raised when what is there changes its meaning."""
 
@@ -32,10 +36,7 @@ class StudyTable:
 
     def markdown(self) -> str:
         """The table as Markdown, with its title above."""
-        marks = ["---", *["---:"] * (len(self.columns) - 1)]
-        lines = [self.columns, *self.rows]
-        text = ["| " + " | ".join(map(_escaped, line)) + " |" for line in lines]
-        return "\n".join([f"## {_escaped(self.title)}", "", text[0], "| " + " | ".join(marks) + " |", *text[1:], ""])
+        return Block(self.title, self.columns, self.rows).markdown()
 
     def csv(self) -> str:
         """The table as comma-separated values, with a line of titles."""
@@ -63,50 +64,52 @@ class Findings:
     tables: Sequence[StudyTable]
     plots: Sequence[StudyPlot] = ()
     notes: Sequence[str] = field(default=())
+    files: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Further files of text, by name."""
 
     def write(self, folder: Path) -> list[Path]:
-        """Write every table as CSV, all of them as results.md, every plot as SVG and PNG, and results.json last."""
+        """Write every table as CSV, all of them as results.md, every plot as SVG and PNG, and results.json last.
+
+        Several commands that share a study may write at the same time.
+        """
         written: list[Path] = []
         for table in self.tables:
-            written.append(_write(folder / f"{table.name}.csv", table.csv()))
+            written.append(write_text(folder / f"{table.name}.csv", table.csv()))
         plots: list[dict[str, str]] = []
         for plot in self.plots:
             name = f"{plot.name}.svg"
             for path in (folder / name, (folder / name).with_suffix(".png")):
-                beside = path.with_name(f".part-{path.name}")
+                beside = _beside(path)
                 plot.figure.savefig(beside, bbox_inches="tight", dpi=150, format=path.suffix[1:])
                 beside.replace(path)
                 written.append(path)
             plots.append({"title": plot.title, "file": name})
-        document = [f"# {_escaped(self.title)}", "", *(f"> {_escaped(note)}\n" for note in self.notes)]
+        written += [write_text(folder / name, text) for name, text in self.files.items()]
+        document = [f"# {escaped(self.title)}", "", *(f"> {escaped(note)}\n" for note in self.notes)]
         document += [table.markdown() for table in self.tables]
-        document += [f"![{_escaped(plot['title'])}]({plot['file']})\n" for plot in plots]
-        written.append(_write(folder / "results.md", "\n".join(document)))
-        write_json(
-            folder / "results.json",
-            {
-                "format_version": FORMAT_VERSION,
-                "kind": self.kind,
-                "title": self.title,
-                "notes": list(self.notes),
-                "tables": [
-                    {"title": t.title, "columns": list(t.columns), "rows": [list(row) for row in t.rows]}
-                    for t in self.tables
-                ],
-                "plots": plots,
-            },
-        )
-        return [*written, folder / "results.json"]
+        document += [f"![{escaped(plot['title'])}]({plot['file']})\n" for plot in plots]
+        written.append(write_text(folder / "results.md", "\n".join(document)))
+        content = {
+            "format_version": FORMAT_VERSION,
+            "kind": self.kind,
+            "title": self.title,
+            "notes": list(self.notes),
+            "tables": [
+                {"title": t.title, "columns": list(t.columns), "rows": [list(row) for row in t.rows]}
+                for t in self.tables
+            ],
+            "plots": plots,
+        }
+        return [*written, write_text(folder / "results.json", json.dumps(content, indent=2) + "\n")]
 
 
-def _write(path: Path, text: str) -> Path:
-    beside = path.with_name(f".part-{path.name}")
+def write_text(path: Path, text: str) -> Path:
+    """Write beside and rename, under a name that no other process uses."""
+    beside = _beside(path)
     beside.write_text(text, encoding="utf-8")
     beside.replace(path)
     return path
 
 
-def _escaped(text: str) -> str:
-    """Names come from users' files: they must not become markup."""
-    text = " ".join(text.split())
-    return "".join(f"\\{sign}" if sign in "\\`*_[]<>|#" else sign for sign in text)
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{PART}{secrets.token_hex(4)}-{path.name}")

@@ -9,7 +9,6 @@ import sys
 import time
 import traceback
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -18,47 +17,46 @@ from scmrl.progress import Progress
 from scmrl.study.kinds import read_study
 from scmrl.study.points import Point
 from scmrl.study.spec import StudySpec
-from scmrl.study.work import Claim, WorkList, open_storage
+from scmrl.study.storage import open_storage
+from scmrl.study.work import Claim, WorkList
 
 WAIT = 1.0
 """Seconds until a worker looks again whether someone else's point has become free."""
+LOST = 4
+"""Exit status of a worker whose point was given to another one."""
 
 
 def work(folder: Path, index: int = 0) -> None:
-    """Take points of the study in `folder` until all are done, failed or nobody's.
+    """Take points of the study in `folder` until all are done, failed or nobody's, one stage after the other.
 
     Raises:
         KeyboardInterrupt: the worker was told to stop; its point is free again.
     """
     spec, name, storage = read_study(folder)
-    points = {point.key: point for point in spec.points()}
     every = WorkList(open_storage(storage), name)
     _choose_gpu(index)
-    while True:
-        claim = every.take(points)
-        if claim is None:
-            if not every.unfinished(points):
-                return
-            time.sleep(WAIT)
-            continue
-        with claim:
-            _do(spec, points[claim.key], claim, folder)
+    for stage in spec.stages():
+        points = {point.key: point for point in stage}
+        while every.unfinished(points):
+            # Whoever was given up ends at once: it must not write where another one now works.
+            claim = every.take(points, on_loss=lambda: os._exit(LOST))
+            if claim is None:
+                time.sleep(WAIT)
+                continue
+            with claim:
+                _do(spec, points[claim.key], claim, folder)
 
 
 def _do(spec: StudySpec, point: Point, claim: Claim, folder: Path) -> None:
-    from scmrl.engine.train import train
-
     place = folder / "points" / point.key
     place.mkdir(parents=True, exist_ok=True)
     with (place.parent / f"{point.key}.log").open("a", encoding="utf-8") as log:
         began = time.monotonic()
         try:
             with Progress.create(Console(file=log, force_terminal=False, width=160)) as progress:
-                run = train(point.experiment(spec.base(), place), progress)
-            measured: dict[str, Any] = {"seconds": run.seconds, **spec.measure(run)}
-            assert run.validation is not None
-            claim.finish(measured, run.validation.accuracy)
-            shutil.rmtree(place / "checkpoints", ignore_errors=True)  # the model that was kept stays
+                result, score = spec.carry_out(point, place, progress, claim)
+            if claim.finish(result, score):
+                shutil.rmtree(place / "checkpoints", ignore_errors=True)  # the model that was kept stays
         except (KeyboardInterrupt, Stopped):
             claim.release()
             raise KeyboardInterrupt from None

@@ -1,0 +1,133 @@
+"""Curves with a band over seeds: accuracy against the strength of a disturbance, or against the number of samples."""
+
+# matplotlib types many of its arguments loosely.
+# pyright: reportUnknownMemberType=false
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from scmrl.study.statistics import Floats
+
+COLOURS = ("#3b78c3", "#d5722b", "#2f9e6e", "#b3589a", "#a08a2c", "#4fa9c9", "#c2534f", "#7a7f88")
+"""Of middling brightness, so that they show on white and on black; they also differ in hue for the colour-blind."""
+MARKERS = "os^Dvph*"
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """One line, with a band of one standard deviation to either side."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[Floats]
+    """One array a seed, as long as `x`."""
+    colour: int
+    """Curves of one number have the same colour and marker, whatever the panel."""
+    dashed: bool = False
+    apart: bool = False
+    """Whether the first point stands by itself, on no scale with the others."""
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """Curves on the same axes."""
+
+    title: str
+    curves: Sequence[Curve]
+    label: str = "test accuracy, %"
+    """Of the vertical axis."""
+    factor: float = 100.0
+    """That values are multiplied with."""
+
+
+def curves_plot(
+    panels: Sequence[Panel],
+    label: str,
+    *,
+    ticks: Mapping[float, str] | None = None,
+    reverse: bool = False,
+    logarithmic: bool = False,
+    chance: float | None = None,
+    columns: int = 3,
+    from_zero: bool = False,
+) -> Figure:
+    """Panels side by side with one legend.
+
+    Args:
+        panels: one or more; panels with the same vertical axis share its range.
+        label: of the horizontal axis.
+        ticks: where it has marks, and what is written there; None leaves that to matplotlib.
+        reverse: whether the horizontal axis runs from large to small.
+        logarithmic: whether it is logarithmic.
+        chance: accuracy of whoever always says the most frequent class, as a dotted line.
+        columns: panels in a row.
+        from_zero: whether vertical axes begin at 0.
+    """
+    columns = min(len(panels), columns)
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(max(5.0, 3.6 * columns + 0.6), 3.1 * rows + 0.7), layout="constrained")
+    shared: dict[str, Axes] = {}
+    for place, panel in enumerate(panels):
+        axes = figure.add_subplot(rows, columns, place + 1, sharey=shared.get(panel.label))
+        shared.setdefault(panel.label, axes)
+        for curve in panel.curves:
+            _draw(axes, curve, panel.factor)
+        if chance is not None:
+            axes.axhline(
+                panel.factor * chance, color="#8a8f98", linestyle=":", linewidth=1.2, label="most frequent class"
+            )
+        if logarithmic:
+            axes.set_xscale("log")
+        if ticks is not None:
+            axes.set_xticks(list(ticks), list(ticks.values()), fontsize=8)
+            axes.xaxis.set_minor_locator(NullLocator())
+        if reverse:
+            axes.invert_xaxis()
+        if from_zero:
+            axes.set_ylim(bottom=0)
+        # Names come from files: a dollar in them is no formula.
+        axes.set_title(panel.title, fontsize=10, parse_math=False)
+        axes.set_xlabel(label)
+        axes.set_ylabel(panel.label)
+        axes.grid(alpha=0.3)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+    entries = {
+        text: handle for axes in figure.axes for handle, text in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    legend = figure.legend(
+        list(entries.values()), list(entries), loc="outside lower center", ncols=min(4, len(entries)), frameon=False
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+    return figure
+
+
+def _draw(axes: Axes, curve: Curve, factor: float) -> None:
+    x, y = np.asarray(curve.x, np.float64), factor * np.stack(curve.y)
+    mean = y.mean(0)
+    colour, marker = (
+        COLOURS[curve.colour % len(COLOURS)],
+        MARKERS[(curve.colour + curve.colour // len(COLOURS)) % len(MARKERS)],
+    )
+    style = "--" if curve.dashed else "-"
+    face = "white" if curve.dashed else colour
+    if curve.apart:
+        axes.plot(x[:2], mean[:2], ":", color=colour, linewidth=1.0)
+    line = slice(1, None) if curve.apart else slice(None)
+    axes.plot(x[line], mean[line], style, color=colour, linewidth=1.6)
+    axes.plot(x, mean, marker, color=colour, markerfacecolor=face, markersize=4.5)
+    axes.plot([], [], style, color=colour, marker=marker, markerfacecolor=face, markersize=4.5, label=curve.label)
+    if len(y) > 1:
+        deviation = y.std(0, ddof=1)
+        axes.fill_between(
+            x[line], (mean - deviation)[line], (mean + deviation)[line], color=colour, alpha=0.13, linewidth=0
+        )
+        if curve.apart:
+            axes.errorbar(x[:1], mean[:1], deviation[:1], color=colour, capsize=2, linewidth=1)

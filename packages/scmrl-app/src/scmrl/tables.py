@@ -1,0 +1,30 @@
+"""Tables that commands show and write as Markdown. Imports neither PyTorch nor rich."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Block:
+    """One table: what it shows, its columns (the first one of words, the others of numbers), its rows."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def markdown(self) -> str:
+        """A heading and the table, with an empty line at the end."""
+        marks = ["---", *["---:"] * (len(self.columns) - 1)]
+        lines = [_line(map(escaped, self.columns)), _line(marks), *(_line(map(escaped, row)) for row in self.rows)]
+        return "\n".join([f"## {escaped(self.title)}", "", *lines, ""])
+
+
+def escaped(text: str) -> str:
+    """Names of classes, senses and datasets come from files: they must not become markup."""
+    return "".join(f"\\{sign}" if sign in "\\`*_[]<>|#&$~" else sign for sign in " ".join(text.split()))
+
+
+def _line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"

@@ -1,0 +1,137 @@
+"""`scmrl study ablation`: which variants there are, and the table of them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.studies import done, study
+from app.tiny import write_tiny_dataset
+from scmrl.study.ablation import AblationSpec
+from scmrl.study.points import Point, refuse_twins, slug
+from scmrl.study.statistics import bits
+from scmrl.study.tables import Findings, StudyTable
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_dataset(tmp_path_factory.mktemp("data"))
+
+
+def result(share: float, **more: object) -> dict[str, object]:
+    """What is measured at a point whose test accuracy is this share of 20 samples."""
+    right = np.arange(20) < round(20 * share)
+    nothing = {"branch_rate": None, "branch_silent": None, "branch_layers": 0, "alpha_zero_accuracy": None}
+    return {
+        "test_accuracy": share, "validation_accuracy": share + 0.05, "right": bits(right), "seconds": 3.0,
+        **nothing, **more,
+    }  # fmt: skip
+
+
+def test_there_are_all_methods_each_sense_alone_and_s_cmrl_without_its_parts(data: Path, tmp_path: Path):
+    points = study(AblationSpec, data, tmp_path, "--data.modalities", "image,audio", "--seeds", "3,4").points()
+    variants = list(dict.fromkeys(point.variant for point in points))
+
+    assert {"image alone", "audio alone", "add", "concat", "ccssa", "ccssa spatial", "ccssa temporal"} <= {*variants}
+    assert {"ccssa without alignment", "ccssa as published"} <= {*variants}
+    assert [(point.variant, point.seed) for point in points] == [(v, seed) for seed in (3, 4) for v in variants]
+
+
+def test_every_variant_is_an_experiment_that_there_is_and_no_two_are_the_same(data: Path, tmp_path: Path):
+    spec = study(AblationSpec, data, tmp_path, "--data.modalities", "image,audio", "--seeds", "3")
+    experiments = [point.experiment(spec.base(), tmp_path) for point in spec.points()]
+    said = [json.dumps([e.data.model_dump(mode="json"), e.model.model_dump(mode="json")]) for e in experiments]
+
+    assert len(set(said)) == len(said)
+    alone = next(e for e, point in zip(experiments, spec.points(), strict=True) if point.variant == "audio alone")
+    assert alone.data.chosen() == ("audio",)
+
+
+def test_a_variant_that_there_is_not_is_told_with_the_nearest(data: Path, tmp_path: Path):
+    spec = study(AblationSpec, data, tmp_path, "--data.modalities", "image,audio", "--variants", "ccssa,concta")
+    with pytest.raises(ValueError, match=r"--variants concta: no such variant \(did you mean concat\?\)"):
+        spec.points()
+
+
+def test_one_sense_leaves_nothing_to_fuse(data: Path, tmp_path: Path):
+    with pytest.raises(ValueError, match="name two or more"):
+        study(AblationSpec, data, tmp_path, "--data.modalities", "audio").points()
+
+
+def test_the_table_compares_each_variant_with_the_best_other_one(data: Path, tmp_path: Path):
+    options = ("--data.modalities", "image,audio", "--variants", "add,concat,ccssa", "--seeds", "3,4")
+    spec = study(AblationSpec, data, tmp_path, *options)
+    branch = {"branch_rate": 0.125, "branch_silent": 1, "branch_layers": 4, "alpha_zero_accuracy": 0.6}
+    results = {
+        "add-seed3": result(0.5), "add-seed4": result(0.6),
+        "concat-seed3": result(0.7), "concat-seed4": result(0.6),
+        "ccssa-seed3": result(0.9, **branch), "ccssa-seed4": result(0.8, **branch),
+    }  # fmt: skip
+    (table,) = spec.tabulate(results).tables
+    rows = {row[0]: dict(zip(table.columns, row, strict=True)) for row in table.rows}
+
+    assert rows["ccssa"]["test accuracy, %"] == f"85.0 ± {100 * np.std([0.9, 0.8], ddof=1):.1f}"
+    assert rows["ccssa"]["branch fires at"] == "12.5%"
+    assert rows["ccssa"]["silent layers"] == "1 of 4"
+    assert rows["ccssa"]["lost with alpha 0, points"].startswith("25.0 ± ")
+    compared = [row[3] for row in table.rows]
+    assert dict(zip(rows, compared, strict=True)) == {"add": "-30.0", "concat": "-20.0", "ccssa": "+20.0"}
+
+
+def test_points_have_names_that_folders_may_have_and_twins_are_refused():
+    assert slug("ccssa as published/ü") == "ccssa-as-published"
+    assert slug("alpha=-1.5e-3") == "alpha=-1.5e-3"
+    with pytest.raises(ValueError, match="two points of the study are called a-b-seed0"):
+        refuse_twins([Point("a b", {"x": "1"}, 0), Point("a/b", {"x": "2"}, 0)])
+
+
+def test_names_never_become_markup_and_the_files_say_the_same(tmp_path: Path):
+    name = "<b>a|b</b> *x* [y](z)"
+    table = StudyTable("parts", "Parts", ("variant", "accuracy"), [[name, "50.0"]])
+    Findings("ablation", f"On {name}", [table], (), [name]).write(tmp_path)
+    document = (tmp_path / "results.md").read_text()
+
+    assert "<b>" not in document
+    assert r"\[y\](z)" in document
+    row = next(line for line in document.splitlines() if line.endswith("| 50.0 |"))
+    assert row.replace("\\|", "").count("|") == 3
+    with (tmp_path / "parts.csv").open(newline="") as file:
+        assert list(csv.reader(file)) == [["variant", "accuracy"], [name, "50.0"]]
+    assert json.loads((tmp_path / "results.json").read_text())["tables"][0]["rows"] == [[name, "50.0"]]
+
+
+def test_a_whole_ablation_of_two_variants(data: Path, tmp_path: Path):
+    options = ("--data.modalities", "image,audio", "--variants", "audio alone,ccssa", "--seeds", "3")
+    spec = study(AblationSpec, data, tmp_path / "study", *options)
+    folder, findings, failures = done(spec)
+    again, _, _ = done(spec)
+
+    assert failures == {}
+    assert findings is not None
+    rows = {row[0]: dict(zip(findings.tables[0].columns, row, strict=True)) for row in findings.tables[0].rows}
+    assert rows["audio alone"]["branch fires at"] == "-"
+    assert rows["ccssa"]["branch fires at"].endswith("%")
+    assert rows["ccssa"]["lost with alpha 0, points"] != "-"
+    assert (folder / "accuracy.svg").is_file()
+    assert again == folder
+
+
+def test_a_folder_of_another_study_is_refused(data: Path, tmp_path: Path):
+    options = ("--data.modalities", "image,audio", "--variants", "add", "--seeds", "3", "--jobs", "0")
+    from rich.console import Console
+
+    from scmrl.progress import Progress
+    from scmrl.study.run import run_study
+
+    with Progress.create(Console(quiet=True)) as progress:
+        run_study(study(AblationSpec, data, tmp_path / "study", *options), progress)
+        with pytest.raises(ValueError, match="has other settings: seeds was"):
+            run_study(study(AblationSpec, data, tmp_path / "study", *options[:-3], "4", "--jobs", "0"), progress)
+        (tmp_path / "other").mkdir()
+        (tmp_path / "other" / "thesis.tex").touch()
+        with pytest.raises(ValueError, match="holds something that is no study"):
+            run_study(study(AblationSpec, data, tmp_path / "other", *options), progress)
