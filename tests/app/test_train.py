@@ -12,7 +12,7 @@ import torch
 from app.tiny import tiny_options, write_tiny_dataset
 from scmrl import cli
 from scmrl.progress import Progress
-from snn_fusion import from_pretrained
+from snn_fusion import calibrate, from_pretrained
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +104,30 @@ def test_a_silent_branch_is_said_in_the_last_line(data, tmp_path, monkeypatch, c
     assert "branch is SILENT" in last
     assert "--model.init calibrated" in last
     assert json.loads((out / "summary.json").read_text())["branch"]["silent"]
+
+
+@pytest.mark.parametrize(
+    ("options", "begins"),
+    [
+        (("--model.init", "calibrated"), {"encoders", "fusion", "readout"}),
+        (("--model.init", "calibrated_fusion"), {"fusion"}),
+        (("--model.init", "published"), set()),
+        (("--model.init", "calibrated_fusion", "--model.fusion.kind", "none", "--model.alignment", "none"), set()),
+    ],
+)
+def test_what_is_calibrated_is_as_asked(data, tmp_path, monkeypatch, options, begins):
+    calibrated = set[str]()
+
+    def note(*given: object, **named: object) -> None:
+        calibrated.update(name.partition(".")[0] for name in calibrate(*given, **named))
+
+    monkeypatch.setattr("scmrl.engine.train.calibrate", note)
+    tiny = list(tiny_options(data, tmp_path / "run"))
+    if "none" in options:
+        heads = tiny.index("--model.fusion.num-heads")
+        del tiny[heads : heads + 2]
+    assert scmrl(monkeypatch, "train", *tiny, *options) == 0
+    assert calibrated == begins
 
 
 def test_a_folder_with_something_in_it_is_left_alone(data, tmp_path, monkeypatch, capsys):

@@ -33,7 +33,7 @@ from scmrl.engine.schedule import learning_rate, parameter_groups
 from scmrl.engine.subset import part_of
 from scmrl.experiment import Experiment
 from scmrl.progress import Progress
-from snn_core import record_firing_rates
+from snn_core import record_firing_rates, spiking_layers
 from snn_datasets import Batch, DatasetSplits, EpochOrder, collate
 from snn_fusion import Loss, ModelSpec, calibrate, from_pretrained, save_pretrained
 
@@ -97,9 +97,11 @@ def _train(experiment: Experiment, processes: Processes, progress: Progress) -> 
 
     preparation = time.monotonic() - began
     found = checkpoint.finished(folder) if experiment.resume else []
-    if spec.init == "calibrated" and not found:
+    only = {"calibrated": "", "calibrated_fusion": "fusion"}.get(spec.init)
+    # Some ways to fuse have no neurons to calibrate.
+    if only is not None and any(name.startswith(only) for name in spiking_layers(model)) and not found:
         inputs, present = to_device(first_samples(splits, options.calibration_samples), processes)
-        calibrate(model, inputs, present=present, target_rate=options.target_rate)
+        calibrate(model, inputs, present=present, target_rate=options.target_rate, only=only)
     some_absent = bool(experiment.model.modality_dropout) or splits.train.has_absences
     synchronise = options.synchronise_batch_norm and not some_absent
     net = share(model, processes, options.parallel, synchronise=synchronise, some_absent=some_absent)

@@ -70,10 +70,10 @@ class BackboneSpec(Spec):
     """Share of the target that the classification loss spreads over all classes."""
     modality_dropout: float = Field(default=0.0, ge=0, lt=1)
     """In training, each modality of a sample is taken away with this probability; one always stays."""
-    init: Literal["calibrated", "published"] = "calibrated"
-    """published: the cross-modal branch starts silent, as in the authors' code; calibrated: a batch of training data
-    sets the firing rate of each of its layers before the
-    first step (see `snn_fusion.calibrate`)."""
+    init: Literal["calibrated", "calibrated_fusion", "published"] = "calibrated"
+    """How firing rates start. calibrated: a batch of training data sets that of every layer before the first step (see
+    `snn_fusion.calibrate`); calibrated_fusion: of the layers between modalities alone; published: none, and the
+    cross-modal branch starts silent, as in the authors' code."""
 
     @model_validator(mode="after")
     def _fusion_fits(self) -> Self:
