@@ -17,4 +17,8 @@ From a study's settings to its page, data takes this way:
     tables      tables and results.json
     plots       the pictures
     response    what a grid says: curves, importance, which values to take
+    variants    the ways to fuse that are compared, as options
+    disturb     noise, occlusion and losses of a batch; robustness: tables and curves of them
+    cost        what a training takes; growth: tables and curves over samples and senses
+    cells       numbers as tables show them
 """
