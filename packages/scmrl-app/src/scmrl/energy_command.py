@@ -38,7 +38,7 @@ def energy(
         json: another file to write energy.json to.
     """
     from scmrl.energy.tables import energy_table
-    from scmrl.engine.run_folder import read_experiment, write_json
+    from scmrl.engine.run_folder import read_experiment, write_json, write_text
 
     if samples < 1:
         raise ValueError(f"--samples {samples}: counting needs at least 1 sample")
@@ -59,9 +59,7 @@ def energy(
     content = contents(found, prices, data=data, split=split)
     blocks = tables(content)
     write_json(run / "energy.json", content)
-    beside = run / "energy.md.part"
-    beside.write_text(markdown(content, blocks), encoding="utf-8")
-    beside.replace(run / "energy.md")
+    write_text(run / "energy.md", markdown(content, blocks))
     draw(content, run)
     if json is not None:
         write_json(json, content)

@@ -46,7 +46,7 @@ def evaluate(
         bootstrap: resamples that the confidence intervals are taken from.
         seed: decides the resamples.
     """
-    from scmrl.engine.run_folder import read_experiment, write_json
+    from scmrl.engine.run_folder import read_experiment, write_json, write_text
 
     if bootstrap < 1:
         raise ValueError(f"--bootstrap {bootstrap}: confidence intervals need at least 1 resample")
@@ -64,9 +64,7 @@ def evaluate(
     content = contents(evaluation, experiment, split, resamples=bootstrap, seed=seed)
     blocks = tables(content)
     write_json(run / "evaluation.json", content)
-    beside = run / "evaluation.md.part"
-    beside.write_text(markdown(content, blocks), encoding="utf-8")
-    beside.replace(run / "evaluation.md")
+    write_text(run / "evaluation.md", markdown(content, blocks))
     if json is not None:
         write_json(json, content)
     console = Console()

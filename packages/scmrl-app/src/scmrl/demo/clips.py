@@ -12,12 +12,9 @@ from pathlib import PurePath
 from torch import Tensor
 
 from scmrl.demo.refused import RefusedError
-from scmrl.engine.clips import shown
-from snn_datasets.audio import WaveformReader
-from snn_datasets.images import ImageReader
+from scmrl.engine.clips import shown, taken
 from snn_datasets.manifest_table import ENDINGS, KIND_OF
 from snn_datasets.modality import Modality
-from snn_datasets.video import SoundtrackReader
 
 KEPT = 16
 """Clips that are remembered; an older one has to be uploaded again."""
@@ -94,7 +91,7 @@ def senses_of(
     if wanted is not None and wanted not in modalities:
         raise RefusedError(f"the run has no modality {wanted!r}; it has {', '.join(modalities)}")
     kind = KIND_OF.get(PurePath(name).suffix.lower())
-    takers = [each for each, how in modalities.items() if kind in taken(how) and wanted in (None, each)]
+    takers = [each for each, how in modalities.items() if kind in taken(how.reader) and wanted in (None, each)]
     chosen: dict[str, str] = {}
     for each in [each for each in takers if each not in there] or takers:
         chosen.setdefault(modalities[each].reader.gives, each)
@@ -104,12 +101,6 @@ def senses_of(
     return tuple(chosen.values())
 
 
-def taken(modality: Modality) -> tuple[str, ...]:
-    """Kinds of files that a modality takes: its own, and videos for pictures and for sound."""
-    own = modality.reader.gives
-    return (own, "video") if type(modality.reader) in (ImageReader, WaveformReader, SoundtrackReader) else (own,)
-
-
 def endings(modality: Modality) -> tuple[str, ...]:
     """Endings of the names of files that a modality takes."""
-    return tuple(ending for kind, endings in ENDINGS.items() if kind in taken(modality) for ending in endings)
+    return tuple(ending for kind, endings in ENDINGS.items() if kind in taken(modality.reader) for ending in endings)

@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scmrl.demo.clips import ShownClip, endings, taken
+from scmrl.demo.clips import ShownClip, endings
 from scmrl.demo.drawing import axes_of, drawn, frames_of, is_flipped
 from scmrl.demo.noise import disturbed
 from scmrl.demo.refused import RefusedError
 from scmrl.demo.sandbox import POSSIBLE
+from scmrl.engine.clips import taken
 from scmrl.engine.evaluate import build_data
 from scmrl.engine.inputs import Inputs
 from scmrl.engine.parallel import pick_device
@@ -135,7 +136,7 @@ class OpenDemo:
                     "synthetic": info.synthetic,
                     "flipped": is_flipped(info),
                     "axes": axes_of(info),
-                    "takes": list(taken(self.inputs.modalities[name])) if self.inputs else [],
+                    "takes": list(taken(self.inputs.modalities[name].reader)) if self.inputs else [],
                     "endings": list(endings(self.inputs.modalities[name])) if self.inputs else [],
                 }
                 for name, info in self.info.modalities.items()

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from copy import copy
 from pathlib import Path
 
 from torch.utils.data import DataLoader, Subset
 
 from scmrl.energy.account import Account, account
-from scmrl.engine.evaluate import Split, build_data
+from scmrl.engine.evaluate import Split, build_data, unaugmented
 from scmrl.engine.parallel import pick_device
 from scmrl.experiment import Experiment
 from scmrl.progress import Progress
-from snn_datasets import RecordedDataset, SampleDataset, collate
+from snn_datasets import collate
 from snn_fusion import from_pretrained
 
 
@@ -28,10 +27,7 @@ def measure(
     device = pick_device("auto")
     model = from_pretrained(folder).to(device)
     splits = build_data(experiment, model, progress)
-    dataset: SampleDataset = getattr(splits, split)
-    if isinstance(dataset, RecordedDataset) and dataset.augment:
-        dataset = copy(dataset)  # training samples as they are, not as they were shown in training
-        dataset.augment = False
+    dataset = unaugmented(getattr(splits, split))
     taken = min(samples, len(dataset))
     chosen = Subset(dataset, [place * len(dataset) // taken for place in range(taken)])
     with progress.phase(f"counting on {split}", taken, "samples") as phase:

@@ -172,17 +172,18 @@ def _together(found: Iterable[tuple[Path, PurePath]], modalities: Mapping[str, M
 def _takers(path: Path, modalities: Mapping[str, Modality]) -> list[str]:
     """The modalities that take a file, by the ending of its name."""
     kind = KIND_OF.get(path.suffix.lower())
-    return [] if kind is None else [name for name, m in modalities.items() if kind in _taken(m.reader)]
+    return [] if kind is None else [name for name, m in modalities.items() if kind in taken(m.reader)]
 
 
-def _taken(reader: Reader) -> tuple[str, ...]:
+def taken(reader: Reader) -> tuple[str, ...]:
+    """Kinds of files that a reader's modality takes: its own, and videos for pictures and for sound."""
     if type(reader) in (ImageReader, WaveformReader, SoundtrackReader):
         return reader.gives, "video"
     return (reader.gives,)
 
 
 def _kinds(modalities: Mapping[str, Modality]) -> str:
-    return ", ".join(f"{name}: {' or '.join(_taken(modality.reader))}" for name, modality in modalities.items())
+    return ", ".join(f"{name}: {' or '.join(taken(modality.reader))}" for name, modality in modalities.items())
 
 
 def _is_manifest(path: Path, modalities: Mapping[str, Modality]) -> bool:

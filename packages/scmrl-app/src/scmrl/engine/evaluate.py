@@ -151,10 +151,7 @@ def evaluate(folder: Path, experiment: Experiment, split: Split, progress: Progr
     processes = Processes(0, 1, device)
     model = from_pretrained(folder).to(device)
     splits = build_data(experiment, model, progress)
-    dataset: SampleDataset = getattr(splits, split)
-    if isinstance(dataset, RecordedDataset) and dataset.augment:
-        dataset = copy(dataset)  # training samples as they are, not as they were shown in training
-        dataset.augment = False
+    dataset = unaugmented(getattr(splits, split))
     subsets = subsets_of(model.modalities)
     said: dict[tuple[str, ...], Predictions] = {}
     batch_size = 2 * experiment.train.batch_size
@@ -167,6 +164,14 @@ def evaluate(folder: Path, experiment: Experiment, split: Split, progress: Progr
             rates |= seen
             phase.advance()
     return Evaluation(splits.info, said, rates)
+
+
+def unaugmented(dataset: SampleDataset) -> SampleDataset:
+    """Training samples as they are, not as they were shown in training."""
+    if isinstance(dataset, RecordedDataset) and dataset.augment:
+        dataset = copy(dataset)
+        dataset.augment = False
+    return dataset
 
 
 def build_data(experiment: Experiment, model: FusionModel, progress: Progress) -> DatasetSplits:

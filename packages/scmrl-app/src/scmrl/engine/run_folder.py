@@ -96,15 +96,18 @@ def read_experiment(folder: Path) -> Experiment:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write beside and rename, so that an interruption never leaves half a file."""
-    beside = path.with_name(path.name + ".part")
-    beside.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    beside.replace(path)
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def write_jsonl(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
     """Write one line a record, beside and renamed."""
+    write_text(path, "".join(json.dumps(record, allow_nan=False) + "\n" for record in records))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write beside and rename."""
     beside = path.with_name(path.name + ".part")
-    beside.write_text("".join(json.dumps(record, allow_nan=False) + "\n" for record in records), encoding="utf-8")
+    beside.write_text(text, encoding="utf-8")
     beside.replace(path)
 
 

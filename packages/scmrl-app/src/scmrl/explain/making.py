@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from scmrl.engine.evaluate import Split, build_data
+from scmrl.engine.evaluate import Split, build_data, unaugmented
 from scmrl.engine.parallel import pick_device
 from scmrl.engine.run_folder import write_json
 from scmrl.experiment import Experiment
@@ -15,7 +15,7 @@ from scmrl.explain.features import MOST_SAMPLES, embedded, features, features_pi
 from scmrl.explain.folder import FORMAT_VERSION, put_in_place, sample_folder, save, write_sample
 from scmrl.explain.geometry import Floats
 from scmrl.explain.page import Shown, about, page
-from scmrl.explain.sampling import drawn, mistaken, named, unaugmented
+from scmrl.explain.sampling import drawn, mistaken, named
 from scmrl.progress import Progress
 from snn_datasets import DatasetInfo, Sample, SampleDataset, collate
 from snn_fusion import FusionModel, from_pretrained

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from copy import copy
 
 import numpy as np
 
 from scmrl.engine.evaluate import predict
 from scmrl.engine.parallel import Processes
 from scmrl.overlay.faults import did_you_mean
-from snn_datasets import RecordedDataset, Sample, SampleDataset
+from snn_datasets import Sample, SampleDataset
 from snn_fusion import FusionModel
-
-
-def unaugmented(dataset: SampleDataset) -> SampleDataset:
-    """Training samples as they are, not as they were shown in training."""
-    if isinstance(dataset, RecordedDataset) and dataset.augment:
-        dataset = copy(dataset)
-        dataset.augment = False
-    return dataset
 
 
 def drawn(dataset: SampleDataset, candidates: Sequence[int], count: int, *, seed: int) -> list[Sample]:

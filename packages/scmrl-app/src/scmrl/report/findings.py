@@ -23,7 +23,7 @@ from scmrl.energy.tables import TABLES
 from scmrl.engine.evaluate import build_data, says
 from scmrl.engine.evaluate import evaluate as run_evaluation
 from scmrl.engine.parallel import pick_device
-from scmrl.engine.run_folder import write_json
+from scmrl.engine.run_folder import write_json, write_text
 from scmrl.evaluate_command import contents, markdown, tables
 from scmrl.explain.explanation import Explanation, explain
 from scmrl.progress import Progress
@@ -142,9 +142,7 @@ def evaluated(run: RunFiles, progress: Progress) -> Evaluation:
     found = run_evaluation(run.folder, run.experiment, "test", progress)
     content = contents(found, run.experiment, "test", resamples=RESAMPLES, seed=0)
     write_json(run.folder / "evaluation.json", content)
-    beside = run.folder / "evaluation.md.part"
-    beside.write_text(markdown(content, tables(content)), encoding="utf-8")
-    beside.replace(run.folder / "evaluation.md")
+    write_text(run.folder / "evaluation.md", markdown(content, tables(content)))
     return read_file(run.folder / "evaluation.json", Evaluation)
 
 
@@ -153,9 +151,7 @@ def measured(run: RunFiles, progress: Progress) -> Energy:
     data, account = measure(run.folder, run.experiment, "test", ENERGY_SAMPLES, ENERGY_BATCH, progress)
     content = wording.contents(account, next(iter(TABLES.values())), data=data, split="test")
     write_json(run.folder / "energy.json", content)
-    beside = run.folder / "energy.md.part"
-    beside.write_text(wording.markdown(content, wording.tables(content)), encoding="utf-8")
-    beside.replace(run.folder / "energy.md")
+    write_text(run.folder / "energy.md", wording.markdown(content, wording.tables(content)))
     draw(content, run.folder)
     return read_file(run.folder / "energy.json", Energy)
 
