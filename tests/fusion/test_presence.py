@@ -101,7 +101,26 @@ def test_absent_rows_have_no_features_residuals_or_share_in_alignment():
         ("visual", "touch", present["touch"]),
     ):
         expected += model.alignment(output.aligned[first][rows], output.aligned[second][rows], labels[rows])
-    torch.testing.assert_close(loss.alignment, expected)
+    torch.testing.assert_close(loss.alignment, expected / 3)
+
+
+def test_alignment_compares_what_one_residual_holds_however_many_sources_there_are():
+    model = living_model()
+    inputs, present = inputs_for(model), masks()
+    output = model(inputs, present)
+    by_source = [output.residuals["visual", source].mean((0, 2)) for source in ("audio", "touch")]
+    assert all(x.any() for x in by_source)
+    sources = present["audio"].int() + present["touch"].int()
+    torch.testing.assert_close(output.aligned["visual"], sum(by_source) / sources[:, None])
+
+
+@pytest.mark.parametrize("fusion", [{"sharing": "source"}, {"sharing": "all"}, {"kind": "qk"}])
+def test_parts_of_one_residual_are_aligned_as_their_sum(fusion: dict[str, str]):
+    model = living_model(fusion={"num_heads": 2, **fusion})
+    output = model(inputs_for(model), masks())
+    parts = [output.residuals["visual", source].mean((0, 2)) for source in ("audio", "touch")]
+    assert all(x.any() for x in parts)
+    torch.testing.assert_close(output.aligned["visual"], sum(parts))
 
 
 def test_the_features_that_are_left_count_for_more():

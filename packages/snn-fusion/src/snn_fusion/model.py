@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from snn_fusion.encoders.encoder import Encoder
 from snn_fusion.methods import Fused, FusionMethod, Pair
+from snn_fusion.methods.tokens import number_present
 from snn_fusion.modality_dict import modality_dict
 from snn_fusion.presence import Presence, both, run_where
 from snn_fusion.readout import Read, Readout
@@ -32,7 +34,7 @@ class FusionOutput:
     residuals: dict[Pair, Tensor]
     """What each target read from each source, before alpha [T, B, N, C]; 0 where one of the two is absent."""
     aligned: dict[str, Tensor]
-    """What each target read from all its sources, averaged over tokens and time [B, C]: what alignment compares."""
+    """What each target read, averaged over its sources, tokens and time [B, C]: what alignment compares."""
     logits_of: dict[str, Tensor]
     """Each modality's own class scores [B, K], from readouts that have them."""
     presence: Presence
@@ -119,15 +121,16 @@ class FusionModel(nn.Module):
         fused: Fused = self.fusion(tokens, presence)
         read: Read = self.readout(fused, presence)
         return FusionOutput(
-            read.logits, read.features, fused.residuals, _aligned(fused.residuals), read.logits_of, presence
+            read.logits, read.features, fused.residuals, _aligned(fused, presence), read.logits_of, presence
         )
 
     def total_loss(self, output: FusionOutput, labels: Tensor, class_weights: Tensor | None = None) -> Loss:
         """Cross-entropy with label smoothing plus the weighted alignment of residuals; labels [B].
 
-        What a target read from all its sources is summed and averaged over tokens and time; every unordered pair of
-        targets is aligned on the samples that have both, the one named first in the model as the loss's first argument.
-        Class weights [K] scale what a sample of each class counts in the cross-entropy.
+        What a target read is averaged over its sources, over tokens and over time; every unordered pair of targets is
+        aligned on the samples that have both, the one named first in the model as the loss's first argument. The mean
+        over pairs counts, so that alignment weighs the same however many modalities there are. Class weights [K] scale
+        what a sample of each class counts in the cross-entropy.
         """
 
         def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -138,15 +141,16 @@ class FusionModel(nn.Module):
             rows = output.presence.get(name)
             chosen = (logits, labels) if rows is None else (logits[rows], labels[rows])
             classification = classification + cross_entropy(*chosen)
-        alignment = torch.zeros_like(classification)
+        compared: list[Tensor] = []
         if self.alignment is not None:
             for first, second in combinations(sorted(output.aligned, key=self.modalities.index), 2):
                 rows = both(output.presence, first, second)
                 a, b = output.aligned[first], output.aligned[second]
                 if rows is None:
-                    alignment = alignment + self.alignment(a, b, labels)
+                    compared.append(self.alignment(a, b, labels))
                 elif rows.any():
-                    alignment = alignment + self.alignment(a[rows], b[rows], labels[rows])
+                    compared.append(self.alignment(a[rows], b[rows], labels[rows]))
+        alignment = torch.stack(compared).mean() if compared else torch.zeros_like(classification)
         return Loss(classification + self.alignment_weight * alignment, classification, alignment)
 
     def health(
@@ -213,10 +217,17 @@ class FusionModel(nn.Module):
         return {name: mask if mask.any() else before for name, mask, before in zip(names, stays, there, strict=True)}
 
 
-def _aligned(residuals: Mapping[Pair, Tensor]) -> dict[str, Tensor]:
-    """The sum of what each target read, averaged over tokens and time [B, C]."""
+def _aligned(fused: Fused, presence: Presence) -> dict[str, Tensor]:
+    """What each target read, averaged over the sources that a sample has, over tokens and over time [B, C].
+
+    A sum over sources would grow with their number, and similarities with its square.
+    """
+    sources_of: dict[str, list[str]] = {}
+    for target, source in fused.residuals:
+        sources_of.setdefault(target, []).append(source)
     read: dict[str, Tensor] = {}
-    for (target, _), residual in residuals.items():
-        mean = residual.mean(2).mean(0)
-        read[target] = read[target] + mean if target in read else mean
+    for target, sources in sources_of.items():
+        total = reduce(torch.add, [fused.residuals[target, source].mean(2).mean(0) for source in sources])
+        number = 1 if fused.split else number_present(sources, presence)
+        read[target] = total / (number.reshape(-1, 1) if isinstance(number, Tensor) else number)
     return read

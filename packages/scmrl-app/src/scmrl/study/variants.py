@@ -28,15 +28,18 @@ def every_variant(experiment: Experiment) -> dict[str, Options]:
             "name two or more"
         )
     found: dict[str, Options] = {f"{sense} alone": {"data.modalities": sense, **ALONE} for sense in senses}
-    found["add"] = {**ALONE, "model.readout.combine": "add"}
-    found["concat"] = {**ALONE, "model.readout.combine": "concat"}
+    model = experiment.model
+    for combine in ("add", "concat"):
+        found[combine] = {**ALONE, "model.readout.combine": combine}
+        if model.init != "published":
+            # Calibration is for what lies between senses; where nothing does, it may cost.
+            found[f"{combine} uncalibrated"] = {**found[combine], "model.init": "published"}
     for kind, method in METHODS.specs().items():
         if kind not in ("none", "ccssa"):
             rest = {} if method.makes_residuals else {"model.alignment": "none"}
             found[kind] = {"model.fusion.kind": kind, **rest}
     ccssa = {"model.fusion.kind": "ccssa"}
     found["ccssa"] = ccssa
-    model = experiment.model
     asked = model.fusion.attention if isinstance(model.fusion, CCSSASpec) else "spatiotemporal"
     for attention in ("spatial", "temporal", "spatiotemporal"):
         if attention != asked:

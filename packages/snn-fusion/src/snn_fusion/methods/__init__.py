@@ -25,6 +25,8 @@ class Fused:
     """Fused tokens [T, B, N, C] by modality."""
     residuals: dict[Pair, Tensor] = field(default_factory=dict)  # pyright: ignore[reportUnknownVariableType]
     """What each target read from each source, before alpha: [T, B, N, C] of the target."""
+    split: bool = False
+    """Whether a target's residuals are parts of a single one, into which they add up; otherwise each stands alone."""
     joint: Tensor | None = None
     """One representation of all modalities together [T, B, N, C], from methods that predict from it."""
 

@@ -196,7 +196,7 @@ class CCSSA(ResidualFusion):
         for target, (residual, share) in read.items():
             by_source = [weights[target, source] for source in sources_of[target]]
             fused[target] = tokens[target] + weigh(by_source, share) * residual
-        return Fused(fused, residuals)
+        return Fused(fused, residuals, split=True)
 
     def _weights(self, residuals: dict[Pair, Tensor]) -> dict[Pair, Weight]:
         """What each residual is multiplied by: alpha, and the gate's spikes where there are gates."""

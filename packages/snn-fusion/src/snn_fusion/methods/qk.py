@@ -102,7 +102,7 @@ class QKFusion(ResidualFusion):
         for target, sources in sources_of.items():
             alphas = [self.alpha_of((target, source)) for source in sources]
             fused[target] = tokens[target] + weigh(alphas, share[target]) * outputs[places[target]]
-        return Fused(fused, residuals)
+        return Fused(fused, residuals, split=True)
 
     def _count(self, spikes: Tensor) -> Tensor:
         """Spikes of each head [T, B, N, C] -> [T, B, N, h], exact whatever the dtype."""
