@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -296,7 +297,7 @@ def test_a_port_that_is_in_use(run):
 def test_without_the_extra(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     monkeypatch.delitem(sys.modules, "scmrl.demo.server")
-    with pytest.raises(ImportError, match=re.escape('pip install "scmrl-app[demo]"')):
+    with pytest.raises(ImportError, match="extra `demo`, in a clone by `uv sync`"):
         demo(run)
 
 
@@ -312,7 +313,9 @@ def test_where_it_listens():
             assert address(six, "::1") == f"http://[::1]:{six.getsockname()[1]}/"
 
 
-@pytest.mark.parametrize("ending", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "ending", [signal.SIGHUP, *(pytest.param(each, marks=pytest.mark.slow) for each in (signal.SIGTERM, signal.SIGINT))]
+)
 def test_the_command_serves_and_leaves_nothing(run, tmp_path, ending):
     code = "import sys, pathlib, scmrl.demo_command as c; c.demo(pathlib.Path(sys.argv[1]), port=0, host='0.0.0.0')"
     process = subprocess.Popen(
@@ -321,19 +324,30 @@ def test_the_command_serves_and_leaves_nothing(run, tmp_path, ending):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,  # as of a terminal, whose keys reach every process that was started
     )
     try:
         assert process.stdout is not None
         url = process.stdout.readline().split()[0]
         with urllib.request.urlopen(f"{url}api/run") as answer:
             assert b'"left"' in answer.read()
-        assert [path.name for path in tmp_path.iterdir() if path.name.startswith("scmrl-demo-")]
-        process.send_signal(ending)
-        _, told = process.communicate(timeout=60)
+        with socket.create_connection(("127.0.0.1", int(url.rstrip("/").rpartition(":")[2]))) as line:
+            line.sendall(
+                b"POST /api/clips?name=half.png HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n"
+                b"Content-Type: application/octet-stream\r\n\r\n" + bytes(50_000)
+            )
+            while not list(tmp_path.glob("scmrl-demo-*/*/upload.png")):
+                time.sleep(0.05)
+            os.killpg(process.pid, ending)
+            _, told = process.communicate(timeout=60)
+            parted = line.makefile("rb").read()
+            assert b"the demo is being stopped" in parted
+            assert b"content-security-policy: default-src 'none'" in parted
     finally:
         process.kill()
     assert process.returncode == 0
     assert told.splitlines() == [
-        f"scmrl: warning: everyone who reaches {url} can use this page, and nothing they send is encrypted"
+        f"scmrl: warning: everyone who reaches {url} can use this page, and nothing they send is encrypted",
+        "ERROR:    Cancel 1 running task(s), timeout graceful shutdown exceeded",
     ]
     assert not list(tmp_path.iterdir())

@@ -9,7 +9,7 @@ from typing import Literal
 
 import pytest
 import torch
-from playwright.sync_api import Browser, Page, Request, expect
+from playwright.sync_api import Browser, Page, Request, Route, expect
 
 from app.browser import Watched, open_browser, open_page, overflow
 from app.serving import Served, served, tiny_run
@@ -78,6 +78,17 @@ def shows(page: Page, probabilities: torch.Tensor) -> None:
     expect(page.locator("#classes .share")).to_have_text(texts, timeout=WAIT)
     best = ("left", "right")[int(probabilities.argmax())]
     expect(page.locator("#said")).to_contain_text(f"It says {best}, {100 * float(probabilities.max()):.1f} % sure")
+
+
+def hold(page: Page, path: str) -> list[Route]:
+    """Hold back what the page asks for there from now on; each goes on when it is told to."""
+    held: list[Route] = []
+
+    def keep(route: Route) -> None:
+        held.append(route)
+
+    page.route(path, keep)
+    return held
 
 
 def test_a_clip_is_dropped_and_disturbed(run, browser, server, tmp_path):
@@ -167,10 +178,13 @@ def test_a_random_sample_is_of_the_class_that_was_chosen(browser, server):
     with visited(browser, server) as watched:
         page = watched.page
         page.locator("#class").select_option(label="right")
-        for _ in range(4):
+        before = page.locator("#sample").input_value()
+        for _ in range(8):
             page.get_by_text("Take one at random").click()
             expect(page.locator("#said")).to_contain_text(re.compile("right, .* which is right|but it is right"))
-            assert page.locator("#sample").input_value() in ("1", "3", "5", "7")
+            taken = page.locator("#sample").input_value()
+            assert taken in {"1", "3", "5", "7"} - {before}
+            before = taken
         page.locator("#sample").fill("77")
         page.keyboard.press("Enter")
         expect(page.locator("#fault")).to_have_text("The test split has samples from 0 to 8.")
@@ -189,6 +203,103 @@ def test_a_file_takes_the_place_of_one_sense(run, browser, server):
             inputs = {name: x[None] for name, x in server.demo.samples[0].inputs.items()}
             shows(page, from_pretrained(run).eval()(inputs).logits.softmax(1)[0])
         assert page.locator(".sense .name").all_text_contents() == ["a.png", "test0.wav"]
+
+
+def test_a_clip_with_one_sense_that_is_muted_can_be_undone(run, browser, server):
+    with visited(browser, server) as watched:
+        page = watched.page
+        drop(page, "a.png", (run.parent / "data" / "test0.png").read_bytes())
+        expect(page.locator("[data-sense=audio] .absent")).to_be_visible(timeout=WAIT)
+        expect(page.get_by_label("What to lay over image")).to_be_visible()
+        for label in ("What to lay over audio", "Time step of audio"):
+            expect(page.get_by_label(label)).to_be_hidden()
+        page.get_by_label("Mute image").check()
+        expect(page.locator("#stuck")).to_contain_text("Every sense is muted")
+        expect(page.locator("[data-sense=image]")).to_contain_class("off")
+        page.locator("#undo").click()
+        expect(page.locator("#stuck")).to_be_hidden()
+        expect(page.locator("[data-sense=image]")).not_to_contain_class("off")
+
+
+def test_a_file_for_a_muted_sense_is_shown(run, browser, server):
+    picture = "document.querySelector('[data-sense=image] canvas').toDataURL()"
+    with visited(browser, server) as watched:
+        page = watched.page
+        page.locator("#sample").fill("0")
+        page.keyboard.press("Enter")
+        expect(page.locator("#rasters canvas").first).to_be_visible()
+        page.get_by_label("Mute image").check()
+        expect(page.locator("#contributions .bar")).to_have_count(1)
+        before = page.evaluate(picture)
+        page.get_by_label("Another file for image").set_input_files(run.parent / "data" / "test1.png")
+        expect(page.locator("[data-sense=image] .name")).to_have_text("test1.png", timeout=WAIT)
+        assert page.evaluate(picture) != before
+
+
+def test_files_that_are_chosen_at_once_undo_no_other(run, browser, server):
+    data = run.parent / "data"
+    with visited(browser, server) as watched:
+        page = watched.page
+        page.locator("#sample").fill("0")
+        page.keyboard.press("Enter")
+        expect(page.locator("#said")).to_contain_text("It says")
+        page.get_by_label("Another file for image").set_input_files(data / "test1.png")
+        page.get_by_label("Another file for audio").set_input_files(data / "test3.wav")
+        expect(page.locator(".sense .name")).to_have_text(["test1.png", "test3.wav"], timeout=WAIT)
+
+
+def test_a_file_that_comes_too_late_changes_nothing_else(run, browser, server):
+    with visited(browser, server) as watched:
+        page = watched.page
+        page.locator("#sample").fill("0")
+        page.keyboard.press("Enter")
+        expect(page.locator("#said")).to_contain_text("It says")
+        held = hold(page, "**/api/clips?*")
+        page.get_by_label("Another file for image").set_input_files(run.parent / "data" / "test1.png")
+        expect(page.locator("#doing")).to_have_text("Reading test1.png …")
+        page.locator("#sample").fill("5")
+        page.keyboard.press("Enter")
+        expect(page.locator("[data-sense=image] .name")).to_have_text("test5.png+test5.wav")
+        held[0].continue_()
+        told = "The file for image came when something else was looked at; choose it again for this."
+        expect(page.locator("#fault")).to_have_text(told, timeout=WAIT)
+        expect(page.locator("main")).to_have_attribute("aria-busy", "false", timeout=WAIT)
+        expect(page.locator("[data-sense=image] .name")).to_have_text("test5.png+test5.wav")
+
+
+def test_what_takes_long_is_seen_to_be_under_way(browser, server):
+    with visited(browser, server) as watched:
+        page = watched.page
+        held = hold(page, "**/api/answers")
+        page.locator("#sample").fill("0")
+        page.keyboard.press("Enter")
+        expect(page.locator("#asking")).to_have_text("Asking the model …")
+        expect(page.locator("main")).to_have_attribute("aria-busy", "true")
+        held[0].continue_()
+        expect(page.locator("#said")).to_be_visible(timeout=WAIT)
+        expect(page.locator("#asking")).to_be_hidden()
+
+
+def test_without_the_server_no_answer_stays_for_another_clip(browser, server):
+    with open_page(browser) as watched:
+        page = watched.page
+        page.goto(server.url)
+        page.locator("#sample").fill("0")
+        page.keyboard.press("Enter")
+        expect(page.locator("#said")).to_contain_text("It says", timeout=WAIT)
+        page.route("**/api/**", lambda route: route.abort())
+        page.get_by_label("Noise in image").fill("40")
+        expect(page.locator("#stuck")).to_contain_text("is `scmrl demo` still running?")
+        page.locator("#sample").fill("1")
+        page.keyboard.press("Enter")
+        expect(page.locator("#fault")).to_contain_text("is `scmrl demo` still running?")
+        expect(page.locator("#said")).to_be_hidden()
+        page.unroute("**/api/**")
+        page.locator("#sample").dispatch_event("change")  # the same sample again
+        expect(page.locator("#said")).to_contain_text("It says", timeout=WAIT)
+        expect(page.locator(".fault:visible")).to_have_count(0)
+        # The browser itself notes the requests that failed.
+        assert all("Failed to load resource" in complaint for complaint in watched.complaints)
 
 
 def test_names_are_never_markup(run, browser, server):
@@ -236,6 +347,23 @@ def test_it_fits_and_is_labelled(browser, server, width, scheme):
         paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
         brightness = sum(map(int, re.findall(r"\d+", paper)[:3])) / 3
         assert (brightness < 80) == (scheme == "dark")
+
+
+def test_long_words_from_files_break(browser, server):
+    def lengthen(route: Route) -> None:
+        answer = route.fetch()
+        longer = {"run": "r" * 90, "classes": ["left", "y" * 90], "notes": ["n" * 200], "no_files": "/data" * 40}
+        route.fulfill(response=answer, json=answer.json() | longer)
+
+    with open_page(browser, width=390) as watched:
+        page = watched.page
+        page.route("**/api/run", lengthen)
+        page.goto(server.url)
+        page.locator("#sample").fill("1")
+        page.keyboard.press("Enter")
+        expect(page.locator("#rasters canvas").first).to_be_visible(timeout=WAIT)
+        expect(page.locator("#accepted-not")).to_be_visible()
+        assert overflow(page) == []
 
 
 def test_everything_is_reached_by_keyboard(browser, server):

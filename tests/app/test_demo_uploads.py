@@ -1,13 +1,16 @@
 """Uploads to `scmrl demo`, by people and by those who wish it ill."""
 
+import errno
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import httpx
@@ -144,10 +147,21 @@ def test_a_manifest_names_no_files(server, data):
 def test_uploads_that_ask_for_what_is_not_there(server, data):
     picture = (data / "test0.png").read_bytes()
     assert send(server, picture, name="a.png", into="nobody's").status_code == 404
-    assert send(server, picture, name="a.png", into="99").status_code == 404
+    for number in ("99", "9" * 18, "9" * 5000, "²"):
+        assert send(server, picture, name="a.png", into=number).status_code == 404
     assert send(server, picture, name="a.png", sense="audio").status_code == 415
     assert send(server, picture, name="a.png", sense="smell").status_code == 422
     assert send(server, picture).status_code == 422
+
+
+def test_a_full_disk_is_told(server, data, monkeypatch):
+    def full(**_place: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("scmrl.demo.server.tempfile.TemporaryDirectory", full)
+    sent = send(server, (data / "test0.png").read_bytes(), name="a.png")
+    assert sent.status_code == 503
+    assert sent.json()["fault"] == "the server has no place for files: No space left on device"
 
 
 def test_what_is_too_large_is_cut_off(server):
@@ -223,6 +237,37 @@ def test_readers_that_misbehave_are_ended(run, tmp_path, how, message):
     with pytest.raises(RefusedError, match=message):
         misread(load_inputs(run), tmp_path, how, seconds=2)
     wait_until(lambda: "98765.25" not in commands())
+
+
+def test_a_reader_that_cannot_be_started_is_told(run, tmp_path, monkeypatch):
+    def fails(_process: object) -> None:
+        raise EOFError
+
+    monkeypatch.setattr(ForkServerProcess, "start", fails)
+    with pytest.raises(RefusedError, match="could not be started; try again") as refused:
+        misread(load_inputs(run), tmp_path, "claims", seconds=60)
+    assert refused.value.status == 503
+
+
+def test_a_reader_that_starts_while_the_demo_stops_is_ended(run, tmp_path, monkeypatch):
+    sandboxes: list[Sandbox] = []
+    made, start = Sandbox.__init__, ForkServerProcess.start
+
+    def noted(sandbox: Sandbox, inputs: Inputs, *, seconds: float) -> None:
+        made(sandbox, inputs, seconds=seconds)
+        sandboxes.append(sandbox)
+
+    def start_late(process: ForkServerProcess) -> None:
+        closing = threading.Thread(target=sandboxes[0].close)
+        closing.start()
+        wait_until(lambda: not sandboxes[0]._open)
+        closing.join(0.2)  # it found no process to end
+        start(process)
+
+    monkeypatch.setattr(Sandbox, "__init__", noted)
+    monkeypatch.setattr(ForkServerProcess, "start", start_late)
+    with pytest.raises(RefusedError, match="the demo is being stopped"):
+        misread(load_inputs(run), tmp_path, "hangs", seconds=20)
 
 
 def test_the_system_ends_what_computes_too_long():

@@ -173,6 +173,48 @@ def test_a_batch_that_cannot_be_parted_is_refused(data: Path, tmp_path: Path):
         run(data, tmp_path / "run", "--train.accumulate", "3")
 
 
+def poisoned(monkeypatch: pytest.MonkeyPatch, id_: str) -> None:
+    """Let one sample hold one value that is no number."""
+
+    def collate_it(samples: Sequence[Sample]) -> Batch:
+        batch = collate(samples)
+        for place in [place for place, name in enumerate(batch["ids"]) if name == id_]:
+            batch["inputs"]["audio"][place].flatten()[5] = math.nan
+        return batch
+
+    monkeypatch.setattr("scmrl.engine.train.collate", collate_it)
+
+
+@pytest.mark.parametrize("more", [(), ("--train.gradient_clip", "0", "--train.precision", "bfloat16")], ids=str)
+def test_a_gradient_that_is_no_number_stops_the_run_before_the_weights_are_lost(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
+):
+    id_ = run(data, tmp_path / "sound").splits.train[7].id
+    poisoned(monkeypatch, id_)
+    with pytest.raises(FloatingPointError, match="^the gradient became infinite or no number in epoch 1, step") as error:
+        run(data, tmp_path / "run", *more)
+    assert f"So are inputs, which have to be replaced or left out: audio of {id_}" in str(error.value)
+    assert "there is no checkpoint yet" in str(error.value)
+
+
+def test_a_scaler_skips_the_step_of_such_a_gradient_and_goes_on(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    poisoned(monkeypatch, run(data, tmp_path / "sound").splits.train[7].id)
+    done = run(data, tmp_path / "run", "--train.precision", "float16", "--train.augment_shift", "0.05")
+    assert len(done.position.history) == 3
+    for name, weight in from_pretrained(tmp_path / "run").named_parameters():
+        assert weight.isfinite().all(), name
+
+
+def test_what_is_not_finite_is_found_by_sample_whether_it_has_time_or_not():
+    batch = batch_of(["one", "two", "three"])
+    inputs = {name: x.clone() for name, x in batch["inputs"].items()}  # pyright: ignore
+    inputs["picture"][2, 0, 3, 4], inputs["frames"][1, 0, 0, 5, 6] = math.inf, math.nan
+    found = not_finite([{**batch, "inputs": inputs}], INFO)  # pyright: ignore
+    assert found == ["picture of three", "frames of one"]
+
+
 def test_weights_and_biases_is_asked_for_where_it_is_missing(data: Path, tmp_path: Path):
     with pytest.raises(ImportError, match=r"scmrl-app\[wandb\]"):
         run(data, tmp_path / "run", "--train.wandb", "mine")

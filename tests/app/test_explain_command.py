@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from xml.etree import ElementTree
@@ -10,6 +11,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_hex
 from PIL import Image
 
 from app.finished import finished_run
@@ -19,9 +21,18 @@ from scmrl.explain.explanation import explain as explain_sample
 from scmrl.explain.features import Features, embedded, neighbours_agree
 from scmrl.explain.folder import drawn, sample_folder, save
 from scmrl.explain.page import Shown, about, page
-from scmrl.explain.pictures import answer_picture, attention_picture, input_picture, occlusion_picture, residual_picture
+from scmrl.explain.pictures import (
+    answer_picture,
+    attention_picture,
+    input_panels,
+    input_picture,
+    occlusion_picture,
+    raster_picture,
+    residual_picture,
+)
 from scmrl.explain_command import explain
-from scmrl.report.svg import png
+from scmrl.report.figures import BLUE, ORANGE
+from scmrl.report.svg import inline
 from snn_datasets import DatasetInfo, ModalityInfo
 
 
@@ -176,7 +187,7 @@ def test_every_method_is_drawn(method):
     names = ("touch", "smell")
     model = model_of(METHODS[method], names)
     found = explain_sample(model, sample_of(names), info_of(names), label=1)
-    titles = [picture.title for picture, figure in drawn(found) if png(figure, dpi=20)]
+    titles = [picture.title for picture, figure in drawn(found) if inline(figure, name="x", alt="")]
     assert len(titles) == len(set(titles)) == 3 + 4 + len(found.attention)
     assert bool(about(model)) == (not found.attention)
 
@@ -214,6 +225,37 @@ def test_what_counts_is_drawn_where_it_is():
     lines = residual_picture(found).axes[0].lines
     assert [line.get_label() for line in lines] == ["image reads touch", "touch reads image"]
     assert lines[0].get_xdata().tolist() == [1, 2]
+
+
+def test_spikes_are_drawn_where_they_are():
+    found = explain_sample(model_of(CCSSA, ("image", "touch")), sample_of(("image", "touch")), info_of(), label=1)
+    rng = np.random.default_rng(0)
+    layers = [f"fusion.readers.a_reads_b.{number}.key" for number in range(40)]
+    few = {"encoders.image.position": rng.random((3, 50)) < 0.4, "fusion.readers.x": np.zeros((3, 7), bool)}
+    for rasters in (few, few | {layer: rng.random((3, 9)) < 0.5 for layer in layers}):
+        axes = raster_picture(replace(found, rasters=rasters)).axes[0]
+        for image, spikes in zip(axes.images, rasters.values(), strict=False):
+            assert np.array_equal(np.asarray(image.get_array())[..., 3] > 0, spikes)  # elsewhere the paper shows
+        assert [text.get_text() for text in axes.texts[:3:2]] == ["image.position", "readers.x"]
+        assert len(axes.images) == 2
+        assert ("2 of 42 layers" in axes.get_title(loc="left")) == (len(rasters) == 42)
+
+
+def test_events_cover_the_paper_where_they_are():
+    inputs = {"touch": torch.rand(1, 2, 8, 16)}
+    encoders = {"touch": {"kind": "patch_splitting", "input_shape": (2, 8, 16), "depth": "shallow"}}
+    info = info_of(("touch",), {"touch": (2, 8, 16)}, {"touch": "events"})
+    found = explain_sample(model_of({"kind": "none"}, ("touch",), encoders), inputs, info)
+    found.inputs["touch"][:] = 0
+    found.inputs["touch"][1, 2, 3], found.inputs["touch"][0, 4, 5] = 4, 2  # on, and half as many off
+    (title, figure), _ = input_panels(found, "touch")
+    assert title == "touch; on orange, off blue, both pink"
+    readings = [picture.reading for picture, _ in drawn(found)]
+    assert "Orange are on events" in readings[1]
+    pixels = np.asarray(figure.axes[0].images[0].get_array())
+    assert np.argwhere(pixels[..., 3]).tolist() == [[2, 3], [4, 5]]
+    assert [to_hex(pixels[2, 3, :3]).upper(), to_hex(pixels[4, 5, :3]).upper()] == [ORANGE, BLUE]
+    assert pixels[[2, 4], [3, 5], 3].tolist() == [1, 0.5]
 
 
 def test_the_answer_is_built_from_chance_and_contributions():

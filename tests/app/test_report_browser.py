@@ -1,5 +1,6 @@
 """The page of `scmrl report` in a real browser: phone, dark mode, paper, no scripts, nothing asked of a network."""
 
+import io
 import os
 import re
 import shutil
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser
 
 from app.browser import Watched, chromium, open_browser, open_page, overflow
@@ -69,7 +71,7 @@ def test_it_asks_for_nothing_and_complains_of_nothing(browser, page):
         assert watched.requests == [page]
         assert watched.complaints == []
         assert watched.page.title() == "2 runs and 1 study"
-        assert watched.page.locator("img").count() > 4
+        assert watched.page.locator("img, svg[role=img]").count() > 8
         assert watched.page.evaluate("[...document.images].every(each => each.complete && each.naturalWidth > 0)")
 
 
@@ -126,6 +128,43 @@ def test_text_and_lines_stand_out_from_the_paper(browser, page, scheme):
         assert min(watched.page.evaluate(CONTRASTS, ".keys line")) >= AA_LINES
 
 
+def test_pictures_lie_on_the_paper_in_dark_mode(browser, page):
+    with open_page(browser, scheme="dark") as watched:
+        watched.page.goto(page)
+        unfold(watched)
+        paper = watched.page.evaluate("getComputedStyle(document.body).backgroundColor")
+        pictures = watched.page.locator(".plate svg, .plate img").all()
+        assert len(pictures) > 6
+        for each in pictures:
+            with Image.open(io.BytesIO(each.screenshot())) as seen:
+                assert str(seen.convert("RGB").getpixel((3, 3))) == paper.removeprefix("rgb")
+        fills = "[...document.querySelectorAll('.plate text')].map(each => getComputedStyle(each).fill)"
+        ink = watched.page.evaluate("getComputedStyle(document.body).color")
+        assert set(watched.page.evaluate(fills)) == {ink}
+
+
+def test_labels_of_pictures_are_legible_on_a_phone(browser, page):
+    sizes = """[...document.querySelectorAll('.plate text')].map(
+        each => parseFloat(getComputedStyle(each).fontSize) * Math.abs(each.ownerSVGElement.getScreenCTM().a))"""
+    with open_page(browser, width=390) as watched:
+        watched.page.goto(page)
+        unfold(watched)
+        found = watched.page.evaluate(sizes)
+        assert len(found) > 100
+        assert min(found) > 6.5
+
+
+def test_no_picture_is_higher_than_a_sheet(browser, page):
+    heights = "[...document.querySelectorAll('figure')].map(each => each.getBoundingClientRect().height)"
+    with open_page(browser, width=688) as watched:
+        watched.page.goto(page)
+        unfold(watched)
+        sheet = (297 - 2 * 16) / 25.4 * 96
+        assert max(watched.page.evaluate(heights)) > sheet
+        watched.page.emulate_media(media="print")
+        assert max(watched.page.evaluate(heights)) < sheet
+
+
 def test_dark_mode_changes_paper_and_drawings(browser, page):
     seen: dict[str, tuple[str, ...]] = {}
     for scheme in ("light", "dark"):
@@ -152,7 +191,7 @@ def test_paper_shows_all_and_no_navigation(browser, page, tmp_path):
         watched.page.emulate_media(media="print")
         assert not watched.page.locator("nav").is_visible()
         assert watched.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-        for inner in ("pre", "table", "dl", "img"):
+        for inner in ("pre", "table", "dl", "svg"):
             for each in folded.locator(inner).all():
                 assert each.is_visible()
         assert watched.page.pdf(format="A4").startswith(b"%PDF")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from safetensors import safe_open
 
@@ -23,6 +24,8 @@ from scmrl.report.figures import confusion_figure
 from scmrl.report.findings import Look, choose
 from scmrl.report.pictures import Room
 from scmrl.report.settings import differences, unusual
+from scmrl.report.svg import inline
+from scmrl.report.wording import percent, points
 from scmrl.report_command import report
 
 HOSTILE = "<script>alert('left')</script> & \"$x\""
@@ -145,7 +148,7 @@ def test_scores_are_those_of_the_evaluation_that_it_leaves_behind(run, told):
     assert [row[0] for row in missing[1:]] == ["image + audio", "image", "audio"]
     assert [row[2] for row in missing[1:]] == [f"{s['accuracy']['value']:.2%}" for s in found["subsets"]]
     drop = 100 * (found["subsets"][1]["accuracy"]["value"] - found["accuracy"]["value"])
-    assert missing[2][5] == f"{drop:+.2f}".replace("-", "\N{MINUS SIGN}")
+    assert float(missing[2][5].replace("\N{MINUS SIGN}", "-")) == pytest.approx(drop, abs=0.005)
 
 
 def test_energy_is_that_of_the_count_that_it_leaves_behind(run, told):
@@ -177,15 +180,18 @@ def test_what_was_run_on_what_and_how_it_went(told):
     assert [row[:3] for row in alphas[1:]] == [["image", "audio", "1.5"], ["audio", "image", "1.5"]]
     rates = [rows for title, rows in told.tables.items() if title.startswith("Firing rates")]
     assert sum(len(rows) - 1 for rows in rates) == 32
-    curves = [a["aria-label"] for tag, a in told.elements if tag == "svg" and a.get("role") == "img"]
+    labels = [a["aria-label"] for tag, a in told.elements if tag == "svg" and a.get("role") == "img"]
+    curves = [label for label in labels if "by epoch" in label]
     assert [label.partition(" by ")[0] for label in curves] == ["loss", "accuracy", "alignment loss"]
 
 
 def test_samples_are_shown_with_pictures_and_the_true_class(told):
     assert told.source.count('<article class="example">') == 2
-    pictures = [a for tag, a in told.elements if tag == "img"]
-    assert len(pictures) == 2 * (2 + 2)  # two modalities; spikes and what was read
-    assert all(a["alt"] and a["src"].startswith("data:image/png;base64,") for a in pictures)
+    pictures = [a for tag, a in told.elements if tag == "svg" and "sample" in a.get("aria-label", "")]
+    assert len(pictures) == 2 * (2 * 2 + 2)  # two modalities, their inputs and what was read; spikes and residuals
+    assert len({a["aria-label"] for a in pictures}) == len(pictures)
+    assert all(a["role"] == "img" for a in pictures)
+    assert all(a["href"].startswith("data:image/png;base64,") for tag, a in told.elements if tag == "image")
     assert "(true)" in " ".join(row[0] for row in told.tables["Probabilities"])
 
 
@@ -461,3 +467,66 @@ def test_drawings_take_the_colours_of_the_page():
     assert drawing == lines(
         [("<one>", history, "val_accuracy"), ("$two", history, "val_accuracy")], "accuracy", 2, name="a"
     )
+
+
+def test_numbers_do_not_look_like_others():
+    shares = (0.0, 1e-9, 0.00005, 0.12345, 0.99994, 0.99999, 1.0)
+    assert [percent(share) for share in shares] == [
+        *("0.00%", "< 0.01%", "0.01%", "12.35%", "99.99%", "> 99.99%", "100.00%"),
+    ]
+    assert [points(each) for each in (-0.1, 0.2, 0.0, -1e-6, 1e-6)] == ["\N{MINUS SIGN}10.00", "+20.00", *["0.00"] * 3]
+
+
+def test_a_class_that_was_never_the_answer_has_no_precision(copied, tmp_path):
+    classes = json.loads((copied / "evaluation.json").read_text())["classes"]
+    classes[0] |= {"precision": 0.5, "recall": 1.0, "samples": 14}
+    classes[1] |= {"precision": 0.0, "recall": 0.0, "f1": 0.0, "samples": 0}
+    edit(copied / "evaluation.json", classes=classes, confusion=[[14, 0], [0, 0]])
+    report(copied, out=tmp_path / "page.html")
+    page = Page(tmp_path / "page.html")
+    assert page.tables["Every class, test"][1][1:3] == ["50.00%", "100.00%"]
+    assert page.tables["Every class, test"][2][1:] == ["-", "-", "-", "", "0"]
+    assert "A class that was never the answer has no precision." in page.text
+    assert "No sample was taken for another class." in page.text
+
+
+def test_very_many_classes_are_folded_away(copied, tmp_path):
+    names = [f"<b>{number}</b>" for number in range(100)]
+    score = {"precision": 0.5, "recall": 0.5, "f1": 0.5, "samples": 2}
+    confusion = (np.eye(100, dtype=int) + np.roll(np.eye(100, dtype=int), 1, axis=1)).tolist()
+    edit(copied / "evaluation.json", classes=[{"class": name} | score for name in names], confusion=confusion)
+    report(copied, out=tmp_path / "page.html")
+    page = Page(tmp_path / "page.html")
+    assert re.search(r"<details>\s*<summary>100 classes</summary>", page.source)
+    assert [row[0] for row in page.tables["Every class, test"][1:]] == names
+    assert "True classes down, predicted across, test" not in page.tables
+    assert any(a.get("alt", "").startswith("confusion matrix of 100 classes") for _, a in page.elements)
+    assert page.tables["What was taken for what most often, test"][1] == ["<b>0</b>", "<b>1</b>", "1", "50.00%"]
+
+
+def test_pictures_in_drawings_keep_their_pixels_and_let_the_paper_through():
+    rng = np.random.default_rng(0)
+    grey = rng.integers(0, 256, (9, 7, 1)).repeat(3, 2).astype(np.uint8)
+    marks = np.zeros((3, 11, 4))
+    marks[rng.random((3, 11)) < 0.3] = (0, 114 / 255, 178 / 255, 1)
+    for pixels in (grey, (255 * marks).round().astype(np.uint8)):
+        figure = Figure()
+        figure.add_subplot().imshow(pixels, interpolation="none")
+        (address,) = re.findall(r'href="data:image/png;base64,([^"]*)"', inline(figure, name="a", alt=""))
+        found = np.asarray(Image.open(io.BytesIO(base64.b64decode(address))).convert("RGBA"))
+        channels = pixels.shape[2]
+        assert np.array_equal(found[..., :channels][found[..., 3] > 0], pixels[..., :channels][found[..., 3] > 0])
+        assert np.array_equal(found[..., 3], pixels[..., 3] if channels == 4 else np.full((9, 7), 255))
+
+
+def test_large_pictures_take_little_room_and_keep_their_place():
+    figure = Figure()
+    axes = figure.add_subplot()
+    axes.imshow(np.random.default_rng(0).random((20, 3000, 3)), interpolation="none", aspect="auto")
+    drawing = inline(figure, name="a", alt="")
+    (address,) = re.findall(r'href="data:image/png;base64,([^"]*)"', drawing)
+    assert Image.open(io.BytesIO(base64.b64decode(address))).size == (320, 20)
+    assert len(address) < 16_000  # of 240,000
+    (image,) = re.findall("<image[^>]*>", drawing)
+    assert 'width="3000" height="20"' in image
+    assert 'preserveAspectRatio="none"' in image

@@ -8,11 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from app.studies import done, study
 from app.tiny import write_tiny_dataset
+from scmrl.progress import Progress
+from scmrl.spec_commands import read_experiment
 from scmrl.study.ablation import AblationSpec
+from scmrl.study.noise import NoiseSpec
+from scmrl.study.plots import accuracy_plot
 from scmrl.study.points import Point, refuse_twins, slug
+from scmrl.study.run import run_study, study_folder
 from scmrl.study.statistics import bits
 from scmrl.study.tables import Findings, StudyTable
 
@@ -62,6 +68,26 @@ def test_one_sense_leaves_nothing_to_fuse(data: Path, tmp_path: Path):
         study(AblationSpec, data, tmp_path, "--data.modalities", "audio").points()
 
 
+def test_a_variant_that_is_named_twice_is_told(data: Path, tmp_path: Path):
+    spec = study(AblationSpec, data, tmp_path, "--data.modalities", "image,audio", "--variants", "add,add")
+    with pytest.raises(ValueError, match="--variants add: given twice; keep one"):
+        spec.points()
+
+
+def test_variants_that_do_not_go_with_the_experiment_are_told_before_anything_is_trained():
+    """Methods with a number of heads of their own, which do not divide these channels."""
+    options = ("--model.channels", "24", "--model.fusion.num_heads", "3")
+    with pytest.raises(ValueError, match=r"(?s)qk: model: channels \(24\) must be divisible.*sca: ") as error:
+        read_experiment(options, AblationSpec).check()
+    assert str(error.value).count("qk: ") == 1  # for three seeds
+    read_experiment((*options, "--variants", "add,ccssa"), AblationSpec).check()
+
+
+def test_a_dollar_in_the_name_of_a_sense_is_no_formula(tmp_path: Path):
+    accuracy_plot({r"a$\foo$ alone": [0.5]}, "accuracy").savefig(tmp_path / "plot.svg")
+    assert (tmp_path / "plot.svg").stat().st_size > 1000
+
+
 def test_the_table_compares_each_variant_with_the_best_other_one(data: Path, tmp_path: Path):
     options = ("--data.modalities", "image,audio", "--variants", "add,concat,ccssa", "--seeds", "3,4")
     spec = study(AblationSpec, data, tmp_path, *options)
@@ -106,12 +132,18 @@ def test_names_never_become_markup_and_the_files_say_the_same(tmp_path: Path):
 
 def test_a_whole_ablation_of_two_variants(data: Path, tmp_path: Path):
     options = ("--data.modalities", "image,audio", "--variants", "audio alone,ccssa", "--seeds", "3")
-    spec = study(AblationSpec, data, tmp_path / "study", *options)
-    folder, findings, failures = done(spec)
-    again, _, _ = done(spec)
+    folder, findings, failures = done(study(AblationSpec, data, tmp_path / "study", *options))
+    more = ("--data.modalities", "image,audio", "--variants", "audio alone,add", "--seeds", "3,4", "--jobs", "0")
+    again, grown, _ = run_study(
+        study(AblationSpec, data, tmp_path / "study", *more), Progress(Console(quiet=True), None, lambda: 0.0)
+    )
 
     assert failures == {}
     assert findings is not None
+    # Other seeds and variants go on from what is there, and tables show what is asked for.
+    assert grown is not None
+    assert grown.notes[0] == "3 of 4 trainings are missing."
+    assert [row[:2] for row in grown.tables[0].rows] == [row[:2] for row in findings.tables[0].rows[:1]]
     rows = {row[0]: dict(zip(findings.tables[0].columns, row, strict=True)) for row in findings.tables[0].rows}
     assert rows["audio alone"]["branch fires at"] == "-"
     assert rows["ccssa"]["branch fires at"].endswith("%")
@@ -122,16 +154,30 @@ def test_a_whole_ablation_of_two_variants(data: Path, tmp_path: Path):
 
 def test_a_folder_of_another_study_is_refused(data: Path, tmp_path: Path):
     options = ("--data.modalities", "image,audio", "--variants", "add", "--seeds", "3", "--jobs", "0")
-    from rich.console import Console
-
-    from scmrl.progress import Progress
-    from scmrl.study.run import run_study
-
     with Progress.create(Console(quiet=True)) as progress:
         run_study(study(AblationSpec, data, tmp_path / "study", *options), progress)
-        with pytest.raises(ValueError, match="has other settings: seeds was"):
-            run_study(study(AblationSpec, data, tmp_path / "study", *options[:-3], "4", "--jobs", "0"), progress)
+        with pytest.raises(ValueError, match=r"has other settings: train.epochs was 1 and is 2 now"):
+            run_study(study(AblationSpec, data, tmp_path / "study", *options, epochs=2), progress)
+        with pytest.raises(ValueError, match=r"holds a study of another kind, ablation; .* --out"):
+            run_study(study(NoiseSpec, data, tmp_path / "study", *options), progress)
         (tmp_path / "other").mkdir()
         (tmp_path / "other" / "thesis.tex").touch()
         with pytest.raises(ValueError, match="holds something that is no study"):
             run_study(study(AblationSpec, data, tmp_path / "other", *options), progress)
+
+
+def test_a_broken_journal_is_told(data: Path, tmp_path: Path):
+    spec = study(AblationSpec, data, tmp_path / "study", "--data.modalities", "image,audio", "--variants", "add")
+    done_nothing, progress = spec.model_copy(update={"jobs": 0}), Progress(Console(quiet=True), None, lambda: 0.0)
+    run_study(done_nothing, progress)
+    (tmp_path / "study" / "journal.log").write_text("no journal\n")
+    with pytest.raises(ValueError, match=r"journal\.log is broken .* another --out"):
+        run_study(done_nothing, progress)
+
+
+@pytest.mark.parametrize("text", ["", '{"kind": "abl', "[1]"])
+def test_a_broken_folder_is_told(data: Path, tmp_path: Path, text: str):
+    (tmp_path / "study.json").write_text(text)
+    spec = study(AblationSpec, data, tmp_path, "--data.modalities", "image,audio", "--variants", "add")
+    with pytest.raises(ValueError, match=r"study\.json is broken .* name another --out"):
+        study_folder(spec)

@@ -150,6 +150,11 @@ def cell(accuracies: list[float], **settings: str) -> Cell:
     return Cell({named[name]: value for name, value in settings.items()}, results)
 
 
+def measured(accuracy: float) -> dict[str, float]:
+    """What is measured at a point."""
+    return {"validation_accuracy": accuracy, "test_accuracy": accuracy, "seconds": 2.0}
+
+
 VALUES = {ALPHA: ("0", "10", "2"), TEMPERATURE: ("0.05", "0.1")}
 CELLS = [
     cell([0.50, 0.54], a="0", t="0.05"), cell([0.60, 0.64], a="0", t="0.1"),
@@ -194,6 +199,26 @@ def test_importance_on_a_grid_is_the_share_of_variance_of_each_setting():
     means = np.array([[0.52, 0.62], [0.72, 0.82], [0.82, 0.71]])
     shares = [means.mean(1).var() / means.var(), means.mean(0).var() / means.var()]
     assert [row[1] for row in table.rows] == [f"{share:.0%}" for share in shares]
+
+
+def test_a_setting_alone_has_a_range_and_no_share_of_the_variance():
+    """Its share is always the whole, were it by chance alone."""
+    spec = grid("--vary", f"{ALPHA}=0,1")
+    table = spec.tabulate({p.key: measured(0.5 + 0.02 * i) for i, p in enumerate(spec.points())}).tables[0]
+    assert table.columns[1] == "range, points"
+    assert table.rows[0][1] == "2.0"
+
+
+def test_epochs_selected_on_the_test_split_are_told_if_only_some_points_were():
+    spec = grid("--vary", "train.selection=validation,published")
+    assert "selected on the test split" in spec.tabulate({spec.points()[0].key: measured(0.5)}).notes[0]
+
+
+def test_a_best_value_whose_other_seeds_failed_is_told():
+    cells = [cell([0.80], a="1"), cell([0.70, 0.72], a="2")]
+    values = {ALPHA: ("1", "2")}
+    _, notes = advise(Experiment(), curves_of(values, cells, None), cells, one_at_a_time=False)
+    assert any(note.startswith(f"The best {ALPHA}, 1, has 1 of 2 seeds only") for note in notes)
 
 
 def test_importance_waits_for_the_whole_grid():

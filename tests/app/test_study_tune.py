@@ -113,6 +113,8 @@ def test_ranges_are_read_as_what_they_are():
         (("--search", "model.alhpa=0..3"), "no such option"),
         (("--search", "seed=0..3"), "cannot be varied"),
         (("--search", f"{ALPHA}=0..3", "--train.selection", "published"), "decides by the test split"),
+        (("--search", "train.selection=validation|published"), "decides by the test split"),
+        (("--search", f"{ALPHA}=0..3", "--seeds", f"1,{2**32}"), "seeds are one or more different numbers"),
     ],
 )
 def test_what_is_wrong_is_told_before_anything_is_trained(data: Path, tmp_path: Path, options: Any, told: str):
@@ -217,6 +219,47 @@ def test_a_search_without_a_trial_that_ended_well_has_no_best(
     assert findings is None
     assert "no trial was trained to its end" in failures["best-seed5"]
     assert not (folder / "best.yaml").exists()
+
+
+def test_final_trainings_of_what_was_best_before_are_not_taken_for_those_of_the_best(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The first trial, which is at alpha 1.9, fails; tried again later, it is the best."""
+    options = (*SEARCH, "--trials", "2", "--seeds", "5", "--model.fusion.alpha", "1.9")
+    spec = study(TuneSpec, data, tmp_path / "study", *options)
+    trained(monkeypatch, Training(fail=[1]))
+    folder, _, _ = done(spec)
+    assert results(folder)["What they reach with other seeds"][0][1] == "1"
+
+    trained(monkeypatch, Training())
+    folder, findings, _ = done(spec.model_copy(update={"retry_failed": True}))
+
+    assert results(folder)["Every trial, the best first"][0][0] == "trial 1"
+    assert "What they reach with other seeds" not in results(folder)
+    assert findings is not None
+    assert any(note.startswith("1 final trainings are left out") for note in findings.notes)
+
+
+def test_a_final_training_with_the_seed_of_the_search_is_told(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    trained(monkeypatch, Training())
+    for seeds, told in (
+        ("0,5", "Seed 0 is also that of the search"),
+        ("5,6", "which have other seeds than the search"),
+    ):
+        _, findings, _ = done(study(TuneSpec, data, tmp_path / seeds, *SEARCH, "--trials", "1", "--seeds", seeds))
+        assert findings is not None
+        assert any(told in note for note in findings.notes)
+
+
+def test_a_search_whose_trials_all_diverged_at_once_makes_tables(data: Path, tmp_path: Path):
+    spec = study(TuneSpec, data, tmp_path, *SEARCH, "--trials", "1", "--seeds", "5")
+    settings = {RATE: "0.01", ALPHA: "1", "model.channels": "16"}
+    diverged = {"validation_accuracy": None, "seconds": 1.0, "outcome": "diverged", "settings": settings, "epochs": 0}
+    found = spec.tabulate({"trial-1-seed0": diverged})
+    assert [table.name for table in found.tables] == ["trials"]
+    assert list(found.plots) == []
 
 
 def test_importance_is_of_enough_trials_and_finds_what_matters():

@@ -444,6 +444,7 @@ def test_a_file_system_without_locks_is_told_with_what_to_do(tmp_path: Path, mon
         ("postgresql+psycopg://me:secret@host:5432/name", "postgresql+psycopg://me@host:5432/name"),
         ("postgresql+psycopg://me:se@cret@host/name", "postgresql+psycopg://me@host/name"),
         ("postgresql+psycopg://host/name", "postgresql+psycopg://host/name"),
+        ("postgresql+psycopg://host/x?password=secret&user=a", "postgresql+psycopg://host/x?password=...&user=a"),
     ],
 )
 def test_passwords_are_not_shown(address: str, told: str):

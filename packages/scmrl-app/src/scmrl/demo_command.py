@@ -12,6 +12,7 @@ import sys
 import threading
 import webbrowser
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -57,7 +58,8 @@ def demo(
         if (error.name or "").partition(".")[0] not in ("fastapi", "starlette", "uvicorn"):
             raise
         raise ImportError(
-            f'the page is served by FastAPI and uvicorn: pip install "scmrl-app[demo]" ({error})'
+            "the page is served by FastAPI and uvicorn: install scmrl-app with its extra `demo`, in a clone by `uv sync`"
+            f" ({error})"
         ) from error
     with listening(host, port) as listener:
         from scmrl.demo.session import open_demo
@@ -77,11 +79,18 @@ def demo(
             threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
         # The server ends on both, and then passes them on: both are a person's way to end it, and leave nothing behind.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+        # So is to close the terminal's window, unless `nohup` says that it is none.
+        if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+            signal.signal(signal.SIGHUP, _end)
         try:
             server_of(app).run(sockets=[listener])
         except KeyboardInterrupt:
             print()  # the terminal shows ^C
     return 0
+
+
+def _end(_signal: int, _frame: FrameType | None) -> None:
+    signal.raise_signal(signal.SIGTERM)
 
 
 def listening(host: str, port: int) -> socket.socket:

@@ -43,6 +43,12 @@ def predict(
     if not files:
         raise ValueError("nothing to predict; give files, a folder, a manifest, or modality=path pairs")
 
+    from scmrl.engine.run_folder import inputs_file, read_experiment
+
+    # Before PyTorch is loaded, which takes seconds.
+    read_experiment(run)
+    inputs_file(run)
+
     from scmrl.engine.clips import find_clips, shown
     from scmrl.engine.predict import answers, open_run
 

@@ -78,6 +78,8 @@ def check(file: Path, /, *more: Path, recipe: str | None = None) -> int:
     """
     from scmrl.experiment import Experiment
     from scmrl.overlay import OptionError, load
+    from scmrl.overlay.files import settings_in
+    from scmrl.overlay.shape import Shape
 
     beneath = _recipe(recipe) if recipe is not None else None
     faults: list[str] = []
@@ -86,6 +88,13 @@ def check(file: Path, /, *more: Path, recipe: str | None = None) -> int:
             load(Experiment, (), defaults=beneath, defaults_from=f"recipe {recipe}", files=(path,))
             print(f"{path}: sound")
         except OptionError as error:
+            named = {setting.place[0] for setting in settings_in(path, Shape.of(Experiment))[0]}
+            if {"encoders", "num_classes"} <= named:
+                faults.append(
+                    f"{path}: the spec of a model, not an experiment's settings; check it with "
+                    f"`python -m snn_fusion check {path}`"
+                )
+                continue
             faults += [fault if fault.startswith(f"{path}:") else f"{path}: {fault}" for fault in error.faults]
     if faults:
         raise OptionError(faults)

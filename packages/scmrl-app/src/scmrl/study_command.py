@@ -87,7 +87,7 @@ def _study(kind: str, options: tuple[str, ...], example: str) -> int:
         field, shown = spec_type.repeated
         options = tuple(gather(options, f"--{field}", shown))
     spec = read_experiment(options, spec_type)
-    spec.points()  # mistakes are told before PyTorch is loaded
+    spec.check()  # mistakes are told before PyTorch is loaded
 
     from scmrl.progress import Progress
     from scmrl.study.run import run_study
@@ -97,6 +97,8 @@ def _study(kind: str, options: tuple[str, ...], example: str) -> int:
     if findings is not None:
         print((folder / "results.md").read_text(encoding="utf-8"))
         print(f"in {folder}: results.md, results.json, tables as .csv, plots as .svg and .png, one run folder a point")
+    elif not failures:
+        print("scmrl: nothing is done yet, so there are no tables", file=sys.stderr)
     for key, error in failures.items():
         print(f"scmrl: {key} failed: {error.splitlines()[0]}; see {folder / 'points' / key}.log", file=sys.stderr)
     if failures:

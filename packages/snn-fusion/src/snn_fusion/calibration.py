@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from snn_core import ScaledSpike, SpikingLayer, spiking_layers
-from snn_fusion.health import statistics_untouched
+from snn_fusion.health import running_statistics
 from snn_fusion.methods.residual import SourceGates
 from snn_fusion.model import FusionModel
 from snn_fusion.presence import Presence
@@ -44,7 +44,8 @@ def calibrate(
     cannot reach the target because most counts are zero, it comes as near as it can.
 
     Args:
-        model: the model; batch norm's running statistics stay as they are.
+        model: the model; the running statistics of batch norms whose name starts with `only` become those of `inputs`,
+            so that layers fire in evaluation mode as they do in training.
         inputs: a batch of training inputs by modality, a few dozen samples or more.
         present: as for the model: which samples have a modality that not all have.
         target_rate: share of (neuron, time step) pairs that fire, in (0, 1).
@@ -82,9 +83,13 @@ def calibrate(
     was_training = model.training
     handles = [layer.neuron.register_forward_pre_hook(calibrate_before(name, layer)) for name, layer in layers.items()]
     try:
-        with statistics_untouched(model):
-            model.train()
+        model.train()
+        with running_statistics(model, 0):
             model(inputs, present)
+            while handles:
+                handles.pop().remove()
+            with running_statistics(model, 1, under=only):
+                model(inputs, present)
     finally:
         for handle in handles:
             handle.remove()

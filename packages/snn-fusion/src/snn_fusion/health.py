@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -89,7 +89,7 @@ def health(
 
     handles = [layer.neuron.register_forward_hook(watch(name)) for name, layer in spiking_layers(model).items()]
     try:
-        with torch.enable_grad(), statistics_untouched(model), record_firing_rates(model) as rates:
+        with torch.enable_grad(), running_statistics(model, 0), record_firing_rates(model) as rates:
             output = model(inputs, present)
             loss = model.total_loss(output, output.logits.argmax(1) if labels is None else labels)
             # Gradients of the parameters are of no interest here, and those of a training step stay as they are.
@@ -119,7 +119,7 @@ def residual_share(
 
     handle = model.fusion.register_forward_pre_hook(catch)
     try:
-        with statistics_untouched(model):
+        with running_statistics(model, 0):
             output = model(inputs, present)
     finally:
         handle.remove()
@@ -136,13 +136,22 @@ def residual_share(
 
 
 @contextmanager
-def statistics_untouched(model: nn.Module) -> Generator[None, None, None]:
-    """Within the block, batch norm's running statistics stay as they are, also in training mode."""
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+def running_statistics(model: nn.Module, share: float, *, under: str = "") -> Generator[None, None, None]:
+    """Within the block, batch norm's running statistics move by this share towards each batch: 0 not at all, 1 onto it.
+
+    What else they keep (momentum, the number of batches) is as before afterwards.
+
+    Args:
+        model: whose.
+        share: in [0, 1].
+        under: only of modules whose dotted name starts with this; others follow their own momentum.
+    """
+    modules = cast("Iterable[tuple[str, nn.Module]]", model.named_modules())
+    norms = [module for name, module in modules if isinstance(module, _BatchNorm) and name.startswith(under)]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     try:
         for norm in norms:
-            norm.momentum = 0.0
+            norm.momentum = share
             if norm.num_batches_tracked is not None:
                 norm.num_batches_tracked = norm.num_batches_tracked.clone()
         yield

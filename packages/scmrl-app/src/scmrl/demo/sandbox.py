@@ -64,9 +64,7 @@ class Sandbox:
         self._reading: BaseProcess | None = None
         self._processes = multiprocessing.get_context("forkserver")
         self._processes.set_forkserver_preload(["__main__", "scmrl.demo.reading"])
-        from multiprocessing import forkserver
-
-        forkserver.ensure_running()  # it imports while the person looks for a file
+        _begin_importing()
 
     @property
     def folder(self) -> Path:
@@ -89,18 +87,21 @@ class Sandbox:
 
         with self._turn:
             if not self._open:
-                raise RefusedError("the demo is being stopped", 503)
+                raise _stopped()
             here, there = self._processes.Pipe(duplex=False)
             files = dict.fromkeys(modalities, str(path))
             job = (there, self._inputs, files, shown(Path(name).stem), self._seconds)
             process = self._reading = self._processes.Process(target=read_apart, args=job, daemon=True)
             try:
-                process.start()
+                _start(process)
                 there.close()  # so that its end is seen here
+                if not self._open:  # `close` found nothing to end yet
+                    raise _stopped()
                 said = self._said(here, name)
             finally:
-                _kill(process)
-                process.join()
+                if process.pid is not None:
+                    _kill(process)
+                    process.join()
                 here.close()
                 self._reading = None
         if process.exitcode == -signal.SIGXCPU:
@@ -155,6 +156,31 @@ class Sandbox:
             if value.shape != expected or not bool(value.isfinite().all()):
                 return None
         return Read(found, faults)
+
+
+def _begin_importing() -> None:
+    """Start the process that others are forked from; it imports while the person looks for a file."""
+    from multiprocessing import forkserver, resource_tracker
+
+    # A Control-C is for every process of the terminal. This one minds it until it has imported, and would say so.
+    resource_tracker.ensure_running()  # which changes what is blocked
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start(process: BaseProcess) -> None:
+    """Start a process, or say that the system cannot."""
+    try:
+        process.start()
+    except (OSError, EOFError) as error:
+        raise RefusedError("the program that reads files could not be started; try again", 503) from error
+
+
+def _stopped() -> RefusedError:
+    return RefusedError("the demo is being stopped", 503)
 
 
 def _naming(name: str, path: Path, fault: str) -> str:

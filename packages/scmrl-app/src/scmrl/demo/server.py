@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 import tempfile
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -18,6 +19,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from scmrl.demo.clips import KeptClips, ShownClip, senses_of
 from scmrl.demo.guard import Guard
@@ -40,6 +42,9 @@ PATIENCE = 3
 """Seconds that requests under way get when the server is stopped."""
 QUEUE = 4
 """Uploads that may be under way at once; a further one is asked to come again."""
+
+NUMBER = re.compile("[0-9]{1,18}")
+"""Of a sample, where it stands beside tokens; Python refuses to read numbers of any length."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -78,6 +83,7 @@ def create_app(demo: OpenDemo, *, host: str, largest_upload: int, seconds: float
 
     # FastAPI's own pages about the interface load scripts from elsewhere.
     app = FastAPI(title="scmrl demo", lifespan=until_stopped, docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(Farewell)
     app.add_middleware(Guard, host=host)
     app.state.sandbox = sandbox
 
@@ -125,7 +131,7 @@ def create_app(demo: OpenDemo, *, host: str, largest_upload: int, seconds: float
     async def upload(request: Request, name: str, sense: str | None = None, into: str | None = None) -> Response:
         if sandbox is None or demo.inputs is None:
             raise RefusedError(demo.no_files, 404)
-        before = ShownClip({}) if into is None else clip_of(int(into) if into.isdecimal() else into)
+        before = ShownClip({}) if into is None else clip_of(int(into) if NUMBER.fullmatch(into) else into)
         modalities = senses_of(name, demo.inputs.modalities, wanted=sense, there=before.inputs)
         if pending.locked():
             raise RefusedError("too many uploads at once; try again in a moment", 503)
@@ -137,6 +143,29 @@ def create_app(demo: OpenDemo, *, host: str, largest_upload: int, seconds: float
         return JSONResponse({"clip": token, "faults": read.faults}, 201)
 
     return app
+
+
+class Farewell:
+    """Tells those whose requests are broken off that the server stops; the terminal would get their tracebacks."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, and answer in its place if it is broken off before it has an answer."""
+        begun = False
+
+        async def send_noted(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_noted)
+        except asyncio.CancelledError:
+            if scope["type"] != "http" or begun:
+                raise
+            await JSONResponse({"fault": "the demo is being stopped"}, 503)(scope, receive, send)
 
 
 def server_of(app: FastAPI) -> uvicorn.Server:
@@ -157,12 +186,15 @@ async def _received_and_read(
     request: Request, sandbox: Sandbox, name: str, modalities: tuple[str, ...], largest: int
 ) -> Read:
     """Take an upload into a folder of its own, read it, and delete it whatever happens."""
-    with tempfile.TemporaryDirectory(dir=sandbox.folder) as folder:
-        # Only the ending of the name counts, and it is one of those known.
-        path = Path(folder, "upload" + PurePath(name).suffix.lower())
-        with path.open("wb") as file:
-            await _receive(request, file, largest, shown(name))
-        return await run_in_threadpool(sandbox.read, path, name, modalities)
+    try:
+        with tempfile.TemporaryDirectory(dir=sandbox.folder) as folder:
+            # Only the ending of the name counts, and it is one of those known.
+            path = Path(folder, "upload" + PurePath(name).suffix.lower())
+            with path.open("wb") as file:
+                await _receive(request, file, largest, shown(name))
+            return await run_in_threadpool(sandbox.read, path, name, modalities)
+    except OSError as error:
+        raise RefusedError(f"the server has no place for files: {error.strerror or error}", 503) from error
 
 
 async def _receive(request: Request, into: BinaryIO, largest: int, what: str) -> None:

@@ -4,6 +4,8 @@
 # pyright: reportUnknownMemberType=false
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor
 
@@ -33,10 +35,8 @@ def class_weights(splits: DatasetSplits, processes: Processes) -> Tensor:
 def add_up(totals: dict[str, float], loss: Loss, logits: Tensor, labels: Tensor) -> None:
     """Add a batch to an epoch's sums."""
     size = len(labels)
-    values = {
-        "n": size,
-        "loss": float(loss.classification.detach()) * size,
-        "alignment": float(loss.alignment.detach()) * size,
-        "right": float((logits.argmax(1) == labels).sum()),
-    }
+    # The device is waited for once, not at every number.
+    told = torch.stack([loss.classification.detach(), loss.alignment.detach(), (logits.argmax(1) == labels).sum()])
+    classification, alignment, right = cast("list[float]", told.tolist())
+    values = {"n": size, "loss": classification * size, "alignment": alignment * size, "right": right}
     totals.update({name: totals.get(name, 0.0) + value for name, value in values.items()})

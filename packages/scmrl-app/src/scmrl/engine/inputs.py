@@ -17,11 +17,10 @@ from typing import Any, TypeVar, cast
 
 from pydantic import ValidationError
 
-from scmrl.engine.run_folder import write_json
+from scmrl.engine.run_folder import INPUTS, inputs_file, write_json
 from snn_datasets import DatasetSplits, Modality, ModalityInfo, Reader, RecordedDataset, Stage
 from snn_datasets.stage import Value
 
-FILE = "inputs.json"
 FORMAT_VERSION = 1
 GROUPS = ("snn_datasets.datasets", "snn_datasets.readers", "snn_datasets.encoders")
 
@@ -59,7 +58,7 @@ def save_inputs(splits: DatasetSplits, folder: Path) -> bool:
             for name, modality in dataset.modalities.items()
         },
     }
-    write_json(folder / FILE, content)
+    write_json(folder / INPUTS, content)
     return True
 
 
@@ -69,12 +68,7 @@ def load_inputs(folder: Path) -> Inputs:
     Raises:
         ValueError: it is not there, or not what this version writes, or names what must not be loaded.
     """
-    path = folder / FILE
-    if not path.is_file():
-        raise ValueError(
-            f"{folder} holds no {FILE}, which says how files are read: the samples of this run were not read from "
-            "files, or an older version trained it; train on files of your own (--data.kind manifest) to predict them"
-        )
+    path = inputs_file(folder)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format_version"] != FORMAT_VERSION:

@@ -4,6 +4,7 @@
 # pyright: reportUnknownMemberType=false
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from snn_core import gather_over_processes, synchronise_batch_norm
@@ -166,6 +168,15 @@ def without_exchange(net: nn.Module, *, needed: bool) -> AbstractContextManager[
     if isinstance(net, DistributedDataParallel):
         return net.no_sync()
     return nullcontext()
+
+
+def clip(net: nn.Module, largest: float) -> Tensor:
+    """Scale the gradient down to a norm of at most `largest`, 0 leaving it as it is; the norm that it had.
+
+    The norm is the same in all processes, and stays on its device.
+    """
+    norm = nn.utils.clip_grad_norm_(net.parameters(), largest or math.inf)
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
 
 def whole_batch(output: FusionOutput, labels: Tensor, processes: Processes) -> tuple[FusionOutput, Tensor]:

@@ -18,6 +18,9 @@ from scmrl.experiment import Experiment
 if TYPE_CHECKING:
     import torch
 
+INPUTS = "inputs.json"
+"""How a run reads files."""
+
 PACKAGES = ("scmrl-app", "snn-core", "snn-fusion", "snn-datasets", "torch", "torchvision", "torchaudio", "numpy")
 
 
@@ -92,6 +95,21 @@ def read_experiment(folder: Path) -> Experiment:
         return Experiment.model_validate_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} cannot be read by this version of scmrl: {error}") from error
+
+
+def inputs_file(folder: Path) -> Path:
+    """The file of a run that says how it reads files.
+
+    Raises:
+        ValueError: the run has none.
+    """
+    path = folder / INPUTS
+    if not path.is_file():
+        raise ValueError(
+            f"{folder} holds no {INPUTS}, which says how files are read: the samples of this run were not read from "
+            "files, or an older version trained it; train on files of your own (--data.kind manifest) to predict them"
+        )
+    return path
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -22,10 +22,11 @@ from scmrl.engine import average, checkpoint
 from scmrl.engine.augmentation import augment
 from scmrl.engine.batches import add_up, class_weights, first_samples, to_device
 from scmrl.engine.checkpoint import Position, Trained
+from scmrl.engine.divergence import divergence
 from scmrl.engine.evaluate import Predictions, predict
 from scmrl.engine.inputs import save_inputs
 from scmrl.engine.interruption import Interruption
-from scmrl.engine.parallel import Processes, finish, share, start, unwrapped, whole_batch, without_exchange
+from scmrl.engine.parallel import Processes, clip, finish, share, start, unwrapped, whole_batch, without_exchange
 from scmrl.engine.rates import rate_warnings
 from scmrl.engine.records import Records
 from scmrl.engine.run_folder import create_run_folder, environment, peak_memory, write_json
@@ -67,7 +68,7 @@ def train(experiment: Experiment, progress: Progress) -> Run:
 
     Raises:
         ValueError: something about the data, the model or the run's folder does not fit; nothing was trained.
-        FloatingPointError: the loss became infinite or not a number; the last good checkpoint is in the folder.
+        FloatingPointError: the loss or its gradient is no longer finite; the last good checkpoint is in the folder.
         KeyboardInterrupt: the user stopped the run; its text says how to go on.
     """
     processes = start(experiment.train.device)
@@ -179,11 +180,11 @@ def _fit(
                     group["lr"] = learning_rate(position.step, steps, options)
                 batches = list(islice(loader, options.accumulate))
                 watched = position.step == 0 or position.batch == steps - 1
-                broken = _step(run, trained, batches, processes, weights, watched=watched)
+                lost = _step(run, trained, batches, processes, weights, watched=watched)
                 due = time.monotonic() - saved > 60 * options.checkpoint_minutes
-                broken, stop, due = processes.any(broken, interruption.asked, due)
+                broken, stop, due = processes.any(bool(lost), interruption.asked, due)
                 if broken:
-                    raise FloatingPointError(_non_finite(run, epoch, batches))
+                    raise FloatingPointError(divergence(run, lost, batches, processes))
                 position.batch, position.step = position.batch + 1, position.step + 1
                 bar.advance()
                 if (due or stop) and position.batch < steps:
@@ -207,8 +208,8 @@ def _fit(
 
 def _step(
     run: Run, trained: Trained, batches: list[Batch], processes: Processes, weights: Tensor | None, *, watched: bool
-) -> bool:
-    """One optimiser step over a batch, in the parts it comes in; True if the loss is not finite and nothing is done."""
+) -> str:
+    """One optimiser step over a batch, in the parts it comes in; if it is not done, what was not finite."""
     options, position, net = run.experiment.train, trained.position, trained.net
     dtype = getattr(torch, options.precision)
     trained.optimiser.zero_grad(set_to_none=True)
@@ -223,20 +224,22 @@ def _step(
             whole, all_labels = whole_batch(output, labels, processes)
             loss: Loss = unwrapped(net).total_loss(whole, all_labels, weights)
             if not math.isfinite(float(loss.total.detach())):
-                return True
+                return "loss"
             trained.scaler.scale(loss.total / len(batches)).backward()
         add_up(position.totals, loss, whole.logits, all_labels)
         if watched:
             position.rates_last = rates
             position.rates_first = position.rates_first or rates
-    if options.gradient_clip:
-        trained.scaler.unscale_(trained.optimiser)
-        nn.utils.clip_grad_norm_(net.parameters(), options.gradient_clip)
+    trained.scaler.unscale_(trained.optimiser)
+    norm = clip(net, options.gradient_clip)
+    # A scaler skips such a step by itself, and takes a smaller scale.
+    if not (trained.scaler.is_enabled() or math.isfinite(float(norm))):
+        return "gradient"
     trained.scaler.step(trained.optimiser)
     trained.scaler.update()
     if trained.averaged:
         average.update(trained.averaged, net, decay=options.average)
-    return False
+    return ""
 
 
 def _validate(run: Run, trained: Trained, processes: Processes, rate: float) -> tuple[dict[str, float], bool]:
@@ -268,16 +271,6 @@ def _validate(run: Run, trained: Trained, processes: Processes, rate: float) -> 
     }
     position.history.append(record)
     return {name: value for name, value in record.items() if name != "epoch"}, better
-
-
-def _non_finite(run: Run, epoch: int, batches: list[Batch]) -> str:
-    ids = [id_ for batch in batches for id_ in batch["ids"]]
-    good = checkpoint.finished(run.folder)
-    kept = f"the last good checkpoint is {good[-1]}" if good else "there is no checkpoint yet"
-    return (
-        f"the loss became infinite or no number in epoch {epoch}, step {run.position.step}, on samples "
-        f"{', '.join(ids)}; {kept}. Try a lower --train.learning_rate (now {run.experiment.train.learning_rate:g})"
-    )
 
 
 def _seed_everything(seed: int) -> None:

@@ -19,6 +19,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from scmrl.explain.explanation import Explanation
+from scmrl.explain.panels import of_two_inks
 from scmrl.explain.pictures import (
     answer_picture,
     attention_picture,
@@ -118,12 +119,13 @@ def drawn(explained: Explanation) -> Iterator[tuple[Picture, Figure]]:
             if explained.saliency_from[name] == "attention"
             else "how much the answer suffers when a place is blanked, because nothing tells what was read here"
         )
+        inks = " Orange are on events, blue off events, pink are both." if of_two_inks(explained, name) else ""
         yield (
             Picture(
                 f"input-{name}.png",
                 f"{name}: input and what was read",
                 f"The input as the model got it, and {read}; the strongest place is 1. Much read is not the same as "
-                "important: compare the next picture.",
+                f"important: compare the next picture.{inks}",
             ),
             input_picture(explained, name),
         )
@@ -159,9 +161,9 @@ def drawn(explained: Explanation) -> Iterator[tuple[Picture, Figure]]:
         Picture(
             "spikes.png",
             "spikes",
-            "One strip a layer: time runs from top to bottom, a black mark is a unit that fires. The number at the "
-            "right is the share that fires. White strips are silent layers and pass nothing on; lines from top to "
-            "bottom are units that fire at every step and tell nothing about time.",
+            "One strip a layer: time runs from top to bottom, a mark is a unit that fires. The number at the right is "
+            "the share that fires. Empty strips are silent layers and pass nothing on; lines from top to bottom are "
+            "units that fire at every step and tell nothing about time.",
         ),
         raster_picture(explained),
     )

@@ -1,4 +1,8 @@
-"""Draw an input, and what belongs to its places over it."""
+"""Draw an input, and what belongs to its places over it.
+
+What is not a picture itself is drawn on nothing, in black and in colours that stay apart on light and on dark paper:
+grey is black that lets the paper through, so that a page may take its own ink for black.
+"""
 
 # matplotlib leaves the keyword arguments of its methods untyped.
 # pyright: reportUnknownMemberType=false
@@ -16,7 +20,7 @@ from numpy.typing import NDArray
 
 from scmrl.explain.explanation import Explanation
 from scmrl.explain.geometry import Floats
-from scmrl.report.figures import BLUE, GREY, LIGHT, ORANGE, clean
+from scmrl.report.figures import BLUE, ORANGE, clean
 
 HEAT = LinearSegmentedColormap.from_list("heat", ["#FFFFFF", "#FFD08A", ORANGE, "#701C00"])
 """From nothing to much; white leaves the input below as it is."""
@@ -25,6 +29,10 @@ MOST_LINES = 8
 """Channels up to which a series is drawn as lines."""
 DARKEST = 0.6
 """Brightness of the darkest pixel below heat, so that its colour can be told."""
+FAINT, MIDDLE = 0.12, 0.6
+"""How much black covers its paper: of the lines of a grid, and of what is grey."""
+SHARP = "none"
+"""Interpolation of pictures: none at all, so that an SVG holds the pixels themselves."""
 
 
 def plain(text: str) -> str:
@@ -44,7 +52,7 @@ def draw_places(
         explained: what was found of the sample.
         modality: whose input it is.
         values: a map of the modality's plane, or one number a token.
-        title: of the panel.
+        title: of the panel; "" for none.
         label: of the numbers, with their unit.
     """
     on_plane = values.shape == explained.saliency[modality].shape
@@ -58,7 +66,7 @@ def draw_places(
         grey = _brightness(explained, modality)
         shade = DARKEST + (1 - DARKEST) * (grey - grey.min()) / max(float(np.ptp(grey)), 1e-6)
         heat: NDArray[Any] = colours(norm(values))[..., :3]
-        axes.imshow(heat * shade[..., None], origin=_origin(explained, modality), interpolation="nearest")
+        axes.imshow(heat * shade[..., None], origin=_origin(explained, modality), interpolation=SHARP)
         _name_axes(axes, explained, modality)
         # An inset is as tall as the picture, whatever its shape.
         bar = figure.colorbar(ScalarMappable(norm, colours), cax=axes.inset_axes((1.03, 0, 0.05, 1)))
@@ -70,14 +78,21 @@ def draw_places(
             above.set_xlabel("")
         else:
             above = axes = figure.subplots()
-        axes.bar(np.arange(len(values)), values, width=0.9, color=colours(norm(values)))
+        # Their height tells how much: shades of it would be lost on one paper or the other.
+        axes.bar(np.arange(len(values)), values, width=0.9, color=np.where(values < 0, BLUE, ORANGE))
         axes.set_xlabel(_place_name(explained, modality) if on_plane else "token (they have no place in the input)")
-        axes.set_ylabel(label.replace(" (", "\n("), fontsize=7)
+        axes.set_ylabel(label.replace(" (", "\n("), fontsize=8)
         axes.set_ylim(-1.08 * reach if signed else 0, 1.08 * reach)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         clean(axes)
         axes = above
-    axes.set_title(title if values.any() else f"{title}: none", fontsize=10)
+    if title:
+        axes.set_title(titled(title, values), fontsize=10)
+
+
+def titled(title: str, values: Floats) -> str:
+    """A panel's title, which tells where there is nothing to see."""
+    return title if values.any() else f"{title}: none"
 
 
 def draw_input(axes: Axes, explained: Explanation, modality: str) -> None:
@@ -89,7 +104,7 @@ def draw_input(axes: Axes, explained: Explanation, modality: str) -> None:
         return
     axes.set_xlabel(_place_name(explained, modality))
     if places == "vector" and not timed:
-        axes.bar(np.arange(len(value)), value, width=0.9, color=GREY)
+        axes.bar(np.arange(len(value)), value, width=0.9, color="black", alpha=MIDDLE)
         axes.set_ylabel("value")
         clean(axes)
         return
@@ -101,13 +116,13 @@ def draw_input(axes: Axes, explained: Explanation, modality: str) -> None:
         rows = rows.T if places == "tokens" else rows
     if places == "series" and len(rows) <= MOST_LINES:
         for number, row in enumerate(rows):
-            axes.plot(row, linewidth=1, color=_of_grey(number, len(rows)))
+            axes.plot(row, linewidth=1, color="black", alpha=1 - 0.65 * number / max(1, len(rows) - 1))
         axes.set_ylabel("value")
-        axes.grid(color=LIGHT, linewidth=0.6)
+        axes.grid(color="black", alpha=FAINT, linewidth=0.6)
         clean(axes)
         return
     # Rows are as tall as the panel allows; a picture of few rows would else be a thin line.
-    axes.imshow(rows, cmap="gray_r", aspect="auto", interpolation="nearest")
+    axes.imshow(rows, cmap="gray_r", aspect="auto", interpolation=SHARP)
     axes.set_ylabel(row_name)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
 
@@ -124,19 +139,27 @@ def shown_step(explained: Explanation, modality: str) -> str:
 
 def _draw_picture(axes: Axes, explained: Explanation, modality: str) -> None:
     """Three channels of a picture are its colours, two of events on (orange) and off (blue); else their mean."""
-    channels, kind = _channels(explained, modality), explained.kinds[modality]
+    value, kind = _channels(explained, modality), explained.kinds[modality]
     origin = _origin(explained, modality)
-    if len(channels) == 3 and kind in ("image", "video"):
-        span = max(float(np.ptp(channels)), 1e-6)
-        axes.imshow(np.moveaxis((channels - channels.min()) / span, 0, 2), origin=origin, interpolation="nearest")
-    elif len(channels) == 2 and kind == "events":
-        # As inks on white paper: where a place has both, they darken each other instead of cancelling.
-        share = (channels / max(float(channels.max()), 1e-6))[..., None]
-        paper = 1 - share[1] * (1 - np.array(to_rgb(ORANGE))) - share[0] * (1 - np.array(to_rgb(BLUE)))
-        axes.imshow(paper.clip(0, 1), origin=origin, interpolation="nearest")
+    if len(value) == 3 and kind in ("image", "video"):
+        span = max(float(np.ptp(value)), 1e-6)
+        axes.imshow(np.moveaxis((value - value.min()) / span, 0, 2), origin=origin, interpolation=SHARP)
+    elif of_two_inks(explained, modality):
+        # As inks that cover whatever paper there is: where a place has both, they make pink instead of cancelling.
+        off, on = (value / max(float(value.max()), 1e-6)).clip(0, 1)[..., None]
+        most = np.maximum(on, off)
+        ink = np.maximum(on * np.array(to_rgb(ORANGE)), off * np.array(to_rgb(BLUE))) / np.maximum(most, 1e-6)
+        axes.imshow(np.concatenate([ink, most], 2), origin=origin, interpolation=SHARP)
     else:
-        axes.imshow(channels.mean(0), cmap="gray", origin=origin, interpolation="nearest")
+        axes.imshow(value.mean(0), cmap="gray", origin=origin, interpolation=SHARP)
     _name_axes(axes, explained, modality)
+
+
+def of_two_inks(explained: Explanation, modality: str) -> bool:
+    """Whether an input is a picture with an ink for what turns on and one for what turns off."""
+    if explained.kinds[modality] != "events" or explained.saliency[modality].ndim != 2:
+        return False
+    return len(_channels(explained, modality)) == 2
 
 
 def _brightness(explained: Explanation, modality: str) -> Floats:
@@ -169,7 +192,3 @@ def _origin(explained: Explanation, modality: str) -> Any:
 def _place_name(explained: Explanation, modality: str) -> str:
     names = {"series": "place in the series (samples)", "vector": "number of the reading", "tokens": "token"}
     return names[explained.places[modality]]
-
-
-def _of_grey(number: int, count: int) -> str:
-    return str(round(0.15 + 0.55 * number / max(1, count - 1), 3))

@@ -1,4 +1,7 @@
-"""The pictures of an explanation, as figures of matplotlib; nothing here touches pyplot or writes a file."""
+"""The pictures of an explanation, as figures of matplotlib; nothing here touches pyplot or writes a file.
+
+Like their panels they suit light and dark paper, see `scmrl.explain.panels`.
+"""
 
 # matplotlib leaves the keyword arguments of its methods untyped.
 # pyright: reportUnknownMemberType=false
@@ -8,24 +11,29 @@ import math
 from typing import Any
 
 import numpy as np
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from scmrl.explain.explanation import Explanation
-from scmrl.explain.panels import draw_input, draw_places, plain, shown_step
-from scmrl.report.figures import BLUE, GREEN, GREY, LIGHT, ORANGE, SKY, clean, layout
+from scmrl.explain.panels import FAINT, MIDDLE, SHARP, draw_input, draw_places, of_two_inks, plain, shown_step, titled
+from scmrl.report.figures import BLUE, GREEN, ORANGE, SKY, clean, layout, percent
 from snn_fusion import Pair
 
-COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", SKY, "#B8860B", GREY)
-"""Of lines, one after the other; then again with other dashes."""
+COLOURS = (BLUE, ORANGE, GREEN, "#B8659A", "#A87908", "#808080")
+"""Of lines, one after the other; then again with other dashes. Each has a contrast of at least 3 to both papers."""
 DASHES = ("-", "--", ":", "-.")
 MOST_CLASSES = 10
 """Classes of which the probability is drawn."""
-MOST_STRIPS = 32
+MOST_STRIPS = 36
 """Layers up to which all are drawn; beyond, queries, keys and values are left out, and then what is too much."""
 SIDE = 3.4
 """Inches of a picture's edge."""
+FLAT = (5.4, 3.4)
+"""Inches of what is drawn along one axis."""
+STRIP, NAME = (0.24, 1.6), 0.22
+"""Inches of a layer's spikes, at least and at most, and of its name above them."""
 
 
 def input_picture(explanation: Explanation, modality: str, saliency: bool = True) -> Figure:
@@ -37,25 +45,52 @@ def input_picture(explanation: Explanation, modality: str, saliency: bool = True
         saliency: whether to draw more than the input.
     """
     flat = explanation.saliency[modality].ndim == 1
-    name, step = plain(modality), shown_step(explanation, modality)
-    title = f"{name} ({step})" if step else name
-    origin = explanation.saliency_from[modality]
-    found = f"{name}: what the model read" if origin == "attention" else f"{name}: what the answer rests on"
-    label = "read (strongest = 1)" if origin == "attention" else "drop when blanked (largest = 1)"
-    figure = Figure(figsize=(6, 3.6) if flat else (SIDE * (2.3 if saliency else 1.05), SIDE), layout=layout())
+    name, found, label = _input_words(explanation, modality)
+    values = explanation.saliency[modality]
+    figure = Figure(figsize=FLAT if flat else (SIDE * (2.3 if saliency else 1.05), SIDE), layout=layout())
     if not saliency:
         axes = figure.add_subplot()
         draw_input(axes, explanation, modality)
-        axes.set_title(title, fontsize=10)
+        axes.set_title(name, fontsize=10)
     elif flat:
-        draw_places(figure, explanation, modality, explanation.saliency[modality], title=found, label=label)
+        draw_places(figure, explanation, modality, values, title=found, label=label)
     else:
         left, right = _beside(figure, 1, 1.25)
         axes = left.add_subplot()
         draw_input(axes, explanation, modality)
-        axes.set_title(title, fontsize=10)
-        draw_places(right, explanation, modality, explanation.saliency[modality], title=found, label=label)
+        axes.set_title(name, fontsize=10)
+        draw_places(right, explanation, modality, values, title=found, label=label)
     return figure
+
+
+def input_panels(explanation: Explanation, modality: str) -> list[tuple[str, Figure]]:
+    """What `input_picture` shows, panel by panel with the titles beside them, for a page that lays them out itself.
+
+    Args:
+        explanation: of a sample that has the modality.
+        modality: its name.
+    """
+    values = explanation.saliency[modality]
+    name, found, label = _input_words(explanation, modality)
+    flat = values.ndim == 1
+    panels: list[tuple[str, Figure]] = []
+    if not flat:
+        alone = Figure(figsize=(SIDE, SIDE), layout=layout())
+        draw_input(alone.add_subplot(), explanation, modality)
+        inks = "; on orange, off blue, both pink" if of_two_inks(explanation, modality) else ""
+        panels.append((f"{name}{inks}", alone))
+    figure = Figure(figsize=FLAT if flat else (SIDE * 1.2, SIDE), layout=layout())
+    draw_places(figure, explanation, modality, values, title="", label=label)
+    return [*panels, (titled(found, values), figure)]
+
+
+def _input_words(explanation: Explanation, modality: str) -> tuple[str, str, str]:
+    """Titles of an input and of what counted in it, and the label of its numbers."""
+    name, step = plain(modality), shown_step(explanation, modality)
+    title = f"{name} ({step})" if step else name
+    if explanation.saliency_from[modality] == "attention":
+        return title, f"{name}: what the model read", "read (strongest = 1)"
+    return title, f"{name}: what the answer rests on", "drop when blanked (largest = 1)"
 
 
 def attention_picture(explanation: Explanation, pair: Pair) -> Figure:
@@ -76,7 +111,7 @@ def attention_picture(explanation: Explanation, pair: Pair) -> Figure:
 def occlusion_picture(explanation: Explanation, modality: str) -> Figure:
     """How the answer's probability changes when a part of the input is blanked: orange falls, blue rises."""
     values = 100 * explanation.occlusion[modality]
-    figure = Figure(figsize=(6, 3.6) if values.ndim == 1 else (SIDE * 1.4, SIDE), layout=layout())
+    figure = Figure(figsize=FLAT if values.ndim == 1 else (SIDE * 1.4, SIDE), layout=layout())
     answer = plain(explanation.classes[explanation.answer])
     title = f"{plain(modality)}: blanked parts and “{answer}”"
     draw_places(figure, explanation, modality, values, title=title, label="drop of the probability (points)")
@@ -103,12 +138,12 @@ def answer_picture(explanation: Explanation) -> Figure:
 
     # From chance to the answer: each modality starts where the one before it ended.
     chance = 100 / len(explanation.classes)
-    right.barh(0, chance, color=LIGHT)
+    right.barh(0, chance, color="black", alpha=FAINT)
     end = chance
     for place, name in enumerate(names, start=1):
         gain = 100 * explanation.contribution[name]
         right.barh(place, gain, left=end, color=GREEN if gain >= 0 else ORANGE)
-        right.plot([end, end], [place - 1.4, place + 0.4], color=GREY, linewidth=0.8)
+        right.plot([end, end], [place - 1.4, place + 0.4], color="black", alpha=MIDDLE, linewidth=0.8)
         right.annotate(
             f"{gain:+.1f}", (max(end, end + gain), place), (4, 0), textcoords="offset points", va="center", fontsize=8
         )
@@ -125,33 +160,40 @@ def answer_picture(explanation: Explanation) -> Figure:
 
 
 def raster_picture(explanation: Explanation) -> Figure:
-    """Which units fire at which time step: one strip a layer, time from top to bottom, units side by side."""
+    """Which units fire at which time step: one strip a layer, time from top to bottom, units side by side.
+
+    Above each strip stand the layer's name, without the part of the model that its colour tells, and the share that
+    fires.
+    """
     layers = drawn_layers(explanation)
     steps = max((len(explanation.rasters[layer]) for layer in layers), default=1)
-    tall = min(1.6, max(0.24, 0.055 * steps))
-    figure = Figure(figsize=(9, 0.9 + (tall + 0.06) * max(1, len(layers))), layout=layout())
+    tall = min(STRIP[1], max(STRIP[0], 0.055 * steps))
+    row = NAME + tall
+    figure = Figure(figsize=(4.8, 0.75 + row * max(1, len(layers))), layout=layout())
     if not layers:
         return _nothing(figure, "no layer of neurons ran")
     # One panel for all: to lay out as many panels as there are layers takes seconds.
     axes = figure.add_subplot()
-    strip = tall / (tall + 0.06)
     for place, layer in enumerate(layers):
-        spikes = explanation.rasters[layer]
-        extent = (0, 1, place + strip / 2, place - strip / 2)
-        axes.imshow(spikes, cmap="gray_r", vmin=0, vmax=1, aspect="auto", interpolation="nearest", extent=extent)
+        spikes, top = explanation.rasters[layer], place * row + NAME
         colour = BLUE if layer.startswith("encoders.") else ORANGE
-        axes.add_patch(Rectangle((0, extent[3]), 1, strip, fill=False, edgecolor=colour, clip_on=False))
-        axes.text(1.01, place, f"{spikes.mean():.0%}", va="center", fontsize=7)
+        marks = np.zeros((*spikes.shape, 4))
+        marks[spikes] = (*to_rgb(colour), 1)
+        axes.imshow(marks, aspect="auto", interpolation=SHARP, extent=(0, 1, top + tall, top))
+        axes.add_patch(Rectangle((0, top), 1, tall, fill=False, edgecolor=colour, linewidth=0.6, clip_on=False))
+        axes.text(0, top - 0.05, plain(layer.partition(".")[2]), fontsize=8.5)
+        axes.text(1, top - 0.05, percent(100 * float(spikes.mean())), fontsize=8.5, ha="right")
     axes.set_xlim(0, 1)
-    axes.set_ylim(len(layers) - 0.5, -0.5)
-    axes.set_xticks([])
-    axes.set_yticks(range(len(layers)), [plain(layer) for layer in layers], fontsize=7)
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
+    axes.set_ylim(row * len(layers), 0)
+    axes.set_axis_off()
+    count = len(explanation.rasters)
     axes.set_title(
-        f"spikes (black) of {steps} time steps, top to bottom; share that fires at the right", fontsize=10, loc="left"
+        f"spikes of {steps} {'step' if steps == 1 else 'steps'}, top to bottom, and the share that fires;\n"
+        "encoders blue, cross-modal branch orange; at most 200 units a layer"
+        + (f"\n{len(layers)} of {count} layers" if len(layers) < count else ""),
+        fontsize=8.5,
+        loc="left",
     )
-    axes.set_xlabel("units of the layer, at most 200 of them; encoders blue, cross-modal branch orange", fontsize=8)
     return figure
 
 
@@ -171,7 +213,7 @@ def residual_picture(explanation: Explanation) -> Figure:
     if not lines:
         lines = {f"weight of {plain(name)}": values for name, values in explanation.weights.items()}
         label, title = "weight (no unit)", "what each sense is multiplied by, step by step"
-    figure = Figure(figsize=(7, 3.2 + 0.2 * math.ceil(len(lines) / 3)), layout=layout())
+    figure = Figure(figsize=(4.8, 2.7 + 0.2 * math.ceil(len(lines) / 2)), layout=layout())
     if not lines:
         return _nothing(figure, "this model's senses do not read each other:\nthey meet in the readout only")
     axes = figure.add_subplot()
@@ -184,9 +226,9 @@ def residual_picture(explanation: Explanation) -> Figure:
     axes.set_ylabel(label)
     axes.set_title(title, fontsize=10)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(color=LIGHT, linewidth=0.6)
+    axes.grid(color="black", alpha=FAINT, linewidth=0.6)
     clean(axes)
-    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
     return figure
 
 
@@ -197,5 +239,5 @@ def _beside(figure: Figure, *widths: float) -> list[SubFigure]:
 
 
 def _nothing(figure: Figure, why: str) -> Figure:
-    figure.text(0.5, 0.5, why, ha="center", va="center", color=GREY)
+    figure.text(0.5, 0.5, why, ha="center", va="center", alpha=MIDDLE)
     return figure

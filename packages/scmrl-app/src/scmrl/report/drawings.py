@@ -120,7 +120,8 @@ def lines(series: Sequence[tuple[str, History, str]], quantity: str, mark: int |
 def confusion_picture(matrix: Sequence[Sequence[int]]) -> str:
     """A confusion matrix that is too large for a table, as the address of a PNG file with one pixel a cell.
 
-    True classes go down and predicted ones across, in order; the darker, the larger the share of the true class.
+    True classes go down and predicted ones across, in order; the darker, the larger the share of the true class. Darker
+    means on white: a dark page turns it round.
     """
     counts = np.array(matrix, dtype=float)
     written = io.BytesIO()

@@ -70,15 +70,15 @@ def _runs(files: Sequence[RunFiles], names: Mapping[Path, str], room: Room, prog
             progress.warn(f"{names[each.folder]}: the page is without {missing.what}: {missing.why}")
     pictured: list[list[Shown]] = [[] for _ in files]
     with progress.phase("drawing", sum(len(each.examples) for each in found), "samples") as phase:
-        for each, mine in zip(found, pictured, strict=True):
-            for example in each.examples:
-                mine.append(shown(example))
+        for number, (each, mine) in enumerate(zip(found, pictured, strict=True), 1):
+            for place, example in enumerate(each.examples, 1):
+                mine.append(shown(example, name=f"run-{number}-sample-{place}"))
                 phase.advance()
     # Where room is short, every run has its first example before another has its second.
     fit: list[list[Shown]] = [[] for _ in files]
     for place in range(examples):
         for mine, taken in zip(pictured, fit, strict=True):
-            if place < len(mine) and room.takes(*mine[place].inputs, *mine[place].workings):
+            if place < len(mine) and room.takes(*mine[place].pictures):
                 taken.append(mine[place])
     return [
         RunSection(f"run-{number}", names[each.folder], each, findings, mine, len(all_) - len(mine))

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from scmrl.explain.pictures import input_picture, raster_picture, residual_picture
+from scmrl.explain.pictures import input_panels, raster_picture, residual_picture
 from scmrl.report.findings import Example
 from scmrl.report.folders import StudyFiles
-from scmrl.report.svg import data_address, png
+from scmrl.report.svg import data_address, inline
 
 ROOM = 1_600_000
 """Characters that all pictures of a page may take, so that the page stays below 2 MB."""
-DPI = 90
 MOST_CLASSES = 5
 """Probabilities that are shown of a sample."""
 TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
@@ -28,7 +29,7 @@ class Room:
 
     def takes(self, *pictures: Picture) -> bool:
         """Whether the pictures go in together; if so they are in."""
-        size = sum(len(each.address) for each in pictures)
+        size = sum(len(each.content) for each in pictures)
         if size > self.left:
             return False
         self.left -= size
@@ -40,9 +41,8 @@ class Picture:
     """A picture with its caption."""
 
     title: str
-    alt: str
-    """What it shows, for those who do not see it."""
-    address: str
+    content: Markup
+    """An element that says what it shows to those who do not see it."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,24 @@ class Shown:
     """The most probable classes, and the true one."""
     contribution: Sequence[tuple[str, float]]
     absent: Sequence[str]
-    inputs: Sequence[Picture]
+    inputs: Sequence[Sequence[Picture]]
+    """Of each modality, what went in and what counted in it."""
     workings: Sequence[Picture]
     """Which neurons fired, and what was read from step to step."""
 
+    @property
+    def pictures(self) -> list[Picture]:
+        """All of them."""
+        return [*chain(*self.inputs), *self.workings]
 
-def shown(example: Example) -> Shown:
-    """A sample with pictures of what went in and of what happened to it."""
+
+def shown(example: Example, *, name: str) -> Shown:
+    """A sample with pictures of what went in and of what happened to it.
+
+    Args:
+        example: the sample.
+        name: unique in the page; begins the identifiers in its pictures.
+    """
     explained = example.explanation
     assert explained.label is not None
     answer, truth = explained.classes[explained.answer], explained.classes[explained.label]
@@ -72,21 +83,24 @@ def shown(example: Example) -> Shown:
     if explained.label not in places:
         places[-1] = explained.label
     sample = f"sample {example.id}"
-    workings: list[Picture] = []
+    inputs = [
+        [
+            Picture(title, inline(figure, name=f"{name}-{modality}-{number}", alt=f"{title}, {sample}"))
+            for number, (title, figure) in enumerate(input_panels(explained, modality), 1)
+        ]
+        for modality in explained.inputs
+    ]
+    drawings: dict[str, tuple[str, Figure]] = {}
     if explained.rasters:
-        workings.append(
-            _picture(
-                "spikes", f"which neurons fire at which time step, layer by layer, {sample}", raster_picture(explained)
-            )
-        )
-    if explained.residuals or explained.weights:
-        workings.append(
-            _picture(
-                "what was read",
-                f"size of alpha times residual at each time step, {sample}",
-                residual_picture(explained),
-            )
-        )
+        drawings["spikes"] = ("which neurons fire at which time step, layer by layer", raster_picture(explained))
+    if explained.residuals:
+        drawings["what was read"] = ("size of alpha times residual at each time step", residual_picture(explained))
+    elif explained.weights:
+        drawings["weights"] = ("what each sense is multiplied by at each time step", residual_picture(explained))
+    workings = [
+        Picture(title, inline(figure, name=f"{name}-working-{number}", alt=f"{alt}, {sample}"))
+        for number, (title, (alt, figure)) in enumerate(drawings.items(), 1)
+    ]
     return Shown(
         example.id,
         example.right,
@@ -95,10 +109,7 @@ def shown(example: Example) -> Shown:
         [(explained.classes[place], float(explained.probabilities[place])) for place in places],
         list(explained.contribution.items()),
         example.absent,
-        [
-            _picture(name, f"{name} of {sample}, and where the model looked", input_picture(explained, name))
-            for name in explained.inputs
-        ],
+        inputs,
         workings,
     )
 
@@ -113,8 +124,5 @@ def plot_of(study: StudyFiles, number: int) -> Picture:
     path = study.folder / plot.file
     if not path.is_file():
         raise ValueError(f"{study.folder / 'results.json'} names the plot {plot.file}, which is not there")
-    return Picture(plot.title, plot.title, data_address(path.read_bytes(), TYPES[path.suffix]))
-
-
-def _picture(title: str, alt: str, figure: Figure) -> Picture:
-    return Picture(title, alt, png(figure, dpi=DPI))
+    address = data_address(path.read_bytes(), TYPES[path.suffix])
+    return Picture(plot.title, Markup('<img src="{}" alt="{}">').format(address, plot.title))

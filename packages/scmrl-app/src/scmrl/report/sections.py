@@ -195,6 +195,11 @@ class RunSection:
         ]
 
     @property
+    def answers(self) -> list[int]:
+        """How often each class was the answer."""
+        return [sum(column) for column in zip(*self.confusion, strict=True)]
+
+    @property
     def macro_f1(self) -> float:
         """Mean F1 over the classes that occur, among labels or predictions."""
         if self.found.evaluation is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,12 @@ from scmrl.engine.rates import SATURATED, SILENT, rate_warnings
 from scmrl.engine.run_folder import write_json
 from scmrl.engine.train import Run
 from scmrl.report.figures import plot_confusion, plot_curves, plot_rates
+
+FEW_STEPS = 30
+"""Optimiser steps below which a run says little about a model."""
+
+LEARNT = 0.5
+"""Training loss, as a share of that of guessing, below which the training samples have been learnt."""
 
 
 def write_report(run: Run) -> str:
@@ -120,10 +127,16 @@ def hints(run: Run) -> list[str]:
             f"class {run.classes[true]!r} was taken for {run.classes[predicted]!r} in {count} of {of} test samples, "
             "the most frequent mistake (confusion.png)"
         )
-    last = run.position.history[-1]
-    if run.position.best_epoch == len(run.position.history) and len(run.position.history) > 1:
+    chance = math.log(len(run.classes))  # the loss of a model that takes all classes for equally probable
+    last, options = run.position.history[-1], run.experiment.train
+    if run.position.step < FEW_STEPS:
+        found.append(
+            f"the training was short, {run.position.step} optimiser steps: raise --train.epochs (now {options.epochs}) "
+            f"or lower --train.batch_size (now {options.batch_size}), before judging this model (curves.png)"
+        )
+    elif run.position.best_epoch == len(run.position.history) and len(run.position.history) > 1:
         found.append("the last epoch was the best: more --train.epochs may give more (curves.png)")
-    elif last["train_accuracy"] - last["val_accuracy"] > 0.1:
+    elif last["train_accuracy"] - last["val_accuracy"] > 0.1 and last["train_loss"] < LEARNT * chance:
         found.append(
             f"training accuracy ends at {last['train_accuracy']:.0%}, validation at {last['val_accuracy']:.0%}: the "
             "model overfits; more data or --train.weight_decay may help (curves.png)"

@@ -1,4 +1,4 @@
-"""Figures as part of a page: SVG that takes the page's colours, or a PNG file inside an address."""
+"""Figures as part of a page: SVG that takes the page's colours and refers to nothing outside itself."""
 
 # matplotlib leaves the keyword arguments of its methods untyped.
 # pyright: reportUnknownMemberType=false
@@ -10,9 +10,7 @@ import re
 from xml.etree import ElementTree
 
 import matplotlib
-import numpy as np
 from markupsafe import Markup
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from PIL import Image
@@ -20,12 +18,16 @@ from PIL import Image
 BLACK = re.compile(r"#000000\b")
 FONT = re.compile(r"font-family:[^;]*;?\s*")
 USE = re.compile(r"#(\w+)")
+MOST_PIXELS = 320
+"""Of a picture's width and of its height: about what a page shows of it."""
 
 
 def inline(figure: Figure, *, name: str, alt: str) -> Markup:
     """A figure as an `<svg>` element without a background, whose black is the colour of the text around it.
 
-    The labels stay text in the page's font, and it refers to nothing outside itself.
+    The labels stay text in the page's font, and it refers to nothing outside itself: pictures within it are small
+    PNG files of at most 256 colours and 320 pixels a side. The style `--natural` is the width at which a label of
+    n points is n CSS pixels high.
 
     Args:
         figure: drawn in black and in colours that are legible on light and dark paper.
@@ -56,6 +58,10 @@ def inline(figure: Figure, *, name: str, alt: str) -> Markup:
         for key in ("href", "clip-path"):
             if key in each.attrib:
                 each.set(key, USE.sub(rf"#{name}-\1", each.attrib[key]))
+        if each.tag == "image":
+            each.set("href", _small(each.attrib["href"]))
+            # Its width and height say how large it is drawn, however many pixels are left of it.
+            each.set("preserveAspectRatio", "none")
         if "style" in each.attrib:
             each.set("style", FONT.sub("", BLACK.sub("currentColor", each.attrib["style"])))
     _, _, width, height = drawing.attrib["viewBox"].split()
@@ -64,20 +70,25 @@ def inline(figure: Figure, *, name: str, alt: str) -> Markup:
         "viewBox": f"0 0 {width} {height}",
         # What matplotlib leaves without a colour is black to it.
         "fill": "currentColor",
+        "style": f"--natural:{float(width):.0f}px",
         "role": "img",
         "aria-label": alt,
     }
     return Markup(ElementTree.tostring(drawing, encoding="unicode"))
 
 
-def png(figure: Figure, *, dpi: int) -> str:
-    """A figure on white as a `data:` address of a PNG file with at most 256 colours, which is a third as large."""
-    canvas = FigureCanvasAgg(figure)
-    figure.set_dpi(dpi)
-    figure.set_facecolor("white")
-    canvas.draw()
+def _small(address: str) -> str:
+    """A picture in an address with at most 256 colours and 320 pixels a side; one that has no more stays as it is."""
     written = io.BytesIO()
-    Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").quantize(256).save(written, "PNG", optimize=True)
+    picture = Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))).convert("RGBA")
+    size = (min(picture.width, MOST_PIXELS), min(picture.height, MOST_PIXELS))
+    picture = picture.resize(size, Image.Resampling.BOX)
+    if picture.getchannel("A").getextrema() == (255, 255):
+        picture = picture.convert("RGB")
+    # For what is transparent Pillow knows no other way.
+    method = Image.Quantize.FASTOCTREE if picture.mode == "RGBA" else Image.Quantize.MEDIANCUT
+    colours = len(picture.getcolors(256) or range(256))
+    picture.quantize(colours, method, dither=Image.Dither.NONE).save(written, "PNG", optimize=True)
     return data_address(written.getvalue(), "image/png")
 
 

@@ -10,13 +10,14 @@ from scmrl.report.stored import Score
 
 
 def percent(share: float) -> str:
-    """A share of 1, with two decimals; what is not quite zero must not look like it."""
-    return "< 0.01%" if 0 < share < 5e-5 else f"{share:.2%}"
+    """A share of 1, with two decimals; what is not quite zero, or not quite all, must not look like it."""
+    return "< 0.01%" if 0 < share < 5e-5 else "> 99.99%" if 1 - 5e-5 <= share < 1 else f"{share:.2%}"
 
 
 def points(difference: float) -> str:
-    """A difference of two shares, in percentage points, with its sign."""
-    return f"{100 * difference:+.2f}".replace("-", "\N{MINUS SIGN}")
+    """A difference of two shares, in percentage points, with its sign; what rounds to nothing has none."""
+    text = f"{100 * difference:+.2f}"
+    return text.replace("-", "\N{MINUS SIGN}") if float(text) else "0.00"
 
 
 def interval(score: Score) -> str:

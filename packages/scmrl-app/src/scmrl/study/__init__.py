@@ -9,6 +9,7 @@ From a study's settings to its page, data takes this way:
     points      one training of a study, and its experiment
     work        who does which point: a list shared through Optuna's storage
     storage     where that list lies: a database, or a journal file
+    outage      waiting for a database that is away
     spec        what all studies can be told; each kind of study is a subclass in a file of its own
     ranges      what to vary, as users say it: values of a grid, ranges of a search
     worker      the process that takes points and trains

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from scmrl.study.cells import compared, plus_minus
+from scmrl.study.cells import CHANCE, compared, plus_minus
 from scmrl.study.points import Point, refuse_twins
 from scmrl.study.spec import Results, StudySpec
 from scmrl.study.variants import chosen_variants, every_variant
@@ -21,6 +21,7 @@ class AblationSpec(StudySpec):
     """Every fusion method against each sense alone, and S-CMRL without each of its parts."""
 
     kind: ClassVar[str] = "ablation"
+    asked: ClassVar[frozenset[str]] = frozenset({"seeds", "variants"})
 
     variants: tuple[str, ...] = ()
     """Which variants to compare; none: all."""
@@ -63,7 +64,7 @@ class AblationSpec(StudySpec):
         table = StudyTable("ablation", f"Ablation on {self.data.card().title}", columns, [row.cells() for row in rows])
         notes = [
             "Mean and standard deviation over seeds. The best other variant is the one with the highest mean among the "
-            "rest; the interval draws seeds and test samples anew, p is of the paired t-test over seeds.",
+            f"rest, chosen on the test split. {CHANCE}",
             "The cross-modal branch is all neuron layers of the fusion, on the test split. What is lost with alpha 0 "
             "tells whether a branch that fires is of any use: near 0, the fusion does nothing.",
         ]

@@ -9,6 +9,11 @@ if TYPE_CHECKING:
 
 COMPARED = ("difference, points", "95 % interval", "p")
 """Columns of what `compared` gives."""
+CHANCE = (
+    "The interval allows for other seeds and other test samples, with one seed for other samples alone; p is of the "
+    "paired t-test over seeds, and not corrected for the number of comparisons."
+)
+"""What they mean, as a note."""
 
 
 def plus_minus(summary: Summary, factor: float = 1.0) -> str:
@@ -22,5 +27,5 @@ def compared(difference: Difference | None) -> list[str]:
     if difference is None:
         return ["-", "-", "-"]
     d = difference
-    p = f"{d.p:.3f}" if d.p is not None else "-"
+    p = "-" if d.p is None else f"{d.p:.3f}" if d.p >= 0.001 else "< 0.001"
     return [f"{100 * d.mean:+.1f}", f"{100 * d.low:+.1f} to {100 * d.high:+.1f}", p]

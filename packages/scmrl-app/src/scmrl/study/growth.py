@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from scmrl.study.cells import COMPARED, compared, plus_minus
+from scmrl.study.cells import CHANCE, COMPARED, compared, plus_minus
 from scmrl.study.plots_curves import Curve, Panel, curves_plot
 from scmrl.study.scaling import ScalingSpec
 from scmrl.study.spec import Results
@@ -148,7 +148,7 @@ def _notes(spec: ScalingSpec, results: Results) -> list[str]:
         kept,
         "A further sense is compared with the best choice of one sense fewer that was trained, on as many samples"
         + ("." if spec.every_subset else "; without --every_subset that is one choice only, which may not be the best.")
-        + " The interval draws seeds and test samples anew; p is of the paired t-test over seeds.",
+        + f" {CHANCE}",
         "Costs are those of the largest share, mean over seeds. Time is that of forward and backward pass on one "
         f"batch of at most {spec.train.batch_size}, the median of several, on {hardware}; other trainings at the same "
         "time on the same machine make it longer, and --jobs 1 avoids that. What is kept for the backward pass grows "

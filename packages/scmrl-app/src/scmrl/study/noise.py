@@ -23,6 +23,7 @@ class NoiseSpec(StudySpec):
     """Accuracy against the strength of disturbances, on each sense and on all of them."""
 
     kind: ClassVar[str] = "noise"
+    asked: ClassVar[frozenset[str]] = frozenset({"seeds", "variants"})
 
     variants: tuple[str, ...] = ("ccssa", "add", "concat")
     """Ways to fuse, as `scmrl study ablation` names them; the first one is compared with the best of the others."""

@@ -34,7 +34,8 @@ def accuracy_plot(accuracies: Mapping[str, Sequence[float]], label: str) -> Figu
         colour = BLUE if mean == best else GREY
         axes.plot(100 * np.asarray(values), [row] * len(values), "o", color=colour, alpha=0.55, markersize=6)
         axes.plot([100 * mean] * 2, [row - 0.32, row + 0.32], "-", color=colour, linewidth=2.5)
-    axes.set_yticks(range(len(accuracies)), list(accuracies))
+    # Names come from files: a dollar in them is no formula.
+    axes.set_yticks(range(len(accuracies)), list(accuracies), parse_math=False)
     axes.set_ylim(len(accuracies) - 0.5, -0.5)
     axes.set_xlabel(label)
     axes.grid(axis="x", alpha=0.3)
@@ -66,10 +67,10 @@ def response_plot(curve: Curve, as_it_is: str) -> Figure:
     if as_it_is in curve.values:
         axes.axvline(at[curve.values.index(as_it_is)], color=GREY, linestyle=":", label=f"as it is: {as_it_is}")
     if curve.numbers is None:
-        axes.set_xticks(at, curve.values)
+        axes.set_xticks(at, curve.values, parse_math=False)
     elif min(at) > 0 and max(at) / min(at) > 30:
         axes.set_xscale("log")
-    axes.set_xlabel(curve.field)
+    axes.set_xlabel(curve.field, parse_math=False)
     axes.set_ylabel("accuracy, %")
     axes.grid(alpha=0.3)
     axes.legend()
@@ -107,10 +108,10 @@ def heat_map(
                 color="black" if value > middle else "white",
                 weight="bold" if best else "normal",
             )
-    axes.set_xticks(range(len(columns[1])), list(columns[1]))
-    axes.set_yticks(range(len(rows[1])), list(rows[1]))
-    axes.set_xlabel(columns[0])
-    axes.set_ylabel(rows[0])
+    axes.set_xticks(range(len(columns[1])), list(columns[1]), parse_math=False)
+    axes.set_yticks(range(len(rows[1])), list(rows[1]), parse_math=False)
+    axes.set_xlabel(columns[0], parse_math=False)
+    axes.set_ylabel(rows[0], parse_math=False)
     figure.colorbar(image, ax=axes, label=label)
     return figure
 
@@ -149,10 +150,10 @@ def trials_plot(
     axes = figure.add_subplot()
     _dots(axes, [float(order.index(value)) if order else float(value) for value in values], trials)
     if order:
-        axes.set_xticks(range(len(order)), list(order))
+        axes.set_xticks(range(len(order)), list(order), parse_math=False)
     if log:
         axes.set_xscale("log")
-    axes.set_xlabel(field)
+    axes.set_xlabel(field, parse_math=False)
     axes.legend()
     return figure
 

@@ -132,6 +132,7 @@ def advise(
     grid = {} if one_at_a_time else _importance(cells)
     rows: list[list[str]] = []
     notes: list[str] = []
+    most = max((len(cell.results) for cell in cells), default=0)
     for field, curve in curves.items():
         if one_at_a_time:
             places = as_good_as_the_best([of["validation"] for of in curve.accuracies.values()])
@@ -150,6 +151,11 @@ def advise(
         rows.append([field, weight, good[0], together(good, tried), plus_minus(mean, 100)])
         also = f"; as good within one standard error: {together(good, tried)}" if len(good) > 1 else ""
         notes.append(f"{field}: take {good[0]}, with a validation accuracy of {mean.mean:.1%}{also}.")
+        if mean.n < most:
+            notes.append(
+                f"The best {field}, {good[0]}, has {mean.n} of {most} seeds only: its mean is without trainings that "
+                "failed or are missing."
+            )
         beyond = edge(base, field, good[0], tried)
         if beyond and len(good) < len(tried):
             notes.append(f"The best {field}, {good[0]}, is at the edge of what was tried: try {beyond} ones, too.")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from scmrl.study.cells import COMPARED, compared, plus_minus
+from scmrl.study.cells import CHANCE, COMPARED, compared, plus_minus
 from scmrl.study.noise import Kind, NoiseSpec
 from scmrl.study.plots_curves import Curve, Panel, curves_plot
 from scmrl.study.points import slug
@@ -261,8 +261,7 @@ def _notes(spec: NoiseSpec, right: Mapping[Target, Right]) -> list[str]:
         "The mean accuracy over the strengths is the area under the curve (trapezoidal rule) over its width, for "
         "shares from 0 on; its unit is that of accuracy.",
         f"The best other variant is that with the highest mean at that strength, so {spec.variants[0]} is compared "
-        "with what has been chosen on the test split to be hardest. The interval draws seeds and test samples anew; p "
-        "is of the paired t-test over seeds, and not corrected for the number of comparisons.",
+        f"with what has been chosen on the test split to be hardest. {CHANCE}",
         *(WORDS[kind][2] for kind in spec.disturbances if kind in kinds),
     ]
     if spec.train_noisy:

@@ -9,20 +9,26 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
+
+from optuna.exceptions import StorageInternalError
 
 from scmrl.engine.interruption import Stopped
 from scmrl.engine.run_folder import differences
 from scmrl.progress import Progress, duration
+from scmrl.study.kinds import read_content
+from scmrl.study.outage import Patience
 from scmrl.study.points import Point
 from scmrl.study.spec import StudySpec
 from scmrl.study.storage import open_storage, shown
 from scmrl.study.tables import PART, Findings, write_text
 from scmrl.study.work import WorkList
+
+T = TypeVar("T")
 
 LOOK = 1.0
 """Seconds between two looks at the work list."""
@@ -40,12 +46,32 @@ def run_study(spec: StudySpec, progress: Progress) -> tuple[Path, Findings | Non
         the folder, what was found (None where no point is done), and by point what went wrong.
 
     Raises:
-        ValueError: settings that the study cannot do, or a folder that holds something else.
+        ValueError: settings that the study cannot do, a folder that holds something else or is broken, or a database
+            that stays away.
+        ChildProcessError: workers died again and again, so points are left; what is done is written.
         KeyboardInterrupt: the user stopped it; its text says how to go on.
         Stopped: a scheduler did.
     """
     points = spec.points()
     folder = study_folder(spec)
+    try:
+        return folder, *_findings(spec, folder, points, progress)
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{folder / 'journal.log'} is broken ({error}); put back the old one, or begin anew with another --out"
+        ) from error
+    except StorageInternalError as error:
+        assert spec.storage is not None
+        raise ValueError(
+            f"--storage {shown(spec.storage)} was lost ({str(error.__cause__ or error).splitlines()[0]}); go on with "
+            f"the same command and --out {folder}"
+        ) from error
+
+
+def _findings(
+    spec: StudySpec, folder: Path, points: list[Point], progress: Progress
+) -> tuple[Findings | None, dict[str, str]]:
+    """Do what is to do, and write what came of it; by point, what went wrong."""
     settings = spec.settings()
     name = f"{spec.kind}-{hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]}"
     content = {
@@ -56,14 +82,15 @@ def run_study(spec: StudySpec, progress: Progress) -> tuple[Path, Findings | Non
         "settings": settings,
     }
     write_text(folder / "study.json", json.dumps(content, indent=2) + "\n")
-    work = WorkList(open_storage(spec.storage or folder / "journal.log"), name)
+    work = WorkList(open_storage(spec.storage or folder / "journal.log", Patience(progress.warn)), name)
     keys = [point.key for point in points]
     work.offer(keys, retry_failed=spec.retry_failed)
     left = len(work.unfinished(keys))
     progress.say(f"{spec.kind}: {len(points)} trainings, {left} of them to do; study folder {folder}")
     if left and spec.jobs != 0:
         _watch(spec, folder, points, left, work, progress)
-    results, failures = work.results(), work.failures()
+    # The folder may know of more points, of seeds or variants that were asked for another time.
+    results, failures = _only(keys, work.results()), _only(keys, work.failures())
     findings = spec.tabulate(results) if results else None
     if findings is not None:
         missing = len(points) - len(results)
@@ -71,7 +98,13 @@ def run_study(spec: StudySpec, progress: Progress) -> tuple[Path, Findings | Non
             note = f"{missing} of {len(points)} trainings are missing."
             findings = replace(findings, notes=[note, *findings.notes])
         findings.write(folder)
-    return folder, findings, failures
+    left = len(work.unfinished(keys))
+    if left and spec.jobs != 0:
+        raise ChildProcessError(
+            f"{left} of {len(points)} trainings are not done, because workers died again and again: see "
+            f"{folder / 'workers.log'}; go on with the same command and --out {folder}"
+        )
+    return findings, failures
 
 
 def study_folder(spec: StudySpec) -> Path:
@@ -81,9 +114,11 @@ def study_folder(spec: StudySpec) -> Path:
         ValueError: it holds something else, or a study with other settings.
     """
     folder = spec.out or Path("studies") / f"{datetime.now():%Y%m%d-%H%M%S}-{spec.kind}"
-    known = folder / "study.json"
-    if known.is_file():
-        before = json.loads(known.read_text(encoding="utf-8")).get("settings", {})
+    if (folder / "study.json").is_file():
+        content = read_content(folder)
+        before, kind = content.get("settings", {}), content.get("kind")
+        if kind != spec.kind:
+            raise ValueError(f"{folder} holds a study of another kind, {kind}; name another folder with --out")
         faults = [f"{place} was {old} and is {new} now" for place, old, new in differences(before, spec.settings())]
         if faults:
             raise ValueError(
@@ -107,7 +142,8 @@ def _watch(spec: StudySpec, folder: Path, points: list[Point], left: int, work: 
     """Start workers and wait for them; they are told to stop when this process is."""
     jobs = min(spec.jobs or default_jobs(), left)
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
-    keys, told = [point.key for point in points], set(work.results())
+    keys = [point.key for point in points]
+    told = set(_only(keys, work.results()))
     environment = {**os.environ, **({"SCMRL_STORAGE": spec.storage} if spec.storage else {})}
     environment.setdefault("OMP_NUM_THREADS", threads)
     workers: dict[int, subprocess.Popen[bytes]] = {}
@@ -121,20 +157,20 @@ def _watch(spec: StudySpec, folder: Path, points: list[Point], left: int, work: 
             while workers:
                 time.sleep(LOOK)
                 ended = [index for index, process in workers.items() if process.poll() is not None]
-                results = work.results()
+                results, failures, waiting = _ask(lambda: (work.results(), work.failures(), work.unfinished(keys)))
                 for key in [key for key in keys if key in results and key not in told]:
                     told.add(key)
                     each = (time.monotonic() - began) / max(1, len(told) - before)
-                    rest = len(work.unfinished(keys))
+                    rest = len(waiting)
                     progress.say(
                         f"{len(told)} of {len(points)}: {key}{_accuracy(results[key])} in "
                         f"{duration(results[key]['seconds'])}"
                         + (f", about {duration(each * rest)} left" if rest else "")
                     )
-                phase.update(len(told) + len(work.failures()))
+                phase.update(len(told) + len(_only(keys, failures)))
                 for index in ended:
                     status = workers.pop(index).returncode
-                    if status and work.unfinished(keys):
+                    if status and waiting:
                         progress.warn(f"a worker ended with exit status {status}, see {folder / 'workers.log'}")
                         if restarts:
                             restarts -= 1
@@ -147,6 +183,18 @@ def _watch(spec: StudySpec, folder: Path, points: list[Point], left: int, work: 
         for process in workers.values():
             process.wait()
         signal.signal(signal.SIGTERM, before_us)
+
+
+def _only(keys: list[str], found: Mapping[str, T]) -> dict[str, T]:
+    return {key: found[key] for key in keys if key in found}
+
+
+def _ask(question: Callable[[], T]) -> T:
+    """The answer to a question to the storage; one that was cut in the middle is asked again, which waits."""
+    try:
+        return question()
+    except StorageInternalError:
+        return question()
 
 
 def _accuracy(result: Mapping[str, Any]) -> str:

@@ -20,6 +20,7 @@ class ScalingSpec(StudySpec):
     """Accuracy and cost against the number of training samples and of senses."""
 
     kind: ClassVar[str] = "scaling"
+    asked: ClassVar[frozenset[str]] = frozenset({"seeds", "variants"})
 
     variants: tuple[str, ...] = ("ccssa",)
     """Ways to fuse two senses or more, as `scmrl study ablation` names them."""

@@ -56,15 +56,25 @@ def search_findings(spec: TuneSpec, results: Results) -> Findings:
             for field, range_ in ranges.items()
             if isinstance(range_, Span) and at_the_edge(range_, settings[field])
         ]
-    trained = [results[point.key] for point in final if point.key in results]
+    done_anew = [results[point.key] for point in final if point.key in results]
+    trained = [result for result in done_anew if best is not None and result["settings"] == results[best]["settings"]]
+    if len(trained) < len(done_anew):
+        notes.append(
+            f"{len(done_anew) - len(trained)} final trainings are left out: they were of the settings that were best "
+            "before failed trials were tried again. Train best.yaml for those of now."
+        )
     if trained:
         validation, test = (Summary.of([r[f"{split}_accuracy"] for r in trained]) for split in ("validation", "test"))
         cells = [["best settings", str(test.n), plus_minus(validation, 100), plus_minus(test, 100)]]
         columns = ("trained anew", "seeds", "validation, %", "test, %")
         tables.append(StudyTable("final", "What they reach with other seeds", columns, cells))
         notes.append(
-            "Every decision was on the validation split; the test split was measured on the final trainings "
-            "alone, which have other seeds than the search."
+            "Every decision was on the validation split; the test split was measured on the final trainings alone"
+            + (
+                ", which have other seeds than the search."
+                if spec.seed not in spec.every_seed
+                else f". Seed {spec.seed} is also that of the search, which chose settings that suit it."
+            )
         )
     weights = importance(ranges, list(done.values()))
     if weights:
@@ -141,6 +151,8 @@ def _row(name: str, result: Mapping[str, Any]) -> list[str]:
 def _plots(
     ranges: Mapping[str, Choices | Span], names: Mapping[str, str], trials: Sequence[tuple[int, Mapping[str, Any]]]
 ) -> list[StudyPlot]:
+    if not trials:
+        return []
     accuracies = [(number, result["validation_accuracy"], result["outcome"] == "complete") for number, result in trials]
     plots = [StudyPlot("history", "Validation accuracy, trial by trial", history_plot(accuracies))]
     for field, range_ in ranges.items():

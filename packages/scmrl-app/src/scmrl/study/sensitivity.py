@@ -92,7 +92,9 @@ class SensitivitySpec(StudySpec):
         as_it_is = {field: _as_it_is(base, field, texts) for field, texts in values.items()}
         cells = cells_of(self.points(), results)
         curves = curves_of(values, cells, as_it_is if self.one_at_a_time else None)
-        advice, notes = advise(base, curves, cells, one_at_a_time=self.one_at_a_time)
+        # Of a setting alone there is no share of anything to tell.
+        alone = self.one_at_a_time or len(values) == 1
+        advice, notes = advise(base, curves, cells, one_at_a_time=alone)
         plots = [
             StudyPlot(f"curve-{slug(names[field])}", f"Accuracy over {field}", response_plot(curve, as_it_is[field]))
             for field, curve in curves.items()
@@ -107,17 +109,17 @@ class SensitivitySpec(StudySpec):
             "is what lies within one standard error of its mean."
         )
         notes.append(
-            "Importance is the range of the mean validation accuracies of a setting, in points."
-            if self.one_at_a_time
+            "The range is that of the mean validation accuracies of a setting, in points; chance widens it."
+            if alone
             else "A curve is the mean over all values of the other settings. Importance is the share of the variance "
             "of validation accuracy over the grid that a setting explains by itself; the rest of 100 % is how settings "
-            "act together, and chance."
+            "act together. Chance adds to all of them."
         )
-        if self.train.selection == "published":
+        if "published" in (self.train.selection, *values.get("train.selection", ())):
             notes.insert(0, "Epochs were selected on the test split, as published: no estimate for new data.")
         title = f"Sensitivity on {self.data.card().title}"
         tables = [advice, *tables_of(curves, names), grid_table(values, cells)]
-        return Findings(self.kind, title, tables, plots, notes)
+        return Findings(self.kind, title, [table for table in tables if table.rows], plots, notes)
 
 
 def _said(settings: Mapping[str, str]) -> str:

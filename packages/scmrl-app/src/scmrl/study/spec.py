@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field, field_validator
 
 from scmrl.experiment import Experiment
+from scmrl.overlay import OptionError
 from scmrl.study.points import Point
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ class StudySpec(Experiment, ABC):
 
     kind: ClassVar[str]
     """The study's name on the command line."""
+    asked: ClassVar[frozenset[str]] = frozenset({"seeds"})
+    """Fields that say which points are wanted, not what a point is: they may change while the study goes on."""
     repeated: ClassVar[tuple[str, str] | None] = None
     """A field that may be given many times on the command line, and an example of it."""
 
@@ -47,8 +50,8 @@ class StudySpec(Experiment, ABC):
     @field_validator("seeds")
     @classmethod
     def _differ(cls, seeds: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        if seeds is not None and (not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0):
-            raise ValueError("seeds are one or more different numbers from 0 on")
+        if seeds is not None and (not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0 or max(seeds) >= 2**32):
+            raise ValueError("seeds are one or more different numbers from 0 to 2**32 - 1")
         return seeds
 
     @property
@@ -61,12 +64,9 @@ class StudySpec(Experiment, ABC):
         return Experiment.model_validate({name: getattr(self, name) for name in Experiment.model_fields})
 
     def settings(self) -> dict[str, Any]:
-        """Everything that decides what the study finds, as JSON holds it."""
-        return {
-            "kind": self.kind,
-            **{name: value for name, value in self.model_dump(mode="json").items() if name not in OF_THE_WORK},
-            "seeds": list(self.every_seed),
-        }
+        """Everything that decides what a point finds, as JSON holds it."""
+        said = self.model_dump(mode="json", exclude={*OF_THE_WORK, *self.asked})
+        return {"kind": self.kind, **said, **({"seeds": list(self.every_seed)} if "seeds" in said else {})}
 
     @abstractmethod
     def points(self) -> list[Point]:
@@ -75,6 +75,23 @@ class StudySpec(Experiment, ABC):
         Raises:
             ValueError: settings that the study cannot do.
         """
+
+    def check(self) -> None:
+        """Whether every training can be told to the engine; no data are read.
+
+        Raises:
+            ValueError: settings that the study cannot do.
+            OptionError: trainings whose settings do not fit together, all of them.
+        """
+        base = self.base()
+        faults: list[str] = []
+        for variant, point in {point.variant: point for point in self.points()}.items():
+            try:
+                point.experiment(base, Path(point.key))
+            except OptionError as error:
+                faults += [f"{variant}: {fault}" for fault in error.faults]
+        if faults:
+            raise OptionError(faults)
 
     def stages(self) -> list[list[Point]]:
         """The points in stages, each of which begins when the one before it has ended."""

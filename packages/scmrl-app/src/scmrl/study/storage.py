@@ -11,13 +11,16 @@ it off.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import BinaryIO
 
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, event
 from sqlalchemy.pool import NullPool
+
+from scmrl.study.outage import Patience
 
 try:
     import fcntl
@@ -28,22 +31,30 @@ MAKING_TABLES = 0x5C3217
 """The lock of a database while its tables are made; any number would do that others do not use."""
 
 
-def open_storage(where: str | Path) -> BaseStorage:
+def open_storage(where: str | Path, patience: Patience | None = None) -> BaseStorage:
     """The storage at a database's address, such as `postgresql+psycopg://user@host/name`, or in a journal file.
 
+    Args:
+        where: the address, or the journal.
+        patience: with a database that was there once; None has none.
+
     Raises:
-        ValueError: the database cannot be reached, or no driver for it is installed.
+        ValueError: the database cannot be reached, or no driver for it is installed, or the file system
+            knows no locks.
     """
     if isinstance(where, Path):
         return open_journal(where)
     try:
-        return open_database(where)
+        storage = open_database(where)
     except ImportError as error:
         raise ValueError(
             f'--storage {shown(where)}: {error}; for PostgreSQL: pip install "scmrl-app[postgresql]"'
         ) from error
     except Exception as error:  # every driver has exceptions of its own
         raise ValueError(f"--storage {shown(where)} cannot be opened: {str(error).splitlines()[0]}") from error
+    if patience is not None:
+        event.listen(storage.engine, "do_connect", patience.connect)
+    return storage
 
 
 def open_database(address: str) -> RDBStorage:
@@ -62,7 +73,8 @@ def open_database(address: str) -> RDBStorage:
 
 
 def shown(address: str) -> str:
-    """A database's address without its password."""
+    """A database's address without its password, wherever it has one."""
+    address = re.sub(r"([?&]password=)[^&]*", r"\1...", address)
     before, at, host = address.rpartition("@")
     scheme, slashes, user = before.partition("://")
     return f"{scheme}{slashes}{user.partition(':')[0]}{at}{host}" if at else address

@@ -42,6 +42,9 @@ class TuneSpec(StudySpec):
     """
 
     kind: ClassVar[str] = "tune"
+    asked: ClassVar[frozenset[str]] = (
+        frozenset()
+    )  # more trials or seeds would change what the best settings are judged by
     repeated: ClassVar[tuple[str, str] | None] = ("search", "train.learning_rate=1e-3..1e-1,log")
 
     search: tuple[str, ...] = ()
@@ -71,12 +74,11 @@ class TuneSpec(StudySpec):
         """
         if not self.search:
             raise ValueError("--search says what to search, as in --search train.learning_rate=1e-3..1e-1,log")
-        if self.train.selection == "published":
+        if "published" in (self.train.selection, *self._searched("train.selection")):
             raise ValueError(
                 "train.selection published decides by the test split, and a search that does so finds settings that "
                 "suit the test samples: take --train.selection validation"
             )
-        self.ranges()
         points = [point for stage in self.stages() for point in stage]
         refuse_twins(points)
         return points
@@ -133,6 +135,11 @@ class TuneSpec(StudySpec):
             OptionError: fields that there are not, or ranges that they may not have.
         """
         return ranges_of(self.base(), self.search)
+
+    def _searched(self, field: str) -> tuple[str, ...]:
+        """The texts to choose from for a field; none if it is not searched."""
+        range_ = self.ranges().get(field)
+        return range_.texts if isinstance(range_, Choices) else ()
 
     @property
     def _starting(self) -> int:

@@ -57,10 +57,12 @@ def chosen_variants(experiment: Experiment, names: Sequence[str]) -> dict[str, O
     """The variants of those names, in the order of the names.
 
     Raises:
-        ValueError: a variant that there is not, or data of one sense only.
+        ValueError: a variant that there is not or that is named twice, or data of one sense only.
     """
     every = every_variant(experiment)
     for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"--variants {name}: given twice; keep one")
         if name not in every:
             raise ValueError(
                 f"--variants {name}: no such variant{did_you_mean(name, every)}; there are: {', '.join(every)}"

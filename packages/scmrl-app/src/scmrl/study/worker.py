@@ -10,11 +10,13 @@ import time
 import traceback
 from pathlib import Path
 
+from optuna.exceptions import StorageInternalError
 from rich.console import Console
 
 from scmrl.engine.interruption import Stopped
 from scmrl.progress import Progress
 from scmrl.study.kinds import read_study
+from scmrl.study.outage import Patience
 from scmrl.study.points import Point
 from scmrl.study.spec import StudySpec
 from scmrl.study.storage import open_storage
@@ -33,7 +35,8 @@ def work(folder: Path, index: int = 0) -> None:
         KeyboardInterrupt: the worker was told to stop; its point is free again.
     """
     spec, name, storage = read_study(folder)
-    every = WorkList(open_storage(storage), name)
+    patience = Patience(_say)
+    every = WorkList(open_storage(storage, patience), name, clock=patience.clock)
     _choose_gpu(index)
     for stage in spec.stages():
         points = {point.key: point for point in stage}
@@ -44,10 +47,10 @@ def work(folder: Path, index: int = 0) -> None:
                 time.sleep(WAIT)
                 continue
             with claim:
-                _do(spec, points[claim.key], claim, folder)
+                _do(spec, points[claim.key], claim, folder, patience)
 
 
-def _do(spec: StudySpec, point: Point, claim: Claim, folder: Path) -> None:
+def _do(spec: StudySpec, point: Point, claim: Claim, folder: Path, patience: Patience) -> None:
     place = folder / "points" / point.key
     place.mkdir(parents=True, exist_ok=True)
     with (place.parent / f"{point.key}.log").open("a", encoding="utf-8") as log:
@@ -58,8 +61,12 @@ def _do(spec: StudySpec, point: Point, claim: Claim, folder: Path) -> None:
             if claim.finish(result, score):
                 shutil.rmtree(place / "checkpoints", ignore_errors=True)  # the model that was kept stays
         except (KeyboardInterrupt, Stopped):
+            patience.end()  # whoever stops has no time to wait for a database
             claim.release()
             raise KeyboardInterrupt from None
+        except StorageInternalError:  # the database's fault and not the point's, which goes on from its checkpoint
+            log.write(traceback.format_exc())
+            claim.release()
         except Exception as error:  # one point's fault must not end the study
             log.write(traceback.format_exc())
             claim.fail(f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error))
@@ -71,6 +78,10 @@ def _choose_gpu(index: int) -> None:
 
     if torch.cuda.is_available():
         torch.cuda.set_device(index % torch.cuda.device_count())
+
+
+def _say(message: str) -> None:
+    print(message, flush=True)
 
 
 def main() -> None:

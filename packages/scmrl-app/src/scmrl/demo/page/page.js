@@ -15,6 +15,7 @@ let cards = []; // one a sense
 let soon = 0; // timers
 let later = 0;
 let waiting = 0; // answers that are under way
+let taking = Promise.resolve(); // files, one choice of them after the other
 
 async function fetched(path, options) {
   const response = await fetch(path, options).catch(() => {
@@ -57,10 +58,16 @@ async function upload(file, into, sense) {
   return post(`/api/clips?${query}`, "application/octet-stream", file);
 }
 
-// Files that come together are one clip; one that is for a sense takes its place in the clip that is looked at.
-async function take(files, sense = null) {
+// Files that come together are one clip; one that is for a sense takes its place in the clip that is looked at. What is
+// chosen while others are read waits for them, or it would undo them.
+function take(files, sense = null) {
+  taking = taking.then(() => takeNow(files, sense));
+}
+
+async function takeNow(files, sense) {
   const faults = [];
-  let token = sense === null ? null : clip;
+  const at = clip;
+  let token = sense === null ? null : at;
   $("fault").textContent = "";
   busy(+1);
   for (const file of files) {
@@ -75,8 +82,11 @@ async function take(files, sense = null) {
   }
   busy(-1);
   $("doing").textContent = "";
+  const arrived = token !== null && token !== at;
+  const late = arrived && sense !== null && clip !== at;
+  if (late) faults.push(`The file for ${sense} came when something else was looked at; choose it again for this.`);
   $("fault").textContent = faults.join("; ");
-  if (token === null || token === clip) return;
+  if (!arrived || late) return;
   if (sense === null) lookAnew(token);
   else look(token);
 }
@@ -85,14 +95,16 @@ function takeSample() {
   const number = $("sample").valueAsNumber;
   const there = Number.isInteger(number) && number >= 0 && number < run.labels.length;
   $("fault").textContent = there ? "" : `The test split has samples from 0 to ${run.labels.length - 1}.`;
-  if (there && number !== clip) lookAnew(number);
+  if (there && (number !== clip || before === null)) lookAnew(number);
 }
 
 function takeAnySample() {
   const wanted = $("class").value;
   const fitting = [...run.labels.keys()].filter((at) => wanted === "" || run.labels[at] === Number(wanted));
   if (fitting.length) {
-    $("sample").value = fitting[Math.floor(Math.random() * fitting.length)];
+    const others = fitting.filter((at) => at !== clip);
+    const from = others.length ? others : fitting;
+    $("sample").value = from[Math.floor(Math.random() * from.length)];
     takeSample();
   } else $("fault").textContent = "The test split has no sample of this class.";
 }
@@ -128,7 +140,12 @@ function question() {
   return { clip, muted, noise };
 }
 
+function isDisturbed() {
+  return cards.some((card) => card.muted || card.noise > 0);
+}
+
 function ask() {
+  $("undo").disabled = !isDisturbed();
   clearTimeout(soon);
   clearTimeout(later);
   soon = setTimeout(answer, PAUSE);
@@ -145,7 +162,8 @@ function nothingLeft() {
 const answer = latest(async () => {
   if (nothingLeft()) return;
   const asked = question();
-  const disturbed = asked.muted.length > 0 || Object.keys(asked.noise).length > 0;
+  const disturbed = isDisturbed();
+  if (main.dataset.state === "empty") $("asking").textContent = "Asking the model …"; // nothing else shows yet
   try {
     const plain = before ? null : await put("/api/answers", { clip: asked.clip });
     const said = disturbed || !plain ? await put("/api/answers", asked) : plain;
@@ -153,11 +171,16 @@ const answer = latest(async () => {
     before ??= plain.probabilities;
     main.dataset.state = "full";
     $("stuck").textContent = "";
-    $("undo").disabled = !disturbed;
-    for (const card of cards) card.show(said.frames[card.name], said.names[card.name]);
+    // Of a sense that is muted from the start, what it would have given.
+    const frames = { ...plain?.frames, ...said.frames };
+    for (const card of cards) card.show(frames[card.name], said.names[card.name]);
     showAnswer(run, said, disturbed ? before : null);
   } catch (error) {
-    if (asked.clip === clip) $(main.dataset.state === "full" ? "stuck" : "fault").textContent = error.message;
+    if (asked.clip !== clip) return;
+    if (before === null) main.dataset.state = "empty"; // what is shown is of another clip
+    $(main.dataset.state === "full" ? "stuck" : "fault").textContent = error.message;
+  } finally {
+    $("asking").textContent = "";
   }
 });
 
@@ -214,7 +237,7 @@ function offerSamples() {
 async function begin() {
   run = await fetched("/api/run");
   const senses = run.senses.map((sense) => sense.name + (sense.synthetic ? " (synthetic)" : ""));
-  $("about").textContent = `${run.run}: ${run.data}, ${run.classes.length} classes, ${senses.join(" and ")}`;
+  $("about").textContent = `${run.run}: ${run.data}, ${run.classes.length} classes, ${new Intl.ListFormat("en").format(senses)}`;
   const ways = [];
   if (run.no_files) $("accepted-not").textContent = run.no_files;
   else {

@@ -36,6 +36,7 @@ export class SenseCard {
       this.chosen = this.over.value;
       this.draw();
     });
+    this.choice = element("label", { className: "row" }, "Lay over", this.over);
     this.range = element("p", { className: "note range" });
     this.step = element("input", { type: "range", min: 0, max: 0, value: 0 });
     this.stepShown = element("output");
@@ -50,13 +51,13 @@ export class SenseCard {
     this.root = element(
       "article",
       { className: "sense" },
-      element("header", {}, element("h3", { textContent: sense.name }), element("small", { textContent: sense.axes || sense.kind })),
+      element("header", {}, element("h2", { textContent: sense.name }), element("small", { textContent: sense.axes || sense.kind })),
       this.title,
       this.canvas,
       this.absent,
       this.range,
       this.steps,
-      element("label", { className: "row" }, "Lay over", this.over),
+      this.choice,
       element("label", { className: "check" }, this.mute, `Mute ${sense.name}`),
       element("label", { className: "row" }, "Noise", this.slider, this.sliderShown),
     );
@@ -81,21 +82,21 @@ export class SenseCard {
   undo() {
     this.mute.checked = false;
     this.slider.value = 0;
-    this.#tellNoise();
+    this.#tell();
   }
 
-  // What the sense gave: pictures; none if the clip lacks it (then it has no name, either) or it is muted.
+  // What the sense gave: pictures; none if the clip lacks it (then it has no name, either), or if it is muted and they
+  // are those of before.
   show(frames, name) {
     this.there = name !== undefined;
     this.title.textContent = name ?? "";
-    this.canvas.hidden = !this.there;
+    for (const shown of [this.canvas, this.range, this.choice]) shown.hidden = !this.there;
     this.absent.hidden = this.there;
     for (const control of [this.mute, this.slider, this.over, this.step]) control.disabled = !this.there;
-    this.root.classList.toggle("off", !frames);
-    if (!frames) return;
-    this.frames = frames;
-    this.steps.hidden = frames.length < 2;
-    this.step.max = frames.length - 1;
+    this.frames = this.there ? (frames ?? this.frames) : null;
+    this.steps.hidden = !this.frames || this.frames.length < 2;
+    if (!this.frames) return;
+    this.step.max = this.frames.length - 1;
     this.draw();
   }
 
@@ -123,11 +124,12 @@ export class SenseCard {
   }
 
   #changed() {
-    this.#tellNoise();
+    this.#tell();
     this.does.changed();
   }
 
-  #tellNoise() {
+  #tell() {
+    this.root.classList.toggle("off", this.muted);
     const share = this.noise;
     const ratio = 10 * Math.log10((1 - share) / share);
     const told = this.kind === "events" || share === 0 || share === 1 ? "" : ` (${ratio.toFixed(1)} dB)`;
