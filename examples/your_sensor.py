@@ -1,6 +1,7 @@
 """A sensor of your own beside pictures: one more column in the manifest, and a line that says how to read it.
 
-Needs `pip install snn-datasets` alone; the files are made up here, so that everything runs as it stands.
+In a clone, `pip install ./packages/snn-datasets` is all it needs; with uv, `uv run python examples/your_sensor.py`. The
+files are made up here, so that everything runs as it stands.
 """
 
 from pathlib import Path

@@ -107,7 +107,11 @@ def test_a_jaer_file_that_is_cut_off_is_refused(tmp_path: Path, events: np.ndarr
     ("content", "why"),
     [
         (b"\x00\x01" * 20, "does not begin with the line #!AER-DAT2.0"),
-        (CAER_HEADER, "is AEDAT 3.1, but AEDAT 2.0 is expected"),
+        (CAER_HEADER, "is AEDAT 3.1, but AEDAT 2.0 is expected; name aedat3 as its reader"),
+        (
+            b"#!AER-DAT4.0\r\n\x00\xff",
+            r"is AEDAT 4.0, .* 2.0 and 3.1 alone: convert it to an npz file of arrays x, y, t ",
+        ),
         (b"#" * 2_000_000, "header does not end"),
         (b"#no end", "header does not end"),
         (b"#!AER-DAT2.0\r\n" + struct.pack(">II", 0x10000, 1), "0x10000, but those of a DVS128 have 15 bits"),
@@ -209,7 +213,8 @@ def test_a_reader_that_read_is_as_small_as_one_that_did_not(tmp_path: Path, even
     ("content", "why"),
     [
         (b"\x01\x00" * 20, "does not begin with the line #!AER-DAT3.1"),
-        (JAER_HEADER, "is AEDAT 2.0, but AEDAT 3.1 is expected"),
+        (JAER_HEADER, "is AEDAT 2.0, but AEDAT 3.1 is expected; name aedat2 as its reader"),
+        (b"#!AER-DAT3.0\r\n", r"is AEDAT 3.0, .*convert it to an npz file"),
         (CAER_HEADER.replace(b"RAW", b"Serial-TS"), "compressed packets .Format: Serial-TS"),
         (CAER_HEADER + bytes(20), "cut off in the header of a packet"),
         (CAER_HEADER + packet(POLARITY, [(1, 2)])[:-1], "claims 1 events of 8 bytes, more than the file has left"),

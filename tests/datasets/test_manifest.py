@@ -297,6 +297,14 @@ def test_a_missing_split_is_refused(root: Path, split: str):
         build(root)
 
 
+def test_a_single_class_is_refused(root: Path):
+    write(root, [row.replace("dog", "cat") for row in ROWS])
+    with pytest.raises(
+        ValueError, match=r"manifest\.csv, column 'label': all rows say 'cat'; at least two classes are needed"
+    ):
+        build(root)
+
+
 def test_the_same_files_twice_without_ids_are_refused(root: Path):
     write(root, ["train,cat,p0.png", "train,dog,p0.png", "test,cat,p1.png"], header="split,label,photo")
     with pytest.raises(ValueError, match="row 3: the same files as row 2"):
@@ -313,11 +321,15 @@ def test_another_encoding_is_refused_by_row(root: Path):
         build(root)
 
 
-@pytest.mark.parametrize("column", ["photo,sound/left", "photo,.sound", 'photo,"so""und"'])
-def test_a_column_that_cannot_be_part_of_a_file_name_is_refused(root: Path, column: str):
-    write(root, ROWS, header=f"sample_id,split,label,{column}")
-    with pytest.raises(ValueError, match=r"row 1: .* cannot name a modality.*rename the column"):
+@pytest.mark.parametrize("name", ["so/und", ".sound", 'so"und', "my mic", "2nd", "_x", "klänge", "a.b"])
+def test_a_column_that_cannot_name_a_modality_is_refused(root: Path, name: str):
+    quoted = name.replace('"', '""')
+    write(root, ROWS, header=f'sample_id,split,label,photo,"{quoted}"')
+    with pytest.raises(
+        ValueError, match=rf"manifest\.csv, row 1: column '{name}' cannot name a modality.*rename the col"
+    ):
         build(root)
+    assert ids(build(root, modalities="photo").test) == ["d"]
 
 
 @pytest.mark.parametrize(("column", "name"), [("photo", "p3.png"), ("sound", "s3.wav")])
@@ -387,6 +399,14 @@ def test_missing_and_broken_files_can_count_as_absent(root: Path):
         build(root, modalities="sound")
 
 
+def test_without_a_cache_missing_files_are_counted(root: Path):
+    write(root, ["a,train,cat,gone.png,s0.wav", *ROWS[1:3], "d,test,dog,lost.png,s3.wav"])
+    (root / "s3.wav").write_bytes(b"RIFF no sound")
+    (note,) = build(root, on_error="missing", cache="off").info.notes
+    assert note.startswith("2 of 4 files of photo count as absent; the first: no file at ")
+    assert "gone.png; damaged ones are not counted" in note
+
+
 # The cache
 
 
@@ -451,10 +471,10 @@ def test_occlusion_is_a_black_square_of_its_side(root: Path):
 
 
 def test_groups_and_files_in_two_splits_are_noted(root: Path):
-    header = "sample_id,split,label,group,photo"
-    write(root, ["a,train,x,ann,p0.png", "b,val,x,bob,p1.png", "c,test,x,cat,p2.png"], header=header)
+    header, other = "sample_id,split,label,group,photo", "o,train,y,eve,p3.png"
+    write(root, [other, "a,train,x,ann,p0.png", "b,val,x,bob,p1.png", "c,test,x,cat,p2.png"], header=header)
     assert build(root).info.notes == ()
-    write(root, ["a,train,x,ann,p0.png", "b,val,x,bob,p1.png", "c,test,x,ann,p0.png"], header=header)
+    write(root, [other, "a,train,x,ann,p0.png", "b,val,x,bob,p1.png", "c,test,x,ann,p0.png"], header=header)
     group, file = build(root).info.notes
     assert group == "1 group is in both train and test, such as ann"
     assert re.fullmatch(r"1 file is in both train and test, such as .*p0\.png", file)

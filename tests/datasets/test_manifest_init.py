@@ -283,3 +283,21 @@ def test_the_summary_says_what_was_guessed(tmp_path: Path):
         "  label    a 6, b 6",
         "  image    12 image files",
     ]
+
+
+@pytest.mark.parametrize(
+    ("senses", "columns"),
+    [
+        (("my images", "my sounds"), {"my_images", "my_sounds"}),
+        (("2 images", "3 sounds"), {"image_2_images", "audio_3_sounds"}),
+        (("фото", "звук"), {"image", "audio"}),
+    ],
+)
+def test_columns_have_names_that_a_modality_may_have(tmp_path: Path, senses: tuple[str, str], columns: set[str]):
+    for label in ("cat", "dog"):
+        for n in range(5):
+            put(tmp_path, f"{senses[0]}/{label}/{n}.jpg", f"{senses[1]}/{label}/{n}.wav")
+    guess = init_manifest(tmp_path)
+    assert set(guess.columns) == columns
+    assert guess.samples == 10
+    assert set(build(tmp_path).info.modalities) == columns

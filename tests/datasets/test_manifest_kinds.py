@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from snn_datasets import ManifestSpec, ModalityInfo, ReadError, Sample, collate
+from snn_datasets import ManifestSpec, ModalityInfo, ReadError, RecordedDataset, Sample, Series, Source, collate
 from snn_datasets.datasets.manifest import ColumnSpec
 from snn_datasets.encoding import Latency
 from snn_datasets.registries import ENCODERS, READERS
@@ -211,6 +211,15 @@ def test_what_a_reader_needs_is_told(tmp_path: Path):
         build(tmp_path)
 
 
+def test_a_series_without_times_is_told_the_fields_that_say_when(tmp_path: Path):
+    write(tmp_path, ".csv", lambda path, number: write_series(path, number, time=False), column="gas")
+    with pytest.raises(
+        ReadError, match=r"row 2, gas .*columns\.<sense>\.reader\.kind, .*columns\.<sense>\.reader\.rate"
+    ):
+        build(tmp_path)
+    assert build(tmp_path, columns={"gas": {"reader": {"kind": "series", "rate": 1}}})[0].shape == (5,)
+
+
 def test_an_encoder_of_another_kind_is_refused_by_place(tmp_path: Path):
     write(tmp_path, ".csv", write_series)
     with pytest.raises(ValueError, match=r"row 2, sense '.*f0\.csv': Picture takes Image, but Series comes in"):
@@ -225,10 +234,78 @@ def test_a_description_of_an_unknown_column_is_refused(tmp_path: Path):
 
 def test_files_with_other_channels_than_the_first_are_refused_by_place(tmp_path: Path):
     write(tmp_path, ".csv", lambda path, number: write_series(path, number, channels=4 if number == 2 else 5))
-    with pytest.raises(ReadError, match=r"row 4, sense .*channels are 4, but 5 in the first training file"):
+    with pytest.raises(ReadError, match=r"row 4, sense .*f2\.csv has the channels 'c0', .*, 'c3', but .* 'c4'; name"):
         build(tmp_path)
     splits = ManifestSpec(root=tmp_path, on_error="missing").build()
     assert [sample.absent for sample in splits.val] == [{"sense"}]
+
+
+def test_files_without_names_are_told_apart_by_their_number_of_channels(tmp_path: Path):
+    write(tmp_path, ".npy", lambda path, number: np.save(path, np.ones((6, 4 if number == 2 else 5))))
+    with pytest.raises(ReadError, match=r"row 4, sense .*channels are 4, but 5 in the first training file"):
+        build(tmp_path, columns={"sense": {"reader": {"kind": "series", "rate": 1}}})
+
+
+# Names of channels
+
+
+def write_named(path: Path, *names: str) -> None:
+    """A row a second; the letter a is 1, b is 2, and so on."""
+    values = [ord(name) - ord("a") + 1 for name in names]
+    path.write_text("\n".join(",".join(map(str, row)) for row in [["time", *names], [0, *values], [1, *values]]) + "\n")
+
+
+@pytest.mark.parametrize("cache", ["auto", "off"])
+def test_channels_are_found_by_the_names_of_the_first_training_file(tmp_path: Path, cache: str):
+    orders = ["cab", "abc", "bca", "bac"]
+    write(tmp_path, ".csv", lambda path, number: write_named(path, *orders[number]))
+    splits = ManifestSpec(root=tmp_path, time_steps=2, cache=cache).build()
+    for part in (splits.train, splits.val, splits.test):
+        for sample in part:
+            assert sample.inputs["sense"].tolist() == [[3, 1, 2]] * 2
+
+
+def test_a_new_order_in_the_first_file_is_no_hit_in_the_cache(tmp_path: Path):
+    write(tmp_path, ".csv", lambda path, _: write_named(path, "a", "b"))
+    assert value(build(tmp_path)[1])[0].tolist() == [1, 2]
+    write_named(tmp_path / "f0.csv", "b", "a")
+    assert value(build(tmp_path)[1])[0].tolist() == [2, 1]
+
+
+def test_how_a_recording_is_read_later_holds_the_names(tmp_path: Path):
+    write(tmp_path, ".csv", lambda path, _: write_named(path, "a", "b"))
+    test = ManifestSpec(root=tmp_path).build().test
+    assert isinstance(test, RecordedDataset)
+    reader = test.modalities["sense"].reader
+    again = type(reader).model_validate_json(reader.model_dump_json())
+    write_named(tmp_path / "new.csv", "b", "a")
+    assert cast(Series, again.read(Source(tmp_path / "new.csv"))).values[0].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("first", "other", "message"),
+    [
+        ("ab", "ac", r"has the channels 'a', 'c', but the first training file of its column has the channels 'a', 'b'"),
+        ("ab", "abc", "has the channels 'a', 'b', 'c', but .* 'a', 'b'; name them alike"),
+        ("aba", "aab", "has the channels 'a', 'a', 'b', but"),
+        ("ab", "", "has no names of channels, but .* has the channels 'a', 'b'"),
+        ("", "ab", "has the channels 'a', 'b', but .* has no names of channels"),
+    ],
+)
+def test_files_whose_channels_have_other_names_are_refused(tmp_path: Path, first: str, other: str, message: str):
+    def write_file(path: Path, number: int) -> None:
+        names = other if number == 3 else first
+        if names:
+            write_named(path, *names)
+        else:
+            path.write_text("0,1,2\n1,1,2\n")
+
+    write(tmp_path, ".csv", write_file)
+    reader: dict[str, Any] = {"kind": "series", "time_column": 0}
+    with pytest.raises(ReadError, match=rf"row 5, sense .*f3\.csv {message}"):
+        build(tmp_path, columns={"sense": {"reader": reader}})
+    # Whoever says which columns to take has said it for all files.
+    assert build(tmp_path, columns={"sense": {"reader": reader | {"columns": [1, 2]}}})[0].shape == (2,)
 
 
 # Specifications

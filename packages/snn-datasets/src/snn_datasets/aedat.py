@@ -23,6 +23,9 @@ from snn_datasets.recordings import Events
 LONGEST_HEADER = 2**20
 """Bytes of header lines; jAER writes its settings there, some hundred kB at most."""
 
+READER_OF = {"2.0": "aedat2", "3.1": "aedat3"}
+"""Version -> name of its reader."""
+
 _SIDE = 128
 _POLARITY, _PACKET, _EVENT = 1, 28, 8
 """AEDAT 3.1: type of polarity events, bytes of a packet's header, bytes of an event."""
@@ -172,9 +175,13 @@ def _end_of_header(path: Path, data: bytes, version: str) -> int:
         line = data[place:end].strip()
         if line.startswith(b"#!AER-DAT") and line != f"#!AER-DAT{version}".encode():
             stated = line.removeprefix(b"#!AER-DAT").decode("ascii", "replace")[:20]
-            raise ReadError(
-                f"{path} is AEDAT {stated}, but AEDAT {version} is expected; read it with the reader for that"
+            advice = (
+                f"name {READER_OF[stated]} as its reader"
+                if stated in READER_OF
+                else "there are readers for 2.0 and 3.1 alone: convert it to an npz file of arrays x, y, t (in "
+                "microseconds) and p, which the reader named events reads"
             )
+            raise ReadError(f"{path} is AEDAT {stated}, but AEDAT {version} is expected; {advice}")
         if line.startswith(b"#Format:") and line != b"#Format: RAW":
             raise ReadError(
                 f"{path} holds compressed packets ({line.decode('ascii', 'replace')[1:40]}); save it as RAW"

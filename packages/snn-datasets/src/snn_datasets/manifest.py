@@ -24,6 +24,7 @@ from snn_datasets.reader import Reader, ReadError, Source
 from snn_datasets.recorded import Preparation, RecordedDataset, Row, build_splits
 from snn_datasets.recordings import Events, Image, Recording, Series, Video, Waveform
 from snn_datasets.registries import READERS
+from snn_datasets.series import SeriesReader
 from snn_datasets.single_thread import single_thread
 from snn_datasets.splits import carve_by_group, carve_by_sample
 from snn_datasets.stage import Draw, Stage
@@ -150,6 +151,9 @@ def _modality(spec: ManifestSpec, table: Table, name: str, kind: Kind | None, tr
     if isinstance(reader, ImageReader) and reader.channels is None:
         # The others are converted rather than refused.
         reader = reader.model_copy(update={"channels": cast(Image, first).pixels.shape[0]})
+    # A reader derived from it may read files that have no table.
+    if type(reader) is SeriesReader:
+        reader = reader.named_as_in(cast(Source, row.sources[name]))
     prepare, encode = _stages(spec, first, encoder, size)
     draw = Draw(spec.seed, row.id, name)
     try:
@@ -261,6 +265,10 @@ def _classes(table: Table) -> tuple[str, ...]:
                 f"{table.path}, row {row.number}, column 'label', value {row.label!r}: the {row.split} split has a "
                 "class that no training row has; add training rows of it or remove this row"
             )
+    if len(labels) < 2:
+        raise ValueError(
+            f"{table.path}, column 'label': all rows say {labels.pop()!r}; at least two classes are needed"
+        )
     if all(re.fullmatch(r"[+-]?[0-9]+", label) for label in labels):
         return tuple(sorted(labels, key=lambda label: (int(label), label)))
     return tuple(sorted(labels))
@@ -290,21 +298,32 @@ def _splits(table: Table, *, val_fraction: float, seed: int) -> dict[Split, list
 
 
 def _unreadable(built: DatasetSplits) -> Iterator[str]:
-    """How many files of each modality count as absent because they cannot be read, in sentences."""
+    """How many files of each modality count as absent because they cannot be read, in sentences.
+
+    Without a cache nothing was read, so that only files that are not there are known.
+    """
     datasets = [part for part in (built.train, built.val, built.test) if isinstance(part, RecordedDataset)]
     for name in built.info.modalities:
         reasons: list[str] = []
         files = 0
+        unread = False
         for dataset in datasets:
-            if name in dataset.stores:
-                store, places = dataset.stores[name]
-                named = [
-                    place for row, place in zip(dataset.rows, places, strict=True) if row.sources[name] is not None
-                ]
-                files += len(named)
-                reasons += [store.absent[place] for place in named if place in store.absent]
+            store, places = dataset.stores.get(name, (None, ()))
+            unread |= store is None
+            for number, row in enumerate(dataset.rows):
+                source = row.sources[name]
+                if source is None:
+                    continue
+                files += 1
+                if store is not None:
+                    reason = store.absent.get(places[number])
+                else:
+                    reason = f"no file at {source.path}" if dataset.missing and not source.path.is_file() else None
+                if reason is not None:
+                    reasons.append(reason)
         if reasons:
-            yield f"{len(reasons)} of {files} files of {name} count as absent; the first: {reasons[0]}"
+            rest = "; damaged ones are not counted, because without a cache no file is read ahead" if unread else ""
+            yield f"{len(reasons)} of {files} files of {name} count as absent; the first: {reasons[0]}{rest}"
 
 
 def _leaks(splits: Mapping[Split, Sequence[TableRow]]) -> list[str]:

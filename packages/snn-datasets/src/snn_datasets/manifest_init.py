@@ -13,7 +13,7 @@ from typing import get_args
 
 from snn_datasets.dataset import SPLITS, Split
 from snn_datasets.kinds import Kind
-from snn_datasets.manifest_table import KIND_OF, NOT_IN_NAMES, RESERVED, SPLIT_NAMES
+from snn_datasets.manifest_table import KIND_OF, MODALITY_NAME, RESERVED, SPLIT_NAMES
 from snn_datasets.reader import placeholder
 from snn_datasets.splits import carve_by_group, carve_by_sample
 
@@ -315,7 +315,7 @@ def _samples(files: Sequence[_File], sense: int | None, left_out: _LeftOut) -> t
     """Files of the same sample put together, in order; and the columns."""
     if sense is None:
         files = _of_matching_kinds(files, left_out)
-    column_of = {file.name: COLUMN_OF[file.kind] if sense is None else _clean(file.folders[sense]) for file in files}
+    column_of = {file.name: COLUMN_OF[file.kind] if sense is None else _column(file, sense) for file in files}
     kinds: defaultdict[str, list[Kind]] = defaultdict(list)
     for file in files:
         kinds[column_of[file.name]].append(file.kind)
@@ -344,9 +344,11 @@ def _of_matching_kinds(files: Sequence[_File], left_out: _LeftOut) -> list[_File
     return left_out.sift(files, lambda file: file.kind in matching, f"no {most} has the name of any of their kind")
 
 
-def _clean(name: str) -> str:
-    """A folder's name as that of a column."""
-    safe = "".join("_" if sign in NOT_IN_NAMES or sign in "., " else sign for sign in name)
+def _column(file: _File, sense: int) -> str:
+    """The name of the folder of its sense as that of a column; after its kind where that cannot name a modality."""
+    safe = re.sub(r"[^A-Za-z0-9_-]", "_", file.folders[sense])
+    if not MODALITY_NAME.fullmatch(safe):
+        safe = f"{COLUMN_OF[file.kind]}_{safe}".rstrip("_")
     return f"{safe}_files" if safe in RESERVED else safe
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +35,8 @@ KIND_OF: dict[str, Kind] = {ending: kind for kind, endings in ENDINGS.items() fo
 
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 PARQUET_MARK = b"PAR1"
-NOT_IN_NAMES = frozenset('/\\:*?"<>|')
-"""A modality's name becomes part of the names of files, on any system."""
+MODALITY_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+"""A modality's name becomes part of the names of files, options and parts of models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +117,10 @@ def read_table(
                 f"{path}, {cells.head}: column {modality!r} holds {cells.unreadable[modality]}, not file names; "
                 "write what it holds into files, or leave the column out by naming the modalities to read"
             )
-        if NOT_IN_NAMES & set(modality) or not modality.isprintable() or modality.startswith("."):
+        if not MODALITY_NAME.fullmatch(modality):
             raise ValueError(
-                f"{path}, {cells.head}: {modality!r} cannot name a modality, because it becomes part of file names; "
-                "rename the column with letters, digits, _ and -"
+                f"{path}, {cells.head}: column {modality!r} cannot name a modality, whose name is a letter (a to z), "
+                "then letters, digits, _ or -; rename the column, or leave it out by naming the modalities to read"
             )
     if not chosen:
         raise ValueError(

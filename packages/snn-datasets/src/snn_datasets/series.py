@@ -57,18 +57,18 @@ class SeriesReader(Reader):
             FileNotFoundError: there is no such file.
             ReadError: it holds no such table, a value is missing, not a number or infinite, or time does not increase.
         """
-        path = self.open_file(source)
-        table = _npy_table(path) if path.suffix.lower() == ".npy" else _text_table(path, self.delimiter, self.header)
+        table = self._table(source)
+        path = table.path
         time = self._time_column(table)
-        chosen = [table.place_of(column) for column in self.columns]
-        channels = chosen or [number for number in range(table.width) if number != time]
+        channels = self._channels(table, time)
         if not channels:
             raise ReadError(f"{path} has time and nothing else; it needs a column with values")
         if time is None:
             if self.rate is None:
                 raise ReadError(
-                    f"{path} has no column named {', '.join(TIME_NAMES)} among {table.described()}; name one as "
-                    "time_column, or say with rate how many rows there are a second"
+                    f"{path} has no column named {', '.join(TIME_NAMES)} among {table.described()}; give its reader "
+                    "time_column, which names one, or rate, the rows per second (for a column of a manifest: "
+                    "columns.<sense>.reader.kind, which is series, and columns.<sense>.reader.rate)"
                 )
             numbers = table.load(channels)
             times = np.arange(len(numbers)) / self.rate
@@ -89,11 +89,66 @@ class SeriesReader(Reader):
         _refuse_wrong_values(path, values, first, [table.name_of(channel) for channel in channels])
         return Series(values, times[first:end] - start)
 
+    def named_as_in(self, source: Source) -> SeriesReader:
+        """Fix the names of the channels to those of a file; no change where the reader says which columns to take.
+
+        Raises:
+            FileNotFoundError, ReadError: as `read` does.
+        """
+        if self.columns:
+            return self
+        table = self._table(source)
+        return NamedSeriesReader(
+            **self.model_dump(), names=_names(table, self._channels(table, self._time_column(table)))
+        )
+
+    def _table(self, source: Source) -> _Table:
+        path = self.open_file(source)
+        return _npy_table(path) if path.suffix.lower() == ".npy" else _text_table(path, self.delimiter, self.header)
+
+    def _channels(self, table: _Table, time: int | None) -> list[int]:
+        """Numbers of the columns that are channels, in the order in which they come out."""
+        if self.columns:
+            return [table.place_of(column) for column in self.columns]
+        return [number for number in range(table.width) if number != time]
+
     def _time_column(self, table: _Table) -> int | None:
         if self.time_column is not None:
             return table.place_of(self.time_column)
         named = [number for number, name in enumerate(table.names) if name.lower() in TIME_NAMES]
         return named[0] if named else None
+
+
+class NamedSeriesReader(SeriesReader):
+    """Reads series whose channels are known by name: they come out in one order, whatever the order in a file.
+
+    A file with more, fewer or other names, or with names where none are known, is refused: which of its columns is
+    which channel would be a guess.
+    """
+
+    names: tuple[str, ...]
+    """Of the channels; empty where the files name none."""
+
+    def _channels(self, table: _Table, time: int | None) -> list[int]:
+        places = super()._channels(table, time)
+        found = _names(table, places)
+        if found == self.names:
+            return places
+        # Channels of the same name can only be told apart by their order.
+        if sorted(found) != sorted(self.names) or len(set(found)) < len(found):
+            raise ReadError(
+                f"{table.path} has {_listed(found)}, but the first training file of its column has "
+                f"{_listed(self.names)}; name them alike in all files, or give the column's reader the columns to take"
+            )
+        return [places[found.index(name)] for name in self.names]
+
+
+def _names(table: _Table, places: Sequence[int]) -> tuple[str, ...]:
+    return tuple(table.names[place] for place in places) if table.names else ()
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"the channels {', '.join(map(repr, names))}" if names else "no names of channels"
 
 
 class SubtractBaseline(Stage):

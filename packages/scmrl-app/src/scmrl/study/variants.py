@@ -46,6 +46,8 @@ def every_variant(experiment: Experiment) -> dict[str, Options]:
             found[f"ccssa {attention}"] = {**ccssa, "model.fusion.attention": attention}
     if model.alignment is not None:
         found["ccssa without alignment"] = {**ccssa, "model.alignment": "none"}
+    if model.init != "calibrated_fusion":
+        found["ccssa calibrated between senses"] = {**ccssa, "model.init": "calibrated_fusion"}
     published = {**ccssa, "model.init": "published", "model.fusion.head_merge": "published"}
     found["ccssa as published"] = published
     if model.alignment is not None:
