@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.tensor import DTensor
 
-from scmrl.engine.parallel import Processes, share, unwrapped, whole_batch
+from scmrl.engine.parallel import Processes, clip, share, unwrapped, whole_batch
 from snn_core import SynchronisedBatchNorm, gather_over_processes, sum_over_processes, synchronise_batch_norm
 from snn_fusion import scmrl
 
@@ -39,6 +40,30 @@ def steps(folder: str, sharing: str, rank: int, world: int, *, synchronise: bool
 
 def joined_steps(rank: int, folder: str, sharing: str, synchronise: bool) -> None:
     steps(folder, sharing, rank, 2, synchronise=synchronise)
+
+
+def clipped(rank: int, folder: str, sharing: str) -> None:
+    """The norm of the gradient as each process is told it: of sound inputs, and where process 1 has one of NaN."""
+    said: list[Tensor] = []
+    for broken in (False, True):
+        for limit in (0.0, 0.5):
+            torch.manual_seed(0)
+            model = scmrl({"audio": (1, 16, 16), "visual": (2, 16, 16)}, num_classes=3, channels=16, num_heads=4,
+                          depth="shallow").build().double()  # fmt: skip
+            processes = Processes(rank, 2, torch.device("cpu"), torch.distributed.new_group())
+            net = share(model, processes, sharing, synchronise=True, some_absent=False)  # pyright: ignore
+            generator = torch.Generator().manual_seed(rank)
+            x = {"audio": (6, 1, 16, 16), "visual": (6, 2, 16, 16)}
+            x = {name: torch.rand(shape, generator=generator, dtype=torch.float64) for name, shape in x.items()}
+            if broken and rank == 1:
+                x["audio"][3, 0, 4, 5] = torch.nan
+            output, labels = whole_batch(net(x), torch.arange(6) % 3, processes)
+            unwrapped(net).total_loss(output, labels).total.backward()
+            norm = clip(net, limit)
+            grads = [p.grad.full_tensor() if isinstance(p.grad, DTensor) else p.grad for p in net.parameters()]
+            left = torch.stack([grad.norm() for grad in grads if grad is not None]).norm()
+            said.append(torch.stack([norm, left, output.logits.isfinite().all().to(norm)]))
+    torch.save(torch.stack(said), f"{folder}/{rank}.pt")
 
 
 class Net(nn.Module):

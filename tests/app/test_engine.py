@@ -2,6 +2,9 @@
 
 import csv
 import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +15,16 @@ from torch import nn
 from app.tiny import tiny_options, write_tiny_dataset
 from scmrl.engine import average
 from scmrl.engine.augmentation import augment
+from scmrl.engine.divergence import not_finite
 from scmrl.engine.rates import rate_warnings
 from scmrl.engine.schedule import learning_rate
 from scmrl.engine.train import Run, train
 from scmrl.experiment import Experiment, TrainSpec
 from scmrl.overlay import load
 from scmrl.progress import Progress
-from scmrl.report.summary import write_report
-from snn_datasets import DatasetInfo, ModalityInfo
+from scmrl.report.summary import hints, write_report
+from snn_datasets import Batch, DatasetInfo, ModalityInfo, Sample, collate
+from snn_fusion import from_pretrained
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +39,11 @@ def run(data: Path, out: Path, *more: str) -> Run:
             place = options.index(name)
             del options[place : place + 2]
     return train(load(Experiment, [*options, *more]), Progress.create().mute())
+
+
+@pytest.fixture(scope="module")
+def done(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return run(data, tmp_path_factory.mktemp("done") / "run")
 
 
 def test_the_published_schedule_warms_up_decays_and_scales_with_the_batch():
@@ -187,22 +197,22 @@ def poisoned(monkeypatch: pytest.MonkeyPatch, id_: str) -> None:
 
 @pytest.mark.parametrize("more", [(), ("--train.gradient_clip", "0", "--train.precision", "bfloat16")], ids=str)
 def test_a_gradient_that_is_no_number_stops_the_run_before_the_weights_are_lost(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
+    data: Path, done: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
 ):
-    id_ = run(data, tmp_path / "sound").splits.train[7].id
+    id_ = done.splits.train[7].id
     poisoned(monkeypatch, id_)
-    with pytest.raises(FloatingPointError, match="^the gradient became infinite or no number in epoch 1, step") as error:
+    with pytest.raises(FloatingPointError, match=r"^the gradient became infinite or no number in epoch 1,") as error:
         run(data, tmp_path / "run", *more)
     assert f"So are inputs, which have to be replaced or left out: audio of {id_}" in str(error.value)
     assert "there is no checkpoint yet" in str(error.value)
 
 
 def test_a_scaler_skips_the_step_of_such_a_gradient_and_goes_on(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, done: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    poisoned(monkeypatch, run(data, tmp_path / "sound").splits.train[7].id)
-    done = run(data, tmp_path / "run", "--train.precision", "float16", "--train.augment_shift", "0.05")
-    assert len(done.position.history) == 3
+    poisoned(monkeypatch, done.splits.train[7].id)
+    again = run(data, tmp_path / "run", "--train.precision", "float16")
+    assert len(again.position.history) == 3
     for name, weight in from_pretrained(tmp_path / "run").named_parameters():
         assert weight.isfinite().all(), name
 
@@ -213,6 +223,31 @@ def test_what_is_not_finite_is_found_by_sample_whether_it_has_time_or_not():
     inputs["picture"][2, 0, 3, 4], inputs["frames"][1, 0, 0, 5, 6] = math.inf, math.nan
     found = not_finite([{**batch, "inputs": inputs}], INFO)  # pyright: ignore
     assert found == ["picture of three", "frames of one"]
+
+
+SHORT = "the training was short, 29 optimiser steps: raise --train.epochs (now 3) or lower --train.batch_size (now 8)"
+
+
+@pytest.mark.parametrize(
+    ("steps", "best_epoch", "train_accuracy", "train_loss", "expected"),
+    [
+        (29, 1, 0.75, 0.66, SHORT),
+        (29, 3, 1.0, 0.01, SHORT),
+        (30, 1, 0.75, 0.66, None),  # as if it guessed: log(2) is 0.69
+        (30, 3, 1.0, 0.01, "the last epoch was the best"),
+        (30, 1, 1.0, 0.01, "the model overfits"),
+        (30, 1, 0.55, 0.01, None),
+    ],
+)
+def test_a_run_is_said_to_overfit_only_where_it_has_learnt_its_samples(
+    done: Run, steps: int, best_epoch: int, train_accuracy: float, train_loss: float, expected: str | None
+):
+    last = {"train_accuracy": train_accuracy, "train_loss": train_loss, "val_accuracy": 0.5}
+    position = replace(done.position, step=steps, best_epoch=best_epoch, history=[*done.position.history[:-1], last])
+    told = "\n".join(hints(replace(done, position=position)))
+    said = ("the training was short", "the last epoch was the best", "the model overfits")
+    assert [text in told for text in said] == [bool(expected) and expected.startswith(text) for text in said]
+    assert (expected or "") in told
 
 
 def test_weights_and_biases_is_asked_for_where_it_is_missing(data: Path, tmp_path: Path):

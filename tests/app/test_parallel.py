@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from app.parallel_work import Net, gather, inputs, joined_steps, normalise, steps
+from app.parallel_work import Net, clipped, gather, inputs, joined_steps, normalise, steps
 from app.processes import in_processes, run
 from app.tiny import tiny_options, write_tiny_dataset
 
@@ -48,6 +48,19 @@ def test_the_command_trains_in_two_processes(tmp_path: Path, sharing: str):
     assert said["test"]["accuracy"] >= 0.9
     assert sum(map(sum, said["test"]["confusion"])) == 16
     assert (tmp_path / "log.1").read_text() == ""  # one process speaks
+
+
+@pytest.mark.parametrize("sharing", ["ddp", "fsdp"])
+def test_all_processes_are_told_the_same_norm_of_the_gradient(tmp_path: Path, sharing: str):
+    assert in_processes(2, clipped, str(tmp_path), sharing) == [0, 0]
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
+    torch.testing.assert_close(first, second, equal_nan=True)
+    unlimited, limited, *broken = first
+    assert unlimited[0] == limited[0] == unlimited[1] > 0.5
+    assert float(limited[1]) == pytest.approx(0.5, rel=1e-4)
+    for norm, _, finite in broken:
+        assert norm.isnan()
+        assert finite  # a current of NaN makes no spike, so only the gradient shows it
 
 
 def test_synchronised_batch_norm_equals_one_over_the_whole_batch(tmp_path: Path):

@@ -3,6 +3,8 @@
 import json
 import shutil
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -188,6 +190,21 @@ def test_hostile_files_get_a_line_each_and_the_rest_goes_on(data, run, tmp_path,
         assert sum(line.startswith(f"scmrl: {path.stem}, ") for line in told) == 1, path
     assert sorted(path.relative_to(run) for path in run.rglob("*")) == before
     assert sorted(tmp_path.iterdir()) == here
+
+
+def test_a_run_that_reads_no_files_is_told_before_pytorch_is_loaded(run, tmp_path):
+    shutil.copy(run / "experiment.json", tmp_path)
+    code = (
+        "import sys; sys.argv = ['scmrl', 'predict', *sys.argv[1:]]\n"
+        "from scmrl.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert end.code == 2, end.code\n"
+        "assert 'torch' not in sys.modules"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path), "cat.png"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith(f"scmrl: {tmp_path} holds no inputs.json")
 
 
 def test_the_shortest_sound_is_still_a_sound(run, tmp_path, monkeypatch, capsys):

@@ -103,6 +103,18 @@ def test_check_tells_the_faults_of_all_files(tmp_path, monkeypatch, capsys):
     ]
 
 
+def test_a_models_spec_is_sent_to_who_checks_it(tmp_path, monkeypatch, capsys):
+    model = write(tmp_path, "encoders:\n  audio: {input_shape: [1, 16, 16]}\nnum_classes: 6\nchannels: 16\n", "m.yaml")
+    assert scmrl(monkeypatch, "spec", "check", str(model)) == 2
+    assert capsys.readouterr().err == (
+        f"scmrl: {model}: the spec of a model, not an experiment's settings; check it with "
+        f"`python -m snn_fusion check {model}`\n"
+    )
+    half = write(tmp_path, "num_classes: 6\n", "half.yaml")
+    assert scmrl(monkeypatch, "spec", "check", str(half)) == 2
+    assert f"{half}:1:14: num_classes: no such option" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", [["show", "three-senses"], ["check", "run.yaml"], ["schema"], ["show", "--help"]])
 def test_no_spec_command_needs_pytorch(command, tmp_path):
     write(tmp_path, "model: {modalities: {touch: {kind: series}}}\n")

@@ -1,12 +1,14 @@
 """Spiking attention: both orders agree, axes do not mix, silence stays silent; query-key attention is QKFormer's."""
 
 import itertools
+import re
 
 import pytest
 import torch
 from einops import rearrange
 from spikingjelly.activation_based import functional
 from spikingjelly.activation_based.layer import TokenQKAttention
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from snn_core import SpikingAttention, spiking_attention, spiking_layers
@@ -207,6 +209,18 @@ def test_query_key_attention_has_calibratable_layers_and_trains():
         assert parameter.grad.count_nonzero() > 0, name
 
 
+@pytest.mark.parametrize("kind", [SpikingAttention, QKAttention])
+def test_a_compiler_and_an_export_see_one_graph_for_any_batch(kind: type[SpikingAttention | QKAttention]):
+    attend = kind(8, num_heads=2, neuron=nn.Sigmoid).eval()
+    target, source = torch.rand(3, 2, 6, 8), torch.rand(3, 2, 6, 8)
+    compiled = torch.compile(attend, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(target, source), attend(target, source))
+    batch = {1: torch.export.Dim("batch")}
+    program = torch.export.export(attend, (target, source), dynamic_shapes=(batch, batch)).module()
+    more, others = torch.rand(3, 5, 6, 8), torch.rand(3, 5, 6, 8)
+    torch.testing.assert_close(program(more, others), attend(more, others))
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -215,6 +229,23 @@ def test_query_key_attention_has_calibratable_layers_and_trains():
             lambda: SpikingAttention(8, num_heads=2, over="time")(torch.zeros(3, 2, 6, 8), torch.zeros(3, 2, 5, 8)),
             "pairs tokens by place",
         ),
+        *[
+            (
+                lambda kind=kind, target=target, source=source: kind(8, num_heads=2)(
+                    torch.zeros(target), torch.zeros(source)
+                ),
+                rf"^target \[T, B, N, 8\] .* but the target is {re.escape(f'{target} and the source {source}')}$",
+            )
+            for kind in (SpikingAttention, QKAttention)
+            for target, source in [
+                ((3, 2, 6, 8), (3, 5, 6, 8)),
+                ((3, 2, 6, 8), (4, 2, 6, 8)),
+                ((3, 2, 6, 8), (1, 2, 6, 8)),
+                ((3, 2, 6, 4), (3, 2, 6, 8)),
+                ((3, 2, 6, 8), (3, 2, 6, 12)),
+                ((2, 6, 8), (2, 6, 8)),
+            ]
+        ],
         (lambda: QKAttention(8, num_heads=3), "8 is not by 3"),
         (
             lambda: QKAttention(8, num_heads=2)(torch.zeros(3, 2, 6, 8), torch.zeros(3, 2, 5, 8)),
@@ -226,6 +257,16 @@ def test_query_key_attention_has_calibratable_layers_and_trains():
         ),
         (lambda: spiking_attention(*torch.zeros(3, 2, 2), order="linear"), "but it is 'linear'"),
         (lambda: spiking_attention(torch.zeros(2, 3), torch.zeros(4, 3), torch.zeros(5, 3)), r"\(4, 3\) and \(5, 3\)"),
+        (lambda: spiking_attention(torch.zeros(3), torch.zeros(3), torch.zeros(3)), r"\(3,\), \(3,\) and \(3,\)"),
+        *[
+            (
+                lambda order=order: spiking_attention(
+                    torch.zeros(7, 1, 5, 3), torch.zeros(2, 4, 3), torch.zeros(7, 3, 4, 6), order=order
+                ),
+                r"\(7, 1, 5, 3\), \(2, 4, 3\) and \(7, 3, 4, 6\)",
+            )
+            for order in ORDERS
+        ],
     ],
 )
 def test_mistakes_are_named(call, message: str):

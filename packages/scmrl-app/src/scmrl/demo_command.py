@@ -58,8 +58,8 @@ def demo(
         if (error.name or "").partition(".")[0] not in ("fastapi", "starlette", "uvicorn"):
             raise
         raise ImportError(
-            "the page is served by FastAPI and uvicorn: install scmrl-app with its extra `demo`, in a clone by `uv sync`"
-            f" ({error})"
+            "the page is served by FastAPI and uvicorn: install scmrl-app with its extra `demo`, in a clone by "
+            f"`uv sync` ({error})"
         ) from error
     with listening(host, port) as listener:
         from scmrl.demo.session import open_demo

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import combinations
 from typing import Literal
 
 import torch
@@ -46,9 +47,14 @@ def spiking_attention(
     Raises:
         ValueError: shapes that do not fit, or an unknown order.
     """
-    if query.shape[-1] != key.shape[-1] or key.shape[-2] != value.shape[-2]:
+    if (
+        min(query.dim(), key.dim(), value.dim()) < 2
+        or query.shape[-1] != key.shape[-1]
+        or key.shape[-2] != value.shape[-2]
+        or not _broadcast_together(query.shape[:-2], key.shape[:-2], value.shape[:-2])
+    ):
         raise ValueError(
-            "query [..., N, d], key [..., M, d] and value [..., M, e] share d and M, but they are "
+            "query [..., N, d], key [..., M, d] and value [..., M, e] share d, M and the axes in front, but they are "
             f"{tuple(query.shape)}, {tuple(key.shape)} and {tuple(value.shape)}"
         )
     first = _cheaper_order(query.shape, key.shape, value.shape) if order == "auto" else order
@@ -60,6 +66,15 @@ def spiking_attention(
         counts = q @ (k.mT @ v) if first == "state_first" else (q @ k.mT) @ v
         scaled = counts if scale == 1 else counts * scale
         return scaled.to(query.dtype) if query.is_floating_point() else scaled
+
+
+def _broadcast_together(*fronts: torch.Size) -> bool:
+    """Whether each axis, counted from the last, has one size only, 1 aside."""
+    return all(
+        a == b or a == 1 or b == 1
+        for one, other in combinations(fronts, 2)
+        for a, b in zip(reversed(one), reversed(other), strict=False)
+    )
 
 
 def _cheaper_order(query: torch.Size, key: torch.Size, value: torch.Size) -> Order:
@@ -102,6 +117,21 @@ def query_key_attention(query: Tensor, key: Tensor, fire: Callable[[Tensor], Ten
     return fire(counts).to(key.dtype) * key
 
 
+def _check_tokens(target: Tensor, source: Tensor, channels: int) -> None:
+    """Refuse what is no pair of target [T, B, N, C] and source [T, B, M, C]."""
+    if (
+        target.dim() != 4
+        or source.dim() != 4
+        or target.shape[:2] != source.shape[:2]
+        or target.shape[-1] != channels
+        or source.shape[-1] != channels
+    ):
+        raise ValueError(
+            f"target [T, B, N, {channels}] and source [T, B, M, {channels}] share time steps T, samples B and channels,"
+            f" but the target is {tuple(target.shape)} and the source {tuple(source.shape)}"
+        )
+
+
 class SpikingAttention(nn.Module):
     """Target tokens read source tokens; with no source they read themselves.
 
@@ -138,6 +168,7 @@ class SpikingAttention(nn.Module):
         super().__init__()
         if channels % num_heads:
             raise ValueError(f"channels must be divisible by num_heads, but {channels} is not by {num_heads}")
+        self.channels = channels
         self.num_heads = num_heads
         self.over: Literal["tokens", "time"] = over
         self.head_merge: Literal["ordered", "published"] = head_merge
@@ -151,9 +182,10 @@ class SpikingAttention(nn.Module):
         """Target [T, B, N, C] (and source [T, B, M, C]) -> spikes [T, B, N, C].
 
         Raises:
-            ValueError: attention over time between different numbers of tokens.
+            ValueError: other shapes, or attention over time between different numbers of tokens.
         """
         source = target if source is None else source
+        _check_tokens(target, source, self.channels)
         query, key, value = self.query(target), self.key(source), self.value(source)
         counts = self._over_tokens(query, key, value) if self.over == "tokens" else self._over_time(query, key, value)
         return self.output(self.spike(counts))
@@ -201,6 +233,7 @@ class QKAttention(nn.Module):
         super().__init__()
         if channels % num_heads:
             raise ValueError(f"channels must be divisible by num_heads, but {channels} is not by {num_heads}")
+        self.channels = channels
         self.num_heads = num_heads
         self.query = SpikingLinear(channels, channels, neuron=neuron)
         self.key = SpikingLinear(channels, channels, neuron=neuron)
@@ -211,10 +244,11 @@ class QKAttention(nn.Module):
         """Target [T, B, N, C] (and source [T, B, N, C]) -> spikes [T, B, N, C].
 
         Raises:
-            ValueError: target and source have different numbers of time steps, samples or tokens.
+            ValueError: other shapes, different numbers of tokens among them.
         """
         source = target if source is None else source
-        if target.shape[:-1] != source.shape[:-1]:
+        _check_tokens(target, source, self.channels)
+        if target.shape[2] != source.shape[2]:
             raise ValueError(
                 "query-key attention gates the source's tokens one by one and needs as many of the target's, but the "
                 f"target is {tuple(target.shape)} and the source {tuple(source.shape)}; pool one of them first"
