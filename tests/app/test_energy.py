@@ -25,6 +25,7 @@ from snn_datasets import Batch
 from snn_fusion import METHODS, NEURONS, FusionModel, ModelSpec, calibrate
 from snn_fusion.encoders.encoder import Encoder
 from snn_fusion.methods import NoFusion
+from snn_fusion.methods.residual import SourceGates
 from snn_fusion.readout import Readout
 
 T, B, K = 3, 4, 5
@@ -264,6 +265,10 @@ def test_multiplications_are_those_that_spikingjelly_finds(method):
     if "num_heads" in METHODS.specs()[method].model_fields:
         fusion["num_heads"] = 4
     model, batch = small_model(fusion, blocks=1)
+    for module in model.modules():
+        if isinstance(module, SourceGates):  # their weights begin at 0, which SpikingJelly takes for spikes
+            for weight in module.parameters():
+                torch.nn.init.uniform_(weight, 0.1, 0.2)
     found = account(model, [batch], CPU)
     assert {layer.name.partition(".")[0] for layer in found.layers} <= {"encoders", "fusion", "readout"}
     for layer in found.layers:
