@@ -325,6 +325,8 @@ def test_the_command_serves_and_leaves_nothing(run, tmp_path, ending):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,  # as of a terminal, whose keys reach every process that was started
+        # Whoever runs the tests under nohup ignores SIGHUP, and the demo would respect that.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )
     try:
         assert process.stdout is not None
