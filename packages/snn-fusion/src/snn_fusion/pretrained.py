@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file  # pyright: ignore[reportUnknownVariableType]
+from torch import Tensor
 
 from snn_fusion.model import FusionModel
 from snn_fusion.specs import ModelSpec
@@ -45,7 +46,7 @@ def from_pretrained(folder: Path | str) -> FusionModel:
             raise FileNotFoundError(f"{folder} holds no {name}; a model's folder is what save_pretrained wrote")
     model = _read_spec(folder / "spec.json").build()
     expected = model.state_dict()
-    found = load_file(folder / "model.safetensors")
+    found = read_weights(folder)
     faults = [f"missing: {name}" for name in expected.keys() - found.keys()]
     faults += [f"unexpected: {name}" for name in found.keys() - expected.keys()]
     faults += [
@@ -57,6 +58,18 @@ def from_pretrained(folder: Path | str) -> FusionModel:
         raise ValueError(f"the weights in {folder} do not fit their spec: " + "; ".join(sorted(faults)))
     model.load_state_dict(found)
     return model.eval()
+
+
+def read_weights(folder: Path | str) -> dict[str, Tensor]:
+    """The weights in a model's folder, by their dotted names.
+
+    Raises:
+        FileNotFoundError: the folder holds no `model.safetensors`.
+    """
+    path = Path(folder) / "model.safetensors"
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} holds no {path.name}; a model's folder is what save_pretrained wrote")
+    return load_file(path)
 
 
 def _read_spec(path: Path) -> ModelSpec:
