@@ -163,6 +163,48 @@ def test_a_copy_by_ffmpeg_without_encoding_is_read_alike(tmp_path: Path):
     np.testing.assert_allclose(np.diff(first.times), np.diff(second.times), atol=0.002)
 
 
+# Other formats
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b'{"label": 3}', "it is a JSON file; replace"),
+        (b"<?xml version='1.0'?><a/>", "it is an XML file; replace"),
+        (b"\x1f\x8b\x08" + bytes(40), "it is a gzip archive; unpack it"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(40), "it is a PNG image; "),
+        (b"RIFF\x24\0\0\0WAVEfmt " + bytes(40), "it is a WAV sound file; "),
+    ],
+)
+def test_a_file_of_another_format_is_called_what_it_is(tmp_path: Path, content: bytes, what: str):
+    path = tmp_path / "x.mp4"
+    path.write_bytes(content)
+    for reader in (VideoReader(), SoundtrackReader()):
+        with pytest.raises(ReadError, match=rf"x\.mp4 cannot be read as a video: {what}"):
+            reader.read(Source(path))
+
+
+def test_sound_alone_in_a_video_container_is_told(tmp_path: Path):
+    path = tmp_path / "x.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=8_000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 8_000
+        container.mux([*stream.encode(frame), *stream.encode()])
+    with pytest.raises(ReadError, match=r"x\.mp4 has no pictures, only sound; replace"):
+        VideoReader().read(Source(path))
+
+
+def test_whatever_pyav_raises_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "h264.mp4"
+    write(path)
+    for error in (RuntimeError("a"), KeyError("b"), OSError("c"), av.error.InvalidDataError(1, "d"), MemoryError()):
+        with monkeypatch.context() as patch:
+            patch.setattr(VideoReader, "_decoded", lambda *_, error=error: (_ for _ in ()).throw(error))
+            with pytest.raises(ReadError, match=r"h264\.mp4 cannot be read as a video: .*; replace or convert"):
+                VideoReader().read(Source(path))
+
+
 # Turned
 
 

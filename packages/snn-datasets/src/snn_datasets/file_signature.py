@@ -6,6 +6,7 @@ For error messages: a reader that cannot decode a file says what the file is ins
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
 
 HEAD_BYTES = 1024
@@ -71,6 +72,11 @@ _CURES = {
     "a Windows Media": "convert it to WAV or MP4, for instance with ffmpeg -i IN OUT.wav",
     "an HEIC": "convert it to JPEG or PNG",
     "an AVIF": "convert it to JPEG or PNG",
+    "a zip archive": "unpack it",
+    "a gzip archive": "unpack it",
+    "a bzip2 archive": "unpack it",
+    "an xz archive": "unpack it",
+    "a tar archive": "unpack it",
     "a Git-LFS pointer": "run `git lfs pull` where it was cloned",
     "a web page": "the download asked for a login or the link is dead: fetch it again",
 }
@@ -132,6 +138,22 @@ def describe_bytes(head: bytes) -> str | None:
     if head.startswith(b"\x80") and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return "a Python pickle"
     return _of_text(head)
+
+
+def foreign_format(path: Path, readable: Collection[str]) -> str | None:
+    """What to say of a file that could not be decoded because it is of another format; None if that does not show.
+
+    Args:
+        path: the file.
+        readable: descriptions of the formats that could be decoded; of such a file nothing is said.
+
+    Returns:
+        what follows "it cannot be read as ...: ", such as "it is a zip archive; unpack it".
+    """
+    name = describe(path)
+    if name is None or name in readable:
+        return None
+    return f"it is {name}; {cure(name) or 'replace or convert the file'}"
 
 
 def conversion(path: Path) -> str | None:

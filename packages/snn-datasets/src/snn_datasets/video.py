@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from snn_datasets.audio import checked_waveform, refuse_too_long, seconds_of
+from snn_datasets.file_signature import foreign_format
 from snn_datasets.kinds import Kind
 from snn_datasets.reader import Reader, ReadError, Source
 from snn_datasets.recordings import Image, Video, Waveform
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
 
 CONTAINERS = "avi,flv,matroska,mov,mp4,mpeg,mpegts,ogg,webm"
 """What is read, whatever the name of the file. Others, such as playlists, could name further files."""
+_DESCRIPTIONS = {
+    *("a Flash video", "a Matroska or WebM video", "an MPEG video", "an AVI video", "an MPEG-4 video"),
+    *("a QuickTime video", "an M4A sound file (MPEG-4)", "an Ogg sound file"),
+}
+"""What `file_signature` calls them."""
 LARGEST_FRAME = 2**24
 """Pixels of the largest frame, twice those of 4k."""
 LARGEST_VIDEO = 2**28
@@ -240,6 +246,8 @@ def _opened(path: Path) -> Generator[tuple[ModuleType, InputContainer], None, No
     except ReadError:
         raise
     except Exception as error:  # FFmpeg's errors are of many types, and come from any step.
+        if instead := foreign_format(path, _DESCRIPTIONS):
+            raise ReadError(f"{path} cannot be read as a video: {instead}") from error
         raise ReadError(f"{path} cannot be read as a video: {error}; replace or convert the file") from error
 
 
