@@ -48,7 +48,7 @@ def done(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_the_published_schedule_warms_up_decays_and_scales_with_the_batch():
     options = TrainSpec(epochs=10, warmup_epochs=2, learning_rate=5e-3, batch_size=128, learning_rate_batch=1024)
-    rates = [learning_rate(step, 20, options) for step in range(201)]
+    rates = [learning_rate(step, 20, options, options.schedule(2560)) for step in range(201)]
     assert rates[0] == 1e-6
     assert max(rates) == rates[40] == pytest.approx(5e-3 * 128 / 1024)
     assert np.all(np.diff(rates[:41]) > 0)
@@ -225,7 +225,7 @@ def test_what_is_not_finite_is_found_by_sample_whether_it_has_time_or_not():
     assert found == ["picture of three", "frames of one"]
 
 
-SHORT = "the training was short, 29 optimiser steps: raise --train.epochs (now 3) or lower --train.batch_size (now 8)"
+SHORT = "the training was short, 29 optimizer steps: raise --train.epochs (now 3) or lower --train.batch_size (now 8)"
 
 
 @pytest.mark.parametrize(

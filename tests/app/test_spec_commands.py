@@ -98,7 +98,7 @@ def test_check_tells_the_faults_of_all_files(tmp_path, monkeypatch, capsys):
     said = capsys.readouterr()
     assert said.out == f"{third}: sound\n"
     assert said.err.splitlines() == [
-        f"scmrl: {first}:1:17: train.epochs = 0: must be greater than or equal to 1",
+        f"scmrl: {first}:1:17: train.epochs = 0: must be a whole number greater than or equal to 1, or auto",
         f"scmrl: {second}: --data.root is needed when data.kind is manifest ({second}:2:9)",
     ]
 
@@ -156,10 +156,26 @@ IN_FILES = [
     ("trian: {epochs: 3}", "", "AT:1:8: trian: no such option (did you mean train?); there are: data, model, train, "),
     ("epochs: 3", "", "AT:1:9: epochs: no such option (did you mean train.epochs?); there are: "),
     ("train:\n  lr: 3", "", "AT:2:7: train.lr: no such option (did you mean train.learning_rate?); train has: epochs"),
-    ("train:\n  epochs: 0", "", "AT:2:11: train.epochs = 0: must be greater than or equal to 1"),
-    ("train:\n  epochs: many", "", "AT:2:11: train.epochs = many: 'many' is not a whole number (int ≥ 1)"),
-    ("train:\n  epochs: 2.5", "", "AT:2:11: train.epochs = 2.5: '2.5' is not a whole number (int ≥ 1)"),
-    ("train:\n  epochs: [3]", "", "AT:2:11: train.epochs = 3: '3' is not a whole number (int ≥ 1)"),
+    (
+        "train:\n  epochs: 0",
+        "",
+        "AT:2:11: train.epochs = 0: must be a whole number greater than or equal to 1, or auto",
+    ),
+    (
+        "train:\n  epochs: many",
+        "",
+        "AT:2:11: train.epochs = many: must be a whole number greater than or equal to 1, or auto",
+    ),
+    (
+        "train:\n  epochs: 2.5",
+        "",
+        "AT:2:11: train.epochs = 2.5: must be a whole number greater than or equal to 1, or auto",
+    ),
+    (
+        "train:\n  epochs: [3]",
+        "",
+        "AT:2:11: train.epochs = 3: must be a whole number greater than or equal to 1, or auto",
+    ),
     (
         "train: {precision: flaot16}",
         "",
@@ -270,7 +286,7 @@ ON_THE_COMMAND_LINE = [
     ("--model.modalities.touch series", "--model.modalities.touch: a group, not an option (did you mean --model.modal"),
     ("--model.modalities.touch.num_stages 2", "--model.modalities.touch.num_stages: only model.modalities.touch.kind="),
     ("--model.modalities.sight null", "model.modalities.sight: the data have no such modality; there are: audio, vis"),
-    ("--train.epochs", "--train.epochs: needs a value (int ≥ 1)"),
+    ("--train.epochs", "--train.epochs: needs a value (int ≥ 1 | auto)"),
     ("scmrl-cremad --data.val_fraction 2", "--data.val_fraction = 2: must be greater than or equal to 0 and less than"),
     ("scmrl-cremad --data.image_noise 2", "--data.image_noise: only data.kind=digits or manifest has it; data.kind is"),
     (

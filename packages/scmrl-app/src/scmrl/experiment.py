@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -23,13 +24,33 @@ class ModelOptions(BackboneSpec):
     """Encoders by modality, in place of those that suit the data; none leaves the modality out."""
 
 
+EPOCHS, BATCH_SIZE, WARMUP_EPOCHS = 20, 32, 2.0
+"""What `auto` gives from 512 training samples on."""
+PLENTY = 10**6
+"""As many training samples as make `auto` say what it says of any large dataset."""
+SMALLEST_BATCH = 4
+"""Batch norm and the alignment loss need several samples."""
+STEPS_PER_EPOCH, STEPS, WARMUP_STEPS = 16, 600, 60
+"""Optimizer steps that `auto` aims at: in an epoch, in all, and in the warm-up."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long a run trains, and in steps of which size: `TrainSpec` with numbers in place of `auto`."""
+
+    epochs: int
+    batch_size: int
+    warmup_epochs: float
+
+
 class TrainSpec(Spec):
     """How the model is trained: AdamW with linear warm-up and cosine decay."""
 
-    epochs: int = Field(default=20, ge=1)
-    """Passes over the training data."""
-    batch_size: int = Field(default=32, ge=2)
-    """Samples per optimiser step, over all processes; an incomplete last batch is left out of an epoch's training."""
+    epochs: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """Passes over the training data. auto: 20, or as many as make 600 optimizer steps."""
+    batch_size: Annotated[int, Field(ge=2)] | Literal["auto"] = "auto"
+    """Samples per optimizer step, over all processes. auto: 32, and fewer (16, 8, 4) where that would make fewer than
+    16 steps an epoch. An incomplete last batch is left out; which samples that are differs from epoch to epoch."""
     accumulate: int = Field(default=1, ge=1)
     """Parts that a step's batch is computed in, one after the other, to save memory; batch norm and alignment see one
     part at a time."""
@@ -40,8 +61,9 @@ class TrainSpec(Spec):
     is taken as it is."""
     final_learning_rate: float = Field(default=1e-5, ge=0)
     """Learning rate at the end of the cosine decay."""
-    warmup_epochs: float = Field(default=2.0, ge=0)
-    """Epochs over which the learning rate rises linearly from 1e-6."""
+    warmup_epochs: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
+    """Epochs over which the learning rate rises linearly from 1e-6. auto: 2, or as many as make 60 steps, at most two
+    thirds of all."""
     weight_decay: float = Field(default=1e-2, ge=0)
     """AdamW's weight decay; applies to tensors of two or more dimensions only."""
     gradient_clip: float = Field(default=5.0, ge=0)
@@ -93,6 +115,40 @@ class TrainSpec(Spec):
         if bounds is not None and bounds[0] > bounds[1]:
             raise ValueError(f"the lower ratio comes first: {bounds[1]:g},{bounds[0]:g}")
         return bounds
+
+    def schedule(self, samples: int, parts: int = 1) -> Schedule:
+        """Epochs, batch size and warm-up for a number of training samples.
+
+        Few samples are trained on in smaller batches and for more epochs: with 41 samples, batches of 32 would make
+        one step an epoch, and 20 steps in all teach a network nothing.
+
+        Args:
+            samples: how many training samples there are.
+            parts: how many equal parts a batch is computed in (processes times `accumulate`).
+        """
+        batch_size = self.batch_size
+        if batch_size == "auto":
+            batch_size = BATCH_SIZE
+            while batch_size > SMALLEST_BATCH and samples < batch_size * STEPS_PER_EPOCH:
+                batch_size //= 2
+            # Every part is as large as the others, and holds two samples or more.
+            batch_size = parts * max(-(-batch_size // parts), 2 if parts > 1 else 1)
+        steps = max(1, samples // batch_size)
+        epochs = max(EPOCHS, -(-STEPS // steps)) if self.epochs == "auto" else self.epochs
+        warmup_epochs = self.warmup_epochs
+        if warmup_epochs == "auto":
+            # Short runs reach the full learning rate, too.
+            warmup_epochs = min(max(WARMUP_EPOCHS, WARMUP_STEPS / steps), 2 * epochs / 3)
+        return Schedule(epochs, batch_size, warmup_epochs)
+
+    def fixed(self, schedule: Schedule) -> Self:
+        """The same with a schedule's numbers in place of `auto`."""
+        return self.model_copy(update=asdict(schedule))
+
+    @property
+    def evaluation_batch_size(self) -> int:
+        """Samples at a time where nothing is trained; it changes nothing but speed."""
+        return 2 * (BATCH_SIZE if self.batch_size == "auto" else self.batch_size)
 
 
 class Experiment(Spec):

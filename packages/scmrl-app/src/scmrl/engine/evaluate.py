@@ -154,7 +154,7 @@ def evaluate(folder: Path, experiment: Experiment, split: Split, progress: Progr
     dataset = unaugmented(getattr(splits, split))
     subsets = subsets_of(model.modalities)
     said: dict[tuple[str, ...], Predictions] = {}
-    batch_size = 2 * experiment.train.batch_size
+    batch_size = experiment.train.evaluation_batch_size
     rates: dict[str, float] = {}
     with progress.phase(f"evaluating on {split}", len(subsets), "subsets of modalities") as phase:
         for subset in subsets:

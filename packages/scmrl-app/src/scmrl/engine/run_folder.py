@@ -64,6 +64,8 @@ def _refuse_other_settings(experiment: Experiment, folder: Path) -> None:
         f"{name} was {old} and is {new} now"
         for name, old, new in differences(before, now)
         if name not in ("out", "resume", "train.workers", "train.checkpoint_minutes")
+        # What the data decide stays as they decided it when the run began.
+        and not (new == "auto" and name in ("train.epochs", "train.batch_size", "train.warmup_epochs"))
     ]
     if faults:
         raise ValueError(

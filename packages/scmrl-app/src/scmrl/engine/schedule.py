@@ -7,20 +7,20 @@ from typing import Any
 
 from torch import nn
 
-from scmrl.experiment import TrainSpec
+from scmrl.experiment import Schedule, TrainSpec
 
 WARMUP_FROM = 1e-6
 """Learning rate at the first step of the warm-up."""
 
 
-def learning_rate(step: int, steps_per_epoch: int, options: TrainSpec) -> float:
+def learning_rate(step: int, steps_per_epoch: int, options: TrainSpec, schedule: Schedule) -> float:
     """Linear warm-up, then cosine decay; a function of the step alone."""
-    scale = 1.0 if options.learning_rate_batch is None else options.batch_size / options.learning_rate_batch
+    scale = 1.0 if options.learning_rate_batch is None else schedule.batch_size / options.learning_rate_batch
     highest, lowest = options.learning_rate * scale, min(options.final_learning_rate, options.learning_rate * scale)
-    warmup = options.warmup_epochs * steps_per_epoch
+    warmup = schedule.warmup_epochs * steps_per_epoch
     if step < warmup:
         return WARMUP_FROM + (highest - WARMUP_FROM) * step / warmup
-    share = (step - warmup) / max(1.0, options.epochs * steps_per_epoch - warmup)
+    share = (step - warmup) / max(1.0, schedule.epochs * steps_per_epoch - warmup)
     return lowest + (highest - lowest) * (1 + math.cos(math.pi * min(1.0, share))) / 2
 
 

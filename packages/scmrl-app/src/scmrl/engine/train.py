@@ -29,10 +29,10 @@ from scmrl.engine.interruption import Interruption
 from scmrl.engine.parallel import Processes, clip, finish, share, start, unwrapped, whole_batch, without_exchange
 from scmrl.engine.rates import rate_warnings
 from scmrl.engine.records import Records
-from scmrl.engine.run_folder import create_run_folder, environment, peak_memory, write_json
+from scmrl.engine.run_folder import create_run_folder, environment, peak_memory, read_experiment, write_json
 from scmrl.engine.schedule import learning_rate, parameter_groups
 from scmrl.engine.subset import part_of
-from scmrl.experiment import Experiment
+from scmrl.experiment import Experiment, Schedule
 from scmrl.progress import Progress
 from snn_core import record_firing_rates, spiking_layers
 from snn_datasets import Batch, DatasetSplits, EpochOrder, collate
@@ -44,6 +44,7 @@ class Run:
     """What a finished run knows; `report.summary` turns it into files."""
 
     experiment: Experiment
+    schedule: Schedule
     folder: Path
     spec: ModelSpec
     splits: DatasetSplits
@@ -85,9 +86,11 @@ def _train(experiment: Experiment, processes: Processes, progress: Progress) -> 
 
     with progress.phase("preparing data", 1, "samples") as reading:
         splits = part_of(experiment.data.build(reading.update), options.share, seed=experiment.seed)
+    experiment, schedule = _scheduled(experiment, folder, len(splits.train), processes)
+    options = experiment.train
     spec = model_spec(experiment.model, splits.info)
     model = spec.build().to(processes.device)
-    run = Run(experiment, folder, spec, splits, Position(), first=processes.first)
+    run = Run(experiment, schedule, folder, spec, splits, Position(), first=processes.first)
     if processes.first:
         write_json(folder / "experiment.json", experiment.model_dump(mode="json"))
         write_json(folder / "environment.json", environment(experiment, str(processes.device)))
@@ -118,7 +121,7 @@ def _train(experiment: Experiment, processes: Processes, progress: Progress) -> 
     )
     if found:
         checkpoint.load(found[-1], trained, processes)
-        progress.say(f"going on from {found[-1].name}, epoch {run.position.epoch} of {options.epochs}")
+        progress.say(f"going on from {found[-1].name}, epoch {run.position.epoch} of {schedule.epochs}")
 
     with Interruption() as interruption, Records(run.folder, run.position, options, first=processes.first) as records:
         _fit(run, trained, processes, progress, interruption, records)
@@ -126,7 +129,7 @@ def _train(experiment: Experiment, processes: Processes, progress: Progress) -> 
     best = from_pretrained(folder).to(processes.device)
     for split in ("val", "test"):
         dataset = getattr(splits, split)
-        said = predict(best, dataset, batch_size=2 * options.batch_size, processes=processes)
+        said = predict(best, dataset, batch_size=options.evaluation_batch_size, processes=processes)
         setattr(run, {"val": "validation", "test": "test"}[split], said)
     run.seconds = run.position.seconds + preparation
     return run
@@ -136,8 +139,8 @@ def _fit(
     run: Run, trained: Trained, processes: Processes, progress: Progress, interruption: Interruption, records: Records
 ) -> None:
     """The training loop: fills the run's history, and its folder with checkpoints and the best model so far."""
-    options, position, data = run.experiment.train, run.position, run.splits.train
-    batch_size = min(options.batch_size, len(data))
+    options, schedule, position, data = run.experiment.train, run.schedule, run.position, run.splits.train
+    batch_size = min(schedule.batch_size, len(data))
     parts = processes.world * options.accumulate
     if batch_size % parts:
         raise ValueError(
@@ -148,7 +151,7 @@ def _fit(
     weights = class_weights(run.splits, processes) if options.class_weights == "balanced" else None
     started, saved = time.monotonic() - position.seconds, time.monotonic()
 
-    for epoch in range(position.epoch, options.epochs + 1):
+    for epoch in range(position.epoch, schedule.epochs + 1):
         if options.patience and epoch - 1 - position.best_epoch >= options.patience and position.best_epoch:
             progress.say(f"no better epoch for {options.patience}: stopping early")
             break
@@ -173,11 +176,11 @@ def _fit(
         )
         began, before = time.monotonic(), position.batch
         trained.net.train()
-        with progress.phase(f"epoch {epoch}/{options.epochs}", steps, "steps") as bar:
+        with progress.phase(f"epoch {epoch}/{schedule.epochs}", steps, "steps") as bar:
             bar.update(position.batch)
             while position.batch < steps:
                 for group in trained.optimiser.param_groups:
-                    group["lr"] = learning_rate(position.step, steps, options)
+                    group["lr"] = learning_rate(position.step, steps, options, schedule)
                 batches = list(islice(loader, options.accumulate))
                 watched = position.step == 0 or position.batch == steps - 1
                 lost = _step(run, trained, batches, processes, weights, watched=watched)
@@ -191,19 +194,19 @@ def _fit(
                     position.seconds, saved = time.monotonic() - started, time.monotonic()
                     checkpoint.save(run.folder, trained, processes)
                 if stop and position.batch < steps:
-                    interruption.end(run.folder, f"in epoch {epoch} of {options.epochs}")
+                    interruption.end(run.folder, f"in epoch {epoch} of {schedule.epochs}")
         rate = (position.batch - before) * batch_size / max(1e-9, time.monotonic() - began)
         record, better = _validate(run, trained, processes, rate)
         records.epoch(record)
-        progress.epoch(epoch, options.epochs, record, best=better)
+        progress.epoch(epoch, schedule.epochs, record, best=better)
         if len(position.history) == 1:
             for warning in rate_warnings(position.rates_last):
                 progress.warn(warning)
         position.epoch, position.batch, position.totals = epoch + 1, 0, {}
         position.seconds, saved = time.monotonic() - started, time.monotonic()
         checkpoint.save(run.folder, trained, processes)
-        if processes.any(interruption.asked)[0] and epoch < options.epochs:
-            interruption.end(run.folder, f"after epoch {epoch} of {options.epochs}")
+        if processes.any(interruption.asked)[0] and epoch < schedule.epochs:
+            interruption.end(run.folder, f"after epoch {epoch} of {schedule.epochs}")
 
 
 def _step(
@@ -248,7 +251,7 @@ def _validate(run: Run, trained: Trained, processes: Processes, rate: float) -> 
     split = run.splits.test if options.selection == "published" else run.splits.val
     with average.in_place(trained.averaged, trained.net):
         plain = unwrapped(trained.net, run.spec, processes)
-        said = predict(plain, split, batch_size=2 * options.batch_size, processes=processes)
+        said = predict(plain, split, batch_size=options.evaluation_batch_size, processes=processes)
         better = position.best is None or (said.accuracy, -said.loss) > (
             position.best["accuracy"],
             -position.best["loss"],
@@ -273,6 +276,17 @@ def _validate(run: Run, trained: Trained, processes: Processes, rate: float) -> 
     return {name: value for name, value in record.items() if name != "epoch"}, better
 
 
+def _scheduled(experiment: Experiment, folder: Path, samples: int, processes: Processes) -> tuple[Experiment, Schedule]:
+    """The experiment with the data's own schedule in place of `auto`; a run that is gone on with keeps its own."""
+    options = experiment.train
+    if experiment.resume and (folder / "experiment.json").is_file():
+        before = read_experiment(folder).train
+        begun = {name: getattr(before, name) for name in ("epochs", "batch_size", "warmup_epochs")}
+        options = options.model_copy(update={k: v for k, v in begun.items() if getattr(options, k) == "auto"})
+    schedule = options.schedule(samples, processes.world * options.accumulate)
+    return experiment.model_copy(update={"train": options.fixed(schedule)}), schedule
+
+
 def _seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
@@ -283,8 +297,12 @@ def _announcement(run: Run, model: nn.Module, processes: Processes) -> str:
     parameters = sum(p.numel() for p in model.parameters())
     splits = run.splits
     sizes = f"{len(splits.train)} training, {len(splits.val)} validation, {len(splits.test)} test samples"
+    schedule = run.schedule
+    steps = max(1, len(splits.train) // min(schedule.batch_size, len(splits.train)))
     several = f" in {processes.world} processes ({run.experiment.train.parallel})" if processes.world > 1 else ""
     return (
         f"{splits.info.name}: {sizes}, {len(run.classes)} classes, {' and '.join(run.spec.encoders)}; "
-        f"{parameters:,} parameters on {processes.device}{several}; run folder {run.folder}"
+        f"{parameters:,} parameters on {processes.device}{several}; run folder {run.folder}\n"
+        f"training: {schedule.epochs} epochs of {steps} step{'s' if steps > 1 else ''} at batch size "
+        f"{min(schedule.batch_size, len(splits.train))}, warm-up over {schedule.warmup_epochs:.3g} epochs"
     )

@@ -50,7 +50,7 @@ def make(
     """
     model = from_pretrained(run).to(pick_device("auto"))
     model.eval()
-    batch_size = 2 * experiment.train.batch_size
+    batch_size = experiment.train.evaluation_batch_size
     with Progress.create() as progress:
         splits = build_data(experiment, model, progress)
         dataset = unaugmented(getattr(splits, split))

@@ -15,10 +15,12 @@ from typing import NamedTuple, cast, get_args
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from scmrl.overlay.annotations import SIGNS, WORDS, limits_of, literals_of, members_of, text_of
+from scmrl.overlay.annotations import SIGNS, WORDS, bare, limits_of, literals_of, members_of, text_of, type_text
 from scmrl.overlay.help import walk
 from scmrl.overlay.settings import Setting, Tree, tree_of
 from scmrl.overlay.shape import ANY_NAME, TAG, Place, Shape
+
+NUMBERS: dict[object, str] = {int: "a whole number", float: "a number"}
 
 
 class OptionError(ValueError):
@@ -180,6 +182,12 @@ def locate(root: Shape, loc: Sequence[int | str], tree: Tree) -> Located:
     return Located(place, shape, value, rest, chosen)
 
 
+def in_words(alternative: object) -> str:
+    """One of several types that a value may have: `a whole number greater than or equal to 1`, `auto`."""
+    limits = limits_of(get_args(alternative)[1:], WORDS) if bare(alternative) in NUMBERS else []
+    return " ".join([NUMBERS.get(bare(alternative), type_text(alternative)), " and ".join(limits)]).strip()
+
+
 def complaint(detail: ErrorDetails, shape: Shape) -> str:
     """What is wrong with a value, and what would be right."""
     fault, value = detail["type"], cast(object, detail["input"])
@@ -192,6 +200,8 @@ def complaint(detail: ErrorDetails, shape: Shape) -> str:
         case "kind":
             return detail["msg"]
         case _ if shape.is_value and len(alternatives) > 1:
+            if any(bare(member) in NUMBERS for member in alternatives):
+                return f"must be {', or '.join(map(in_words, alternatives))}"
             return f"must be {shape}"
         case "literal_error" | "enum" | "union_tag_invalid":
             typed = text_of(detail.get("ctx", {}).get("tag", value))

@@ -128,11 +128,12 @@ def hints(run: Run) -> list[str]:
             "the most frequent mistake (confusion.png)"
         )
     chance = math.log(len(run.classes))  # the loss of a model that takes all classes for equally probable
-    last, options = run.position.history[-1], run.experiment.train
+    last = run.position.history[-1]
     if run.position.step < FEW_STEPS:
         found.append(
-            f"the training was short, {run.position.step} optimiser steps: raise --train.epochs (now {options.epochs}) "
-            f"or lower --train.batch_size (now {options.batch_size}), before judging this model (curves.png)"
+            f"the training was short, {run.position.step} optimizer steps: raise --train.epochs "
+            f"(now {run.schedule.epochs}) or lower --train.batch_size (now {run.schedule.batch_size}) before judging "
+            "this model (curves.png)"
         )
     elif run.position.best_epoch == len(run.position.history) and len(run.position.history) > 1:
         found.append("the last epoch was the best: more --train.epochs may give more (curves.png)")

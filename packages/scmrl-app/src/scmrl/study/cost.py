@@ -36,7 +36,7 @@ def cost(run: Run) -> dict[str, Any]:
     options = run.experiment.train
     processes = Processes(0, 1, pick_device(options.device))
     model = from_pretrained(run.folder).to(processes.device)
-    batch = first_samples(run.splits, options.batch_size)
+    batch = first_samples(run.splits, run.schedule.batch_size)
     inputs, present = to_device(batch, processes)
     labels = batch["labels"].to(processes.device)
     count, dtype = len(labels), getattr(torch, options.precision)

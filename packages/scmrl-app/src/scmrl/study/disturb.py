@@ -89,7 +89,7 @@ def under_disturbance(run: Run, strengths: Mapping[Kind, Sequence[float]], *, se
     model = from_pretrained(run.folder).to(device).eval()
     info = run.splits.info
     found: dict[Disturbance, list[Tensor]] = {}
-    for batch in DataLoader(run.splits.test, batch_size=2 * run.experiment.train.batch_size, collate_fn=collate):
+    for batch in DataLoader(run.splits.test, batch_size=run.experiment.train.evaluation_batch_size, collate_fn=collate):
         if not found:
             found = {
                 Disturbance(kind, modalities, strength): []

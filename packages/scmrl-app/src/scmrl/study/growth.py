@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from scmrl.experiment import PLENTY
 from scmrl.study.cells import CHANCE, COMPARED, compared, plus_minus
 from scmrl.study.plots_curves import Curve, Panel, curves_plot
 from scmrl.study.scaling import ScalingSpec
@@ -150,9 +151,10 @@ def _notes(spec: ScalingSpec, results: Results) -> list[str]:
         + ("." if spec.every_subset else "; without --every_subset that is one choice only, which may not be the best.")
         + f" {CHANCE}",
         "Costs are those of the largest share, mean over seeds. Time is that of forward and backward pass on one "
-        f"batch of at most {spec.train.batch_size}, the median of several, on {hardware}; other trainings at the same "
-        "time on the same machine make it longer, and --jobs 1 avoids that. What is kept for the backward pass grows "
-        "with the batch; weights, gradients and the optimiser's state come on top. Synaptic operations are those "
+        f"batch of at most {spec.train.schedule(PLENTY).batch_size}, the median of several, on {hardware}; other "
+        "trainings at the same time on the same machine make it longer, and --jobs 1 avoids that. What is kept for the "
+        "backward pass grows with the batch; weights, gradients and the optimiser's state come on top. Synaptic "
+        "operations are those "
         "products whose factors are both not 0, in evaluation; dense operations are all.",
     ]
     if spec.train.selection == "published":

@@ -45,7 +45,7 @@ def branch(run: Run) -> dict[str, Any]:
     """
     processes = Processes(0, 1, pick_device(run.experiment.train.device))
     model = from_pretrained(run.folder).to(processes.device)
-    batch_size = 2 * run.experiment.train.batch_size
+    batch_size = run.experiment.train.evaluation_batch_size
     rates: dict[str, float] = {}
     without: float | None = None
     for removed in (False, True):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import field_validator, model_validator
 
+from scmrl.experiment import PLENTY
 from scmrl.study.points import Point, refuse_twins
 from scmrl.study.spec import Results, StudySpec
 from scmrl.study.variants import ALONE, Options, chosen_variants
@@ -31,7 +32,8 @@ class ScalingSpec(StudySpec):
     """Try every combination of senses; otherwise the first of data.modalities, the first two, and so on."""
     budget: Literal["steps", "epochs"] = "steps"
     """What stays the same with fewer samples. steps: the optimiser steps, so train.epochs, warmup_epochs and patience
-    grow as the share shrinks; epochs: the passes over the samples, so fewer samples also train for less time."""
+    grow as the share shrinks; epochs: the passes over the samples, so fewer samples also train for less time. Where
+    these options are auto, they are 20 epochs of batches of 32, 2 of them warm-up, for all of the samples."""
 
     @field_validator("fractions")
     @classmethod
@@ -97,11 +99,14 @@ class ScalingSpec(StudySpec):
 
     def _budget(self, fraction: float) -> Options:
         """Options of a share of the samples."""
-        options = {"train.share": f"{fraction:.17g}"}
+        train = self.train
+        # Shares differ in their samples alone, so `auto` means the same for all.
+        whole = train.schedule(PLENTY)
+        options = {"train.share": f"{fraction:.17g}", "train.batch_size": str(whole.batch_size)}
+        options |= {"train.epochs": str(whole.epochs), "train.warmup_epochs": f"{whole.warmup_epochs:.17g}"}
         if self.budget == "steps":
-            train = self.train
-            options["train.epochs"] = str(round(train.epochs / fraction))
-            options["train.warmup_epochs"] = f"{train.warmup_epochs / fraction:.17g}"
+            options["train.epochs"] = str(round(whole.epochs / fraction))
+            options["train.warmup_epochs"] = f"{whole.warmup_epochs / fraction:.17g}"
             if train.patience is not None:
                 options["train.patience"] = str(round(train.patience / fraction))
         return options

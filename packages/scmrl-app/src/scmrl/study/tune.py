@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from scmrl.experiment import Experiment
+from scmrl.experiment import PLENTY, Experiment
 from scmrl.progress import Progress
 from scmrl.study.points import Point, refuse_twins
 from scmrl.study.ranges import Choices, Span, by_field, ranges_of, said_of
@@ -158,7 +158,7 @@ class TuneSpec(StudySpec):
 
         if self.pruner == "median":
             # While the learning rate still rises, what is slow then says little.
-            return MedianPruner(self._starting, n_warmup_steps=math.ceil(self.train.warmup_epochs))
+            return MedianPruner(self._starting, n_warmup_steps=math.ceil(self.train.schedule(PLENTY).warmup_epochs))
         return SuccessiveHalvingPruner() if self.pruner == "halving" else NopPruner()
 
     def measure(self, run: Run) -> dict[str, Any]:
