@@ -192,7 +192,9 @@ def test_mistakes_end_in_a_message_and_touch_nothing(options, message, tmp_path,
     assert not list(tmp_path.rglob("*.json"))
 
 
-@pytest.mark.parametrize("command", [[], ["--help"], ["--version"], ["train", "--help"]])
+@pytest.mark.parametrize(
+    "command", [[], ["--help"], ["--version"], ["train", "--help"], ["train", "--help", "data.manifest"]]
+)
 def test_help_needs_no_pytorch(command):
     code = (
         "import sys; sys.argv = ['scmrl', *sys.argv[1:]]\n"
@@ -211,7 +213,7 @@ def test_help_explains_every_option(monkeypatch, capsys):
     from scmrl.overlay import describe
 
     monkeypatch.setenv("COLUMNS", "200")
-    assert scmrl(monkeypatch, "train", "--help") == 0
+    assert scmrl(monkeypatch, "train", "--help", "all") == 0
     printed = capsys.readouterr().out
     options = describe(Experiment)
     assert len(options) > 40

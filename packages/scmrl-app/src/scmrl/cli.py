@@ -7,8 +7,6 @@ import sys
 from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
-from rich.console import Console
-from rich.markup import escape
 
 from scmrl import __version__
 from scmrl.data_commands import data
@@ -21,7 +19,7 @@ from scmrl.export_command import export
 from scmrl.import_command import import_
 from scmrl.predict_command import predict
 from scmrl.report_command import report
-from scmrl.spec_commands import experiment_help, read_experiment, spec
+from scmrl.spec_commands import help_topic, read_experiment, spec
 from scmrl.study_command import study
 
 app = App(
@@ -42,35 +40,14 @@ app.command(explain)
 app.command(report)
 app.command(demo)
 
-TRAIN_HELP = """\
-Usage: scmrl train [RECIPE] [--config FILE ...] [OPTIONS]
-
-Train a model, select its best epoch on a validation split, test it once, and
-leave a run folder.
-
-Without arguments it trains S-CMRL on handwritten and spoken digits, which need
-no download.
-
-  scmrl train                            both senses
-  scmrl train --data.modalities audio    one sense, for comparison
-  scmrl train three-senses               a recipe by name
-  scmrl train --config run.yaml          settings from a file
-  scmrl train --model.init published     the silent start of the published code
-  scmrl train --data.kind manifest --data.root DIR --data.modalities image,audio
-"""
-
 
 @app.command(help_flags=[])
 def train(*options: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> int:
-    """Train a model; `scmrl train --help` lists every option."""
-    if {"--help", "-h"} & set(options):
-        from scmrl.experiment import Experiment
-        from scmrl.overlay import help_table
+    """Train a model; `scmrl train --help` leads to every option."""
+    if (topic := help_topic(options)) is not None:
+        from scmrl.option_help import show_train_help
 
-        console = Console()
-        console.print(escape(TRAIN_HELP), highlight=False)
-        console.print(experiment_help())
-        console.print(help_table(Experiment))
+        show_train_help(topic)
         return 0
     from scmrl.experiment import Experiment
 

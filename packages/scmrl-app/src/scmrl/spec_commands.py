@@ -5,14 +5,13 @@ Nothing here loads PyTorch, so that an editor or a check before a job is queued 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 from cyclopts import App, Parameter
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from scmrl.experiment import Experiment
 
 E = TypeVar("E", bound="Experiment")
@@ -21,27 +20,19 @@ spec = App(name="spec", help="Show experiments, check files of them, and export 
 
 Options = Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]
 
-EXPERIMENT_HELP = """\
-A recipe is a whole experiment by name. Each file of settings goes over it, the later over the earlier, and options \
-over the files.
+SHOW_HELP = """\
+Usage: scmrl spec show [RECIPE] [--config FILE ...] [OPTIONS]
 
-In a file, fields are nested as the dots in options say, and a table (model.modalities, data.columns) replaces the \
-one before it; an option adds to it. Paths are relative to the current folder. `scmrl spec show` prints what comes of \
-it all, and `scmrl spec check` tells faults with their lines.
-
-Every option is a field of the experiment, written with dots, as --name value or --name=value; \
-`scmrl train --help` lists them.
+Print the experiment that a recipe, files and options make, as YAML. It takes what
+`scmrl train` takes; see `scmrl train --help`, `--help recipes` and `--help files`.
 """
 
 
 @spec.command(help_flags=[])
 def show(*options: Options) -> int:
     """Print the experiment that a recipe, files and options make, as YAML; give them as to `scmrl train`."""
-    if {"--help", "-h"} & set(options):
-        from rich.console import Console
-
-        print("Usage: scmrl spec show [RECIPE] [--config FILE ...] [OPTIONS]\n")
-        Console().print(experiment_help())
+    if help_topic(options) is not None:
+        print(SHOW_HELP, end="")
         return 0
     from scmrl.experiment import Experiment
     from snn_fusion.specs.files import to_yaml
@@ -101,6 +92,17 @@ def check(file: Path, /, *more: Path, recipe: str | None = None) -> int:
     return 0
 
 
+def help_topic(options: Sequence[str]) -> str | None:
+    """The topic that follows --help, "" for none in particular; None where no help is asked for."""
+    for at, token in enumerate(options):
+        if token in ("--help", "-h"):
+            following = options[at + 1] if at + 1 < len(options) else ""
+            return "" if following.startswith("--") else following
+        if token.startswith("--help="):
+            return token.removeprefix("--help=")
+    return None
+
+
 def read_experiment(tokens: tuple[str, ...], spec_type: type[E]) -> E:
     """The experiment of a command line `[RECIPE] [--config FILE ...] [OPTIONS]`, or of a type that goes beyond it.
 
@@ -132,20 +134,6 @@ def read_experiment(tokens: tuple[str, ...], spec_type: type[E]) -> E:
         else:
             options.append(token)
     return load(spec_type, options, defaults=beneath, defaults_from=f"recipe {name}", files=files)
-
-
-def experiment_help() -> RenderableType:
-    """How recipes, files and options go together, and every recipe with what it says of itself."""
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
-    from scmrl.recipes import RECIPES
-
-    table = Table.grid(padding=(0, 2, 0, 0))
-    for name, made in RECIPES.items():
-        table.add_row(Text(f"  {name}", style="bold cyan", no_wrap=True), Text((made.__doc__ or "").splitlines()[0]))
-    return Group(Text(EXPERIMENT_HELP), Text("Recipes:"), table, Text())
 
 
 def _recipe(name: str) -> Experiment:

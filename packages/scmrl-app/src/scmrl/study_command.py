@@ -8,22 +8,11 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
+from scmrl.spec_commands import help_topic, read_experiment
+
 study = App(name="study", help="Answer questions that take many trainings: tables, plots and a page for the report.")
 
 Options = Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]
-
-STUDY_HELP = """\
-Usage: scmrl study {kind} [RECIPE] [--config FILE ...] [OPTIONS]
-
-{summary}
-
-The options are those of `scmrl train`, for the experiment that is varied, and
-those of the study. A study that was stopped goes on with the same command and
---out. Given on several machines with the same --storage, or on the same --out of a
-shared file system, the command shares the work: every training is done once.
-
-  {example}
-"""
 
 
 @study.command(help_flags=[])
@@ -35,7 +24,7 @@ def ablation(*options: Options) -> int:
 @study.command(help_flags=[])
 def sensitivity(*options: Options) -> int:
     """What settings do: a grid over --vary FIELD=VALUES, curves, importance; `scmrl study sensitivity --help`."""
-    example = "scmrl study sensitivity --vary model.fusion.alpha=0,0.5,1,1.5,2,3 --out studies/alpha"
+    example = "scmrl study sensitivity --vary model.fusion.alpha=0,1,2 --out studies/alpha"
     return _study("sensitivity", options, example)
 
 
@@ -43,8 +32,8 @@ def sensitivity(*options: Options) -> int:
 def tune(*options: Options) -> int:
     """Search for the best settings in ranges, --search FIELD=RANGE; `scmrl study tune --help`."""
     example = (
-        "scmrl study tune --search train.learning_rate=1e-3..1e-1,log --search model.channels=32|64 --trials 30 "
-        "--out studies/tune"
+        "scmrl study tune --search train.learning_rate=1e-3..1e-1,log \\\n"
+        "    --search model.channels='32|64' --trials 30 --out studies/tune"
     )
     return _study("tune", options, example)
 
@@ -52,7 +41,7 @@ def tune(*options: Options) -> int:
 @study.command(help_flags=[])
 def noise(*options: Options) -> int:
     """Accuracy against the strength of noise, occlusion and losses; `scmrl study noise --help`."""
-    return _study("noise", options, "scmrl study noise three-senses --train.epochs 8 --train_noisy --out studies/noise")
+    return _study("noise", options, "scmrl study noise three-senses --train.epochs 8 --train_noisy --out studies/n")
 
 
 @study.command(help_flags=[])
@@ -65,21 +54,12 @@ def _study(kind: str, options: tuple[str, ...], example: str) -> int:
     from scmrl.study.kinds import KINDS
 
     spec_type = KINDS[kind]
-    if {"--help", "-h"} & set(options):
-        from rich.console import Console
-        from rich.markup import escape
+    if (topic := help_topic(options)) is not None:
+        from scmrl.option_help import show_study_help
 
-        from scmrl.overlay import help_table
-        from scmrl.spec_commands import experiment_help
-
-        console = Console()
         summary = cleandoc(spec_type.__doc__ or "")
-        console.print(escape(STUDY_HELP.format(kind=kind, summary=summary, example=example)), highlight=False)
-        console.print(experiment_help())
-        console.print(help_table(spec_type))
+        show_study_help(topic, spec_type, kind=kind, summary=summary, example=example)
         return 0
-
-    from scmrl.spec_commands import read_experiment
 
     if spec_type.repeated is not None:
         from scmrl.study.ranges import gather

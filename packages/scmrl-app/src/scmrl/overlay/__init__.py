@@ -21,7 +21,7 @@ The modules, each of which imports only those above it:
 """
 
 from scmrl.overlay.faults import OptionError
-from scmrl.overlay.help import OptionHelp, describe, help_table
+from scmrl.overlay.help import OptionHelp, describe, help_table, kinds_table, options_about, panels_of
 from scmrl.overlay.merge import load
 
-__all__ = ["OptionError", "OptionHelp", "describe", "help_table", "load"]
+__all__ = ["OptionError", "OptionHelp", "describe", "help_table", "kinds_table", "load", "options_about", "panels_of"]

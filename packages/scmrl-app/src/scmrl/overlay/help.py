@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
@@ -89,9 +90,53 @@ def help_of(place: Place, type: str, default: str, meaning: str) -> OptionHelp:
     return OptionHelp("--" + ".".join(place), type, default, meaning.strip(), place[0])
 
 
+def options_about(spec_type: type[BaseModel], topic: str) -> list[OptionHelp]:
+    """The options at and below a place, in which a choice may be followed by a kind: `data.manifest`, `model.fusion`.
+
+    Of a choice whose kind is not named, these are the kind and what all kinds have alike. No options: no such place.
+    """
+    shape, place, default = Shape.of(spec_type), Place(), cast(object, PydanticUndefined)
+    for part in topic.replace("-", "_").removeprefix("__").split("."):
+        kind = next((kind for kind in shape.models if shape.is_choice and kind.replace("-", "_") == part), None)
+        if kind is not None:
+            shape = Shape.of(shape.models[kind])
+            continue
+        child = shape.child(part) or (shape.child(part.replace("_", "-")) if shape.entry is not None else None)
+        if child is None:
+            return []
+        models = tuple(shape.models.values())
+        default = cast(object, getattr(default, part)) if isinstance(default, models) else child.default
+        shape, place = child, (*place, part)
+    options = list(walk(shape, place, default))
+    if not shape.is_choice:
+        return options
+    # What the kinds are is for `kinds_table` to say.
+    kind = "--" + ".".join((*place, TAG))
+    return [
+        replace(option, meaning=shape.meaning) if option.name == kind else option
+        for option in options
+        if not option.variant
+    ]
+
+
+def kinds_table(spec_type: type[BaseModel], topic: str) -> RenderableType | None:
+    """The kinds of a choice with what each says of itself, or None for any other topic."""
+    shapes = Shape.of(spec_type).find(tuple(topic.split(".")))
+    if not any(shape.is_choice for shape in shapes):
+        return None
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for kind, model in shapes[0].models.items():
+        table.add_row(Text(f"  {topic}.{kind}", style="bold cyan", no_wrap=True), (model.__doc__ or "").split("\n")[0])
+    return table
+
+
 def help_table(spec_type: type[BaseModel]) -> RenderableType:
     """The options of a spec, one panel for each group; whatever is too wide wraps, but for names."""
-    options = describe(spec_type)
+    return panels_of(describe(spec_type))
+
+
+def panels_of(options: Sequence[OptionHelp]) -> RenderableType:
+    """One panel for each group of options; whatever is too wide wraps, but for names."""
     names = [option.name.replace("--", "--[no-]" if option.type == "bool" else "--") for option in options]
     width = min(NAME_WIDTH, max(map(len, names)))
     panels: dict[str, list[RenderableType]] = {}
