@@ -1,4 +1,4 @@
-# What needs more than `uv run pytest`.
+# What needs more than `uv run --group test pytest -n auto`.
 
 .DEFAULT_GOAL := help
 
@@ -8,5 +8,5 @@ help: ## list the targets
 
 .PHONY: gpu
 gpu: ## run every CUDA test, then every CUDA benchmark; needs a CUDA device
-	uv run pytest -m gpu
-	uv run python benchmarks/gpu.py --output benchmarks/results
+	uv run --group test pytest -m gpu
+	uv run --group test python benchmarks/gpu.py --output benchmarks/results

@@ -1,12 +1,10 @@
-"""A real browser for the tests of pages: Debian's Chromium without a window, driven by Playwright.
+"""A real browser for the tests of pages: Chromium without a window, driven by Playwright.
 
 `open_browser()` yields the browser; `open_page()` a page of it together with all that it asked for and complained of.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,28 +12,13 @@ from typing import Literal
 
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-
-
-def chromium() -> str:
-    """The browser's program: what the environment variable SCMRL_CHROMIUM says, or the first of its names in PATH.
-
-    Raises:
-        RuntimeError: there is none. A test that needs one fails then: a page that no browser opened is not tested.
-    """
-    program = os.environ.get("SCMRL_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
-    if program is None or not os.access(program, os.X_OK):
-        raise RuntimeError(
-            f"no browser {f'at {program}' if program else 'in PATH'}: install Debian's chromium (apt install chromium) "
-            "or name a Chromium in the environment variable SCMRL_CHROMIUM"
-        )
-    return program
+from requirements import browser_program
 
 
 @contextmanager
 def open_browser() -> Generator[Browser]:
-    """A headless Chromium, closed in the end."""
-    program = chromium()
+    """A headless Chromium, closed in the end; tests that call this are marked `needs("browser")`."""
+    program = browser_program()
     with sync_playwright() as playwright:
         # A container has neither the kernel's sandbox nor a large /dev/shm; the pages are our own.
         browser = playwright.chromium.launch(

@@ -5,73 +5,92 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-DEBIAN = Path("/usr/lib/postgresql")
+from requirements import DEBIAN_POSTGRESQL, postgres_programs
+
 SECONDS = 60
 """Within which the server has to start."""
 
 
-def program(name: str) -> str:
-    """A program of PostgreSQL, the newest one where Debian keeps them.
+@dataclass(frozen=True)
+class Server:
+    """A running server."""
 
-    Raises:
-        AssertionError: PostgreSQL is not installed.
-    """
-    versions = sorted(DEBIAN.glob(f"*/bin/{name}"), key=lambda path: float(path.parts[-3]))
-    found = str(versions[-1]) if versions else shutil.which(name)
-    assert found, f"these tests need PostgreSQL, and there is no {name}: install the package postgresql"
-    return found
+    address: str
+    """Of its database, as SQLAlchemy takes it."""
+    folder: Path
+    """Holds its data and its socket."""
+    programs: Path
+    user: str | None
+    """Whom it runs as; None: as the user of this process."""
+
+    def run(self, program: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        """Run one of PostgreSQL's programs to its end as the server's user."""
+        return subprocess.run(
+            [self.programs / program, *arguments],
+            user=self.user, env={**os.environ, "LC_ALL": "C"}, cwd=self.folder,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+        )  # fmt: skip
+
+    def start(self) -> None:
+        """Start it on the data that are there, and wait until it answers."""
+        options = f"-k {self.folder} -c listen_addresses= -c fsync=off"
+        self._control("start", "-l", self.folder / "log", "-o", options)
+
+    def stop(self) -> None:
+        """Stop it at once, without waiting for clients."""
+        self._control("stop", "-m", "fast")
+
+    def _control(self, *arguments: str | Path) -> None:
+        done = self.run("pg_ctl", "-w", "-s", "-t", str(SECONDS), "-D", self.folder / "data", *arguments)
+        log = self.folder / "log"
+        assert done.returncode == 0, done.stdout + (log.read_text() if log.is_file() else "")
 
 
 @contextmanager
-def postgres() -> Generator[str, None, None]:
-    """Start a server and give the address of its database; stop it in the end, whatever happens."""
+def postgres() -> Generator[Server, None, None]:
+    """Start a server; stop it in the end, whatever happens. Tests that call this are marked `needs("postgres")`."""
+    programs = postgres_programs()
+    assert programs is not None
     # Not below pytest's folder, which the server's user may not enter; and the path of a socket has to be short.
     folder = Path(tempfile.mkdtemp(prefix="pg-"))
-    user = None
-    if os.getuid() == 0:  # PostgreSQL refuses to run as root
-        user = next((entry.pw_name for name in ("postgres", "nobody") for entry in _entries(name)), None)
-        assert user, "these tests run as root, and PostgreSQL does not: there is no user postgres to run it as"
-        shutil.chown(folder, user)
-    environment = {**os.environ, "LC_ALL": "C"}
     try:
-        made = subprocess.run(
-            [program("initdb"), "-D", folder / "data", "-U", "study", "-A", "trust", "--no-sync", "-E", "UTF8"],
-            user=user, env=environment, cwd=folder, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert made.returncode == 0, made.stderr
-        server = subprocess.Popen(
-            [program("postgres"), "-D", folder / "data", "-k", folder, "-c", "listen_addresses=", "-c", "fsync=off"],
-            user=user, env=environment, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        user = None
+        if os.getuid() == 0:  # PostgreSQL refuses to run as root
+            user = next((name for name in ("postgres", "nobody") if _exists(name)), None)
+            assert user, "these tests run as root, and PostgreSQL does not: there is no user postgres to run it as"
+            if DEBIAN_POSTGRESQL not in programs.parents:
+                # A virtual environment of root's is often closed to other users, so the server runs from a copy.
+                programs = _copied(programs, folder / "programs")
+            folder.chmod(0o755)
+            shutil.chown(folder, user)
+        server = Server(f"postgresql+psycopg://study@/postgres?host={folder}", folder, programs, user)
+        made = server.run("initdb", "-D", folder / "data", "-U", "study", "-A", "trust", "--no-sync", "-E", "UTF8")
+        assert made.returncode == 0, made.stdout
+        server.start()
         try:
-            _wait_for(folder, server)
-            yield f"postgresql+psycopg://study@/postgres?host={folder}"
+            yield server
         finally:
-            server.send_signal(signal.SIGINT)  # at once, without waiting for clients
-            try:
-                server.wait(30)
-            finally:
-                server.kill()
+            if (folder / "data" / "postmaster.pid").exists():
+                server.stop()
     finally:
         shutil.rmtree(folder)
 
 
-def _entries(name: str) -> list[pwd.struct_passwd]:
-    return [entry for entry in pwd.getpwall() if entry.pw_name == name]
+def _copied(programs: Path, folder: Path) -> Path:
+    """A copy of the wheel's programs, with the libraries beside the package that they find by relative paths."""
+    package = programs.parents[1]
+    for each in package.parent.glob(f"{package.name}*"):
+        if each.is_dir() and each.suffix != ".dist-info":
+            shutil.copytree(each, folder / each.name)
+    return folder / programs.relative_to(package.parent)
 
 
-def _wait_for(folder: Path, server: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + SECONDS
-    ready = [program("pg_isready"), "-q", "-h", str(folder), "-U", "study", "-d", "postgres"]
-    while subprocess.run(ready, check=False).returncode != 0:
-        assert server.poll() is None, "PostgreSQL ended before it was ready"
-        assert time.monotonic() < until, f"PostgreSQL was not ready within {SECONDS} s"
-        time.sleep(0.1)
+def _exists(user: str) -> bool:
+    return any(entry.pw_name == user for entry in pwd.getpwall())

@@ -20,6 +20,8 @@ from scmrl.engine.predict import read_file
 from snn_datasets import Draw
 from snn_fusion import from_pretrained
 
+pytestmark = pytest.mark.needs("browser")
+
 WAIT = 60_000
 """Milliseconds that a busy machine may take; nothing waits longer than it has to."""
 DROP = """([name, content]) => {

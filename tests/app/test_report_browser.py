@@ -1,7 +1,6 @@
 """The page of `scmrl report` in a real browser: phone, dark mode, paper, no scripts, nothing asked of a network."""
 
 import io
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -11,11 +10,13 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser
 
-from app.browser import Watched, chromium, open_browser, open_page, overflow
+from app.browser import Watched, open_browser, open_page, overflow
 from app.finished import finished_run
 from app.tiny import write_tiny_dataset
 from scmrl.report import page as page_module
 from scmrl.report_command import report
+
+pytestmark = pytest.mark.needs("browser")
 
 OWNED = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
 LONG = "a_class_whose_name_has_no_place_to_break_" * 3
@@ -207,17 +208,3 @@ def test_it_is_read_without_scripts_and_found_by_its_contents(browser, page):
         assert abs(target.bounding_box()["y"]) < 5
         watched.page.locator("summary", has_text="All settings").first.click()
         assert watched.page.locator("details[open] pre").first.is_visible()
-
-
-def test_without_a_browser_there_is_advice_and_no_skipping(monkeypatch, tmp_path):
-    monkeypatch.delenv("SCMRL_CHROMIUM", raising=False)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(RuntimeError, match=r"no browser in PATH: install Debian's chromium .*SCMRL_CHROMIUM"):
-        chromium()
-    program = tmp_path / "google-chrome"
-    program.write_text("#!/bin/sh\n")
-    program.chmod(0o755)
-    assert chromium() == str(program)
-    monkeypatch.setenv("SCMRL_CHROMIUM", os.devnull)
-    with pytest.raises(RuntimeError, match="no browser at /dev/null"):
-        chromium()

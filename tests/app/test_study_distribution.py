@@ -31,11 +31,11 @@ COUNT = 12
 
 @pytest.fixture(scope="session")
 def database() -> Generator[str, None, None]:
-    with postgres() as address:
-        yield address
+    with postgres() as server:
+        yield server.address
 
 
-@pytest.fixture(params=["journal", "postgresql"])
+@pytest.fixture(params=["journal", pytest.param("postgresql", marks=pytest.mark.needs("postgres"))])
 def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "journal":
         return str(tmp_path / "journal.log")
@@ -126,6 +126,7 @@ def test_every_point_is_done_once_when_one_of_two_workers_is_killed(where: str, 
     assert completed(trials_in(where)) == {f"point{i}": 1 for i in range(COUNT)}
 
 
+@pytest.mark.needs("postgres")
 def test_a_database_whose_tables_several_make_at_once_is_opened_by_all(database: str):
     """The database is made new, for other tests may have filled it."""
     empty(database)
@@ -254,6 +255,7 @@ def test_a_study_that_is_told_to_stop_frees_its_points_and_leaves_no_worker(data
 
 
 @pytest.mark.slow
+@pytest.mark.needs("postgres")
 def test_two_commands_at_the_same_time_on_one_database_share_the_work(data: Path, tmp_path: Path, database: str):
     folders = [tmp_path / "one", tmp_path / "other"]
     studies = [start(data, out, "--jobs", "1", "--storage", database) for out in folders]

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +17,7 @@ from optuna.storages import InMemoryStorage, RDBStorage
 from optuna.trial import TrialState
 from rich.console import Console
 
-from app.postgres import postgres, program
+from app.postgres import postgres
 from app.studies import done, study
 from app.tiny import tiny_options, write_tiny_dataset
 from scmrl.progress import Progress
@@ -110,35 +107,15 @@ def test_an_outage_makes_no_worker_seem_dead():
     assert work.study.get_trials()[0].state == TrialState.FAIL
 
 
-@contextmanager
-def restartable() -> Generator[tuple[str, Callable[[str], None]], None, None]:
-    """A PostgreSQL server, and how to `stop` and `start` it."""
-    with postgres() as address:
-        folder = Path(address.partition("?host=")[2])
-        user = folder.owner() if os.getuid() == 0 else None
-
-        def control(what: str) -> None:
-            options = ["-o", f"-k {folder} -c listen_addresses= -c fsync=off"] if what == "start" else ["-m", "fast"]
-            subprocess.run(
-                [program("pg_ctl"), what, "-w", "-s", "-D", folder / "data", "-l", folder / "log", *options],
-                user=user, cwd=folder, check=True,
-            )  # fmt: skip
-
-        try:
-            yield address, control
-        finally:
-            if (folder / "data" / "postmaster.pid").exists():
-                control("stop")
-
-
+@pytest.mark.needs("postgres")
 def test_a_work_list_goes_on_after_its_database_was_restarted(monkeypatch: pytest.MonkeyPatch):
     said: list[str] = []
-    with restartable() as (address, control):
-        storage = open_storage(address, Patience(said.append))
+    with postgres() as server:
+        storage = open_storage(server.address, Patience(said.append))
         work = WorkList(storage, "study")
         work.offer(["first", "second"])
-        control("stop")
-        back = threading.Timer(1.0, control, ["start"])
+        server.stop()
+        back = threading.Timer(1.0, server.start)
         back.start()
 
         assert work.unfinished(["first", "second"]) == ["first", "second"]
@@ -156,15 +133,16 @@ def test_a_work_list_goes_on_after_its_database_was_restarted(monkeypatch: pytes
 
 
 @pytest.mark.slow
+@pytest.mark.needs("postgres")
 def test_a_study_whose_database_is_restarted_meanwhile_goes_on(tmp_path: Path):
     data, out = write_tiny_dataset(tmp_path), tmp_path / "study"
     vary = ["--vary", f"{ALPHA}=0,1,2", "--seeds", "3", "--jobs", "1"]
-    with restartable() as (address, control):
+    with postgres() as server:
         tiny = tiny_options(data, out)
         tiny[tiny.index("--train.epochs") + 1] = "1"
         command = [sys.executable, "-m", "scmrl", "study", "sensitivity", *tiny, *vary]
         running = subprocess.Popen(
-            [*command, "--storage", address], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [*command, "--storage", server.address], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         try:
             until = time.monotonic() + 240
@@ -172,15 +150,15 @@ def test_a_study_whose_database_is_restarted_meanwhile_goes_on(tmp_path: Path):
                 assert time.monotonic() < until, "nothing was trained"
                 assert running.poll() is None
                 time.sleep(0.1)
-            control("stop")
+            server.stop()
             time.sleep(2 * AGAIN)
-            control("start")
+            server.start()
             said, _ = running.communicate(timeout=400)
         finally:
             running.send_signal(signal.SIGKILL)
             running.wait()
-        _, name, _ = read_study_at(out, address)
-        storage = open_storage(address)
+        _, name, _ = read_study_at(out, server.address)
+        storage = open_storage(server.address)
         trials = storage.get_all_trials(storage.get_study_id_from_name(name))
         assert isinstance(storage, RDBStorage)
         storage.remove_session()

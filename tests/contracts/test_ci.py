@@ -4,11 +4,12 @@ import os
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-TESTS = "uv run pytest"
+TESTS = "uv run --group test pytest -n auto"
 
 
 def test_ci_ends_with_the_test_command_of_the_readme():
     assert (ROOT / ".ci" / "run").read_text().splitlines()[-1] == TESTS
+    assert f"{TESTS} -m slow" in (ROOT / ".ci" / "run").read_text().splitlines()
     assert TESTS in [line.strip() for line in (ROOT / "README.md").read_text().splitlines()]
 
 

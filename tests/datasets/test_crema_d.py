@@ -13,8 +13,17 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from datasets.formats.crema_d import STEMS, Written, write_crema_d
+from datasets.formats.flv import write_video
 from snn_datasets import DATASETS, DatasetSplits, collate
-from snn_datasets.datasets.crema_d import CODES, CremaDSpec, published_split, same_sound, seconds_of_clip
+from snn_datasets.check import check
+from snn_datasets.datasets.crema_d import (
+    BAD_CLIPS,
+    CODES,
+    CremaDSpec,
+    published_split,
+    same_sound,
+    seconds_of_clip,
+)
 
 SPLITS = ("train", "val", "test")
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406])[:, None, None], torch.tensor([0.229, 0.224, 0.225])[:, None, None]
@@ -205,6 +214,85 @@ def test_the_card_is_found_by_name():
     card = DATASETS["crema-d"].card()
     assert card.classes == CODES
     assert card.files[0].checksums == "crema-d"
+
+
+# Former names, and clips that are known to be bad
+
+
+@pytest.mark.parametrize("protocol", ["actors", "published"])
+def test_a_clip_under_its_former_name_is_one_sample(tmp_path: Path, protocol: str):
+    write_crema_d(tmp_path, (*STEMS, "1040_ITH_SAD_XX"))
+    fields: dict[str, object] = {"protocol": protocol, "val_fraction": 0.3}
+    before = build(tmp_path, **fields)
+    samples = {split: list(getattr(before, split)) for split in SPLITS}
+    names = ids(before)
+    sound = tmp_path / "AudioWAV" / "1040_ITH_SAD_XX.wav"
+    sound.rename(sound.with_name("1040_ITH_SAD_X.wav"))
+    after = build(tmp_path, **fields)
+    assert ids(after) == names
+    for split in SPLITS:
+        for ours, theirs in zip(getattr(after, split), samples[split], strict=True):
+            assert not ours.absent
+            assert all(torch.equal(ours.inputs[name], theirs.inputs[name]) for name in ours.inputs)
+    # Where both are there, they are the same clip.
+    sound.write_bytes(sound.with_name("1040_ITH_SAD_X.wav").read_bytes())
+    assert ids(build(tmp_path, **fields)) == names
+
+
+def test_a_former_name_is_no_surplus_file(tmp_path: Path):
+    write_crema_d(tmp_path, ("1040_ITH_SAD_XX",))
+    sound = tmp_path / "AudioWAV" / "1040_ITH_SAD_XX.wav"
+    sound.rename(sound.with_name("1040_ITH_SAD_X.wav"))
+    spec = CremaDSpec(root=tmp_path, cache="off", modalities=("audio",))
+    texts = [str(finding) for finding in check(spec, read="none")]
+    assert not any("none of the published ones" in text for text in texts)
+    assert any("7,441 published files are missing" in text for text in texts)
+
+
+def test_other_levels_of_one_letter_are_no_clips(tmp_path: Path):
+    write_crema_d(tmp_path, (*STEMS, "1041_ITH_SAD_X"))
+    with pytest.raises(ValueError, match=r"1041_ITH_SAD_X\.wav is no clip of CREMA-D"):
+        build(tmp_path, modalities="audio")
+
+
+def test_bad_clips_are_published_ones_and_are_on_the_card():
+    assert set(BAD_CLIPS) <= set(published_split())
+    notes = " ".join(CremaDSpec.card().notes)
+    assert all(stem in notes and why in notes for stem, why in BAD_CLIPS.items())
+    assert "1040_ITH_SAD_X.wav" in notes
+
+
+def test_bad_clips_are_named_and_can_be_left_out(tmp_path: Path):
+    write_crema_d(tmp_path, (*STEMS, *BAD_CLIPS))
+    # Silent, as that of 1076_MTI_SAD_XX is.
+    soundfile.write(tmp_path / "AudioWAV" / "1076_MTI_SAD_XX.wav", np.zeros(41_000, np.float32), 16_000)
+    # Three frames and no sound, as 1076_MTI_NEU_XX has.
+    write_video(tmp_path / "VideoFlash" / "1076_MTI_NEU_XX.flv", frames=3, rate=15, height=72, width=96, step=8)
+    fields: dict[str, object] = {"protocol": "published", "val_fraction": 0}
+    kept = build(tmp_path, **fields)
+    samples = [sample for split in ("train", "test") for sample in getattr(kept, split)]
+    assert {*BAD_CLIPS} <= {sample.id for sample in samples}
+    assert all(bool(x.isfinite().all()) for sample in samples for x in sample.inputs.values())
+    assert "Clips that are known to be bad: 1064_IEO_DIS_MD (train), its video lasts 61 s" in " ".join(kept.info.notes)
+    left_out = build(tmp_path, bad_clips="leave_out", **fields)
+    assert sorted({*ids(kept)["train"], *ids(kept)["test"]} - {*BAD_CLIPS}) == sorted(
+        {*ids(left_out)["train"], *ids(left_out)["test"]}
+    )
+    assert "are left out: 1064_IEO_DIS_MD, 1064_TIE_SAD_XX" in " ".join(left_out.info.notes)
+    by_actor = build(tmp_path)
+    assert all(bool(x.isfinite().all()) for x in by_actor.train[0].inputs.values())
+
+
+def test_videos_with_mp3_sound_are_read_as_those_without(tmp_path: Path):
+    write_crema_d(tmp_path)
+    before = list(build(tmp_path, modalities="visual").test)
+    for path in (tmp_path / "VideoFlash").iterdir():
+        write_video(
+            path, frames=30, rate=15, height=72, width=96, step=8, hertz=300, codecs=("flv", "mp3"), sound_rate=44_100
+        )
+    after = build(tmp_path, modalities="visual")
+    for ours, theirs in zip(after.test, before, strict=True):
+        np.testing.assert_allclose(ours.inputs["visual"].numpy(), theirs.inputs["visual"].numpy(), atol=0.15)
 
 
 # Mistakes

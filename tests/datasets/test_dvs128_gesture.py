@@ -162,3 +162,41 @@ def test_a_user_in_both_lists_is_refused(tmp_path: Path):
         file.write("user03_led.aedat\n")
     with pytest.raises(ValueError, match="user03 is in both"):
         opened(tmp_path)
+
+
+def test_labels_without_a_header_keep_the_first_gesture(tmp_path: Path):
+    written = write_dvs128_gesture(tmp_path)
+    named = {sample.id: sample.inputs["visual"] for sample in opened(tmp_path, cache="off").test}
+    for path in tmp_path.glob("*_labels.csv"):
+        path.write_text(path.read_text(encoding="utf-8").partition("\n")[2], encoding="utf-8")
+    splits = opened(tmp_path, cache="off")
+    assert sorted([*splits.train.ids, *splits.val.ids, *splits.test.ids]) == sorted(written)
+    assert all(torch.equal(sample.inputs["visual"], named[sample.id]) for sample in splits.test)
+
+
+def test_labels_of_no_gesture_are_refused(tmp_path: Path):
+    write_dvs128_gesture(tmp_path)
+    for content in ("class,startTime_usec,endTime_usec\n", "", "\n"):
+        (tmp_path / f"{FIRST}_labels.csv").write_text(content, encoding="utf-8")
+        with pytest.raises(ReadError, match=rf"{FIRST}_labels\.csv names no gesture"):
+            opened(tmp_path)
+
+
+def test_a_first_line_that_is_neither_names_nor_a_gesture_is_refused(tmp_path: Path):
+    write_dvs128_gesture(tmp_path)
+    (tmp_path / f"{FIRST}_labels.csv").write_text("1;5;6\n1,5,6\n", encoding="utf-8")
+    with pytest.raises(ReadError, match=r"line 1 is not class,start,end"):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize("bounds", [(90_000_000, 91_000_000), (2_000_000, 91_000_000)])
+def test_a_gesture_past_the_end_of_its_recording_is_refused(tmp_path: Path, bounds: tuple[int, int]):
+    write_dvs128_gesture(tmp_path)
+    with (tmp_path / f"{FIRST}_labels.csv").open("a") as file:
+        file.write(f"3,{bounds[0]},{bounds[1]}\n")
+    expected = rf"{FIRST}\.aedat \[{bounds[0]}, {bounds[1]}\] asks for more than the file has: its last event is at"
+    with pytest.raises(ReadError, match=expected):
+        opened(tmp_path)
+    splits = opened(tmp_path, on_error="missing")
+    absent = {sample.id for dataset in (splits.train, splits.val) for sample in dataset if sample.absent}
+    assert absent == {f"{FIRST}/03"}

@@ -71,7 +71,12 @@ def events() -> np.ndarray:
 SENSOR = {"height": 128, "width": 128}
 VIDEO = partial(write_video, frames=12, rate=10, height=32, width=48, hertz=440)
 TABLE = RNG.standard_normal((40, 3))
-VIDEOS = [Case(f"x.{ending}", VIDEO) for ending in ("flv", "mp4", "avi", "mkv")]
+VIDEOS = [
+    *(Case(f"x.{ending}", VIDEO) for ending in ("flv", "mp4", "avi", "mkv")),
+    Case("late.flv", partial(VIDEO, codecs=("flv", "mp3"), late=2)),
+    Case("turned.mp4", partial(VIDEO, turned=(90, True, False), options={"movflags": "faststart"})),
+    Case("live.webm", partial(VIDEO, codecs=("libvpx", "libopus"), sound_rate=48_000, piped=True)),
+]
 CASES: dict[str, list[Case]] = {
     "image": [
         *(Case(f"x.{ending}", picture) for ending in ("png", "jpg", "webp", "tif", "bmp", "ppm")),

@@ -264,3 +264,16 @@ def test_damaged_files_raise_nothing_but_read_errors(tmp_path: Path):
             else:
                 assert np.isfinite(read.values).all()
     assert refused > 150
+
+
+def test_a_recording_without_the_names_of_its_columns_keeps_its_first_row(
+    mixtures: tuple[Path, dict[str, np.ndarray]], tmp_path: Path
+):
+    root, _ = mixtures
+    text = (root / "ethylene_CO.txt").read_text(encoding="utf-8").partition("\n")[2]
+    # The first row alone says what is in the first span.
+    (tmp_path / "named.txt").write_text(f"Time (seconds), CO conc (ppm), ...\n{text}", encoding="utf-8")
+    (tmp_path / "bare.txt").write_text(text, encoding="utf-8")
+    named, bare = (GasMixturesReader(rate=20).read(Source(tmp_path / f"{name}.txt")) for name in ("named", "bare"))
+    np.testing.assert_array_equal(named.values, bare.values)
+    np.testing.assert_array_equal(named.times, bare.times)

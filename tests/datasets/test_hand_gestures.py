@@ -246,3 +246,22 @@ def test_damaged_files_raise_nothing_but_read_errors(copy: tuple[Path, dict[str,
             except ReadError:
                 refused += 1
     assert refused > 60
+
+
+def test_windows_past_the_end_of_a_recording_are_left_out_and_counted(tmp_path: Path):
+    written = write_hand_gestures(tmp_path, convert=False)
+    options = {"root": tmp_path, "cache": "off", "modalities": "dvs"}
+    whole = HandGesturesSpec.model_validate(options).build()
+    assert not any("left out" in note for note in whole.info.notes)
+    stem, session = next(iter(written.items()))
+    seconds = session.events[2]
+    kept = session.events[:, seconds < seconds.max() / 2]
+    np.save(tmp_path / f"{stem}_dvs.npy", kept)
+    splits = HandGesturesSpec.model_validate(options).build()
+    fewer = sum(len(getattr(whole, name)) - len(getattr(splits, name)) for name in ("train", "val", "test"))
+    assert fewer > 4
+    assert f"{fewer} windows of the annotations are left out, since a recording of dvs ends" in " ".join(
+        splits.info.notes
+    )
+    for dataset in (splits.train, splits.val, splits.test):
+        assert all(sample.inputs["dvs"].any() for sample in dataset if not sample.id.startswith(stem))

@@ -1,13 +1,16 @@
 """Reading pictures whatever the file, and the stages on pictures and videos against torchvision and by hand."""
 
+import gzip
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image as Pillow
+from PIL import ImageCms
 from torchvision.transforms import RandomResizedCrop as TorchvisionCrop
 from torchvision.transforms import v2
 
@@ -345,3 +348,67 @@ def test_mistakes_are_named():
         RandomResizedCrop(size=8, ratio=(2.0, 1.0))
     with pytest.raises(ValueError, match="takes an image or a video, but it was given Tensor"):
         Resize(height=4, width=4)(torch.zeros(3, 8, 8), DRAW)  # pyright: ignore[reportArgumentType]
+
+
+# Every failure names its file
+
+
+def in_lab(path: Path, colors: np.ndarray) -> None:
+    to_lab = ImageCms.createProfile("LAB")
+    picture = ImageCms.profileToProfile(
+        Pillow.fromarray(colors), ImageCms.createProfile("sRGB"), to_lab, outputMode="LAB"
+    )
+    assert picture is not None
+    picture.save(path)
+
+
+@pytest.mark.parametrize(
+    "save",
+    [
+        in_lab,
+        lambda path, colors: Pillow.fromarray(colors).convert("CMYK").save(path),
+        lambda path, colors: Pillow.fromarray(colors).convert("YCbCr").save(path),
+        lambda path, colors: Pillow.fromarray(colors).convert("RGBA").save(path),
+        lambda path, colors: Pillow.fromarray(colors).save(
+            path, save_all=True, append_images=[Pillow.new("L", (2, 2))]
+        ),
+    ],
+    ids=["lab", "cmyk", "ycbcr", "rgba", "pages"],
+)
+def test_color_spaces_of_tiff_files_become_color_and_grey(tmp_path: Path, save: Callable[[Path, np.ndarray], None]):
+    # LAB has fewer steps for colors that are saturated.
+    colors = np.random.default_rng(0).integers(90, 170, (6, 8, 3), np.uint8)
+    save(tmp_path / "x.tif", colors)
+    color = ImageReader(channels=3).read(Source(tmp_path / "x.tif")).pixels
+    np.testing.assert_allclose(color.transpose(1, 2, 0).astype(int), colors, atol=6)
+    grey = ImageReader(channels=1).read(Source(tmp_path / "x.tif")).pixels
+    np.testing.assert_allclose(grey[0].astype(int), np.asarray(Pillow.fromarray(colors).convert("L"), int), atol=6)
+
+
+def test_whatever_pillow_raises_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    Pillow.new("RGB", (4, 4)).save(tmp_path / "x.png")
+    for error in (RuntimeError("a"), KeyError("b"), ValueError("c"), SystemError("d"), MemoryError()):
+        for step in ("convert", "load"):
+            with monkeypatch.context() as patch:
+                patch.setattr(Pillow.Image, step, lambda *_args, error=error, **_more: (_ for _ in ()).throw(error))
+                with pytest.raises(ReadError, match=r"x\.png cannot be read as a picture: .*replace or convert"):
+                    ImageReader(channels=1).read(Source(tmp_path / "x.png"))
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b'{"label": 3}', "it is a JSON file; replace"),
+        (b"<?xml version='1.0'?><a/>", "it is an XML file; replace"),
+        (gzip.compress(b"x"), "it is a gzip archive; unpack it"),
+        (b"PK\x05\x06" + bytes(18), "it is a zip archive; unpack it"),
+        (b"\0\0\0\x1cftypM4A " + bytes(40), r"it is an M4A sound file \(MPEG-4\); "),
+        (b"\0\0\0\x1cftypheic" + bytes(40), "it is an HEIC image; convert it to JPEG or PNG"),
+        (b"RIFF\x24\0\0\0WAVEfmt " + bytes(40), "it is a WAV sound file; "),
+    ],
+)
+def test_a_file_of_another_format_is_called_what_it_is(tmp_path: Path, content: bytes, what: str):
+    path = tmp_path / "x.png"
+    path.write_bytes(content)
+    with pytest.raises(ReadError, match=rf"x\.png cannot be read as a picture: {what}"):
+        ImageReader().read(Source(path))

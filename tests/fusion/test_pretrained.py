@@ -1,14 +1,18 @@
 """A saved model is the same model; a folder that is not right says what is wrong with it."""
 
 import json
+import random
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.nn.utils import parametrizations
 
 from fusion.models import inputs_for, small_model, small_spec
-from snn_fusion import calibrate, from_pretrained, save_pretrained
+from snn_fusion import METHODS, calibrate, from_pretrained, save_pretrained
+from snn_fusion.specs import NoFusionSpec
 
 
 @pytest.fixture
@@ -58,6 +62,7 @@ def test_weights_that_do_not_fit_are_listed(saved: Path):
 )
 def test_a_spec_that_is_none_is_named(saved: Path, spec: str, message: str):
     (saved / "spec.json").write_text(spec)
+    rewrite(saved, lambda _weights: None)  # without the checksum of the spec that they were saved with
     with pytest.raises(ValueError, match=message):
         from_pretrained(saved)
 
@@ -70,3 +75,167 @@ def test_a_missing_file_is_named(saved: Path):
 
 def test_the_spec_file_says_which_format_it_is(saved: Path):
     assert json.loads((saved / "spec.json").read_text())["format_version"] == 1
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def compiled(model):
+    return torch.compile(model, backend="eager")
+
+
+def averaged(model):
+    return torch.optim.swa_utils.AveragedModel(model)
+
+
+def compiled_part(model):
+    model.encoders["audio"] = torch.compile(model.encoders["audio"], backend="eager")
+    return model
+
+
+def weight_normed(model):
+    parametrizations.weight_norm(model.readout.head)
+    return model
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [compiled, torch.nn.DataParallel, averaged, compiled_part, weight_normed],
+    ids=lambda wrap: wrap.__name__,
+)
+def test_what_pytorch_puts_around_a_model_is_taken_off(tmp_path: Path, wrap):
+    expected = small_model().eval()
+    save_pretrained(wrap(small_model()), small_spec(), tmp_path)
+    x = inputs_for(expected)
+    torch.testing.assert_close(from_pretrained(tmp_path)(x).logits, expected(x).logits, rtol=1e-5, atol=1e-5)
+
+
+def spectral_normed():
+    model = small_model()
+    torch.nn.utils.spectral_norm(model.readout.head)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (spectral_normed, "unexpected: readout.head.weight_orig"),
+        (lambda: small_model(("audio",)), "missing: encoders.visual"),
+        (lambda: torch.nn.Linear(2, 2), "takes a FusionModel, not Linear"),
+    ],
+)
+def test_a_model_that_could_not_be_loaded_again_leaves_the_folder_as_it_was(saved: Path, model, message: str):
+    before = files(saved)
+    with pytest.raises(ValueError, match="nothing was saved") as error:
+        save_pretrained(model(), small_spec(), saved)
+    assert message in str(error.value)
+    assert files(saved) == before
+
+
+def test_a_write_that_fails_leaves_the_folder_as_it_was(saved: Path, monkeypatch):
+    before = files(saved)
+
+    def full(*_args: object, **_named: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match=r"spec\.json cannot be written: No space left on device") as error:
+        save_pretrained(small_model(seed=3), small_spec(label_smoothing=0.0), saved)
+    assert str(saved) in str(error.value)
+    assert files(saved) == before
+
+
+@pytest.mark.parametrize("name", ["spec.json", "model.safetensors"])
+def test_damage_is_an_error_or_changes_nothing(saved: Path, name: str):
+    expected = from_pretrained(saved).state_dict()
+    whole, rng, refused = (saved / name).read_bytes(), random.Random(0), 0
+    for _ in range(60):
+        damaged = bytearray(whole)
+        at = rng.randrange(len(damaged))
+        match rng.randrange(4):
+            case 0:
+                damaged[at] ^= 1 << rng.randrange(8)
+            case 1:
+                del damaged[at:]
+            case 2:
+                del damaged[at : at + rng.randrange(1, 9)]
+            case _:
+                damaged[at:at] = rng.randbytes(3)
+        (saved / name).write_bytes(damaged)
+        message = ""
+        try:
+            found = from_pretrained(saved, require_checksums=True)
+            assert all(torch.equal(found.state_dict()[each], value) for each, value in expected.items())
+        except ValueError as error:
+            message = str(error)
+            refused += 1
+        assert not message or name in message
+        assert "\n" not in message
+    assert refused > 30
+
+
+def test_a_spec_of_another_model_is_not_taken_for_that_of_the_weights(saved: Path, tmp_path: Path):
+    save_pretrained(small_model(), small_spec(label_smoothing=0.3), tmp_path / "other")
+    (saved / "spec.json").write_bytes((tmp_path / "other" / "spec.json").read_bytes())
+    with pytest.raises(ValueError, match="not the spec that the weights beside it were saved with"):
+        from_pretrained(saved)
+
+
+def test_files_of_other_programs_load_without_checksums_unless_they_are_required(saved: Path):
+    content = json.loads((saved / "spec.json").read_text())
+    del content["sha256"]
+    (saved / "spec.json").write_text(json.dumps(content))
+    rewrite(saved, lambda _weights: None)
+    assert from_pretrained(saved).modalities == ("audio", "visual")
+    with pytest.raises(ValueError, match=r"spec\.json carries no checksum"):
+        from_pretrained(saved, require_checksums=True)
+
+
+def by_hand(folder: Path, **changes: object) -> None:
+    """Change the spec as other programs may write it, without checksums."""
+    content = json.loads((folder / "spec.json").read_text())
+    del content["sha256"]
+    content["model"] |= changes
+    (folder / "spec.json").write_text(json.dumps(content))
+    rewrite(folder, lambda _weights: None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"channels": 8 * 10**5}, "do not fit their spec"),
+        ({"channels": 8 * 10**9}, "cannot be built"),
+        ({"channels": 8 * 10**30}, "cannot be built"),
+        ({"num_classes": 10**12}, "do not fit their spec"),
+    ],
+)
+def test_a_huge_number_is_compared_with_the_weights_before_memory_is_taken(saved: Path, changes, message: str):
+    by_hand(saved, **changes)
+    with pytest.raises(ValueError, match=message):
+        from_pretrained(saved)
+
+
+def test_a_spec_that_is_nested_too_deep_is_named(saved: Path):
+    (saved / "spec.json").write_text('{"format_version": 1, "model": ' + "[" * 200_000 + "]" * 200_000 + "}")
+    with pytest.raises(ValueError, match=r"spec\.json is not a model's spec: RecursionError"):
+        from_pretrained(saved)
+
+
+def test_a_model_of_a_plug_in_that_is_gone_says_what_to_install(tmp_path: Path, monkeypatch):
+    class Elsewhere(NoFusionSpec):
+        kind: Literal["elsewhere"] = "elsewhere"  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    METHODS.register(Elsewhere)
+    try:
+        spec = small_spec(fusion={"kind": "elsewhere"}, alignment=None)
+        save_pretrained(spec.build(), spec, tmp_path / "by hand")
+        monkeypatch.setattr("snn_fusion.pretrained.distribution_of", lambda _: {"distribution": "mine", "version": "3"})
+        save_pretrained(spec.build(), spec, tmp_path / "installed")
+        assert from_pretrained(tmp_path / "installed").modalities == ("audio", "visual")
+    finally:
+        del METHODS._specs["elsewhere"]
+    with pytest.raises(ValueError, match=r"kind 'elsewhere'.* saved with plug-ins: install mine \(it was 3\)"):
+        from_pretrained(tmp_path / "installed")
+    with pytest.raises(ValueError, match=f"saved with plug-ins: import {__name__} first"):
+        from_pretrained(tmp_path / "by hand")

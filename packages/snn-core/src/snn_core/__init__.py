@@ -1,6 +1,6 @@
 """Spiking primitives for PyTorch: stateless neurons, surrogate gradients, spiking layers, softmax-free attention."""
 
-from importlib.metadata import version
+from importlib.metadata import version as _version
 
 from snn_core.attention import QKAttention, SpikingAttention, query_key_attention, spiking_attention
 from snn_core.distributed import (
@@ -30,7 +30,7 @@ from snn_core.stats import (
 )
 from snn_core.surrogate import SURROGATES, SurrogateGradient, surrogate_gradient
 
-__version__ = version("snn-core")
+__version__ = _version("snn-core")
 
 __all__ = [
     "ALIF",
@@ -68,3 +68,7 @@ __all__ = [
     "unpack_spikes",
     "which_implementation",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted([*(name for name in globals() if name.startswith("__")), *__all__])

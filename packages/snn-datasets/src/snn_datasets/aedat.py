@@ -116,9 +116,28 @@ class Aedat3Reader(Reader):
         path = self.open_file(source)
         status = path.stat()
         t, x, y, p = _polarity_events(path, status.st_size, status.st_mtime_ns)
+        _refuse_past_the_end(source, t)
         if not source.part and len(t):
             t = t - t.min()
         return events_of(source, t=t, x=x, y=y, p=p, size=(self.height, self.width), polarities=2)
+
+
+def _refuse_past_the_end(source: Source, t: NDArray[np.int64]) -> None:
+    """Refuse a part of which less than half lies before the last event: it would be read as a recording of rest.
+
+    Raises:
+        ReadError: it is such a part.
+    """
+    if len(source.part) != 2 or not all(isinstance(bound, int) for bound in source.part):
+        return  # which is refused later, in other words
+    start, end = (int(bound) for bound in source.part)
+    last = int(t.max()) if len(t) else -1
+    if start < end and last - start < (end - start) // 2:
+        where = f"its last event is at {last} us" if len(t) else "it has no events"
+        raise ReadError(
+            f"{source} asks for more than the file has: {where}; fetch the file again, or correct the times that were "
+            "asked for, in microseconds"
+        )
 
 
 @lru_cache(maxsize=1)

@@ -1,15 +1,14 @@
 """Sound files to waveforms, and what is done to waveforms."""
 
-# torchaudio has no stubs, and neither has soundfile.
+# soundfile has no stubs.
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 from __future__ import annotations
 
 import math
 import struct
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +18,6 @@ from snn_datasets.kinds import Kind
 from snn_datasets.reader import Reader, ReadError, Source
 from snn_datasets.recordings import Waveform
 from snn_datasets.stage import Draw, Stage
-
-if TYPE_CHECKING:
-    from torchaudio.transforms import Resample as Resampler
 
 LARGEST_SAMPLES = 2**26
 """Samples of the longest recording, over all channels: 256 MB, 25 minutes of mono at 44.1 kHz."""
@@ -160,8 +156,9 @@ class Mono(Stage):
 
 
 class Resample(Stage):
-    """Brings a waveform to another rate, leaving out what that cannot hold (windowed sinc, as torchaudio does)."""
+    """Brings a waveform to another rate, leaving out what that cannot hold (windowed sinc, as torchaudio's)."""
 
+    relies_on: ClassVar[tuple[str, ...]] = ("snn_datasets.resampling",)
     rate: int = Field(ge=1, le=1_000_000)
     """Samples per second afterwards."""
 
@@ -169,34 +166,23 @@ class Resample(Stage):
         """[channels, L] -> [channels, ceil(L * rate / the former rate)].
 
         Raises:
-            ReadError: the two rates have so little in common that the filter between them would be huge.
+            ReadError: the recording would not fit into memory at that rate.
         """
-        import torch
-
         if value.rate == self.rate:
             return value
-        # A row of weights for each place that a sample can take between two others, as long as they take to recur.
-        common = math.gcd(value.rate, self.rate)
-        weights = self.rate // common * (value.rate // common + 12 * max(1, value.rate // self.rate))
-        if weights > LARGEST_FILTER:
+        import torch
+
+        from snn_datasets.resampling import resample, resampled_length
+
+        channels, length = value.samples.shape
+        samples = channels * resampled_length(length, value.rate, self.rate)
+        if samples > LARGEST_SAMPLES:
             raise ReadError(
-                f"a rate of {value.rate} Hz cannot be brought to {self.rate} Hz by a filter of sane size; choose a "
-                "rate that has a large common divisor with it, or convert the file"
+                f"a recording of {length:,} samples at {value.rate:,} Hz would have {samples:,} at {self.rate:,} Hz, "
+                f"more than {LARGEST_SAMPLES:,}; choose a lower rate, or correct the rate of the file"
             )
-        samples = _resampler(value.rate, self.rate)(torch.from_numpy(np.ascontiguousarray(value.samples)))
-        return Waveform(samples.numpy(), self.rate)
-
-
-LARGEST_FILTER = 10_000_000
-"""Weights of the filter between two rates."""
-
-
-@lru_cache(maxsize=16)
-def _resampler(source: int, target: int) -> Resampler:
-    """The filter between two rates: making it costs ten times as much as using it once."""
-    from torchaudio.transforms import Resample as Resampler
-
-    return Resampler(source, target)
+        wave = torch.from_numpy(np.ascontiguousarray(value.samples))
+        return Waveform(resample(wave, value.rate, self.rate).numpy(), self.rate)
 
 
 class FitLength(Stage):

@@ -30,6 +30,8 @@ class FileSet(_Frozen):
     """Known hashes by file name relative to the root, where they are few."""
     md5: dict[str, str] = {}
     """The same where a source only states MD5."""
+    former_names: dict[str, str] = {}
+    """Names that files had before and still have in mirrors, relative to the root, with the names they have now."""
 
 
 class ModalityCard(_Frozen):

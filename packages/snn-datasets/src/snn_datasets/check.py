@@ -157,6 +157,7 @@ class _Check:
             yield Finding("error", root, f"{files.pattern} cannot be looked at: {error}", "allow reading it")
             return
         names = {path: path.relative_to(root).as_posix() for path in found}
+        names = {path: files.former_names.get(name, name) for path, name in names.items()}
         yield Finding("note", None, f"{len(found):,} files {files.pattern} ({files.what})")
         yield from self._completeness(root, files, set(names.values()))
         table = _published(files)

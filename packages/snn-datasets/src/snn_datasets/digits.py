@@ -5,7 +5,7 @@ learning repository, 1998) that ship with scikit-learn. The utterances are synth
 a finger follows a path that may have left the ink (`pen_path`) on a simulated pad (`touch`).
 """
 
-# torch leaves some of its own signatures open, and torchaudio has no stubs.
+# torch leaves some of its own signatures open, and scikit-learn has no stubs.
 # pyright: reportUnknownMemberType=false, reportMissingTypeStubs=false
 from __future__ import annotations
 
@@ -22,9 +22,8 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
-from torchaudio.transforms import MelSpectrogram
 
-from snn_datasets import encoding, pen_path, speech, touch
+from snn_datasets import encoding, pen_path, spectrogram, speech, touch
 from snn_datasets.cache import CacheOptions, open_or_fill
 from snn_datasets.cache_folder import default_folder
 from snn_datasets.dataset import SPLITS, DatasetInfo, DatasetSplits, ModalityInfo, Progress, Split
@@ -32,6 +31,7 @@ from snn_datasets.encoding import EventFrames
 from snn_datasets.in_memory import InMemoryDataset
 from snn_datasets.pen_path import pen_paths
 from snn_datasets.single_thread import single_thread
+from snn_datasets.spectrogram import mel_spectrogram
 from snn_datasets.speech import SAMPLE_RATE, Speaker, render, spell
 from snn_datasets.stage import Draw, Value
 from snn_datasets.touch import TAXELS, write_on_pad
@@ -107,8 +107,12 @@ class Hearing(Sense):
             spoken = wave[: min(length, WINDOW_SAMPLES - onset)]
             clip *= spoken.square().mean().sqrt() * 10 ** (-self.snr / 20)
             clip[onset : onset + len(spoken)] += spoken
-        mel = _MEL(heard)  # [N, band, 1 + samples // hop]
-        frames = mel[..., :-1].unflatten(-1, (SIZE, -1)).mean(-1)
+        # Windows of 32 ms every 10 ms; five frames are then averaged into one of 50 ms.
+        hop = WINDOW_SAMPLES // (5 * SIZE)
+        mel = mel_spectrogram(
+            heard, rate=SAMPLE_RATE, window=256, hop=hop, bands=SIZE, lowest_hz=50.0, padding="reflect"
+        )  # [N, band, 1 + samples // hop]
+        frames = cast(Tensor, mel[..., :-1].unflatten(-1, (SIZE, -1))).mean(-1)
         # A floor 60 dB under the loudest spot keeps digital silence, which says nothing, from filling the range.
         floor = frames.amax((1, 2), keepdim=True) * 1e-6
         log = frames.maximum(floor).log()
@@ -170,10 +174,6 @@ class Touching(Sense):
         recordings = write_on_pad(paths, missed=self.missed, stray=self.stray, generator=generator)
         count, no_draw = EventFrames(steps=self.time_steps), Draw(0, "", "touch", allowed=False)
         return torch.stack([count(recording, no_draw) for recording in recordings])
-
-
-# Windows of 32 ms every 10 ms; five frames are then averaged into one of 50 ms.
-_MEL = MelSpectrogram(SAMPLE_RATE, n_fft=256, hop_length=WINDOW_SAMPLES // (5 * SIZE), f_min=50.0, n_mels=SIZE)
 
 
 def senses_of(spec: DigitsSpec) -> dict[str, Sense]:
@@ -321,7 +321,10 @@ def _kept(spec: DigitsSpec, name: str, decided_by: list[Any], make: Callable[[],
 def _code() -> str:
     """A hash of all code that decides samples, so that no cache outlives a change."""
     try:
-        sources = [inspect.getsource(module) for module in (sys.modules[__name__], speech, pen_path, touch, encoding)]
+        sources = [
+            inspect.getsource(module)
+            for module in (sys.modules[__name__], speech, spectrogram, pen_path, touch, encoding)
+        ]
     except OSError as error:
         raise ValueError(
             "the source of snn_datasets cannot be found, so a cache could not tell when it changes; set cache to off"

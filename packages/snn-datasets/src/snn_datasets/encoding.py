@@ -7,12 +7,10 @@ recordings to one length before (`FitLength` for sound).
 Nothing here imports torch before an encoder is used.
 """
 
-# torch leaves some of its own signatures open, and torchaudio has no stubs.
-# pyright: reportUnknownMemberType=false, reportMissingTypeStubs=false
+# torch leaves some of its own signatures open.
+# pyright: reportUnknownMemberType=false
 from __future__ import annotations
 
-import math
-from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
@@ -25,7 +23,6 @@ from snn_datasets.stage import Draw, Stage
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torchaudio.transforms import MelSpectrogram, Spectrogram
 
 R = TypeVar("R")
 
@@ -252,6 +249,7 @@ class LogMel(Stage):
     times first; all zero for a silent clip. F is `rows`, or `bands`
     """
 
+    relies_on: ClassVar[tuple[str, ...]] = ("snn_datasets.spectrogram",)
     kind: Literal["log-mel"] = "log-mel"
     """Names this encoder."""
     columns: int = Field(ge=1)
@@ -279,9 +277,13 @@ class LogMel(Stage):
         """
         import torch
 
+        from snn_datasets.spectrogram import mel_fft_length, mel_spectrogram
+
         wave, rate = _samples(value, self)
         window, hop = _in_samples(rate, self.window_ms), _in_samples(rate, self.hop_ms)
-        power: Tensor = _mel(rate, window, hop, self.bands)(wave)  # [channel, band, frame]
+        fft_length = mel_fft_length(rate, window=window, bands=self.bands)
+        # [channel, band, frame]
+        power = mel_spectrogram(wave, rate=rate, window=window, hop=hop, bands=self.bands, fft_length=fft_length)
         loudest = power.max()
         silent = loudest < 1e-28  # far below one bit of any format; its logarithm would leave the range of floats
         decades = self.dynamic_range_db / 10
@@ -303,6 +305,7 @@ class LogMagnitude(Stage):
     early times first. F is `rows`, or half the window's samples and one
     """
 
+    relies_on: ClassVar[tuple[str, ...]] = ("snn_datasets.spectrogram",)
     kind: Literal["log-magnitude"] = "log-magnitude"
     """Names this encoder."""
     columns: int = Field(ge=1)
@@ -326,8 +329,11 @@ class LogMagnitude(Stage):
         Raises:
             ValueError: what comes in is no waveform, or has no samples.
         """
+        from snn_datasets.spectrogram import magnitude_spectrogram
+
         wave, rate = _samples(value, self)
-        magnitude: Tensor = _spectrogram(_in_samples(rate, self.window_ms), _in_samples(rate, self.hop_ms))(wave)
+        window, hop = _in_samples(rate, self.window_ms), _in_samples(rate, self.hop_ms)
+        magnitude = magnitude_spectrogram(wave, window=window, hop=hop)
         picture = _picture((magnitude + self.floor).log(), rows=self.rows, columns=self.columns, steps=self.steps)
         return _standardised(picture) if self.scale == "standard" else picture
 
@@ -419,37 +425,3 @@ def _standardised(picture: Tensor) -> Tensor:
     mean, std = picture.mean(), picture.std(correction=0)
     # A picture of one value throughout has no contrast to scale up.
     return (picture - mean) / std if std > 1e-4 else picture.new_zeros(picture.shape)
-
-
-@lru_cache(maxsize=16)
-def _mel(rate: int, window: int, hop: int, bands: int) -> MelSpectrogram:
-    """The mel filters, built once for many clips."""
-    from torchaudio.transforms import MelSpectrogram
-
-    return MelSpectrogram(
-        rate,
-        n_fft=_fft_length(rate, window=window, bands=bands),
-        win_length=window,
-        hop_length=hop,
-        n_mels=bands,
-        # Mirror images, the usual padding, do not exist for a clip shorter than half a window.
-        pad_mode="constant",
-    )
-
-
-@lru_cache(maxsize=16)
-def _spectrogram(window: int, hop: int) -> Spectrogram:
-    from torchaudio.transforms import Spectrogram
-
-    return Spectrogram(n_fft=window, hop_length=hop, power=1.0, pad_mode="constant")
-
-
-def _fft_length(rate: int, *, window: int, bands: int) -> int:
-    """Smallest power of two, at least 256, that holds the window and puts a frequency into every mel band."""
-    top = 2595 * math.log10(1 + rate / 2 / 700)
-    # The lowest triangle is the narrowest; a frequency falls inside when it is wider than the distance of two.
-    narrowest = 700 * (10 ** (2 * top / (bands + 1) / 2595) - 1)
-    length = 256
-    while length < window or rate / length >= narrowest:
-        length *= 2
-    return length

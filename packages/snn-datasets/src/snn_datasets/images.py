@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from snn_datasets.file_signature import foreign_format
 from snn_datasets.kinds import Kind
 from snn_datasets.reader import Reader, ReadError, Source
 from snn_datasets.recordings import Image, Video
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM", "GIF")
 """What is read, whatever the name of the file. Pillow reads more, some of it by running other programs."""
+
+_DESCRIPTIONS = {"a PNG image", "a JPEG image", "a BMP image", "a WebP image", "a TIFF image", "a GIF image"}
+"""What `file_signature` calls them."""
 
 LARGEST_PIXELS = 60_000_000
 """Pixels of the largest picture; a small file can claim any size, and memory is taken before it is seen to be wrong."""
@@ -50,13 +54,15 @@ class ImageReader(Reader):
 
     def read(self, source: Source) -> Image:
         """Read one picture; see `Reader.read`."""
-        picture = _open(self.open_file(source), fit=self.fit)
-        if picture.mode.startswith("I"):
-            # Rounded up from a half, as 65535 / 255 = 257 steps each.
-            grey = ((_grey_levels(picture, source.path) * 255) + 0.5).astype(np.uint8)
-            return Image(np.repeat(grey[None], self.channels or 1, axis=0))
-        channels = self.channels or _channels_of(picture)
-        return Image(_bytes_of(picture, channels, source.path))
+        path = self.open_file(source)
+        try:
+            return Image(_pixels(_open(path, fit=self.fit), self.channels, path))
+        except ReadError:
+            raise
+        except Exception as error:  # Pillow raises errors of many types: decoding, turning upright, converting.
+            if instead := foreign_format(path, _DESCRIPTIONS):
+                raise ReadError(f"{path} cannot be read as a picture: {instead}") from error
+            raise ReadError(f"{path} cannot be read as a picture: {error}; replace or convert the file") from error
 
 
 def _open(path: Path, *, fit: int | None = None) -> Pillow.Image:
@@ -64,26 +70,30 @@ def _open(path: Path, *, fit: int | None = None) -> Pillow.Image:
     from PIL import Image as Pillow
     from PIL import ImageOps
 
-    try:
-        with warnings.catch_warnings():
-            # Pillow's own limit is larger than the one below, which says what to do.
-            warnings.simplefilter("ignore", Pillow.DecompressionBombWarning)
-            image = Pillow.open(path, formats=FORMATS)
-        with image:
-            if image.width * image.height > LARGEST_PIXELS:
-                raise ReadError(
-                    f"{path} claims {image.width} x {image.height} pixels, more than {LARGEST_PIXELS:,}; "
-                    "reduce it or replace the file"
-                )
-            if fit is not None:
-                image.draft(None, (fit, fit))
-            image.load()
-        ImageOps.exif_transpose(image, in_place=True)
-        return image
-    except ReadError:
-        raise
-    except Exception as error:  # Pillow's decoders raise errors of many types on a broken file.
-        raise ReadError(f"{path} cannot be read as a picture: {error}; replace or convert the file") from error
+    with warnings.catch_warnings():
+        # Pillow's own limit is larger than the one below, which says what to do.
+        warnings.simplefilter("ignore", Pillow.DecompressionBombWarning)
+        image = Pillow.open(path, formats=FORMATS)
+    with image:
+        if image.width * image.height > LARGEST_PIXELS:
+            raise ReadError(
+                f"{path} claims {image.width} x {image.height} pixels, more than {LARGEST_PIXELS:,}; "
+                "reduce it or replace the file"
+            )
+        if fit is not None:
+            image.draft(None, (fit, fit))
+        image.load()
+    ImageOps.exif_transpose(image, in_place=True)
+    return image
+
+
+def _pixels(image: Pillow.Image, channels: Literal[1, 3] | None, path: Path) -> NDArray[np.uint8]:
+    """[channels, H, W] of a decoded picture; its own number of channels if none is given."""
+    if image.mode.startswith("I"):
+        # Rounded up from a half, as 65535 / 255 = 257 steps each.
+        grey = ((_grey_levels(image, path) * 255) + 0.5).astype(np.uint8)
+        return np.repeat(grey[None], channels or 1, axis=0)
+    return _bytes_of(image, channels or _channels_of(image), path)
 
 
 def _channels_of(image: Pillow.Image) -> int:
@@ -109,6 +119,8 @@ def _bytes_of(image: Pillow.Image, channels: int, path: Path) -> NDArray[np.uint
         image = image if image.mode == "RGBA" else image.convert("RGBA")
         paper.paste(image, mask=image)
         image = paper
+    if image.mode == "LAB":
+        image = image.convert("RGB")  # Pillow knows no direct way to grey
     mode = "L" if channels == 1 else "RGB"
     pixels = np.array(image if image.mode == mode else image.convert(mode))
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)

@@ -9,6 +9,8 @@ import sys
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
@@ -59,6 +61,9 @@ class Value(BaseModel, ABC):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
+    relies_on: ClassVar[tuple[str, ...]] = ()
+    """Modules that compute for this class, beside its own: their source is part of the fingerprint, too."""
+
     def fingerprint(self) -> dict[str, Any]:
         """What decides the outcome: class, fields, and a hash of the code, so that no cache outlives a change.
 
@@ -107,16 +112,22 @@ def refuse_what_is_no_stage(stages: tuple[object, ...], where: str) -> None:
 
 
 @cache
-def _code_of(cls: type) -> str:
-    """A hash of the source of the module a class is from; of the class alone where there is no file, as in a shell."""
-    module = sys.modules.get(cls.__module__)
-    for thing in (module, cls):
-        try:
-            if thing is not None:
-                return hashlib.sha256(inspect.getsource(thing).encode()).hexdigest()[:16]
-        except (OSError, TypeError):
-            continue
-    raise ValueError(
-        f"the source of {cls.__qualname__} cannot be found, so a cache could not tell when it changes; "
-        "define it in a file, or build the dataset with cache='off'"
-    )
+def _code_of(cls: type[Value]) -> str:
+    """A hash of the source of the modules a class is from and relies on; of the class alone where it has no file."""
+    source = _source_of(sys.modules.get(cls.__module__)) or _source_of(cls)
+    if source is None:
+        raise ValueError(
+            f"the source of {cls.__qualname__} cannot be found, so a cache could not tell when it changes; "
+            "define it in a file, or build the dataset with cache='off'"
+        )
+    code = hashlib.sha256(source.encode())
+    for name in cls.relies_on:
+        code.update(inspect.getsource(import_module(name)).encode())
+    return code.hexdigest()[:16]
+
+
+def _source_of(thing: ModuleType | type | None) -> str | None:
+    try:
+        return None if thing is None else inspect.getsource(thing)
+    except (OSError, TypeError):
+        return None

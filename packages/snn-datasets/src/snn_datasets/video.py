@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
@@ -14,16 +15,23 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from snn_datasets.audio import checked_waveform, refuse_too_long, seconds_of
+from snn_datasets.file_signature import foreign_format
 from snn_datasets.kinds import Kind
 from snn_datasets.reader import Reader, ReadError, Source
 from snn_datasets.recordings import Image, Video, Waveform
 from snn_datasets.stage import Draw, Stage
+from snn_datasets.video_truncation import truncation
 
 if TYPE_CHECKING:
     from av.container import InputContainer
 
 CONTAINERS = "avi,flv,matroska,mov,mp4,mpeg,mpegts,ogg,webm"
 """What is read, whatever the name of the file. Others, such as playlists, could name further files."""
+_DESCRIPTIONS = {
+    *("a Flash video", "a Matroska or WebM video", "an MPEG video", "an AVI video", "an MPEG-4 video"),
+    *("a QuickTime video", "an M4A sound file (MPEG-4)", "an Ogg sound file"),
+}
+"""What `file_signature` calls them."""
 LARGEST_FRAME = 2**24
 """Pixels of the largest frame, twice those of 4k."""
 LARGEST_VIDEO = 2**28
@@ -38,7 +46,7 @@ class VideoReader(Reader):
     Every frame up to the last one wanted is decoded, as most build on those before, but only those wanted are
     converted and kept. The part of a source, (start, stop) in seconds, takes the frames with start <= time < stop, and
     time then counts from start; (time, time) takes the frame that begins nearest to that time, the last one if it is
-    after the end. Pictures are given as they are stored, whatever the file says of turning them.
+    after the end. Pictures are turned and mirrored as the file says, as a player shows them.
     """
 
     kind: Literal["video"] = "video"
@@ -64,10 +72,13 @@ class VideoReader(Reader):
     def read(self, source: Source) -> Video:
         """Read one video; see `Reader.read`."""
         part = seconds_of(source)
-        with _opened(self, source) as (av, container):
+        path = _whole(self, source)
+        with _opened(path) as (_, container):
             if not container.streams.video:
-                raise ReadError(f"{source.path} has no pictures; replace the file")
+                sound = ", only sound" if container.streams.audio else ""
+                raise ReadError(f"{path} has no pictures{sound}; replace the file, or leave the modality out")
             span = _span(container, container.streams.video[0].index, source, part)
+        with _opened(path) as (av, container):
             frames = self._decoded(av, container)
             chosen = _all(frames, span) if self.frames is None else _nearest(frames, span, self.frames)
             return self._converted(av, chosen, source, start=0.0 if part is None else part[0])
@@ -94,12 +105,14 @@ class VideoReader(Reader):
         height, width = self.height, self.width
         last: Any = None
         for time, frame in chosen:
-            # What changes its size on the way is brought to the size it began with.
-            height, width = height or frame.height, width or frame.width
             if frame is not last:
                 last = frame
-                picture = convert.reformat(frame, width=width, height=height, format=form, interpolation="AREA")
-                pictures.append(picture.to_ndarray().reshape(height, width, self.channels))
+                turn = _orientation(frame)
+                # What changes its size on the way is brought to the size it began with.
+                height, width = height or turn.sides(frame)[0], width or turn.sides(frame)[1]
+                rows, columns = (width, height) if turn.transposed else (height, width)
+                picture = convert.reformat(frame, width=columns, height=rows, format=form, interpolation="AREA")
+                pictures.append(turn.upright(picture.to_ndarray().reshape(rows, columns, self.channels)))
             else:
                 pictures.append(pictures[-1])
             times.append(time - start)
@@ -112,6 +125,41 @@ class VideoReader(Reader):
         if not pictures:
             raise ReadError(f"{source} has no frame that can be decoded; replace the file, or correct the part")
         return Video(np.stack(pictures).transpose(0, 3, 1, 2), np.array(times, np.float64).clip(min=0))
+
+
+class _Orientation(NamedTuple):
+    """How a stored picture is brought upright: rows and columns exchanged first, then either of them reversed."""
+
+    transposed: bool = False
+    rows_reversed: bool = False
+    columns_reversed: bool = False
+
+    def sides(self, frame: Any) -> tuple[int, int]:
+        """Height and width of a frame once it is upright."""
+        return (frame.width, frame.height) if self.transposed else (frame.height, frame.width)
+
+    def upright(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """[H, W, C] as stored -> as shown, [W, H, C] where it is transposed."""
+        if self.transposed:
+            pixels = pixels.transpose(1, 0, 2)
+        return pixels[:: -1 if self.rows_reversed else 1, :: -1 if self.columns_reversed else 1]
+
+
+def _orientation(frame: Any) -> _Orientation:
+    """What the display matrix of a frame says, to the nearest quarter turn; as stored where there is none.
+
+    The matrix brings column p and row q of the stored picture to column a * p + c * q and row b * p + d * q of the one
+    that is shown (ISO 14496-12, 8.3.2), but for a shift.
+    """
+    from av.sidedata.sidedata import Type
+
+    data = frame.side_data.get(Type.DISPLAYMATRIX)
+    if data is None:
+        return _Orientation()
+    a, b, _, c, d = np.frombuffer(bytes(data), np.int32, 5).tolist()
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        return _Orientation(transposed=True, rows_reversed=b < 0, columns_reversed=c < 0)
+    return _Orientation(rows_reversed=d < 0, columns_reversed=a < 0)
 
 
 class SoundtrackReader(Reader):
@@ -127,11 +175,13 @@ class SoundtrackReader(Reader):
     def read(self, source: Source) -> Waveform:
         """Read one recording; see `Reader.read`."""
         part = seconds_of(source)
-        with _opened(self, source) as (av, container):
+        path = _whole(self, source)
+        with _opened(path) as (_, container):
             if not container.streams.audio:
-                raise ReadError(f"{source.path} has no sound; replace the file, or leave the modality out")
+                raise ReadError(f"{path} has no sound; replace the file, or leave the modality out")
+            _span(container, container.streams.audio[0].index, source, part)
+        with _opened(path) as (av, container):
             stream = container.streams.audio[0]
-            _span(container, stream.index, source, part)
             origin = (container.start_time or 0) / av.time_base
             blocks: list[NDArray[np.float32]] = []
             rate, channels, total = 0, 0, 0
@@ -164,14 +214,30 @@ class Still(Stage):
         return Image(value.frames[0])
 
 
+def _whole(reader: Reader, source: Source) -> Path:
+    """The path of a source that is there and is not cut off.
+
+    Raises:
+        FileNotFoundError, ReadError: see `Reader.open_file`; or the file ends before it says that it does.
+    """
+    path = reader.open_file(source)
+    missing = truncation(path)
+    if missing is not None:
+        raise ReadError(f"{path} cannot be read as a video: it is cut off: {missing}; replace the file")
+    return path
+
+
 @contextmanager
-def _opened(reader: Reader, source: Source) -> Generator[tuple[ModuleType, InputContainer], None, None]:
-    """PyAV and an open file; what goes wrong within the block becomes a `ReadError`."""
+def _opened(path: Path) -> Generator[tuple[ModuleType, InputContainer], None, None]:
+    """PyAV and an open file; what goes wrong within the block becomes a `ReadError`.
+
+    A file is opened anew for each pass: seeking back to the start goes by key frames, so it fails, or loses sound, in a
+    file whose pictures begin a little after its sound.
+    """
     try:
         import av
     except ImportError as error:
         raise ImportError('videos are read by PyAV; install it with: pip install "snn-datasets[video]"') from error
-    path = reader.open_file(source)
     try:
         # A path alone could be taken for an address.
         options = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
@@ -180,6 +246,8 @@ def _opened(reader: Reader, source: Source) -> Generator[tuple[ModuleType, Input
     except ReadError:
         raise
     except Exception as error:  # FFmpeg's errors are of many types, and come from any step.
+        if instead := foreign_format(path, _DESCRIPTIONS):
+            raise ReadError(f"{path} cannot be read as a video: {instead}") from error
         raise ReadError(f"{path} cannot be read as a video: {error}; replace or convert the file") from error
 
 
@@ -213,7 +281,6 @@ def _span(container: InputContainer, stream: int, source: Source, part: tuple[fl
             f"{source.path} lasts {(last - first) / 3600:.3g} hours, or claims so, more than "
             f"{LONGEST_SECONDS // 3600}; cut it, or replace it if it is not that long"
         )
-    container.seek(container.start_time or 0)
     interval = (last - first) / max(1, len(times) - 1)
     first, end = max(0.0, first), last + interval
     if part is None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from snn_fusion.encoders.token_input import TokenInput
     from snn_fusion.encoders.transformer import EncoderWithBlocks, TransformerBlocks
     from snn_fusion.encoders.vector import VectorEncoder
-    from snn_fusion.health import Health, LayerHealth, health, residual_share
+    from snn_fusion.layer_health import Health, LayerHealth, health, residual_share
     from snn_fusion.methods import Fused, FusionMethod, NoFusion, Pair
     from snn_fusion.methods.ccssa import CCSSA
     from snn_fusion.methods.cmci import CMCI
@@ -77,6 +77,7 @@ if TYPE_CHECKING:
         scmrl,
     )
     from snn_fusion.unimodal import encoder_from
+    from snn_fusion.weights import LoadReport, ShapeMismatch, load_weights
 
 __version__ = version("snn-fusion")
 
@@ -102,10 +103,10 @@ _HOME = {
     "SCASpec": "specs",
     "QKSpec": "specs",
     "CMCISpec": "specs",
-    "Health": "health",
-    "LayerHealth": "health",
-    "health": "health",
-    "residual_share": "health",
+    "Health": "layer_health",
+    "LayerHealth": "layer_health",
+    "health": "layer_health",
+    "residual_share": "layer_health",
     "ALIFSpec": "specs",
     "ALIGNMENTS": "specs",
     "AlignmentSpec": "specs",
@@ -156,6 +157,9 @@ _HOME = {
     "VectorSpec": "specs",
     "calibrate": "calibration",
     "from_pretrained": "pretrained",
+    "load_weights": "weights",
+    "LoadReport": "weights",
+    "ShapeMismatch": "weights",
     "save_pretrained": "pretrained",
     "translate_published": "published",
 }
@@ -193,6 +197,7 @@ __all__ = [
     "InfoNCESpec",
     "LIFSpec",
     "LayerHealth",
+    "LoadReport",
     "Loss",
     "MethodSpec",
     "ModelSpec",
@@ -215,6 +220,7 @@ __all__ = [
     "SCASpec",
     "SeriesEncoder",
     "SeriesSpec",
+    "ShapeMismatch",
     "Spec",
     "SpecFileError",
     "TokenInput",
@@ -232,6 +238,7 @@ __all__ = [
     "import_published",
     "json_schema",
     "load_spec",
+    "load_weights",
     "preset",
     "read_published",
     "residual_share",
@@ -248,4 +255,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted([*(name for name in globals() if name.startswith("__")), *__all__])

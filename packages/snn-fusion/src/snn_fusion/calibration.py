@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from snn_core import ScaledSpike, SpikingLayer, spiking_layers
-from snn_fusion.health import running_statistics
+from snn_fusion.layer_health import running_statistics
 from snn_fusion.methods.residual import SourceGates
 from snn_fusion.model import FusionModel
 from snn_fusion.presence import Presence

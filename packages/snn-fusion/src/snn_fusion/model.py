@@ -20,7 +20,7 @@ from snn_fusion.presence import Presence, both, run_where
 from snn_fusion.readout import Read, Readout
 
 if TYPE_CHECKING:
-    from snn_fusion.health import Health
+    from snn_fusion.layer_health import Health
 
 
 @dataclass(frozen=True)
@@ -156,16 +156,16 @@ class FusionModel(nn.Module):
     def health(
         self, inputs: Mapping[str, Tensor], labels: Tensor | None = None, present: Presence | None = None
     ) -> Health:
-        """Firing rate and gradient of every layer of neurons on a batch, see `snn_fusion.health.health`."""
-        from snn_fusion.health import health
+        """Firing rate and gradient of every layer of neurons on a batch, see `snn_fusion.health`."""
+        from snn_fusion.layer_health import health
 
         return health(self, inputs, labels, present)
 
     def residual_share(
         self, inputs: Mapping[str, Tensor], present: Presence | None = None
     ) -> dict[str, dict[str, float]]:
-        """How much of each modality's tokens comes from each source, see `snn_fusion.health.residual_share`."""
-        from snn_fusion.health import residual_share
+        """How much of each modality's tokens comes from each source, see `snn_fusion.residual_share`."""
+        from snn_fusion.layer_health import residual_share
 
         return residual_share(self, inputs, present)
 

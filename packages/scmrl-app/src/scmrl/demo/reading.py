@@ -20,7 +20,7 @@ from scmrl.engine.inputs import Inputs
 from scmrl.engine.predict import read_file
 from snn_datasets import Draw
 
-DECODERS = ("PIL.Image", "av", "soundfile", "torchaudio")
+DECODERS = ("PIL.Image", "av", "soundfile")
 """Loaded with this module where they are installed, once for all files; a reader that lacks one says so itself."""
 
 for _name in DECODERS:

@@ -33,6 +33,17 @@ if TYPE_CHECKING:
 CODES = ("ANG", "DIS", "FEA", "HAP", "NEU", "SAD")
 """The emotions as file names have them, in the order of labels."""
 
+FORMER_STEMS = {"1040_ITH_SAD_X": "1040_ITH_SAD_XX"}
+"""Clips as the first release named them, and many mirrors still do; with the names that they have now."""
+
+BAD_CLIPS = {
+    "1064_IEO_DIS_MD": "its video lasts 61 s and holds several emotions",
+    "1064_TIE_SAD_XX": "its video states no duration and has 18 frames",
+    "1076_MTI_NEU_XX": "its video has three frames and no sound, and its sound is nearly empty",
+    "1076_MTI_SAD_XX": "its sound is silent, and its video shows no face",
+}
+"""Clips that are known to be unusable, with what is wrong (the repository's README and its issue 8)."""
+
 CARD = DatasetCard(
     kind="crema-d",
     title="CREMA-D, Crowd-sourced Emotional Multimodal Actors Dataset",
@@ -48,7 +59,14 @@ CARD = DatasetCard(
         "its mirror cs-cooper-lab/crema-d-mirror on GitLab",
     ),
     files=(
-        FileSet(pattern="AudioWAV/*.wav", what="sound, 16 kHz", count=7442, modalities=("audio",), checksums="crema-d"),
+        FileSet(
+            pattern="AudioWAV/*.wav",
+            what="sound, 16 kHz",
+            count=7442,
+            modalities=("audio",),
+            checksums="crema-d",
+            former_names={f"AudioWAV/{old}.wav": f"AudioWAV/{new}.wav" for old, new in FORMER_STEMS.items()},
+        ),
         FileSet(
             pattern="VideoFlash/*.flv",
             what="video with sound; or the next",
@@ -56,6 +74,7 @@ CARD = DatasetCard(
             required=False,
             modalities=("visual",),
             checksums="crema-d",
+            former_names={f"VideoFlash/{old}.flv": f"VideoFlash/{new}.flv" for old, new in FORMER_STEMS.items()},
         ),
         FileSet(
             pattern="Image-01-FPS/*/*.jpg",
@@ -86,10 +105,13 @@ CARD = DatasetCard(
         "Three pairs of files hold the same sound under two labels, told by their hashes: 1006_TIE_HAP_XX and "
         "1006_TIE_NEU_XX, 1013_WSI_DIS_XX and 1013_WSI_SAD_XX, 1017_IWW_ANG_XX and 1017_IWW_FEA_XX. The second pair is "
         "cut by the published split.",
+        f"Four clips are known to be bad: {'; '.join(f'{stem}, {why}' for stem, why in BAD_CLIPS.items())}. The "
+        "published split has them; bad_clips leave_out leaves them out.",
+        "Mirrors have the sound of 1040_ITH_SAD_XX under its former name, 1040_ITH_SAD_X.wav; it is taken for it.",
     ),
 )
 
-STEM = re.compile(r"(\d{4})_([A-Z]{3})_([A-Z]{3})_([A-Z]{1,2})")
+STEM = re.compile(r"(\d{4})_([A-Z]{3})_([A-Z]{3})_(XX|LO|MD|HI)")
 """Actor, sentence, emotion, level: XX where none was asked for, LO, MD or HI."""
 
 
@@ -125,6 +147,10 @@ class CremaDSpec(FileDataSpec):
 
     test_fraction: float = Field(default=0.2, gt=0, lt=1)
     """Share of the actors for testing; the published split has its own."""
+
+    bad_clips: Literal["keep", "leave_out"] = "keep"
+    """What becomes of the four clips that are known to be silent, nearly empty or too long (see the card). The
+    published split has them; keep them to compare with its numbers."""
 
     @model_validator(mode="after")
     def _protocol_has_what_it_needs(self) -> CremaDSpec:
@@ -170,6 +196,9 @@ class CremaDSpec(FileDataSpec):
                     "as 1001_DFA_ANG_XX; move it away"
                 )
 
+        if self.bad_clips == "leave_out":
+            stems = [stem for stem in stems if stem not in BAD_CLIPS]
+
         def row(stem: str) -> Row:
             sources = {name: self._source(there[name].get(stem), name, stem, root) for name in names}
             return Row(stem, CODES.index(stem.split("_")[2]), sources)
@@ -194,10 +223,16 @@ class CremaDSpec(FileDataSpec):
     def _files(self, root: Path, modality: str) -> dict[str, Path]:
         """By stem: the file of each clip; for frames in folders, the folder."""
         if modality == "audio":
-            return {path.stem: path for path in files_on_disk(root, "AudioWAV/*.wav", CARD)}
-        if self.frames_from == "video":
-            return {path.stem: path for path in files_on_disk(root, "VideoFlash/*.flv", CARD)}
-        return {path.parent.name: path.parent for path in files_on_disk(root, "Image-01-FPS/*/*.jpg", CARD)}
+            files = {path.stem: path for path in files_on_disk(root, "AudioWAV/*.wav", CARD)}
+        elif self.frames_from == "video":
+            files = {path.stem: path for path in files_on_disk(root, "VideoFlash/*.flv", CARD)}
+        else:
+            files = {path.parent.name: path.parent for path in files_on_disk(root, "Image-01-FPS/*/*.jpg", CARD)}
+        for old, new in FORMER_STEMS.items():
+            if old in files:
+                files.setdefault(new, files[old])
+                del files[old]
+        return files
 
     def _source(self, path: Path | None, modality: str, stem: str, root: Path) -> Source:
         if path is None:
@@ -279,8 +314,15 @@ class CremaDSpec(FileDataSpec):
     def _notes(self, dealt: Mapping[Split, Sequence[str]], complete: int) -> list[str]:
         split_by_stem = {stem: split for split in SPLITS for stem in dealt[split]}
         notes: list[str] = []
-        if len(split_by_stem) < complete:
+        left_out = len(BAD_CLIPS) if self.bad_clips == "leave_out" else 0
+        if len(split_by_stem) < complete - left_out:
             notes.append(f"{len(split_by_stem):,} of {complete:,} clips are there; the rest is left out.")
+        if left_out:
+            notes.append(f"Clips that are known to be bad are left out: {', '.join(BAD_CLIPS)}.")
+        elif bad := [
+            f"{stem} ({split_by_stem[stem]}), {why}" for stem, why in BAD_CLIPS.items() if stem in split_by_stem
+        ]:
+            notes.append(f"Clips that are known to be bad: {'; '.join(bad)}. bad_clips leave_out leaves them out.")
         if self.protocol == "published":
             notes.append(
                 "The published split is not by actor: every actor of the test clips is in training too, and every test "

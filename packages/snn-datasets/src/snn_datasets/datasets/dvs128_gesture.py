@@ -46,6 +46,8 @@ CARD = DatasetCard(
         "1,176 gestures for training and 288 for testing, each of some seconds.",
         "In some recordings (user22_led) the end of a gesture is after the start of the next; what is between is in "
         "both.",
+        "A gesture that begins after the last event of its recording, or of which less than half lies before it, is an "
+        "error: the recording is cut off, or the labels are those of another.",
     ),
 )
 
@@ -161,9 +163,14 @@ def _labels(path: Path) -> Iterator[tuple[int, int, int]]:
     """Class from 0 on, start and end in microseconds of each gesture of a recording."""
     if not path.is_file():
         raise FileNotFoundError(f"no file at {path}; it says when the gestures of its recording are")
-    for number, line in enumerate(csv.reader(_text(path).splitlines()), start=1):
-        if number == 1 or not line:
-            continue  # the names of the columns
+    lines = list(csv.reader(_text(path).splitlines()))
+    # The published files begin with the names of the columns, which some copies lack.
+    first = 1 if lines and any(character.isalpha() for cell in lines[0] for character in cell) else 0
+    if not any(lines[first:]):
+        raise ReadError(f"{path} names no gesture; fetch it again")
+    for number, line in enumerate(lines[first:], start=first + 1):
+        if not line:
+            continue
         try:
             label, start, end = map(int, line)
         except ValueError as error:

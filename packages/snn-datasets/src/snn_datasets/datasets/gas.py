@@ -444,12 +444,22 @@ def _mixtures(path: Path, _size: int, _changed: int, rate: float) -> Series:
     return Series(values, np.asarray((span[starts] + 0.5) / rate, np.float64))
 
 
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _chunks(path: Path) -> Iterator[tuple[int, NDArray[np.float64]]]:
     """The numbers [n, 19] of so many lines at once, each with the number of the line before."""
     try:
         with path.open(encoding="utf-8") as file:
-            file.readline()  # the names
             line = 1
+            if _is_number(file.readline().partition(" ")[0]):  # some copies lack the names of the columns
+                file.seek(0)
+                line = 0
             while lines := list(islice(file, LINES)):
                 kept = [text for text in lines if text.strip()]
                 if kept:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -35,6 +36,8 @@ MUSCLES = 8
 DVS_SIDE = 128
 LONGEST_SECONDS = 3600
 """Of a session; those published last about two minutes."""
+QUIET_SECONDS = 0.5
+"""For which an event camera that is still recording may send nothing."""
 DAVIS_SIZE = (180, 240)
 """Height and width of its frames."""
 
@@ -134,13 +137,19 @@ class HandGesturesSpec(FileDataSpec):
         """
         from snn_datasets.recorded import build_splits
 
-        rows = self._rows()
+        rows, cut = self._rows()
         modalities = {name: self._modality(name, rows["train"]) for name in self.chosen()}
         notes = (CARD.notes[1],) if self.split == "session" else ()
+        if cut:
+            notes += (
+                f"{cut:,} windows of the annotations are left out, since a recording of "
+                f"{' or '.join(name for name in self.chosen() if name != 'davis')} ends before them.",
+            )
         info = DatasetInfo(CARD.kind, GESTURES, {name: m.info for name, m in modalities.items()}, notes)
         return build_splits(self, info=info, rows=rows, modalities=modalities, progress=progress)
 
-    def _rows(self) -> dict[Split, list[Row]]:
+    def _rows(self) -> tuple[dict[Split, list[Row]], int]:
+        """The windows by split, and the number of those that lie past the end of a recording."""
         from snn_datasets.recorded import Row
 
         by_session = self.split == "session"
@@ -153,6 +162,7 @@ class HandGesturesSpec(FileDataSpec):
         annotations = [path for path in files_on_disk(root, pattern, CARD) if _SESSION.fullmatch(path.name)]
         length, stride = (max(1, round(ms * RATE / 1000)) for ms in (self.window_ms, self.stride_ms))
         rows: dict[Split, list[Row]] = {"train": [], "val": [], "test": []}
+        cut = 0
         for path in annotations:
             match = _SESSION.fullmatch(path.name)
             assert match is not None
@@ -160,11 +170,14 @@ class HandGesturesSpec(FileDataSpec):
             split: Split = "test" if number in test else "val" if number in val else "train"
             stem = path.name.removesuffix("_ann.npy")
             files = {"emg": f"{stem}_emg.npy", "dvs": f"{stem}_dvs.npy", "davis": f"{stem}{_FRAMES}"}
-            end_of_muscles = _length_of(root / files["emg"]) if "emg" in self.chosen() else None
+            ends = [_END_OF[name](root / files[name]) for name in self.chosen() if name in _END_OF]
+            last = min((end for end in ends if end is not None), default=None)
             for label, first, end in repetitions(path):
-                # The muscles may have stopped a little before their annotations.
-                end = end if end_of_muscles is None else min(end, end_of_muscles)
                 for start in range(first, end - length + 1, stride):
+                    # Recordings may have stopped a little before their annotations.
+                    if last is not None and start + length > last:
+                        cut += 1
+                        continue
                     part = (start / RATE, (start + length) / RATE)
                     sources = {name: Source(root / files[name], part) for name in self.chosen()}
                     rows[split].append(Row(f"{stem}/{start:06d}", label, sources))
@@ -173,7 +186,7 @@ class HandGesturesSpec(FileDataSpec):
             f"{self.split}s {val} are val and {test} test, of {len(annotations)} sessions under {root}: complete the "
             f"dataset, choose other numbers, or a window_ms shorter than {self.window_ms:g}",
         )
-        return rows
+        return rows, cut
 
     def _modality(self, name: str, train: Sequence[Row]) -> Modality:
         from snn_datasets.encoding import EventFrames, Frames, SendOnDelta, Steps
@@ -424,6 +437,28 @@ def _length_of(path: Path) -> int | None:
         return len(_muscles(path))
     except (ReadError, FileNotFoundError):
         return None
+
+
+def _end_of_events(path: Path) -> int | None:
+    """Samples of the muscles that fit in before the events end; None where they are missing or damaged."""
+    try:
+        columns = map_npy(path, kinds="iuf", what="numbers [4, E]")
+        status = path.stat()
+        if columns.ndim != 2 or 4 not in columns.shape:
+            return None
+        columns = columns if columns.shape[0] == 4 else columns.T
+        in_order = _in_order(path, status.st_size, status.st_mtime_ns)
+    except (ReadError, FileNotFoundError):
+        return None
+    if not columns.shape[1]:
+        return 0
+    last = float(columns[2, -1] if in_order else columns[2].max())
+    # The camera may see nothing for a while before it stops.
+    return math.ceil((last + QUIET_SECONDS) * RATE) if abs(last) < LONGEST_SECONDS else None
+
+
+_END_OF = {"emg": _length_of, "dvs": _end_of_events}
+"""By modality: number of samples at `RATE` for which there is a recording."""
 
 
 def _span(source: Source) -> tuple[float, float]:

@@ -28,6 +28,13 @@ class BlocksSpec(Spec):
     mlp_expansion: int = Field(default=4, ge=1)
     """Width of the MLP's middle, in multiples of the token width."""
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        # Each block is built one by one: a mistyped number would not end.
+        if self.depth > 1000:
+            raise ValueError(f"depth is at most 1000 blocks, but it is {self.depth}")
+        return self
+
 
 class EncoderSpec(Spec, ABC):
     """From a modality's raw input to tokens."""

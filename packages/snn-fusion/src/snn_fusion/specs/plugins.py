@@ -11,7 +11,7 @@ before: importing specs stays instant, and a plug-in may import anything of this
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, packages_distributions, version
 from threading import RLock
 
 GROUP = "snn_fusion.plugins"
@@ -43,3 +43,11 @@ def load_plugins() -> tuple[str, ...]:
                         f"the plug-in {entry.value} of {distribution} failed to load: {type(error).__name__}: {error}"
                     )
         return tuple(_failures)
+
+
+def distribution_of(module: str) -> dict[str, str]:
+    """The distribution that brings a module, as `distribution` and `version`; empty for one that none brings."""
+    top = module.partition(".")[0]
+    names = {entry.dist.name for entry in entry_points(group=GROUP) if entry.dist and entry.module.split(".")[0] == top}
+    names = names or set(packages_distributions().get(top, ()))
+    return {"distribution": min(names), "version": version(min(names))} if names else {}

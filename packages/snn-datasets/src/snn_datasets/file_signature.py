@@ -1,0 +1,209 @@
+"""What a file is by its first bytes, whatever its name says, and how to convert what no reader takes.
+
+For error messages: a reader that cannot decode a file says what the file is instead.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Collection
+from pathlib import Path
+
+HEAD_BYTES = 1024
+"""Read of a file to recognize it."""
+
+_AT_START: tuple[tuple[bytes, str], ...] = (
+    (b"\x89PNG\r\n\x1a\n", "a PNG image"),
+    (b"\xff\xd8\xff", "a JPEG image"),
+    (b"GIF8", "a GIF image"),
+    (b"II*\0", "a TIFF image"),
+    (b"MM\0*", "a TIFF image"),
+    (b"fLaC", "a FLAC sound file"),
+    (b"OggS", "an Ogg sound file"),
+    (b"ID3", "an MP3 sound file"),
+    (b".snd", "an AU sound file"),
+    (b"caff", "a CAF sound file"),
+    (b"#!AMR", "an AMR sound file"),
+    (b"0&\xb2u\x8ef\xcf\x11", "a Windows Media file (WMA or WMV)"),
+    (b"FLV\x01", "a Flash video"),
+    (b"\x1aE\xdf\xa3", "a Matroska or WebM video"),
+    (b"\0\0\x01\xba", "an MPEG video"),
+    (b"\x93NUMPY", "a NumPy .npy file"),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+    (b"MATLAB 5.0", "a MATLAB .mat file"),
+    (b"PAR1", "a Parquet table"),
+    (b"SQLite format 3\0", "an SQLite database"),
+    (b"%PDF-", "a PDF document"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"BZh", "a bzip2 archive"),
+    (b"\xfd7zXZ\0", "an xz archive"),
+    (b"\x28\xb5\x2f\xfd", "a Zstandard archive"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
+    (b"Rar!\x1a\x07", "a RAR archive"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel or Word document (.xls, .doc)"),
+    (b"#ROSBAG V", "a ROS bag"),
+    (b"#!AER-DAT4", "an AEDAT 4 event file of iniVation's DV"),
+    (b"#!AER-DAT", "an AEDAT event file"),
+    (b"version https://git-lfs", "a Git-LFS pointer"),
+    (b"\x7fELF", "a program"),
+    (b"MZ", "a Windows program"),
+)
+_RIFF = {b"WAVE": "a WAV sound file", b"AVI ": "an AVI video", b"WEBP": "a WebP image"}
+_MPEG4 = {
+    b"M4A ": "an M4A sound file (MPEG-4)",
+    b"M4B ": "an M4A sound file (MPEG-4)",
+    b"qt  ": "a QuickTime video",
+    b"heic": "an HEIC image",
+    b"heix": "an HEIC image",
+    b"mif1": "an HEIC image",
+    b"avif": "an AVIF image",
+}
+_OFFICE = {"xl/": "an Excel workbook (.xlsx)", "word/": "a Word document (.docx)", "ppt/": "a PowerPoint file"}
+_TO_NPZ = "convert it to an .npz file of arrays x, y, t (in microseconds) and p"
+_CURES = {
+    "an AEDAT 4": f"{_TO_NPZ}, for instance with iniVation's dv-processing",
+    "a Prophesee": f"{_TO_NPZ}, for instance with Prophesee's OpenEB (metavision_file_to_csv) or expelliarmus",
+    "a ROS bag": f"{_TO_NPZ}, or save the topics as CSV",
+    "an HDF5": "save each recording as an .npz or .npy file (events: arrays x, y, t in microseconds and p)",
+    "an Excel": "save the sheet as CSV in UTF-8",
+    "an old Excel": "save the sheet as CSV in UTF-8",
+    "an M4A": "convert it to WAV or FLAC, for instance with ffmpeg -i IN OUT.wav",
+    "an AMR": "convert it to WAV or FLAC, for instance with ffmpeg -i IN OUT.wav",
+    "a Windows Media": "convert it to WAV or MP4, for instance with ffmpeg -i IN OUT.wav",
+    "an HEIC": "convert it to JPEG or PNG",
+    "an AVIF": "convert it to JPEG or PNG",
+    "a zip archive": "unpack it",
+    "a gzip archive": "unpack it",
+    "a bzip2 archive": "unpack it",
+    "an xz archive": "unpack it",
+    "a tar archive": "unpack it",
+    "a Git-LFS pointer": "run `git lfs pull` where it was cloned",
+    "a web page": "the download asked for a login or the link is dead: fetch it again",
+}
+_FOREIGN_ENDINGS = {
+    ".aedat4": "an AEDAT 4 event file of iniVation's DV",
+    ".raw": "a Prophesee event file (.raw)",
+    ".dat": "a Prophesee event file (.dat)",
+    ".bin": "a raw binary event file, as N-MNIST has them",
+    ".h5": "an HDF5 file",
+    ".hdf5": "an HDF5 file",
+    ".bag": "a ROS bag",
+    ".m4a": "an M4A sound file (MPEG-4)",
+    ".xlsx": "an Excel workbook (.xlsx)",
+    ".heic": "an HEIC image",
+}
+"""What a file with an ending that no reader takes usually is, where its first bytes do not tell."""
+
+
+def describe(path: Path) -> str | None:
+    """What a file is, as a noun phrase such as "an M4A sound file (MPEG-4)"; None if its bytes tell nothing.
+
+    A file that cannot be opened tells nothing.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError:
+        return None
+    return _of_zip(path) if head.startswith((b"PK\x03\x04", b"PK\x05\x06")) else describe_bytes(head)
+
+
+def describe_bytes(head: bytes) -> str | None:
+    """What a file that begins with these bytes is; None if they tell nothing. A zip archive is not looked into."""
+    if not head:
+        return "an empty file"
+    if head[:4] in (b"RIFF", b"RF64", b"RIFX"):
+        return _RIFF.get(head[8:12], "a RIFF file")
+    if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
+        return "an AIFF sound file"
+    if head[4:8] == b"ftyp":
+        return _MPEG4.get(head[8:12], "an MPEG-4 video")
+    for mark, name in _AT_START:
+        if head.startswith(mark):
+            return name
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return "a zip archive"
+    if head[257:262] == b"ustar":
+        return "a tar archive"
+    if head[128:132] == b"DICM":
+        return "a DICOM image"
+    if len(head) > 1 and head[0] == 0xFF and head[1] & 0xE6 == 0xE2:  # layer 3 of MPEG audio
+        return "an MP3 sound file"
+    if head.startswith(b"BM") and head[6:10] == b"\0\0\0\0":
+        return "a BMP image"
+    if head[:1] == b"%" and any(
+        word in head.lower() for word in (b"% evt", b"% format evt", b"% data file", b"% date")
+    ):
+        return "a Prophesee event file"
+    if head.startswith(b"\x80") and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return "a Python pickle"
+    return _of_text(head)
+
+
+def foreign_format(path: Path, readable: Collection[str]) -> str | None:
+    """What to say of a file that could not be decoded because it is of another format; None if that does not show.
+
+    Args:
+        path: the file.
+        readable: descriptions of the formats that could be decoded; of such a file nothing is said.
+
+    Returns:
+        what follows "it cannot be read as ...: ", such as "it is a zip archive; unpack it".
+    """
+    name = describe(path)
+    if name is None or name in readable:
+        return None
+    return f"it is {name}; {cure(name) or 'replace or convert the file'}"
+
+
+def conversion(path: Path) -> str | None:
+    """How to turn a file into what a reader takes, by its first bytes or else its ending; None if nothing is known."""
+    name = foreign(path)
+    return cure(name) if name is not None else None
+
+
+def foreign(path: Path) -> str | None:
+    """What a file is that no reader takes, by its first bytes, else by its ending; None if neither tells."""
+    return describe(path) or _FOREIGN_ENDINGS.get(path.suffix.lower())
+
+
+def cure(name: str) -> str | None:
+    """What to do with a file of this description."""
+    return next((advice for start, advice in _CURES.items() if name.startswith(start)), None)
+
+
+def _of_zip(path: Path) -> str:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
+        return "a damaged zip archive"
+    for folder, name in _OFFICE.items():
+        if any(member.startswith(folder) for member in names):
+            return name
+    if "mimetype" in names and "content.xml" in names:
+        return "an OpenDocument file (.ods, .odt)"
+    if names and all(member.endswith(".npy") for member in names):
+        return "a NumPy .npz file"
+    return "a zip archive"
+
+
+def _of_text(head: bytes) -> str | None:
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "UTF-16 text"
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    lower = start[:64].lower()
+    if lower.startswith((b"<!doctype html", b"<html")):
+        return "a web page"
+    if lower.startswith((b"<?xml", b"<svg", b"<!doctype")):
+        return "an XML file"
+    if start[:1] in (b"{", b"[") and start[1:].lstrip()[:1] in (
+        b'"',
+        b"{",
+        b"[",
+        b"]",
+        b"}",
+        *(b"%d" % n for n in range(10)),
+    ):
+        return "a JSON file"
+    return None

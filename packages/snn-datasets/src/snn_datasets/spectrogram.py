@@ -1,0 +1,120 @@
+"""Spectrograms of sound: short-time Fourier transforms, and their power in mel bands.
+
+Written with PyTorch alone. Given the same arguments, torchaudio's `Spectrogram` and `MelSpectrogram` compute the same.
+"""
+
+# torch leaves some of its own signatures open.
+# pyright: reportUnknownMemberType=false
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Padding = Literal["constant", "reflect"]
+"""What lies before and after a clip: silence, or its mirror image, which needs more than half a window of sound."""
+
+
+def magnitude_spectrogram(
+    wave: Tensor, *, window: int, hop: int, fft_length: int | None = None, padding: Padding = "constant"
+) -> Tensor:
+    """Measure the magnitude of each frequency at each time, under a Hann window.
+
+    Frame k is centered on sample k * hop.
+
+    Shape: wave [..., L] -> [..., 1 + fft_length // 2, 1 + L // hop]
+
+    Args:
+        wave: the sound.
+        window: length of the window in samples.
+        hop: samples from one frame to the next.
+        fft_length: of the Fourier transform; none takes the length of the window.
+        padding: what lies beyond both ends.
+    """
+    spectrum = torch.stft(
+        wave.reshape(-1, wave.shape[-1]),
+        n_fft=fft_length or window,
+        hop_length=hop,
+        win_length=window,
+        window=_hann(window),
+        center=True,
+        pad_mode=padding,
+        return_complex=True,
+    )
+    return spectrum.abs().reshape(*wave.shape[:-1], *spectrum.shape[1:])
+
+
+def mel_spectrogram(
+    wave: Tensor,
+    *,
+    rate: int,
+    window: int,
+    hop: int,
+    bands: int,
+    lowest_hz: float = 0.0,
+    fft_length: int | None = None,
+    padding: Padding = "constant",
+) -> Tensor:
+    """Measure the power in each mel band at each time.
+
+    Shape: wave [..., L] -> [..., bands, 1 + L // hop]
+
+    Args:
+        wave: the sound.
+        rate: samples per second.
+        window: length of the Hann window in samples.
+        hop: samples from one frame to the next.
+        bands: number of mel bands between `lowest_hz` and half the rate.
+        lowest_hz: where the lowest band begins.
+        fft_length: of the Fourier transform; none takes the length of the window.
+        padding: what lies beyond both ends.
+    """
+    magnitude = magnitude_spectrogram(wave, window=window, hop=hop, fft_length=fft_length, padding=padding)
+    filters = mel_filters(rate, frequencies=magnitude.shape[-2], bands=bands, lowest_hz=lowest_hz)
+    return torch.matmul(magnitude.square().transpose(-1, -2), filters).transpose(-1, -2)
+
+
+@lru_cache(maxsize=16)
+def mel_filters(rate: int, *, frequencies: int, bands: int, lowest_hz: float = 0.0) -> Tensor:
+    """Build the weight of each frequency in each mel band: triangles of height 1, evenly spaced on the mel scale.
+
+    The scale is that of HTK, 2595 log10(1 + f / 700). Built once for many clips; treat it as read-only.
+
+    Shape: -> [frequencies, bands]
+
+    Args:
+        rate: samples per second; the top band ends at half of it.
+        frequencies: of the Fourier transform, from 0 Hz to half the rate.
+        bands: number of mel bands.
+        lowest_hz: where the lowest band begins.
+    """
+    highest = rate // 2
+    frequency = torch.linspace(0, highest, frequencies)[:, None]
+    mel = torch.linspace(_mel(lowest_hz), _mel(highest), bands + 2)
+    corners = 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
+    width = corners.diff()
+    rising = (frequency - corners[:-2]) / width[:-1]
+    falling = (corners[2:] - frequency) / width[1:]
+    return torch.minimum(rising, falling).clamp(min=0)
+
+
+def mel_fft_length(rate: int, *, window: int, bands: int) -> int:
+    """Smallest power of two, at least 256, that holds the window and puts a frequency into every mel band."""
+    # The lowest triangle is the narrowest; a frequency falls inside when it is wider than the distance of two.
+    narrowest = 700 * (10 ** (2 * _mel(rate / 2) / (bands + 1) / 2595) - 1)
+    length = 256
+    while length < window or rate / length >= narrowest:
+        length *= 2
+    return length
+
+
+def _mel(hertz: float) -> float:
+    return 2595.0 * math.log10(1.0 + hertz / 700.0)
+
+
+@lru_cache(maxsize=16)
+def _hann(length: int) -> Tensor:
+    return torch.hann_window(length)

@@ -1,0 +1,40 @@
+"""Checksums that a file carries inside itself, so that damage is noticed whatever moment a write was stopped at."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FIELD = "sha256"
+"""The field of a JSON document that holds the checksum of the others."""
+
+
+def json_checksum(document: Mapping[str, Any]) -> str:
+    """SHA-256 of a JSON object without its own checksum field; neither order of fields nor white space counts."""
+    content = {name: value for name, value in document.items() if name != FIELD}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def with_checksum(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document with the field `sha256` at its end."""
+    # Written and read once, so that the checksum is that of what a reader gets: tuples are lists there.
+    content: dict[str, Any] = json.loads(json.dumps({**document, FIELD: None}))
+    del content[FIELD]
+    return {**content, FIELD: json_checksum(content)}
+
+
+def tensors_checksum(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, types, shapes and values."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
