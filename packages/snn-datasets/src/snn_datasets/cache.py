@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
+import shlex
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,18 +21,32 @@ from torch.utils.data import DataLoader, Dataset
 from snn_datasets.dataset import Progress
 from snn_datasets.modality import Modality
 from snn_datasets.reader import Source
-from snn_datasets.store import Absent, Prepared, Store, size_of, write_store
+from snn_datasets.store import (
+    Absent,
+    DamagedStoreError,
+    Prepared,
+    Store,
+    StoreWriteError,
+    size_of,
+    write_store,
+    writing,
+)
 
 S = TypeVar("S")
 Prepare = Callable[[S], Prepared | Absent | Exception]
 """Reads and prepares one sample; an error is returned, not raised, so that it keeps its type across processes."""
 
-FORMAT = 2
+FORMAT = 3
 """Of the store's files; part of every fingerprint."""
 PROBES = 16
 """Samples prepared to estimate the size of a store."""
 SPARE_BYTES = 100 * 2**20
 """Left free on the disk."""
+VERIFIED_BYTES = 64 * 2**20
+"""A store of up to this size is verified whole when it is opened, in about 0.1 s; a larger one sample by sample,
+when each is read."""
+
+_log = logging.getLogger("snn_datasets")
 
 
 @dataclass(frozen=True)
@@ -87,28 +104,82 @@ def open_or_fill(
 ) -> Store:
     """The store under fingerprint `mark`; filled by `prepare(sample)` of every sample if it is not there yet.
 
-    Only one process fills it; others wait for it. One that is killed leaves nothing that is mistaken for a store.
+    Only one process fills it; others wait for it. One that is killed leaves nothing that is mistaken for a store. A
+    store that is damaged is filled again, and a log line names it. One that is whole is used as it is, also where it
+    cannot be written: on a read-only file system, or another user's.
 
     Raises:
-        ValueError: it would take more room than the options allow.
-        OSError: it would not fit on the disk, or cannot be written.
+        ValueError: it would take more room than the options allow, or is damaged and cannot be removed.
+        OSError: it would not fit on the disk, or cannot be read or written.
         Whatever `prepare` returns as an exception.
     """
     folder = options.folder / dataset / f"{name}-{mark}"
-    if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):
-            if not folder.is_dir():  # another process may have filled it while this one waited
-                _remove_unfinished(folder)
-                _refuse_too_large(options, dataset, name, samples, prepare)
-                about = {
-                    "dataset": dataset,
-                    "modality": name,
-                    "created": datetime.now(UTC).isoformat(timespec="seconds"),
-                }
-                write_store(folder, _prepared(samples, prepare, options.workers, progress), about)
-    os.utime(folder)  # so that pruning can tell what is in use
-    return Store(folder)
+    store = _opened(folder)
+    if isinstance(store, Store):
+        return store
+    try:
+        with writing(options.folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(f"{folder}.lock")
+            lock.acquire()
+    except StoreWriteError as error:
+        if store is not None:
+            raise _irreplaceable(folder, store, error.__cause__) from error
+        raise
+    try:
+        store = _opened(folder)  # another process may have filled it while this one waited
+        if isinstance(store, Store):
+            return store
+        if store is not None:
+            _log.warning("%s; its samples are prepared again", store)
+            _remove(folder, store)
+        _remove_unfinished(folder)
+        _refuse_too_large(options, dataset, name, samples, prepare)
+        about = {"dataset": dataset, "modality": name, "created": datetime.now(UTC).isoformat(timespec="seconds")}
+        write_store(folder, _prepared(samples, prepare, options.workers, progress), about)
+        return Store(folder)
+    finally:
+        lock.release()
+
+
+def _opened(folder: Path) -> Store | DamagedStoreError | None:
+    """The store of a folder, verified; why it is none; or None where there is no folder."""
+    try:
+        if not folder.is_dir():
+            return None
+        store = Store(folder)
+        if store.bytes <= VERIFIED_BYTES:
+            store.verify()
+    except DamagedStoreError as error:
+        return error
+    except OSError as error:
+        raise OSError(
+            f"the cache {folder} cannot be read: {(error.strerror or str(error)).lower()}; have its owner allow it, "
+            "name another cache_folder, or set cache to off"
+        ) from error
+    with suppress(OSError):  # read-only, or another user's
+        os.utime(folder)  # so that pruning can tell what is in use
+    return store
+
+
+def _remove(folder: Path, reason: DamagedStoreError) -> None:
+    """Remove a damaged store; nobody else fills it now, since the lock is held."""
+    try:
+        # Renamed first: nobody may find half a store under its name.
+        doomed = folder.with_name(f"{folder.name}.damaged.part")
+        shutil.rmtree(doomed, ignore_errors=True)
+        folder.rename(doomed)
+    except OSError as error:
+        raise _irreplaceable(folder, reason, error) from error
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _irreplaceable(folder: Path, damage: DamagedStoreError, cause: BaseException | None) -> ValueError:
+    reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause)
+    return ValueError(
+        f"{damage}; it cannot be replaced ({reason.lower()}), so have its owner run `rm -r {shlex.quote(str(folder))}`"
+        ", name another cache_folder, or set cache to off"
+    )
 
 
 def _prepared(

@@ -51,7 +51,7 @@ def entries(folder: Path) -> list[CacheEntry]:
                     about.parent, said["dataset"], said["modality"], said["samples"], said["bytes"], created, used
                 )
             )
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue  # removed meanwhile, or not ours
     return sorted(found, key=lambda entry: entry.used, reverse=True)
 
@@ -60,19 +60,28 @@ def prune(folder: Path, *, unused_days: float, dataset: str | None = None) -> li
     """Remove stores that no dataset opened for so many days, and what killed writers left; tell which.
 
     A process that has read from one goes on reading it; one that has not begun will find no file.
+
+    Raises:
+        OSError: a store cannot be removed; those before it are gone.
     """
     limit = time.time() - unused_days * 86400
     old = [entry for entry in entries(folder) if entry.used.timestamp() <= limit and dataset in (None, entry.dataset)]
     for entry in old:
         # Renamed first: nobody may find half a store under its name.
         doomed = entry.folder.with_name(f"{entry.folder.name}.pruned.part")
-        entry.folder.rename(doomed)
+        try:
+            entry.folder.rename(doomed)
+        except OSError as error:
+            raise OSError(
+                f"the cache {entry.folder} cannot be removed: {(error.strerror or str(error)).lower()}; have its owner "
+                "remove it"
+            ) from error
         shutil.rmtree(doomed, ignore_errors=True)
     for left in folder.glob("*/*.part"):
         lock = FileLock(f"{left.parent / left.name.rsplit('.', 2)[0]}.lock")
         try:
             with lock.acquire(timeout=0):
                 shutil.rmtree(left, ignore_errors=True)
-        except Timeout:
-            continue  # somebody is writing it
+        except (Timeout, OSError):
+            continue  # somebody is writing it, or it is not ours to remove
     return old

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from snn_datasets import encoding, pen_path, spectrogram, speech, touch
-from snn_datasets.cache import CacheOptions, open_or_fill
+from snn_datasets.cache import FORMAT, CacheOptions, open_or_fill
 from snn_datasets.cache_folder import default_folder
 from snn_datasets.dataset import SPLITS, DatasetInfo, DatasetSplits, ModalityInfo, Progress, Split
 from snn_datasets.encoding import EventFrames
@@ -300,21 +300,16 @@ def _kept(spec: DigitsSpec, name: str, decided_by: list[Any], make: Callable[[],
             made.append(make())
         return made[0][number]
 
-    mark = hashlib.sha256(json.dumps([_code(), decided_by], sort_keys=True).encode()).hexdigest()[:24]
-    try:
-        store = open_or_fill(
-            CacheOptions(folder, limit_gb=1.0),
-            dataset="digits",
-            name=name,
-            mark=mark,
-            samples=range(IMAGES),
-            prepare=row,
-            progress=None,
-        )
-    except OSError as error:
-        raise OSError(
-            f"the samples of digits cannot be kept in {folder}: {error}; name another cache_folder, or set cache to off"
-        ) from error
+    mark = hashlib.sha256(json.dumps([FORMAT, _code(), decided_by], sort_keys=True).encode()).hexdigest()[:24]
+    store = open_or_fill(
+        CacheOptions(folder, limit_gb=1.0),
+        dataset="digits",
+        name=name,
+        mark=mark,
+        samples=range(IMAGES),
+        prepare=row,
+        progress=None,
+    )
     return made[0] if made else torch.stack([cast(Tensor, store[number]) for number in range(len(store))])
 
 

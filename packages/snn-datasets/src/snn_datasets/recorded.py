@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +18,9 @@ from snn_datasets.reader import ReadError, Source
 from snn_datasets.sample import Sample, SampleDataset
 from snn_datasets.single_thread import single_thread
 from snn_datasets.stage import Draw
-from snn_datasets.store import Absent, Prepared, Store
+from snn_datasets.store import Absent, DamagedStoreError, Prepared, Store
+
+_log = logging.getLogger("snn_datasets")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,11 @@ class RecordedDataset(SampleDataset):
     def _prepared(self, name: str, index: int) -> Prepared | Absent | Exception:
         if name in self.stores:
             store, places = self.stores[name]
-            return store[places[index]]
+            try:
+                return store[places[index]]
+            except DamagedStoreError as error:
+                folder = shlex.quote(str(store.folder))
+                _log.warning("%s; it is prepared from its file instead; `rm -r %s` makes the cache anew", error, folder)
         return Preparation(name, self.modalities[name], self.seed, self.missing)(self.rows[index])
 
 
