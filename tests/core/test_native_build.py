@@ -59,6 +59,71 @@ def test_where_it_cannot_be_built_torch_takes_over_with_one_log_line(tmp_path, e
     assert message in line
 
 
+CODE = "int number(void) { return 7; }\n"
+
+
+def built(tmp_path, monkeypatch) -> Path:
+    """The folder of a cache that holds one build."""
+    monkeypatch.setenv("SNN_CORE_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "code.c").write_text(CODE)
+    assert loaded(tmp_path).number() == 7
+    return tmp_path / "cache"
+
+
+def loaded(tmp_path):
+    native_build.load.cache_clear()
+    return native_build.load(tmp_path / "code.c")
+
+
+@pytest.mark.parametrize("mode", [0o775, 0o757, 0o777])
+@pytest.mark.parametrize("which", ["file", "folder"])
+def test_a_build_that_others_may_change_is_not_loaded(tmp_path, monkeypatch, which, mode):
+    folder = built(tmp_path, monkeypatch)
+    (file,) = folder.iterdir()
+    path = {"file": file, "folder": folder}[which]
+    path.chmod(mode)
+    reason = loaded(tmp_path)
+    assert isinstance(reason, str)
+    assert reason.startswith(
+        f"{path} may be written by others (mode {mode:o}), and loading a library runs what is in it"
+    )
+    path.chmod(0o755)
+    assert loaded(tmp_path).number() == 7
+
+
+def test_a_library_under_the_name_of_a_build_is_not_loaded_from_a_folder_of_all(tmp_path, monkeypatch):
+    """As /tmp is: whoever comes first chooses what the file holds."""
+    folder = built(tmp_path, monkeypatch)
+    folder.chmod(0o1777)
+    assert "set SNN_CORE_CACHE to a folder of your own" in loaded(tmp_path)
+    for file in folder.iterdir():
+        file.unlink()
+    assert "set SNN_CORE_CACHE to a folder of your own" in loaded(tmp_path)
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("which", ["file", "folder"])
+def test_a_build_of_another_user_is_not_loaded(tmp_path, monkeypatch, which):
+    folder = built(tmp_path, monkeypatch)
+    (file,) = folder.iterdir()
+    path = {"file": file, "folder": folder}[which]
+    os.chown(path, 65534, -1)
+    assert loaded(tmp_path).startswith(f"{path} belongs to another user")
+
+
+def test_builds_are_the_users_own_whatever_the_umask(tmp_path, monkeypatch):
+    before = os.umask(0)
+    try:
+        folder = built(tmp_path, monkeypatch)
+    finally:
+        os.umask(before)
+    (file,) = folder.iterdir()
+    assert folder.stat().st_mode & 0o022 == 0
+    assert file.stat().st_mode & 0o022 == 0
+    assert loaded(tmp_path).number() == 7
+
+
 def test_it_can_be_switched_off(tmp_path):
     result = run(tmp_path, SNN_CORE_NATIVE="0")
     assert result.stdout.split()[0] == "torch"

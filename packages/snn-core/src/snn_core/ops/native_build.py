@@ -3,6 +3,9 @@
 A build is a shared library with a plain C interface, loaded by ctypes, so that it depends on no version of PyTorch or
 Python. Without a compiler, with a cache that cannot be written, or when a build fails, `load` gives the reason and the
 callers take PyTorch's own operations; one log line says so. `SNN_CORE_NATIVE=0` switches all this off.
+
+Loading a library runs what is in it. So a build is loaded only if it and its folder belong to this user or root, and
+nobody else may write to them.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import os
 import platform
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -56,20 +60,45 @@ def _built(source: Path) -> Path:
     key = hashlib.sha256(code + "\0".join([*_FLAGS, processor, sys.platform]).encode()).hexdigest()[:16]
     folder = cache_folder()
     target = folder / f"{source.stem}-{key}.so"
-    if target.is_file():
+    if target.exists():
+        _refuse_what_others_may_change(folder)
+        _refuse_what_others_may_change(target)
         return target
     if compiler is None:
         raise RuntimeError("no C compiler is on PATH; install gcc or clang, or set CC")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _refuse_what_others_may_change(folder)
         with tempfile.TemporaryDirectory(dir=folder) as beside:
             made = Path(beside) / target.name
             _compile(compiler, source, made)
+            made.chmod(0o755)
             # Written beside and renamed: another process never sees half a file.
             made.replace(target)
     except OSError as error:
         raise RuntimeError(f"cannot write to {folder}: {error}; set SNN_CORE_CACHE to a folder that can") from error
     return target
+
+
+def _refuse_what_others_may_change(path: Path) -> None:
+    """Refuse a file or folder through which another user could have this process run their code.
+
+    Raises:
+        RuntimeError: it belongs to somebody else than this user and root, or its group or everybody may write to it.
+    """
+    if not hasattr(os, "getuid"):  # no such owners and modes here
+        return
+    about = path.stat()
+    if about.st_uid not in (0, os.getuid()):
+        reason = "belongs to another user"
+    elif about.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        reason = f"may be written by others (mode {stat.S_IMODE(about.st_mode):o})"
+    else:
+        return
+    raise RuntimeError(
+        f"{path} {reason}, and loading a library runs what is in it; `chmod go-w` it if you trust what it holds, or "
+        "set SNN_CORE_CACHE to a folder of your own"
+    )
 
 
 def _with_headers(source: Path) -> bytes:
