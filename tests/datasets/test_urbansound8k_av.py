@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from datasets.formats.urbansound8k_av import CLASSES, RECORDINGS, SLICES, write_urbansound8k_av
+from datasets.formats.wav import write_wav
 from snn_datasets import DATASETS, DatasetSplits
 from snn_datasets.datasets.urbansound8k_av import UrbanSound8KAVSpec
 
@@ -142,3 +143,27 @@ def test_shares_that_leave_nothing_are_refused(root: Path):
         build(root, val_fraction=0)
     with pytest.raises(ValueError, match=r"split 'test' \(72 train, 0 val, 0 test\)|split 'val'"):
         build(root, val_fraction=1e-9, test_fraction=1e-9)
+
+
+@pytest.mark.parametrize("rate", [11_024, 22_051, 44_056])
+def test_rates_a_little_off_a_round_one_are_read(tmp_path: Path, rate: int):
+    write_urbansound8k_av(tmp_path)
+    path = sorted((tmp_path / "Dataset_v3_sound" / "siren").glob("*.wav"))[0]
+    write_wav(path, hertz=1_600, rate=rate, seconds=0.6)
+    near = round(rate / 11_025) * 11_025
+    spectra: list[torch.Tensor] = []
+    for written in (rate, near):
+        write_wav(path, hertz=1_600, rate=written, seconds=0.6)
+        splits = build(tmp_path, modalities="audio")
+        (sample,) = [
+            sample
+            for split in ("train", "val", "test")
+            for index, id_ in enumerate(getattr(splits, split).ids)
+            if id_ == f"siren/{path.stem}"
+            for sample in [getattr(splits, split)[index]]
+        ]
+        spectra.append(sample.inputs["audio"])
+    assert spectra[0].shape == spectra[1].shape
+    # The same tone, but for the last of its rate's digits.
+    loud = spectra[1] > spectra[1].max() - 4
+    torch.testing.assert_close(spectra[0][loud], spectra[1][loud], atol=0.3, rtol=0)
