@@ -12,10 +12,11 @@ import pytest
 from PIL import Image
 
 from datasets.formats.made_up import MadeUpSpec, write_made_up
-from scmrl import cli
+from scmrl import cli, data_commands
 from scmrl.data_commands import size_text
 from snn_datasets import DATASETS
 from snn_datasets.cache_folder import default_folder, entries
+from snn_datasets.check import Finding
 
 DAY = 86400
 
@@ -286,3 +287,14 @@ print("torch" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_many_files_with_the_same_fault_are_a_few_lines(root: Path, capsys: pytest.CaptureFixture[str]):
+    findings = [
+        Finding("error", root / f"{number}.wav", f"has {number:,} of 90,000 bytes: the download was cut off", "again")
+        for number in range(7_442)
+    ]
+    data_commands._print_findings(findings)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == data_commands.SHOWN + 1
+    assert lines[-1].endswith("more like these: has # of # bytes: the download was cut off; again")

@@ -101,3 +101,11 @@ def test_a_card_without_senses_or_classes_says_who_decides():
     text = describe(bare)
     assert "senses     as the files say" in text
     assert "classes    as the files say" in text
+
+
+def test_a_card_of_many_classes_names_the_first_and_counts_the_rest():
+    card = DATASETS["shd"].card().model_copy(update={"classes": tuple(f"class{number}" for number in range(5_000))})
+    text = describe(card)
+    assert "5,000: class0, class1" in text
+    assert "class49 and 4,950 more" in " ".join(text.split())
+    assert len(text) < 4_000

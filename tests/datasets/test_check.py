@@ -316,3 +316,19 @@ def test_the_summary_counts():
     assert summary([Finding("note", None, "fine")]) == "nothing wrong was found"
     assert summary([error]) == "1 error was found"
     assert summary([error, error, warning]) == "2 errors and 1 warning were found"
+
+
+def test_files_with_the_same_fault_are_alike_whatever_their_names_and_sizes():
+    cut = [
+        Finding("error", Path(f"{number}.wav"), f"has {number:,} of {2 * number:,} bytes: the download was cut off", "")
+        for number in (7, 1_000, 25_300)
+    ]
+    assert len({finding.fault for finding in cut}) == 1
+    hashes = [
+        Finding("error", Path("a"), f"its SHA256 is not the published {digest}...: it is damaged or was changed", "")
+        for digest in ("00aabbccddee", "c6f94b259248")
+    ]
+    assert len({finding.fault for finding in hashes}) == 1
+    samples = [Finding("error", Path("a"), f"audio of sample {name!r} cannot be read: no", "") for name in ("a", "b/c")]
+    assert len({finding.fault for finding in samples}) == 1
+    assert cut[0].fault != hashes[0].fault != samples[0].fault

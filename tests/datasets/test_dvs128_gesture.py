@@ -178,7 +178,7 @@ def test_labels_of_no_gesture_are_refused(tmp_path: Path):
     write_dvs128_gesture(tmp_path)
     for content in ("class,startTime_usec,endTime_usec\n", "", "\n"):
         (tmp_path / f"{FIRST}_labels.csv").write_text(content, encoding="utf-8")
-        with pytest.raises(ReadError, match=rf"{FIRST}_labels\.csv names no gesture"):
+        with pytest.raises(ReadError, match=rf"{FIRST}_labels\.csv (names no gesture|is empty)"):
             opened(tmp_path)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from datasets.formats.video_folders import AVE_LISTS, KINETICS_ROWS, write_ave, write_kinetics_sounds
-from snn_datasets import DATASETS, DatasetSplits
+from snn_datasets import DATASETS, DatasetSplits, ReadError
 from snn_datasets.datasets.video_folders import AveSpec, KineticsSoundsSpec
 
 SPLITS = ("train", "val", "test")
@@ -143,3 +143,32 @@ def test_a_damaged_video_stops_or_is_absent(tmp_path: Path):
         build_kinetics(tmp_path).train[0]
     sample = build_kinetics(tmp_path, on_error="missing").train[0]
     assert sample.absent == {"audio", "visual"}
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"\xff\xfe\x00\x01", "is no text in UTF-8"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a Git-LFS pointer"),
+        (b"<!DOCTYPE html><html>", "is a web page"),
+        (b"", "is empty"),
+    ],
+)
+def test_lists_that_are_no_text_are_refused_by_name(tmp_path: Path, content: bytes, why: str):
+    for write, name, spec in (
+        (write_ave, "valSet.txt", AveSpec),
+        (write_kinetics_sounds, "annotations.csv", KineticsSoundsSpec),
+    ):
+        root = tmp_path / name
+        write(root)
+        (root / name).write_bytes(content)
+        with pytest.raises(ReadError, match=rf"{name} {why}"):
+            spec(root=root, cache="off").build()
+
+
+def test_a_table_of_many_columns_is_told_in_a_few_words(tmp_path: Path):
+    write_kinetics_sounds(tmp_path)
+    (tmp_path / "annotations.csv").write_text(",".join(f"c{n}" for n in range(20_000)) + "\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="c11 and 19,988 more; it needs label") as error:
+        KineticsSoundsSpec(root=tmp_path, cache="off").build()
+    assert len(str(error.value)) < 1_000

@@ -6,7 +6,7 @@ Nothing here loads PyTorch before a command needs it.
 from __future__ import annotations
 
 import sys
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -239,13 +239,17 @@ def _print_findings(findings: list[Finding]) -> None:
     """Print errors last, where a terminal shows them; of many alike, a few."""
     console = Console()
     for severity in ("note", "warning", "error"):
-        alike: Counter[tuple[str, str]] = Counter()
+        alike: defaultdict[tuple[str, str], list[Finding]] = defaultdict(list)
         for finding in findings:
             if finding.severity == severity:
-                alike[finding.problem, finding.advice] += 1
-                if alike[finding.problem, finding.advice] <= SHOWN:
+                of_kind = alike[finding.fault, finding.advice]
+                of_kind.append(finding)
+                if len(of_kind) <= SHOWN:
                     console.print(Text(str(finding), style=STYLES[severity]), soft_wrap=True)
-        for (problem, advice), count in alike.items():
-            if count > SHOWN:
-                more = f"{severity}: {count - SHOWN:,} more: {problem}" + (f"; {advice}" if advice else "")
+        for (fault, advice), of_kind in alike.items():
+            if len(of_kind) > SHOWN:
+                problem = of_kind[-1].problem
+                same = all(finding.problem == problem for finding in of_kind)
+                what = f": {problem}" if same else f" like these: {fault}"
+                more = f"{severity}: {len(of_kind) - SHOWN:,} more{what}" + (f"; {advice}" if advice else "")
                 console.print(Text(more, style=STYLES[severity]), soft_wrap=True)

@@ -5,9 +5,13 @@ from __future__ import annotations
 import textwrap
 
 from snn_datasets.card import DatasetCard, FileSet
+from snn_datasets.listing import listed
 
 LABEL = 11
 """Characters of the column of labels."""
+MOST_CLASSES = 50
+"""Classes that are named; of more the first ones, and how many more there are."""
+AS_FILES = "as the files say"
 
 
 def describe(card: DatasetCard, *, width: int = 100) -> str:
@@ -16,8 +20,11 @@ def describe(card: DatasetCard, *, width: int = 100) -> str:
         ("licence", [" ".join(filter(None, [card.licence, card.licence_note]))]),
         ("cite", [card.citation]),
         ("from", list(card.sources)),
-        ("senses", [_sense(card, name) for name in card.modalities] or ["as the files say"]),
-        ("classes", [f"{len(card.classes)}: {', '.join(card.classes)}" if card.classes else "as the files say"]),
+        ("senses", [_sense(card, name) for name in card.modalities] or [AS_FILES]),
+        (
+            "classes",
+            [f"{len(card.classes):,}: {listed(card.classes, most=MOST_CLASSES)}" if card.classes else AS_FILES],
+        ),
         ("splits", [card.splits]),
         ("synthetic", [card.synthetic]),
         ("notes", list(card.notes)),

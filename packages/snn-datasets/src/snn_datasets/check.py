@@ -11,6 +11,7 @@ import csv
 import gzip
 import hashlib
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -50,6 +51,11 @@ class Finding:
     """What is the matter, without the path."""
     advice: str = ""
     """What to do; empty for notes."""
+
+    @property
+    def fault(self) -> str:
+        """The problem without what differs between files that have the same fault: numbers, hashes, quoted names."""
+        return re.sub(r"'[^']*'|[0-9a-f,.]*\d[0-9a-f,.]*", "#", self.problem)
 
     def __str__(self) -> str:
         where = "" if self.path is None else f"{self.path}: "
@@ -91,7 +97,7 @@ def check(
 def summary(findings: Sequence[Finding]) -> str:
     """How many errors and warnings there are, in a sentence."""
     counts = {severity: sum(finding.severity == severity for finding in findings) for severity in ("error", "warning")}
-    said = [f"{count} {severity}{'s' * (count > 1)}" for severity, count in counts.items() if count]
+    said = [f"{count:,} {severity}{'s' * (count > 1)}" for severity, count in counts.items() if count]
     if not said:
         return "nothing wrong was found"
     return " and ".join(said) + (" were" if sum(counts.values()) > 1 else " was") + " found"

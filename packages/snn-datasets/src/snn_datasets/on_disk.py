@@ -8,6 +8,7 @@ from pathlib import Path
 
 from snn_datasets.card import DatasetCard
 from snn_datasets.dataset import SPLITS, Split
+from snn_datasets.reader import ReadError, placeholder
 
 
 def absolute(root: Path) -> Path:
@@ -25,6 +26,22 @@ def files_on_disk(root: Path, pattern: str, card: DatasetCard) -> list[Path]:
     if not found:
         raise not_there(root, pattern, card)
     return found
+
+
+def text_of(path: Path) -> str:
+    """The text of a small file that belongs to a dataset: a list, a table, labels.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ReadError: it is empty, a Git-LFS pointer or a web page, or no text in UTF-8.
+    """
+    problem = placeholder(path)
+    if problem:
+        raise ReadError(f"{path} {problem}")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ReadError(f"{path} is no text in UTF-8: {error}; fetch it again") from error
 
 
 def not_there(root: Path, pattern: str, card: DatasetCard) -> FileNotFoundError:

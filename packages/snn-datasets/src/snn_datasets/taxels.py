@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snn_datasets.kinds import Kind
+from snn_datasets.listing import listed
 from snn_datasets.reader import Reader, ReadError, Source
 from snn_datasets.recordings import Events
 
@@ -112,7 +113,7 @@ def read_mat5(path: Path, name: str) -> NDArray[Any]:
             if found[-1] == name:
                 return mat.array(header)
     raise ReadError(
-        f"{path} has no array {name!r}, but {', '.join(map(repr, found)) or 'none at all'}; it is another file"
+        f"{path} has no array {name!r}, but {listed([*map(repr, found)]) or 'none at all'}; it is another file"
     )
 
 

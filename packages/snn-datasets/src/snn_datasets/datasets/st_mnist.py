@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -11,7 +12,7 @@ from pydantic import Field
 
 from snn_datasets.card import DatasetCard, FileSet, ModalityCard
 from snn_datasets.dataset import DatasetInfo, DatasetSplits, FileDataSpec, ModalityInfo, Progress, Split
-from snn_datasets.on_disk import absolute, files_on_disk, refuse_empty_splits
+from snn_datasets.on_disk import absolute, files_on_disk, refuse_empty_splits, text_of
 from snn_datasets.pairing import Item
 from snn_datasets.reader import Source
 from snn_datasets.splits import split_of
@@ -129,10 +130,9 @@ def _writers(table: Path) -> Mapping[str, str]:
     if not table.is_file():
         raise FileNotFoundError(f"no file at {table}; groups is a CSV file with the columns name,group")
     try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{table} is no CSV file in UTF-8: {error}; it needs the columns name,group") from error
+        rows = list(csv.DictReader(io.StringIO(text_of(table), newline="")))
+    except csv.Error as error:
+        raise ValueError(f"{table} is no CSV file: {error}; it needs the columns name,group") from error
     writers: dict[str, str] = {}
     for number, row in enumerate(rows, start=1):
         name, group = row.get("name"), row.get("group")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -14,8 +15,8 @@ from pydantic import Field, model_validator
 
 from snn_datasets.card import DatasetCard, FileSet, ModalityCard
 from snn_datasets.dataset import SPLITS, DatasetInfo, DatasetSplits, FileDataSpec, Progress, Split
-from snn_datasets.on_disk import absolute, files_on_disk, refuse_empty_splits
-from snn_datasets.reader import Source
+from snn_datasets.on_disk import absolute, files_on_disk, refuse_empty_splits, text_of
+from snn_datasets.reader import ReadError, Source
 from snn_datasets.splits import carve_by_sample, split_of
 
 if TYPE_CHECKING:
@@ -257,11 +258,12 @@ def _folds(root: Path) -> dict[str, int]:
         raise FileNotFoundError(
             f"no file at {table}, which says the official folds; fetch it from UrbanSound8K, or set protocol to grouped"
         )
-    with table.open(encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.DictReader(file))
     try:
+        rows = csv.DictReader(io.StringIO(text_of(table), newline=""))
         folds = {Path(row["slice_file_name"]).stem: int(row["fold"]) for row in rows}
-    except (KeyError, TypeError, ValueError) as error:
+    except ReadError:
+        raise
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise ValueError(
             f"{table} is not UrbanSound8K's table, which has columns slice_file_name and fold (1 to {FOLDS}): "
             f"{error!r}; fetch it again"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +14,9 @@ from pydantic import Field
 
 from snn_datasets.card import DatasetCard, FileSet, ModalityCard
 from snn_datasets.dataset import SPLITS, DatasetInfo, DatasetSplits, FileDataSpec, Progress, Split
-from snn_datasets.on_disk import absolute, files_on_disk, not_there, refuse_empty_splits
-from snn_datasets.reader import Source
+from snn_datasets.listing import listed, shortened
+from snn_datasets.on_disk import absolute, files_on_disk, not_there, refuse_empty_splits, text_of
+from snn_datasets.reader import ReadError, Source
 
 if TYPE_CHECKING:
     from snn_datasets.modality import Modality
@@ -245,7 +247,7 @@ class AveSpec(VideoListSpec):
     def _listed(self, path: Path, split: Split) -> Iterable[ListedClip]:
         if not path.is_file():
             raise not_there(path.parent, path.name, AVE)
-        for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        for number, line in enumerate(text_of(path).splitlines(), start=1):
             cells = [cell.strip() for cell in line.split("&")]
             if not line.strip() or cells[0] == "Category":
                 continue
@@ -257,8 +259,8 @@ class AveSpec(VideoListSpec):
                 category = video = ""
             if not (category and video and 0 <= start <= end):
                 raise ValueError(
-                    f"{path}, line {number}: {line!r} is not Category&VideoID&Quality&StartTime&EndTime with "
-                    "0 <= StartTime <= EndTime; correct or fetch it again"
+                    f"{path}, line {number}: {shortened(line)!r} is not Category&VideoID&Quality&StartTime&EndTime "
+                    "with 0 <= StartTime <= EndTime; correct or fetch it again"
                 )
             # The lists have a few events of no length; they are not to be seen in their videos.
             if self.whole:
@@ -304,22 +306,24 @@ class KineticsSoundsSpec(VideoListSpec):
 def _kinetics(table: Path) -> list[ListedClip]:
     splits: dict[str, Split] = {"train": "train", "val": "val", "validate": "val", "test": "test"}
     clips: list[ListedClip] = []
-    with table.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.DictReader(file)
+    try:
+        rows = csv.DictReader(io.StringIO(text_of(table), newline=""))
         needed = {"label", "youtube_id", "split"}
         if not needed <= set(rows.fieldnames or ()):
             raise ValueError(
-                f"{table} has columns {', '.join(rows.fieldnames or ())}; it needs label, youtube_id and split"
+                f"{table} has columns {listed(rows.fieldnames or ())}; it needs label, youtube_id and split"
             )
         for row in rows:
             split = splits.get((row["split"] or "").strip())
             if split is None:
+                written = shortened(row["split"] or "")
                 raise ValueError(
-                    f"{table}, line {rows.line_num}: the split {row['split']!r} is none of {', '.join(splits)}; "
-                    "correct it"
+                    f"{table}, line {rows.line_num}: the split {written!r} is none of {', '.join(splits)}; correct it"
                 )
             if row["label"] in KINETICS_SOUNDS.classes:
                 clips.append(ListedClip(row["youtube_id"], row["label"], split))
+    except csv.Error as error:
+        raise ReadError(f"{table} is no CSV file: {error}; fetch it again") from error
     return list(dict.fromkeys(clips))
 
 

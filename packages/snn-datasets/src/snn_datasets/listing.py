@@ -1,0 +1,22 @@
+"""Names in a sentence, however many there are."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from itertools import islice
+
+MOST = 12
+"""Names that a message lists before it only counts."""
+LONGEST = 80
+"""Characters of one name or one line of a file that a message repeats."""
+
+
+def listed(names: Collection[str], *, most: int = MOST) -> str:
+    """The names with commas between them; of many only the first, and how many more there are."""
+    shown = ", ".join(shortened(name) for name in islice(names, most))
+    return shown + (f" and {len(names) - most:,} more" if len(names) > most else "")
+
+
+def shortened(text: str, *, longest: int = LONGEST) -> str:
+    """The text, cut off with dots where it is too long for a message."""
+    return text if len(text) <= longest else text[: longest - 3] + "..."
