@@ -11,6 +11,7 @@ from cyclopts import App, CycloptsError, Parameter
 from scmrl import __version__
 from scmrl.data_commands import data
 from scmrl.demo_command import demo
+from scmrl.endings import MISTAKE, end, escape_what_the_terminal_lacks
 from scmrl.energy_command import energy
 from scmrl.engine.interruption import Stopped
 from scmrl.evaluate_command import evaluate
@@ -72,27 +73,20 @@ SPIN_COUNT = "2000"
 
 
 def main() -> None:
-    """Run the command line; mistakes of the user end in a message and exit code 2, never in a traceback."""
+    """Run the command line; whatever ends it ends in a message and an exit code, never in a traceback."""
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
+    escape_what_the_terminal_lacks()
     try:
         code = app(sys.argv[1:], result_action="return_value", exit_on_error=False)
+        sys.stdout.flush()
     except CycloptsError:
-        sys.exit(2)  # it has told why
-    except KeyboardInterrupt as interruption:
-        print(f"\nscmrl: interrupted; {interruption or 'nothing was trained yet'}", file=sys.stderr)
-        sys.exit(130)
+        code = MISTAKE  # it has told why
     except Stopped as stop:
         print(f"scmrl: {stop}", file=sys.stderr)
         code = 0
-    except (ValueError, OSError, ImportError, FloatingPointError) as error:
-        if os.environ.get("SCMRL_DEBUG"):
+    except (Exception, KeyboardInterrupt) as error:
+        if os.environ.get("SCMRL_DEBUG") and not isinstance(error, KeyboardInterrupt):
             raise
-        _fail(str(error))
-        sys.exit(2)
+        code = end(error)
     sys.exit(code)
-
-
-def _fail(message: str) -> None:
-    for line in message.splitlines():
-        print(f"scmrl: {line}", file=sys.stderr)
