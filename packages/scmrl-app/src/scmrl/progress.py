@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from types import TracebackType
 
@@ -14,6 +16,13 @@ QUIET_SECONDS = 10.0
 """Without a terminal, a phase speaks at most once in this time."""
 MIN_WIDTH = 8
 """Characters of the narrowest column."""
+MARK_SECONDS, MARKS = 1.0, 60
+"""The pace of a phase is measured over that many marks, at least that far apart."""
+FEWEST_MARKS = 4
+"""Marks without which nothing is said of the time left: the first units are often the slowest by far."""
+TITLES = {"samples_per_second": ["samples", "per s"], "memory_mb": ["memory", "MB"]}
+"""Titles of columns that are not the words of the metric's name."""
+LEGEND = "* marks the best epoch so far, whose model is kept"
 
 
 class Phase:
@@ -24,11 +33,13 @@ class Phase:
         self._progress = progress
         self._started = self._spoke = progress.clock()
         self._task: bars.TaskID | None = None
+        self._marks: deque[tuple[float, int]] = deque(maxlen=MARKS)
 
     def __enter__(self) -> Phase:
         self._started = self._spoke = self._progress.clock()
+        self._marks.clear()
         if self._progress.bars is not None:
-            self._task = self._progress.bars.add_task(self.name, total=self.total, unit=self.unit)
+            self._task = self._progress.bars.add_task(self.name, total=self.total, unit=self.unit, left="")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -47,17 +58,32 @@ class Phase:
     def update(self, done: int, total: int | None = None) -> None:
         """Set the units done, and their total if that has changed."""
         self.done, self.total = done, self.total if total is None else total
+        now = self._progress.clock()
+        at, before = self._marks[-1] if self._marks else (-math.inf, 0)
+        if done > before and now - at >= MARK_SECONDS:
+            self._marks.append((now, done))
         if self._progress.bars is not None and self._task is not None:
-            self._progress.bars.update(self._task, completed=self.done, total=self.total)
-        elif (now := self._progress.clock()) - self._spoke >= QUIET_SECONDS:
+            left = self.left()
+            shown = "" if left is None else f"about {duration(left)} left"
+            self._progress.bars.update(self._task, completed=self.done, total=self.total, left=shown)
+        elif now - self._spoke >= QUIET_SECONDS:
             self._spoke = now
-            elapsed = now - self._started
-            left = elapsed / self.done * (self.total - self.done) if self.done else None
+            elapsed, left = now - self._started, self.left()
             share = f" ({self.done / self.total:.0%})" if self.total else ""
             remaining = f", about {duration(left)} left" if left is not None and left > 0 else ""
             self._progress.say(
                 f"{self.name}: {self.done} of {self.total} {self.unit}{share}, {duration(elapsed)} so far{remaining}"
             )
+
+    def left(self) -> float | None:
+        """Seconds until the end at the pace of the last minute or so; None while that pace is not known.
+
+        Units done at once when the phase begins, as by a run that is gone on with, do not count as pace.
+        """
+        if len(self._marks) < FEWEST_MARKS:
+            return None
+        (began, before), (now, done) = self._marks[0], self._marks[-1]
+        return (now - began) / (done - before) * max(0, self.total - self.done) if done > before else None
 
 
 class Progress:
@@ -82,8 +108,7 @@ class Progress:
             bars.MofNCompleteColumn(),
             bars.TextColumn("{task.fields[unit]}", markup=False),
             bars.TimeElapsedColumn(),
-            bars.TextColumn("left"),
-            bars.TimeRemainingColumn(),
+            bars.TextColumn("{task.fields[left]}", markup=False),
             console=console,
             expand=True,
             transient=True,
@@ -106,7 +131,9 @@ class Progress:
     def epoch(self, index: int, total: int, metrics: Mapping[str, float], *, best: bool = False) -> None:
         """Add a row to the table of epochs, counted from 1; the columns are the metrics that were seen so far."""
         if not metrics.keys() <= self._columns.keys():
-            self._columns |= {name: max(MIN_WIDTH, *map(len, words_of(name))) for name in metrics}
+            if not self._columns:
+                self._print(LEGEND, "")
+            self._columns |= {name: max(MIN_WIDTH, *map(len, title_of(name))) for name in metrics}
             self._print_header(total)
         cells = [
             (number(name, metrics[name]) if name in metrics else "-").rjust(width)
@@ -129,7 +156,7 @@ class Progress:
 
     def _print_header(self, total: int) -> None:
         """Print the names of the columns, one word below the other so that the table stays narrow."""
-        titles = [(["epoch"], epoch_width(total)), *((words_of(name), width) for name, width in self._columns.items())]
+        titles = [(["epoch"], epoch_width(total)), *((title_of(name), width) for name, width in self._columns.items())]
         height = max(len(words) for words, _ in titles)
         stacked = [([""] * (height - len(words)) + words, width) for words, width in titles]
         for level in range(height):
@@ -138,6 +165,11 @@ class Progress:
     def _print(self, message: str, style: str) -> None:
         # Soft wrap leaves a line whole: a log is searched by line, and a terminal wraps by itself.
         self.console.print(Text(message, style=style if self.bars is not None else ""), soft_wrap=True)
+
+
+def title_of(name: str) -> list[str]:
+    """The title of a metric's column, one word to a line."""
+    return TITLES.get(name, words_of(name))
 
 
 def words_of(name: str) -> list[str]:
@@ -157,7 +189,9 @@ def number(name: str, value: float) -> str:
         return f"{value:.2e}"
     if words[-1] in ("accuracy", "rate", "share"):
         return f"{value:.2%}"
-    return f"{value:.4f}" if abs(value) < 100 else f"{value:.0f}"
+    if words[-1] == "loss" and abs(value) < 100:
+        return f"{value:.4f}"
+    return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
 
 
 def duration(seconds: float) -> str:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -148,7 +148,6 @@ def _watch(spec: StudySpec, folder: Path, points: list[Point], left: int, work: 
     environment.setdefault("OMP_NUM_THREADS", threads)
     workers: dict[int, subprocess.Popen[bytes]] = {}
     restarts = RESTARTS * jobs
-    began, before = time.monotonic(), len(told)
     before_us = signal.signal(signal.SIGTERM, _stop)
     try:
         for index in range(jobs):
@@ -160,12 +159,11 @@ def _watch(spec: StudySpec, folder: Path, points: list[Point], left: int, work: 
                 results, failures, waiting = _ask(lambda: (work.results(), work.failures(), work.unfinished(keys)))
                 for key in [key for key in keys if key in results and key not in told]:
                     told.add(key)
-                    each = (time.monotonic() - began) / max(1, len(told) - before)
-                    rest = len(waiting)
+                    rest = time_left(results, keys, waiting=len(waiting), jobs=jobs)
                     progress.say(
                         f"{len(told)} of {len(points)}: {key}{_accuracy(results[key])} in "
                         f"{duration(results[key]['seconds'])}"
-                        + (f", about {duration(each * rest)} left" if rest else "")
+                        + (f", about {duration(rest)} left" if rest is not None else "")
                     )
                 phase.update(len(told) + len(_only(keys, failures)))
                 for index in ended:
@@ -183,6 +181,25 @@ def _watch(spec: StudySpec, folder: Path, points: list[Point], left: int, work: 
         for process in workers.values():
             process.wait()
         signal.signal(signal.SIGTERM, before_us)
+
+
+def time_left(
+    results: Mapping[str, Mapping[str, Any]], keys: Sequence[str], *, waiting: int, jobs: int
+) -> float | None:
+    """Seconds until all trainings are done, by the mean of those that are; None where that is not known yet.
+
+    Args:
+        results: of the trainings that are done.
+        keys: every training of the study.
+        waiting: how many are not done, those under way included.
+        jobs: how many train at a time.
+    """
+    seconds = [float(results[key]["seconds"]) for key in keys if key in results]
+    if not waiting or len(seconds) < min(jobs, 3):
+        return None
+    under_way = min(jobs, waiting)
+    # On average, half of each training under way is behind it.
+    return max(1.0, (waiting - under_way / 2) / under_way) * sum(seconds) / len(seconds)
 
 
 def _only(keys: list[str], found: Mapping[str, T]) -> dict[str, T]:
