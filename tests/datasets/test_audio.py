@@ -91,6 +91,87 @@ def test_a_file_that_ends_before_its_sound_is_refused(tmp_path: Path):
     np.testing.assert_allclose(read(tmp_path / "x.wav").samples[0], tone(440, rate=8_000, seconds=0.5), atol=1e-4)
 
 
+CONTAINERS = {
+    "wav": ("WAV", "PCM_16"),
+    "wavex.wav": ("WAVEX", "PCM_24"),
+    "rf64.wav": ("RF64", "PCM_16"),
+    "w64": ("W64", "PCM_16"),
+    "aiff": ("AIFF", "PCM_16"),
+    "au": ("AU", "PCM_16"),
+    "caf": ("CAF", "PCM_16"),
+    "flac": ("FLAC", "PCM_16"),
+    "ogg": ("OGG", "VORBIS"),
+    "opus": ("OGG", "OPUS"),
+    "mp3": ("MP3", "MPEG_LAYER_III"),
+}
+
+
+@pytest.mark.parametrize("ending", CONTAINERS)
+@pytest.mark.parametrize("channels", [1, 2])
+def test_no_part_of_a_file_is_taken_for_the_whole(tmp_path: Path, ending: str, channels: int):
+    rng = np.random.default_rng(0)
+    wave = np.stack([tone(440, rate=48_000, seconds=1)] * channels, 1) + rng.uniform(-0.1, 0.1, (48_000, channels))
+    file, subtype = CONTAINERS[ending]
+    path = tmp_path / f"x.{ending}"
+    soundfile.write(path, wave.clip(-1, 1), 48_000, format=file, subtype=subtype)
+    assert read(path).samples.shape == (channels, 48_000)
+    whole = path.read_bytes()
+    for share in (0.1, 0.3, 0.6, 0.9, 0.99):
+        path.write_bytes(whole[: int(len(whole) * share)])
+        with pytest.raises(ReadError, match=r"cannot be read as sound: .*; replace"):
+            read(path)
+
+
+def test_rf64_states_its_length_in_a_chunk_of_its_own(tmp_path: Path):
+    write_wav(tmp_path / "x.wav", hertz=440, rate=8_000, seconds=0.5)
+    plain = (tmp_path / "x.wav").read_bytes()
+    sizes = b"ds64" + struct.pack("<IQQQI", 28, len(plain) + 28, 8_000, 4_000, 0)
+    whole = b"RF64" + struct.pack("<I", 0xFFFF_FFFF) + b"WAVE" + sizes + plain[12:40] + b"\xff" * 4 + plain[44:]
+    (tmp_path / "x.wav").write_bytes(whole)
+    assert read(tmp_path / "x.wav").samples.shape == (1, 4_000)
+    (tmp_path / "x.wav").write_bytes(whole[:-600])
+    with pytest.raises(ReadError, match="cut off, 600 of its 8,000 bytes of sound are missing"):
+        read(tmp_path / "x.wav")
+
+
+@pytest.mark.parametrize("length", [0, 0x7FFF_F000, 0x7FFF_FFFF, 0xFFFF_FFFF])
+def test_sound_written_to_a_pipe_is_read_to_its_end(tmp_path: Path, length: int):
+    """`sox ... -t wav - | cat` claims 0x7FFFF000 bytes, others none or all there can be."""
+    write_wav(tmp_path / "x.wav", hertz=440, rate=8_000, seconds=0.5)
+    whole = (tmp_path / "x.wav").read_bytes()
+    claimed = struct.pack("<I", min(length + 36, 0xFFFF_FFFF))
+    piped = whole[:4] + claimed + whole[8:40] + struct.pack("<I", length) + whole[44:]
+    (tmp_path / "x.wav").write_bytes(piped)
+    np.testing.assert_allclose(read(tmp_path / "x.wav").samples[0], tone(440, rate=8_000, seconds=0.5), atol=1e-4)
+    np.testing.assert_allclose(
+        read(tmp_path / "x.wav", 0.1, 0.2).samples[0], tone(440, rate=8_000, seconds=0.5)[800:1600], atol=1e-4
+    )
+
+
+def test_a_recording_of_nothing_stays_one_whatever_follows_it(tmp_path: Path):
+    write_wav(tmp_path / "x.wav", hertz=440, rate=8_000, seconds=0.5)
+    head = (tmp_path / "x.wav").read_bytes()[:40] + struct.pack("<I", 0)
+    note = b"LIST" + struct.pack("<I", 20) + b"INFOICMT" + struct.pack("<I", 8) + b"nothing\0"
+    whole = head[:4] + struct.pack("<I", len(head) + len(note) - 8) + head[8:] + note
+    (tmp_path / "x.wav").write_bytes(whole)
+    with pytest.raises(ReadError, match=r"x\.wav has no samples"):
+        read(tmp_path / "x.wav")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\0\0\0\x18ftypM4A \0\0\0\0M4A mp42" + bytes(40), "an M4A sound file"),
+        (b"\x1f\x8b\x08" + bytes(40), "a gzip archive"),
+        (b'{"url": "https://example.org"}' + bytes(10), "a JSON file"),
+    ],
+)
+def test_a_file_of_another_format_is_called_what_it_is(tmp_path: Path, content: bytes, words: str):
+    (tmp_path / "x.wav").write_bytes(content)
+    with pytest.raises(ReadError, match=rf"x\.wav cannot be read as sound: it is {words}"):
+        read(tmp_path / "x.wav")
+
+
 def test_a_header_that_claims_more_than_there_can_be_is_refused(tmp_path: Path):
     soundfile.write(tmp_path / "x.flac", tone(440, rate=8_000, seconds=0.5), 8_000)
     head = bytearray((tmp_path / "x.flac").read_bytes())

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import math
-import struct
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -14,15 +14,27 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from snn_datasets.file_signature import foreign_format
 from snn_datasets.kinds import Kind
 from snn_datasets.reader import Reader, ReadError, Source
 from snn_datasets.recordings import Waveform
+from snn_datasets.sound_container import LengthFilled, examine
 from snn_datasets.stage import Draw, Stage
 
 LARGEST_SAMPLES = 2**26
 """Samples of the longest recording, over all channels: 256 MB, 25 minutes of mono at 44.1 kHz."""
 BLOCK = 2**20
 """Samples read at once: a header can claim any number, so memory is taken only for what is there."""
+SOUND_FORMATS = (
+    "a WAV sound file",
+    "an AIFF sound file",
+    "a FLAC sound file",
+    "an Ogg sound file",
+    "an MP3 sound file",
+    "an AU sound file",
+    "a CAF sound file",
+)
+"""What `file_signature` calls those that are decoded."""
 
 
 class WaveformReader(Reader):
@@ -41,16 +53,32 @@ class WaveformReader(Reader):
 
         path = self.open_file(source)
         part = seconds_of(source)
-        _refuse_cut_off(path)
+        container = examine(path)
+        if container.damage is not None:
+            raise ReadError(f"{path} cannot be read as sound: the file {container.damage}; replace the file")
         try:
-            with soundfile.SoundFile(path) as sound:
+            at = container.length_at
+            with (
+                nullcontext(path) if at is None else LengthFilled(path, at) as file,
+                soundfile.SoundFile(file) as sound,
+            ):
                 rate = int(sound.samplerate)
                 first, end = (0, int(sound.frames)) if part is None else _in_samples(part, rate)
-                samples = _read(sound, path, first, min(end, int(sound.frames)))
+                end = min(end, int(sound.frames))
+                samples = _read(sound, path, first, end)
+                # FLAC states how many samples there are; for other formats libsndfile tells what it expects to find.
+                if sound.format == "FLAC" and samples.shape[1] < end - first:
+                    raise ReadError(
+                        f"{path} cannot be read as sound: the file is cut off, {end - first - samples.shape[1]:,} of "
+                        f"{end - first:,} samples are missing; replace the file"
+                    )
         except ReadError:
             raise
         except Exception as error:  # libsndfile's are RuntimeErrors, those of the layers around it of several types.
-            raise ReadError(f"{path} cannot be read as sound: {error}; replace or convert the file") from error
+            foreign = foreign_format(path, SOUND_FORMATS)
+            raise ReadError(
+                f"{path} cannot be read as sound: {foreign or f'{error}; replace or convert the file'}"
+            ) from error
         return checked_waveform(samples, rate, source)
 
 
@@ -118,31 +146,6 @@ def _read(sound: Any, path: Path, first: int, end: int) -> NDArray[np.float32]:
     if not blocks:
         return np.zeros((channels, 0), np.float32)
     return (blocks[0] if len(blocks) == 1 else np.concatenate(blocks)).T
-
-
-def _refuse_cut_off(path: Path) -> None:
-    """Refuse a WAV file that ends before its sound does: libsndfile would read what is left as if it were all.
-
-    Raises:
-        ReadError: it does.
-    """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(12)
-        if head[:4] != b"RIFF" or head[8:] != b"WAVE":
-            return
-        while len(head := file.read(8)) == 8:
-            name, length = struct.unpack("<4sI", head)
-            if name == b"data":
-                # What was written to a pipe does not know its length; such a file claims none, or all there can be.
-                missing = file.tell() + length - size
-                if missing > 0 and length < 0xFFFF_F000:
-                    raise ReadError(
-                        f"{path} cannot be read as sound: it is cut off, {missing:,} of its {length:,} bytes of sound "
-                        "are missing; replace the file"
-                    )
-                return
-            file.seek(length + length % 2, 1)
 
 
 class Mono(Stage):
