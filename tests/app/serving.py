@@ -38,11 +38,13 @@ class Served:
 
 
 @contextmanager
-def served(run: Path, *, largest_upload: int = 10_000_000, seconds: float = 60.0) -> Generator[Served]:
-    """Serve a run on a free port."""
+def served(
+    run: Path, *, largest_upload: int = 10_000_000, seconds: float = 60.0, token: str | None = None
+) -> Generator[Served]:
+    """Serve a run on a free port; with a token, requests need it."""
     with listening("127.0.0.1", 0) as listener, Progress.create() as progress:
         demo = open_demo(run, progress)
-        app = create_app(demo, host="127.0.0.1", largest_upload=largest_upload, seconds=seconds)
+        app = create_app(demo, host="127.0.0.1", largest_upload=largest_upload, seconds=seconds, token=token)
         server = server_of(app)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -164,6 +165,9 @@ def test_nothing_on_the_page_is_inline_or_from_elsewhere(server):
         assert not re.search(r"https?://(?!www\.w3\.org)|innerHTML|insertAdjacentHTML|\beval\(", answer.text), name
     page = server.client.get("/").text
     assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?! type=\"module\" src=)", page)
+    for read in ("/", "/page.css", "/api/run"):
+        assert server.client.head(read).status_code == 200
+        assert not server.client.head(read).content
     for unknown in ("/docs", "/openapi.json", "/../server.py", "/api"):
         answer = server.client.get(unknown)
         assert answer.status_code == 404
@@ -330,13 +334,21 @@ def test_the_command_serves_and_leaves_nothing(run, tmp_path, ending):
     )
     try:
         assert process.stdout is not None
-        url = process.stdout.readline().split()[0]
-        with urllib.request.urlopen(f"{url}api/run") as answer:
+        printed = process.stdout.readline().split()[0]
+        url, _, token = printed.partition("?token=")
+        assert len(token) >= 32
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(f"{url}api/run")
+        with urllib.request.urlopen(f"{url}api/run?token={token}") as answer:
             assert b'"left"' in answer.read()
+        assert process.stdout.readline().startswith("ready after ")
         with socket.create_connection(("127.0.0.1", int(url.rstrip("/").rpartition(":")[2]))) as line:
             line.sendall(
                 b"POST /api/clips?name=half.png HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n"
-                b"Content-Type: application/octet-stream\r\n\r\n" + bytes(50_000)
+                b"Content-Type: application/octet-stream\r\nAuthorization: Bearer "
+                + token.encode()
+                + b"\r\n\r\n"
+                + bytes(50_000)
             )
             while not list(tmp_path.glob("scmrl-demo-*/*/upload.png")):
                 time.sleep(0.05)
@@ -349,7 +361,8 @@ def test_the_command_serves_and_leaves_nothing(run, tmp_path, ending):
         process.kill()
     assert process.returncode == 0
     assert told.splitlines() == [
-        f"scmrl: warning: everyone who reaches {url} can use this page, and nothing they send is encrypted",
+        f"scmrl: warning: everyone who reaches {url} and has its token can use this page, and nothing they send is "
+        "encrypted",
         "ERROR:    Cancel 1 running task(s), timeout graceful shutdown exceeded",
     ]
     assert not list(tmp_path.iterdir())

@@ -151,7 +151,9 @@ def test_uploads_that_ask_for_what_is_not_there(server, data):
         assert send(server, picture, name="a.png", into=number).status_code == 404
     assert send(server, picture, name="a.png", sense="audio").status_code == 415
     assert send(server, picture, name="a.png", sense="smell").status_code == 422
-    assert send(server, picture).status_code == 422
+    nameless = send(server, picture)
+    assert nameless.status_code == 400
+    assert nameless.json() == {"fault": "this address is not understood: query.name: Field required"}
 
 
 def test_a_full_disk_is_told(server, data, monkeypatch):

@@ -6,10 +6,12 @@ Nothing here loads PyTorch or the web server before the command runs.
 from __future__ import annotations
 
 import ipaddress
+import secrets
 import signal
 import socket
 import sys
 import threading
+import time
 import webbrowser
 from pathlib import Path
 from types import FrameType
@@ -38,7 +40,8 @@ def demo(
     Args:
         run: folder that `scmrl train` left.
         port: where the page is served; 0 takes a free one.
-        host: name or address to listen on; with another than this machine's own, others can reach the page.
+        host: name or address to listen on; with another than this machine's own, others can reach the page, and the
+            address that is printed ends in a token without which they see nothing.
         open_: open the page in the browser.
         max_upload_mb: largest file that is taken, in MB (10^6 bytes).
         decode_seconds: longest time that reading a file may take.
@@ -52,29 +55,37 @@ def demo(
             f"--decode-seconds {decode_seconds:g} is no time to read a file in; give 1 or more, such as 20"
         )
     read_experiment(run)
-    try:
-        from scmrl.demo.server import create_app, server_of
-    except ImportError as error:
-        if (error.name or "").partition(".")[0] not in ("fastapi", "starlette", "uvicorn"):
-            raise
-        raise ImportError(
-            "the page is served by FastAPI and uvicorn: install scmrl-app with its extra `demo`, in a clone by "
-            f"`uv sync` ({error})"
-        ) from error
     with listening(host, port) as listener:
+        url = address(listener, host)
+        token = None if is_loopback(listener) else secrets.token_urlsafe(24)
+        if token is not None:
+            print(
+                f"scmrl: warning: everyone who reaches {url} and has its token can use this page, and nothing they "
+                "send is encrypted",
+                file=sys.stderr,
+            )
+            url += f"?token={token}"
+        # Said before anything is loaded: a browser that goes there now waits for its answer.
+        print(f"{url} shows {run} as soon as it is loaded; Control-C ends it", flush=True)
+        began = time.monotonic()
+        try:
+            from scmrl.demo.server import create_app, server_of
+        except ImportError as error:
+            if (error.name or "").partition(".")[0] not in ("fastapi", "starlette", "uvicorn"):
+                raise
+            raise ImportError(
+                "the page is served by FastAPI and uvicorn: install scmrl-app with its extra `demo`, in a clone by "
+                f"`uv sync` ({error})"
+            ) from error
         from scmrl.demo.session import open_demo
         from scmrl.progress import Progress
 
         with Progress.create() as progress:
             opened = open_demo(run, progress)
-        app = create_app(opened, host=host, largest_upload=round(max_upload_mb * 1e6), seconds=decode_seconds)
-        url = address(listener, host)
-        if not is_loopback(listener):
-            print(
-                f"scmrl: warning: everyone who reaches {url} can use this page, and nothing they send is encrypted",
-                file=sys.stderr,
-            )
-        print(f"{url} shows {run}; Control-C ends it", flush=True)
+        app = create_app(
+            opened, host=host, largest_upload=round(max_upload_mb * 1e6), seconds=decode_seconds, token=token
+        )
+        print(f"ready after {time.monotonic() - began:.1f} s", flush=True)
         if open_:
             threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
         # The server ends on both, and then passes them on: both are a person's way to end it, and leave nothing behind.

@@ -1,20 +1,30 @@
-"""What every request passes first: pages of other sites can neither read from this server nor act through it."""
+"""What every request passes first: pages of other sites can neither read from this server nor act through it.
+
+Where others can reach the server, a request also needs the token that the demo printed, as those of notebooks do.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import ipaddress
+import re
+import secrets
 import socket
 from collections.abc import Iterable
+from importlib.resources import files
 
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse
+from starlette.datastructures import Headers, MutableHeaders, QueryParams
+from starlette.requests import cookie_parser
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; media-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
+    "Content-Security-Policy": POLICY,
     "Cache-Control": "no-store",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -25,47 +35,91 @@ HEADERS = {
 """Of every answer: nothing from elsewhere, nothing within the markup, and nobody frames or guesses."""
 SENT = ("application/json", "application/octet-stream")
 """What may be posted: neither can come from a form of another site."""
+HEALTH = "/health"
+"""The one path that needs no token: it tells that the server answers, and nothing else."""
+TOKEN_FAULT = "this demo asks for a token: open the address that it printed, with ?token=... at its end"
+TOKEN_PAGE = files("scmrl.demo").joinpath("token.html").read_text(encoding="utf-8")
 
 
 class Guard:
-    """Refuses what a browser sends on behalf of another site.
+    """Refuses what a browser sends on behalf of another site, and who has no token where one is needed.
 
     A site that lets its own name point to this machine (DNS rebinding) is told by the Host header, which then holds
     that name: an address or a name of this machine is asked for. What another site's page posts is told by its Origin,
     by what the browser says of it (Sec-Fetch-Site), and by its type.
 
+    The token comes in the address (`?token=`), after which the browser sends it as a cookie, or in an Authorization
+    header (`Bearer TOKEN`). The cookie is HttpOnly and SameSite=Strict, and its name holds the port, since cookies are
+    shared by the servers of a host.
+
     Args:
         app: what is guarded.
         host: name or address that the server was told to listen on.
+        token: that requests need; None: they need none.
     """
 
-    def __init__(self, app: ASGIApp, *, host: str) -> None:
+    def __init__(self, app: ASGIApp, *, host: str, token: str | None) -> None:
         self._app = app
         self._names = {"localhost", host.lower(), socket.gethostname().lower()}
+        self._token = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it; either way with the headers above."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        fault = self._fault(scope["method"], Headers(scope=scope))
+        headers = Headers(scope=scope)
+        cookie = self._new_cookie(scope)
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(HEADERS)
+                given = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    given.setdefault(name, value)
+                if cookie:
+                    given.append("Set-Cookie", cookie)
             await send(message)
 
-        if fault is None:
-            await self._app(scope, receive, send_guarded)
-        else:
+        fault = self._fault(scope["method"], headers)
+        if fault is not None:
             status, reason = fault
-            await JSONResponse({"fault": reason}, status)(scope, receive, send_guarded)
+            answer: Response = JSONResponse({"fault": reason}, status, {"Connection": "close"})
+        elif scope["path"] == HEALTH:
+            answer = JSONResponse({"status": "ok"})
+        elif cookie or self._is_known(scope, headers):
+            await self._app(scope, receive, send_guarded)
+            return
+        elif scope["path"] == "/" and scope["method"] in ("GET", "HEAD"):
+            answer = HTMLResponse(TOKEN_PAGE, 401, {"Connection": "close", "Content-Security-Policy": token_policy()})
+        else:
+            answer = JSONResponse({"fault": TOKEN_FAULT}, 401, {"Connection": "close"})
+        await answer(scope, receive, send_guarded)
+
+    def _new_cookie(self, scope: Scope) -> str:
+        """What the browser is to send from now on, if the address holds the token; else ""."""
+        if self._token is None or not self._matches(QueryParams(scope["query_string"]).get("token", "")):
+            return ""
+        return f"{_cookie_name(scope)}={self._token}; Path=/; HttpOnly; SameSite=Strict"
+
+    def _is_known(self, scope: Scope, headers: Headers) -> bool:
+        """Whether a request brings the token, or none is needed."""
+        if self._token is None:
+            return True
+        scheme, _, bearer = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and self._matches(bearer.strip()):
+            return True
+        return self._matches(cookie_parser(headers.get("cookie", "")).get(_cookie_name(scope), ""))
+
+    def _matches(self, given: str) -> bool:
+        """Compared in a time that tells nothing of the token."""
+        assert self._token is not None
+        return secrets.compare_digest(given.encode("utf-8", "surrogateescape"), self._token.encode())
 
     def _fault(self, method: str, headers: Headers) -> tuple[int, str] | None:
         hosts = headers.getlist("host")
         if len(hosts) != 1 or not self._is_this_machine(hosts[0]):
             return 421, "the server is not known by this name; use the address that it printed"
-        if headers.get("sec-fetch-site", "none") not in ("none", "same-origin") and method != "GET":
+        if headers.get("sec-fetch-site", "none") not in ("none", "same-origin") and method not in ("GET", "HEAD"):
             return 403, "another site's page asked for this"
         if any(origin != f"http://{hosts[0]}" for origin in headers.getlist("origin")):
             return 403, "another site's page asked for this"
@@ -80,6 +134,20 @@ class Guard:
         except ValueError:
             return name.lower() in self._names
         return True  # only a name can be made to point here
+
+
+def token_policy() -> str:
+    """The policy of the page that asks for the token: its own style sheet, and a form that leads to this server."""
+    style = re.search(r"<style>(.*?)</style>", TOKEN_PAGE, re.DOTALL)
+    assert style is not None
+    digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
+    return POLICY.replace("style-src 'self'", f"style-src 'sha256-{digest}'").replace(
+        "form-action 'none'", "form-action 'self'"
+    )
+
+
+def _cookie_name(scope: Scope) -> str:
+    return f"scmrl-demo-{scope['server'][1]}"
 
 
 def _kind(content_types: Iterable[str]) -> str:

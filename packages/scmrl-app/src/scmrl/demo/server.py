@@ -6,14 +6,15 @@ import asyncio
 import io
 import re
 import tempfile
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from importlib.resources import files
 from pathlib import Path, PurePath
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any
 
 import uvicorn
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -22,9 +23,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from scmrl.demo.clips import KeptClips, ShownClip, senses_of
+from scmrl.demo.connections import BoundedProtocol
 from scmrl.demo.guard import Guard
+from scmrl.demo.intake import Intake
 from scmrl.demo.refused import RefusedError
-from scmrl.demo.sandbox import Read, Sandbox
+from scmrl.demo.sandbox import Sandbox
 from scmrl.demo.session import OpenDemo
 from scmrl.engine.clips import shown
 
@@ -32,8 +35,12 @@ TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".s
 """Of the files in the folder `page`, by ending."""
 LARGEST_QUESTION = 2**16
 """Bytes of a question; the longest has some hundred."""
+QUESTION_SECONDS = 5.0
+"""For a question to come in."""
 UPLOAD_SECONDS = 120.0
 """For an upload to come in."""
+QUESTIONS, UPLOADS = 32, 8
+"""Questions and uploads that may come in at once; of more, the slowest gives way."""
 HEARD_OUT = 2**26
 """Bytes of a refused request that are still taken, and thrown away."""
 HEARD_OUT_SECONDS = 2.0
@@ -41,8 +48,14 @@ HEARD_OUT_SECONDS = 2.0
 PATIENCE = 3
 """Seconds that requests under way get when the server is stopped."""
 QUEUE = 4
-"""Uploads that may be under way at once; a further one is asked to come again."""
+"""Uploads that may wait to be read at once; a further one is asked to come again."""
+ANSWERING = 4
+"""Questions that the model answers at once; others wait, and take no thread meanwhile."""
+EXPLAINING = 16
+"""Explanations that may wait for each other; a further one is asked to come again."""
 
+READ = ["GET", "HEAD"]
+"""Methods of what is only read."""
 NUMBER = re.compile("[0-9]{1,18}")
 """Of a sample, where it stands beside tokens; Python refuses to read numbers of any length."""
 
@@ -62,7 +75,7 @@ class Question(BaseModel):
     """By modality the share of noise."""
 
 
-def create_app(demo: OpenDemo, *, host: str, largest_upload: int, seconds: float) -> FastAPI:
+def create_app(demo: OpenDemo, *, host: str, largest_upload: int, seconds: float, token: str | None = None) -> FastAPI:
     """The demo as an application to be served.
 
     Args:
@@ -70,10 +83,15 @@ def create_app(demo: OpenDemo, *, host: str, largest_upload: int, seconds: float
         host: name or address that it is served on.
         largest_upload: in bytes.
         seconds: that reading an upload may take.
+        token: that requests need; None: they need none.
     """
     clips = KeptClips()
     sandbox = Sandbox(demo.inputs, seconds=seconds) if demo.inputs is not None else None
     pending = asyncio.Semaphore(QUEUE)
+    answering = asyncio.Semaphore(ANSWERING)
+    explaining, one_explanation = asyncio.Semaphore(EXPLAINING), asyncio.Lock()
+    questions = Intake(QUESTIONS, seconds=QUESTION_SECONDS)
+    uploads = Intake(UPLOADS, seconds=UPLOAD_SECONDS)
 
     @asynccontextmanager
     async def until_stopped(_app: FastAPI) -> AsyncGenerator[None]:
@@ -84,10 +102,12 @@ def create_app(demo: OpenDemo, *, host: str, largest_upload: int, seconds: float
     # FastAPI's own pages about the interface load scripts from elsewhere.
     app = FastAPI(title="scmrl demo", lifespan=until_stopped, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Farewell)
-    app.add_middleware(Guard, host=host)
+    app.add_middleware(Guard, host=host, token=token)
     app.state.sandbox = sandbox
 
     async def refused(request: Request, error: Exception) -> Response:
+        if isinstance(error, RequestValidationError):
+            error = RefusedError(_first_fault(error.errors(), "this address is not understood"), 400)
         if isinstance(error, HTTPException):
             return JSONResponse({"fault": error.detail}, error.status_code)
         assert isinstance(error, RefusedError)
@@ -96,24 +116,26 @@ def create_app(demo: OpenDemo, *, host: str, largest_upload: int, seconds: float
 
     app.add_exception_handler(RefusedError, refused)
     app.add_exception_handler(HTTPException, refused)
+    app.add_exception_handler(RequestValidationError, refused)
 
     for file in files("scmrl.demo").joinpath("page").iterdir():
         path = "/" if file.name == "index.html" else f"/{file.name}"
         kind = TYPES[PurePath(file.name).suffix]
-        app.add_api_route(path, _page(file.read_bytes(), kind), methods=["GET"])
+        app.add_api_route(path, _page(file.read_bytes(), kind), methods=READ)
 
     def clip_of(key: str | int) -> ShownClip:
         return demo.sample(key) if isinstance(key, int) else clips.get(key)
 
-    @app.get("/api/run")
+    @app.api_route("/api/run", methods=READ)
     def run() -> dict[str, Any]:
         return demo.described(largest_upload / 1e6)
 
-    async def put(request: Request, to: Callable[..., dict[str, Any]]) -> Response:
+    async def question_of(request: Request) -> Question:
         body = io.BytesIO()
-        await _receive(request, body, LARGEST_QUESTION, "the question")
-        question = _question(body.getvalue())
+        await questions.receive(request, body, LARGEST_QUESTION, "the question")
+        return _question(body.getvalue())
 
+    async def put(question: Question, to: Callable[..., dict[str, Any]]) -> Response:
         def answered() -> Response:
             return JSONResponse(to(clip_of(question.clip), frozenset(question.muted), question.noise))
 
@@ -121,11 +143,17 @@ def create_app(demo: OpenDemo, *, host: str, largest_upload: int, seconds: float
 
     @app.post("/api/answers")
     async def answers(request: Request) -> Response:
-        return await put(request, demo.answer)
+        question = await question_of(request)
+        async with answering:
+            return await put(question, demo.answer)
 
     @app.post("/api/explanations")
     async def explanations(request: Request) -> Response:
-        return await put(request, demo.explanation)
+        question = await question_of(request)
+        if explaining.locked():
+            raise RefusedError("too many explanations at once; try again in a moment", 503)
+        async with explaining, one_explanation:
+            return await put(question, demo.explanation)
 
     @app.post("/api/clips")
     async def upload(request: Request, name: str, sense: str | None = None, into: str | None = None) -> Response:
@@ -133,10 +161,18 @@ def create_app(demo: OpenDemo, *, host: str, largest_upload: int, seconds: float
             raise RefusedError(demo.no_files, 404)
         before = ShownClip({}) if into is None else clip_of(int(into) if NUMBER.fullmatch(into) else into)
         modalities = senses_of(name, demo.inputs.modalities, wanted=sense, there=before.inputs)
-        if pending.locked():
-            raise RefusedError("too many uploads at once; try again in a moment", 503)
-        async with pending:
-            read = await _received_and_read(request, sandbox, name, modalities, largest_upload)
+        try:
+            with tempfile.TemporaryDirectory(dir=sandbox.folder) as folder:
+                # Only the ending of the name counts, and it is one of those known.
+                path = Path(folder, "upload" + PurePath(name).suffix.lower())
+                with path.open("wb") as file:
+                    await uploads.receive(request, file, largest_upload, shown(name))
+                if pending.locked():
+                    raise RefusedError("too many uploads at once; try again in a moment", 503)
+                async with pending:
+                    read = await run_in_threadpool(sandbox.read, path, name, modalities)
+        except OSError as error:
+            raise RefusedError(f"the server has no place for files: {error.strerror or error}", 503) from error
         if not read.found:
             raise RefusedError("; ".join(dict.fromkeys(read.faults.values())))
         token = clips.put(before.with_file(shown(name), read.found))
@@ -173,6 +209,7 @@ def server_of(app: FastAPI) -> uvicorn.Server:
     return uvicorn.Server(
         uvicorn.Config(
             app,
+            http=BoundedProtocol,
             ws="none",
             log_level="warning",
             access_log=False,
@@ -180,44 +217,6 @@ def server_of(app: FastAPI) -> uvicorn.Server:
             timeout_graceful_shutdown=PATIENCE,
         )
     )
-
-
-async def _received_and_read(
-    request: Request, sandbox: Sandbox, name: str, modalities: tuple[str, ...], largest: int
-) -> Read:
-    """Take an upload into a folder of its own, read it, and delete it whatever happens."""
-    try:
-        with tempfile.TemporaryDirectory(dir=sandbox.folder) as folder:
-            # Only the ending of the name counts, and it is one of those known.
-            path = Path(folder, "upload" + PurePath(name).suffix.lower())
-            with path.open("wb") as file:
-                await _receive(request, file, largest, shown(name))
-            return await run_in_threadpool(sandbox.read, path, name, modalities)
-    except OSError as error:
-        raise RefusedError(f"the server has no place for files: {error.strerror or error}", 503) from error
-
-
-async def _receive(request: Request, into: BinaryIO, largest: int, what: str) -> None:
-    """Take what is sent, cut off where it gets too large or takes too long.
-
-    Raises:
-        RefusedError: it does.
-    """
-    too_large = RefusedError(f"{what} has more than {largest / 1e6:g} MB, the most that is taken", 413)
-    if int(request.headers.get("content-length", "0")) > largest:
-        raise too_large
-    size = 0
-    try:
-        async with asyncio.timeout(UPLOAD_SECONDS):
-            async for chunk in request.stream():
-                size += len(chunk)
-                if size > largest:
-                    raise too_large
-                into.write(chunk)
-    except TimeoutError:
-        raise RefusedError(f"{what} did not arrive within {UPLOAD_SECONDS:g} s; try again", 408) from None
-    except ClientDisconnect:
-        raise RefusedError(f"{what} was not sent to its end; try again", 400) from None
 
 
 async def _hear_out(request: Request) -> None:
@@ -236,11 +235,13 @@ def _question(body: bytes) -> Question:
     try:
         return Question.model_validate_json(body)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise RefusedError(
-            f"this question is not understood: {place + ': ' if place else ''}{first['msg']}", 400
-        ) from error
+        raise RefusedError(_first_fault(error.errors(), "this question is not understood"), 400) from error
+
+
+def _first_fault(faults: Sequence[Any], what: str) -> str:
+    """The first of pydantic's faults in a line."""
+    place = ".".join(map(str, faults[0]["loc"]))
+    return f"{what}: {place + ': ' if place else ''}{faults[0]['msg']}"
 
 
 def _page(content: bytes, kind: str) -> Any:
