@@ -6,8 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from scmrl.energy.picture import energy_figure
 from scmrl.report.figures import (
     confusion_figure,
     curves_figure,
@@ -17,6 +19,8 @@ from scmrl.report.figures import (
     plot_rates,
     rates_figure,
 )
+from scmrl.report.layer_names import layer_name
+from scmrl.study.plots import accuracy_plot, heat_map
 
 
 def epochs(count: int, *, alignment: bool = True) -> list[dict[str, float]]:
@@ -120,13 +124,98 @@ def test_confusion_must_fit_its_classes(matrix: list[list[int]], classes: list[s
         confusion_figure(matrix, classes, title="Validation")
 
 
-def test_rates_are_bars_in_per_cent_beside_the_silence_line():
-    figure = rates_figure({"query": 0.0, "key": 0.004}, {"query": 0.02, "key": 1.0, "value": 0.00005})
+@pytest.mark.parametrize("size", [51, 1000, 1203])
+def test_confusion_of_many_classes_stays_small(tmp_path: Path, size: int):
+    matrix = np.zeros((size, size), dtype=int)
+    matrix[np.arange(size), np.arange(size)] = 3
+    matrix[7, size - 1] = 9
+    figure = confusion_figure(matrix.tolist(), [f"class {index}" for index in range(size)], title="test")
+    axes = figure.axes[0]
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert 10 <= len(names) <= 50
+    assert names[1] == f"class {int(axes.get_yticks()[1])}"
+    assert f"one of {int(axes.get_yticks()[1])} class names is shown" in axes.get_title()
+    shares = axes.images[0].get_array()
+    assert shares is not None
+    assert len(shares) <= 500
+    together = -(-size // 500)
+    assert shares[7 // together].max() == pytest.approx(75 if together == 1 else 100 * 9 / (9 + 3 * together))
+    path = plot_confusion(matrix.tolist(), [""] * size, tmp_path / "confusion.png", title="test")
+    assert all(edge <= 2500 for edge in png_size(path))
+    assert path.stat().st_size < 1_000_000
+
+
+def test_names_of_classes_are_drawn_on_one_line_without_control_characters():
+    axes = confusion_figure([[1, 0], [0, 1]], ["a\nb\x1b[2J", "x" * 99], title="test").axes[0]
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names == [r"a b\x1b[2J", "x" * 29 + "…"]
+
+
+def test_rates_are_bars_in_per_cent_on_an_axis_that_begins_at_zero():
+    figure = rates_figure({"query": 0.0, "key": 0.004}, {"query": 0.02, "key": 0.5, "value": 0.00005})
     (axes,) = figure.axes
-    assert [[bar.get_width() for bar in bars] for bars in axes.containers] == [[0, 0.4], [2, 100, 0.005]]
-    assert [text.get_text() for text in axes.texts] == ["0 %", "0.40 %", "2.0 %", "100 %", "< 0.01 %"]
-    assert list(axes.lines[0].get_xdata()) == [0.1, 0.1]
+    assert [[bar.get_width() for bar in bars] for bars in axes.containers] == [[0, 0.4], [2, 50, 0.005]]
+    told = [text.get_text() for text in axes.texts]
+    assert told == ["0 %, silent", "0.40 %", "2.0 %", "50 %", "< 0.01 %, silent"]
+    assert axes.get_xscale() == "linear"
+    assert axes.get_xlim() == (0, pytest.approx(59))
     assert [label.get_text() for label in axes.get_yticklabels()] == ["query", "key", "value"]
+    assert "Firing rates" in figure.get_suptitle()
+
+
+def test_layers_have_names_that_people_read():
+    names = {
+        "fusion.readers.audio_reads_visual.temporal.spike": "audio reads visual: temporal attention, coincidences",
+        "readers.audio_reads_visual.spatial.query": "audio reads visual: spatial attention, query",
+        "fusion.readers.a_reads_b.projection": "a reads b: projection",
+        "encoders.image.stages.0": "image encoder: stage 1",
+        "encoders.left_eye.position": "left_eye encoder: position",
+        "readout.mlps.image.expand": "readout: image, expand",
+        "fusion.gate": "gate",
+        "fusion": "fusion",
+        "odd": "odd",
+    }
+    assert {name: layer_name(name) for name in names} == names
+
+
+def test_of_many_layers_the_lowest_and_the_highest_rates_are_drawn(tmp_path: Path):
+    rates = {f"readers.a_reads_{index}.query": index / 500 for index in range(300)}
+    figure = rates_figure(rates, rates)
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert len(names) == 40
+    assert names[0] == "a reads 0: query"
+    assert names[-1] == "a reads 299: query"
+    assert "40 of 300 layers" in figure.get_suptitle()
+    assert all(edge <= 4000 for edge in png_size(plot_rates(rates, rates, tmp_path / "rates.png")))
+
+
+def test_of_many_layers_those_that_take_most_energy_are_drawn():
+    cost = {"mac": 1.0, "ac": 0.0, "energy_j": 1e-9}
+    layers = [
+        {"layer": f"encoders.a.stages.{index}", "energy_j": 1e-9 * index, "paper": cost | {"energy_j": 1e-9}}
+        for index in range(200)
+    ]
+    figure = energy_figure({"layers": layers, "totals": {"paper": cost, "strict": cost}})
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert len(names) == 40
+    assert names[-1] == "a encoder: stage 200"
+    assert names[0] == "a encoder: stage 161"
+
+
+def test_of_many_variants_the_best_and_the_worst_are_drawn():
+    figure = accuracy_plot({f"variant {index}": [index / 300] for index in range(300)}, "accuracy, %")
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert len(names) == 60
+    assert (names[0], names[-1]) == ("variant 0", "variant 299")
+    assert figure.get_size_inches()[1] < 25
+
+
+def test_a_large_heat_map_has_a_bounded_size():
+    values = {(str(row), str(column)): float(row * column) for row in range(80) for column in range(80)}
+    every = [str(value) for value in range(80)]
+    figure = heat_map(values, ("a", every), ("b", every), "accuracy, %")
+    assert max(figure.get_size_inches()) <= 24
+    assert not figure.axes[0].texts
 
 
 def test_no_layer_says_so():

@@ -5,7 +5,7 @@ Nothing here loads PyTorch before the command runs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from scmrl.tables import Block, escaped
+from scmrl.tables import Block, escaped, extremes
 
 if TYPE_CHECKING:
     from scmrl.engine.evaluate import Evaluation
@@ -24,6 +24,10 @@ FORMAT_VERSION = 1
 """Of evaluation.json; raised when what is there changes its meaning."""
 WIDEST = 26
 """Columns of the widest table that a terminal is to show."""
+MOST_CLASSES = 60
+"""Classes up to which each has its row and the confusion matrix is a table; of more, the best and worst are shown."""
+MOST_MISTAKES = 20
+"""Pairs of classes in the table that takes the matrix's place."""
 
 
 def evaluate(
@@ -156,19 +160,8 @@ def tables(content: dict[str, Any]) -> list[Block]:
             [(label, f"{content[name]['value']:.2%}", _interval(content[name])) for label, name in kinds]
             + [("loss", f"{content['loss']:.4f}", "")],
         ),
-        Block(
-            f"classes{mark}",
-            ("class", "precision", "recall", "F1", "samples"),
-            [
-                (e["class"], f"{e['precision']:.2%}", f"{e['recall']:.2%}", f"{e['f1']:.2%}", f"{e['samples']:,}")
-                for e in content["classes"]
-            ],
-        ),
-        Block(
-            f"confusion: true classes down, predicted across{mark}",
-            ("true", *names),
-            [(name, *map(str, row)) for name, row in zip(names, content["confusion"], strict=True)],
-        ),
+        _class_table(content["classes"], mark),
+        _confusion_table(names, content["confusion"], mark),
     ]
     if len(content["subsets"]) > 1:
         blank = any(subset["blank"] for subset in content["subsets"])
@@ -193,6 +186,46 @@ def tables(content: dict[str, Any]) -> list[Block]:
         )
     rates = [(name, f"{rate:.2%}") for name, rate in content["rates"].items()]
     return [*blocks, Block(f"firing rates{mark}", ("layer", "rate"), rates)]
+
+
+def _class_table(classes: Sequence[Mapping[str, Any]], mark: str) -> Block:
+    """A row for each class; of very many, for those with the lowest and the highest F1."""
+    title, shown = f"classes{mark}", list(classes)
+    if len(classes) > MOST_CLASSES:
+        ranked = sorted(classes, key=lambda entry: entry["f1"])
+        shown = [ranked[at] for at in extremes(len(ranked), MOST_CLASSES)]
+        title = (
+            f"the classes with the lowest and the highest F1{mark}; {len(classes) - len(shown):,} more are in "
+            "evaluation.json"
+        )
+    return Block(
+        title,
+        ("class", "precision", "recall", "F1", "samples"),
+        [
+            (e["class"], f"{e['precision']:.2%}", f"{e['recall']:.2%}", f"{e['f1']:.2%}", f"{e['samples']:,}")
+            for e in shown
+        ],
+    )
+
+
+def _confusion_table(names: Sequence[str], confusion: Sequence[Sequence[int]], mark: str) -> Block:
+    """The confusion matrix; of very many classes, the pairs that were confused most often."""
+    if len(names) <= MOST_CLASSES:
+        return Block(
+            f"confusion: true classes down, predicted across{mark}",
+            ("true", *names),
+            [(name, *map(str, row)) for name, row in zip(names, confusion, strict=True)],
+        )
+    from scmrl.engine.metrics import mistakes
+
+    return Block(
+        f"the most frequent mistakes{mark}; the whole confusion matrix is in evaluation.json",
+        ("true", "predicted", "samples", "of the class"),
+        [
+            (names[each.truth], names[each.answer], f"{each.count:,}", f"{each.count / each.of:.2%}")
+            for each in mistakes(confusion, most=MOST_MISTAKES)
+        ],
+    )
 
 
 def markdown(content: dict[str, Any], blocks: Sequence[Block]) -> str:

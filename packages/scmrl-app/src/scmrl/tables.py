@@ -21,9 +21,23 @@ class Block:
         return "\n".join([f"## {escaped(self.title)}", "", *lines, ""])
 
 
+def printable(text: str) -> str:
+    """Text on one line: names come from files, and what no terminal prints is written as its code in Python."""
+    line = " ".join(text.split())
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in line)
+
+
 def escaped(text: str) -> str:
     """Names of classes, senses and datasets come from files: they must not become markup."""
-    return "".join(f"\\{sign}" if sign in "\\`*_[]<>|#&$~" else sign for sign in " ".join(text.split()))
+    return "".join(f"\\{sign}" if sign in "\\`*_[]<>|#&$~" else sign for sign in printable(text))
+
+
+def extremes(count: int, most: int) -> list[int]:
+    """Of so many rows in order, those that a table of at most that many shows: the first and the last ones."""
+    if count <= most:
+        return list(range(count))
+    first = most - most // 3
+    return [*range(first), *range(count - (most - first), count)]
 
 
 def _line(cells: Iterable[str]) -> str:

@@ -14,7 +14,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from scmrl.energy.wording import UNITS, joules
-from scmrl.report.figures import BLUE, DPI, LIGHT, ORANGE, clean, layout
+from scmrl.report.figures import BLUE, DPI, LIGHT, MOST_BARS, ORANGE, clean, layout
+from scmrl.report.layer_names import layer_name
 
 
 def draw(content: Mapping[str, Any], folder: Path) -> None:
@@ -36,13 +37,20 @@ def energy_figure(content: Mapping[str, Any]) -> Figure:
     Raises:
         ValueError: there is no layer.
     """
-    layers = content["layers"]
-    if not layers:
+    every = content["layers"]
+    if not every:
         raise ValueError("there is no layer to draw: the model computes no product")
+    costs = sorted((layer["energy_j"] for layer in every), reverse=True)
+    least = costs[MOST_BARS - 1] if len(costs) > MOST_BARS else -1.0
+    layers = [layer for layer in every if layer["energy_j"] >= least][:MOST_BARS]
     largest = max(max(layer["energy_j"], layer["paper"]["energy_j"]) for layer in layers)
     size, unit = next(((size, unit) for size, unit in UNITS if largest >= size), UNITS[-1])
-    figure = Figure(figsize=(9, 1.6 + 0.3 * len(layers)), layout=layout())
+    figure = Figure(figsize=(9, 1.9 + 0.3 * len(layers)), layout=layout())
     axes = figure.add_subplot()
+    title = "Energy of one inference, layer by layer"
+    if len(layers) < len(every):
+        title += f"\n{len(layers)} of {len(every)} layers, those that take most; all are in energy.json"
+    figure.suptitle(title, fontsize=11)
     for offset, label, color, energies in (
         (-0.2, "paper", BLUE, [layer["paper"]["energy_j"] for layer in layers]),
         (0.2, "strict", ORANGE, [layer["energy_j"] for layer in layers]),
@@ -53,7 +61,9 @@ def energy_figure(content: Mapping[str, Any]) -> Figure:
         axes.barh(places, values, height=0.38, label=f"{label} ({total} in all)", color=color)
     axes.set_ylim(len(layers) - 0.4, -0.6)
     # Names of modalities come from files: a dollar in them is no formula.
-    axes.set_yticks(range(len(layers)), [layer["layer"] for layer in layers], fontsize=7.5, parse_math=False)
+    axes.set_yticks(
+        range(len(layers)), [layer_name(layer["layer"]) for layer in layers], fontsize=7.5, parse_math=False
+    )
     axes.set_xlabel(f"energy of one inference ({unit}), arithmetic alone")
     axes.grid(axis="x", color=LIGHT, linewidth=0.6)
     axes.tick_params(axis="y", length=0)

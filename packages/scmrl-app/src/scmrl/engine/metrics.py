@@ -6,7 +6,7 @@ class.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,6 +63,29 @@ def confusion(said: Said, classes: int) -> Ints:
     return np.bincount(said.labels * classes + said.predicted, minlength=classes**2).reshape(classes, classes)
 
 
+@dataclass(frozen=True)
+class Mistake:
+    """A class that was taken for another."""
+
+    truth: int
+    """Index of the true class."""
+    answer: int
+    """Index of the predicted class."""
+    count: int
+    of: int
+    """Samples of the true class."""
+
+
+def mistakes(counts: Sequence[Sequence[int]] | Ints, *, most: int) -> list[Mistake]:
+    """The most frequent mistakes of a confusion matrix [K, K], most frequent first, then in order of the classes."""
+    matrix = np.array(counts, dtype=np.int64)
+    of = matrix.sum(1)
+    np.fill_diagonal(matrix, 0)
+    order = np.argsort(-matrix, axis=None, kind="stable")[:most]
+    pairs = [divmod(int(at), len(matrix)) for at in order]
+    return [Mistake(t, a, int(matrix[t, a]), int(of[t])) for t, a in pairs if matrix[t, a]]
+
+
 def accuracy(said: Said) -> float:
     """Share of samples whose predicted class is theirs, 0 to 1."""
     return np.count_nonzero(said.labels == said.predicted) / len(said.labels)
@@ -79,8 +102,10 @@ def class_scores(counts: Ints) -> list[ClassScore]:
 
 def macro_f1(said: Said) -> float:
     """Mean F1 over the classes that occur, among labels or predictions."""
-    counts = confusion(said, int(max(said.labels.max(), said.predicted.max())) + 1)
-    right, either = counts.diagonal(), counts.sum(0) + counts.sum(1)
+    # Without the matrix of all pairs: a bootstrap asks a thousand times, and a thousand classes have a million pairs.
+    classes = int(max(said.labels.max(), said.predicted.max())) + 1
+    right = np.bincount(said.labels[said.labels == said.predicted], minlength=classes)
+    either = np.bincount(said.labels, minlength=classes) + np.bincount(said.predicted, minlength=classes)
     return float(np.mean(_share(2 * right, either)[either > 0]))
 
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from matplotlib.ticker import MaxNLocator
 
-from scmrl.report.figures import BLUE, GREEN, ORANGE, clean, layout
+from scmrl.report.figures import BLUE, GREEN, MOST_CELLS, ORANGE, class_shares, clean, layout
 from scmrl.report.svg import data_address, inline
 
 PURPLE = "#B8659A"
@@ -120,12 +120,14 @@ def lines(series: Sequence[tuple[str, History, str]], quantity: str, mark: int |
 def confusion_picture(matrix: Sequence[Sequence[int]]) -> str:
     """A confusion matrix that is too large for a table, as the address of a PNG file with one pixel a cell.
 
+    Beyond 500 classes a pixel adds up neighboring ones.
+
     True classes go down and predicted ones across, in order; the darker, the larger the share of the true class. Darker
     means on white: a dark page turns it round.
     """
-    counts = np.array(matrix, dtype=float)
+    shares = class_shares(np.array(matrix, dtype=np.int64), math.ceil(len(matrix) / MOST_CELLS))
     written = io.BytesIO()
-    imsave(written, counts / np.maximum(1, counts.sum(1, keepdims=True)), cmap="Blues", vmin=0, vmax=1, format="png")
+    imsave(written, shares, cmap="Blues", vmin=0, vmax=100, format="png")
     return data_address(written.getvalue(), "image/png")
 
 

@@ -13,14 +13,18 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from scmrl.engine.rates import SILENT
+from scmrl.report.layer_names import layer_name
+from scmrl.tables import printable
 
 DPI = 150
 BLUE, SKY, ORANGE, GREEN = "#0072B2", "#56B4E9", "#D55E00", "#009E73"
@@ -31,6 +35,12 @@ LONGEST = 30
 """Characters up to which a class's name is written out beside its row and column."""
 MOST_NUMBERS = 25
 """Classes up to which the cells of a confusion matrix carry their counts."""
+MOST_NAMES = 50
+"""Classes up to which each has its name beside the matrix; of more, every second, fifth and so on has."""
+MOST_CELLS = 500
+"""Rows and columns up to which a cell of the picture is one pair of classes; of more, neighbors are added up."""
+MOST_BARS = 40
+"""Layers that a figure of bars shows; of more, those that stand out most."""
 
 
 def plot_curves(history: Sequence[Mapping[str, float]], path: Path, *, best_epoch: int | None) -> Path:
@@ -127,17 +137,27 @@ def confusion_figure(matrix: Sequence[Sequence[int]], classes: Sequence[str], *,
     size = len(classes)
     if size == 0 or len(matrix) != size or any(len(row) != size for row in matrix):
         raise ValueError(f"the confusion matrix must have a row and a column for each of the {size} classes")
-    shares = [[100 * count / max(1, sum(row)) for count in row] for row in matrix]
-    edge = 3.2 + (0.4 if size <= MOST_NUMBERS else 0.2) * size
+    counts = np.asarray(matrix, dtype=np.int64)
+    together = math.ceil(size / MOST_CELLS)  # classes a cell
+    if together > 1:
+        title += f"\n{size:,} classes, {together} by {together} a cell, in their order"
+    shares = class_shares(counts, together)
+    step = _every(size)
+    named = range(0, size, step)
+    edge = 3.2 + (0.4 if size <= MOST_NUMBERS else 0.2) * min(size, MOST_NAMES)
     figure = Figure(figsize=(edge + 0.9, edge), layout=layout())
     axes = figure.add_subplot()
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+    # Cells are where the indices of their classes are, however many classes are added up in one.
+    span = (-0.5, together * len(shares) - 0.5, together * len(shares) - 0.5, -0.5)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100, extent=span)
     small = 8 if size <= MOST_NUMBERS else 6.5
     slant = 40 if size <= 10 else 90
-    names = [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in classes]
+    names = [shortened(classes[at]) for at in named]
+    if step > 1:
+        title += f"\none of {step} class names is shown"
     # Names of classes come from files: a dollar in them is no formula.
     axes.set_xticks(
-        range(size),
+        named,
         names,
         fontsize=small,
         rotation=slant,
@@ -146,47 +166,84 @@ def confusion_figure(matrix: Sequence[Sequence[int]], classes: Sequence[str], *,
         rotation_mode="anchor",
         parse_math=False,
     )
-    axes.set_yticks(range(size), names, fontsize=small, parse_math=False)
+    axes.set_yticks(named, names, fontsize=small, parse_math=False)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     axes.set_title(title, fontsize=11, wrap=True)
     axes.tick_params(length=0, pad=6)
     if size <= MOST_NUMBERS:
-        for row, counts in enumerate(matrix):
-            for column, count in enumerate(counts):
-                ink = "white" if shares[row][column] > 55 else "black" if count else GREY
-                axes.text(column, row, str(count), ha="center", va="center", color=ink, fontsize=small)
+        for (row, column), count in np.ndenumerate(counts):
+            ink = "white" if shares[row, column] > 55 else "black" if count else GREY
+            axes.text(column, row, str(count), ha="center", va="center", color=ink, fontsize=small)
     # An inset is as tall as the matrix, whatever the labels take.
     bar = figure.colorbar(image, cax=axes.inset_axes((1.03, 0, max(0.025, 0.06 - 0.004 * size), 1)))
     bar.set_label("share of the true class (%)")
     return figure
 
 
+def class_shares(counts: NDArray[np.int64], together: int = 1) -> NDArray[np.float64]:
+    """Shares of the true class in per cent, from a confusion matrix [K, K], neighboring classes added up."""
+    if together > 1:
+        more = -len(counts) % together
+        blocks = np.pad(counts, ((0, more), (0, more))).reshape(
+            (len(counts) + more) // together, together, (len(counts) + more) // together, together
+        )
+        counts = blocks.sum((1, 3))
+    return 100 * counts / np.maximum(1, counts.sum(1, keepdims=True))
+
+
+def _every(size: int) -> int:
+    """The step of 1, 2, 5, 10, 20 ... at which names of that many classes fit beside a matrix."""
+    steps = (factor * 10**power for power in range(12) for factor in (1, 2, 5))
+    return next(step for step in steps if size <= step * MOST_NAMES)
+
+
+def shortened(name: str) -> str:
+    """The name of a class as a figure shows it, on one line and cut where it is long."""
+    name = printable(name)
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
+
+
 def rates_figure(first: Mapping[str, float], last: Mapping[str, float]) -> Figure:
-    """The figure of `plot_rates`; the axis is linear up to the silence line and logarithmic from there on."""
+    """The figure of `plot_rates`: bars on a linear axis, which ends where the highest rate does.
+
+    Of very many layers, those with the lowest and the highest rates are shown.
+    """
     layers = list({**first, **last})
     if not layers:
         raise ValueError("there is no layer to draw; record firing rates before drawing them")
-    limit = 100 * SILENT
-    figure = Figure(figsize=(8, 1.7 + 0.5 * len(layers)), layout=layout())
+    count, newest = len(layers), {**first, **last}
+    if count > MOST_BARS:
+        ranked = sorted(layers, key=lambda layer: newest[layer])
+        shown = {*ranked[: MOST_BARS // 2], *ranked[-(MOST_BARS // 2) :]}
+        layers = [layer for layer in layers if layer in shown]
+    names = [layer_name(layer) for layer in layers]
+    silent = 100 * SILENT
+    figure = Figure(figsize=(8.5, 2.0 + 0.5 * len(layers)), layout=layout())
     axes = figure.add_subplot()
-    axes.set_xscale("symlog", linthresh=limit, linscale=0.6)
-    axes.set_xlim(0, 200)
+    most = max(100 * rates[layer] for rates in (first, last) for layer in layers if layer in rates)
+    axes.set_xlim(0, max(1.18 * most, 5 * silent))  # room for the numbers behind the bars
     axes.set_ylim(len(layers) - 0.4, -0.6)
-    axes.axvspan(0, limit, color=LIGHT, linewidth=0, zorder=0)
-    for rates, offset, label, color in ((first, -0.2, "first step", SKY), (last, 0.2, "last step", BLUE)):
+    for rates, offset, label, color in (
+        (first, -0.2, "at the first training step", SKY),
+        (last, 0.2, "at the last one", BLUE),
+    ):
         places = [place + offset for place, layer in enumerate(layers) if layer in rates]
         values = [100 * rates[layer] for layer in layers if layer in rates]
         bars = axes.barh(places, values, height=0.36, label=label, color=color)
-        axes.bar_label(bars, [percent(value) for value in values], padding=3, fontsize=8)
-    silence = axes.axvline(limit, color=ORANGE, linestyle="--", linewidth=1.2)
-    silence.set_label(f"silent below {limit:g} %")
-    axes.set_yticks(range(len(layers)), layers)
-    axes.set_xticks([0, limit, 1, 10, 100], ["0", f"{limit:g}", "1", "10", "100"])
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel("firing rate (%, logarithmic above the silence line)")
+        told = [percent(value) + (", silent" if value < silent else "") for value in values]
+        axes.bar_label(bars, told, padding=3, fontsize=8)
+    # Names of modalities come from files: a dollar in them is no formula.
+    axes.set_yticks(range(len(layers)), names, parse_math=False)
+    axes.set_xlabel("firing rate: share of neurons and time steps with a spike (%)")
+    axes.grid(axis="x", color=LIGHT, linewidth=0.6)
+    axes.tick_params(axis="y", length=0)
     clean(axes)
-    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    title = "Firing rates of the layers by which modalities read each other"
+    if count > len(layers):
+        title += f"\n{len(layers)} of {count} layers, the lowest and the highest rates; all are in summary.json"
+    figure.suptitle(title, fontsize=11)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return figure
 
 

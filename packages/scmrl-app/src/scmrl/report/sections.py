@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from scmrl.energy.wording import tables as energy_tables
-from scmrl.engine.metrics import class_scores
+from scmrl.engine.metrics import Mistake, class_scores, mistakes
 from scmrl.engine.rates import SATURATED, SILENT
 from scmrl.evaluate_command import mark_of
 from scmrl.report.drawings import Drawing, confusion_picture, learning_curves
@@ -19,26 +19,17 @@ from scmrl.report.folders import RunFiles, StudyFiles
 from scmrl.report.pictures import Picture, Shown
 from scmrl.report.settings import Setting, unusual
 from scmrl.report.stored import ClassRow
-from scmrl.tables import Block
+from scmrl.tables import Block, extremes
 from snn_datasets.card import DatasetCard
 from snn_fusion.specs.files import to_yaml
 
 WIDEST = 40
 """Classes up to which a confusion matrix is a table."""
+MOST_CLASSES = 60
+"""Classes up to which each has a row of scores."""
 MOST_MISTAKES = 10
 PARTS = {"encoders": "encoders", "fusion": "cross-modal branch", "readout": "readout"}
 """What the parts of a model are called."""
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """A class that was taken for another."""
-
-    truth: str
-    answer: str
-    count: int
-    of: int
-    """Samples of the true class."""
 
 
 @dataclass(frozen=True)
@@ -194,12 +185,21 @@ class RunSection:
             for name, s in zip(self.files.summary.classes, scores, strict=True)
         ]
 
-    @property
+    @cached_property
     def answers(self) -> list[int]:
         """How often each class was the answer."""
-        return [sum(column) for column in zip(*self.confusion, strict=True)]
+        return np.array(self.confusion, dtype=np.int64).sum(0).tolist()
 
-    @property
+    @cached_property
+    def shown_classes(self) -> list[int]:
+        """Indices of the classes that have a row: all, or of very many those with the lowest and the highest F1."""
+        every = list(range(len(self.classes)))
+        if len(every) <= MOST_CLASSES:
+            return every
+        ranked = sorted(every, key=lambda at: self.classes[at].f1)
+        return [ranked[at] for at in extremes(len(ranked), MOST_CLASSES)]
+
+    @cached_property
     def macro_f1(self) -> float:
         """Mean F1 over the classes that occur, among labels or predictions."""
         if self.found.evaluation is not None:
@@ -208,21 +208,15 @@ class RunSection:
         occur = counts.sum(0) + counts.sum(1) > 0
         return float(np.mean([row.f1 for row, there in zip(self.classes, occur, strict=True) if there]))
 
-    @property
+    @cached_property
     def confusion_picture(self) -> str:
         """The matrix as a picture, where it is too large for a table; else ""."""
         return confusion_picture(self.confusion) if len(self.classes) > WIDEST else ""
 
-    @property
+    @cached_property
     def mistakes(self) -> list[Mistake]:
         """The most frequent ones."""
-        found = [
-            Mistake(self.classes[true].name, self.classes[answer].name, count, sum(row))
-            for true, row in enumerate(self.confusion)
-            for answer, count in enumerate(row)
-            if true != answer and count
-        ]
-        return sorted(found, key=lambda each: -each.count)[:MOST_MISTAKES]
+        return mistakes(self.confusion, most=MOST_MISTAKES)
 
     @cached_property
     def curves(self) -> list[Drawing]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,40 @@ def write_report(run: Run) -> str:
     assert run.validation is not None
     assert run.test is not None
     write_json(run.folder / "summary.json", summary(run))
-    plot_curves(run.position.history, run.folder / "curves.png", best_epoch=run.position.best_epoch)
-    title = f"test, {run.test.n} samples, {run.test.accuracy:.1%} right{_mark(run)}"
-    plot_confusion(run.test.confusion, run.classes, run.folder / "confusion.png", title=title)
-    if last := branch_rates(run.position.rates_last):
-        plot_rates(branch_rates(run.position.rates_first), last, run.folder / "firing_rates.png")
-    text = describe(run)
+    # The result does not depend on pictures, which come last.
+    (run.folder / "summary.txt").write_text(describe(run, pictures(run)) + "\n", encoding="utf-8")
+    faults: list[str] = []
+    for name, draw in drawings(run).items():
+        try:
+            draw(run.folder / name)
+        except (ValueError, OSError, MemoryError, RuntimeError) as error:
+            faults.append(f"{name} was not drawn: {str(error) or type(error).__name__}")
+    if not faults:
+        return describe(run, pictures(run))
+    drawn = [name for name in pictures(run) if (run.folder / name).is_file()]
+    text = "\n".join([describe(run, drawn), *(f"attention: {fault}" for fault in faults)])
     (run.folder / "summary.txt").write_text(text + "\n", encoding="utf-8")
     return text
+
+
+def drawings(run: Run) -> dict[str, Callable[[Path], Path]]:
+    """What draws each picture of a run to a path, by the file's name."""
+    assert run.test is not None
+    confusion = run.test.confusion
+    title = f"test, {run.test.n} samples, {run.test.accuracy:.1%} right{_mark(run)}"
+    first, last = branch_rates(run.position.rates_first), branch_rates(run.position.rates_last)
+    found: dict[str, Callable[[Path], Path]] = {
+        "confusion.png": lambda path: plot_confusion(confusion, run.classes, path, title=title),
+        "curves.png": lambda path: plot_curves(run.position.history, path, best_epoch=run.position.best_epoch),
+    }
+    if last:
+        found["firing_rates.png"] = lambda path: plot_rates(first, last, path)
+    return found
+
+
+def pictures(run: Run) -> list[str]:
+    """Files of the pictures of a run."""
+    return list(drawings(run))
 
 
 def branch_rates(rates: Mapping[str, float]) -> dict[str, float]:
@@ -83,8 +109,8 @@ def silent_layers(rates: Mapping[str, float]) -> list[str]:
     return [name for name, rate in rates.items() if rate < SILENT]
 
 
-def describe(run: Run) -> str:
-    """The run in a few lines, the last of which names what needs attention most."""
+def describe(run: Run, pictures: Sequence[str]) -> str:
+    """The run in a few lines, the last of which names what needs attention most; with the names of its pictures."""
     assert run.validation is not None
     assert run.test is not None
     position = run.position
@@ -93,7 +119,7 @@ def describe(run: Run) -> str:
         f"({run.test.n} samples), validation {run.validation.accuracy:.2%} in epoch {position.best_epoch} of "
         f"{len(position.history)}, {run.seconds:.0f} s",
         f"in {run.folder}: summary.json, metrics.jsonl, tensorboard, checkpoints, model.safetensors + spec.json, "
-        f"experiment.json, environment.json and the pictures {', '.join(_pictures(run.folder))}",
+        f"experiment.json, environment.json and the pictures {', '.join(pictures)}",
         *(f"next: {hint}" for hint in hints(run)),
     ]
     last = branch_rates(position.rates_last)
@@ -166,7 +192,3 @@ def _worst_confusion(confusion: list[list[int]]) -> tuple[int, int, int, int] | 
         return None
     count, true, predicted = max(mistakes)
     return true, predicted, count, sum(confusion[true])
-
-
-def _pictures(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.glob("*.png"))

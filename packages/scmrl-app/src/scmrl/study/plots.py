@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 
+from scmrl.tables import extremes
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
 
 BLUE, GREY = "#3b78c3", "#8a8f98"
 """Of middling brightness, so that they show on white and on black."""
+MOST_ROWS = 60
+"""Variants that are drawn; of more, the best and the worst."""
+WIDEST = 24.0
+"""Inches of a heat map; in a larger one there is no place for numbers."""
 
 
 def accuracy_plot(accuracies: Mapping[str, Sequence[float]], label: str) -> Figure:
@@ -26,8 +32,15 @@ def accuracy_plot(accuracies: Mapping[str, Sequence[float]], label: str) -> Figu
         accuracies: by variant, shares of 0 to 1, one for each seed.
         label: of the axis of per cent.
     """
+    count = len(accuracies)
+    if count > MOST_ROWS:
+        ranked = sorted(accuracies, key=lambda name: -float(np.mean(accuracies[name])))
+        kept = {ranked[at] for at in extremes(count, MOST_ROWS)}
+        accuracies = {name: values for name, values in accuracies.items() if name in kept}
     figure = Figure(figsize=(7, 0.9 + 0.34 * max(1, len(accuracies))), layout="constrained")
     axes = figure.add_subplot()
+    if count > len(accuracies):
+        axes.set_title(f"the best and the worst {len(accuracies)} of {count}", fontsize=10)
     best = max((float(np.mean(values)) for values in accuracies.values()), default=0.0)
     for row, values in enumerate(accuracies.values()):
         mean = float(np.mean(values))
@@ -91,13 +104,15 @@ def heat_map(
         columns: the setting along the bottom, and its values.
         label: of the numbers.
     """
-    figure = Figure(figsize=(1.8 + 0.8 * len(columns[1]), 1.5 + 0.5 * len(rows[1])), layout="constrained")
+    width, height = 1.8 + 0.8 * len(columns[1]), 1.5 + 0.5 * len(rows[1])
+    figure = Figure(figsize=(min(width, WIDEST), min(height, WIDEST)), layout="constrained")
     axes = figure.add_subplot()
     grid = np.array([[values.get((row, column), np.nan) for column in columns[1]] for row in rows[1]])
     image = axes.imshow(grid, cmap="viridis", aspect="auto")
     middle = (np.nanmin(grid) + np.nanmax(grid)) / 2
+    legible = width <= WIDEST and height <= WIDEST  # else the numbers would lie over each other
     for (row, column), value in np.ndenumerate(grid):
-        if not np.isnan(value):
+        if legible and not np.isnan(value):
             best = value == np.nanmax(grid)
             axes.text(
                 column,

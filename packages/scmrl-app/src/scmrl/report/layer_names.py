@@ -1,0 +1,36 @@
+"""Layers by names that people read, from the dotted names that PyTorch gives them."""
+
+from __future__ import annotations
+
+PARTS = {"spike": "coincidences", "temporal": "temporal attention", "spatial": "spatial attention"}
+"""What parts of a fusion method are called."""
+CONTAINERS = ("fusion", "readers", "mlps")
+"""Modules that only hold others."""
+
+
+def layer_name(name: str) -> str:
+    """`audio reads image: temporal attention, query` for `fusion.readers.audio_reads_image.temporal.query`.
+
+    What is not known keeps its own words, with spaces for dots and underscores, so that no two layers share a name.
+    """
+    parts = name.split(".")
+    if parts[0] == "encoders" and len(parts) > 2:
+        return f"{parts[1]} encoder: {_words(parts[2:])}"
+    if parts[0] == "readout":
+        inner = [part for part in parts[1:] if part not in CONTAINERS]
+        return f"readout: {_words(inner)}" if inner else "readout"
+    inner = [part for part in parts if part not in CONTAINERS]
+    if not inner:
+        return name
+    place, rest = inner[0].replace("_reads_", " reads "), inner[1:]
+    return f"{place}: {_words(rest)}" if rest else place
+
+
+def _words(parts: list[str]) -> str:
+    found: list[str] = []
+    for part in parts:
+        if part.isdecimal() and found:
+            found[-1] = f"{found[-1].removesuffix('s')} {int(part) + 1}"
+        else:
+            found.append(PARTS.get(part, part.replace("_", " ")))
+    return ", ".join(found)
