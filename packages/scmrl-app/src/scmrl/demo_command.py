@@ -21,7 +21,7 @@ from cyclopts import Parameter
 
 
 def demo(
-    run: Path,
+    run: Path | None = None,
     /,
     *,
     port: int = 7860,
@@ -38,7 +38,7 @@ def demo(
     kept in memory. Control-C ends it.
 
     Args:
-        run: folder that `scmrl train` left.
+        run: folder that `scmrl train` left; none: the newest one in the folder `runs`.
         port: where the page is served; 0 takes a free one.
         host: name or address to listen on; with another than this machine's own, others can reach the page, and the
             address that is printed ends in a token without which they see nothing.
@@ -46,6 +46,7 @@ def demo(
         max_upload_mb: largest file that is taken, in MB (10^6 bytes).
         decode_seconds: longest time that reading a file may take.
     """
+    from scmrl.engine.newest_run import run_or_newest
     from scmrl.engine.run_folder import read_experiment
 
     if not max_upload_mb > 0:
@@ -54,6 +55,7 @@ def demo(
         raise ValueError(
             f"--decode-seconds {decode_seconds:g} is no time to read a file in; give 1 or more, such as 20"
         )
+    run = run_or_newest(run)
     read_experiment(run)
     with listening(host, port) as listener:
         url = address(listener, host)

@@ -15,7 +15,7 @@ BATCH = 16
 
 
 def energy(
-    run: Path,
+    run: Path | None = None,
     /,
     *,
     samples: int = 64,
@@ -30,7 +30,7 @@ def energy(
     picture energy.png and .svg into the run's folder; those of an earlier count are replaced.
 
     Args:
-        run: folder that `scmrl train` left.
+        run: folder that `scmrl train` left; none: the newest one in the folder `runs`.
         samples: how many to count on, evenly spaced over the split; all if it has fewer.
         table: energy of an operation: 45nm (float32), 45nm-fp16, 45nm-int32, 45nm-int8, or values of your own in
             picojoules: mac=4.6,ac=0.9.
@@ -38,6 +38,7 @@ def energy(
         json: another file to write energy.json to.
     """
     from scmrl.energy.tables import energy_table
+    from scmrl.engine.newest_run import run_or_newest
     from scmrl.engine.run_folder import read_experiment, write_json, write_text
 
     if samples < 1:
@@ -45,6 +46,7 @@ def energy(
     prices = energy_table(table)
     if json is not None and not json.absolute().parent.is_dir():
         raise ValueError(f"--json {json}: there is no folder {json.absolute().parent}")
+    run = run_or_newest(run)
     experiment = read_experiment(run)
 
     from rich.console import Console

@@ -31,7 +31,7 @@ MOST_MISTAKES = 20
 
 
 def evaluate(
-    run: Path,
+    run: Path | None = None,
     /,
     *,
     split: Literal["test", "val", "train"] = "test",
@@ -44,12 +44,13 @@ def evaluate(
     Writes evaluation.json and evaluation.md into the run's folder; those of an earlier evaluation are replaced.
 
     Args:
-        run: folder that `scmrl train` left.
+        run: folder that `scmrl train` left; none: the newest one in the folder `runs`.
         split: samples to evaluate on.
         json: another file to write evaluation.json to.
         bootstrap: resamples that the confidence intervals are taken from.
         seed: decides the resamples.
     """
+    from scmrl.engine.newest_run import run_or_newest
     from scmrl.engine.run_folder import read_experiment, write_json, write_text
 
     if bootstrap < 1:
@@ -58,6 +59,7 @@ def evaluate(
         raise ValueError(f"--seed {seed} is negative; give 0 or more")
     if json is not None and not json.absolute().parent.is_dir():
         raise ValueError(f"--json {json}: there is no folder {json.absolute().parent}")
+    run = run_or_newest(run)
     experiment = read_experiment(run)
 
     from scmrl.engine.evaluate import evaluate as run_evaluation

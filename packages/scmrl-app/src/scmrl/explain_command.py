@@ -10,7 +10,7 @@ from typing import Literal
 
 
 def explain(
-    run: Path,
+    run: Path | None = None,
     /,
     *,
     samples: int = 4,
@@ -26,7 +26,7 @@ def explain(
     and SVG. An earlier explanation in that folder is replaced.
 
     Args:
-        run: folder that `scmrl train` left.
+        run: folder that `scmrl train` left; none: the newest one in the folder `runs`.
         samples: how many samples to explain, drawn by the seed.
         ids: explain these instead, a list with commas.
         split: where the samples are from.
@@ -34,6 +34,7 @@ def explain(
         wrong: draw among the samples that the model gets wrong.
         seed: decides which samples are drawn, and the map of all samples.
     """
+    from scmrl.engine.newest_run import run_or_newest
     from scmrl.engine.run_folder import read_experiment
 
     if samples < 1:
@@ -42,6 +43,7 @@ def explain(
         raise ValueError(f"--seed {seed} is negative; give 0 or more")
     if ids is not None and wrong:
         raise ValueError("--ids and --wrong exclude each other: the first names samples, the second draws some")
+    run = run_or_newest(run)
     experiment = read_experiment(run)
 
     from scmrl.explain.folder import check_out

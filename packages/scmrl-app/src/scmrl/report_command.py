@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 
 def report(
-    folder: Path,
+    folder: Path | None = None,
     /,
     *more: Path,
     out: Path = Path("report.html"),
@@ -24,7 +24,7 @@ def report(
     comparison. What was not evaluated yet is evaluated first, and left in the run's folder.
 
     Args:
-        folder: what `scmrl train` or a study left.
+        folder: what `scmrl train` or a study left; none: the newest run in the folder `runs`.
         more: further ones.
         out: file to write; one that is there is replaced.
         open_: show the page in the browser.
@@ -34,11 +34,15 @@ def report(
     if not out.absolute().parent.is_dir():
         raise ValueError(f"--out {out}: there is no folder {out.absolute().parent}")
 
+    from scmrl.engine.newest_run import run_or_newest
+
+    folders = (run_or_newest(folder), *more)
+
     from scmrl.progress import Progress
     from scmrl.report.page import page
 
     with Progress.create() as progress:
-        content = page((folder, *more), progress)
+        content = page(folders, progress)
     beside = out.with_name(out.name + ".part")
     beside.write_text(content, encoding="utf-8")
     beside.replace(out)
