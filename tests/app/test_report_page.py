@@ -17,6 +17,7 @@ from safetensors import safe_open
 
 from app.finished import finished_run
 from app.tiny import write_tiny_dataset
+from scmrl.energy.wording import joules
 from scmrl.experiment import Experiment, TrainSpec
 from scmrl.report import page as page_module
 from scmrl.report.drawings import confusion_picture, lines
@@ -161,6 +162,63 @@ def test_energy_is_that_of_the_count_that_it_leaves_behind(run, told):
     assert not list(run.glob("*.part"))
 
 
+def test_both_counts_of_energy_stand_at_the_top(run, told):
+    totals = json.loads((run / "energy.json").read_text())["totals"]
+    top = told.text[: told.text.index("resamples of the samples")]
+    for name, convention in (("paper", "papers' convention"), ("strict", "strict count")):
+        share = totals[name]["energy_j"] / totals["dense_twin"]["energy_j"]
+        assert f"energy a sample, {convention}" in top
+        assert f"{joules(totals[name]['energy_j'])}estimated; {share:.0%} of the same network without spikes" in top
+
+
+def test_it_begins_with_a_verdict(run, told):
+    found = json.loads((run / "evaluation.json").read_text())
+    assert f"{found['accuracy']['value']:.2%} of 14 test samples are right (95% interval " in told.text
+    assert "50.00% for always answering the most frequent class" in told.text
+
+
+def test_the_model_is_a_picture_of_its_spec(told):
+    (picture,) = [a for tag, a in told.elements if tag == "svg" and a.get("class") == "model"]
+    assert picture["aria-label"] == (
+        "image (3 × 16 × 16) by a patch splitting encoder; audio (1 × 16 × 16) by a patch splitting encoder. "
+        "Fusion: cross-modal attention (CCSSA): image reads audio, audio reads image. Readout into 2 classes."
+    )
+    assert "LIF neurons, 3 time steps. What a modality reads from another is scaled by alpha = 1.5" in told.text
+
+
+def test_runs_on_one_modality_that_lie_beside_are_compared(run, copied, tmp_path):
+    def alone(name: str, modality: str, accuracy: float, **train: object) -> None:
+        folder = Path(shutil.copytree(copied, tmp_path / name))
+        settings = json.loads((folder / "experiment.json").read_text())
+        settings["data"]["modalities"] = [modality]
+        settings["train"] |= train
+        (folder / "experiment.json").write_text(json.dumps(settings))
+        told = json.loads((folder / "summary.json").read_text())
+        edit(folder / "summary.json", modalities=[modality], test=told["test"] | {"accuracy": accuracy})
+
+    alone("sound", "audio", 0.25)
+    alone("sound of other epochs", "audio", 0.75, epochs=7)
+    alone("sight", "image", 0.125, learning_rate=0.5)
+    alone("smell", "smell", 0.5)
+    alone("broken", "image", 0.5)
+    (tmp_path / "broken" / "summary.json").write_text("{")
+    alone("other data", "image", 0.9)
+    edit(tmp_path / "other data" / "summary.json", data="something else")
+    report(copied, out=tmp_path / "page.html")
+    page = Page(tmp_path / "page.html")
+    (rows,) = [rows for title, rows in page.tables.items() if title.startswith("This run, and runs beside it")]
+    assert [[row[0], row[1], row[2], row[5]] for row in rows[2:]] == [
+        ["image", "sight", "12.50%", "train.learning_rate differ"],
+        ["audio", "sound", "25.00%", "the same"],
+    ]
+    assert "for audio, the best modality trained alone" in page.text
+    assert "No comparable run" not in page.text
+
+
+def test_without_such_runs_the_page_says_how_to_train_one(told):
+    assert "No comparable run on image or audio alone lies beside this one" in told.text
+
+
 def test_what_was_run_on_what_and_how_it_went(told):
     settings = {row[0]: row[1:] for row in told.tables["Settings that are not the defaults"][1:]}
     assert settings["train.epochs"] == ["1", "20"]
@@ -262,7 +320,7 @@ def test_a_run_whose_data_are_gone_is_told_from_its_folder(copied, tmp_path, cap
     assert "and without energy" in page.text
     assert "and without explained samples" in page.text
     assert "holds no metrics.jsonl" in page.text
-    assert "What if a modality is missing?" not in page.text
+    assert "The same model with some modalities taken away" not in page.text
     assert f"copy: the page is without energy: no manifest at {tmp_path / 'gone'}" in capsys.readouterr().err
     assert not (copied / "evaluation.json").exists()
 
@@ -272,7 +330,7 @@ def test_a_run_whose_model_is_gone_is_told_without_it(copied, tmp_path):
     assert report(copied, out=tmp_path / "page.html") == 0
     page = Page(tmp_path / "page.html")
     assert f"the scales alpha: {copied} holds no model.safetensors" in page.text
-    assert "Who reads whom" not in page.text
+    assert "Cross-modal fusion" not in page.text
     assert "Every class, test" in page.tables
     assert "#run-1-branch" not in page.attributes("href")
 
@@ -284,7 +342,8 @@ def test_a_run_of_one_modality(run, tmp_path, monkeypatch):
     page = Page(tmp_path / "page.html")
     assert "audio of data" in page.text
     assert not any(
-        words in page.text for words in ("Who reads whom", "What if a modality is missing?", "alignment loss")
+        words in page.text
+        for words in ("Cross-modal fusion", "The same model with some modalities taken away", "alignment loss")
     )
     assert [row[0] for row in page.tables["Contributions, points"][1:]] == ["audio"]
 
@@ -300,7 +359,7 @@ def test_several_runs_begin_with_a_comparison(run, copied, tmp_path):
     page = Page(tmp_path / "page.html")
     (title,) = [title for title in page.tables if title.startswith("Scores of all runs")]
     assert [row[0] for row in page.tables[title][1:]] == ["run <i>", "copy"]
-    assert page.tables[title][0][4::2] == ["parameters", "training"]
+    assert page.tables[title][0][4:8] == ["parameters", "energy, papers", "energy, strict", "training"]
     with safe_open(run / "model.safetensors", "np") as weights:
         count = sum(
             np.prod(weights.get_slice(name).get_shape(), dtype=int)
@@ -308,9 +367,9 @@ def test_several_runs_begin_with_a_comparison(run, copied, tmp_path):
             if not name.endswith(("running_mean", "running_var", "num_batches_tracked", "spike.scale"))
         )
     assert [row[4] for row in page.tables[title][1:]] == [f"{count:,}"] * 2
-    assert page.tables[title][2][6] == "1 min 01 s"
+    assert page.tables[title][2][7] == "1 min 01 s"
     assert page.tables["Settings that differ"][1:] == [["model.fusion.alpha", "1.5", "0.75"]]
-    assert page.text.index("2 runs and 1 study") < page.text.index("Comparison") < page.text.index("What was run")
+    assert page.text.index("2 runs and 1 study") < page.text.index("Comparison") < page.text.index("run <i> Model")
     assert page.tables["accuracy by alpha"] == [["alpha", "accuracy"], ["0.5", "61 %"], ["<b>", "7 %"]]
     assert "How much does <alpha> matter?" in page.text
     assert "3 seeds a point" in page.text

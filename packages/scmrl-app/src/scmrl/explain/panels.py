@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize, TwoSlopeNorm, to_rgb
+from matplotlib.colors import Colormap, LinearSegmentedColormap, ListedColormap, Normalize, TwoSlopeNorm, to_rgb
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
@@ -22,13 +22,17 @@ from scmrl.explain.explanation import Explanation
 from scmrl.explain.geometry import Floats
 from scmrl.report.figures import BLUE, ORANGE, clean
 
-HEAT = LinearSegmentedColormap.from_list("heat", ["#FFFFFF", "#FFD08A", ORANGE, "#701C00"])
-"""From nothing to much; white leaves the input below as it is."""
-DROP_AND_RISE = LinearSegmentedColormap.from_list("drop and rise", [BLUE, "#F4F4F4", ORANGE])
+HEAT = LinearSegmentedColormap.from_list("heat", [(*to_rgb(ORANGE), 0.0), (1.0, 0.35, 0.0, 0.4), (0.9, 0.1, 0.0, 0.7)])
+"""From nothing to much. It never covers wholly: the picture below stays to be seen everywhere."""
+DROP_AND_RISE = LinearSegmentedColormap.from_list(
+    "drop and rise", [(0.1, 0.35, 1.0, 0.7), (0.6, 0.6, 0.6, 0.0), (1.0, 0.3, 0.0, 0.7)]
+)
+PAPER = 0.6
+"""Brightness of what lies below the colors in a key."""
+HALF = 0.5
+"""Share of the largest value at which a line is drawn round a region."""
 MOST_LINES = 8
 """Channels up to which a series is drawn as lines."""
-DARKEST = 0.6
-"""Brightness of the darkest pixel below heat, so that its colour can be told."""
 FAINT, MIDDLE = 0.12, 0.6
 """How much black covers its paper: of the lines of a grid, and of what is grey."""
 SHARP = "none"
@@ -45,7 +49,7 @@ def draw_places(
 ) -> None:
     """Draw one number a place over the input: as heat over a picture, as bars below anything else.
 
-    Where numbers fall below 0, colours diverge from there. Tokens that have no place in the input are bars alone.
+    The heat lets the picture through, and a line surrounds what has at least half of the largest number. Where numbers fall below 0, colours diverge from there. Tokens that have no place in the input are bars alone.
 
     Args:
         figure: where to draw.
@@ -64,12 +68,14 @@ def draw_places(
     if on_plane and values.ndim == 2:
         axes = figure.add_subplot()
         grey = _brightness(explained, modality)
-        shade = DARKEST + (1 - DARKEST) * (grey - grey.min()) / max(float(np.ptp(grey)), 1e-6)
-        heat: NDArray[Any] = colours(norm(values))[..., :3]
-        axes.imshow(heat * shade[..., None], origin=_origin(explained, modality), interpolation=SHARP)
+        below = (grey - grey.min()) / max(float(np.ptp(grey)), 1e-6)
+        heat: NDArray[Any] = colours(norm(values))
+        axes.imshow(covered(heat, below), origin=_origin(explained, modality), interpolation=SHARP)
+        _outline(axes, values, reach)
         _name_axes(axes, explained, modality)
         # An inset is as tall as the picture, whatever its shape.
-        bar = figure.colorbar(ScalarMappable(norm, colours), cax=axes.inset_axes((1.03, 0, 0.05, 1)))
+        key = ListedColormap(covered(colours(np.linspace(0, 1, 256)), np.full(256, PAPER)))
+        bar = figure.colorbar(ScalarMappable(norm, key), cax=axes.inset_axes((1.03, 0, 0.05, 1)))
         bar.set_label(label)
     else:
         if on_plane:
@@ -88,6 +94,21 @@ def draw_places(
         axes = above
     if title:
         axes.set_title(titled(title, values), fontsize=10)
+
+
+def covered(colours: NDArray[Any], brightness: NDArray[Any]) -> NDArray[Any]:
+    """Colors [..., 4] of red, green, blue and opacity over grey of that brightness [...]; red, green, blue [..., 3]."""
+    opacity = colours[..., 3:]
+    return opacity * colours[..., :3] + (1 - opacity) * brightness[..., None]
+
+
+def _outline(axes: Axes, values: Floats, reach: float) -> None:
+    """A line, white in a dark one, round the regions of at least half of the largest magnitude."""
+    levels = [level for level in (-HALF * reach, HALF * reach) if float(values.min()) < level < float(values.max())]
+    if levels and min(values.shape) > 1:
+        # Not quite black: a page may take its own ink for black.
+        axes.contour(values, levels, colors="#101010", linewidths=1.8, linestyles="-", alpha=0.6)
+        axes.contour(values, levels, colors="#ffffff", linewidths=0.8, linestyles="-")
 
 
 def titled(title: str, values: Floats) -> str:

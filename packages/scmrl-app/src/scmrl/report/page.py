@@ -14,6 +14,7 @@ from scmrl.energy.wording import joules
 from scmrl.engine.rates import SATURATED, SILENT
 from scmrl.progress import Progress, duration
 from scmrl.report import wording
+from scmrl.report.alone import runs_alone
 from scmrl.report.drawings import lines
 from scmrl.report.findings import Findings, find_out
 from scmrl.report.folders import RunFiles, StudyFiles, read_folder
@@ -81,7 +82,9 @@ def _runs(files: Sequence[RunFiles], names: Mapping[Path, str], room: Room, prog
             if place < len(mine) and room.takes(*mine[place].pictures):
                 taken.append(mine[place])
     return [
-        RunSection(f"run-{number}", names[each.folder], each, findings, mine, len(all_) - len(mine))
+        RunSection(
+            f"run-{number}", names[each.folder], each, findings, mine, len(all_) - len(mine), runs_alone(each, files)
+        )
         for number, (each, findings, mine, all_) in enumerate(zip(files, found, fit, pictured, strict=True), 1)
     ]
 

@@ -8,17 +8,22 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from markupsafe import Markup
 
 from scmrl.energy.wording import tables as energy_tables
 from scmrl.engine.metrics import Mistake, class_scores, mistakes
 from scmrl.engine.rates import SATURATED, SILENT
 from scmrl.evaluate_command import mark_of
+from scmrl.report.alone import AloneRun, missing_alone
 from scmrl.report.drawings import Drawing, confusion_picture, learning_curves
 from scmrl.report.findings import Findings
 from scmrl.report.folders import RunFiles, StudyFiles
+from scmrl.report.layer_names import layer_name
+from scmrl.report.model_picture import ModelShape, caption, model_picture, read_shape
 from scmrl.report.pictures import Picture, Shown
 from scmrl.report.settings import Setting, unusual
 from scmrl.report.stored import ClassRow
+from scmrl.report.verdict import verdict
 from scmrl.tables import Block, extremes
 from snn_datasets.card import DatasetCard
 from snn_fusion.specs.files import to_yaml
@@ -28,8 +33,18 @@ WIDEST = 40
 MOST_CLASSES = 60
 """Classes up to which each has a row of scores."""
 MOST_MISTAKES = 10
-PARTS = {"encoders": "encoders", "fusion": "cross-modal branch", "readout": "readout"}
+PARTS = {"encoders": "encoders", "fusion": "cross-modal fusion", "readout": "readout"}
 """What the parts of a model are called."""
+
+
+@dataclass(frozen=True)
+class EnergyFigure:
+    """Energy of a sample, by one convention."""
+
+    convention: str
+    joules: float
+    of_dense: float | None
+    """As a share of what the same network without spikes takes for one time step; None where that computes nothing."""
 
 
 @dataclass(frozen=True)
@@ -63,24 +78,59 @@ class RunSection:
     examples: Sequence[Shown]
     left_out: int
     """Examples for which there was no room."""
+    alone: Sequence[AloneRun] = ()
+    """Comparable runs on one modality each."""
+
+    @cached_property
+    def verdict(self) -> str:
+        """The run in one sentence."""
+        return verdict(self.accuracy, self.confusion, self.found.evaluation, split=self.split, alone=self.alone)
+
+    @cached_property
+    def shape(self) -> ModelShape | None:
+        """The model as its spec tells it; None where there is no spec that can be read."""
+        try:
+            return read_shape(self.files.folder / "spec.json", self.found.alphas)
+        except (ValueError, OSError):
+            return None
+
+    @property
+    def picture(self) -> Markup:
+        """The model as a picture."""
+        assert self.shape is not None
+        return model_picture(self.shape)
+
+    @property
+    def picture_caption(self) -> str:
+        """What to know beside the picture."""
+        assert self.shape is not None
+        return caption(self.shape)
+
+    @property
+    def never_alone(self) -> list[str]:
+        """Modalities of several that no comparable run was trained on alone."""
+        modalities = self.files.summary.modalities
+        return missing_alone(modalities, self.alone) if len(modalities) > 1 else []
 
     @property
     def contents(self) -> list[tuple[str, str]]:
         """Anchors and headings of what it tells."""
         there = {
-            "settings": ("What was run", True),
-            "data": ("On what", True),
-            "learning": ("Learning", True),
-            "classes": ("Classes", True),
-            "confusion": ("Confusion", True),
+            "model": ("Model", self.shape is not None),
+            "alone": ("Modalities alone", bool(self.alone)),
             "missing": (
                 "Missing modalities",
                 len(self.found.evaluation.subsets) > 1 if self.found.evaluation else False,
             ),
-            "branch": ("Who reads whom", bool(self.found.alphas)),
-            "rates": ("Firing rates", True),
+            "classes": ("Scores by class", True),
+            "confusion": ("Confusion matrix", True),
             "energy": ("Energy", self.found.energy is not None),
-            "samples": ("Samples", bool(self.examples or self.left_out)),
+            "branch": ("Cross-modal fusion", bool(self.found.alphas)),
+            "rates": ("Firing rates", True),
+            "learning": ("Learning curves", True),
+            "samples": ("Explained samples", bool(self.examples or self.left_out)),
+            "data": ("Dataset", True),
+            "settings": ("Settings", True),
         }
         return [(anchor, heading) for anchor, (heading, shown) in there.items() if shown]
 
@@ -120,9 +170,16 @@ class RunSection:
         return shlex.join(self.files.environment.command)
 
     @property
-    def energy_j(self) -> float | None:
-        """Energy of a sample by the convention of papers."""
-        return self.found.energy.totals.paper.energy_j if self.found.energy is not None else None
+    def energies(self) -> list[EnergyFigure]:
+        """Energy of a sample by both conventions, which are never told one without the other."""
+        energy = self.found.energy
+        if energy is None:
+            return []
+        twin = energy.totals.dense_twin.energy_j
+        return [
+            EnergyFigure(name, cost.energy_j, cost.energy_j / twin if twin else None)
+            for name, cost in (("papers' convention", energy.totals.paper), ("strict count", energy.totals.strict))
+        ]
 
     @property
     def energy(self) -> list[Block]:
@@ -234,7 +291,7 @@ class RunSection:
         parts: dict[str, list[LayerRate]] = {}
         for layer in {**first, **last, **now}:
             part, _, rest = layer.partition(".")
-            row = LayerRate(rest or layer, first.get(layer), last.get(layer), now.get(layer))
+            row = LayerRate(layer_name(layer) if rest else layer, first.get(layer), last.get(layer), now.get(layer))
             parts.setdefault(PARTS.get(part, part), []).append(row)
         return parts
 
