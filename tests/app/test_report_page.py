@@ -260,6 +260,16 @@ def test_names_from_files_stay_text(told):
     assert not [name for _, attributes in told.elements for name in attributes if name.startswith("on")]
 
 
+def test_signs_that_nobody_sees_are_shown_as_codes(copied, tmp_path):
+    found = json.loads((copied / "evaluation.json").read_text())
+    found["classes"][0]["class"] = "a\x1b[2J\u202eb"
+    (copied / "evaluation.json").write_text(json.dumps(found))
+    report(copied, out=tmp_path / "page.html")
+    page = Page(tmp_path / "page.html")
+    assert r"a\x1b[2J\u202eb" in page.text
+    assert not {"\x1b", "\u202e"} & set(page.source)
+
+
 def test_it_is_complete_in_itself(run, told):
     assert len(told.source.encode()) < 2_000_000
     assert {tag for tag, _ in told.elements}.isdisjoint({"script", "iframe", "object", "base"})

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scmrl.explain.explanation import Explanation
 from scmrl.explain.geometry import Floats
 from scmrl.report.figures import BLUE, ORANGE, clean
+from scmrl.tables import printable
 
 HEAT = LinearSegmentedColormap.from_list("heat", [(*to_rgb(ORANGE), 0.0), (1.0, 0.35, 0.0, 0.4), (0.9, 0.1, 0.0, 0.7)])
 """From nothing to much. It never covers wholly: the picture below stays to be seen everywhere."""
@@ -41,7 +42,7 @@ SHARP = "none"
 
 def plain(text: str) -> str:
     """Text that matplotlib shows as it is: names come from files and are no formulas."""
-    return " ".join(text.split()).replace("$", r"\$")
+    return printable(text).replace("$", r"\$")
 
 
 def draw_places(
@@ -49,7 +50,8 @@ def draw_places(
 ) -> None:
     """Draw one number a place over the input: as heat over a picture, as bars below anything else.
 
-    The heat lets the picture through, and a line surrounds what has at least half of the largest number. Where numbers fall below 0, colours diverge from there. Tokens that have no place in the input are bars alone.
+    The heat lets the picture through, and a line surrounds what has at least half of the largest number. Where numbers
+    fall below 0, colours diverge from there. Tokens that have no place in the input are bars alone.
 
     Args:
         figure: where to draw.

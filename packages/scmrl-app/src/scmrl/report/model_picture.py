@@ -132,7 +132,9 @@ def describe(model: ModelShape) -> str:
     """The picture in words."""
     encoders = "; ".join(f"{name} ({shape}) by a {kind} encoder" for name, (kind, shape) in model.encoders.items())
     read = ", ".join(f"{target} reads {source}" for target, source in model.pairs)
-    return f"{encoders}. Fusion: {model.method}{': ' + read if read else ''}. Readout into {model.classes:,} classes."
+    return printable(
+        f"{encoders}. Fusion: {model.method}{': ' + read if read else ''}. Readout into {model.classes:,} classes."
+    )
 
 
 def caption(model: ModelShape) -> str:

@@ -99,6 +99,7 @@ def _render(runs: Sequence[RunSection], studies: Sequence[StudySection]) -> str:
     templates = Templates(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
+        finalize=wording.visible,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -33,3 +33,10 @@ def count(number: float) -> str:
 def breakable(name: str) -> Markup:
     """A dotted name that may go on in the next line after a dot."""
     return Markup(".<wbr>").join(map(escape, name.split(".")))
+
+
+def visible(value: object) -> object:
+    """A value as a page shows it: signs that no reader sees, which names from files may hold, as their codes."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return "".join(sign if sign.isprintable() or sign in "\n\t" else repr(sign)[1:-1] for sign in value)
