@@ -2,6 +2,7 @@
 
 import base64
 import importlib.resources
+import io
 import os
 import re
 import signal
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from app.serving import Served, served, tiny_run
@@ -23,10 +25,12 @@ from scmrl.demo.clips import KeptClips, ShownClip, senses_of
 from scmrl.demo.drawing import frames_of
 from scmrl.demo.noise import disturbed
 from scmrl.demo.refused import RefusedError
+from scmrl.demo.sound import wav
 from scmrl.demo_command import address, demo, is_loopback, listening
 from scmrl.engine.inputs import load_inputs
 from scmrl.engine.run_folder import read_experiment
 from snn_datasets import Draw, ModalityInfo
+from snn_datasets.recordings import Waveform
 from snn_fusion import from_pretrained
 
 
@@ -184,6 +188,37 @@ def test_the_page_is_told_of_the_run(run, server):
     ]
     assert told["largest_upload"] == 10
     assert str(run.parent) not in str(told)
+
+
+def test_the_sound_of_a_sample_is_served_as_it_was_recorded(run, server):
+    answer = server.client.get("/api/sounds", params={"sample": 3, "sense": "audio"})
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "audio/wav"
+    heard, rate = soundfile.read(io.BytesIO(answer.content))
+    recorded, expected = soundfile.read(run.parent / "data" / "test3.wav")
+    assert rate == expected
+    np.testing.assert_allclose(heard, recorded, atol=1e-4)
+    for query, status, fault in (
+        ({"sample": 3, "sense": "image"}, 404, "no sound for image"),
+        ({"sample": 3, "sense": "smell"}, 404, "no modality 'smell'"),
+        ({"sample": 99, "sense": "audio"}, 404, "those from 0 to 8"),
+        ({"sample": -1, "sense": "audio"}, 404, "those from 0 to 8"),
+        ({"sample": "x", "sense": "audio"}, 400, "query.sample"),
+        ({"sample": 3}, 400, "query.sense"),
+    ):
+        refused = server.client.get("/api/sounds", params=query)
+        assert refused.status_code == status
+        assert fault in refused.json()["fault"]
+
+
+def test_sounds_are_bounded_and_never_clipped():
+    loud = Waveform(np.stack([np.full(8000 * 70, 2.0), np.full(8000 * 70, -4.0)]).astype(np.float32), 8000)
+    heard, rate = soundfile.read(io.BytesIO(wav(loud)))
+    assert (rate, heard.shape) == (8000, (8000 * 60, 2))
+    np.testing.assert_allclose(heard[0], [0.5, -1.0], atol=1e-3)
+    four = Waveform(np.full((4, 10), 0.25, np.float32), 16000)
+    heard, _ = soundfile.read(io.BytesIO(wav(four)))
+    np.testing.assert_allclose(heard, np.full(10, 0.25), atol=1e-3)
 
 
 def test_noise_keeps_mean_and_strength():

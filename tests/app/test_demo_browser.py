@@ -60,14 +60,16 @@ def browser() -> Iterator[Browser]:
 def visited(
     browser: Browser, server: Served, *, width: int = 1280, scheme: Literal["light", "dark"] = "light"
 ) -> Iterator[Watched]:
-    """The page once it can be used; in the end it has asked nobody else and complained of nothing."""
+    """The page once its first sample is answered; in the end it has asked nobody else and complained of nothing."""
     with open_page(browser, width=width, scheme=scheme) as watched:
         watched.page.set_default_timeout(WAIT)
         watched.page.goto(server.url)
         watched.page.wait_for_selector("#samples:visible")
+        expect(watched.page.locator("#said")).to_contain_text("It says", timeout=WAIT)
+        expect(watched.page.locator("main")).to_have_attribute("aria-busy", "false", timeout=WAIT)
         yield watched
         assert not watched.complaints
-        assert all(request.startswith(server.url) for request in watched.requests)
+        assert all(request.removeprefix("blob:").startswith(server.url) for request in watched.requests)
 
 
 def drop(page: Page, name: str, content: bytes) -> None:
@@ -105,7 +107,6 @@ def test_a_clip_is_dropped_and_disturbed(run, browser, server, tmp_path):
 
     with visited(browser, server) as watched:
         page = watched.page
-        expect(page.locator("#empty")).to_contain_text("drop a clip, or take a sample")
         drop(page, "clip.mp4", path.read_bytes())
         plain = says(**inputs)
         shows(page, plain)
@@ -270,16 +271,89 @@ def test_a_file_that_comes_too_late_changes_nothing_else(run, browser, server):
 
 
 def test_what_takes_long_is_seen_to_be_under_way(browser, server):
-    with visited(browser, server) as watched:
+    with open_page(browser) as watched:
         page = watched.page
         held = hold(page, "**/api/answers")
-        page.locator("#sample").fill("0")
-        page.keyboard.press("Enter")
-        expect(page.locator("#asking")).to_have_text("Asking the model …")
+        page.goto(server.url)
+        expect(page.locator("#asking")).to_have_text("Asking the model …", timeout=WAIT)
         expect(page.locator("main")).to_have_attribute("aria-busy", "true")
+        expect(page.locator("#empty")).to_be_visible()
         held[0].continue_()
         expect(page.locator("#said")).to_be_visible(timeout=WAIT)
         expect(page.locator("#asking")).to_be_hidden()
+
+
+def test_the_first_sample_is_shown_at_once(run, browser, server):
+    model, sample = from_pretrained(run).eval(), server.demo.samples[0]
+    with visited(browser, server) as watched, torch.no_grad():
+        shows(watched.page, model({name: x[None] for name, x in sample.inputs.items()}).logits.softmax(1)[0])
+        expect(watched.page.locator("#empty")).to_be_hidden()
+        expect(watched.page.locator("#rasters canvas").first).to_be_visible(timeout=WAIT)
+        assert watched.page.locator("#sample").input_value() == "0"
+
+
+def test_sounds_can_be_played(run, browser, server):
+    seconds = """async () => {
+        const audio = document.querySelector("[data-sense=audio] audio");
+        audio.preload = "auto";
+        audio.load();
+        if (audio.readyState < 1)
+            await new Promise((done, failed) => { audio.onloadedmetadata = done; audio.onerror = failed; });
+        return audio.duration;
+    }"""
+    with visited(browser, server) as watched:
+        page = watched.page
+        sound = page.locator("[data-sense=audio] audio")
+        expect(sound).to_be_visible()
+        assert page.evaluate(seconds) == pytest.approx(0.25, abs=0.02)
+        expect(page.locator("[data-sense=image] audio")).to_be_hidden()
+        page.get_by_label("Another file for audio").set_input_files(run.parent / "data" / "test3.wav")
+        expect(page.locator("[data-sense=audio] .name")).to_have_text("test3.wav", timeout=WAIT)
+        expect(sound).to_have_attribute("src", re.compile("^blob:"))
+        assert page.evaluate(seconds) == pytest.approx(0.25, abs=0.02)
+        drop(page, "a.png", (run.parent / "data" / "test0.png").read_bytes())
+        expect(page.locator("[data-sense=audio] .absent")).to_be_visible(timeout=WAIT)
+        expect(sound).to_be_hidden()
+
+
+@pytest.mark.parametrize(("width", "columns"), [(1280, 3), (800, 3), (390, 1)])
+def test_three_senses_leave_no_hole(browser, server, width, columns):
+    def add_a_third(route: Route) -> None:
+        answer = route.fetch()
+        told = answer.json()
+        told["senses"].append(told["senses"][0] | {"name": "touch"})
+        route.fulfill(response=answer, json=told)
+
+    with open_page(browser, width=width) as watched:
+        page = watched.page
+        page.route("**/api/run", add_a_third)
+        page.goto(server.url)
+        expect(page.locator("#said")).to_contain_text("It says", timeout=WAIT)
+        boxes = [card.bounding_box() for card in page.locator(".sense").all()]
+        assert len(boxes) == 3
+        assert len({round(box["y"]) for box in boxes}) == (1 if columns == 3 else 3)
+        assert len({round(box["width"]) for box in boxes}) == 1
+        assert overflow(page) == []
+
+
+def test_a_demo_that_others_can_reach_asks_for_its_token(run, browser):
+    token = "a-token-of-the-tests-0123456789"
+    with served(run, token=token) as server, open_page(browser, scheme="dark") as watched:
+        page = watched.page
+        page.goto(server.url)
+        expect(page.locator("h1")).to_have_text("This demo asks for its token")
+        assert (
+            page.locator("h1").evaluate("each => getComputedStyle(each).fontSize") == "20px"
+        )  # the style sheet counts
+        page.get_by_label("Token").fill("wrong")
+        page.keyboard.press("Enter")
+        expect(page.locator("h1")).to_have_text("This demo asks for its token")
+        page.get_by_label("Token").fill(token)
+        page.keyboard.press("Enter")
+        expect(page.locator("#said")).to_contain_text("It says", timeout=WAIT)
+        assert page.url == server.url
+        page.reload()
+        expect(page.locator("#said")).to_contain_text("It says", timeout=WAIT)
 
 
 def test_without_the_server_no_answer_stays_for_another_clip(browser, server):
@@ -329,7 +403,7 @@ def test_what_cannot_be_read_is_told(browser, server):
             expect(page.locator("#fault")).to_contain_text(told, timeout=WAIT)
             expect(page.locator("#doing")).to_be_hidden()
         assert page.locator("#fault b").count() == 0
-        expect(page.locator("#empty")).to_be_visible()
+        expect(page.locator("#said")).to_be_visible()  # of the sample that was looked at before
         # The browser itself notes the answers that refuse.
         assert all("Failed to load resource" in complaint for complaint in watched.complaints)
 

@@ -130,6 +130,10 @@ def create_app(demo: OpenDemo, *, host: str, largest_upload: int, seconds: float
     def run() -> dict[str, Any]:
         return demo.described(largest_upload / 1e6)
 
+    @app.api_route("/api/sounds", methods=READ)
+    def sound(sample: int, sense: str) -> Response:
+        return Response(demo.sound(sample, sense), media_type="audio/wav")
+
     async def question_of(request: Request) -> Question:
         body = io.BytesIO()
         await questions.receive(request, body, LARGEST_QUESTION, "the question")
@@ -176,7 +180,7 @@ def create_app(demo: OpenDemo, *, host: str, largest_upload: int, seconds: float
         if not read.found:
             raise RefusedError("; ".join(dict.fromkeys(read.faults.values())))
         token = clips.put(before.with_file(shown(name), read.found))
-        return JSONResponse({"clip": token, "faults": read.faults}, 201)
+        return JSONResponse({"clip": token, "faults": read.faults, "senses": list(read.found)}, 201)
 
     return app
 

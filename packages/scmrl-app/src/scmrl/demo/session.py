@@ -19,6 +19,7 @@ from scmrl.demo.drawing import axes_of, drawn, frames_of, is_flipped
 from scmrl.demo.noise import disturbed
 from scmrl.demo.refused import RefusedError
 from scmrl.demo.sandbox import POSSIBLE
+from scmrl.demo.sound import wav
 from scmrl.engine.clips import taken
 from scmrl.engine.evaluate import build_data
 from scmrl.engine.inputs import Inputs
@@ -29,6 +30,7 @@ from scmrl.explain.asking import asked, chances
 from scmrl.explain.explanation import explain
 from scmrl.progress import Progress
 from snn_datasets import DatasetInfo, Draw, RecordedDataset, SampleDataset
+from snn_datasets.recordings import Waveform
 from snn_fusion import FusionModel, from_pretrained
 
 
@@ -73,6 +75,40 @@ class OpenDemo:
         there = {name: value.float() for name, value in sample.inputs.items() if name not in sample.absent}
         return ShownClip(there, dict.fromkeys(there, sample.id), sample.label)
 
+    def sound(self, index: int, modality: str) -> bytes:
+        """The sound of a sample of the test split as it was recorded, a WAV file.
+
+        Raises:
+            RefusedError: there is none, or it cannot be read.
+        """
+        if modality not in self.info.modalities:
+            raise RefusedError(self._unknown(modality), 404)
+        samples = self.samples
+        if not isinstance(samples, RecordedDataset) or not self.is_heard(modality):
+            raise RefusedError(f"the samples of this run hold no sound for {modality}", 404)
+        if not 0 <= index < len(samples):
+            raise RefusedError(
+                f"there is no sample {index}; the test split has those from 0 to {len(samples) - 1}", 404
+            )
+        source = samples.rows[index].sources[modality]
+        if source is None:
+            raise RefusedError(f"sample {index} has no {modality}", 404)
+        try:
+            recording = samples.modalities[modality].reader.read(source)
+        except (ValueError, OSError) as error:
+            raise RefusedError(f"the sound of sample {index} cannot be read: {error}") from error
+        if not isinstance(recording, Waveform):
+            raise RefusedError(f"the samples of this run hold no sound for {modality}", 404)
+        return wav(recording)
+
+    def is_heard(self, modality: str) -> bool:
+        """Whether the sound of the samples can be played."""
+        samples = self.samples
+        return isinstance(samples, RecordedDataset) and samples.modalities[modality].reader.gives == "waveform"
+
+    def _unknown(self, modality: str) -> str:
+        return f"the run has no modality {modality!r}; it has {', '.join(self.info.modalities)}"
+
     def answer(self, clip: ShownClip, muted: frozenset[str], noise: Mapping[str, float]) -> dict[str, Any]:
         """What the model says of a clip without some of its senses and with noise on others, for the page.
 
@@ -107,7 +143,7 @@ class OpenDemo:
     def _given(self, clip: ShownClip, muted: frozenset[str], noise: Mapping[str, float]) -> dict[str, Tensor]:
         """What the model gets of a clip, by modality, on the CPU and without a batch axis."""
         if unknown := {*muted, *noise} - self.info.modalities.keys():
-            raise RefusedError(f"the run has no modality {min(unknown)!r}; it has {', '.join(self.info.modalities)}")
+            raise RefusedError(self._unknown(min(unknown)))
         if not clip.inputs.keys() - muted:
             raise RefusedError("no sense is left; the model needs one at least")
         given: dict[str, Tensor] = {}
@@ -136,6 +172,7 @@ class OpenDemo:
                     "synthetic": info.synthetic,
                     "flipped": is_flipped(info),
                     "axes": axes_of(info),
+                    "heard": self.is_heard(name),
                     "takes": list(taken(self.inputs.modalities[name].reader)) if self.inputs else [],
                     "endings": list(endings(self.inputs.modalities[name])) if self.inputs else [],
                 }

@@ -15,6 +15,7 @@ let cards = []; // one a sense
 let soon = 0; // timers
 let later = 0;
 let waiting = 0; // answers that are under way
+const sounds = new Map(); // by an upload's token the addresses of its sounds, by sense
 let taking = Promise.resolve(); // files, one choice of them after the other
 
 async function fetched(path, options) {
@@ -58,6 +59,20 @@ async function upload(file, into, sense) {
   return post(`/api/clips?${query}`, "application/octet-stream", file);
 }
 
+// Where the sounds of a clip are, by sense: those of samples on the server, those of uploads in this page.
+function soundsOf(clip) {
+  if (typeof clip !== "number") return sounds.get(clip) ?? {};
+  const heard = run.senses.filter((sense) => sense.heard);
+  return Object.fromEntries(heard.map(({ name }) => [name, `/api/sounds?${new URLSearchParams({ sample: clip, sense: name })}`]));
+}
+
+function heardFrom(file, names) {
+  const heard = run.senses.filter((sense) => sense.kind === "waveform" && names.includes(sense.name));
+  if (!heard.length) return {};
+  const address = URL.createObjectURL(file);
+  return Object.fromEntries(heard.map((sense) => [sense.name, address]));
+}
+
 // Files that come together are one clip; one that is for a sense takes its place in the clip that is looked at. What is
 // chosen while others are read waits for them, or it would undo them.
 function take(files, sense = null) {
@@ -73,8 +88,10 @@ async function takeNow(files, sense) {
   for (const file of files) {
     $("doing").textContent = `Reading ${file.name} …`;
     try {
+      const before = soundsOf(token);
       const taken = await upload(file, token, sense);
       token = taken.clip;
+      sounds.set(token, { ...before, ...heardFrom(file, taken.senses) });
       faults.push(...Object.entries(taken.faults).map(([name, fault]) => `${name}: ${fault}`));
     } catch (error) {
       faults.push(error.message);
@@ -173,7 +190,8 @@ const answer = latest(async () => {
     $("stuck").textContent = "";
     // Of a sense that is muted from the start, what it would have given.
     const frames = { ...plain?.frames, ...said.frames };
-    for (const card of cards) card.show(frames[card.name], said.names[card.name]);
+    const heard = soundsOf(asked.clip);
+    for (const card of cards) card.show(frames[card.name], said.names[card.name], heard[card.name]);
     showAnswer(run, said, disturbed ? before : null);
   } catch (error) {
     if (asked.clip !== clip) return;
@@ -235,6 +253,8 @@ function offerSamples() {
 }
 
 async function begin() {
+  // A token in the address has become a cookie; it need not stay in sight, nor in the history.
+  if (location.search) history.replaceState(null, "", location.pathname);
   run = await fetched("/api/run");
   const senses = run.senses.map((sense) => sense.name + (sense.synthetic ? " (synthetic)" : ""));
   $("about").textContent = `${run.run}: ${run.data}, ${run.classes.length} classes, ${new Intl.ListFormat("en").format(senses)}`;
@@ -251,12 +271,18 @@ async function begin() {
   }
   $("first").textContent = `${ways.join(", or ")}.`;
   cards = run.senses.map((sense, at) => new SenseCard(sense, at, { changed: ask, take: run.no_files ? null : take }));
+  $("senses").dataset.count = main.dataset.senses = cards.length;
   $("senses").append(...cards.map((card) => card.root));
   $("notes").append(...run.notes.map((note) => element("p", { className: "note", textContent: note })));
   $("undo").addEventListener("click", () => {
     for (const card of cards) card.undo();
     ask();
   });
+  // There is something to see and to disturb at once.
+  if (run.labels.length) {
+    $("sample").value = 0;
+    takeSample();
+  }
 }
 
 begin().catch((error) => {

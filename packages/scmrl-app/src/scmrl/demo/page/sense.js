@@ -30,6 +30,8 @@ export class SenseCard {
     this.title = element("p", { className: "name" });
     this.canvas = element("canvas", { hidden: true });
     this.canvas.setAttribute("role", "img");
+    this.sound = element("audio", { controls: true, preload: "none", hidden: true });
+    this.sound.setAttribute("aria-label", `Sound of ${sense.name}, as it was recorded`);
     this.absent = element("p", { className: "absent", textContent: "not in this clip" });
     this.over = element("select");
     this.over.addEventListener("change", () => {
@@ -54,6 +56,7 @@ export class SenseCard {
       element("header", {}, element("h2", { textContent: sense.name }), element("small", { textContent: sense.axes || sense.kind })),
       this.title,
       this.canvas,
+      this.sound,
       this.absent,
       this.range,
       this.steps,
@@ -86,10 +89,16 @@ export class SenseCard {
   }
 
   // What the sense gave: pictures; none if the clip lacks it (then it has no name, either), or if it is muted and they
-  // are those of before.
-  show(frames, name) {
+  // are those of before. `sound` is the address of its sound, if it has one that can be played.
+  show(frames, name, sound) {
     this.there = name !== undefined;
     this.title.textContent = name ?? "";
+    const address = this.there ? (sound ?? "") : "";
+    this.sound.hidden = address === "";
+    if ((this.sound.getAttribute("src") ?? "") !== address) {
+      if (address) this.sound.src = address;
+      else this.sound.removeAttribute("src");
+    }
     for (const shown of [this.canvas, this.range, this.choice]) shown.hidden = !this.there;
     this.absent.hidden = this.there;
     for (const control of [this.mute, this.slider, this.over, this.step]) control.disabled = !this.there;
