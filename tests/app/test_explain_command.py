@@ -250,8 +250,8 @@ def test_events_cover_the_paper_where_they_are():
     found.inputs["touch"][1, 2, 3], found.inputs["touch"][0, 4, 5] = 4, 2  # on, and half as many off
     (title, figure), _ = input_panels(found, "touch")
     assert title == "touch; on orange, off blue, both pink"
-    readings = [picture.reading for picture, _ in drawn(found)]
-    assert "Orange are on events" in readings[1]
+    notes = [picture.note for picture, _ in drawn(found)]
+    assert "Orange are on events" in notes[1]
     pixels = np.asarray(figure.axes[0].images[0].get_array())
     assert np.argwhere(pixels[..., 3]).tolist() == [[2, 3], [4, 5]]
     assert [to_hex(pixels[2, 3, :3]).upper(), to_hex(pixels[4, 5, :3]).upper()] == [ORANGE, BLUE]

@@ -23,6 +23,7 @@ from scmrl.report import page as page_module
 from scmrl.report.drawings import confusion_picture, lines
 from scmrl.report.figures import confusion_figure
 from scmrl.report.findings import Look, choose
+from scmrl.report.layer_names import layer_name
 from scmrl.report.pictures import Room
 from scmrl.report.settings import differences, unusual
 from scmrl.report.svg import inline
@@ -180,7 +181,7 @@ def test_it_begins_with_a_verdict(run, told):
 def test_the_model_is_a_picture_of_its_spec(told):
     (picture,) = [a for tag, a in told.elements if tag == "svg" and a.get("class") == "model"]
     assert picture["aria-label"] == (
-        "image (3 × 16 × 16) by a patch splitting encoder; audio (1 × 16 × 16) by a patch splitting encoder. "
+        "image (1 × 16 × 16) by a patch splitting encoder; audio (1 × 16 × 16) by a patch splitting encoder. "
         "Fusion: cross-modal attention (CCSSA): image reads audio, audio reads image. Readout into 2 classes."
     )
     assert "LIF neurons, 3 time steps. What a modality reads from another is scaled by alpha = 1.5" in told.text
@@ -221,7 +222,7 @@ def test_without_such_runs_the_page_says_how_to_train_one(told):
 
 def test_what_was_run_on_what_and_how_it_went(told):
     settings = {row[0]: row[1:] for row in told.tables["Settings that are not the defaults"][1:]}
-    assert settings["train.epochs"] == ["1", "20"]
+    assert settings["train.epochs"] == ["1", "auto"]
     assert settings["data.kind"] == ["manifest", "digits"]
     assert "out" not in settings
     for words in (
@@ -306,7 +307,7 @@ def test_every_table_of_a_run_that_selected_on_the_test_split_is_marked(copied, 
     page = Page(tmp_path / "page.html")
     unmarked = [title for title in page.tables if MARK not in title]
     # Those of the settings, and of single samples, above which it stands once.
-    assert unmarked == ["Settings that are not the defaults", "Probabilities", "Contributions, points"]
+    assert unmarked == ["Probabilities", "Contributions, points", "Settings that are not the defaults"]
     assert "so they are no estimate for new data" in page.text
     # What such a training calls validation is the test split.
     assert "test (selects the epoch, as published)" in page.text
@@ -406,9 +407,9 @@ def test_silent_and_saturated_layers_are_marked(copied, tmp_path):
     edit(copied / "evaluation.json", rates=rates | {first: 0.0002, second: 0.97})
     report(copied, out=tmp_path / "page.html")
     page = Page(tmp_path / "page.html")
-    remarks = {row[0]: row[-1] for row in page.tables["Firing rates, cross-modal branch, test"][1:]}
-    assert remarks[first.removeprefix("fusion.")] == "silent"
-    assert remarks[second.removeprefix("fusion.")] == "saturated"
+    remarks = {row[0]: row[-1] for row in page.tables["Firing rates, cross-modal fusion, test"][1:]}
+    assert remarks[layer_name(first)] == "silent"
+    assert remarks[layer_name(second)] == "saturated"
     assert sum(remark != "" for remark in remarks.values()) == 2
     assert "cross-modal branch: 22 layers, 0.02% to 97.00%, 1 silent, 1 saturated" in page.text
 
@@ -457,7 +458,7 @@ def test_folders_that_cannot_be_told_of(copied, tmp_path):
         report(copied, out=out)
     (tmp_path / "begun").mkdir()
     (tmp_path / "begun" / "study.json").write_text("{}")
-    with pytest.raises(ValueError, match="has no results yet"):
+    with pytest.raises(ValueError, match="cannot be read by this version"):
         report(tmp_path / "begun", out=out)
     with pytest.raises(ValueError, match="is a folder; name a file"):
         report(copied, out=tmp_path)
@@ -508,7 +509,7 @@ def test_settings_are_told_where_they_are_not_the_defaults():
         ("seed", "3", "0"),
     ]
     other = default.model_copy(update={"train": TrainSpec(epochs=7), "out": Path("y")})
-    assert differences([default, other, default]) == [("train.epochs", ("20", "7", "20"))]
+    assert differences([default, other, default]) == [("train.epochs", ("auto", "7", "auto"))]
 
 
 def test_a_large_confusion_matrix_has_a_pixel_a_cell():
@@ -566,8 +567,9 @@ def test_very_many_classes_are_folded_away(copied, tmp_path):
     edit(copied / "evaluation.json", classes=[{"class": name} | score for name in names], confusion=confusion)
     report(copied, out=tmp_path / "page.html")
     page = Page(tmp_path / "page.html")
-    assert re.search(r"<details>\s*<summary>100 classes</summary>", page.source)
-    assert [row[0] for row in page.tables["Every class, test"][1:]] == names
+    summary = "100 classes: the 60 with the lowest and the highest F1, and 40 more in evaluation.json"
+    assert re.search(rf"<details>\s*<summary>{summary}</summary>", page.source)
+    assert [row[0] for row in page.tables["Classes, lowest F1 first, test"][1:]] == names[:40] + names[80:]
     assert "True classes down, predicted across, test" not in page.tables
     assert any(a.get("alt", "").startswith("confusion matrix of 100 classes") for _, a in page.elements)
     assert page.tables["What was taken for what most often, test"][1] == ["<b>0</b>", "<b>1</b>", "1", "50.00%"]

@@ -70,13 +70,15 @@ def _study(kind: str, options: tuple[str, ...], example: str) -> int:
     spec.check()  # mistakes are told before PyTorch is loaded
 
     from scmrl.progress import Progress
+    from scmrl.study.points import where_runs_lie
     from scmrl.study.run import run_study
 
     with Progress.create() as progress:
         folder, findings, failures = run_study(spec, progress)
     if findings is not None:
         print((folder / "results.md").read_text(encoding="utf-8"))
-        print(f"in {folder}: results.md, results.json, tables as .csv, plots as .svg and .png, one run folder a point")
+        runs = where_runs_lie(folder, (point.key for point in spec.points()))
+        print(f"in {folder}: results.md, results.json, tables as .csv, plots as .svg and .png, {runs}")
     elif not failures:
         print("scmrl: nothing is done yet, so there are no tables", file=sys.stderr)
     for key, error in failures.items():

@@ -44,7 +44,9 @@ class Picture:
     """Its PNG, from the sample's folder; an SVG of the same name lies beside it."""
     title: str
     reading: str
-    """How to read it."""
+    """How to read pictures of its kind."""
+    note: str = ""
+    """What holds for this one alone."""
 
 
 def check_out(out: Path) -> None:
@@ -119,13 +121,14 @@ def drawn(explained: Explanation) -> Iterator[tuple[Picture, Figure]]:
             if explained.saliency_from[name] == "attention"
             else "how much the answer suffers when a place is blanked, because nothing tells what was read here"
         )
-        inks = " Orange are on events, blue off events, pink are both." if of_two_inks(explained, name) else ""
+        inks = "Orange are on events, blue off events, pink are both." if of_two_inks(explained, name) else ""
         yield (
             Picture(
                 f"input-{name}.png",
                 f"{name}: input and what was read",
                 f"The input as the model got it, and {read}; the strongest place is 1. Much read is not the same as "
-                f"important: compare the next picture.{inks}",
+                "important: compare the next picture. A line surrounds what has at least half of the largest value.",
+                inks,
             ),
             input_picture(explained, name),
         )
@@ -140,20 +143,18 @@ def drawn(explained: Explanation) -> Iterator[tuple[Picture, Figure]]:
         )
     for target, source in explained.attention:
         own = target == source
-        silent = (
-            "" if explained.attention[target, source].any() else " Here nothing was read at all: no spikes coincide."
-        )
         yield (
             Picture(
                 f"attention-{target}-reads-{source}.png",
                 f"{target} reads {'itself' if own else source}",
                 (
-                    f"How much of each place of {source} was read by the others of it"
+                    "How much of each place was read by the others of the same modality"
                     if own
-                    else f"Left, which places of {target} did the reading; right, which places of {source} they read"
+                    else "Left, which places of the reader did the reading; right, which places of the other they read"
                 )
                 + ": coinciding spikes of queries, keys and values, over all heads and time steps. At 1 a place took "
-                f"as much part as if all were alike.{silent}",
+                "as much part as if all were alike.",
+                "" if explained.attention[target, source].any() else "Nothing was read here: no spikes coincide.",
             ),
             attention_picture(explained, (target, source)),
         )

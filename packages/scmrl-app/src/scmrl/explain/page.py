@@ -85,6 +85,8 @@ def page(title: str, notes: Sequence[str], samples: Sequence[Shown]) -> str:
         cells = (shown.id, shown.answer, shown.probability, shown.label, shown.contributions)
         lines += ["| " + " | ".join(map(escaped, cells)) + " |"]
     lines += ["", "Contributions start at chance, 1 / (number of classes), and add up to the answer's probability.", ""]
+    lines += ["How to read a kind of picture is said below the first of that kind.", ""]
+    told: set[str] = set()
     for shown in samples:
         verdict = "right" if shown.right else f"wrong, it is {shown.label}"
         lines += [f"## {escaped(shown.id)}: {escaped(shown.answer)} ({escaped(verdict)})", ""]
@@ -96,6 +98,11 @@ def page(title: str, notes: Sequence[str], samples: Sequence[Shown]) -> str:
                 "",
                 f"![{escaped(picture.title)}]({shown.folder}/{picture.file})",
             ]
-            lines += ["", escaped(picture.reading), ""]
+            lines.append("")
+            if picture.reading not in told:
+                told.add(picture.reading)
+                lines += [escaped(picture.reading), ""]
+            if picture.note:
+                lines += [escaped(picture.note), ""]
     lines += ["## All samples before and after fusion", "", "![samples before and after fusion](features.png)", ""]
     return "\n".join([*lines, READING_FEATURES, ""])

@@ -41,7 +41,7 @@ class StudyFiles:
 
 
 def read_folder(folder: Path) -> list[RunFiles | StudyFiles]:
-    """The run or the study in a folder; both where it holds both.
+    """The run or the study in a folder; both where it holds both. Of a study that is not finished, what is done.
 
     Raises:
         ValueError: it holds neither, or a run that is not finished, or a file is damaged; one line that names it.
@@ -55,7 +55,9 @@ def read_folder(folder: Path) -> list[RunFiles | StudyFiles]:
     if study.is_file():
         found.append(StudyFiles(folder, read_file(study, Results)))
     if not found and (folder / "study.json").is_file():
-        raise ValueError(f"the study in {folder} has no results yet: it holds no results.json; go on with it first")
+        from scmrl.report.running import results_so_far
+
+        found.append(StudyFiles(folder, results_so_far(folder)))
     if not found:
         raise ValueError(
             f"{folder} is neither a run nor a study: it holds no experiment.json and no results.json; name a folder "

@@ -55,3 +55,15 @@ def refuse_twins(points: Iterable[Point]) -> None:
         other = seen.setdefault(point.key, point)
         if other is not point:
             raise ValueError(f"two points of the study are called {point.key}: {other.settings} and {point.settings}")
+
+
+def where_runs_lie(folder: Path, keys: Iterable[str]) -> str:
+    """Which run folders of its points a study's folder holds: what others trained for a shared list lies elsewhere."""
+    every = list(keys)
+    here = sum((folder / "points" / key).is_dir() for key in every)
+    if here == len(every):
+        return "one run folder a point in points/"
+    return (
+        f"the run folders of {here} of {len(every)} points in points/; those of the others lie where they were trained, "
+        "in other folders with the same storage"
+    )

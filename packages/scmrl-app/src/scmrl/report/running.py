@@ -1,0 +1,53 @@
+"""A study that is not finished, as far as it has come."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scmrl.report.stored import Results, StudyTable
+
+
+def results_so_far(folder: Path) -> Results:
+    """How many trainings of a study are done, and its tables of those.
+
+    The list of work is asked, which workers may write at the same time; nothing is written into the folder but the
+    lock of a journal.
+
+    Raises:
+        ValueError: the folder holds no study that can be read, or its database cannot be reached.
+    """
+    from scmrl.study.kinds import read_study
+    from scmrl.study.storage import open_storage
+    from scmrl.study.work import WorkList
+
+    spec, name, storage = read_study(folder)
+    keys = [point.key for point in spec.points()]
+    results, failures, notes = {}, {}, list[str]()
+    if not isinstance(storage, Path) or storage.is_file():
+        try:
+            work = WorkList(open_storage(storage), name)
+            results = {key: result for key, result in work.results().items() if key in keys}
+            failures = {key: error for key, error in work.failures().items() if key in keys}
+        except ValueError:
+            raise
+        except Exception as error:  # journals and drivers of databases have exceptions of their own
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ValueError(f"the list of work of the study in {folder} cannot be read ({reason})") from error
+    notes.append(f"This study is not finished: {len(results)} of {len(keys)} trainings are done.")
+    if failures:
+        notes.append(f"{len(failures)} failed: {', '.join(failures)}.")
+    tables: list[StudyTable] = []
+    title = f"{spec.kind}: {folder.resolve().name}"
+    if results:
+        try:
+            found = spec.tabulate(results)
+        except (ValueError, LookupError, ZeroDivisionError) as error:
+            notes.append(f"There are no tables yet: {error}.")
+        else:
+            title = found.title
+            notes += found.notes
+            tables = [
+                StudyTable(title=each.title, columns=tuple(each.columns), rows=tuple(map(tuple, each.rows)))
+                for each in found.tables
+            ]
+    return Results(format_version=1, kind=spec.kind, title=title, notes=tuple(notes), tables=tuple(tables), plots=())
