@@ -64,6 +64,6 @@ def where_runs_lie(folder: Path, keys: Iterable[str]) -> str:
     if here == len(every):
         return "one run folder a point in points/"
     return (
-        f"the run folders of {here} of {len(every)} points in points/; those of the others lie where they were trained, "
+        f"the run folders of {here} of {len(every)} points in points/; the others lie where they were trained, "
         "in other folders with the same storage"
     )
