@@ -124,12 +124,13 @@ def test_half_sent_requests_and_slow_uploads_keep_nobody_out(server):
         + b"Content-Type: application/json\r\nContent-Length: 20\r\n\r\n{"
     )
     stream = {"content-type": "application/octet-stream"}
-    fifth = httpx.Client(base_url=server.url, timeout=SOON, headers={"authorization": f"Bearer {TOKEN}"})
-    # The first file waits for the program that reads files, which begins to import when the demo starts.
-    first = fifth.post("/api/clips", params={"name": "a.png"}, content=picture, headers=stream, timeout=120)
-    assert first.status_code == 201
     with ExitStack() as opened:
-        opened.enter_context(fifth)
+        fifth = opened.enter_context(
+            httpx.Client(base_url=server.url, timeout=SOON, headers={"authorization": f"Bearer {TOKEN}"})
+        )
+        # The first file waits for the program that reads files, which begins to import when the demo starts.
+        first = fifth.post("/api/clips", params={"name": "a.png"}, content=picture, headers=stream, timeout=120)
+        assert first.status_code == 201
 
         def begin(content: bytes) -> None:
             line = opened.enter_context(socket.create_connection((address.host, address.port), timeout=SOON))
