@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from rich.console import Console
 
 from app.studies import done, study
 from app.tiny import write_tiny_dataset
+from scmrl import cli
 from scmrl.progress import Progress
 from scmrl.spec_commands import read_experiment
 from scmrl.study.ablation import AblationSpec
@@ -21,6 +24,8 @@ from scmrl.study.points import Point, refuse_twins, slug
 from scmrl.study.run import run_study, study_folder
 from scmrl.study.statistics import bits
 from scmrl.study.tables import Findings, StudyTable
+from scmrl.study.variants import every_variant
+from snn_fusion.specs import METHODS
 
 
 @pytest.fixture(scope="module")
@@ -181,3 +186,55 @@ def test_a_broken_folder_is_told(data: Path, tmp_path: Path, text: str):
     spec = study(AblationSpec, data, tmp_path, "--data.modalities", "image,audio", "--variants", "add")
     with pytest.raises(ValueError, match=r"study\.json is broken .* name another --out"):
         study_folder(spec)
+
+
+def test_variants_without_a_value_are_listed_with_what_makes_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    for more in (("--variants",), ("--variants", "--train.epochs", "3"), ("--train.epochs", "3", "--variants")):
+        monkeypatch.setattr("sys.argv", ["scmrl", "study", "ablation", "three-senses", *more])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        assert not end.value.code
+        lines = capsys.readouterr().out.splitlines()
+        every = every_variant(read_experiment(("three-senses",), AblationSpec))
+        assert lines[0].startswith(f"{len(every)} variants")
+        for line, (name, options) in zip(lines[1:], every.items(), strict=False):
+            assert line.split("  --")[0].strip() == name
+            assert all(f"--{field} {value}" in line for field, value in options.items())
+    # What it suggests is understood.
+    (suggested,) = [shlex.split(line)[1] for line in lines if line.lstrip().startswith("--variants")]
+    read_experiment(("three-senses", "--variants", suggested), AblationSpec).check()
+
+
+def test_a_dash_in_the_table_has_a_reason(data: Path, tmp_path: Path):
+    spec = study(
+        AblationSpec, data, tmp_path, "--data.modalities", "image,audio", "--variants", "add,sca,ccssa", "--seeds", "3"
+    )
+    neurons = {"branch_rate": 0.125, "branch_silent": 1, "branch_layers": 4}
+    results = {
+        "add-seed3": result(0.5),
+        "sca-seed3": result(0.7, **neurons),
+        "ccssa-seed3": result(0.9, **neurons, alpha_zero_accuracy=0.6),
+    }
+    findings = spec.tabulate(results)
+    dashes = [note for note in findings.notes if note.startswith("A dash")]
+    assert len(dashes) == 2
+    assert dashes[0].startswith("A dash under 'branch fires at'")
+    assert dashes[0].endswith(": add.")
+    assert "ResidualFusion" in dashes[1]
+    assert dashes[1].endswith(": add, sca.")
+    whole = spec.tabulate({"ccssa-seed3": results["ccssa-seed3"]})
+    assert not any(note.startswith("A dash") for note in whole.notes)
+
+
+def test_every_method_is_tied_to_its_source():
+    page = (Path(__file__).parents[2] / "docs" / "methods.md").read_text(encoding="utf-8")
+    rows = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `")}
+    specs = METHODS.specs()
+    assert {*rows} == {*specs}
+    for kind, row in rows.items():
+        cited = set(re.findall(r"arXiv:[0-9.]+[0-9]|doi:10\.[0-9]+/[A-Za-z0-9._-]+[0-9]", specs[kind].__doc__ or ""))
+        cited -= {"arXiv:2502.12488"} if kind in ("sca", "cmci", "weight_attention") else set()
+        assert all(source in row for source in cited), kind
+        assert kind == "none" or "Source: " in (specs[kind].__doc__ or "")

@@ -61,6 +61,12 @@ def _study(kind: str, options: tuple[str, ...], example: str) -> int:
         show_study_help(topic, spec_type, kind=kind, summary=summary, example=example)
         return 0
 
+    if "variants" in spec_type.model_fields and (rest := _without_bare_variants(options)) is not None:
+        from scmrl.study.variants import describe_variants
+
+        print(describe_variants(read_experiment(rest, spec_type), command=f"scmrl study {kind}"))
+        return 0
+
     if spec_type.repeated is not None:
         from scmrl.study.ranges import gather
 
@@ -86,3 +92,12 @@ def _study(kind: str, options: tuple[str, ...], example: str) -> int:
     if failures:
         print("scmrl: the same command with --retry_failed tries them again", file=sys.stderr)
     return 1 if failures or findings is None else 0
+
+
+def _without_bare_variants(options: tuple[str, ...]) -> tuple[str, ...] | None:
+    """The options without a `--variants` that has no value; None where there is no such option."""
+    for place, option in enumerate(options):
+        follows = options[place + 1] if place + 1 < len(options) else "--"
+        if option == "--variants" and follows.startswith("--"):
+            return options[:place] + options[place + 1 :]
+    return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from scmrl.study.tables import Findings
 
 
+RATE, LOST = "branch fires at", "lost with alpha 0, points"
+"""Columns in which some variants have no value."""
+
+
 class AblationSpec(StudySpec):
     """Every fusion method against each sense alone, and S-CMRL without each of its parts."""
 
@@ -24,7 +28,7 @@ class AblationSpec(StudySpec):
     asked: ClassVar[frozenset[str]] = frozenset({"seeds", "variants"})
 
     variants: tuple[str, ...] = ()
-    """Which variants to compare; none: all."""
+    """Which variants to compare; none: all. Given without a value, it lists them."""
 
     def points(self) -> list[Point]:
         """Every variant with every seed, one seed after the other.
@@ -56,9 +60,9 @@ class AblationSpec(StudySpec):
             "against the best other, points",
             "95 % interval",
             "p",
-            "branch fires at",
+            RATE,
             "silent layers",
-            "lost with alpha 0, points",
+            LOST,
             "validation, %",
         )
         table = StudyTable("ablation", f"Ablation on {self.data.card().title}", columns, [row.cells() for row in rows])
@@ -67,6 +71,7 @@ class AblationSpec(StudySpec):
             f"rest, chosen on the test split. {CHANCE}",
             "The cross-modal branch is all neuron layers of the fusion, on the test split. What is lost with alpha 0 "
             "tells whether a branch that fires is of any use: near 0, the fusion does nothing.",
+            *_dashes(rows),
         ]
         if self.train.selection == "published":
             notes.insert(0, "Epochs were selected on the test split, as published: no estimate for new data.")
@@ -105,6 +110,16 @@ class _Row:
             plus_minus(self.lost, 100) if self.lost else "-",
             plus_minus(self.validation, 100),
         ]
+
+
+def _dashes(rows: Sequence[_Row]) -> list[str]:
+    """Why there is a dash in place of a number, a sentence for each reason."""
+    reasons = {
+        f"'{RATE}': nothing in this fusion is a neuron": [row.variant for row in rows if row.branch_rate is None],
+        f"'{LOST}': no residual scaled by alpha is added, so there is none to set to 0 (a method has one by deriving "
+        "from snn_fusion.methods.residual.ResidualFusion)": [row.variant for row in rows if row.lost is None],
+    }
+    return [f"A dash under {reason}: {', '.join(names)}." for reason, names in reasons.items() if names]
 
 
 def _rows(points: list[Point], results: Results) -> list[_Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 
 from scmrl.experiment import Experiment
@@ -70,3 +71,21 @@ def chosen_variants(experiment: Experiment, names: Sequence[str]) -> dict[str, O
                 f"--variants {name}: no such variant{did_you_mean(name, every)}; there are: {', '.join(every)}"
             )
     return {name: every[name] for name in names}
+
+
+def describe_variants(experiment: Experiment, *, command: str) -> str:
+    """Every variant with the options that make it, a line each, and how to choose some.
+
+    Raises:
+        ValueError: data of one sense only.
+    """
+    every = every_variant(experiment)
+    width = max(map(len, every))
+    lines = [f"{len(every)} variants of this study, each with the options that make it:"]
+    for name, options in every.items():
+        made = " ".join(f"--{field} {value}" for field, value in options.items())
+        lines.append(f"  {name.ljust(width)}  {made}")
+    last = [name for name in every if name.startswith("ccssa")][:2]
+    lines.append(f"docs/methods.md says what each method is and where it is from. Some of them: {command} \\")
+    lines.append(f"    --variants {shlex.quote(','.join(['add', *last]))}")
+    return "\n".join(lines)

@@ -51,7 +51,10 @@ def _check_heads(channels: int, num_heads: int) -> None:
 
 @METHODS.register
 class CCSSASpec(MethodSpec):
-    """Cross-modal complementary spatiotemporal spiking attention, the residual learning of S-CMRL."""
+    """Cross-modal complementary spatiotemporal spiking attention, the residual learning of S-CMRL.
+
+    Source: S-CMRL (He et al. 2025, arXiv:2502.12488).
+    """
 
     makes_residuals: ClassVar[bool] = True
 
@@ -95,7 +98,11 @@ class CCSSASpec(MethodSpec):
 
 @METHODS.register
 class QKSpec(MethodSpec):
-    """Query-key token attention across modalities: linear in tokens, and almost so in the number of modalities."""
+    """Query-key token attention across modalities: linear in tokens, and almost so in the number of modalities.
+
+    Source: the token attention of QKFormer (Zhou et al. 2024, arXiv:2403.16552) across modalities, in the spirit of
+    SNNergy (arXiv:2602.00701).
+    """
 
     makes_residuals: ClassVar[bool] = True
 
@@ -129,7 +136,11 @@ class QKSpec(MethodSpec):
 
 @METHODS.register
 class WeightAttentionSpec(MethodSpec):
-    """Each modality is multiplied by one weight a time step that it and the others give it."""
+    """Each modality is multiplied by one weight a time step that it and the others give it.
+
+    Source: the attention of Liu et al. 2022 (Event-based Multimodal Spiking Neural Network with Attention Mechanism,
+    ICASSP) as S-CMRL (arXiv:2502.12488) compares with it.
+    """
 
     kind: Literal["weight_attention"] = "weight_attention"
     """Which fusion method: weight_attention, modalities are weighted, nothing is added."""
@@ -143,7 +154,11 @@ class WeightAttentionSpec(MethodSpec):
 
 @METHODS.register
 class SCASpec(MethodSpec):
-    """Spatial cross-attention: what a modality reads takes the place of its tokens."""
+    """Spatial cross-attention: what a modality reads takes the place of its tokens.
+
+    Source: the spiking cross-attention of SMMT (Guo et al. 2023, doi:10.1109/TCDS.2023.3327081) as S-CMRL
+    (arXiv:2502.12488) compares with it.
+    """
 
     makes_residuals: ClassVar[bool] = True
 
@@ -183,7 +198,11 @@ class SCASpec(MethodSpec):
 
 @METHODS.register
 class CMCISpec(MethodSpec):
-    """All modalities meet in one joint representation, from which the class is predicted."""
+    """All modalities meet in one joint representation, from which the class is predicted.
+
+    Source: Cross-modality Current Integration (Jiang et al. 2023, doi:10.1007/978-981-99-8067-3_12) as S-CMRL
+    (arXiv:2502.12488) compares with it.
+    """
 
     joint: ClassVar[bool] = True
 
