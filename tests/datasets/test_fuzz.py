@@ -55,9 +55,9 @@ def picture(path: Path, *, mode: str = "RGB", **options: Any) -> None:
     Pillow.fromarray(pixels).resize((40, 30)).convert(mode).save(path, **options)
 
 
-def sound(path: Path) -> None:
+def sound(path: Path, *, container: str | None = None) -> None:
     wave = tone(440, rate=8000, seconds=0.2)
-    soundfile.write(path, np.stack([wave, wave / 2], 1), 8000)
+    soundfile.write(path, np.stack([wave, wave / 2], 1), 8000, format=container)
 
 
 def utterances(count: int, channels: int) -> list[Any]:
@@ -84,7 +84,10 @@ CASES: dict[str, list[Case]] = {
         Case("packed.tif", partial(picture, compression="tiff_lzw")),
         Case("grey.png", partial(picture, mode="I;16")),
     ],
-    "waveform": [Case(f"x.{ending}", sound) for ending in ("wav", "flac", "ogg", "mp3", "aiff")],
+    "waveform": [
+        *(Case(f"x.{ending}", sound) for ending in ("wav", "flac", "ogg", "mp3", "aiff")),
+        *(Case(f"x.{name}", partial(sound, container=name.upper())) for name in ("w64", "rf64", "caf", "au")),
+    ],
     "video": VIDEOS,
     "soundtrack": VIDEOS,
     "series": [

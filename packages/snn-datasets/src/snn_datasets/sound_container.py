@@ -46,15 +46,15 @@ def examine(path: Path) -> Sound:
             case b"RIFF" | b"RIFX" | b"RF64" | b"BW64":
                 return _wav(file, size)
             case b"FORM":
-                return _length_of(_aiff_chunks(file), b"SSND", size)
+                return _length_of(_aiff_chunks(file, size), b"SSND", size)
             case b"caff":
-                return _length_of(_caf_chunks(file), b"data", size)
+                return _length_of(_caf_chunks(file, size), b"data", size)
             case b".snd" | b"dns.":
                 return _au(file, size)
             case b"OggS":
                 return _ogg(file, size)
             case b"riff" if head == _W64_RIFF:
-                return _length_of(_w64_chunks(file), _W64_DATA, size)
+                return _length_of(_w64_chunks(file, size), _W64_DATA, size)
             case _:
                 return _mp3(file, size)
 
@@ -85,7 +85,7 @@ def _wav(file: BinaryIO, size: int) -> Sound:
     order = ">" if head[:4] == b"RIFX" else "<"
     claimed = struct.unpack(order + "I", head[4:8])[0]
     wide: int | None = None
-    for name, length, begin in _chunks(file, f"{order}4sI", even=True):
+    for name, length, begin in _chunks(file, size, f"{order}4sI", even=True):
         if name == b"ds64" and head[:4] != b"RIFF":
             sizes = file.read(16)
             wide = struct.unpack("<Q", sizes[8:])[0] if len(sizes) == 16 else None
@@ -115,7 +115,7 @@ def _length_of(chunks: Iterator[tuple[bytes, int, int]], wanted: bytes, size: in
     return Sound()
 
 
-def _chunks(file: BinaryIO, form: str, *, even: bool) -> Iterator[tuple[bytes, int, int]]:
+def _chunks(file: BinaryIO, size: int, form: str, *, even: bool) -> Iterator[tuple[bytes, int, int]]:
     """Name, length and first byte of each chunk from here on; the file stands at its first byte."""
     for _ in range(MOST_CHUNKS):
         head = file.read(struct.calcsize(form))
@@ -124,22 +124,22 @@ def _chunks(file: BinaryIO, form: str, *, even: bool) -> Iterator[tuple[bytes, i
         name, length = struct.unpack(form, head)
         begin = file.tell()
         yield name, length, begin
-        if length < 0:
+        if not 0 <= length < size - begin:
             return
         file.seek(begin + length + (length % 2 if even else 0))
 
 
-def _aiff_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
+def _aiff_chunks(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int, int]]:
     head = file.read(12)
-    return _chunks(file, ">4sI", even=True) if head[8:] in (b"AIFF", b"AIFC") else iter(())
+    return _chunks(file, size, ">4sI", even=True) if head[8:] in (b"AIFF", b"AIFC") else iter(())
 
 
-def _caf_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
+def _caf_chunks(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int, int]]:
     file.seek(8)
-    return _chunks(file, ">4sq", even=False)
+    return _chunks(file, size, ">4sq", even=False)
 
 
-def _w64_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
+def _w64_chunks(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int, int]]:
     """Lengths of W64 count their own 24 bytes, and chunks begin at multiples of 8."""
     file.seek(40)
     for _ in range(MOST_CHUNKS):
@@ -148,9 +148,11 @@ def _w64_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
             return
         length = struct.unpack("<q", head[16:])[0]
         begin = file.tell()
-        if not 24 <= length < 2**62:
+        if length < 24:
             return
         yield head[:16], length - 24, begin
+        if length > size - begin:
+            return
         file.seek(begin + (length - 24 + 7) // 8 * 8)
 
 
