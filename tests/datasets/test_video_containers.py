@@ -195,6 +195,28 @@ def test_sound_alone_in_a_video_container_is_told(tmp_path: Path):
         VideoReader().read(Source(path))
 
 
+@pytest.mark.parametrize("name", ["cremad.flv", "pcm.avi", "h264.mp4", "opus.mkv"])
+def test_a_title_that_is_not_in_utf_8_is_no_obstacle(tmp_path: Path, name: str):
+    path = tmp_path / name
+    write(path, title="Grüße aus Köln")
+    content = path.read_bytes()
+    written = "Grüße aus Köln".encode()
+    assert written in content
+    # As long as before, so that sizes stay right.
+    path.write_bytes(content.replace(written, "Grüße aus Köln   ".encode("latin-1")))
+    assert numbers(VideoReader().read(Source(path))) == list(range(FRAMES))
+    assert SoundtrackReader().read(Source(path)).rate == WRITTEN[name][2]
+
+
+def test_pictures_of_an_unknown_codec_are_told(tmp_path: Path):
+    path = tmp_path / "pcm.avi"
+    write(path)
+    path.write_bytes(path.read_bytes().replace(b"FMP4", b"QQQQ").replace(b"fmp4", b"QQQQ"))
+    with pytest.raises(ReadError, match=r"pcm\.avi holds video of a codec that FFmpeg does not know; convert"):
+        VideoReader().read(Source(path))
+    assert SoundtrackReader().read(Source(path)).rate == 44_100
+
+
 def test_whatever_pyav_raises_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "h264.mp4"
     write(path)

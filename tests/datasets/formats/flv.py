@@ -53,6 +53,7 @@ def write_video(
     turned: tuple[int, bool, bool] = (0, False, False),
     piped: bool = False,
     options: dict[str, str] | None = None,
+    title: str | None = None,
 ) -> None:
     """Frame k is grey, k * step bright, with a white square in the upper left corner; with a tone, if hertz are given.
 
@@ -71,12 +72,15 @@ def write_video(
         turned: degrees counterclockwise, then whether mirrored left to right, then top to bottom, for showing it.
         piped: whether it is written without going back, so that nothing in the file says how long it is.
         options: of the muxer.
+        title: of the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for_pictures, for_sound = codecs or CODECS[path.suffix]
     pipe = Pipe()
     muxer = MUXERS.get(path.suffix, path.suffix[1:])
     with av.open(pipe if piped else str(path), "w", format=muxer, options=options) as container:
+        if title is not None:
+            container.metadata["title"] = title
         pictures = container.add_stream(for_pictures, rate=rate)
         pictures.height, pictures.width, pictures.pix_fmt = height, width, "yuv420p"
         pictures.bit_rate = 8_000_000

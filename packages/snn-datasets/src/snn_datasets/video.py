@@ -77,6 +77,7 @@ class VideoReader(Reader):
             if not container.streams.video:
                 sound = ", only sound" if container.streams.audio else ""
                 raise ReadError(f"{path} has no pictures{sound}; replace the file, or leave the modality out")
+            _refuse_unknown_codec(container.streams.video[0], path)
             span = _span(container, container.streams.video[0].index, source, part)
         with _opened(path) as (av, container):
             frames = self._decoded(av, container)
@@ -179,6 +180,7 @@ class SoundtrackReader(Reader):
         with _opened(path) as (_, container):
             if not container.streams.audio:
                 raise ReadError(f"{path} has no sound; replace the file, or leave the modality out")
+            _refuse_unknown_codec(container.streams.audio[0], path)
             _span(container, container.streams.audio[0].index, source, part)
         with _opened(path) as (av, container):
             stream = container.streams.audio[0]
@@ -241,7 +243,8 @@ def _opened(path: Path) -> Generator[tuple[ModuleType, InputContainer], None, No
     try:
         # A path alone could be taken for an address.
         options = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
-        with av.open(f"file:{path}", options=options) as container:
+        # Titles and names of cameras are often not in UTF-8, and nothing is read of them.
+        with av.open(f"file:{path}", options=options, metadata_errors="replace") as container:
             yield av, container
     except ReadError:
         raise
@@ -249,6 +252,16 @@ def _opened(path: Path) -> Generator[tuple[ModuleType, InputContainer], None, No
         if instead := foreign_format(path, _DESCRIPTIONS):
             raise ReadError(f"{path} cannot be read as a video: {instead}") from error
         raise ReadError(f"{path} cannot be read as a video: {error}; replace or convert the file") from error
+
+
+def _refuse_unknown_codec(stream: Any, path: Path) -> None:
+    """Refuse pictures or sound for which FFmpeg has no decoder.
+
+    Raises:
+        ReadError: it has none.
+    """
+    if stream.codec_context is None:
+        raise ReadError(f"{path} holds {stream.type} of a codec that FFmpeg does not know; convert the file")
 
 
 class _Span(NamedTuple):
