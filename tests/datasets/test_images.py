@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image as Pillow
-from PIL import ImageCms
+from PIL import ImageCms, TiffImagePlugin
 from torchvision.transforms import RandomResizedCrop as TorchvisionCrop
 from torchvision.transforms import v2
 
@@ -412,3 +412,15 @@ def test_a_file_of_another_format_is_called_what_it_is(tmp_path: Path, content: 
     path.write_bytes(content)
     with pytest.raises(ReadError, match=rf"x\.png cannot be read as a picture: {what}"):
         ImageReader().read(Source(path))
+
+
+def test_the_preview_of_a_raw_file_is_not_taken_for_its_picture(tmp_path: Path):
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    for value, refused in ((0, False), (1, True)):
+        tags[254] = value
+        Pillow.new("RGB", (8, 8)).save(tmp_path / "x.tif", tiffinfo=tags)
+        if refused:
+            with pytest.raises(ReadError, match=r"x\.tif begins with a preview of its picture, as raw files"):
+                ImageReader().read(Source(tmp_path / "x.tif"))
+        else:
+            assert ImageReader().read(Source(tmp_path / "x.tif")).pixels.shape == (3, 8, 8)

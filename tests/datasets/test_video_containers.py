@@ -5,6 +5,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 
 from datasets.formats.flv import write_video
 from datasets.formats.wav import tone
@@ -193,6 +194,35 @@ def test_sound_alone_in_a_video_container_is_told(tmp_path: Path):
         container.mux([*stream.encode(frame), *stream.encode()])
     with pytest.raises(ReadError, match=r"x\.mp4 has no pictures, only sound; replace"):
         VideoReader().read(Source(path))
+
+
+@pytest.mark.parametrize("pictures", [True, False])
+def test_the_cover_of_a_sound_file_is_no_video(tmp_path: Path, pictures: bool):
+    path = tmp_path / "x.mp4"
+    with av.open(str(path), "w") as container:
+        cover = container.add_stream("png", rate=1)
+        cover.width, cover.height, cover.pix_fmt, cover.disposition = 32, 32, "rgb24", Disposition.attached_pic
+        sound = container.add_stream("aac", rate=8_000, layout="mono")
+        video = container.add_stream("mpeg4", rate=10) if pictures else None
+        if video is not None:
+            video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        white = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 255, np.uint8), format="rgb24")
+        container.mux([*cover.encode(white), *cover.encode()])
+        for _ in range(3 if video is not None else 0):
+            black = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")
+            container.mux(video.encode(black))
+        if video is not None:
+            container.mux(video.encode())
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 8_000
+        container.mux([*sound.encode(frame), *sound.encode()])
+    if pictures:
+        frames = VideoReader().read(Source(path)).frames
+        assert frames.shape == (3, 3, 48, 64)
+        assert frames.max() < 20
+    else:
+        with pytest.raises(ReadError, match=r"x\.mp4 has no pictures, only sound"):
+            VideoReader().read(Source(path))
 
 
 @pytest.mark.parametrize("name", ["cremad.flv", "pcm.avi", "h264.mp4", "opus.mkv"])

@@ -30,6 +30,9 @@ FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM", "GIF")
 _DESCRIPTIONS = {"a PNG image", "a JPEG image", "a BMP image", "a WebP image", "a TIFF image", "a GIF image"}
 """What `file_signature` calls them."""
 
+SUBFILE_TYPE, PREVIEW = 254, 1
+"""A tag of TIFF, and its value where a picture is a smaller version of another one in the file."""
+
 LARGEST_PIXELS = 60_000_000
 """Pixels of the largest picture; a small file can claim any size, and memory is taken before it is seen to be wrong."""
 
@@ -79,6 +82,11 @@ def _open(path: Path, *, fit: int | None = None) -> Pillow.Image:
             raise ReadError(
                 f"{path} claims {image.width} x {image.height} pixels, more than {LARGEST_PIXELS:,}; "
                 "reduce it or replace the file"
+            )
+        if image.format == "TIFF" and cast(Any, image).tag_v2.get(SUBFILE_TYPE, 0) == PREVIEW:
+            raise ReadError(
+                f"{path} begins with a preview of its picture, as raw files of cameras do; develop it, and save it as "
+                "TIFF or PNG"
             )
         if fit is not None:
             image.draft(None, (fit, fit))

@@ -74,11 +74,12 @@ class VideoReader(Reader):
         part = seconds_of(source)
         path = _whole(self, source)
         with _opened(path) as (_, container):
-            if not container.streams.video:
+            pictures = _pictures(container)
+            if pictures is None:
                 sound = ", only sound" if container.streams.audio else ""
                 raise ReadError(f"{path} has no pictures{sound}; replace the file, or leave the modality out")
-            _refuse_unknown_codec(container.streams.video[0], path)
-            span = _span(container, container.streams.video[0].index, source, part)
+            _refuse_unknown_codec(pictures, path)
+            span = _span(container, pictures.index, source, part)
         with _opened(path) as (av, container):
             frames = self._decoded(av, container)
             chosen = _all(frames, span) if self.frames is None else _nearest(frames, span, self.frames)
@@ -86,7 +87,7 @@ class VideoReader(Reader):
 
     def _decoded(self, av: ModuleType, container: InputContainer) -> Iterator[tuple[float, Any]]:
         """Every frame with its time in seconds, in the order in which they are shown."""
-        stream = container.streams.video[0]
+        stream = _pictures(container)
         stream.codec_context.options = {"max_pixels": str(LARGEST_FRAME)}
         # Frames are decoded by as many processes as there are loaders; threads within each would only wait.
         stream.codec_context.thread_type = "NONE"
@@ -94,7 +95,7 @@ class VideoReader(Reader):
         last = 0.0
         for frame in container.decode(stream):
             # Some old formats leave the time of a few frames open.
-            last = last if frame.pts is None else max(last, frame.time - origin)
+            last = last if frame.pts is None else max(last, float(frame.time) - origin)
             yield last, frame
 
     def _converted(self, av: ModuleType, chosen: Iterator[tuple[float, Any]], source: Source, *, start: float) -> Video:
@@ -252,6 +253,14 @@ def _opened(path: Path) -> Generator[tuple[ModuleType, InputContainer], None, No
         if instead := foreign_format(path, _DESCRIPTIONS):
             raise ReadError(f"{path} cannot be read as a video: {instead}") from error
         raise ReadError(f"{path} cannot be read as a video: {error}; replace or convert the file") from error
+
+
+def _pictures(container: InputContainer) -> Any:
+    """The first stream of pictures that is no cover of a sound file; None if there is none."""
+    from av.stream import Disposition
+
+    streams = container.streams.video
+    return next((stream for stream in streams if not stream.disposition & Disposition.attached_pic), None)
 
 
 def _refuse_unknown_codec(stream: Any, path: Path) -> None:
