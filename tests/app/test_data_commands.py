@@ -184,7 +184,10 @@ def test_init_writes_a_manifest_and_says_how_to_go_on(monkeypatch, capsys, tmp_p
     assert data(monkeypatch, "init", str(tmp_path), "--output", "my pets.csv") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{tmp_path / 'my pets.csv'}: 4 samples of 2 classes"
-    assert lines[-1] == f"next: scmrl data check manifest --root {tmp_path} --manifest 'my pets.csv'"
+    assert lines[-2] == f"scmrl data check manifest --root {tmp_path} --manifest 'my pets.csv'"
+    assert lines[-1] == (
+        f"scmrl train --data.kind manifest --data.root {tmp_path} --data.manifest 'my pets.csv' --data.modalities image"
+    )
     written = (tmp_path / "my pets.csv").read_text()
     assert len(written.splitlines()) == 5
     assert data(monkeypatch, "init", str(tmp_path), "--output", "my pets.csv") == 2
@@ -199,7 +202,7 @@ def test_what_init_wrote_passes_the_check(monkeypatch, capsys, tmp_path):
             for number in range(2):
                 Image.new("L", (16, 16), 50 + 90 * number).save(tmp_path / split / label / f"{label}{number}.png")
     assert data(monkeypatch, "init", str(tmp_path)) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == f"next: scmrl data check manifest --root {tmp_path}"
+    assert capsys.readouterr().out.splitlines()[-2] == f"scmrl data check manifest --root {tmp_path}"
     assert data(monkeypatch, "check", "manifest", "--root", str(tmp_path)) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "manifest: nothing wrong was found"
 

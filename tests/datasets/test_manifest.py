@@ -1,6 +1,7 @@
 import random
 import re
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from pyarrow import parquet
 from torch import Tensor
 
 from snn_datasets import DatasetSplits, ManifestSpec, ReadError, SampleDataset
-from snn_datasets.manifest_table import read_table
+from snn_datasets.manifest_table import MODALITY_NAME, NAMES_OF_MODULES, read_table
+from snn_datasets.near_names import near_labels
 
 SIZE = 12
 RATE = 8000
@@ -266,10 +268,110 @@ def test_a_faulty_header_is_refused(root: Path, header: str, message: str):
         build(root)
 
 
-def test_semicolons_are_recognised(root: Path):
-    write(root, [row.replace(",", ";") for row in ROWS], header=HEADER.replace(",", ";"))
-    with pytest.raises(ValueError, match="separate columns by commas"):
+@pytest.mark.parametrize("separator", ["\t", ";", "|"])
+def test_other_separators_are_recognized(root: Path, separator: str):
+    write(root, ROWS)
+    expected = build(root)
+    write(root, [row.replace(",", separator) for row in ROWS], header=HEADER.replace(",", separator))
+    assert ids(build(root).train) == ids(expected.train)
+    assert torch.equal(inputs(build(root).train, "photo"), inputs(expected.train, "photo"))
+
+
+def test_what_spreadsheets_put_before_the_header_does_no_harm(root: Path):
+    rows = [row.replace(",", ";") for row in (HEADER, *ROWS)]
+    for first in ("sep=;", '"sep=;"', "# written by hand, 2026", "#\n\n# by hand"):
+        (root / "manifest.csv").write_text("\n".join([first, *rows]), encoding="utf-16")
+        assert ids(build(root).train) == ["a", "b"]
+    (root / "manifest.csv").write_text("\n".join(["# by hand", HEADER, *ROWS[:3], "d,exam,dog,p3.png,s3.wav"]))
+    with pytest.raises(ValueError, match=r"row 6, column 'split', value 'exam'"):
         build(root)
+
+
+def test_a_header_in_another_case_is_understood_and_another_name_answered(root: Path):
+    write(root, ROWS, header="Sample ID,Split,LABEL,photo,sound")
+    assert ids(build(root).train) == ["a", "b"]
+    write(root, ROWS, header=HEADER.replace("label", "Class"))
+    with pytest.raises(ValueError, match=r"no column 'label' among .*; did you mean 'Class'\? Rename it to 'label'"):
+        build(root)
+    write(root, [row.replace("train", "Training").replace("test", "testing") for row in ROWS])
+    assert ids(build(root).test) == ["d"]
+    write(root, [ROWS[0].replace("train", "trian"), *ROWS[1:]])
+    with pytest.raises(ValueError, match=r"unknown split, did you mean train\?"):
+        build(root)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a Git-LFS pointer.*git lfs pull"),
+        (b"<!DOCTYPE html><html></html>", "is a web page.*fetch it again"),
+        (b'{"split": "train"}', "is a JSON file, not a table"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "is an old Excel.*save the sheet as CSV"),
+    ],
+)
+def test_a_manifest_that_is_something_else_is_named(root: Path, content: bytes, message: str):
+    (root / "manifest.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        build(root)
+
+
+def test_an_excel_workbook_is_named(root: Path):
+    with zipfile.ZipFile(root / "manifest.xlsx", "w") as file:
+        file.writestr("xl/workbook.xml", "<workbook/>")
+    with pytest.raises(
+        ValueError, match=r"manifest\.xlsx is an Excel workbook \(\.xlsx\), not a table.*save the sheet"
+    ):
+        build(root, manifest=Path("manifest.xlsx"))
+
+
+def test_composed_and_decomposed_labels_are_one_class(root: Path):
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    rows = [row.replace("cat", composed if number else decomposed) for number, row in enumerate(ROWS)]
+    write(root, rows)
+    assert build(root).info.classes == (composed, "dog")
+
+
+def test_classes_that_may_be_one_are_noted(root: Path):
+    rows = ["a,train,Cat,p0.png,s0.wav", "b,train,cat,p1.png,s1.wav", "c,val,cat,p2.png,s2.wav",
+            "d,test,Cat,p3.png,s3.wav"]  # fmt: skip
+    write(root, rows)
+    splits = build(root)
+    assert splits.info.classes == ("Cat", "cat")
+    assert any("'Cat', 'cat' are told apart" in note for note in splits.info.notes)
+    assert near_labels(["1", "01", "1.0", "2"])[0].startswith("the classes '01', '1', '1.0' are told apart")
+    assert near_labels(["air con", "air_con"])
+    assert near_labels(["1", "-1", "10", "cat", "cats", "ca t2"]) == []
+
+
+def test_a_file_in_two_splits_is_told_under_every_spelling(root: Path):
+    (root / "sub").mkdir()
+    (root / "link.png").symlink_to("p0.png")
+    (root / "hard.png").hardlink_to(root / "p0.png")
+    for name in ("./sub/../p0.png", "link.png", "hard.png", str(root / "p0.png")):
+        write(root, [*ROWS[:3], f"d,test,dog,{name},s3.wav"])
+        assert "1 file is in both train and test" in " ".join(build(root).info.notes)
+    write(root, ROWS)
+    assert build(root).info.notes == ()
+
+
+def test_rows_without_the_modalities_asked_for_are_left_out(root: Path):
+    write(root, [*ROWS, "e,train,cat,,s0.wav", "f,test,cat,,s1.wav", "g,train,dog,p1.png,"])
+    splits = build(root, modalities="photo")
+    assert ids(splits.train) == ["a", "b", "g"]
+    assert ids(splits.test) == ["d"]
+    assert splits.info.notes[0] == "2 of 7 rows have no photo and are left out"
+    assert all(not sample.absent for sample in (*splits.train, *splits.val, *splits.test))
+    assert len(build(root).train) == 4
+
+
+def test_a_table_of_many_columns_is_read_soon(root: Path):
+    names = ",".join(f"c{number}" for number in range(20_000))
+    write(root, [row + "," * 20_000 for row in ROWS], header=f"{HEADER},{names}")
+    assert len(build(root, modalities="photo").train) == 2
+    write(root, [row + "," * 20_000 for row in ROWS], header=f"{HEADER},{names}".replace("label", "labl"))
+    with pytest.raises(ValueError, match=r"did you mean 'labl'") as caught:
+        build(root)
+    assert len(str(caught.value)) < 1000
 
 
 def test_an_unknown_modality_is_answered_with_the_known_ones(root: Path):
@@ -316,9 +418,22 @@ def test_another_encoding_is_refused_by_row(root: Path):
     (root / "manifest.csv").write_bytes(text.encode("latin-1"))
     with pytest.raises(ValueError, match=r"row 3: .*xfc.*UTF-8"):
         build(root)
-    (root / "manifest.csv").write_bytes(text.encode("utf-16"))
+    (root / "manifest.csv").write_bytes(text.replace("ü", "u").encode("utf-16-le"))
     with pytest.raises(ValueError, match="UTF-16"):
         build(root)
+
+
+@pytest.mark.parametrize("name", ["training", "items", "keys", "train", "type"])
+def test_a_column_with_a_name_that_modules_use_is_refused_at_once(root: Path, name: str):
+    write(root, ROWS, header=f"sample_id,split,label,photo,{name}")
+    with pytest.raises(ValueError, match=rf"column '{name}' cannot name a modality, because PyTorch's modules"):
+        build(root)
+    assert list(build(root, modalities="photo").info.modalities) == ["photo"]
+
+
+def test_every_name_that_modules_use_is_known():
+    names = {name for name in dir(torch.nn.ModuleDict()) if MODALITY_NAME.fullmatch(name)}
+    assert names <= NAMES_OF_MODULES
 
 
 @pytest.mark.parametrize("name", ["so/und", ".sound", 'so"und', "my mic", "2nd", "_x", "klänge", "a.b"])

@@ -71,6 +71,7 @@ def write_video(path: Path, number: int) -> None:
         container.mux(stream.encode())
 
 
+MEANS = {"sense": {"encode": {"kind": "steps", "steps": STEPS}}}
 EVENTS = {"t": [0, 40, 41, 299], "x": [0, 1, 6, 2], "y": [4, 3, 0, 2], "p": [1, 0, 1, 1]}
 
 
@@ -90,7 +91,7 @@ def write_aedat2(path: Path, number: int) -> None:
 
 def test_series_become_means_of_steps(tmp_path: Path):
     write(tmp_path, ".csv", write_series)
-    info, sample = build(tmp_path)
+    info, sample = build(tmp_path, columns=MEANS)
     assert (info.kind, info.shape, info.time_steps) == ("series", (5,), STEPS)
     # The last file is number 3; two rows a step, so channel c of step k is the mean of 3 + 10 c + 2 k and one more.
     assert np.array_equal(value(sample), 3 + 10 * np.arange(5) + 2 * np.arange(STEPS)[:, None] + 0.5)
@@ -174,6 +175,7 @@ def test_a_reader_can_be_named_whatever_the_ending(tmp_path: Path):
     with pytest.raises(ValueError, match=r"unknown ending '\.dat'.*columns\.gas\.reader"):
         build(tmp_path)
     columns = {"gas": {"reader": {"kind": "series", "rate": 1.0, "columns": ["c3", "c1"]}}}
+    columns["gas"]["encode"] = {"kind": "steps", "steps": STEPS}
     info, sample = build(tmp_path, columns=columns)
     assert info.shape == (2,)
     assert np.array_equal(value(sample)[0], [3 + 30 + 0.5, 3 + 10 + 0.5])
@@ -205,19 +207,127 @@ def test_sound_can_become_spikes(tmp_path: Path):
     assert rates.min() == 0
 
 
-def test_what_a_reader_needs_is_told(tmp_path: Path):
+def test_the_size_of_an_event_sensor_is_that_of_the_training_files(tmp_path: Path):
     write(tmp_path, ".npz", write_events, column="dvs")
-    with pytest.raises(ValueError, match=r"'dvs'.*do not say their height and width.*columns\.dvs\.reader\.height"):
+    splits = ManifestSpec(root=tmp_path, time_steps=STEPS).build()
+    assert splits.info.modalities["dvs"].shape == (2, 5, 7)
+    assert splits.info.notes == ("dvs: sensor of 5 x 7 pixels (height x width), 2 polarities, as in 2 training files",)
+
+
+def test_records_of_events_in_npy_files_are_events(tmp_path: Path):
+    def write_records(path: Path, number: int) -> None:
+        records = np.zeros(4, [("x", "<u2"), ("y", "<u2"), ("t", "<i8"), ("p", "?")])
+        for name, values in EVENTS.items():
+            records[name] = values
+        np.save(path, records)
+
+    write(tmp_path, ".npy", write_records, column="dvs")
+    info, sample = build(tmp_path)
+    assert (info.kind, info.shape, info.time_steps) == ("events", (2, 5, 7), STEPS)
+    assert value(sample).sum() == 4
+
+
+def test_a_common_sensor_is_recognized_and_a_large_one_scaled(tmp_path: Path):
+    def write_large(path: Path, number: int) -> None:
+        rng = np.random.default_rng(number)
+        np.savez(
+            path, t=np.arange(5000), x=rng.integers(0, 345, 5000), y=rng.integers(0, 258, 5000), p=np.arange(5000) % 2
+        )
+
+    write(tmp_path, ".npz", write_large, column="dvs")
+    splits = ManifestSpec(root=tmp_path, time_steps=STEPS).build()
+    assert splits.info.modalities["dvs"].shape == (2, 48, 64)
+    assert "sensor of 260 x 346 pixels" in splits.info.notes[0]
+    assert "260 x 346 pixels are counted on 48 x 64; columns.dvs.size" in splits.info.notes[1]
+    assert sum(sample.inputs["dvs"].sum() for sample in splits.test) == 5000
+    assert build(tmp_path, columns={"dvs": {"size": 32}})[0].shape == (2, 32, 32)
+
+
+def test_events_in_seconds_and_of_an_absolute_clock_are_settled_and_noted(tmp_path: Path):
+    write(
+        tmp_path,
+        ".npz",
+        lambda path, number: np.savez(
+            path, t=1e5 + np.arange(1000) / 1000, x=np.arange(1000) % 8, p=np.arange(1000) % 2
+        ),
+        column="ear",
+    )
+    splits = ManifestSpec(root=tmp_path, time_steps=2).build()
+    assert splits.info.modalities["ear"].shape == (2, 1, 8)
+    (sample,) = splits.test
+    assert sample.inputs["ear"].sum((1, 2, 3)).tolist() == [500, 500]
+    notes = "\n".join(splits.info.notes)
+    assert "times are fractions, so they are taken for seconds (the longest recording lasts 0.999 s)" in notes
+    assert "begin with their first event" in notes
+
+
+def test_what_a_reader_needs_is_told(tmp_path: Path):
+    write(tmp_path, ".npz", lambda path, _: np.savez(path, x=[1], y=[2]), column="dvs")
+    with pytest.raises(ReadError, match=r"f0\.npz holds no t of its events, but x, y"):
         build(tmp_path)
 
 
-def test_a_series_without_times_is_told_the_fields_that_say_when(tmp_path: Path):
+def test_a_series_without_times_is_evenly_spaced_and_noted(tmp_path: Path):
     write(tmp_path, ".csv", lambda path, number: write_series(path, number, time=False), column="gas")
-    with pytest.raises(
-        ReadError, match=r"row 2, gas .*columns\.<sense>\.reader\.kind, .*columns\.<sense>\.reader\.rate"
-    ):
-        build(tmp_path)
+    splits = ManifestSpec(root=tmp_path, time_steps=STEPS).build()
+    assert splits.info.notes[0].startswith("gas: no column is time, so its rows are evenly spaced; columns.gas.reader")
     assert build(tmp_path, columns={"gas": {"reader": {"kind": "series", "rate": 1}}})[0].shape == (5,)
+    with pytest.raises(ReadError, match=r"row 2, gas .*columns\.<sense>\.reader\.rate"):
+        build(tmp_path, columns={"gas": {"reader": {"kind": "series"}}})
+
+
+def write_vibration(path: Path, number: int, *, rows: int = 200, rate: float = 100.0) -> None:
+    """A fast vibration on top of gravity, and a channel of tiny numbers."""
+    t = np.arange(rows) / rate
+    z = 9.81 + np.sin(2 * np.pi * rate / 8 * t + number)
+    lines = ["t,z,small", *(f"{a:.4f},{b:.6f},{c:.9f}" for a, b, c in zip(t, z, 1e-6 * np.cos(t), strict=True))]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def test_the_rows_of_a_series_reach_the_model_as_a_window(tmp_path: Path):
+    write(tmp_path, ".csv", write_vibration, column="imu")
+    splits = ManifestSpec(root=tmp_path, time_steps=4).build()
+    info = splits.info.modalities["imu"]
+    assert (info.shape, info.time_steps) == ((2, 200), None)
+    assert splits.info.notes == ("imu: 200 rows at 100 Hz become a window of 200 values",)
+    values = np.concatenate([sample.inputs["imu"].numpy() for part in (splits.train, splits.test) for sample in part])
+    # Both channels have a standard deviation of about 1, whatever their unit, and the vibration is all there.
+    assert np.abs(values.std(1) - 1).max() < 0.1
+    assert np.abs(np.fft.rfft(values[0])).argmax() == 25
+
+
+def test_long_short_and_uneven_series_become_bounded_windows(tmp_path: Path):
+    write(tmp_path, ".csv", lambda path, number: write_vibration(path, number, rows=30_000), column="imu")
+    info = ManifestSpec(root=tmp_path).build().info
+    assert info.modalities["imu"].shape == (2, 3750)
+    assert "30,000 rows at 100 Hz become a window of 3,750 values, 8 rows are averaged into one" in info.notes[0]
+    write(tmp_path, ".csv", lambda path, number: write_vibration(path, number, rows=5), column="imu")
+    info = ManifestSpec(root=tmp_path).build().info
+    assert (info.modalities["imu"].shape, info.modalities["imu"].time_steps) == ((2,), 4)
+    assert info.notes == ("imu: 5 rows become 4 steps, 1 or 2 rows are averaged into one",)
+    write(tmp_path, ".csv", lambda path, number: write_vibration(path, number, rows=100 + 50 * number), column="imu")
+    splits = ManifestSpec(root=tmp_path).build()
+    assert splits.info.modalities["imu"].shape == (2, 150)
+    assert "shorter recordings (from 1 s) hold their last value" in splits.info.notes[0]
+    # The same vibration keeps its pace, however long it lasts: 12.5 Hz, in the first second.
+    for part in (splits.train, splits.test):
+        for sample in part:
+            assert np.abs(np.fft.rfft(sample.inputs["imu"][0, :96].numpy())).argmax() == 12
+
+
+def test_averaging_that_was_asked_for_is_told(tmp_path: Path):
+    write(tmp_path, ".csv", write_vibration, column="imu")
+    columns = {"imu": ColumnSpec.model_validate({"encode": {"kind": "steps", "steps": 4}})}
+    info = ManifestSpec(root=tmp_path, columns=columns).build().info
+    assert info.notes == ("imu: 200 rows become 4 steps, 50 rows are averaged into one",)
+
+
+def test_windows_can_be_asked_for(tmp_path: Path):
+    write(tmp_path, ".csv", write_vibration, column="imu")
+    columns = {"imu": {"encode": {"kind": "window", "steps": 4, "length": 50}}}
+    info, sample = build(tmp_path, columns=columns)
+    assert (info.shape, info.time_steps) == ((2, 50), 4)
+    assert value(sample).shape == (4, 2, 50)
 
 
 def test_an_encoder_of_another_kind_is_refused_by_place(tmp_path: Path):
@@ -259,17 +369,18 @@ def write_named(path: Path, *names: str) -> None:
 def test_channels_are_found_by_the_names_of_the_first_training_file(tmp_path: Path, cache: str):
     orders = ["cab", "abc", "bca", "bac"]
     write(tmp_path, ".csv", lambda path, number: write_named(path, *orders[number]))
-    splits = ManifestSpec(root=tmp_path, time_steps=2, cache=cache).build()
+    columns = {"sense": ColumnSpec.model_validate(MEANS["sense"])}
+    splits = ManifestSpec(root=tmp_path, columns=columns, cache=cache).build()
     for part in (splits.train, splits.val, splits.test):
         for sample in part:
-            assert sample.inputs["sense"].tolist() == [[3, 1, 2]] * 2
+            assert sample.inputs["sense"].tolist() == [[3, 1, 2]] * STEPS
 
 
 def test_a_new_order_in_the_first_file_is_no_hit_in_the_cache(tmp_path: Path):
     write(tmp_path, ".csv", lambda path, _: write_named(path, "a", "b"))
-    assert value(build(tmp_path)[1])[0].tolist() == [1, 2]
+    assert value(build(tmp_path, columns=MEANS)[1])[0].tolist() == [1, 2]
     write_named(tmp_path / "f0.csv", "b", "a")
-    assert value(build(tmp_path)[1])[0].tolist() == [2, 1]
+    assert value(build(tmp_path, columns=MEANS)[1])[0].tolist() == [2, 1]
 
 
 def test_how_a_recording_is_read_later_holds_the_names(tmp_path: Path):

@@ -132,9 +132,15 @@ def init(folder: Path, /, *, output: Path = Path("manifest.csv")) -> int:
 
     from snn_datasets.manifest_init import init_manifest
 
-    print(init_manifest(folder, output=output))
-    named = "" if output == Path("manifest.csv") else f" --manifest {quote(str(output))}"
-    print(f"next: scmrl data check manifest --root {quote(str(folder))}{named}")
+    guess = init_manifest(folder, output=output)
+    print(guess)
+    root, manifest, columns = quote(str(folder)), quote(str(output)), quote(",".join(guess.columns))
+    named = output != Path("manifest.csv")
+    check_it = f"scmrl data check manifest --root {root}" + (f" --manifest {manifest}" if named else "")
+    train_on_it = f"scmrl train --data.kind manifest --data.root {root}"
+    train_on_it += (f" --data.manifest {manifest}" if named else "") + f" --data.modalities {columns}"
+    # Without a word of their own on the line, so that they can be copied as they are.
+    print(f"next, look through the table, then:\n{check_it}\n{train_on_it}")
     return 0
 
 

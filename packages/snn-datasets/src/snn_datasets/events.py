@@ -79,7 +79,7 @@ class EventsReader(Reader):
             ReadError: it is no NumPy file, holds something else than events, or events that the sensor cannot send.
         """
         path = self.open_file(source)
-        columns = self._columns_of(path, _arrays(path))
+        columns = _columns_of(path, _arrays(path), self.columns)
         for needed in ("t", "x", *("y" * (self.height > 1)), *("p" * (self.polarities == 2))):
             if needed not in columns:
                 raise ReadError(
@@ -94,35 +94,6 @@ class EventsReader(Reader):
             t = t - t.min()
         return events_of(source, t=t, x=x, y=y, p=p, size=(self.height, self.width), polarities=self.polarities)
 
-    def _columns_of(self, path: Path, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        if len(arrays) == 1:
-            (array,) = arrays.values()
-            if array.dtype.names is not None and array.ndim == 1:
-                named: dict[str, NDArray[Any]] = {name: array[name] for name in array.dtype.names}
-            elif array.dtype.names is None and array.ndim == 2 and array.shape[1] == len(self.columns):
-                named = {name: array[:, place] for place, name in enumerate(self.columns)}
-            else:
-                raise ReadError(
-                    f"{path} holds an array {array.shape} of {array.dtype}, but events are an array [E, "
-                    f"{len(self.columns)}] of the columns {self.columns!r}, or one [E] with named fields; save it so"
-                )
-        else:
-            named = dict(arrays)
-        found: dict[str, NDArray[Any]] = {}
-        for name, spellings in _NAMES.items():
-            given = [spelling for spelling in spellings if spelling in named]
-            if len(given) > 1:
-                raise ReadError(f"{path} holds both {given[0]!r} and {given[1]!r}; keep the one that is meant")
-            if given:
-                found[name] = named[given[0]]
-        for name, column in found.items():
-            if column.ndim != 1 or column.dtype.kind not in "biuf":
-                raise ReadError(
-                    f"{path}: {name} of its events has shape {column.shape} and type {column.dtype}, but has to be [E] "
-                    "numbers; save it so"
-                )
-        return found
-
     def _times(self, path: Path, times: NDArray[Any]) -> NDArray[np.int64]:
         factor = _MICROSECONDS[self.time_unit]
         # Beyond, neither floats nor products are exact.
@@ -134,6 +105,53 @@ class EventsReader(Reader):
         if times.dtype.kind == "f":
             return np.rint(times.astype(np.float64) * factor).astype(np.int64)
         return times.astype(np.int64) * factor
+
+
+def event_columns_in(path: Path, columns: str = "txyp") -> dict[str, NDArray[Any]]:
+    """The columns t, x, y, p [E] of a NumPy file of events as they are stored; y and p may be lacking.
+
+    Raises:
+        ReadError: it is no such file, or holds no t or x.
+    """
+    found = _columns_of(path, _arrays(path), columns)
+    for needed in ("t", "x"):
+        if needed not in found:
+            raise ReadError(
+                f"{path} holds no {needed} of its events, but {', '.join(found) or 'nothing that has a name'}"
+            )
+    return found
+
+
+def _columns_of(path: Path, arrays: Mapping[str, NDArray[Any]], columns: str) -> dict[str, NDArray[Any]]:
+    if len(arrays) == 1:
+        (array,) = arrays.values()
+        if array.dtype.names is not None and array.ndim == 1:
+            named: dict[str, NDArray[Any]] = {name: array[name] for name in array.dtype.names}
+        elif array.dtype.names is None and array.ndim == 2 and array.shape[1] == len(columns):
+            named = {name: array[:, place] for place, name in enumerate(columns)}
+        else:
+            raise ReadError(
+                f"{path} holds an array {array.shape} of {array.dtype}, but events are an array [E, {len(columns)}] of "
+                f"the columns {columns!r}, or one [E] with named fields; save it so"
+            )
+    else:
+        named = dict(arrays)
+    lower = {name.lower(): column for name, column in named.items()}
+    named = lower if len(lower) == len(named) else named
+    found: dict[str, NDArray[Any]] = {}
+    for name, spellings in _NAMES.items():
+        given = [spelling for spelling in spellings if spelling in named]
+        if len(given) > 1:
+            raise ReadError(f"{path} holds both {given[0]!r} and {given[1]!r}; keep the one that is meant")
+        if given:
+            found[name] = named[given[0]]
+    for name, column in found.items():
+        if column.ndim != 1 or column.dtype.kind not in "biuf":
+            raise ReadError(
+                f"{path}: {name} of its events has shape {column.shape} and type {column.dtype}, but has to be [E] "
+                "numbers; save it so"
+            )
+    return found
 
 
 def events_of(

@@ -164,7 +164,20 @@ def conversion(path: Path) -> str | None:
 
 def foreign(path: Path) -> str | None:
     """What a file is that no reader takes, by its first bytes, else by its ending; None if neither tells."""
-    return describe(path) or _FOREIGN_ENDINGS.get(path.suffix.lower())
+    found = describe(path)
+    if found is not None or _is_text(path):
+        return found
+    return _FOREIGN_ENDINGS.get(path.suffix.lower())
+
+
+def _is_text(path: Path) -> bool:
+    """Whether a file begins like text, which may be anything."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError:
+        return False
+    return bool(head) and not any(byte < 32 and byte not in b"\t\n\v\f\r" for byte in head)
 
 
 def cure(name: str) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,31 +16,40 @@ from snn_datasets.audio import Mono, Resample
 from snn_datasets.corruption import AudioNoise, ImageNoise, ImageOcclusion
 from snn_datasets.dataset import SPLITS, DatasetInfo, DatasetSplits, ModalityInfo, Progress, Split
 from snn_datasets.encoding import Bernoulli, EventFrames, Frames, Latency, LogMel, Picture, Steps
+from snn_datasets.event_survey import survey_events
+from snn_datasets.events import ScalePlane
 from snn_datasets.images import ImageReader, Resize
 from snn_datasets.kinds import Kind
 from snn_datasets.manifest_table import Table, TableRow, read_table
 from snn_datasets.modality import Modality
+from snn_datasets.near_names import listed, near_labels
 from snn_datasets.reader import Reader, ReadError, Source
 from snn_datasets.recorded import Preparation, RecordedDataset, Row, build_splits
 from snn_datasets.recordings import Events, Image, Recording, Series, Video, Waveform
 from snn_datasets.registries import READERS
 from snn_datasets.series import SeriesReader
+from snn_datasets.series_survey import SURVEYED, SeriesSurvey, averaged, choose
 from snn_datasets.single_thread import single_thread
 from snn_datasets.splits import carve_by_group, carve_by_sample
 from snn_datasets.stage import Draw, Stage
 from snn_datasets.store import Absent
 from snn_datasets.video import VideoReader
+from snn_datasets.windows import SeriesWindows
 
 if TYPE_CHECKING:
     from snn_datasets.datasets.manifest import ManifestSpec
 
 AEDAT3_MARK = b"#!AER-DAT3"
+LARGE_SENSOR = 128
+"""Longest side of an event sensor in pixels whose events are counted pixel by pixel, unless a size is asked for."""
+SCALED_SENSOR = 64
+"""Longest side that larger sensors are scaled to."""
 UNITS: dict[Kind, str] = {
     "image": "brightness from 0 to 1",
     "video": "brightness from 0 to 1",
     "waveform": "log power, standardised clip by clip",
     "events": "events per pixel and step",
-    "series": "as in the files, mean of each step",
+    "series": "standard deviations of the training files, by channel",
 }
 """Of what the usual encoders give."""
 
@@ -96,6 +105,44 @@ def build_manifest(spec: ManifestSpec, progress: Progress | None = None) -> Data
         FileNotFoundError, ReadError: a file is not there or damaged, unless it counts as absent.
         ImportError: a package is needed; the text says which extra brings it.
     """
+    listing = read_listing(spec)
+    table, classes, splits = listing.table, listing.classes, listing.splits
+    number_of = {label: number for number, label in enumerate(classes)}
+    rows: dict[Split, list[Row]] = {
+        split: [_recorded(table, row, number_of) for row in splits[split]] for split in SPLITS
+    }
+    # In file order, before validation is carved out: neither the seed nor the fraction changes how files are read.
+    training = [_recorded(table, row, number_of) for row in table.rows if row.split == "train"]
+    notes = list(listing.notes)
+    modalities = {name: _modality(spec, table, name, kind, training, notes) for name, kind in table.kinds.items()}
+    info = DatasetInfo(
+        name=spec.root.expanduser().resolve().name or "manifest",
+        classes=classes,
+        modalities={name: modality.info for name, modality in modalities.items()},
+        notes=tuple(notes),
+    )
+    built = build_splits(spec, info=info, rows=rows, modalities=modalities, progress=progress)
+    return replace(built, info=replace(built.info, notes=(*built.info.notes, *_unreadable(built))))
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a manifest says, before any recording is opened."""
+
+    table: Table
+    classes: tuple[str, ...]
+    splits: dict[Split, list[TableRow]]
+    notes: tuple[str, ...]
+    """What whoever reads numbers on these splits has to know."""
+
+
+def read_listing(spec: ManifestSpec) -> Listing:
+    """Read and check the table, and deal its rows to the splits.
+
+    Raises:
+        ValueError: a mistake in the table or the specification, by row, column and value.
+        FileNotFoundError: the table, or a file that it names, is not there.
+    """
     # Absolute, so that caches and worker processes find the same files wherever they are started.
     root = Path(os.path.abspath(spec.root.expanduser()))
     table = read_table(
@@ -109,37 +156,31 @@ def build_manifest(spec: ManifestSpec, progress: Progress | None = None) -> Data
         if name not in table.columns:
             raise ValueError(
                 f"{table.path} has no modality column {name!r}, which columns.{name} describes; "
-                f"the modality columns are {', '.join(map(repr, table.columns))}"
+                f"the modality columns are {listed(table.columns)}"
             )
+    notes: list[str] = []
+    if table.left_out:
+        every = len(table.rows) + table.left_out
+        notes.append(f"{table.left_out} of {every} rows have no {' or '.join(table.kinds)} and are left out")
     classes = _classes(table)
     splits = _splits(table, val_fraction=spec.val_fraction, seed=spec.seed)
-    rows: dict[Split, list[Row]] = {
-        split: [_recorded(table, row, classes) for row in splits[split]] for split in SPLITS
-    }
-    # In file order, before validation is carved out: neither the seed nor the fraction changes how files are read.
-    training = [_recorded(table, row, classes) for row in table.rows if row.split == "train"]
-    modalities = {name: _modality(spec, table, name, kind, training) for name, kind in table.kinds.items()}
-    info = DatasetInfo(
-        name=root.resolve().name or "manifest",
-        classes=classes,
-        modalities={name: modality.info for name, modality in modalities.items()},
-        notes=tuple(_leaks(splits)),
-    )
-    built = build_splits(spec, info=info, rows=rows, modalities=modalities, progress=progress)
-    return replace(built, info=replace(info, notes=(*info.notes, *_unreadable(built))))
+    return Listing(table, classes, splits, (*notes, *near_labels(classes), *_leaks(splits)))
 
 
-def _recorded(table: Table, row: TableRow, classes: tuple[str, ...]) -> Row:
+def _recorded(table: Table, row: TableRow, number_of: Mapping[str, int]) -> Row:
     sources = {name: None if file is None else Source(file) for name, file in row.files.items()}
-    return Row(row.id, classes.index(row.label), sources, f"{table.path}, row {row.number}")
+    return Row(row.id, number_of[row.label], sources, f"{table.path}, row {row.number}")
 
 
-def _modality(spec: ManifestSpec, table: Table, name: str, kind: Kind | None, training: Sequence[Row]) -> Modality:
-    """How a column is read: what its first training file leaves open is settled by that."""
+def _modality(
+    spec: ManifestSpec, table: Table, name: str, kind: Kind | None, training: Sequence[Row], notes: list[str]
+) -> Modality:
+    """How a column is read: what nobody said is settled from its training files, and noted where it may surprise."""
     column = spec.columns.get(name)
     reader = column.reader if column is not None else None
+    assumed = reader is None
     if reader is None:
-        reader = _usual_reader(table, name, kind, training)
+        reader = _usual_reader(table, name, kind, training, notes)
     encoder = column.encode if column is not None else None
     size = spec.image_size if column is None or column.size is None else column.size
     if isinstance(reader, VideoReader) and isinstance(encoder, Frames | None):
@@ -155,6 +196,11 @@ def _modality(spec: ManifestSpec, table: Table, name: str, kind: Kind | None, tr
     if type(reader) is SeriesReader:
         reader = reader.named_as_in(cast(Source, row.sources[name]))
     prepare, encode = _stages(spec, first, encoder, size)
+    if isinstance(first, Series):
+        known_rate = not (assumed and isinstance(reader, SeriesReader) and reader.rate is not None)
+        encode = _series_stages(spec, name, reader, first, encoder, training, known_rate=known_rate, notes=notes)
+    if isinstance(first, Events) and encoder is None:
+        encode = _event_stages(name, first, column.size if column is not None else None, assumed, encode, notes)
     draw = Draw(spec.seed, row.id, name)
     try:
         value: Any = first
@@ -171,13 +217,75 @@ def _modality(spec: ManifestSpec, table: Table, name: str, kind: Kind | None, tr
     return Modality(reader, info, prepare=prepare, encode=encode)
 
 
-def _usual_reader(table: Table, name: str, kind: Kind | None, training: Sequence[Row]) -> Reader:
+def _series_stages(
+    spec: ManifestSpec,
+    name: str,
+    reader: Reader,
+    first: Series,
+    encoder: Stage | None,
+    training: Sequence[Row],
+    *,
+    known_rate: bool,
+    notes: list[str],
+) -> tuple[Stage, ...]:
+    """How a series is encoded: as asked for, or so that little of the training files is lost."""
+    if encoder is not None and not isinstance(encoder, SeriesWindows):
+        if isinstance(encoder, Steps) and len(first.times) > encoder.steps:
+            notes.append(f"{name}: {averaged(len(first.times), encoder.steps)}")
+        return (encoder,)
+    survey = SeriesSurvey.of(_some_series(spec, name, reader, first, training))
+    if encoder is not None:
+        return survey.standardise, encoder
+    stages, note = choose(name, survey, steps=spec.time_steps, known_rate=known_rate)
+    notes.append(note)
+    return stages
+
+
+def _some_series(spec: ManifestSpec, name: str, reader: Reader, first: Series, training: Sequence[Row]) -> list[Series]:
+    """Some training recordings with the channels of the first, evenly spread; what cannot be read is passed over."""
+    rows = [row for row in training if row.sources[name] is not None]
+    stride = max(1, len(rows) / SURVEYED)
+    chosen = [rows[int(number * stride)] for number in range(min(SURVEYED, len(rows)))]
+    read = Preparation(name, Modality(reader, ModalityInfo("series", ())), spec.seed, missing=True)
+    found = [value for value in map(read, chosen) if isinstance(value, Series)]
+    return [value for value in found if value.values.shape[1] == first.values.shape[1]] or [first]
+
+
+def _event_stages(
+    name: str, first: Events, size: int | None, assumed: bool, usual: tuple[Stage, ...], notes: list[str]
+) -> tuple[Stage, ...]:
+    """Frames of a size that a model can take: as asked for, or smaller where an undescribed sensor is large."""
+    height, width = first.size
+    if size is not None:
+        return ScalePlane(height=size, width=size), *usual
+    if not assumed or max(height, width) <= LARGE_SENSOR:
+        return usual
+    scale = SCALED_SENSOR / max(height, width)
+    plane = ScalePlane(height=max(1, round(height * scale)), width=max(1, round(width * scale)))
+    notes.append(
+        f"{name}: {height} x {width} pixels are counted on {plane.height} x {plane.width}; columns.{name}.size takes "
+        "another size"
+    )
+    return plane, *usual
+
+
+def _usual_reader(table: Table, name: str, kind: Kind | None, training: Sequence[Row], notes: list[str]) -> Reader:
     assert kind is not None
     called: str = kind
     files = [source.path for row in training if (source := row.sources[name]) is not None and source.path.is_file()]
     if files and files[0].suffix.lower() == ".aedat":
         with files[0].open("rb") as file:
             called = "aedat3" if file.read(len(AEDAT3_MARK)) == AEDAT3_MARK else "aedat2"
+    elif kind == "events" and files:
+        survey = survey_events(name, files)
+        notes.extend(survey.notes)
+        return survey.reader
+    elif kind == "series" and not any(_has_time(path) for path in files[:1]):
+        notes.append(
+            f"{name}: no column is time, so its rows are evenly spaced; columns.{name}.reader.rate says how many a "
+            "second"
+        )
+        return SeriesReader(rate=1)
     try:
         return READERS[called]()
     except ValidationError as error:
@@ -187,6 +295,13 @@ def _usual_reader(table: Table, name: str, kind: Kind | None, training: Sequence
             + ", ".join(f"columns.{name}.reader.{field}" for field in ("kind", *needed))
             + f", where kind is {called}"
         ) from error
+
+
+def _has_time(path: Path) -> bool:
+    try:
+        return SeriesReader().has_time(Source(path))
+    except ReadError:
+        return True  # it is refused when it is read
 
 
 def _first_recording(
@@ -247,7 +362,7 @@ def _stages(
         case Events():
             return (same,), (encoder or EventFrames(steps=spec.time_steps),)
         case Series():
-            return (same,), (encoder or Steps(steps=spec.time_steps),)
+            return (same,), ()
 
 
 def _classes(table: Table) -> tuple[str, ...]:
@@ -328,13 +443,28 @@ def _unreadable(built: DatasetSplits) -> Iterator[str]:
 
 def _leaks(splits: Mapping[Split, Sequence[TableRow]]) -> list[str]:
     """What two splits share, in sentences: numbers measured on such splits are too good."""
-    groups = {split: {row.group for row in rows if row.group is not None} for split, rows in splits.items()}
-    files = {split: {file for row in rows for file in row.files.values() if file} for split, rows in splits.items()}
+    groups: dict[Split, dict[object, str]] = {
+        split: {row.group: row.group for row in rows if row.group is not None} for split, rows in splits.items()
+    }
+    files: dict[Split, dict[object, str]] = {
+        split: {_identity(file): str(file) for row in rows for file in row.files.values() if file}
+        for split, rows in splits.items()
+    }
     notes: list[str] = []
-    for first, second in (("train", "val"), ("train", "test"), ("val", "test")):
+    pairs: tuple[tuple[Split, Split], ...] = (("train", "val"), ("train", "test"), ("val", "test"))
+    for first, second in pairs:
         for what, of in (("group", groups), ("file", files)):
-            shared = sorted(map(str, of[first] & of[second]))
+            shared = sorted({of[first][key] for key in of[first].keys() & of[second].keys()})
             if shared:
                 verb, plural = ("is", "") if len(shared) == 1 else ("are", "s")
                 notes.append(f"{len(shared)} {what}{plural} {verb} in both {first} and {second}, such as {shared[0]}")
     return notes
+
+
+def _identity(file: Path) -> object:
+    """The same for one file under several spellings, through symbolic and hard links too."""
+    try:
+        status = file.stat()
+    except OSError:
+        return os.path.normpath(file)
+    return status.st_dev, status.st_ino

@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import get_args
 
+from snn_datasets.contents import kinds_of, why_unreadable
 from snn_datasets.dataset import SPLITS, Split
-from snn_datasets.kinds import Kind
-from snn_datasets.manifest_table import KIND_OF, MODALITY_NAME, RESERVED, SPLIT_NAMES
+from snn_datasets.kinds import KIND_OF, Kind
+from snn_datasets.manifest_table import MODALITY_NAME, NAMES_OF_MODULES, RESERVED, SPLIT_NAMES
+from snn_datasets.near_names import near_labels, normalized
 from snn_datasets.reader import placeholder
 from snn_datasets.splits import carve_by_group, carve_by_sample
 
@@ -22,7 +24,6 @@ TEST_FRACTION = 0.2
 NAMED = 3
 """Examples that the summary names."""
 
-SPLIT_FOLDERS: dict[str, Split] = {**SPLIT_NAMES, "training": "train", "testing": "test"}
 SENSES = frozenset(
     {
         *("image", "img", "picture", "photo", "frame", "face", "visual", "vision", "rgb", "depth", "thermal"),
@@ -160,7 +161,7 @@ def init_manifest(folder: Path, *, output: str | Path = "manifest.csv") -> Guess
         roles[split] = "split"
         files = left_out.sift(
             files,
-            lambda file: file.folders[split].lower() in SPLIT_FOLDERS,
+            lambda file: file.folders[split].lower() in SPLIT_NAMES,
             "they lie beside the folders of the splits",
         )
     sense = _sense_level(files, [level for level in range(depth) if level not in roles])
@@ -181,7 +182,7 @@ def init_manifest(folder: Path, *, output: str | Path = "manifest.csv") -> Guess
     for sample in samples:
         # Without the level of the sense, those behind it moved up by one.
         place = {level: level - (sense is not None and level > sense) for level in roles}
-        sample.split = SPLIT_FOLDERS[sample.folders[place[split]].lower()] if split is not None else None
+        sample.split = SPLIT_NAMES[sample.folders[place[split]].lower()] if split is not None else None
         sample.group = sample.folders[place[group]] if group is not None else None
         sample.label = sample.folders[place[label]] if label is not None else ""
     if label is None:
@@ -192,6 +193,9 @@ def init_manifest(folder: Path, *, output: str | Path = "manifest.csv") -> Guess
     elif not any(sample.split == "test" for sample in samples):
         notes.append("there is no folder of test samples; mark some rows test before training")
 
+    for sample in samples:
+        sample.label = normalized(sample.label)
+    notes += near_labels(sample.label for sample in samples)
     untrained = {sample.label for sample in samples} - {sample.label for sample in samples if sample.split == "train"}
     if untrained:
         notes.append(f"no training sample has the label {min(untrained)!r}; add some, or remove its rows")
@@ -244,7 +248,12 @@ def _look_at(path: Path) -> tuple[Kind | None, str]:
     name, ending = path.name, path.suffix.lower()
     if name.startswith("."):
         return None, "their names begin with a dot"
-    if ending not in KIND_OF or ending in SKIPPED_ENDINGS:
+    if ending in SKIPPED_ENDINGS:
+        return None, f"files {ending} are of no known kind"
+    if ending not in KIND_OF:
+        why = why_unreadable(path)
+        if why is not None:
+            return None, why.replace("it is", "no reader takes them: each is", 1)
         return None, f"files {ending} are of no known kind" if ending else "their names have no ending"
     if name != name.strip() or not name.isprintable() or not path.is_file():
         return None, "their names cannot stand in a table, or they are no files"
@@ -254,13 +263,17 @@ def _look_at(path: Path) -> tuple[Kind | None, str]:
         return None, f"they cannot be opened ({error.strerror})"
     if problem is not None:
         return None, f"each {problem}"
-    return KIND_OF[ending], ""
+    kinds = kinds_of(path)
+    if not kinds:
+        why = why_unreadable(path) or f"it is a {ending} file that holds neither events nor a series"
+        return None, why.replace("it is", "no reader takes them: each is", 1)
+    return kinds[0], ""
 
 
 def _split_level(files: Sequence[_File], depth: int) -> int | None:
     """The first level with a folder for training and one for something else."""
     for level in range(depth):
-        splits = {SPLIT_FOLDERS.get(file.folders[level].lower()) for file in files} - {None}
+        splits = {SPLIT_NAMES.get(file.folders[level].lower()) for file in files} - {None}
         if "train" in splits and len(splits) > 1:
             return level
     return None
@@ -349,7 +362,7 @@ def _column(file: _File, sense: int) -> str:
     safe = re.sub(r"[^A-Za-z0-9_-]", "_", file.folders[sense])
     if not MODALITY_NAME.fullmatch(safe):
         safe = f"{COLUMN_OF[file.kind]}_{safe}".rstrip("_")
-    return f"{safe}_files" if safe in RESERVED else safe
+    return f"{safe}_files" if safe in RESERVED or safe in NAMES_OF_MODULES else safe
 
 
 def _label_by_name(folder: Path, samples: Sequence[_Sample]) -> None:

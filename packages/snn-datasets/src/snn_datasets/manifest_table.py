@@ -4,39 +4,43 @@
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 from __future__ import annotations
 
-import csv
-import io
 import os
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from snn_datasets.dataset import Split
-from snn_datasets.kinds import Kind
+from snn_datasets.contents import kinds_of, why_unreadable
+from snn_datasets.dataset import SPLITS, Split
+from snn_datasets.kinds import ENDINGS, KIND_OF, Kind
+from snn_datasets.manifest_text import read_rows, refuse_what_is_no_table
+from snn_datasets.near_names import canonical_header, listed, normalized, suggestion
 
 SPLIT_NAMES: dict[str, Split] = {
-    "train": "train", "val": "val", "validation": "val", "valid": "val", "dev": "val", "test": "test",
+    "train": "train", "training": "train", "val": "val", "validation": "val", "valid": "val", "dev": "val",
+    "test": "test", "testing": "test",
 }  # fmt: skip
 REQUIRED = ("split", "label")
 RESERVED = (*REQUIRED, "sample_id", "group")
 """Columns that are no modality."""
 
-ENDINGS: dict[Kind, tuple[str, ...]] = {
-    "image": (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".pgm"),
-    "video": (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".flv", ".mpg", ".mpeg"),
-    "waveform": (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff"),
-    "events": (".npz", ".aedat"),
-    "series": (".csv", ".tsv", ".txt", ".npy"),
-}
-"""What a file is taken for by the ending of its name, unless its column says which reader to use."""
-KIND_OF: dict[str, Kind] = {ending: kind for kind, endings in ENDINGS.items() for ending in endings}
-
-UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 PARQUET_MARK = b"PAR1"
 MODALITY_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 """A modality's name becomes part of the names of files, options and parts of models."""
+NAMES_OF_MODULES = frozenset({
+    "T_destination", "add_module", "apply", "bfloat16", "buffers", "call_super_init", "children", "clear",
+    "compile", "cpu", "cuda", "double", "dump_patches", "eval", "extra_repr", "float", "forward", "get_buffer",
+    "get_extra_state", "get_parameter", "get_submodule", "half", "ipu", "items", "keys", "load_state_dict",
+    "modules", "mtia", "named_buffers", "named_children", "named_modules", "named_parameters", "parameters", "pop",
+    "register_backward_hook", "register_buffer", "register_forward_hook", "register_forward_pre_hook",
+    "register_full_backward_hook", "register_full_backward_pre_hook", "register_load_state_dict_post_hook",
+    "register_load_state_dict_pre_hook", "register_module", "register_parameter", "register_state_dict_post_hook",
+    "register_state_dict_pre_hook", "requires_grad_", "set_extra_state", "set_submodule", "share_memory",
+    "state_dict", "to", "to_empty", "train", "training", "type", "update", "values", "xpu", "zero_grad",
+})  # fmt: skip
+"""What PyTorch's containers of modules use themselves: a model cannot hold a modality of such a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,8 @@ class Table:
     """Every modality column, whether it was asked for or not."""
     kinds: dict[str, Kind | None]
     """Modality -> what its files are, in the order asked for; None where a reader is named for it."""
+    left_out: int = 0
+    """Rows that name a file, but none of the modalities asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +112,14 @@ def read_table(
     cells = _read_cells(path)
     columns = [column for column in cells.header if column not in RESERVED]
     chosen = list(modalities) or columns
+    known = set(columns)
     for modality in chosen:
-        if modality not in columns:
+        if modality not in known:
+            near = suggestion(modality, columns)
             raise ValueError(
-                f"{path}, {cells.head}: no modality column {modality!r}; the modality columns are "
-                f"{', '.join(map(repr, columns)) or 'missing'}; rename a column or ask for another modality"
+                f"{path}, {cells.head}: no modality column {modality!r}"
+                f"{f', did you mean {near!r}?' if near else ''}; the modality columns are "
+                f"{listed(columns) or 'missing'}; rename a column or ask for another modality"
             )
         if modality in cells.unreadable:
             raise ValueError(
@@ -122,13 +131,19 @@ def read_table(
                 f"{path}, {cells.head}: column {modality!r} cannot name a modality, whose name is a letter (a to z), "
                 "then letters, digits, _ or -; rename the column, or leave it out by naming the modalities to read"
             )
+        if modality in NAMES_OF_MODULES:
+            raise ValueError(
+                f"{path}, {cells.head}: column {modality!r} cannot name a modality, because PyTorch's modules use that "
+                f"name; rename the column, for instance to {modality}_files, or leave it out by naming the modalities "
+                "to read"
+            )
     if not chosen:
         raise ValueError(
-            f"{path}, {cells.head}: no modality column beside {', '.join(cells.header)}; "
+            f"{path}, {cells.head}: no modality column beside {listed(cells.header)}; "
             "add one column of file names a modality"
         )
     kinds: dict[str, Kind | None] = {
-        m: None if m in read_by_name else _kind_of_column(path, m, cells.rows) for m in chosen
+        m: None if m in read_by_name else _kind_of_column(path, m, cells.rows, root) for m in chosen
     }
     for modality in chosen:
         if not any(row[modality] for _, row in cells.rows):
@@ -138,9 +153,11 @@ def read_table(
             )
     locate = _Locator(path, root, missing=missing)
     named = [column for column in columns if column not in cells.unreadable]
-    rows = tuple(_row(path, locate, number, row, chosen, named) for number, row in cells.rows)
-    _refuse_repeated_ids(path, rows, has_ids="sample_id" in cells.header)
-    return Table(path, rows, tuple(columns), kinds)
+    every = [_row(path, locate, number, row, chosen, named) for number, row in cells.rows]
+    _refuse_repeated_ids(path, every, has_ids="sample_id" in cells.header)
+    # A sample without any of the modalities asked for is no sample to a model of these.
+    rows = tuple(row for row in every if any(file is not None for file in row.files.values()))
+    return Table(path, rows, tuple(columns), kinds, left_out=len(every) - len(rows))
 
 
 def _read_cells(path: Path) -> _Cells:
@@ -151,6 +168,8 @@ def _read_cells(path: Path) -> _Cells:
         )
     with path.open("rb") as file:
         is_parquet = file.read(len(PARQUET_MARK)) == PARQUET_MARK
+    if not is_parquet and path.suffix.lower() == ".parquet":
+        refuse_what_is_no_table(path)
     cells = _read_parquet(path) if is_parquet or path.suffix.lower() == ".parquet" else _read_csv(path)
     if not cells.rows:
         raise ValueError(f"{path} has no rows; write a header line {','.join(RESERVED)},... and one row a sample")
@@ -158,40 +177,22 @@ def _read_cells(path: Path) -> _Cells:
 
 
 def _read_csv(path: Path) -> _Cells:
-    reader = csv.reader(io.StringIO(_decode(path), newline=""), strict=True)
     header: list[str] = []
+    head = "row 1"
     rows: list[tuple[int, dict[str, str]]] = []
-    try:
-        for raw in reader:
-            cells = [cell.strip() for cell in raw]
-            if not any(cells):  # a blank line, or one of commas only as spreadsheets leave them at the end
-                continue
-            if not header:
-                header = cells
-                _check_header(path, "row 1", header)
-                continue
-            if len(cells) != len(header):
-                raise ValueError(
-                    f"{path}, row {reader.line_num}: {len(cells)} cells where the header has {len(header)} columns, "
-                    f"the last of them {cells[-1]!r}; put names that contain commas into double quotes"
-                )
-            rows.append((reader.line_num, dict(zip(header, cells, strict=True))))
-    except csv.Error as error:
-        raise ValueError(f"{path}, row {reader.line_num}: {error}; check the double quotes of this row") from error
-    return _Cells(header, "row 1", rows, {})
-
-
-def _decode(path: Path) -> str:
-    data = path.read_bytes()
-    if data.startswith(UTF16_MARKS):
-        raise ValueError(f"{path}, row 1: the file is UTF-16, not UTF-8; save it as CSV in UTF-8")
-    try:
-        # A UTF-8 byte order mark, as spreadsheets write it, is no part of the first column's name.
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        row = data[: error.start].count(b"\n") + 1
-        byte = data[error.start : error.start + 1]
-        raise ValueError(f"{path}, row {row}: the byte {byte!r} is not UTF-8; save the file as CSV in UTF-8") from error
+    for number, cells in read_rows(path):
+        if not header:
+            head = f"row {number}"
+            header = canonical_header(cells, RESERVED)
+            _check_header(path, head, header)
+            continue
+        if len(cells) != len(header):
+            raise ValueError(
+                f"{path}, row {number}: {len(cells)} cells where the header has {len(header)} columns, "
+                f"the last of them {cells[-1]!r}; put names that contain commas into double quotes"
+            )
+        rows.append((number, dict(zip(header, cells, strict=True))))
+    return _Cells(header, head, rows, {})
 
 
 def _read_parquet(path: Path) -> _Cells:
@@ -207,7 +208,8 @@ def _read_parquet(path: Path) -> _Cells:
         opened: Any = parquet.ParquetFile(path)
         with opened as file:
             schema: Any = file.schema_arrow
-            header: list[str] = list(schema.names)
+            stored: list[str] = list(schema.names)
+            header = canonical_header(stored, RESERVED)
             _check_header(path, "header", header)
             kinds: dict[str, Any] = dict(zip(header, schema.types, strict=True))
             # Whole numbers are classes and ids as they stand; everything else has more than one way to be written.
@@ -221,8 +223,9 @@ def _read_parquet(path: Path) -> _Cells:
                         f"{path}, header: column {column!r} holds {kinds[column]}, but it has to hold text or whole "
                         "numbers; store it as text"
                     )
-            table = file.read(columns=[name for name, is_plain in plain.items() if is_plain])
-            columns: dict[str, list[Any]] = {name: table.column(name).to_pylist() for name in table.column_names}
+            readable = {old: new for old, new in zip(stored, header, strict=True) if plain[new]}
+            table = file.read(columns=list(readable))
+            columns: dict[str, list[Any]] = {readable[old]: table.column(old).to_pylist() for old in readable}
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read as a Parquet table: {error}; write it again, or as CSV") from error
     texts = {name: ["" if cell is None else str(cell).strip() for cell in cells] for name, cells in columns.items()}
@@ -240,37 +243,35 @@ def _is_text(types: Any, kind: Any) -> bool:
 
 
 def _check_header(path: Path, head: str, header: list[str]) -> None:
-    missing = [column for column in REQUIRED if column not in header]
-    if missing:
-        hint = "separate columns by commas" if len(header) == 1 and ";" in header[0] else "add it to the header"
-        raise ValueError(f"{path}, {head}: no column {missing[0]!r} among {', '.join(map(repr, header))}; {hint}")
-    for column in header:
+    for required in REQUIRED:
+        if required not in header:
+            near = suggestion(required, header)
+            hint = f"did you mean {near!r}? Rename it to {required!r}" if near else "add it to the header"
+            raise ValueError(f"{path}, {head}: no column {required!r} among {listed(header)}; {hint}")
+    counts = Counter(header)
+    for number, column in enumerate(header, start=1):
         if not column:
-            raise ValueError(
-                f"{path}, {head}: column {header.index(column) + 1} has no name ({column!r}); name or remove it"
-            )
-        if header.count(column) > 1:
-            raise ValueError(
-                f"{path}, {head}: column {column!r} occurs {header.count(column)} times; rename or remove one"
-            )
+            raise ValueError(f"{path}, {head}: column {number} has no name ({column!r}); name or remove it")
+        if counts[column] > 1:
+            raise ValueError(f"{path}, {head}: column {column!r} occurs {counts[column]} times; rename or remove one")
 
 
-def _kind_of_column(path: Path, modality: str, rows: Sequence[tuple[int, dict[str, str]]]) -> Kind | None:
-    """Tell from the endings of file names what a column holds; None if every cell is empty."""
+def _kind_of_column(path: Path, modality: str, rows: Sequence[tuple[int, dict[str, str]]], root: Path) -> Kind | None:
+    """Tell from file names, and where they leave it open from the first file, what a column holds; None if nothing."""
     first: tuple[int, Kind] | None = None
+    of_npy: Kind | None = None
     for number, cells in rows:
         name = cells[modality]
         if not name:
             continue
         suffix = Path(name).suffix.lower()
         kind = KIND_OF.get(suffix)
-        if kind is None:
-            known = "; ".join(f"{' '.join(endings)} ({kind})" for kind, endings in ENDINGS.items())
-            raise ValueError(
-                f"{_place(path, number, modality, name)}: unknown ending {suffix!r}; known are {known}; convert the "
-                f"file, name a reader (columns.{modality}.reader), or leave the column out by naming the modalities "
-                "to read"
-            )
+        if suffix == ".npy":
+            # Looking into one of them will do: whoever reads the others refuses what differs.
+            of_npy = of_npy or next(iter(_kinds(root, name)), None) or "series"
+            kind = of_npy
+        if kind is None or (first is None and not _kinds(root, name)):
+            raise ValueError(_unknown(path, root, number, modality, name))
         if first is None:
             first = (number, kind)
         elif kind != first[1]:
@@ -279,6 +280,28 @@ def _kind_of_column(path: Path, modality: str, rows: Sequence[tuple[int, dict[st
                 f"(row {first[0]}); give each kind a column of its own"
             )
     return first[1] if first is not None else None
+
+
+def _kinds(root: Path, name: str) -> tuple[Kind, ...]:
+    """What a file may hold; by its ending alone where it is not there or leads out of the root."""
+    usual = KIND_OF.get(Path(name).suffix.lower())
+    if "\0" in name or not os.path.isfile(os.path.join(root, name)):
+        return () if usual is None else (usual,)
+    return kinds_of(root / name)
+
+
+def _unknown(path: Path, root: Path, number: int, modality: str, name: str) -> str:
+    """The message for a file that no reader takes."""
+    place = _place(path, number, modality, name)
+    suffix = Path(name).suffix.lower()
+    why = None if "\0" in name else why_unreadable(root / name)
+    leave = f"name a reader (columns.{modality}.reader), or leave the column out by naming the modalities to read"
+    if why is not None:
+        return f"{place}: no reader takes this file: {why}; or {leave}"
+    if KIND_OF.get(suffix) is not None:
+        return f"{place}: its content is none of those that files {suffix} may have; convert it, {leave}"
+    known = "; ".join(f"{' '.join(endings)} ({kind})" for kind, endings in ENDINGS.items())
+    return f"{place}: unknown ending {suffix!r}; known are {known}; convert the file, {leave}"
 
 
 def _row(
@@ -292,23 +315,26 @@ def _row(
     written = _filled(path, number, cells, "split", "a split")
     split = SPLIT_NAMES.get(written.lower())
     if split is None:
+        near = suggestion(written.lower(), list(SPLIT_NAMES))
+        others = ", ".join(name for name in SPLIT_NAMES if name not in SPLITS)
         raise ValueError(
-            f"{_place(path, number, 'split', written)}: unknown split; use one of {', '.join(SPLIT_NAMES)}"
+            f"{_place(path, number, 'split', written)}: unknown split{f', did you mean {near}?' if near else ''}; "
+            f"use one of {', '.join(SPLITS)} ({others} are understood, too)"
         )
-    label = _filled(path, number, cells, "label", "a class name")
+    label = normalized(_filled(path, number, cells, "label", "a class name"))
     if not any(cells[column] for column in columns):
         raise ValueError(
-            f"{path}, row {number}: every cell of {', '.join(map(repr, columns))} is empty; a sample needs at least "
+            f"{path}, row {number}: every cell of {listed(columns)} is empty; a sample needs at least "
             "one file, so write its name or remove the row"
         )
     # Without ids a sample is known by its files, all of them, so that leaving a modality out renames nothing.
-    id_ = _filled(path, number, cells, "sample_id", "an id") if "sample_id" in cells else None
+    id_ = normalized(_filled(path, number, cells, "sample_id", "an id")) if "sample_id" in cells else None
     return TableRow(
         number=number,
         id=id_ or "+".join(cells[column] for column in columns),
         split=split,
         label=label,
-        group=_filled(path, number, cells, "group", "a group name") if "group" in cells else None,
+        group=normalized(_filled(path, number, cells, "group", "a group name")) if "group" in cells else None,
         names={modality: cells[modality] for modality in modalities},
         files={modality: locate(number, modality, cells[modality]) for modality in modalities},
     )

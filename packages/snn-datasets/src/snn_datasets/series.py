@@ -102,6 +102,14 @@ class SeriesReader(Reader):
             **self.model_dump(), names=_names(table, self._channels(table, self._time_column(table)))
         )
 
+    def has_time(self, source: Source) -> bool:
+        """Whether a file says when its rows were measured.
+
+        Raises:
+            FileNotFoundError, ReadError: as `read` does.
+        """
+        return self._time_column(self._table(source)) is not None
+
     def _table(self, source: Source) -> _Table:
         path = self.open_file(source)
         return _npy_table(path) if path.suffix.lower() == ".npy" else _text_table(path, self.delimiter, self.header)

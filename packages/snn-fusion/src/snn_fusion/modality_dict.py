@@ -13,7 +13,8 @@ def modality_dict(modules: Mapping[str, nn.Module]) -> nn.ModuleDict:
     Raises:
         ValueError: a name that PyTorch cannot hold, because its modules use it themselves or it has a dot.
     """
+    empty = nn.ModuleDict()  # an instance has attributes, such as training, that the class has not
     for name in modules:
-        if hasattr(nn.ModuleDict, name) or "." in name or not name:
+        if hasattr(empty, name) or "." in name or not name:
             raise ValueError(f"{name!r} cannot name a modality, because PyTorch modules cannot hold it; choose another")
     return nn.ModuleDict(dict(modules))

@@ -1,0 +1,90 @@
+"""How long and how fast the series of the training files are, and how to encode them so that little is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from snn_datasets.encoding import Steps
+from snn_datasets.recordings import Series
+from snn_datasets.series import Standardise
+from snn_datasets.stage import Stage
+from snn_datasets.windows import SeriesWindows, extent, window_length
+
+SURVEYED = 64
+"""Training recordings that are read to choose an encoding."""
+LONGEST_WINDOW = 4096
+"""Values of a window; where there are more rows, they are averaged."""
+FEW_ROWS = 4
+"""Rows a time step, up to which a mean of each step says as much as a window."""
+ALIKE = 1.02
+"""How many times as long as the shortest recording the longest may last to be stretched to the same window."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesSurvey:
+    """Facts about the series of a modality."""
+
+    rows: int
+    """Of the longest recording."""
+    shortest: float
+    """Seconds."""
+    longest: float
+    interval: float
+    """Median seconds between two rows."""
+    standardise: Standardise
+    """Mean and standard deviation of each channel."""
+
+    @classmethod
+    def of(cls, recordings: Sequence[Series]) -> SeriesSurvey:
+        """Measure some recordings of the same channels."""
+        extents = [extent(series.times) for series in recordings]
+        return cls(
+            rows=max(len(series.times) for series in recordings),
+            shortest=min(seconds for _, seconds in extents),
+            longest=max(seconds for _, seconds in extents),
+            interval=float(np.median([interval for interval, _ in extents])),
+            standardise=Standardise.of(np.concatenate([series.values for series in recordings])),
+        )
+
+
+def choose(name: str, survey: SeriesSurvey, *, steps: int, known_rate: bool) -> tuple[tuple[Stage, ...], str]:
+    """Stages that encode such series, and a line that says what becomes of the rows.
+
+    Few rows become the mean of each time step. More become one window that every time step sees whole. Recordings of
+    different lengths keep their pace: the window lasts as long as the longest one.
+    """
+    rows = survey.rows
+    paced = f"{rows:,} rows" + (f" at {1 / survey.interval:.6g} Hz" if known_rate else "")
+    if rows < FEW_ROWS * steps:
+        return (survey.standardise, Steps(steps=steps)), f"{name}: {averaged(rows, steps)}"
+    length = window_length(rows, most=LONGEST_WINDOW)
+    alike = survey.longest <= ALIKE * survey.shortest
+    window = SeriesWindows(length=length, seconds=None if alike else survey.longest)
+    note = f"{name}: {paced} become a window of {length:,} values"
+    if length < rows:
+        note += (
+            f", {_share(rows, length)} rows are averaged into one; columns.{name}.encode.kind window and "
+            f"columns.{name}.encode.length take more"
+        )
+    if not alike:
+        note += f"; shorter recordings (from {_seconds(survey.shortest, known_rate)}) hold their last value"
+    return (survey.standardise, window), note
+
+
+def averaged(rows: int, steps: int) -> str:
+    """What becomes of so many rows that are averaged over time steps, in words."""
+    if rows <= steps:
+        return f"{rows:,} rows become {steps} steps"
+    return f"{rows:,} rows become {steps} steps, {_share(rows, steps)} rows are averaged into one"
+
+
+def _share(rows: int, values: int) -> str:
+    low, high = rows // values, -(-rows // values)
+    return f"{low:,}" if low == high else f"{low:,} or {high:,}"
+
+
+def _seconds(seconds: float, known_rate: bool) -> str:
+    return f"{seconds:.3g} s" if known_rate else f"{round(seconds):,} rows"
