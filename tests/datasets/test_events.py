@@ -312,3 +312,85 @@ def test_stretched_frames_run_straight_between_the_values():
     assert stretched.shape == (2, 1, 16, 32)
     at = (np.arange(32) + 0.5) / 4 - 0.5
     np.testing.assert_allclose(stretched[1, 0, 4].numpy(), np.interp(at, range(8), 17.5 + np.arange(8)), rtol=1e-6)
+
+
+def columns_of(t: np.ndarray, *, p: np.ndarray | None = None, x: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    count = len(t)
+    return {
+        "t": t,
+        "x": rng.integers(0, SIZE[1], count) if x is None else x,
+        "y": rng.integers(0, SIZE[0], count),
+        "p": rng.integers(0, 2, count) if p is None else p,
+    }
+
+
+def test_fractions_of_microseconds_are_seconds_that_nobody_named(tmp_path: Path):
+    np.savez(tmp_path / "e.npz", **columns_of(np.arange(1000) / 1000))
+    with pytest.raises(
+        ReadError, match=r"times such as 0\.001 are fractions, but microseconds are whole; .* time_unit"
+    ):
+        reader().read(Source(tmp_path / "e.npz"))
+    assert reader(time_unit="s").read(Source(tmp_path / "e.npz")).duration == 999_001
+    np.savez(tmp_path / "e.npz", **columns_of(np.arange(1000).astype(np.float64)))
+    assert reader().read(Source(tmp_path / "e.npz")).duration == 1000
+
+
+@pytest.mark.parametrize(("unit", "start"), [("us", 1e9), ("s", 1.7e3), ("ms", 2e6)])
+def test_times_that_float32_cannot_tell_apart_are_refused(tmp_path: Path, unit: str, start: float):
+    factor = {"us": 1e6, "ms": 1e3, "s": 1}[unit]
+    t = (
+        np.floor(start + np.linspace(0, 0.01, 500) * factor)
+        if unit == "us"
+        else start + np.linspace(0, 0.01, 500) * factor
+    )
+    np.savez(tmp_path / "e.npz", **columns_of(t.astype(np.float32)))
+    with pytest.raises(ReadError, match=r"its times are float32, which at .* tells apart only steps of"):
+        reader(time_unit=unit, start="first").read(Source(tmp_path / "e.npz"))
+    np.savez(tmp_path / "e.npz", **columns_of((t - start).astype(np.float32)))
+    assert len(reader(time_unit=unit).read(Source(tmp_path / "e.npz"))) == 500
+
+
+def test_a_clock_that_was_set_back_is_refused_with_its_place(tmp_path: Path):
+    first, second = 5_000_000 + np.arange(0, 1_000_000, 1000), np.arange(0, 1_000_000, 1000)
+    np.savez(tmp_path / "e.npz", **columns_of(np.concatenate([first, second])))
+    with pytest.raises(ReadError, match=r"event 1001 is at 0 s, after one at 5\.999 s: the clock was set back"):
+        reader().read(Source(tmp_path / "e.npz"))
+    # Where the later part lies within the first, too.
+    np.savez(tmp_path / "e.npz", **columns_of(np.concatenate([second, second[:300]])))
+    with pytest.raises(ReadError, match="the clock was set back"):
+        reader().read(Source(tmp_path / "e.npz"))
+
+
+def test_events_out_of_order_for_other_reasons_are_put_in_order(tmp_path: Path):
+    rng = np.random.default_rng(1)
+    t = np.sort(rng.integers(0, 1_000_000, 3000))
+    jittered = t + rng.integers(-300, 300, 3000).clip(-t, None)
+    swapped = t.copy()
+    swapped[[1000, 1001]] = swapped[[1001, 1000]]
+    by_polarity = np.concatenate([t[::2], t[1::2]])
+    polarity = np.repeat([1, 0], 1500)
+    by_channel = np.concatenate([t[number::5] for number in range(5)])
+    for case in (
+        columns_of(jittered),
+        columns_of(swapped),
+        columns_of(t[rng.permutation(3000)]),
+        columns_of(t[::-1]),
+        columns_of(by_polarity, p=polarity),
+        columns_of(by_channel, x=np.repeat(np.arange(5), 600)),
+        columns_of(np.array([9, 2, 5, 1, 7])),
+    ):
+        np.savez(tmp_path / "e.npz", **case)
+        assert np.array_equal(reader().read(Source(tmp_path / "e.npz")).t, np.sort(case["t"]))
+
+
+def test_minus_one_in_bytes_without_sign_is_named(tmp_path: Path):
+    p = np.array([1, -1, 1, -1], np.int8).astype(np.uint8)
+    np.savez(tmp_path / "e.npz", **columns_of(np.arange(4), p=p))
+    with pytest.raises(ReadError, match=r"polarities are 1 and 255, which is -1 as uint8 stores it; save them as int8"):
+        reader().read(Source(tmp_path / "e.npz"))
+
+
+def test_names_of_fields_count_in_any_case(tmp_path: Path):
+    np.savez(tmp_path / "e.npz", **{name.upper(): values for name, values in columns_of(np.arange(4)).items()})
+    assert len(reader().read(Source(tmp_path / "e.npz"))) == 4

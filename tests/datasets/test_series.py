@@ -84,7 +84,7 @@ def test_a_part_is_a_span_of_seconds_without_its_end(tmp_path: Path):
         ("t,x,y\n0,1,2\n1,2,-inf\n", "row 2, column 'y' holds -inf"),
         ("t,x,y\n0,1,1e39\n", "row 1, column 'y' holds inf"),
         ("t,x,y\n0,1,2\n1,,2\n", "row 2, column 'x' holds '', no number"),
-        ("t,x,y\n0,1,2\n1,2\n", "row 2 has 2 columns, but the first one has 3"),
+        ("t,x,y\n0,1,2\n1,2\n", "row 2 (line 3) has 2 columns, but the first one has 3"),
         ("t,x,y\n0,1\n1,2\n", "names 3 columns, but its first row has 2"),
         ("t,x,y\n0,1,2\n0,1,2\n", "row 2, column 't' is no later than the row before"),
         ("t,x,y\n0,1,2\nnan,1,2\n", "row 2, column 't' is no finite number"),
@@ -100,6 +100,136 @@ def test_what_is_wrong_is_named_with_row_and_column(tmp_path: Path, text: str, m
         SeriesReader().read(Source(tmp_path / "a.csv"))
     assert message in str(caught.value)
     assert str(tmp_path / "a.csv") in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "values"),
+    [
+        # What pandas 2 and 3 write of DataFrame([[0.5, 1.5], [2.5, 3.5]]), by to_csv's documentation.
+        ("0,1\n0.5,1.5\n2.5,3.5\n", ("0", "1"), [[0.5, 1.5], [2.5, 3.5]]),
+        (",0,1\n0,0.5,1.5\n1,2.5,3.5\n", ("0", "1"), [[0.5, 1.5], [2.5, 3.5]]),
+        (",ax,ay\n0,0.5,1.5\n1,2.5,3.5\n", ("ax", "ay"), [[0.5, 1.5], [2.5, 3.5]]),
+        # index_label=False, and R's write.table: no name for the index at all
+        ("ax,ay\n0,0.5,1.5\n1,2.5,3.5\n", ("ax", "ay"), [[0.5, 1.5], [2.5, 3.5]]),
+        # Read and written again, and after reset_index
+        ("Unnamed: 0,ax\n0,0.5\n1,2.5\n", ("ax",), [[0.5], [2.5]]),
+        ("index,ax\n0,0.5\n1,2.5\n", ("ax",), [[0.5], [2.5]]),
+        # A part of a longer table keeps its row numbers; a column named index may hold anything else.
+        (",ax\n7,0.5\n8,2.5\n", ("ax",), [[0.5], [2.5]]),
+        ("index,ax\n3,0.5\n9,2.5\n", ("index", "ax"), [[3, 0.5], [9, 2.5]]),
+        # Whole numbers below a counted header
+        ("0,1,2\n5,6,7\n8,9,10\n", ("0", "1", "2"), [[5, 6, 7], [8, 9, 10]]),
+        ("1,2,3\n0.5,0.6,0.7\n", ("1", "2", "3"), [[0.5, 0.6, 0.7]]),
+        # No header: numbers that only look a little like one
+        ("0,1,3\n0.5,0.6,0.7\n", (), [[0, 1, 3], [0.5, 0.6, 0.7]]),
+        ("0,1,2\n", (), [[0, 1, 2]]),
+        ("1,2,3\n4,5,6\n", (), [[1, 2, 3], [4, 5, 6]]),
+        # A separator at the end of every line
+        ("ax,ay,\n0.5,1.5,\n2.5,3.5,\n", ("ax", "ay"), [[0.5, 1.5], [2.5, 3.5]]),
+    ],
+)
+def test_tables_of_pandas_are_read_without_their_row_numbers(
+    tmp_path: Path, text: str, names: tuple[str, ...], values: list[list[float]]
+):
+    (tmp_path / "a.csv").write_text(text, encoding="utf-8")
+    reader = SeriesReader(rate=1).named_as_in(Source(tmp_path / "a.csv"))
+    np.testing.assert_allclose(reader.read(Source(tmp_path / "a.csv")).values, values)
+    assert getattr(reader, "names", None) == names
+
+
+def test_pandas_own_files_are_read_as_pandas_reads_them(tmp_path: Path):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(VALUES.astype(float))
+    named = frame.rename(columns=dict(enumerate("xyz")))
+    path = tmp_path / "a.csv"
+    for table, options in (
+        (frame, {}),
+        (frame, {"index": False}),
+        (named, {}),
+        (named, {"index": False}),
+        (named, {"index_label": False}),
+        (named.iloc[3:], {}),
+        (named.reset_index(), {"index": False}),
+        (named, {"sep": ";"}),
+        (named, {"sep": "\t", "quoting": 2}),
+    ):
+        table.to_csv(path, **options)
+        np.testing.assert_allclose(SeriesReader(rate=1).read(Source(path)).values, VALUES[len(VALUES) - len(table) :])
+
+
+def test_a_header_that_may_be_a_measurement_is_asked_about(tmp_path: Path):
+    path = tmp_path / "a.csv"
+    for text in ("0\n5\n7\n", "0,1\n5,6\n"):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(ReadError, match="may be the names that pandas gives to columns, or the first measurement"):
+            SeriesReader(rate=1).read(Source(path))
+        assert len(SeriesReader(rate=1, header=True).read(Source(path)).values) == len(text.split()) - 1
+        assert len(SeriesReader(rate=1, header=False).read(Source(path)).values) == len(text.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x,y\n1,2\n1,5,2\n", "row 2 (line 3) has 3 columns, but the first one has 2; numbers need decimal points"),
+        ("# by hand\n\n1,2\n\n1,5,2\n", "row 2 (line 5) has 3 columns"),
+        ("1 2\n3 4\n5 6 7\n", "row 3 (line 3) has 3 columns, but the first one has 2"),
+        ("x;y\n1,5;2\n", "row 1, column 'x' holds '1,5', no number, but a decimal comma (line 2)"),
+        (",x\n0.0,1\n0.1,2\n", "column 0 has no name and holds no row numbers"),
+        ("time,elapsed_ms,x\n0,0,1\n1,1000,2\n", "several columns that may be time: 'time', 'elapsed_ms'"),
+        ("timestamp,x,y,polarity\n1,2,3,0\n2,3,4,1\n", "is no series: it is a table of events"),
+        ("t,x\n0,1e9\n1,1000000001\n", "column 'x' runs from 1000000000 to 1000000001, but float32 tells apart"),
+    ],
+)
+def test_rows_and_columns_that_may_be_something_else_are_refused(tmp_path: Path, text: str, message: str):
+    (tmp_path / "a.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(ReadError) as caught:
+        SeriesReader(rate=1).read(Source(tmp_path / "a.csv"))
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds"),
+    [
+        ("time", 1),
+        ("Timestamp", 1),
+        ("T", 1),
+        ("time_ms", 1e-3),
+        ("Time (s)", 1),
+        ("Time [us]", 1e-6),
+        ("t_us", 1e-6),
+        ("timestamp (ns)", 1e-9),
+        ("Timestamp_ms", 1e-3),
+        ("seconds", 1),
+        ("seconds_elapsed", 1),
+        ("elapsed time in ms", 1e-3),
+        ("time/\u00b5s", 1e-6),
+    ],
+)
+def test_a_column_is_time_by_its_name_and_unit_beside_a_rate_too(tmp_path: Path, name: str, seconds: float):
+    (tmp_path / "a.csv").write_text(f"{name},x\n0,1\n10,2\n30,3\n", encoding="utf-8")
+    read = SeriesReader(rate=5).read(Source(tmp_path / "a.csv"))
+    assert read.values.tolist() == [[1], [2], [3]]
+    np.testing.assert_allclose(read.times, np.array([0, 10, 30]) * seconds)
+    said = SeriesReader(time_unit="us").read(Source(tmp_path / "a.csv"))
+    np.testing.assert_allclose(said.times, np.array([0, 10, 30]) * 1e-6)
+
+
+@pytest.mark.parametrize("name", ["s", "ms", "time_of_flight", "runtime_error", "temperature", "ts_ratio", "lifetime"])
+def test_other_names_are_no_time(tmp_path: Path, name: str):
+    (tmp_path / "a.csv").write_text(f"{name},x\n0,1\n10,2\n", encoding="utf-8")
+    assert SeriesReader(rate=5).read(Source(tmp_path / "a.csv")).values.shape == (2, 2)
+
+
+def test_the_letter_t_is_no_time_beside_a_column_that_is(tmp_path: Path):
+    (tmp_path / "a.csv").write_text("time,T,RH\n0,20,50\n1,21,51\n", encoding="utf-8")
+    assert SeriesReader().read(Source(tmp_path / "a.csv")).values.tolist() == [[20, 50], [21, 51]]
+
+
+def test_times_that_float32_cannot_tell_apart_are_named(tmp_path: Path):
+    times = 1.7e9 + np.arange(5)
+    np.save(tmp_path / "a.npy", np.stack([times, np.arange(5)], 1).astype(np.float32))
+    with pytest.raises(ReadError, match=r"since float32 cannot hold the difference; save times as float64"):
+        SeriesReader(time_column=0).read(Source(tmp_path / "a.npy"))
 
 
 def test_an_unknown_column_is_refused_with_the_known_ones(tmp_path: Path):

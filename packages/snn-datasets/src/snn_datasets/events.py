@@ -8,6 +8,7 @@ import io
 import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 LARGEST_UNPACKED = 256 * 2**20
 """Bytes that the arrays of one .npz file may have in memory; far more than any recording of some seconds."""
+
+SHORTEST_RUN = 16
+"""Events before and after a fall of the time from which on it is taken for a clock that was set back."""
 
 _MICROSECONDS = {"us": 1, "ms": 1000, "s": 1_000_000}
 _NAMES = {
@@ -102,9 +106,16 @@ class EventsReader(Reader):
                 f"{path}: a time is {_largest(times):g} {self.time_unit}, which is none; fetch the file again, or "
                 "correct the unit"
             )
-        if times.dtype.kind == "f":
-            return np.rint(times.astype(np.float64) * factor).astype(np.int64)
-        return times.astype(np.int64) * factor
+        if times.dtype.kind != "f":
+            return times.astype(np.int64) * factor
+        exact = times.astype(np.float64)
+        if self.time_unit == "us" and bool((exact != np.floor(exact)).any()):
+            raise ReadError(
+                f"{path}: times such as {exact[exact != np.floor(exact)][0]:g} are fractions, but microseconds are "
+                "whole; give its reader the time_unit s or ms"
+            )
+        _refuse_lost_times(path, times, factor, self.time_unit)
+        return np.rint(exact * factor).astype(np.int64)
 
 
 def event_columns_in(path: Path, columns: str = "txyp") -> dict[str, NDArray[Any]]:
@@ -179,6 +190,7 @@ def events_of(
         inside = (t >= first) & (t < end)
         t, x, y, p = t[inside] - first, x[inside], y[inside], p[inside]
         duration = end - first
+    refuse_reset_clock(source, t, x, p)
     try:
         return Events.of(t=t, x=x, y=y, p=p, size=size, polarities=polarities, duration=duration)
     except ValueError as error:
@@ -231,6 +243,50 @@ def _array(data: bytes) -> NDArray[Any]:
     return np.frombuffer(data, dtype, offset=stream.tell()).reshape(shape, order="F" if by_column else "C")
 
 
+def _refuse_lost_times(path: Path, times: NDArray[Any], factor: int, unit: str) -> None:
+    """Refuse times of 16 or 32 bits that are so large that few of them can be told apart."""
+    if times.dtype.itemsize >= 8 or len(times) < 2:
+        return
+    largest = np.asarray(_largest(times)).astype(times.dtype)
+    step = float(np.spacing(largest)) * factor  # in microseconds
+    span = (float(times.max()) - float(times.min())) * factor
+    if step > 1 and span < 256 * step:
+        raise ReadError(
+            f"{path}: its times are {times.dtype}, which at {float(largest):g} {unit} tells apart only steps of "
+            f"{step / 1000:g} ms; save them as float64 or int64, or subtract the first one before saving"
+        )
+
+
+def refuse_reset_clock(path: object, t: NDArray[np.int64], x: NDArray[np.integer], p: NDArray[np.integer]) -> None:
+    """Refuse events whose clock was set back while recording: put in order, they would be mixed up.
+
+    A few events out of order are usual and harmless, and so are files ordered by polarity or place rather than time:
+    then polarity or x is the same between one fall of the time and the next.
+
+    Raises:
+        ReadError: the time falls back by far, once or a few times.
+    """
+    falls = np.flatnonzero(np.diff(t) < 0) + 1
+    if not len(falls) or len(falls) > max(8, len(t) // 1000):
+        return
+    span = int(t.max()) - int(t.min())
+    far = falls[(t[falls - 1] - t[falls]) * 20 > span]
+    if not len(far):
+        return
+    runs = np.concatenate([[0], far, [len(t)]])
+    if np.diff(runs).min() < SHORTEST_RUN:
+        return
+    for column in (p, x):
+        if all((column[start:end] == column[start]).all() for start, end in pairwise(runs.tolist())):
+            return
+    place = int(far[0])
+    raise ReadError(
+        f"{path}: event {place + 1} is at {t[place] / 1e6:g} s, after one at {t[place - 1] / 1e6:g} s: the clock was "
+        "set back while recording, or two recordings were joined; cut the file there, or add what is missing to the "
+        "later times"
+    )
+
+
 def _largest(values: NDArray[Any]) -> float:
     """The largest magnitude; not a number if one of them is none."""
     return max(abs(float(values.min())), abs(float(values.max())))
@@ -252,6 +308,11 @@ def _whole(path: Path, name: str, values: NDArray[Any]) -> NDArray[np.int64]:
 def _polarity(path: Path, values: NDArray[Any]) -> NDArray[np.uint8]:
     """1 for on, 0 for off."""
     on, off, minus = values == 1, values == 0, values == -1
+    if values.dtype.kind == "u" and {int(value) for value in np.unique(values)[:3]} <= {1, np.iinfo(values.dtype).max}:
+        raise ReadError(
+            f"{path}: polarities are 1 and {np.iinfo(values.dtype).max}, which is -1 as {values.dtype} stores it; save "
+            "them as int8, or as 0 and 1"
+        )
     if not bool((on | off | minus).all()) or (bool(off.any()) and bool(minus.any())):
         raise ReadError(
             f"{path}: polarities are not 0 and 1, nor -1 and 1, but {[float(v) for v in np.unique(values)[:4]]}; "

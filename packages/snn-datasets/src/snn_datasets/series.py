@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -13,25 +10,30 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from snn_datasets.contents import is_events_header, why_unreadable
 from snn_datasets.kinds import Kind
 from snn_datasets.reader import Reader, ReadError, Source
 from snn_datasets.recordings import Series
+from snn_datasets.series_table import (
+    SECONDS,
+    TIME_NAMES,
+    Table,
+    TimeUnit,
+    npy_table,
+    text_table,
+    time_unit_of,
+)
 from snn_datasets.stage import Draw, Stage
-
-TIME_NAMES = ("t", "time", "timestamp")
-"""Names of columns taken for time, in any case."""
-
-_TICKS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
-_DELIMITERS = {",": ",", ";": ";", "tab": "\t", "whitespace": None}
 
 
 class SeriesReader(Reader):
     """Reads measurements: a row a point in time, a column a channel.
 
-    Text may have comment lines that begin with # and one line of names; its numbers need decimal points. A .npy file
-    holds numbers [L, C] or [L]. Time is a column, or evenly spaced if `rate` says how. The part of a source,
-    (start, stop) in seconds from its first row, takes start <= time < stop; time then counts from start. Text is read
-    as a whole for every part: keep long recordings as .npy, which is mapped into memory.
+    Text may have comment lines that begin with # and one line of names; its numbers need decimal points. Columns of row
+    numbers, as pandas writes them, are no channels. A .npy file holds numbers [L, C] or [L]. Time is a column, or
+    evenly spaced if `rate` says how. The part of a source, (start, stop) in seconds from its first row, takes
+    start <= time < stop; time then counts from start. Text is read as a whole for every part: keep long recordings as
+    .npy, which is mapped into memory.
     """
 
     kind: Literal["series"] = "series"
@@ -40,15 +42,17 @@ class SeriesReader(Reader):
     rate: float | None = Field(default=None, gt=0)
     """Rows per second where no column is time."""
     time_column: str | int | None = None
-    """Name or number (from 0) of the column that is time; none takes the one named t, time or timestamp, if any."""
-    time_unit: Literal["s", "ms", "us"] = "s"
-    """Unit of that column."""
+    """Name or number (from 0) of the column that is time; none takes the one whose name says so, if any: t, time,
+    timestamp, time_ms, Time (s), seconds, ..."""
+    time_unit: TimeUnit | None = None
+    """Unit of that column; none takes the one in its name, else seconds."""
     columns: tuple[str | int, ...] = ()
     """Names or numbers (from 0) of the channels, in this order; empty takes every column but time."""
     delimiter: Literal["auto", ",", ";", "tab", "whitespace"] = "auto"
     """What separates the columns of text; auto takes the first of tab, semicolon and comma that occurs."""
     header: bool | None = None
-    """Whether text has a line of names; none says yes if its first line has no number at all."""
+    """Whether text has a line of names; none says yes if its first line has no number at all, or counts the columns
+    as pandas does (0,1,2)."""
 
     def read(self, source: Source) -> Series:
         """Read one series.
@@ -75,9 +79,9 @@ class SeriesReader(Reader):
         else:
             numbers = table.load([time, *channels])
             with np.errstate(over="ignore", invalid="ignore"):
-                times = np.array(numbers[:, 0], np.float64) * _TICKS[self.time_unit]
+                times = np.array(numbers[:, 0], np.float64) * SECONDS[self._unit_of(table, time)]
+            _refuse_wrong_times(path, times, table.name_of(time), numbers.dtype)
             numbers = numbers[:, 1:]
-            _refuse_wrong_times(path, times, table.name_of(time))
             times -= times[0]
         start, stop = _span_of(source)
         first, end = np.searchsorted(times, [start, stop]).tolist()
@@ -86,7 +90,9 @@ class SeriesReader(Reader):
         # What float32 cannot hold becomes infinite, and is refused.
         with np.errstate(over="ignore", invalid="ignore"):
             values = np.array(numbers[first:end], np.float32)
-        _refuse_wrong_values(path, values, first, [table.name_of(channel) for channel in channels])
+        names = [table.name_of(channel) for channel in channels]
+        _refuse_wrong_values(path, values, first, names)
+        _refuse_lost_differences(path, numbers[first:end], names)
         return Series(values, times[first:end] - start)
 
     def named_as_in(self, source: Source) -> SeriesReader:
@@ -110,21 +116,26 @@ class SeriesReader(Reader):
         """
         return self._time_column(self._table(source)) is not None
 
-    def _table(self, source: Source) -> _Table:
+    def _table(self, source: Source) -> Table:
         path = self.open_file(source)
-        return _npy_table(path) if path.suffix.lower() == ".npy" else _text_table(path, self.delimiter, self.header)
+        return npy_table(path) if path.suffix.lower() == ".npy" else text_table(path, self.delimiter, self.header)
 
-    def _channels(self, table: _Table, time: int | None) -> list[int]:
+    def _unit_of(self, table: Table, time: int) -> TimeUnit:
+        named = time_unit_of(table.names[time]) if table.names else None
+        return self.time_unit or ("s" if named is None or named == "unsaid" else named)
+
+    def _channels(self, table: Table, time: int | None) -> list[int]:
         """Numbers of the columns that are channels, in the order in which they come out."""
         if self.columns:
             return [table.place_of(column) for column in self.columns]
-        return [number for number in range(table.width) if number != time]
+        if is_events_header(table.names):
+            raise ReadError(f"{table.path} is no series: {why_unreadable(table.path) or 'its columns are events'}")
+        return table.channels(time)
 
-    def _time_column(self, table: _Table) -> int | None:
+    def _time_column(self, table: Table) -> int | None:
         if self.time_column is not None:
             return table.place_of(self.time_column)
-        named = [number for number, name in enumerate(table.names) if name.lower() in TIME_NAMES]
-        return named[0] if named else None
+        return table.time_column()
 
 
 class NamedSeriesReader(SeriesReader):
@@ -137,7 +148,7 @@ class NamedSeriesReader(SeriesReader):
     names: tuple[str, ...]
     """Of the channels; empty where the files name none."""
 
-    def _channels(self, table: _Table, time: int | None) -> list[int]:
+    def _channels(self, table: Table, time: int | None) -> list[int]:
         places = super()._channels(table, time)
         found = _names(table, places)
         if found == self.names:
@@ -148,10 +159,11 @@ class NamedSeriesReader(SeriesReader):
                 f"{table.path} has {_listed(found)}, but the first training file of its column has "
                 f"{_listed(self.names)}; name them alike in all files, or give the column's reader the columns to take"
             )
-        return [places[found.index(name)] for name in self.names]
+        place_of = dict(zip(found, places, strict=True))
+        return [place_of[name] for name in self.names]
 
 
-def _names(table: _Table, places: Sequence[int]) -> tuple[str, ...]:
+def _names(table: Table, places: Sequence[int]) -> tuple[str, ...]:
     return tuple(table.names[place] for place in places) if table.names else ()
 
 
@@ -280,153 +292,6 @@ class ResampleSeries(Stage):
         return Series(values, times)
 
 
-def map_npy(path: Path, *, kinds: str, what: str) -> NDArray[Any]:
-    """The array of a .npy file, mapped into memory and read-only; nothing in it is run as code.
-
-    Args:
-        path: the file, which is there.
-        kinds: letters of the numpy kinds it may have: i and u integers, f floats, U and S text.
-        what: what it should hold, for messages.
-
-    Raises:
-        ReadError: it is no such file, or is cut off.
-    """
-    try:
-        # Mapped also because a header that claims more than the file holds is then refused before memory is taken.
-        array: NDArray[Any] = np.asarray(np.lib.format.open_memmap(path, mode="r"))
-    except Exception as error:  # a damaged header raises errors of many types
-        raise ReadError(
-            f"{path} cannot be read as a .npy file of {what}: {error or type(error).__name__}; fetch it again, or save "
-            "it anew with numpy.save"
-        ) from error
-    if array.dtype.kind not in kinds or array.dtype.itemsize == 0:
-        raise ReadError(f"{path} holds values of type {array.dtype}; it needs {what}")
-    return array
-
-
-@dataclass(frozen=True)
-class _Table:
-    """Columns of numbers in a file."""
-
-    path: Path
-    width: int
-    names: tuple[str, ...]
-    """Of the columns; empty where the file names none."""
-    array: NDArray[Any] | None = None
-    """[L, width], where it is a .npy file."""
-    delimiter: str | None = None
-    skip: int = 0
-    """Lines of text before the first row."""
-
-    def place_of(self, column: str | int) -> int:
-        """Number of a column; raises ReadError where there is none."""
-        if isinstance(column, str) and column in self.names:
-            return self.names.index(column)
-        if isinstance(column, int) and 0 <= column < self.width:
-            return column
-        raise ReadError(f"{self.path} has no column {column!r}; it has {self.described()}")
-
-    def name_of(self, column: int) -> str:
-        """How to call a column in a message."""
-        return repr(self.names[column]) if self.names else str(column)
-
-    def described(self) -> str:
-        """Its columns, for messages."""
-        return ", ".join(map(repr, self.names)) if self.names else f"columns 0 to {self.width - 1} without names"
-
-    def load(self, columns: Sequence[int]) -> NDArray[Any]:
-        """Those columns [L, len(columns)]; raises ReadError where a cell is no number."""
-        if self.array is not None:
-            every = list(columns) == list(range(self.width))
-            return self.array if every else self.array[:, list(columns)]
-        try:
-            with self.path.open(encoding="utf-8-sig") as file:
-                numbers: NDArray[np.float64] = np.loadtxt(
-                    file, delimiter=self.delimiter, skiprows=self.skip, usecols=columns, quotechar='"', ndmin=2
-                )
-            if not len(numbers):
-                raise ValueError("it has no row of numbers")
-            return numbers
-        except Exception as error:
-            reason = self._wrong_cell(columns) or str(error)
-            raise ReadError(f"{self.path}: {reason}; correct it, or choose the columns that hold numbers") from error
-
-    def _wrong_cell(self, columns: Sequence[int]) -> str | None:
-        """The first row that does not fit; slow, so only asked once something is wrong."""
-        row = 0
-        try:
-            with self.path.open(encoding="utf-8-sig") as file:
-                for line in islice(file, self.skip, None):
-                    if not _content(line):
-                        continue
-                    row += 1
-                    cells = _cells(line, self.delimiter)
-                    if len(cells) != self.width:
-                        return f"row {row} has {len(cells)} columns, but the first one has {self.width}"
-                    for column in columns:
-                        if not _is_number(cells[column]):
-                            return f"row {row}, column {self.name_of(column)} holds {cells[column][:40]!r}, no number"
-        except (UnicodeDecodeError, csv.Error):
-            pass  # what numpy said has to do
-        return None
-
-
-def _npy_table(path: Path) -> _Table:
-    array = map_npy(path, kinds="iuf", what="numbers [rows, columns]")
-    if array.ndim not in (1, 2) or 0 in array.shape:
-        raise ReadError(f"{path} holds numbers of shape {array.shape}; a series needs [rows, columns] or [rows]")
-    array = array if array.ndim == 2 else array[:, None]
-    return _Table(path, array.shape[1], (), array)
-
-
-def _text_table(path: Path, delimiter: str, header: bool | None) -> _Table:
-    names: tuple[str, ...] | None = () if header is False else None
-    skip = 0
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            for line in file:
-                if _content(line):
-                    between = _sniffed(line) if delimiter == "auto" else _DELIMITERS[delimiter]
-                    cells = _cells(line, between)
-                    if names is None and (header or not any(map(_is_number, cells))):
-                        names = tuple(cells)
-                    else:
-                        break
-                skip += 1
-            else:
-                raise ReadError(f"{path} has no row of numbers; a series needs at least one")
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ReadError(f"{path} is no text in columns: {error}; save it as CSV in UTF-8, or as .npy") from error
-    if names and len(names) != len(cells):
-        raise ReadError(
-            f"{path} names {len(names)} columns, but its first row has {len(cells)}; correct its first line"
-        )
-    return _Table(path, len(cells), names or (), None, between, skip)
-
-
-def _content(line: str) -> str:
-    """What of a line is no comment."""
-    return line.split("#", 1)[0].strip()
-
-
-def _sniffed(line: str) -> str | None:
-    return next((mark for mark in "\t;," if mark in line), None)
-
-
-def _cells(line: str, delimiter: str | None) -> list[str]:
-    if delimiter is None:
-        return [cell.strip('"') for cell in _content(line).split()]
-    return [cell.strip() for cell in next(csv.reader([line.split("#", 1)[0].strip("\r\n")], delimiter=delimiter))]
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
 def _span_of(source: Source) -> tuple[float, float]:
     """Bounds in seconds that a source asks for."""
     if not source.part:
@@ -436,16 +301,35 @@ def _span_of(source: Source) -> tuple[float, float]:
     return source.part[0], source.part[1]
 
 
-def _refuse_wrong_times(path: Path, times: NDArray[np.float64], name: str) -> None:
+def _refuse_wrong_times(path: Path, times: NDArray[np.float64], name: str, stored: np.dtype[Any]) -> None:
     wrong = ~np.isfinite(times)
     with np.errstate(invalid="ignore"):
         wrong[1:] |= ~(np.diff(times) > 0)
     if wrong.any():
         row = int(wrong.argmax())
+        if np.isfinite(times[row]) and times[row] == times[row - 1] and stored.kind == "f" and stored.itemsize < 8:
+            raise ReadError(
+                f"{path}: row {row + 1}, column {name} is no later than the row before, since {stored} cannot hold the "
+                "difference; save times as float64, or subtract the first one before saving"
+            )
         why = "is no later than the row before" if np.isfinite(times[row]) else "is no finite number"
         raise ReadError(
             f"{path}: row {row + 1}, column {name} {why}; time has to increase from row to row: sort the rows and drop "
             "repeated ones, or leave that column out and give rate"
+        )
+
+
+def _refuse_lost_differences(path: Path, numbers: NDArray[Any], names: Sequence[str]) -> None:
+    """Refuse a channel of large numbers whose differences vanish in float32, such as 1e9, 1e9 + 1, 1e9 + 2."""
+    low, high = numbers.min(0).astype(np.float64), numbers.max(0).astype(np.float64)
+    largest = np.maximum(np.abs(low), np.abs(high))
+    spacing = np.spacing(largest.astype(np.float32)).astype(np.float64)
+    lost = (largest >= 2**24) & (high > low) & (high - low < 256 * spacing)
+    if lost.any():
+        column = int(lost.argmax())
+        raise ReadError(
+            f"{path}: column {names[column]} runs from {low[column]:.12g} to {high[column]:.12g}, but float32 tells "
+            f"apart only steps of {spacing[column]:g} there; subtract an offset before saving, or leave the column out"
         )
 
 

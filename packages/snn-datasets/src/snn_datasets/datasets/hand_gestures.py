@@ -22,7 +22,8 @@ from snn_datasets.kinds import Kind
 from snn_datasets.on_disk import absolute, files_on_disk, refuse_empty_splits
 from snn_datasets.reader import Reader, ReadError, Source
 from snn_datasets.recordings import Events, Video
-from snn_datasets.series import Rectify, SeriesReader, Standardise, map_npy
+from snn_datasets.series import Rectify, SeriesReader, Standardise
+from snn_datasets.series_table import map_npy
 
 if TYPE_CHECKING:
     from snn_datasets.modality import Modality
