@@ -24,9 +24,9 @@ CARD = DatasetCard(
     modalities={},
     splits="as the column split says; validation is carved out of training where no row says val",
     notes=(
-        "The table is a CSV file in UTF-8, or a Parquet table, with a row a sample: columns split (train, val, test) "
-        "and label, if you like sample_id and group, and one column of file names for each sense. An empty cell means "
-        "that the sample lacks that sense.",
+        "The table is a CSV file (commas, semicolons or tabs) or a Parquet table, with a row a sample: columns split "
+        "(train, val, test) and label, if you like sample_id and group, and one column of file names for each sense. "
+        "An empty cell means that the sample lacks that sense.",
         "Rows that belong together, such as those of one speaker, need a column group: groups stay whole where "
         "validation is carved out. What splits share, groups or files, is told when the dataset is opened.",
     ),
@@ -43,10 +43,11 @@ class ColumnSpec(BaseModel):
 
     encode: Annotated[Stage, ENCODERS] | None = None
     """What makes an input of a recording; none does what is usual for its kind. One that has steps makes [T, ...], all
-    others a static input."""
+    others a static input. Before a window of a series its channels are standardized."""
 
     size: int | None = Field(default=None, ge=4, le=1024)
-    """Height and width in pixels of pictures, videos and spectrograms; none takes image_size."""
+    """Height and width in pixels of pictures, videos, spectrograms and event frames; none takes image_size, and leaves
+    event frames as large as the sensor."""
 
 
 class ManifestSpec(FileDataSpec):
@@ -68,7 +69,8 @@ class ManifestSpec(FileDataSpec):
     """Height and width in pixels that images, videos and spectrograms are stretched to."""
 
     time_steps: int = Field(default=4, ge=1, le=1024)
-    """Time steps T that videos, events and series are dealt to; images and spectrograms are static."""
+    """Time steps T that videos, events and series of few rows are dealt to; images, spectrograms and longer series are
+    static."""
 
     sample_rate: int | None = Field(default=None, ge=1000, le=384_000)
     """Rate in Hz that recordings are resampled to; none takes the rate of the first training recording."""
