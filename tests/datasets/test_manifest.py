@@ -16,6 +16,7 @@ from pyarrow import parquet
 from torch import Tensor
 
 from snn_datasets import DatasetSplits, ManifestSpec, ReadError, SampleDataset
+from snn_datasets.check import check
 from snn_datasets.manifest_table import MODALITY_NAME, NAMES_OF_MODULES, read_table
 from snn_datasets.near_names import near_labels
 
@@ -683,3 +684,62 @@ def test_a_parquet_table_without_pyarrow_names_the_extra(root: Path, monkeypatch
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ImportError, match=r"pip install \"snn-datasets\[parquet\]\""):
         build(root, manifest="manifest.parquet")
+
+
+def findings(root: Path, **options: Any) -> list[str]:
+    return [str(finding) for finding in check(ManifestSpec(root=root, image_size=SIZE, mel_bands=20), **options)]
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "message"),
+    [
+        ("sample_id,split,photo", "a,train,p0.png", "no column 'label'"),
+        ("sample_id,split,label,photo", "a,exam,cat,p0.png", "value 'exam': unknown split"),
+        ("sample_id,split,label,photo", "a,train,cat,p9.png", "no file at"),
+    ],
+)
+def test_a_check_that_reads_nothing_reads_the_table(root: Path, header: str, row: str, message: str):
+    write(root, [row], header=header)
+    (finding,) = findings(root, read="none")
+    assert finding.startswith("error: ")
+    assert message in finding
+    write(root, ROWS)
+    assert findings(root, read="none") == []
+
+
+def test_a_check_tells_what_is_noted_of_the_dataset(root: Path):
+    write(root, [*ROWS[:3], "d,test,dog,./p0.png,s3.wav"])
+    for read in ("none", "some"):
+        assert any("1 file is in both train and test" in finding for finding in findings(root, read=read))
+
+
+def test_copies_in_two_splits_are_found(root: Path):
+    (root / "copy.png").write_bytes((root / "p0.png").read_bytes())
+    write(root, [*ROWS[:3], "d,test,dog,copy.png,s3.wav"])
+    (finding,) = (finding for finding in findings(root) if finding.startswith("warning"))
+    assert (
+        f"{root / 'copy.png'}: 1 file of photo is a copy of a file of another split, the first of {root / 'p0.png'}"
+        in finding
+    )
+    write(root, [*ROWS[:3], "d,train,dog,copy.png,s3.wav", "e,test,dog,p3.png,s3.wav"])
+    assert not any("copy" in finding for finding in findings(root))
+
+
+def test_a_recording_of_which_a_model_sees_nothing_is_told(root: Path):
+    wave = np.sin(np.arange(4000) / 9)
+    soundfile.write(root / "s1.wav", np.stack([wave, -wave], axis=1), RATE)
+    soundfile.write(root / "s2.wav", np.zeros(4000), RATE)
+    write(root, ROWS)
+    told = [finding for finding in findings(root) if finding.startswith("warning")]
+    assert len(told) == 2
+    assert "s1.wav: sound of sample 'b' has channels that cancel each other when they are mixed" in told[0]
+    assert "s2.wav: sound of sample 'c' is silent" in told[1]
+
+
+@pytest.mark.parametrize("cache", ["auto", "off"])
+def test_samples_whose_files_are_all_missing_are_left_out(root: Path, cache: str):
+    write(root, [*ROWS, "e,train,cat,p9.png,s9.wav", "f,test,dog,p9.png,s3.wav"])
+    splits = build(root, on_error="missing", cache=cache)
+    assert ids(splits.train) == ["a", "b"]
+    assert ids(splits.test) == ["d", "f"]
+    assert "1 of 6 samples have no photo or sound and are left out" in splits.info.notes

@@ -21,12 +21,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from snn_datasets.card import DatasetCard, FileSet
-from snn_datasets.dataset import SPLITS, DatasetSplits, DataSpec, FileDataSpec, Progress
+from snn_datasets.copies import copies
+from snn_datasets.dataset import SPLITS, DataSpec, FileDataSpec, Progress, Split
 from snn_datasets.reader import ReadError, placeholder
 
 if TYPE_CHECKING:
     from snn_datasets.modality import Modality
     from snn_datasets.recorded import RecordedDataset, Row
+    from snn_datasets.recordings import Recording
 
 T = TypeVar("T")
 
@@ -143,6 +145,8 @@ class _Check:
                         yield finding
         if self.read != "none":
             yield from self._recordings()
+        elif isinstance(self.spec, FileDataSpec):
+            yield from self._tables(self.spec)
 
     def _how_to_get(self) -> str:
         """Where files are from and how they must lie; in full only once."""
@@ -240,6 +244,14 @@ class _Check:
             return Finding("error", path, f"cannot be opened: {error.strerror}", "allow reading it")
         return None
 
+    def _tables(self, spec: FileDataSpec) -> Iterator[Finding]:
+        """What lists the recordings, without any of them."""
+        try:
+            for note in spec.check_tables():
+                yield Finding("note", None, note)
+        except Exception as error:
+            yield _failure(None, "the dataset cannot be opened", error)
+
     # Files as recordings
 
     def _recordings(self) -> Iterator[Finding]:
@@ -260,16 +272,22 @@ class _Check:
             return
         sizes = {split: len(getattr(splits, split)) for split in SPLITS}
         yield Finding("note", None, "samples: " + ", ".join(f"{size:,} {split}" for split, size in sizes.items()))
+        for note in splits.info.notes:
+            yield Finding("note", None, note)
         for split, size in sizes.items():
             if size == 0:
                 yield Finding("error", None, f"no sample belongs to the split {split}", "fetch the rest of the dataset")
-        recorded = [dataset for dataset in _datasets(splits) if isinstance(dataset, RecordedDataset)]
-        for name in recorded[0].modalities if recorded else ():
-            yield from self._modality(name, recorded)
+        recorded: dict[Split, RecordedDataset] = {
+            split: dataset for split in SPLITS if isinstance(dataset := getattr(splits, split), RecordedDataset)
+        }
+        for name in next(iter(recorded.values())).modalities if recorded else ():
+            yield from self._modality(name, list(recorded.values()))
+            yield from _shared_contents(name, recorded)
 
     def _modality(self, name: str, datasets: Sequence[RecordedDataset]) -> Iterator[Finding]:
         rows = [(row, dataset) for dataset in datasets for row in dataset.rows]
         there = {source: (row, dataset) for row, dataset in rows if (source := row.sources[name]) is not None}
+        blank: list[tuple[Path, str, str]] = []
         chosen = list(there.items()) if self.read == "all" else _spread(list(there.items()), SOME)
         self.total += len(chosen)
         for number, (source, (row, dataset)) in enumerate(chosen):
@@ -277,7 +295,9 @@ class _Check:
             if source.path in self.bad:
                 continue
             try:
-                _try(row, name, dataset.modalities[name], dataset.seed)
+                why = _try(row, name, dataset.modalities[name], dataset.seed)
+                if why:
+                    blank.append((source.path, row.id, why))
             except ImportError as error:
                 self.total -= len(chosen) - number - 1
                 yield _failure(None, f"{name} cannot be read", error)
@@ -285,6 +305,8 @@ class _Check:
             except Exception as error:
                 self.bad.add(source.path)
                 yield _failure(source.path, f"{name} of sample {row.id!r} cannot be read", error)
+        for path, sample, why in blank:
+            yield Finding("warning", path, f"{name} of sample {sample!r} {why}", "replace the file, or empty its cell")
         absent = sum(row.sources[name] is None for row, _ in rows)
         if absent:
             yield Finding("note", None, f"{absent:,} of {len(rows):,} samples have no {name}")
@@ -296,14 +318,63 @@ class _Check:
             self.progress(self.done, self.total)
 
 
-def _try(row: Row, name: str, modality: Modality, seed: int) -> None:
-    """Make one recording ready for a model, as a training would."""
+def _try(row: Row, name: str, modality: Modality, seed: int) -> str:
+    """Make one recording ready for a model, as a training would; why nothing of it reaches the model, if so."""
     from snn_datasets.stage import Draw
 
     source = row.sources[name]
     assert source is not None
     draw = Draw(seed, row.id, name)
-    modality.finished(modality.prepared(source, draw), draw, augmented=False)
+    value = modality.finished(modality.prepared(source, draw), draw, augmented=False)
+    zeros = not bool(value.any())
+    # Channels that cancel leave rounding errors behind, which then look like sound.
+    return _why_blank(modality.reader.read(source), zeros) if zeros or modality.reader.gives == "waveform" else ""
+
+
+def _why_blank(recording: Recording, zeros: bool) -> str:
+    """What is the matter with a recording of which a model sees nothing; empty if it may be so.
+
+    Args:
+        recording: as its reader gives it.
+        zeros: whether the model's input is zero throughout.
+    """
+    import numpy as np
+
+    from snn_datasets.recordings import Events, Image, Series, Waveform
+
+    match recording:
+        case Image():
+            return ""  # a black picture is one
+        case Waveform():
+            samples = recording.samples.astype(np.float64)
+            if not samples.any():
+                return "is silent: a model sees zeros"
+            if len(samples) > 1 and np.abs(samples.mean(0)).max() < 1e-3 * np.abs(samples).max():
+                return "has channels that cancel each other when they are mixed: nothing of it reaches a model"
+            return "has no contrast, such as a constant: a model sees zeros" if zeros else ""
+        case Events():
+            return "has no events: a model sees zeros" if not len(recording) else ""
+        case Series():
+            return "" if not recording.values.any() else "equals the training mean throughout: a model sees zeros"
+        case _:
+            return ""
+
+
+def _shared_contents(name: str, datasets: Mapping[Split, RecordedDataset]) -> Iterator[Finding]:
+    """Whether files of two splits are copies of each other; one file in two splits is told when it is opened."""
+    paths: dict[Split, list[Path]] = {
+        split: [source.path for row in dataset.rows if (source := row.sources[name]) is not None and not source.part]
+        for split, dataset in datasets.items()
+    }
+    if pairs := copies(paths):
+        count = len(pairs)
+        yield Finding(
+            "warning",
+            pairs[0][1],
+            f"{count:,} file{'s' * (count > 1)} of {name} {'are copies' if count > 1 else 'is a copy'} of a file of "
+            f"another split, the first of {pairs[0][0]}: accuracy on such splits is too good",
+            "remove the copies, or keep them in one split",
+        )
 
 
 def _failure(path: Path | None, what: str, error: Exception) -> Finding:
@@ -320,10 +391,6 @@ def _failure(path: Path | None, what: str, error: Exception) -> Finding:
         return Finding("error", path, f"{what}: {text}")
     kind = type(error).__name__
     return Finding("error", path, f"{what}: {kind}: {text}", "this is a defect of the dataset's code: please report it")
-
-
-def _datasets(splits: DatasetSplits) -> Iterator[object]:
-    return (getattr(splits, split) for split in SPLITS)
 
 
 def _spread(items: list[T], count: int) -> list[T]:

@@ -6,6 +6,7 @@ Nothing here imports torch, so that a command line can list and check datasets w
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +92,7 @@ def _split_names(value: object) -> object:
 def _refuse_repeats(names: tuple[str, ...]) -> tuple[str, ...]:
     if "" in names:
         raise ValueError(f"a modality name is empty in {names}; remove the stray comma")
-    repeated = sorted({name for name in names if names.count(name) > 1})
+    repeated = sorted(name for name, count in Counter(names).items() if count > 1)
     if repeated:
         raise ValueError(f"modalities {repeated} are listed more than once in {names}; list each of them once")
     return names
@@ -160,6 +161,14 @@ class FileDataSpec(DataSpec):
 
     prepare_workers: int = Field(default=0, ge=0, le=256)
     """Processes that fill the cache; 0 does it in this one."""
+
+    def check_tables(self) -> tuple[str, ...]:
+        """Check what lists the recordings, where there is such a table, without opening one; notes on it.
+
+        Raises:
+            ValueError, FileNotFoundError: a mistake in the table, or a file that it names is not there.
+        """
+        return ()
 
 
 DATASETS: Registry[DataSpec] = Registry("dataset", "snn_datasets.datasets", default="digits")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -181,18 +181,53 @@ def build_splits(
             )
     if progress is not None:
         progress(len(every) * len(modalities), len(every) * len(modalities))
+    kept, notes = _with_any_modality(rows, stores, place_of, missing=missing)
     datasets = {
         split: RecordedDataset(
-            rows[split],
+            kept[split],
             modalities,
             seed=spec.seed,
             augment=split == "train",
-            stores={name: (store, [place_of[row.id] for row in rows[split]]) for name, store in stores.items()},
+            stores={name: (store, [place_of[row.id] for row in kept[split]]) for name, store in stores.items()},
             missing=missing,
         )
         for split in SPLITS
     }
+    info = replace(info, notes=(*info.notes, *notes))
     return DatasetSplits(info, datasets["train"], datasets["val"], datasets["test"])
+
+
+def _with_any_modality(
+    rows: Mapping[Split, Sequence[Row]], stores: Mapping[str, Store], place_of: Mapping[str, int], *, missing: bool
+) -> tuple[dict[Split, list[Row]], list[str]]:
+    """The rows of which something is there, and a note on the others: a model has nothing to say of them.
+
+    Raises:
+        ValueError: none of the training or test rows is left.
+    """
+
+    def present(row: Row, name: str) -> bool:
+        source = row.sources[name]
+        if source is None:
+            return False
+        if name in stores:
+            return place_of[row.id] not in stores[name].absent
+        return not missing or source.path.is_file()
+
+    kept: dict[Split, list[Row]] = {
+        split: [row for row in of_split if any(present(row, name) for name in row.sources)]
+        for split, of_split in rows.items()
+    }
+    every, left = sum(map(len, rows.values())), sum(map(len, kept.values()))
+    names = " or ".join(
+        list(dict.fromkeys(name for of_split in rows.values() for row in of_split for name in row.sources))
+    )
+    for split in rows:
+        if rows[split] and not kept[split]:
+            raise ValueError(
+                f"no sample of the split {split!r} has {names}; correct the files, or choose other modalities"
+            )
+    return kept, [f"{every - left} of {every} samples have no {names} and are left out"] if left < every else []
 
 
 def _part(progress: Progress | None, number: int, parts: int, length: int) -> Progress | None:

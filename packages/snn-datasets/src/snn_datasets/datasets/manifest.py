@@ -104,6 +104,12 @@ class ManifestSpec(FileDataSpec):
         """What there is to know about this dataset."""
         return CARD
 
+    def check_tables(self) -> tuple[str, ...]:
+        """Check the manifest by row and column; what its splits share, and rows that are left out."""
+        from snn_datasets.manifest import read_listing
+
+        return read_listing(self).notes
+
     def build(self, progress: Progress | None = None) -> DatasetSplits:
         """Check the table, then read every file once into the cache, so that a broken one is found before training."""
         from snn_datasets.manifest import build_manifest

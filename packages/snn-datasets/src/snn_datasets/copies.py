@@ -1,0 +1,76 @@
+"""Files of the same content under different names in two splits. Imports no torch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from snn_datasets.dataset import Split
+
+K = TypeVar("K")
+
+HEAD_BYTES = 2**16
+"""Compared first, so that files of the same size are rarely read as a whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    path: Path
+    splits: frozenset[Split]
+
+
+def copies(files: Mapping[Split, Sequence[Path]]) -> list[tuple[Path, Path]]:
+    """Pairs of files of the same bytes in different splits: one of each group, and another that is not in its splits.
+
+    Files of other sizes are not read, and of others only as much as it takes. One file in two splits is no copy, nor
+    are empty files and files that cannot be opened.
+    """
+    found: dict[tuple[int, int], _File] = {}
+    sizes: dict[tuple[int, int], int] = {}
+    for split, paths in files.items():
+        for path in paths:
+            try:
+                status = path.stat()
+            except OSError:
+                continue
+            identity = status.st_dev, status.st_ino
+            known = found.get(identity, _File(path, frozenset[Split]()))
+            found[identity] = _File(known.path, known.splits.union([split]))
+            sizes[identity] = status.st_size
+    pairs: list[tuple[Path, Path]] = []
+    for size, alike in _grouped((sizes[identity], file) for identity, file in found.items()):
+        if size == 0:
+            continue
+        for _, same_head in _grouped((_digest(file.path, HEAD_BYTES), file) for file in alike):
+            for _, same in _grouped((_digest(file.path, None), file) for file in same_head):
+                pairs += [(same[0].path, other.path) for other in same[1:] if other.splits != same[0].splits]
+    return pairs
+
+
+def _grouped(keyed: Iterable[tuple[K, _File]]) -> list[tuple[K, list[_File]]]:
+    """Groups of files of the same key that are not all in the same one split."""
+    groups: defaultdict[K, list[_File]] = defaultdict(list)
+    for key, file in keyed:
+        groups[key].append(file)
+    return [
+        (key, group)
+        for key, group in groups.items()
+        if len(group) > 1 and len(frozenset[Split]().union(*(file.splits for file in group))) > 1
+    ]
+
+
+def _digest(path: Path, most: int | None) -> bytes:
+    """A hash of a file or of its first bytes; of its name where it cannot be opened."""
+    try:
+        with path.open("rb") as file:
+            return (
+                hashlib.file_digest(file, "sha256").digest()
+                if most is None
+                else hashlib.sha256(file.read(most)).digest()
+            )
+    except OSError:
+        return str(path).encode()
