@@ -196,11 +196,12 @@ def test_init_writes_a_manifest_and_says_how_to_go_on(monkeypatch, capsys, tmp_p
 
 
 def test_what_init_wrote_passes_the_check(monkeypatch, capsys, tmp_path):
-    for split in ("train", "val", "test"):
+    for place, split in enumerate(("train", "val", "test")):
         for label in ("cat", "dog"):
             (tmp_path / split / label).mkdir(parents=True)
             for number in range(2):
-                Image.new("L", (16, 16), 50 + 90 * number).save(tmp_path / split / label / f"{label}{number}.png")
+                brightness = 50 + 90 * number + 10 * place + 5 * (label == "dog")
+                Image.new("L", (16, 16), brightness).save(tmp_path / split / label / f"{label}{number}.png")
     assert data(monkeypatch, "init", str(tmp_path)) == 0
     assert capsys.readouterr().out.splitlines()[-2] == f"scmrl data check manifest --root {tmp_path}"
     assert data(monkeypatch, "check", "manifest", "--root", str(tmp_path)) == 0

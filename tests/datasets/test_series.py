@@ -106,7 +106,7 @@ def test_what_is_wrong_is_named_with_row_and_column(tmp_path: Path, text: str, m
     ("text", "names", "values"),
     [
         # What pandas 2 and 3 write of DataFrame([[0.5, 1.5], [2.5, 3.5]]), by to_csv's documentation.
-        ("0,1\n0.5,1.5\n2.5,3.5\n", ("0", "1"), [[0.5, 1.5], [2.5, 3.5]]),
+        ("0,1,2\n0.5,1.5,9\n2.5,3.5,9\n", ("0", "1", "2"), [[0.5, 1.5, 9], [2.5, 3.5, 9]]),
         (",0,1\n0,0.5,1.5\n1,2.5,3.5\n", ("0", "1"), [[0.5, 1.5], [2.5, 3.5]]),
         (",ax,ay\n0,0.5,1.5\n1,2.5,3.5\n", ("ax", "ay"), [[0.5, 1.5], [2.5, 3.5]]),
         # index_label=False, and R's write.table: no name for the index at all
@@ -119,11 +119,11 @@ def test_what_is_wrong_is_named_with_row_and_column(tmp_path: Path, text: str, m
         ("index,ax\n3,0.5\n9,2.5\n", ("index", "ax"), [[3, 0.5], [9, 2.5]]),
         # Whole numbers below a counted header
         ("0,1,2\n5,6,7\n8,9,10\n", ("0", "1", "2"), [[5, 6, 7], [8, 9, 10]]),
-        ("1,2,3\n0.5,0.6,0.7\n", ("1", "2", "3"), [[0.5, 0.6, 0.7]]),
+        (",0\n0,0.5\n1,2.5\n", ("0",), [[0.5], [2.5]]),
         # No header: numbers that only look a little like one
         ("0,1,3\n0.5,0.6,0.7\n", (), [[0, 1, 3], [0.5, 0.6, 0.7]]),
         ("0,1,2\n", (), [[0, 1, 2]]),
-        ("1,2,3\n4,5,6\n", (), [[1, 2, 3], [4, 5, 6]]),
+        ("1,2,3\n4.5,5,6\n", (), [[1, 2, 3], [4.5, 5, 6]]),
         # A separator at the end of every line
         ("ax,ay,\n0.5,1.5,\n2.5,3.5,\n", ("ax", "ay"), [[0.5, 1.5], [2.5, 3.5]]),
     ],
@@ -159,7 +159,7 @@ def test_pandas_own_files_are_read_as_pandas_reads_them(tmp_path: Path):
 
 def test_a_header_that_may_be_a_measurement_is_asked_about(tmp_path: Path):
     path = tmp_path / "a.csv"
-    for text in ("0\n5\n7\n", "0,1\n5,6\n"):
+    for text in ("0\n5\n7\n", "0,1\n5,6\n", "0,1\n0.01,0.9\n"):
         path.write_text(text, encoding="utf-8")
         with pytest.raises(ReadError, match="may be the names that pandas gives to columns, or the first measurement"):
             SeriesReader(rate=1).read(Source(path))

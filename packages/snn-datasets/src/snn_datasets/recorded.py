@@ -222,7 +222,7 @@ def _with_any_modality(
     names = " or ".join(
         list(dict.fromkeys(name for of_split in rows.values() for row in of_split for name in row.sources))
     )
-    for split in rows:
+    for split in ("train", "test"):
         if rows[split] and not kept[split]:
             raise ValueError(
                 f"no sample of the split {split!r} has {names}; correct the files, or choose other modalities"

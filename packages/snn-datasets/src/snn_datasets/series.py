@@ -52,7 +52,7 @@ class SeriesReader(Reader):
     """What separates the columns of text; auto takes the first of tab, semicolon and comma that occurs."""
     header: bool | None = None
     """Whether text has a line of names; none says yes if its first line has no number at all, or counts the columns
-    as pandas does (0,1,2)."""
+    as pandas does (0,1,2); fewer than three that do are asked about."""
 
     def read(self, source: Source) -> Series:
         """Read one series.

@@ -273,15 +273,10 @@ def _is_header(path: Path, first: Sequence[str], second: Sequence[str] | None) -
     if not any(map(_is_number, first)):
         return True
     counted = list(first[1:]) if first[0] == "" else list(first)
-    numbers = [str(number) for number in range(len(counted) + 1)]
-    if second is None or counted not in (numbers[:-1], numbers[1:]):
+    if second is None or counted != [str(number) for number in range(len(counted))]:
         return False
-    fractions = any(not re.fullmatch(r"[+-]?\d+", cell) for cell in second)
-    if first[0] == "" or fractions:
-        return True
-    if counted == numbers[1:]:
-        return False
-    if len(counted) > 2:
+    # Few columns, or a first one that goes on counting, may as well be numbers from the start.
+    if first[0] == "" or (len(counted) > 2 and second[0] != "1"):
         return True
     raise ReadError(
         f"{path}: its first line, {','.join(first)}, may be the names that pandas gives to columns, or the first "
