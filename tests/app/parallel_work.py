@@ -19,7 +19,7 @@ def steps(folder: str, sharing: str, rank: int, world: int, *, synchronise: bool
     spec = scmrl(shapes, num_classes=3, channels=16, num_heads=4, depth="shallow")
     group = torch.distributed.new_group() if world > 1 else None
     processes = Processes(rank, world, torch.device("cpu"), group)
-    net = share(spec.build().double(), processes, sharing, synchronise=synchronise, some_absent=False)  # pyright: ignore
+    net = share(spec.build().double(), processes, sharing, synchronise=synchronise)  # pyright: ignore
     optimiser = torch.optim.AdamW(net.parameters(), lr=1e-3)
     losses: list[float] = []
     generator = torch.Generator().manual_seed(1)
@@ -51,7 +51,7 @@ def clipped(rank: int, folder: str, sharing: str) -> None:
             model = scmrl({"audio": (1, 16, 16), "visual": (2, 16, 16)}, num_classes=3, channels=16, num_heads=4,
                           depth="shallow").build().double()  # fmt: skip
             processes = Processes(rank, 2, torch.device("cpu"), torch.distributed.new_group())
-            net = share(model, processes, sharing, synchronise=True, some_absent=False)  # pyright: ignore
+            net = share(model, processes, sharing, synchronise=True)  # pyright: ignore
             generator = torch.Generator().manual_seed(rank)
             x = {"audio": (6, 1, 16, 16), "visual": (6, 2, 16, 16)}
             x = {name: torch.rand(shape, generator=generator, dtype=torch.float64) for name, shape in x.items()}

@@ -32,7 +32,7 @@ def _die_at(moment: Moment) -> None:
         nonlocal calls
         calls += 1
         if calls == call:
-            if name in ("save_tensors", "write_json"):  # half of a checkpoint is written
+            if name in ("write_tensors", "write_json"):  # half of a checkpoint is written
                 original(*arguments, **named)
             os.kill(os.getpid(), signal.SIGKILL)
         return original(*arguments, **named)
@@ -60,29 +60,34 @@ def _train(options: Sequence[str], rank: int, world: int, port: int, moment: Mom
         cli.main()
 
 
-def run(options: Sequence[str], *, log: Path, world: int = 1, moment: Moment | None = None) -> list[int | None]:
-    """Train; the exit codes, -9 for who was killed. Where one of two is killed, the other is, too, as torchrun does."""
+def run(
+    options: Sequence[str], *, log: Path, world: int = 1, moment: Moment | None = None, by_hand: bool = False
+) -> list[int | None]:
+    """Train; the exit codes, -9 for who was killed. Where one of two is killed, the other is, too, as torchrun does.
+
+    Started by hand, the last process alone is killed, and the others end by themselves.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     children = [
-        CONTEXT.Process(target=_train, args=(options, rank, world, port, moment, log.with_suffix(f".{rank}")))
-        for rank in range(world)
+        CONTEXT.Process(target=_train, args=(options, rank, world, port, at, log.with_suffix(f".{rank}")))
+        for rank, at in enumerate([None if by_hand and rank < world - 1 else moment for rank in range(world)])
     ]
     for child in children:
         child.start()
     while any(child.is_alive() for child in children):
         for child in children:
             child.join(0.1)
-        if any(child.exitcode not in (None, 0) for child in children):
+        if not by_hand and any(child.exitcode not in (None, 0) for child in children):
             for child in children:
                 child.join(5)
                 child.kill()
     return [child.exitcode for child in children]
 
 
-def in_processes(world: int, work: Callable[..., None], *arguments: Any) -> list[int | None]:
-    """Run `work(rank, *arguments)` in processes that have joined each other."""
+def in_processes(world: int, work: Callable[..., None], *arguments: Any, seconds: float = 120) -> list[int | None]:
+    """Run `work(rank, *arguments)` in processes that have joined each other, for some seconds at most."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -90,7 +95,7 @@ def in_processes(world: int, work: Callable[..., None], *arguments: Any) -> list
     for child in children:
         child.start()
     for child in children:
-        child.join(120)
+        child.join(seconds)
         child.kill()
     return [child.exitcode for child in children]
 

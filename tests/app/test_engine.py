@@ -3,7 +3,6 @@
 import csv
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from torch import nn
 from app.tiny import tiny_options, write_tiny_dataset
 from scmrl.engine import average
 from scmrl.engine.augmentation import augment
+from scmrl.engine.batches import ReproducibleSamples
 from scmrl.engine.divergence import not_finite
 from scmrl.engine.rates import rate_warnings
 from scmrl.engine.schedule import learning_rate
@@ -23,7 +23,7 @@ from scmrl.experiment import Experiment, TrainSpec
 from scmrl.overlay import load
 from scmrl.progress import Progress
 from scmrl.report.summary import hints, write_report
-from snn_datasets import Batch, DatasetInfo, ModalityInfo, Sample, collate
+from snn_datasets import DatasetInfo, ModalityInfo, Sample
 from snn_fusion import from_pretrained
 
 
@@ -186,13 +186,17 @@ def test_a_batch_that_cannot_be_parted_is_refused(data: Path, tmp_path: Path):
 def poisoned(monkeypatch: pytest.MonkeyPatch, id_: str) -> None:
     """Let one sample hold one value that is no number."""
 
-    def collate_it(samples: Sequence[Sample]) -> Batch:
-        batch = collate(samples)
-        for place in [place for place, name in enumerate(batch["ids"]) if name == id_]:
-            batch["inputs"]["audio"][place].flatten()[5] = math.nan
-        return batch
+    read = ReproducibleSamples.__getitem__
 
-    monkeypatch.setattr("scmrl.engine.train.collate", collate_it)
+    def read_poisoned(self: ReproducibleSamples, index: tuple[int, int]) -> Sample | Exception:
+        sample = read(self, index)
+        assert isinstance(sample, Sample)
+        if sample.id == id_:
+            sample.inputs["audio"] = sample.inputs["audio"].clone()
+            sample.inputs["audio"].flatten()[5] = math.nan
+        return sample
+
+    monkeypatch.setattr(ReproducibleSamples, "__getitem__", read_poisoned)
 
 
 @pytest.mark.parametrize("more", [(), ("--train.gradient_clip", "0", "--train.precision", "bfloat16")], ids=str)

@@ -1,6 +1,7 @@
 """Several processes train as one does on the same batches: DDP and FSDP, batch norm and alignment over all of them."""
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,17 @@ def test_the_command_trains_in_two_processes(tmp_path: Path, sharing: str):
     assert said["test"]["accuracy"] >= 0.9
     assert sum(map(sum, said["test"]["confusion"])) == 16
     assert (tmp_path / "log.1").read_text() == ""  # one process speaks
+
+
+@pytest.mark.slow
+def test_who_loses_another_process_says_so_in_one_line(tmp_path: Path):
+    data = write_tiny_dataset(tmp_path, train=32)
+    out, log = tmp_path / "run", tmp_path / "log"
+    assert run(tiny_options(data, out), log=log, world=2, moment=("_step", 5), by_hand=True) == [2, -signal.SIGKILL]
+    last = (tmp_path / "log.0").read_text().splitlines()[-1]
+    assert last.startswith("scmrl: process 0 of 2 stopped, because another one of them is gone")
+    assert last.endswith(f"start all of them again: go on with the same command and --resume --out {out}")
+    assert "Traceback" not in (tmp_path / "log.0").read_text()
 
 
 @pytest.mark.parametrize("sharing", ["ddp", "fsdp"])

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from app.processes import CONTEXT, Moment, run
+from app.stopping import outcome as weights_and_metrics
 from app.tiny import tiny_options, write_tiny_dataset
 
-TIMING = {"samples_per_second", "memory_mb"}
 STEPS = 27
 """Of a whole run: 9 an epoch."""
 
@@ -28,10 +28,8 @@ def options(data: Path, out: Path, *more: str) -> list[str]:
     return [*tiny_options(data, out), "--train.checkpoint-minutes", "0.0001", "--train.average", "0.9", *more]
 
 
-def outcome(out: Path) -> tuple[bytes, list[dict[str, float]], Any]:
-    lines = (out / "metrics.jsonl").read_text().splitlines()
-    metrics = [{k: v for k, v in json.loads(line).items() if k not in TIMING} for line in lines]
-    return (out / "model.safetensors").read_bytes(), metrics, json.loads((out / "summary.json").read_text())["test"]
+def outcome(out: Path) -> tuple[Any, ...]:
+    return *weights_and_metrics(out), json.loads((out / "summary.json").read_text())["test"]
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +44,7 @@ def moments(seed: int) -> list[Moment]:
     rng = random.Random(seed)
     return [
         ("_step", rng.randint(1, STEPS // 2)),
-        ("save_tensors", rng.randint(1, 3)),
+        ("write_tensors", rng.randint(1, 3)),
         ("write_json", rng.randint(1, 6)),
         ("predict", 1),
         ("save_pretrained", 1),
@@ -109,7 +107,7 @@ def test_resume_needs_to_know_the_folder(data: Path, tmp_path: Path):
 def test_two_processes_that_are_killed_change_nothing_either(data: Path, tmp_path: Path):
     whole, killed, log = tmp_path / "whole", tmp_path / "killed", tmp_path / "log"
     assert run(options(data, whole), log=log, world=2) == [0, 0], (tmp_path / "log.0").read_text()
-    for moment in (("_step", 12), ("save_tensors", 2)):
+    for moment in (("_step", 12), ("write_tensors", 2)):
         codes = run(options(data, killed, "--resume"), log=log, world=2, moment=moment)
         assert codes == [-signal.SIGKILL] * 2
     assert run(options(data, killed, "--resume"), log=log, world=2) == [0, 0]

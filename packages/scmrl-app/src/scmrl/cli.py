@@ -13,7 +13,7 @@ from scmrl.data_commands import data
 from scmrl.demo_command import demo
 from scmrl.endings import MISTAKE, end, escape_what_the_terminal_lacks
 from scmrl.energy_command import energy
-from scmrl.engine.interruption import Stopped
+from scmrl.engine.interruption import Interruption, Stopped
 from scmrl.evaluate_command import evaluate
 from scmrl.explain_command import explain
 from scmrl.export_command import export
@@ -60,7 +60,8 @@ def train(*options: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> int
 
     with Progress.create() as progress:
         run = run_training(experiment, progress)
-        text = write_report(run) if run.first else ""
+        with Interruption(run.folder, "while writing the report; the trained model is kept"):
+            text = write_report(run) if run.first else ""
     if run.first:
         print(text)
     return 0

@@ -166,7 +166,9 @@ class Experiment(Spec):
     """Folder of the run, new or empty; none: runs/<date>-<time>-<data>-<modalities>."""
     resume: bool = False
     """Go on with the run in `out` from its last checkpoint, to the same end as if it had not stopped; start it if it
-    has none yet."""
+    has none yet. More train.epochs than before extend it."""
+    init_from: Path | None = None
+    """Run folder whose weights the model starts with, wherever names and shapes fit; none: the weights are drawn."""
 
     @model_validator(mode="after")
     def _read_what_is_encoded(self) -> Self:

@@ -4,14 +4,99 @@
 # pyright: reportUnknownMemberType=false
 from __future__ import annotations
 
+import hashlib
+import random
+from collections.abc import Iterator, Sequence
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from scmrl.engine.parallel import Processes
-from snn_datasets import Batch, DatasetSplits, collate
+from snn_datasets import Batch, DatasetSplits, EpochOrder, Sample, SampleDataset, collate
 from snn_fusion import Loss
+
+
+class ReproducibleSamples(Dataset[Sample | Exception]):
+    """A dataset whose random draws depend on the seed, the epoch and the sample alone.
+
+    The global generators of Python, NumPy and PyTorch are seeded before each sample and put back after it. So a dataset
+    that draws from them gives the same samples with any number of workers and after a resume, and the draws of the
+    forward pass do not depend on how samples are read.
+    """
+
+    def __init__(self, dataset: SampleDataset, seed: int) -> None:
+        self.dataset, self.seed = dataset, seed
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.dataset)
+
+    def __getitem__(self, index: tuple[int, int]) -> Sample | Exception:
+        """Sample (epoch, index), as `EpochOrder` yields it, or what was wrong with it."""
+        key = f"{self.seed} {index[0]} {index[1]}".encode()
+        seed = int.from_bytes(hashlib.blake2b(key, digest_size=7).digest())
+        before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        torch.default_generator.manual_seed(seed)
+        try:
+            return self.dataset[index]
+        except (ValueError, OSError) as error:
+            # A worker would raise it with its own traceback in the text: it is raised in the process that trains.
+            return error
+        finally:
+            random.setstate(before[0])
+            np.random.set_state(before[1])
+            torch.set_rng_state(before[2])
+
+
+def training_batches(
+    dataset: SampleDataset, batch_size: int, *, seed: int, epoch: int, first: int, workers: int, processes: Processes
+) -> Iterator[Batch]:
+    """Batches of one epoch, those of this process.
+
+    Args:
+        dataset: the training split.
+        batch_size: samples at a time in this process; an incomplete last batch is left out.
+        seed: decides the order of the samples, with the epoch, and whatever the dataset draws.
+        epoch: from 1.
+        first: samples of this process that were seen in the epoch already.
+        workers: processes that read; 0 reads in this one.
+        processes: who trains.
+    """
+    order = EpochOrder(
+        len(dataset), seed=seed, epoch=epoch - 1, rank=processes.rank, world_size=processes.world, first=first
+    )
+    loader: DataLoader[Batch | Exception] = DataLoader(
+        cast("Dataset[Batch | Exception]", ReproducibleSamples(dataset, seed)),
+        batch_size,
+        sampler=order,
+        drop_last=True,
+        collate_fn=_collated,
+        num_workers=workers,
+        # Without a generator of its own, a loader draws from the global one whenever an epoch is begun or resumed.
+        generator=torch.Generator().manual_seed(seed),
+    )
+    for batch in loader:
+        if isinstance(batch, Exception):
+            raise batch
+        yield batch
+
+
+def _collated(samples: Sequence[Sample | Exception]) -> Batch | Exception:
+    """A batch, or why there is none."""
+    read: list[Sample] = []
+    for sample in samples:
+        if isinstance(sample, Exception):
+            return sample
+        read.append(sample)
+    try:
+        return collate(read)
+    except ValueError as error:
+        return error
 
 
 def to_device(batch: Batch, processes: Processes) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -1,34 +1,43 @@
 """Everything that a run needs to go on exactly where it was, written beside and renamed.
 
-A checkpoint is a folder `checkpoints/step-000123`: the tensors of model, optimiser, averaged weights and random number
-generators as torch.distributed.checkpoint writes them, each process its own, and `position.json`. One without that name
-is not finished, and is not looked at.
+A checkpoint is a folder `checkpoints/step-000123-0004` (optimizer steps, epoch); `checkpoint_files` says what is in it.
 """
 
-# torch leaves some of its own signatures open.
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 from __future__ import annotations
 
-import json
-import random
+import re
 import shutil
-import warnings
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import numpy as np
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
-from torch.distributed.checkpoint.state_dict_loader import load as load_tensors
-from torch.distributed.checkpoint.state_dict_saver import save as save_tensors
+from torch.nn.parallel import DistributedDataParallel
 
-from scmrl.engine.parallel import Processes
+from scmrl.engine.checkpoint_files import (
+    CHECKSUMS,
+    POSITION,
+    Checksum,
+    DamagedCheckpoint,
+    checksum,
+    read_json,
+    read_tensors,
+    state_file,
+    tensor_file,
+    verify,
+    write_checksums,
+    write_tensors,
+)
+from scmrl.engine.parallel import Processes, unwrapped
 from scmrl.engine.run_folder import write_json
+from scmrl.engine.training_state import Generators, Platform, platform_of, restore_tensors, tensors_of
 
 KEPT = 2
-"""Checkpoints that stay: the last one, and one before it in case the disk fails."""
+"""Checkpoints that stay: the last one, and one before it in case the last is damaged."""
 
 
 @dataclass
@@ -38,9 +47,9 @@ class Position:
     epoch: int = 1
     """The epoch under way, from 1."""
     batch: int = 0
-    """Optimiser steps done in it."""
+    """Optimizer steps done in it."""
     step: int = 0
-    """Optimiser steps done in all."""
+    """Optimizer steps done in all."""
     totals: dict[str, float] = field(default_factory=dict[str, float])
     """Sums over the epoch's samples so far."""
     seconds: float = 0.0
@@ -54,6 +63,10 @@ class Position:
     """Firing rate of every layer in the first step."""
     rates_last: dict[str, float] = field(default_factory=dict[str, float])
     """The same in the last step of the last epoch."""
+    skipped: int = 0
+    """Steps of the epoch that the gradient scaler skipped."""
+    not_finite: list[str] = field(default_factory=list[str])
+    """Inputs of the epoch's skipped steps that hold NaN or infinity, as `audio of clip7`."""
 
 
 @dataclass
@@ -61,88 +74,193 @@ class Trained:
     """What changes while training; `averaged` is empty without a moving average."""
 
     net: nn.Module
-    optimiser: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler  # pyright: ignore[reportPrivateImportUsage]
     averaged: dict[str, Tensor]
     position: Position
 
 
-def save(folder: Path, trained: Trained, processes: Processes) -> Path:
-    """Write a checkpoint; a kill at any moment leaves the one before it."""
-    target = folder / "checkpoints" / f"step-{trained.position.step:06d}-{trained.position.epoch:04d}"
-    part = target.with_name(f"{target.name}.part")
-    if processes.first:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-    processes.wait()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that there is one process is no news
-        save_tensors(_tensors(trained, processes), checkpoint_id=part, no_dist=processes.world == 1)
-    rank_file = part / f"generators-{processes.rank}.json"
-    write_json(rank_file, {"python": random.getstate(), "numpy": _numpy_state(), "scaler": trained.scaler.state_dict()})
-    processes.wait()
-    if processes.first:
-        write_json(part / "position.json", {**asdict(trained.position), "world": processes.world})
-        shutil.rmtree(target, ignore_errors=True)
-        part.rename(target)
-        for old in finished(folder)[:-KEPT]:
-            shutil.rmtree(old, ignore_errors=True)
-    processes.wait()
-    return target
+@dataclass(frozen=True)
+class Stored:
+    """A checkpoint as this process read it; nothing is changed yet."""
+
+    path: Path
+    position: Position
+    tensors: dict[str, Tensor]
+    scaler: dict[str, Any]
+    generators: Generators
+    platform: Platform
 
 
 def finished(folder: Path) -> list[Path]:
-    """Every whole checkpoint of a run, the newest last."""
-    return sorted(path for path in (folder / "checkpoints").glob("step-*") if path.suffix != ".part")
+    """Every complete checkpoint of a run, the newest last."""
+    found: dict[tuple[int, ...], Path] = {}
+    for path in (folder / "checkpoints").glob("step-*"):
+        if match := re.fullmatch(r"step-(\d+)-(\d+)", path.name):
+            found[int(match[1]), int(match[2])] = path
+    return [found[key] for key in sorted(found)]
 
 
-def load(checkpoint: Path, trained: Trained, processes: Processes) -> None:
-    """Put everything back in place, random number generators included.
+def remove_unfinished(folder: Path) -> None:
+    """Delete what killed runs left of checkpoints that were never completed."""
+    for path in (folder / "checkpoints").glob("*.part"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def save(folder: Path, trained: Trained, processes: Processes) -> Path:
+    """Write a checkpoint; a kill at any moment leaves the one before it.
 
     Raises:
-        ValueError: another number of processes wrote it, which could not go on exactly.
+        OSError: it cannot be written, in whichever process; the checkpoints before it are still there.
     """
-    said = json.loads((checkpoint / "position.json").read_text(encoding="utf-8"))
-    world = said.pop("world")
+    position = trained.position
+    target = folder / "checkpoints" / f"step-{position.step:06d}-{position.epoch:04d}"
+    part = target.with_name(f"{target.name}.part")
+
+    def begin() -> None:
+        remove_unfinished(folder)
+        part.mkdir(parents=True)
+
+    def complete() -> None:
+        write_json(part / POSITION, {**asdict(position), "world": processes.world})
+        checksums[POSITION] = checksum(part / POSITION)
+        write_checksums(part, checksums)
+        shutil.rmtree(target, ignore_errors=True)
+        part.rename(target)
+        _remove_old(folder, target)
+
+    try:
+        processes.from_first(begin)
+        every = processes.collect(processes.each(lambda: _write_state(part, trained, processes)))
+        checksums = {name: value for mine in every for name, value in mine.items()}
+        processes.from_first(complete)
+    except OSError as error:
+        if processes.first:
+            shutil.rmtree(part, ignore_errors=True)
+        raise OSError(
+            f"the checkpoint {target} cannot be written: {error.strerror or error}. What was saved before is kept; "
+            f"make room there, then go on with the same command and --resume --out {folder}"
+        ) from error
+    return target
+
+
+def load_newest(
+    folder: Path, trained: Trained, processes: Processes, warn: Callable[[str], None]
+) -> tuple[Path, Generators] | None:
+    """Put the state of the newest checkpoint that is not damaged in place; None if there is no checkpoint at all.
+
+    The generators are to be restored right before the first step, after everything else that may draw from them.
+
+    Args:
+        folder: of the run.
+        trained: changed in place.
+        processes: all of which choose the same checkpoint.
+        warn: called for what the user should know: damage, or another platform.
+
+    Raises:
+        ValueError: every checkpoint is damaged, or the last one was written by another number of processes or is of
+            another model.
+    """
+    damage: list[str] = []
+    for path in reversed(processes.from_first(lambda: finished(folder))):
+        try:
+            stored = processes.each(lambda path=path: _read(path, processes, trained))
+        except DamagedCheckpoint as error:
+            damage.append(f"{path.name} is damaged ({error})")
+            continue
+        if damage:
+            warn(f"checkpoint {'; '.join(damage)}: going on from {path.name}, the one before it")
+        return path, _restore(stored, trained, processes, warn)
+    if damage:
+        raise ValueError(
+            f"no checkpoint in {folder / 'checkpoints'} can be used: {'; '.join(damage)}; put back a copy of one, or "
+            "start anew with another --out"
+        )
+    return None
+
+
+def _write_state(part: Path, trained: Trained, processes: Processes) -> dict[str, Checksum]:
+    """Write this process's files."""
+    generators = Generators.current(processes.device)
+    tensors = tensors_of(trained.net, trained.optimizer, trained.averaged)
+    if isinstance(trained.net, DistributedDataParallel) and not processes.first:
+        buffers = {f"model/{name}" for name, _ in unwrapped(trained.net).named_buffers()}
+        tensors = {name: tensor for name, tensor in tensors.items() if name in buffers}  # the first writes the rest
+    write_tensors(part / tensor_file(processes.rank), {**tensors, **generators.tensors()})
+    state = {
+        "generators": generators.json(),
+        "scaler": trained.scaler.state_dict(),
+        "platform": platform_of(processes.device),
+    }
+    write_json(part / state_file(processes.rank), state)
+    return {name: checksum(part / name) for name in (tensor_file(processes.rank), state_file(processes.rank))}
+
+
+def _read(path: Path, processes: Processes, trained: Trained) -> Stored:
+    """Read and check what this process needs of a checkpoint.
+
+    Raises:
+        DamagedCheckpoint: it is not as it was written.
+        ValueError: another number of processes wrote it.
+    """
+    verify(path, [POSITION])
+    content = read_json(path / POSITION)
+    world = content.pop("world", None)
     if world != processes.world:
         raise ValueError(
-            f"{checkpoint} was written by {world} processes, and there are {processes.world} now; start as many again"
+            f"{path} was written by {world} processes, and there are {processes.world} now; start as many again"
         )
-    tensors = _tensors(trained, processes)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        load_tensors(tensors, checkpoint_id=checkpoint, no_dist=processes.world == 1)
-    set_state_dict(
-        trained.net, trained.optimiser, model_state_dict=tensors["model"], optim_state_dict=tensors["optimiser"]
-    )
-    trained.averaged.update(tensors["averaged"])
-    for name in (f.name for f in fields(Position)):
-        setattr(trained.position, name, said[name])
-    generators = json.loads((checkpoint / f"generators-{processes.rank}.json").read_text(encoding="utf-8"))
-    version, state, gauss = generators["python"]
-    random.setstate((version, tuple(state), gauss))
-    name, keys, *rest = generators["numpy"]
-    np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
-    trained.scaler.load_state_dict(generators["scaler"])
-    torch.set_rng_state(tensors[f"generator {processes.rank}"])
-    if processes.device.type == "cuda":
-        torch.cuda.set_rng_state(tensors[f"cuda generator {processes.rank}"], processes.device)
+    names = [tensor_file(processes.rank)]
+    if isinstance(trained.net, DistributedDataParallel) and not processes.first:
+        names.insert(0, tensor_file(0))
+    verify(path, [*names, state_file(processes.rank)])
+    tensors = {name: tensor for file in names for name, tensor in read_tensors(path / file).items()}
+    state = read_json(path / state_file(processes.rank))
+    try:
+        return Stored(
+            path,
+            TypeAdapter(Position).validate_python(content),
+            {name: tensor for name, tensor in tensors.items() if not name.startswith("generator/")},
+            dict(state["scaler"]),
+            Generators.parse(tensors, state["generators"]),
+            {**state["platform"], "threads": int(state["platform"]["threads"])},
+        )
+    except (ValueError, TypeError, LookupError, OverflowError, RuntimeError) as error:
+        raise DamagedCheckpoint(f"its content cannot be used: {str(error).splitlines()[0]}") from error
 
 
-def _tensors(trained: Trained, processes: Processes) -> dict[str, Any]:
-    model, optimiser = get_state_dict(trained.net, trained.optimiser)
-    tensors: dict[str, Any] = {
-        "model": model,
-        "optimiser": optimiser,
-        "averaged": trained.averaged,
-        f"generator {processes.rank}": torch.get_rng_state(),
-    }
-    if processes.device.type == "cuda":
-        tensors[f"cuda generator {processes.rank}"] = torch.cuda.get_rng_state(processes.device)
-    return tensors
+def _restore(stored: Stored, trained: Trained, processes: Processes, warn: Callable[[str], None]) -> Generators:
+    try:
+        processes.each(lambda: restore_tensors(trained.net, trained.optimizer, trained.averaged, stored.tensors))
+    except ValueError as error:
+        raise ValueError(f"the run cannot go on from {stored.path}: {error}") from error
+    trained.scaler.load_state_dict(stored.scaler)
+    for each in fields(Position):
+        setattr(trained.position, each.name, getattr(stored.position, each.name))
+    _restore_threads(stored, warn)
+    now = platform_of(processes.device)
+    changed = [
+        f"{name} {old} then, {now.get(name)} now" for name, old in stored.platform.items() if old != now.get(name)
+    ]
+    if changed:
+        warn(f"the run began on another platform ({'; '.join(changed)}), so its results may differ in the last digits")
+    return stored.generators
 
 
-def _numpy_state() -> list[Any]:
-    name, keys, *rest = np.random.get_state(legacy=True)
-    assert isinstance(keys, np.ndarray)
-    return [name, keys.tolist(), *rest]
+def _restore_threads(stored: Stored, warn: Callable[[str], None]) -> None:
+    """Compute with as many threads as the run began with: sums depend on how they are shared out."""
+    then, now = cast(int, stored.platform["threads"]), torch.get_num_threads()
+    if then != now:
+        torch.set_num_threads(then)
+        warn(f"computing with {then} threads, as the run did before, not {now}: its results depend on their number")
+
+
+def _remove_old(folder: Path, newest: Path) -> None:
+    """Keep the newest checkpoints; those of later steps are damaged, or the run would have gone on from them."""
+    every = finished(folder)
+    last = every.index(newest)
+    for path in (*every[: max(0, last + 1 - KEPT)], *every[last + 1 :]):
+        # Without its checksums it is no checkpoint, should this be killed halfway.
+        with suppress(OSError):
+            (path / CHECKSUMS).unlink()
+        shutil.rmtree(path, ignore_errors=True)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 from scmrl.engine import checkpoint
+from scmrl.engine.checkpoint import Position
 from scmrl.engine.parallel import Processes
 from snn_datasets import Batch, DatasetInfo
 
@@ -37,6 +38,34 @@ def divergence(run: Run, lost: str, batches: Sequence[Batch], processes: Process
         f"the {max(what for what, _, _ in every)} became infinite or no number in epoch {position.epoch}, step "
         f"{position.step}, on samples {ids}; {kept}. {remedy}"
     )
+
+
+def not_finite_warning(split: str, faulty: Sequence[str]) -> str:
+    """Inputs of a split that hold NaN or infinity, as `audio of clip7`, as a warning."""
+    return (
+        f"{split}: {shortened(faulty)} {'hold' if len(faulty) > 1 else 'holds'} NaN or infinity, so the "
+        "model's answers there mean nothing; replace or leave out"
+    )
+
+
+def skipped_warning(position: Position, steps: int) -> str:
+    """What is said at the end of an epoch of the steps that the gradient scaler skipped; empty if that is usual.
+
+    Args:
+        position: at the end of the epoch.
+        steps: of the epoch.
+    """
+    skipped, faulty = position.skipped, position.not_finite
+    # In the first epoch the scaler looks for its scale, which takes a few steps.
+    if not skipped or (position.epoch == 1 and skipped < steps and not faulty):
+        return ""
+    cause = f"NaN or infinity in {shortened(faulty)}; replace or leave out" if faulty else "the range of float16"
+    return f"epoch {position.epoch}: {skipped} of {steps} steps were skipped, their gradient was not finite: {cause}"
+
+
+def shortened(names: Sequence[str], shown: int = 5) -> str:
+    """The first names of a list, and how many more there are."""
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 
 def not_finite(batches: Sequence[Batch], info: DatasetInfo) -> list[str]:

@@ -14,13 +14,13 @@ from typing import Literal, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from scmrl.engine.parallel import Processes, pick_device
 from scmrl.experiment import Experiment
 from scmrl.progress import Progress
 from snn_core import record_firing_rates
-from snn_datasets import Batch, DatasetInfo, DatasetSplits, RecordedDataset, SampleDataset, collate
+from snn_datasets import Batch, DatasetInfo, DatasetSplits, RecordedDataset, Sample, SampleDataset, collate
 from snn_fusion import FusionModel, FusionOutput, from_pretrained
 
 Split = Literal["train", "val", "test"]
@@ -39,6 +39,8 @@ class Predictions:
     """Mean classification loss, with the model's label smoothing."""
     blank: int
     """Samples that had no modality, so that nothing was said of them."""
+    not_finite: tuple[str, ...] = ()
+    """Inputs that hold NaN or infinity, as `audio of clip7`."""
 
     @property
     def n(self) -> int:
@@ -108,7 +110,20 @@ def predict(
     labels: list[Tensor] = []
     probabilities: list[Tensor] = []
     loss, blank = 0.0, 0
-    for batch in DataLoader(Subset(dataset, share), batch_size=batch_size, collate_fn=collate):
+    faulty: list[str] = []
+    # Without a generator of its own, a loader draws from the global one, and training would go on differently.
+    generator = torch.Generator().manual_seed(0)
+    loader: DataLoader[list[Sample]] = DataLoader(
+        cast("Dataset[list[Sample]]", Subset(dataset, share)), batch_size, collate_fn=list, generator=generator
+    )
+    for samples in loader:
+        batch = collate(samples)
+        faulty += [
+            f"{name} of {sample.id}"
+            for sample in samples
+            for name, x in sample.inputs.items()
+            if (modalities is None or name in modalities) and not x.isfinite().all()
+        ]
         output, said, nothing = says(model, batch, processes.device, modalities)
         mine = batch["labels"].to(processes.device)
         loss += float(model.total_loss(output, mine).classification) * len(mine)
@@ -117,7 +132,7 @@ def predict(
         ids += batch["ids"]
         labels.append(batch["labels"])
     model.train(was_training)
-    parts = processes.collect((list(share), ids, torch.cat(labels), torch.cat(probabilities), loss, blank))
+    parts = processes.collect((list(share), ids, torch.cat(labels), torch.cat(probabilities), loss, blank, faulty))
     order = torch.tensor([place for part in parts for place in part[0]]).argsort()
     every = [id_ for part in parts for id_ in part[1]]
     return Predictions(
@@ -126,6 +141,7 @@ def predict(
         torch.cat([part[3] for part in parts])[order],
         sum(part[4] for part in parts) / len(dataset),
         sum(part[5] for part in parts),
+        tuple(name for part in parts for name in part[6]),
     )
 
 

@@ -1,9 +1,11 @@
-"""Being told to stop: a run ends after the step under way, with a checkpoint from which it can go on."""
+"""Being told to stop: within the training loop a run ends after the step under way, elsewhere at once."""
 
 from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
@@ -12,15 +14,28 @@ POLITE = (signal.SIGTERM, *((signal.SIGUSR1,) if hasattr(signal, "SIGUSR1") else
 """What schedulers send before they kill: the run ends well."""
 
 
-class Stopped(Exception):  # noqa: N818  it is no error
-    """A scheduler asked the run to stop, and it did; the text says how to go on."""
+class Stopped(BaseException):
+    """A scheduler asked the run to stop, and it did; the text says how to go on.
+
+    Like KeyboardInterrupt it may be raised anywhere, so it is no Exception, which code on the way would take for a
+    broken file.
+    """
 
 
 class Interruption:
-    """Within the block, Ctrl-C and a scheduler's signals are taken note of; a second Ctrl-C ends at once."""
+    """Within the block, Ctrl-C and a scheduler's signals end the run with a text that says what is kept.
 
-    def __init__(self) -> None:
+    Args:
+        folder: of the run; None while there is none yet.
+        where: what the run is doing, as in `stopped before the training began`.
+    """
+
+    def __init__(self, folder: Path | None = None, where: str = "before the training began") -> None:
+        self.folder = folder
         self.asked = False
+        """Whether the run is to stop after the step under way."""
+        self._where = where
+        self._waits = False
         self._by_user = False
         self._before: dict[int, Any] = {}
 
@@ -33,19 +48,30 @@ class Interruption:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT:
-            if self._by_user:
-                raise KeyboardInterrupt("stopped at once; the last checkpoint is in the run folder")
-            self._by_user = True
-        self.asked = True
+    @contextmanager
+    def after_steps(self) -> Generator[None, None, None]:
+        """Within the block signals are only noted, in `asked`; a second Ctrl-C ends the run at once."""
+        self._waits = True
+        try:
+            yield
+        finally:
+            self._waits, self._where = False, "in the evaluation after the training, whose model is kept"
 
-    def end(self, folder: Path, where: str) -> NoReturn:
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        again = self._by_user and number == signal.SIGINT
+        self._by_user = self._by_user or number == signal.SIGINT
+        self.asked = True
+        if again and self._waits:
+            self.end("at once; the last checkpoint is kept")
+        if not self._waits:
+            self.end(self._where)
+
+    def end(self, where: str) -> NoReturn:
         """Leave the run.
 
         Raises:
             KeyboardInterrupt: the user asked.
             Stopped: a scheduler, or another process of the run, asked.
         """
-        text = f"stopped {where}; go on with the same command and --resume --out {folder}"
-        raise (KeyboardInterrupt if self._by_user else Stopped)(text)
+        how = f"the same command and --resume --out {self.folder}" if self.folder else "the same command"
+        raise (KeyboardInterrupt if self._by_user else Stopped)(f"stopped {where}; go on with {how}")

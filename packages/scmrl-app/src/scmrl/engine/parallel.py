@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -58,6 +59,20 @@ class Processes:
         if said[1] is not None:
             raise said[1]
         return said[0]
+
+    def each(self, work: Callable[[], T]) -> T:
+        """What `work` gives in this process; an error of any process is raised in all, so that none waits for it."""
+        if self.world == 1:
+            return work()
+        result, mine = None, None
+        try:
+            result = work()
+        except Exception as error:
+            mine = error
+        raised = next((error for error in self.collect(mine) if error is not None), None)
+        if raised is not None:
+            raise raised from mine
+        return cast(T, result)
 
     def any(self, *flags: bool) -> list[bool]:
         """For each flag, whether it is set in any process."""
@@ -124,9 +139,7 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def share(
-    model: FusionModel, processes: Processes, sharing: Sharing, *, synchronise: bool, some_absent: bool
-) -> nn.Module:
+def share(model: FusionModel, processes: Processes, sharing: Sharing, *, synchronise: bool) -> nn.Module:
     """The model as all processes train it together; with one process, the model itself.
 
     Args:
@@ -134,7 +147,6 @@ def share(
         processes: who trains it.
         sharing: whether each holds the whole model (ddp) or a part of its parameters and optimiser state (fsdp).
         synchronise: whether batch norm takes its statistics over all processes.
-        some_absent: whether a batch may lack a modality altogether, so that some parameters get no gradient.
     """
     if processes.world == 1:
         return model
@@ -142,7 +154,10 @@ def share(
         synchronise_batch_norm(model, processes.group)
     if sharing == "ddp":
         ids = [processes.device] if processes.device.type == "cuda" else None
-        return DistributedDataParallel(model, device_ids=ids, find_unused_parameters=some_absent)
+        # A batch may lack a modality, and a plug-in may have a parameter that it does not use. Otherwise DDP would stop
+        # there; and it would rearrange its buckets after the first step, so that a resume would sum in another order.
+        warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified", category=UserWarning)
+        return DistributedDataParallel(model, device_ids=ids, find_unused_parameters=True)
     mesh = init_device_mesh(processes.device.type, (processes.world,))
     fully_shard(model, mesh=mesh)
     return model

@@ -66,6 +66,7 @@ def _refuse_other_settings(experiment: Experiment, folder: Path) -> None:
         if name not in ("out", "resume", "train.workers", "train.checkpoint_minutes")
         # What the data decide stays as they decided it when the run began.
         and not (new == "auto" and name in ("train.epochs", "train.batch_size", "train.warmup_epochs"))
+        and not (name == "train.epochs" and isinstance(old, int) and isinstance(new, int) and new > old)
     ]
     if faults:
         raise ValueError(

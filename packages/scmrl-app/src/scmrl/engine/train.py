@@ -15,15 +15,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from scmrl.assemble import model_spec
 from scmrl.engine import average, checkpoint
 from scmrl.engine.augmentation import augment
-from scmrl.engine.batches import add_up, class_weights, first_samples, to_device
+from scmrl.engine.batches import add_up, class_weights, first_samples, to_device, training_batches
 from scmrl.engine.checkpoint import Position, Trained
-from scmrl.engine.divergence import divergence
+from scmrl.engine.divergence import divergence, not_finite, not_finite_warning, shortened, skipped_warning
 from scmrl.engine.evaluate import Predictions, predict
+from scmrl.engine.failure import failure
 from scmrl.engine.inputs import save_inputs
 from scmrl.engine.interruption import Interruption
 from scmrl.engine.parallel import Processes, clip, finish, share, start, unwrapped, whole_batch, without_exchange
@@ -32,11 +32,12 @@ from scmrl.engine.records import Records
 from scmrl.engine.run_folder import create_run_folder, environment, peak_memory, read_experiment, write_json
 from scmrl.engine.schedule import learning_rate, parameter_groups
 from scmrl.engine.subset import part_of
+from scmrl.engine.training_state import Generators
 from scmrl.experiment import Experiment, Schedule
 from scmrl.progress import Progress
 from snn_core import record_firing_rates, spiking_layers
-from snn_datasets import Batch, DatasetSplits, EpochOrder, collate
-from snn_fusion import Loss, ModelSpec, calibrate, from_pretrained, save_pretrained
+from snn_datasets import Batch, DatasetSplits
+from snn_fusion import FusionModel, Loss, ModelSpec, calibrate, from_pretrained, load_weights, save_pretrained
 
 
 @dataclass
@@ -70,18 +71,32 @@ def train(experiment: Experiment, progress: Progress) -> Run:
     Raises:
         ValueError: something about the data, the model or the run's folder does not fit; nothing was trained.
         FloatingPointError: the loss or its gradient is no longer finite; the last good checkpoint is in the folder.
-        KeyboardInterrupt: the user stopped the run; its text says how to go on.
+        OSError: a file cannot be written, or another process is gone; the text says which and how to go on.
+        MemoryError: there is too little memory.
+        KeyboardInterrupt, Stopped: the user or a scheduler stopped the run; the text says how to go on.
     """
-    processes = start(experiment.train.device)
+    processes, threads = start(experiment.train.device), torch.get_num_threads()
     try:
-        return _train(experiment, processes, progress if processes.first else progress.mute())
+        with Interruption() as interruption:
+            try:
+                return _train(experiment, processes, progress if processes.first else progress.mute(), interruption)
+            except (RuntimeError, MemoryError) as error:
+                told = failure(error, interruption.folder, experiment.train, processes)
+                if told is None:
+                    raise
+                raise told from error
     finally:
+        torch.set_num_threads(threads)
         finish(processes)
 
 
-def _train(experiment: Experiment, processes: Processes, progress: Progress) -> Run:
+def _train(experiment: Experiment, processes: Processes, progress: Progress, interruption: Interruption) -> Run:
     options, began = experiment.train, time.monotonic()
+    if experiment.init_from is not None and not (experiment.init_from / "model.safetensors").is_file():
+        raise FileNotFoundError(f"--init-from {experiment.init_from} holds no model.safetensors; name a run folder")
     folder = processes.from_first(lambda: create_run_folder(experiment))
+    interruption.folder = folder
+    epochs_before = processes.from_first(lambda: _epochs_of(folder))
     _seed_everything(experiment.seed)
 
     with progress.phase("preparing data", 1, "samples") as reading:
@@ -91,24 +106,20 @@ def _train(experiment: Experiment, processes: Processes, progress: Progress) -> 
     spec = model_spec(experiment.model, splits.info)
     model = spec.build().to(processes.device)
     run = Run(experiment, schedule, folder, spec, splits, Position(), first=processes.first)
-    if processes.first:
-        write_json(folder / "experiment.json", experiment.model_dump(mode="json"))
-        write_json(folder / "environment.json", environment(experiment, str(processes.device)))
-        save_inputs(splits, folder)
+    processes.from_first(lambda: _write_settings(run, processes))
     progress.say(_announcement(run, model, processes))
     for note in splits.info.notes:
         progress.warn(note)
 
     preparation = time.monotonic() - began
-    found = checkpoint.finished(folder) if experiment.resume else []
-    only = {"calibrated": "", "calibrated_fusion": "fusion"}.get(spec.init)
-    # Some ways to fuse have no neurons to calibrate.
-    if only is not None and any(name.startswith(only) for name in spiking_layers(model)) and not found:
-        inputs, present = to_device(first_samples(splits, options.calibration_samples), processes)
-        calibrate(model, inputs, present=present, target_rate=options.target_rate, only=only)
+    resumes = experiment.resume and bool(processes.from_first(lambda: checkpoint.finished(folder)))
+    if epochs_before is not None and not resumes:
+        progress.say("there is no checkpoint to go on from yet: starting from the beginning")
+    if not resumes:
+        _initialize(model, run, processes, progress)
     some_absent = bool(experiment.model.modality_dropout) or splits.train.has_absences
     synchronise = options.synchronise_batch_norm and not some_absent
-    net = share(model, processes, options.parallel, synchronise=synchronise, some_absent=some_absent)
+    net = share(model, processes, options.parallel, synchronise=synchronise)
     if processes.world > 1 and options.synchronise_batch_norm and some_absent:
         progress.warn("some samples lack a modality, so batch norm takes its statistics in each process by itself")
     _seed_everything(experiment.seed + 1_000_003 * processes.rank)  # what is drawn in training differs by process
@@ -119,20 +130,73 @@ def _train(experiment: Experiment, processes: Processes, progress: Progress) -> 
         average.begin(net) if options.average else {},
         run.position,
     )
-    if found:
-        checkpoint.load(found[-1], trained, processes)
-        progress.say(f"going on from {found[-1].name}, epoch {run.position.epoch} of {schedule.epochs}")
+    generators = _resume(run, trained, processes, progress, epochs_before) if resumes else None
 
-    with Interruption() as interruption, Records(run.folder, run.position, options, first=processes.first) as records:
+    with Records(folder, run.position, options, first=processes.first) as records, interruption.after_steps():
+        if generators is not None:
+            generators.restore(processes.device)
         _fit(run, trained, processes, progress, interruption, records)
 
     best = from_pretrained(folder).to(processes.device)
     for split in ("val", "test"):
         dataset = getattr(splits, split)
         said = predict(best, dataset, batch_size=options.evaluation_batch_size, processes=processes)
-        setattr(run, {"val": "validation", "test": "test"}[split], said)
+        name = {"val": "validation", "test": "test"}[split]
+        setattr(run, name, said)
+        if said.not_finite:
+            progress.warn(not_finite_warning(name, said.not_finite))
     run.seconds = run.position.seconds + preparation
     return run
+
+
+def _initialize(model: FusionModel, run: Run, processes: Processes, progress: Progress) -> None:
+    """The weights before the first step: drawn, calibrated, and taken from another run where they fit."""
+    options = run.experiment.train
+    only = {"calibrated": "", "calibrated_fusion": "fusion"}.get(run.spec.init)
+    # Some ways to fuse have no neurons to calibrate.
+    if only is not None and any(name.startswith(only) for name in spiking_layers(model)):
+        inputs, present = to_device(first_samples(run.splits, options.calibration_samples), processes)
+        calibrate(model, inputs, present=present, target_rate=options.target_rate, only=only)
+    if run.experiment.init_from is not None:
+        report = load_weights(model, run.experiment.init_from)
+        progress.say(f"weights of {run.experiment.init_from}: {str(report).splitlines()[0]}")
+
+
+def _resume(
+    run: Run, trained: Trained, processes: Processes, progress: Progress, epochs_before: int | None
+) -> Generators:
+    """Put the newest good checkpoint in place, generators aside."""
+    loaded = checkpoint.load_newest(run.folder, trained, processes, progress.warn)
+    assert loaded is not None
+    path, generators = loaded
+    position, epochs = run.position, run.schedule.epochs
+    if position.best is not None:
+        from_pretrained(run.folder)  # a damaged best model is noticed now, not after the training
+    progress.say(
+        f"going on from {path.name}, epoch {position.epoch} of {epochs}"
+        if position.epoch <= epochs
+        else f"going on from {path.name}: all {epochs} epochs are done, and are evaluated again"
+    )
+    if epochs_before is not None and epochs > epochs_before:
+        progress.say(
+            f"the run is extended from {epochs_before} to {epochs} epochs: from here the learning rate follows the "
+            f"schedule of {epochs}, so the result differs from {epochs} epochs in one go"
+        )
+    return generators
+
+
+def _epochs_of(folder: Path) -> int | None:
+    """The epochs that the run in the folder was last started with; None if it is new."""
+    if not (folder / "experiment.json").is_file():
+        return None
+    epochs = read_experiment(folder).train.epochs
+    return None if epochs == "auto" else epochs
+
+
+def _write_settings(run: Run, processes: Processes) -> None:
+    write_json(run.folder / "experiment.json", run.experiment.model_dump(mode="json"))
+    write_json(run.folder / "environment.json", environment(run.experiment, str(processes.device)))
+    save_inputs(run.splits, run.folder)
 
 
 def _fit(
@@ -155,31 +219,21 @@ def _fit(
         if options.patience and epoch - 1 - position.best_epoch >= options.patience and position.best_epoch:
             progress.say(f"no better epoch for {options.patience}: stopping early")
             break
-        done = position.batch * (batch_size // processes.world)
-        order = EpochOrder(
-            len(data),
+        loader = training_batches(
+            data,
+            batch_size // parts,
             seed=run.experiment.seed,
-            epoch=epoch - 1,
-            rank=processes.rank,
-            world_size=processes.world,
-            first=done,
-        )
-        loader = iter(
-            DataLoader(
-                data,
-                batch_size // parts,
-                sampler=order,
-                drop_last=True,
-                collate_fn=collate,
-                num_workers=options.workers,
-            )
+            epoch=epoch,
+            first=position.batch * (batch_size // processes.world),
+            workers=options.workers,
+            processes=processes,
         )
         began, before = time.monotonic(), position.batch
         trained.net.train()
         with progress.phase(f"epoch {epoch}/{schedule.epochs}", steps, "steps") as bar:
             bar.update(position.batch)
             while position.batch < steps:
-                for group in trained.optimiser.param_groups:
+                for group in trained.optimizer.param_groups:
                     group["lr"] = learning_rate(position.step, steps, options, schedule)
                 batches = list(islice(loader, options.accumulate))
                 watched = position.step == 0 or position.batch == steps - 1
@@ -188,34 +242,39 @@ def _fit(
                 broken, stop, due = processes.any(bool(lost), interruption.asked, due)
                 if broken:
                     raise FloatingPointError(divergence(run, lost, batches, processes))
+                if position.step == 0 and (unused := _without_gradient(run, trained)):
+                    progress.warn(unused)
                 position.batch, position.step = position.batch + 1, position.step + 1
                 bar.advance()
                 if (due or stop) and position.batch < steps:
                     position.seconds, saved = time.monotonic() - started, time.monotonic()
                     checkpoint.save(run.folder, trained, processes)
                 if stop and position.batch < steps:
-                    interruption.end(run.folder, f"in epoch {epoch} of {schedule.epochs}")
+                    interruption.end(f"in epoch {epoch} of {schedule.epochs}")
         rate = (position.batch - before) * batch_size / max(1e-9, time.monotonic() - began)
-        record, better = _validate(run, trained, processes, rate)
-        records.epoch(record)
+        record, better = _validate(run, trained, processes, progress, rate)
+        processes.from_first(lambda record=record: records.epoch(record))
         progress.epoch(epoch, schedule.epochs, record, best=better)
         if len(position.history) == 1:
             for warning in rate_warnings(position.rates_last):
                 progress.warn(warning)
+        if warning := skipped_warning(position, steps):
+            progress.warn(warning)
         position.epoch, position.batch, position.totals = epoch + 1, 0, {}
+        position.skipped, position.not_finite = 0, []
         position.seconds, saved = time.monotonic() - started, time.monotonic()
         checkpoint.save(run.folder, trained, processes)
         if processes.any(interruption.asked)[0] and epoch < schedule.epochs:
-            interruption.end(run.folder, f"after epoch {epoch} of {schedule.epochs}")
+            interruption.end(f"after epoch {epoch} of {schedule.epochs}")
 
 
 def _step(
     run: Run, trained: Trained, batches: list[Batch], processes: Processes, weights: Tensor | None, *, watched: bool
 ) -> str:
-    """One optimiser step over a batch, in the parts it comes in; if it is not done, what was not finite."""
+    """One optimizer step over a batch, in the parts it comes in; if it is not done, what was not finite."""
     options, position, net = run.experiment.train, trained.position, trained.net
     dtype = getattr(torch, options.precision)
-    trained.optimiser.zero_grad(set_to_none=True)
+    trained.optimizer.zero_grad(set_to_none=True)
     for number, batch in enumerate(batches):
         batch["inputs"] = augment(batch, run.splits.info, options, seed=run.experiment.seed, epoch=position.epoch)
         inputs, present = to_device(batch, processes)
@@ -233,19 +292,39 @@ def _step(
         if watched:
             position.rates_last = rates
             position.rates_first = position.rates_first or rates
-    trained.scaler.unscale_(trained.optimiser)
+    trained.scaler.unscale_(trained.optimizer)
     norm = clip(net, options.gradient_clip)
-    # A scaler skips such a step by itself, and takes a smaller scale.
-    if not (trained.scaler.is_enabled() or math.isfinite(float(norm))):
-        return "gradient"
-    trained.scaler.step(trained.optimiser)
+    if not math.isfinite(float(norm)):
+        # A scaler skips such a step by itself and takes a smaller scale, down to one at which that cannot be the cause.
+        if not trained.scaler.is_enabled() or trained.scaler.get_scale() < 1:
+            return "gradient"
+        faulty = processes.collect(not_finite(batches, run.splits.info))
+        position.skipped += 1
+        position.not_finite = sorted({*position.not_finite, *(name for mine in faulty for name in mine)})
+    trained.scaler.step(trained.optimizer)
     trained.scaler.update()
     if trained.averaged:
         average.update(trained.averaged, net, decay=options.average)
     return ""
 
 
-def _validate(run: Run, trained: Trained, processes: Processes, rate: float) -> tuple[dict[str, float], bool]:
+def _without_gradient(run: Run, trained: Trained) -> str:
+    """A warning that names the parameters that the first step did not train; empty if there are none."""
+    if run.experiment.model.modality_dropout or run.splits.train.has_absences:
+        return ""  # a modality may have been absent from the whole batch
+    parameters = unwrapped(trained.net).named_parameters()
+    unused = [name for name, parameter in parameters if parameter.requires_grad and parameter.grad is None]
+    if not unused:
+        return ""
+    return (
+        f"{len(unused)} parameters take no part in the loss, so they are not trained: {shortened(unused, 3)}; use them "
+        "in the forward pass, or remove them from the model"
+    )
+
+
+def _validate(
+    run: Run, trained: Trained, processes: Processes, progress: Progress, rate: float
+) -> tuple[dict[str, float], bool]:
     """The epoch's record, and whether it is the best so far; the best model is kept in the folder."""
     options, position = run.experiment.train, trained.position
     split = run.splits.test if options.selection == "published" else run.splits.val
@@ -258,8 +337,9 @@ def _validate(run: Run, trained: Trained, processes: Processes, rate: float) -> 
         )
         if better:
             position.best, position.best_epoch = {"accuracy": said.accuracy, "loss": said.loss}, position.epoch
-            if processes.first:
-                save_pretrained(plain, run.spec, run.folder)
+            processes.from_first(lambda: save_pretrained(plain, run.spec, run.folder))
+    if said.not_finite and position.epoch == 1:
+        progress.warn(not_finite_warning("test" if options.selection == "published" else "validation", said.not_finite))
     n = position.totals["n"]
     record = {
         "epoch": float(position.epoch),
@@ -268,7 +348,7 @@ def _validate(run: Run, trained: Trained, processes: Processes, rate: float) -> 
         "train_accuracy": position.totals["right"] / n,
         "val_loss": said.loss,
         "val_accuracy": said.accuracy,
-        "learning_rate": trained.optimiser.param_groups[0]["lr"],
+        "learning_rate": trained.optimizer.param_groups[0]["lr"],
         "samples_per_second": rate,
         "memory_mb": peak_memory(processes.device) / 1e6,
     }

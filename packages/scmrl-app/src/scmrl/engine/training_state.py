@@ -1,0 +1,206 @@
+"""What changes while a process trains, as plain tensors and JSON, and back.
+
+With FSDP a process has shards of the parameters, the averaged weights and the optimizer's state; it keeps its own.
+"""
+
+# PyTorch leaves the types of some of its own methods open.
+# pyright: reportUnknownMemberType=false
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from scmrl.engine.parallel import unwrapped
+
+Platform = dict[str, Any]
+"""What decides the bits of a result beside seeds and settings."""
+
+
+def tensors_of(net: nn.Module, optimizer: torch.optim.Optimizer, averaged: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of this process, on the CPU: `model/NAME`, `averaged/NAME` and `optimizer/PARAMETER/KEY`.
+
+    Raises:
+        ValueError: a module keeps extra state that is not a tensor.
+    """
+    named = _targets(net, averaged)
+    names: dict[Tensor, str] = {parameter: name for name, parameter in unwrapped(net).named_parameters()}
+    for parameter, state in optimizer.state.items():
+        named |= {f"optimizer/{names[parameter]}/{key}": value for key, value in state.items()}
+    stored: dict[str, Tensor] = {}
+    storages: set[int] = set()
+    for name, tensor in named.items():
+        local = _local(tensor.detach()).cpu().contiguous()
+        storage = local.untyped_storage()
+        # safetensors takes no two tensors that share memory, as tied weights and shards do.
+        if storage.data_ptr() in storages or storage.nbytes() != local.nbytes:
+            local = local.clone()
+        storages.add(local.untyped_storage().data_ptr())
+        stored[name] = local
+    return stored
+
+
+def restore_tensors(
+    net: nn.Module, optimizer: torch.optim.Optimizer, averaged: Mapping[str, Tensor], stored: Mapping[str, Tensor]
+) -> None:
+    """Put back what `tensors_of` gave.
+
+    Raises:
+        ValueError: the stored tensors are not those of this model; nothing was changed.
+    """
+    targets = _targets(net, averaged)
+    parameters = dict(unwrapped(net).named_parameters())
+    states: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in stored.items():
+        if name.startswith("optimizer/"):
+            parameter, _, key = name.removeprefix("optimizer/").rpartition("/")
+            states.setdefault(parameter, {})[key] = tensor
+    found = {name for name in stored if not name.startswith("optimizer/")}
+    faults = [f"{name} is missing" for name in targets.keys() - found]
+    faults += [f"{name} is not part of the model" for name in found - targets.keys()]
+    for name in targets.keys() & found:
+        faults += _difference(name, stored[name], _local(targets[name]))
+    for name, state in states.items():
+        if name not in parameters:
+            faults.append(f"optimizer/{name} is not part of the model")
+            continue
+        for key, value in state.items():
+            if value.dim():  # the count of steps has no axes
+                faults += _difference(f"optimizer/{name}/{key}", value, _local(parameters[name]))
+    if faults:
+        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise ValueError(f"its tensors are not those of this model: {'; '.join(sorted(faults)[:3])}{more}")
+    with torch.no_grad():
+        for name, target in targets.items():
+            _local(target).copy_(stored[name])
+    _restore_optimizer(optimizer, parameters, states)
+
+
+def _restore_optimizer(
+    optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor], states: Mapping[str, Mapping[str, Tensor]]
+) -> None:
+    """A parameter without stored state had no gradient yet, and has none again."""
+    names = {parameter: name for name, parameter in parameters.items()}
+    content = optimizer.state_dict()
+    in_order = [parameter for group in optimizer.param_groups for parameter in cast("list[Tensor]", group["params"])]
+    content["state"] = {
+        index: {key: _like(parameter, value) for key, value in states[names[parameter]].items()}
+        for index, parameter in enumerate(in_order)
+        if names[parameter] in states
+    }
+    optimizer.load_state_dict(content)
+
+
+def _targets(net: nn.Module, averaged: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    model = cast("dict[str, object]", unwrapped(net).state_dict())
+    for name, value in model.items():
+        if not isinstance(value, Tensor):
+            raise ValueError(
+                f"a checkpoint holds tensors, but the model's {name} is of type {type(value).__name__}; return a "
+                "tensor from get_extra_state, or keep the state in a registered buffer"
+            )
+    named = {f"model/{name}": cast(Tensor, value) for name, value in model.items()}
+    return named | {f"averaged/{name}": value for name, value in averaged.items()}
+
+
+def _local(tensor: Tensor) -> Tensor:
+    """The tensor, or this process's shard of it."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def _like(parameter: Tensor, value: Tensor) -> Tensor:
+    """A stored shard as part of a tensor that is distributed as the parameter is."""
+    if not isinstance(parameter, DTensor) or not value.dim():
+        return value
+    return DTensor.from_local(
+        value.to(parameter.device),
+        parameter.device_mesh,
+        parameter.placements,
+        run_check=False,
+        shape=parameter.shape,
+        stride=parameter.stride(),
+    )
+
+
+def _difference(name: str, stored: Tensor, expected: Tensor) -> list[str]:
+    if stored.shape == expected.shape and stored.dtype == expected.dtype:
+        return []
+    return [f"{name} is {_described(stored)}, not {_described(expected)}"]
+
+
+def _described(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
+
+
+@dataclass(frozen=True)
+class Generators:
+    """States of the global random number generators of a process."""
+
+    python: tuple[Any, ...]
+    numpy: tuple[Any, ...]
+    torch: Tensor
+    """uint8 [bytes]."""
+    cuda: Tensor | None
+    """uint8 [bytes]; None without a GPU."""
+
+    @classmethod
+    def current(cls, device: torch.device) -> Generators:
+        """As they are now."""
+        cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+        numpy = np.random.get_state(legacy=True)
+        return cls(random.getstate(), cast("tuple[Any, ...]", numpy), torch.get_rng_state(), cuda)
+
+    def restore(self, device: torch.device) -> None:
+        """Put them back; nothing may draw between this and the next step."""
+        random.setstate(self.python)
+        np.random.set_state(self.numpy)
+        torch.set_rng_state(self.torch)
+        if device.type == "cuda" and self.cuda is not None:
+            torch.cuda.set_rng_state(self.cuda, device)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The part that is stored as tensors."""
+        states = {"generator/torch": self.torch}
+        return states if self.cuda is None else {**states, "generator/cuda": self.cuda}
+
+    def json(self) -> dict[str, Any]:
+        """The rest."""
+        name, keys, *rest = self.numpy
+        return {"python": self.python, "numpy": [name, keys.tolist(), *rest]}
+
+    @classmethod
+    def parse(cls, tensors: Mapping[str, Tensor], content: Mapping[str, Any]) -> Generators:
+        """What `tensors` and `json` gave.
+
+        Raises:
+            ValueError, TypeError, LookupError, OverflowError, RuntimeError: these are no states.
+        """
+        version, keys, gauss = content["python"]
+        name, words, *rest = content["numpy"]
+        states = cls(
+            (version, tuple(keys), gauss),
+            (name, np.array(words, dtype=np.uint32), *rest),
+            tensors["generator/torch"],
+            tensors.get("generator/cuda"),
+        )
+        # Faulty states are noticed before anything is changed.
+        random.Random().setstate(states.python)
+        np.random.RandomState().set_state(cast(Any, states.numpy))
+        torch.Generator().set_state(states.torch)
+        return states
+
+
+def platform_of(device: torch.device) -> Platform:
+    """What this process computes with."""
+    return {
+        "threads": torch.get_num_threads(),
+        "PyTorch": torch.__version__,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "CPU instructions": torch.backends.cpu.get_cpu_capability(),
+    }

@@ -1,0 +1,161 @@
+"""Runs that are stopped after a step of their own choice, and a fusion method that draws in its forward pass."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from app.tiny import tiny_options
+from scmrl.engine import train as engine
+from scmrl.engine.checkpoint import finished
+from scmrl.engine.interruption import Stopped
+from scmrl.engine.parallel import Processes
+from scmrl.engine.train import Run, train
+from scmrl.experiment import Experiment
+from scmrl.overlay import load
+from scmrl.progress import Progress
+from snn_datasets import RecordedDataset, Sample
+from snn_fusion.methods import EVERYWHERE, Fused, FusionMethod
+from snn_fusion.presence import Presence
+from snn_fusion.specs import METHODS, MethodSpec, NeuronSpec
+
+TIMING = {"samples_per_second", "memory_mb"}
+STEPS = 3
+"""Of an epoch: 32 training samples, a quarter of them for validation, 8 a step."""
+
+
+class DroppedMean(FusionMethod):
+    """Every modality gets the mean of all, with dropout; `unused` takes no part in it."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.dropout, self.linear = nn.Dropout(0.3), nn.Linear(channels, channels)
+        self.unused = nn.Parameter(torch.zeros(3))
+
+    def forward(self, tokens: dict[str, Tensor], presence: Presence = EVERYWHERE) -> Fused:
+        mean = torch.stack([x.mean(2) for x in tokens.values()]).mean(0)
+        read = {name: self.dropout(self.linear(mean)).unsqueeze(2).expand_as(x) for name, x in tokens.items()}
+        residuals = {(target, source): read[target] for target in tokens for source in tokens if source != target}
+        return Fused({name: x + read[name] for name, x in tokens.items()}, residuals=residuals)
+
+
+class DroppedMeanSpec(MethodSpec):
+    makes_residuals: ClassVar[bool] = True
+    kind: Literal["dropped_mean"] = "dropped_mean"
+
+    def build(self, tokens: Mapping[str, int], *, channels: int, neuron: NeuronSpec) -> FusionMethod:
+        return DroppedMean(channels)
+
+
+@contextmanager
+def plugin() -> Iterator[None]:
+    """Within the block there is a fusion method dropped_mean."""
+    METHODS.register(DroppedMeanSpec)
+    try:
+        yield
+    finally:
+        METHODS._specs.pop("dropped_mean")  # pyright: ignore[reportPrivateUsage]
+
+
+@contextmanager
+def drawing_dataset() -> Iterator[None]:
+    """Within the block, samples are read with noise from the global generators of Python, NumPy and PyTorch."""
+    read = RecordedDataset.__getitem__
+
+    def noisy(self: RecordedDataset, index: int | tuple[int, int]) -> Sample:
+        sample = read(self, index)
+        if isinstance(index, tuple):
+            for x in sample.inputs.values():
+                x += 0.1 * torch.rand_like(x) + 0.1 * random.random() + 0.1 * float(np.random.rand())
+        return sample
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RecordedDataset, "__getitem__", noisy)
+        yield
+
+
+def options(data: Path, out: Path, *more: str) -> list[str]:
+    """A run of two epochs."""
+    small = ("--train.epochs", "2", "--model.time-steps", "2", "--model.channels", "8", "--model.fusion.num-heads", "2")
+    given = [*tiny_options(data, out)]
+    kind = more[more.index("--model.fusion.kind") + 1] if "--model.fusion.kind" in more else ""
+    for name in (*small[::2], *more[::2]):
+        if name in given:
+            place = given.index(name)
+            del given[place : place + 2]
+    kept = small[:-2] if kind == "dropped_mean" else small
+    rest = [x for pair in zip(kept[::2], kept[1::2], strict=True) if pair[0] not in more for x in pair]
+    return [*given, *rest, *more]
+
+
+def run(arguments: Sequence[str], *, stop_after: int | None = None, progress: Progress | None = None) -> Run | None:
+    """Train in this process; with `stop_after`, SIGTERM comes in that step of the call. None if it was stopped."""
+    step, calls = engine._step, 0  # pyright: ignore[reportPrivateUsage]
+
+    def counted(*values: Any, **named: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        result = step(*values, **named)
+        if calls == stop_after:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "_step", counted)
+        try:
+            return train(load(Experiment, list(arguments)), progress or Progress.create().mute())
+        except Stopped:
+            return None
+
+
+def tensors(path: Path) -> dict[str, tuple[torch.dtype, bytes]]:
+    """What a file holds, bit for bit; the order of its header says nothing."""
+    return {name: (x.dtype, x.contiguous().numpy().tobytes()) for name, x in load_file(path).items()}
+
+
+def outcome(out: Path) -> tuple[dict[str, Any], list[dict[str, float]]]:
+    """The weights that were kept, and the metrics without those of time."""
+    lines = (out / "metrics.jsonl").read_text().splitlines()
+    metrics = [{k: v for k, v in json.loads(line).items() if k not in TIMING} for line in lines]
+    return tensors(out / "model.safetensors"), metrics
+
+
+def final_state(out: Path) -> list[dict[str, Any]]:
+    """The tensors of the last checkpoint, by process: model, optimizer, averaged weights, generators."""
+    return [tensors(path) for path in sorted(finished(out)[-1].glob("*.safetensors"))]
+
+
+def differing_stops(arguments_of: Callable[[Path], list[str]], folder: Path, stops: Sequence[int]) -> list[int]:
+    """The steps after which a run was stopped and resumed, and ended otherwise than one that was not."""
+    assert run(arguments_of(folder / "whole")) is not None
+    expected = outcome(folder / "whole"), final_state(folder / "whole")
+    differing: list[int] = []
+    for stop in stops:
+        out = folder / f"stopped-{stop}"
+        assert run(arguments_of(out), stop_after=stop) is None, stop
+        assert run([*arguments_of(out), "--resume"]) is not None
+        if (outcome(out), final_state(out)) != expected:
+            differing.append(stop)
+    return differing
+
+
+def every_stop_in_two_processes(rank: int, data: str, folder: str, more: tuple[str, ...]) -> None:
+    """What `differing_stops` does, in each of two processes that have joined each other."""
+    processes = Processes(rank, 2, torch.device("cpu"), torch.distributed.new_group())
+    with pytest.MonkeyPatch.context() as patch, plugin():
+        patch.setattr(engine, "start", lambda device: processes)  # pyright: ignore
+        patch.setattr(engine, "finish", lambda processes: None)  # pyright: ignore
+        differing = differing_stops(lambda out: options(Path(data), out, *more), Path(folder), range(1, 2 * STEPS))
+    (Path(folder) / f"differing-{rank}.json").write_text(json.dumps(differing))
