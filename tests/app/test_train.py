@@ -58,7 +58,18 @@ def test_it_learns_and_leaves_a_readable_folder(data, tmp_path, monkeypatch, cap
 
     printed = capsys.readouterr()
     assert printed.out == (out / "summary.txt").read_text()
-    assert "next: " in printed.out
+    assert "what to type next:" in printed.out
+    commands = [line.split("  ")[1] for line in printed.out.splitlines() if line.startswith("  scmrl ")]
+    assert commands == [
+        f"scmrl evaluate {out}",
+        f"scmrl explain {out}",
+        f"scmrl report {out} --open",
+        f"scmrl demo {out} --open",
+        f"scmrl predict {out} image=FILE audio=FILE",
+    ]
+    pictures = [f"{name}={data / file}" for name, file in (("image", "test0.png"), ("audio", "test0.wav"))]
+    assert scmrl(monkeypatch, *commands[-1].replace("image=FILE audio=FILE", " ".join(pictures)).split()[1:]) == 0
+    assert "left" in capsys.readouterr().out
     assert "branch is alive" in printed.out.splitlines()[-1]
     assert "\x1b" not in printed.err + printed.out
     assert [line for line in printed.err.splitlines() if "3/3" in line]

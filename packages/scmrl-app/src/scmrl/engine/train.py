@@ -26,6 +26,7 @@ from scmrl.engine.evaluate import Predictions, predict
 from scmrl.engine.failure import failure
 from scmrl.engine.inputs import save_inputs
 from scmrl.engine.interruption import Interruption
+from scmrl.engine.lagging import lag_note
 from scmrl.engine.parallel import Processes, clip, finish, share, start, unwrapped, whole_batch, without_exchange
 from scmrl.engine.rates import rate_warnings
 from scmrl.engine.records import Records
@@ -255,6 +256,8 @@ def _fit(
         record, better = _validate(run, trained, processes, progress, rate)
         processes.from_first(lambda record=record: records.epoch(record))
         progress.epoch(epoch, schedule.epochs, record, best=better)
+        if note := lag_note(position.history):
+            progress.say(note)
         if len(position.history) == 1:
             for warning in rate_warnings(position.rates_last):
                 progress.warn(warning)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from scmrl.engine.rates import SATURATED, SILENT, rate_warnings
 from scmrl.engine.run_folder import write_json
 from scmrl.engine.train import Run
 from scmrl.report.figures import plot_confusion, plot_curves, plot_rates
+from scmrl.report.next_steps import next_steps
+from snn_datasets.recorded import RecordedDataset
 
 FEW_STEPS = 30
 """Optimiser steps below which a run says little about a model."""
@@ -120,7 +123,9 @@ def describe(run: Run, pictures: Sequence[str]) -> str:
         f"{len(position.history)}, {run.seconds:.0f} s",
         f"in {run.folder}: summary.json, metrics.jsonl, tensorboard, checkpoints, model.safetensors + spec.json, "
         f"experiment.json, environment.json and the pictures {', '.join(pictures)}",
-        *(f"next: {hint}" for hint in hints(run)),
+        *(f"note: {hint}" for hint in hints(run)),
+        "what to type next:",
+        *next_steps(run.folder, list(run.spec.encoders), from_files=isinstance(run.splits.test, RecordedDataset)),
     ]
     last = branch_rates(position.rates_last)
     elsewhere = {name: rate for name, rate in position.rates_last.items() if not name.startswith("fusion.")}
@@ -142,7 +147,7 @@ def describe(run: Run, pictures: Sequence[str]) -> str:
 
 
 def hints(run: Run) -> list[str]:
-    """What to look at next, judged by this run."""
+    """What strikes about this run, and what may help."""
     assert run.validation is not None
     assert run.test is not None
     found: list[str] = []
@@ -150,8 +155,8 @@ def hints(run: Run) -> list[str]:
     if worst is not None:
         true, predicted, count, of = worst
         found.append(
-            f"class {run.classes[true]!r} was taken for {run.classes[predicted]!r} in {count} of {of} test samples, "
-            "the most frequent mistake (confusion.png)"
+            f"the most frequent mistake is class {run.classes[true]!r}, taken for {run.classes[predicted]!r} in "
+            f"{count} of {of} test samples (confusion.png)"
         )
     chance = math.log(len(run.classes))  # the loss of a model that takes all classes for equally probable
     last = run.position.history[-1]
@@ -170,7 +175,9 @@ def hints(run: Run) -> list[str]:
         )
     modalities = list(run.spec.encoders)
     if len(modalities) > 1:
-        found.append(f"what one sense is worth alone: add --data.modalities {modalities[0]} and compare")
+        found.append(
+            f"to see what one modality is worth alone, train with --data.modalities {quote(modalities[0])} and compare"
+        )
     return found
 
 
