@@ -136,10 +136,15 @@ def test_validation_is_carved_out_of_training(root: Path, written: Written):
     assert sorted(id_ for of_split in split_ids.values() for id_ in of_split) == sorted(STEMS)
 
 
-def test_the_published_spectrogram_is_that_of_the_published_code(root: Path, written: Written):
-    splits = build(root, protocol="published", modalities="audio", val_fraction=0, size=128)
+def test_the_published_spectrogram_is_that_of_the_published_code(tmp_path: Path):
+    write_crema_d(tmp_path)
+    # Noise: where there is silence, the logarithm shows the rounding of float32.
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 40_000)
+    for path in (tmp_path / "AudioWAV").iterdir():
+        soundfile.write(path, noise, 16_000)
+    splits = build(tmp_path, protocol="published", modalities="audio", val_fraction=0, size=128)
     sample = splits.test[0]
-    samples, rate = soundfile.read(root / "AudioWAV" / f"{sample.id}.wav", dtype="float32")
+    samples, rate = soundfile.read(tmp_path / "AudioWAV" / f"{sample.id}.wav", dtype="float32")
     wave = torchaudio.transforms.Resample(rate, 22_050)(torch.from_numpy(samples)).clamp(-1, 1)
     window = torch.hann_window(512)
     stft = torch.stft(wave, 512, 353, window=window, pad_mode="constant", return_complex=True).abs()
@@ -147,7 +152,8 @@ def test_the_published_spectrogram_is_that_of_the_published_code(root: Path, wri
     expected = np.asarray(picture.resize((128, 128), Image.Resampling.BILINEAR))
     assert picture.mode == "F"
     assert sample.inputs["audio"].shape == (1, 128, 128)
-    np.testing.assert_allclose(sample.inputs["audio"][0].numpy(), expected, atol=1e-3)
+    # From 8 kHz on there is nothing: the rate was 16,000.
+    np.testing.assert_allclose(sample.inputs["audio"][0, :90].numpy(), expected[:90], atol=1e-3)
 
 
 def test_the_published_test_picture_is_that_of_the_published_code(root: Path, written: Written):
@@ -283,13 +289,11 @@ def test_bad_clips_are_named_and_can_be_left_out(tmp_path: Path):
     assert all(bool(x.isfinite().all()) for x in by_actor.train[0].inputs.values())
 
 
-def test_videos_with_mp3_sound_are_read_as_those_without(tmp_path: Path):
+def test_videos_without_sound_are_read_as_those_with_it(tmp_path: Path):
     write_crema_d(tmp_path)
     before = list(build(tmp_path, modalities="visual").test)
     for path in (tmp_path / "VideoFlash").iterdir():
-        write_video(
-            path, frames=30, rate=15, height=72, width=96, step=8, hertz=300, codecs=("flv", "mp3"), sound_rate=44_100
-        )
+        write_video(path, frames=30, rate=15, height=72, width=96, step=8)
     after = build(tmp_path, modalities="visual")
     for ours, theirs in zip(after.test, before, strict=True):
         np.testing.assert_allclose(ours.inputs["visual"].numpy(), theirs.inputs["visual"].numpy(), atol=0.15)

@@ -35,10 +35,23 @@ class Written:
 
 
 def write_crema_d(root: Path, stems: tuple[str, ...] = STEMS) -> Written:
-    """Sound at 16 kHz, video of 480 x 360 shrunk to 96 x 72, and frames a second apart."""
+    """Sound at 16 kHz, video of 480 x 360 shrunk to 96 x 72, and frames a second apart.
+
+    Videos have MP3 sound, as FFmpeg writes them by default, so that their pictures begin 25 ms after it.
+    """
     for number, stem in enumerate(stems):
         write_wav(root / "AudioWAV" / f"{stem}.wav", hertz=300 + 100 * number, rate=16_000, seconds=1.5 + 0.1 * number)
-        write_video(root / "VideoFlash" / f"{stem}.flv", frames=30, rate=15, height=72, width=96, step=8)
+        write_video(
+            root / "VideoFlash" / f"{stem}.flv",
+            frames=30,
+            rate=15,
+            height=72,
+            width=96,
+            step=8,
+            hertz=300 + 100 * number,
+            codecs=("flv", "mp3"),
+            sound_rate=44_100,
+        )
         for second in range(3):
             grey = (40 * second,) * 3
             path = root / "Image-01-FPS" / stem / f"{second:05d}.jpg"

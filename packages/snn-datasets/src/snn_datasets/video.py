@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,11 +91,12 @@ class VideoReader(Reader):
         stream.codec_context.options = {"max_pixels": str(LARGEST_FRAME)}
         # Frames are decoded by as many processes as there are loaders; threads within each would only wait.
         stream.codec_context.thread_type = "NONE"
-        origin = (container.start_time or 0) / av.time_base
+        origin = float((container.start_time or 0) / av.time_base)
         last = 0.0
-        for frame in container.decode(stream):
+        for frame in cast("Iterator[Any]", container.decode(stream)):
             # Some old formats leave the time of a few frames open.
-            last = last if frame.pts is None else max(last, float(frame.time) - origin)
+            if frame.pts is not None:
+                last = max(last, float(frame.time) - origin)
             yield last, frame
 
     def _converted(self, av: ModuleType, chosen: Iterator[tuple[float, Any]], source: Source, *, start: float) -> Video:
