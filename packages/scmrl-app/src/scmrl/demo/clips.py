@@ -7,13 +7,12 @@ import threading
 from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from pathlib import PurePath
 
 from torch import Tensor
 
 from scmrl.demo.refused import RefusedError
 from scmrl.engine.clips import shown, taken
-from snn_datasets.manifest_table import ENDINGS, KIND_OF
+from snn_datasets.kinds import ENDINGS, Kind, kinds_by_name
 from snn_datasets.modality import Modality
 
 KEPT = 16
@@ -73,9 +72,14 @@ class KeptClips:
 
 
 def senses_of(
-    name: str, modalities: Mapping[str, Modality], *, wanted: str | None = None, there: Collection[str] = ()
+    name: str,
+    modalities: Mapping[str, Modality],
+    *,
+    wanted: str | None = None,
+    there: Collection[str] = (),
+    kinds: Collection[Kind] | None = None,
 ) -> tuple[str, ...]:
-    """The modalities that a file is read for, by the ending of its name; it is never taken for a manifest.
+    """The modalities that a file is read for; it is never taken for a manifest.
 
     A video gives its pictures and its sound, each to one modality; another file fills one.
 
@@ -84,14 +88,19 @@ def senses_of(
         modalities: of the run.
         wanted: the one that it is for; none: whichever takes it.
         there: those that have something already; others go first.
+        kinds: what the file may hold; none: whatever the ending of its name allows.
 
     Raises:
         RefusedError: none takes it, or the one that is wanted does not.
     """
     if wanted is not None and wanted not in modalities:
         raise RefusedError(f"the run has no modality {wanted!r}; it has {', '.join(modalities)}")
-    kind = KIND_OF.get(PurePath(name).suffix.lower())
-    takers = [each for each, how in modalities.items() if kind in taken(how.reader) and wanted in (None, each)]
+    possible = set(kinds_by_name(name) if kinds is None else kinds)
+    takers = [
+        each
+        for each, how in modalities.items()
+        if not possible.isdisjoint(taken(how.reader)) and wanted in (None, each)
+    ]
     chosen: dict[str, str] = {}
     for each in [each for each in takers if each not in there] or takers:
         chosen.setdefault(modalities[each].reader.gives, each)

@@ -30,6 +30,8 @@ from scmrl.demo.refused import RefusedError
 from scmrl.demo.sandbox import Sandbox
 from scmrl.demo.session import OpenDemo
 from scmrl.engine.clips import shown
+from snn_datasets.contents import kinds_of
+from snn_datasets.kinds import kinds_by_name
 
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 """Of the files in the folder `page`, by ending."""
@@ -171,6 +173,11 @@ def create_app(demo: OpenDemo, *, host: str, largest_upload: int, seconds: float
                 path = Path(folder, "upload" + PurePath(name).suffix.lower())
                 with path.open("wb") as file:
                     await uploads.receive(request, file, largest_upload, shown(name))
+                if len(kinds_by_name(name)) > 1:
+                    # The name does not tell what the file holds.
+                    modalities = senses_of(
+                        name, demo.inputs.modalities, wanted=sense, there=before.inputs, kinds=kinds_of(path)
+                    )
                 if pending.locked():
                     raise RefusedError("too many uploads at once; try again in a moment", 503)
                 async with pending:

@@ -17,8 +17,9 @@ from pathlib import Path, PurePath
 from typing import Any, cast
 
 from snn_datasets.audio import WaveformReader
+from snn_datasets.contents import kinds_of
 from snn_datasets.images import ImageReader
-from snn_datasets.manifest_table import KIND_OF
+from snn_datasets.kinds import KIND_OF
 from snn_datasets.modality import Modality
 from snn_datasets.reader import Reader
 from snn_datasets.stage import Stage
@@ -170,9 +171,9 @@ def _together(found: Iterable[tuple[Path, PurePath]], modalities: Mapping[str, M
 
 
 def _takers(path: Path, modalities: Mapping[str, Modality]) -> list[str]:
-    """The modalities that take a file, by the ending of its name."""
-    kind = KIND_OF.get(path.suffix.lower())
-    return [] if kind is None else [name for name, m in modalities.items() if kind in taken(m.reader)]
+    """The modalities that take a file, by the ending of its name, or by its content where that does not tell."""
+    kinds = kinds_of(path)
+    return [name for name, m in modalities.items() if not set(kinds).isdisjoint(taken(m.reader))]
 
 
 def taken(reader: Reader) -> tuple[str, ...]:
