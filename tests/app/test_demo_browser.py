@@ -33,6 +33,10 @@ DROP = """([name, content]) => {
         document.querySelector("#drop").dispatchEvent(event);
     }
 }"""
+BEYOND_CARDS = """() => [...document.querySelectorAll(".sense *")]
+    .filter(each => each.checkVisibility())
+    .filter(each => each.getBoundingClientRect().right > each.closest(".sense").getBoundingClientRect().right)
+    .map(each => each.outerHTML.slice(0, 120))"""
 UNLABELLED = """() => [...document.querySelectorAll("input, select, button, canvas")]
     .filter(each => each.checkVisibility() || each.type === "file")
     .filter(each => !(each.labels?.length || each.getAttribute("aria-label") || each.textContent.trim()))
@@ -333,6 +337,7 @@ def test_three_senses_leave_no_hole(browser, server, width, columns):
         assert len(boxes) == 3
         assert len({round(box["y"]) for box in boxes}) == (1 if columns == 3 else 3)
         assert len({round(box["width"]) for box in boxes}) == 1
+        assert page.evaluate(BEYOND_CARDS) == []
         assert overflow(page) == []
 
 
@@ -419,6 +424,7 @@ def test_it_fits_and_is_labelled(browser, server, width, scheme):
         page.get_by_label("Noise in image").fill("55")
         expect(page.locator("#tick")).to_be_visible(timeout=WAIT)
         assert overflow(page) == []
+        assert page.evaluate(BEYOND_CARDS) == []
         assert page.evaluate(UNLABELLED) == []
         paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
         brightness = sum(map(int, re.findall(r"\d+", paper)[:3])) / 3
