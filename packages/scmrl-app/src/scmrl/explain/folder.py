@@ -127,7 +127,7 @@ def drawn(explained: Explanation) -> Iterator[tuple[Picture, Figure]]:
                 f"input-{name}.png",
                 f"{name}: input and what was read",
                 f"The input as the model got it, and {read}; the strongest place is 1. Much read is not the same as "
-                "important: compare the next picture. A line surrounds what has at least half of the largest value.",
+                "important: compare the next picture. A line surrounds what is above the middle of the scale.",
                 inks,
             ),
             input_picture(explained, name),

@@ -8,6 +8,7 @@ grey is black that lets the paper through, so that a page may take its own ink f
 # pyright: reportUnknownMemberType=false
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ DROP_AND_RISE = LinearSegmentedColormap.from_list(
 PAPER = 0.6
 """Brightness of what lies below the colors in a key."""
 HALF = 0.5
-"""Share of the largest value at which a line is drawn round a region."""
+"""Of a scale, where a line is drawn round a region; a scale begins at 0, or at most at this share of its end."""
 MOST_LINES = 8
 """Channels up to which a series is drawn as lines."""
 FAINT, MIDDLE = 0.12, 0.6
@@ -50,7 +51,7 @@ def draw_places(
 ) -> None:
     """Draw one number a place over the input: as heat over a picture, as bars below anything else.
 
-    The heat lets the picture through, and a line surrounds what has at least half of the largest number. Where numbers
+    The heat lets the picture through, and a line surrounds what is above the middle of its scale. Where numbers
     fall below 0, colours diverge from there. Tokens that have no place in the input are bars alone.
 
     Args:
@@ -66,14 +67,16 @@ def draw_places(
     signed = low < 0
     reach = max(abs(low), abs(high)) or 1.0
     colours: Colormap = DROP_AND_RISE if signed else HEAT
-    norm: Normalize = TwoSlopeNorm(0, -reach, reach) if signed else Normalize(0, reach)
+    # What everything has in common is no heat; but differences that hardly are any must not look large.
+    least = max(0.0, min(low, HALF * reach))
+    norm: Normalize = TwoSlopeNorm(0, -reach, reach) if signed else Normalize(least, reach)
     if on_plane and values.ndim == 2:
         axes = figure.add_subplot()
         grey = _brightness(explained, modality)
         below = (grey - grey.min()) / max(float(np.ptp(grey)), 1e-6)
         heat: NDArray[Any] = colours(norm(values))
         axes.imshow(covered(heat, below), origin=_origin(explained, modality), interpolation=SHARP)
-        _outline(axes, values, reach)
+        _outline(axes, values, [-HALF * reach, HALF * reach] if signed else [least + HALF * (reach - least)])
         _name_axes(axes, explained, modality)
         # An inset is as tall as the picture, whatever its shape.
         key = ListedColormap(covered(colours(np.linspace(0, 1, 256)), np.full(256, PAPER)))
@@ -104,9 +107,9 @@ def covered(colours: NDArray[Any], brightness: NDArray[Any]) -> NDArray[Any]:
     return opacity * colours[..., :3] + (1 - opacity) * brightness[..., None]
 
 
-def _outline(axes: Axes, values: Floats, reach: float) -> None:
-    """A line, white in a dark one, round the regions of at least half of the largest magnitude."""
-    levels = [level for level in (-HALF * reach, HALF * reach) if float(values.min()) < level < float(values.max())]
+def _outline(axes: Axes, values: Floats, at: Sequence[float]) -> None:
+    """A line, white in a dark one, round the regions beyond these values."""
+    levels = [level for level in at if float(values.min()) < level < float(values.max())]
     if levels and min(values.shape) > 1:
         # Not quite black: a page may take its own ink for black.
         axes.contour(values, levels, colors="#101010", linewidths=1.8, linestyles="-", alpha=0.6)

@@ -59,7 +59,7 @@ def read_shape(path: Path, alphas: Mapping[tuple[str, str], float]) -> ModelShap
     try:
         model: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["model"]
         encoders = {
-            str(name): (str(encoder["kind"]).replace("_", " "), _shape(encoder.get("input_shape")))
+            str(name): (str(encoder["kind"]).replace("_", " "), _shape(encoder))
             for name, encoder in model["encoders"].items()
         }
         fusion = model["fusion"]
@@ -130,7 +130,9 @@ def model_picture(model: ModelShape) -> Markup:
 
 def describe(model: ModelShape) -> str:
     """The picture in words."""
-    encoders = "; ".join(f"{name} ({shape}) by a {kind} encoder" for name, (kind, shape) in model.encoders.items())
+    encoders = "; ".join(
+        f"{name}{f' ({shape})' if shape else ''} by a {kind} encoder" for name, (kind, shape) in model.encoders.items()
+    )
     read = ", ".join(f"{target} reads {source}" for target, source in model.pairs)
     return printable(
         f"{encoders}. Fusion: {model.method}{': ' + read if read else ''}. Readout into {model.classes:,} classes."
@@ -161,8 +163,11 @@ def _readings(model: ModelShape, middle: Mapping[str, float], colour: Mapping[st
     return parts
 
 
-def _shape(shape: Sequence[int] | None) -> str:
-    return " × ".join(map(str, shape)) if shape else ""
+def _shape(encoder: Mapping[str, Any]) -> str:
+    """What goes into an encoder, by the fields of its spec; "" where they do not tell."""
+    if shape := encoder.get("input_shape"):
+        return " × ".join(map(str, shape))
+    return f"{encoder['in_channels']} channels" if "in_channels" in encoder else ""
 
 
 def _joined(combine: str) -> str:

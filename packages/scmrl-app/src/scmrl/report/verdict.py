@@ -38,9 +38,12 @@ def verdict(
     parts.append(f", against {base}" if surely else f", which is not clearly more than {base}")
     if alone:
         best = max(alone, key=lambda each: each.accuracy)
-        ahead = accuracy > best.accuracy
-        reach = f"{percent(best.accuracy)} for {best.modality}, the best modality trained alone"
-        parts.append(f" and {reach}" if surely and ahead else f"; {reach}, is {'less' if ahead else 'not less'}")
+        if accuracy <= best.accuracy:
+            parts.append(f"; {best.modality} trained alone reaches {percent(best.accuracy)}, which this does not beat")
+        elif surely:
+            parts.append(f" and {percent(best.accuracy)} for {best.modality}, the best modality trained alone")
+        else:
+            parts.append(f"; {best.modality}, the best modality trained alone, reaches {percent(best.accuracy)}")
     return "".join(parts) + _dependence(evaluation) + "."
 
 
