@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ import soundfile
 import torch
 
 from app.serving import Served, served, tiny_run
-from scmrl.demo.clips import KeptClips, ShownClip, senses_of
+from scmrl.demo.clips import KeptClips, ShownClip, endings, senses_of
 from scmrl.demo.drawing import frames_of
 from scmrl.demo.noise import disturbed
 from scmrl.demo.refused import RefusedError
@@ -30,7 +31,9 @@ from scmrl.demo_command import address, demo, is_loopback, listening
 from scmrl.engine.inputs import load_inputs
 from scmrl.engine.run_folder import read_experiment
 from snn_datasets import Draw, ModalityInfo
+from snn_datasets.events import EventsReader
 from snn_datasets.recordings import Waveform
+from snn_datasets.series import SeriesReader
 from snn_fusion import from_pretrained
 
 
@@ -292,6 +295,18 @@ def test_files_go_to_the_senses_that_take_them(run):
     assert senses_of("a.mp4", one, wanted="audio") == ("audio",)
     assert senses_of("a.mp4", one, there=("image",)) == ("audio",)
     assert senses_of("a.png", one, there=("image",)) == ("image",)
+    more = one | {
+        "touch": replace(one["image"], reader=EventsReader(height=4, width=4)),
+        "imu": replace(one["image"], reader=SeriesReader(rate=100)),
+    }
+    assert senses_of("a.npy", more) == ("touch",)
+    assert senses_of("a.npy", more, wanted="imu") == ("imu",)
+    assert senses_of("a.npy", more, kinds=("series",)) == ("imu",)
+    assert senses_of("a.npy", more, kinds=("events", "series"), there=("touch",)) == ("touch",)
+    assert senses_of("a.npy", one | {"imu": more["imu"]}, kinds=("events", "series")) == ("imu",)
+    with pytest.raises(RefusedError, match=r"a\.npy \(events\) is not read here"):
+        senses_of("a.npy", one | {"imu": more["imu"]}, kinds=("events",))
+    assert ".npy" in endings(more["touch"])
     two = {"left": one["image"], "right": one["image"]}
     assert senses_of("a.png", two) == ("left",)
     assert senses_of("a.png", two, there=("left",)) == ("right",)

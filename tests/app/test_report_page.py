@@ -411,7 +411,7 @@ def test_silent_and_saturated_layers_are_marked(copied, tmp_path):
     assert remarks[layer_name(first)] == "silent"
     assert remarks[layer_name(second)] == "saturated"
     assert sum(remark != "" for remark in remarks.values()) == 2
-    assert "cross-modal branch: 22 layers, 0.02% to 97.00%, 1 silent, 1 saturated" in page.text
+    assert "cross-modal fusion: 22 layers, 0.02% to 97.00%, 1 silent, 1 saturated" in page.text
 
 
 def test_the_page_can_be_opened(copied, tmp_path, monkeypatch):

@@ -88,6 +88,4 @@ def test_a_list_of_work_that_is_broken_is_told(begun):
 def test_where_the_run_folders_of_a_shared_study_lie(tmp_path):
     (tmp_path / "points" / "a-seed0").mkdir(parents=True)
     assert where_runs_lie(tmp_path, ["a-seed0"]) == "one run folder a point in points/"
-    assert where_runs_lie(tmp_path, ["a-seed0", "b-seed0"]).startswith(
-        "the run folders of 1 of 2 points in points/; the"
-    )
+    assert where_runs_lie(tmp_path, ["a-seed0", "b-seed0"]).startswith("the run folders of 1 of 2 points in points/;")

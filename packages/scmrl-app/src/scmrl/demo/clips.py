@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -77,7 +77,7 @@ def senses_of(
     *,
     wanted: str | None = None,
     there: Collection[str] = (),
-    kinds: Collection[Kind] | None = None,
+    kinds: Sequence[Kind] | None = None,
 ) -> tuple[str, ...]:
     """The modalities that a file is read for; it is never taken for a manifest.
 
@@ -88,28 +88,34 @@ def senses_of(
         modalities: of the run.
         wanted: the one that it is for; none: whichever takes it.
         there: those that have something already; others go first.
-        kinds: what the file may hold; none: whatever the ending of its name allows.
+        kinds: what the file may hold, the likeliest first; none: whatever the ending of its name allows.
 
     Raises:
         RefusedError: none takes it, or the one that is wanted does not.
     """
     if wanted is not None and wanted not in modalities:
         raise RefusedError(f"the run has no modality {wanted!r}; it has {', '.join(modalities)}")
-    possible = set(kinds_by_name(name) if kinds is None else kinds)
-    takers = [
-        each
-        for each, how in modalities.items()
-        if not possible.isdisjoint(taken(how.reader)) and wanted in (None, each)
-    ]
+    found = kinds_by_name(name) if kinds is None else kinds
+    takers = next(
+        (
+            names
+            for kind in found
+            if (names := [m for m, how in modalities.items() if kind in taken(how.reader) and wanted in (None, m)])
+        ),
+        [],
+    )
     chosen: dict[str, str] = {}
     for each in [each for each in takers if each not in there] or takers:
         chosen.setdefault(modalities[each].reader.gives, each)
     if not chosen:
         takes = "; ".join(f"{each}: {' '.join(endings(how))}" for each, how in modalities.items())
-        raise RefusedError(f"{shown(name)} is not read here, but files that end so are: {takes}", 415)
+        holds = f" ({' or '.join(kinds)})" if kinds else ""
+        raise RefusedError(f"{shown(name)}{holds} is not read here, but files that end so are: {takes}", 415)
     return tuple(chosen.values())
 
 
 def endings(modality: Modality) -> tuple[str, ...]:
     """Endings of the names of files that a modality takes."""
-    return tuple(ending for kind, endings in ENDINGS.items() if kind in taken(modality.reader) for ending in endings)
+    kinds = taken(modality.reader)
+    found = [ending for kind, endings in ENDINGS.items() if kind in kinds for ending in endings]
+    return tuple(dict.fromkeys([*found, *([".npy"] if "events" in kinds else [])]))

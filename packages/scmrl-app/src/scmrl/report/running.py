@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from scmrl.report.stored import Results, StudyTable
@@ -25,12 +26,14 @@ def results_so_far(folder: Path) -> Results:
     results, failures, notes = {}, {}, list[str]()
     if not isinstance(storage, Path) or storage.is_file():
         try:
-            work = WorkList(open_storage(storage), name)
+            work = WorkList(open_storage(storage), name, only_read=True)
             results = {key: result for key, result in work.results().items() if key in keys}
             failures = {key: error for key, error in work.failures().items() if key in keys}
-        except ValueError:
-            raise
+        except KeyError:  # nothing has been listed yet
+            pass
         except Exception as error:  # journals and drivers of databases have exceptions of their own
+            if isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError):
+                raise
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise ValueError(f"the list of work of the study in {folder} cannot be read ({reason})") from error
     notes.append(f"This study is not finished: {len(results)} of {len(keys)} trainings are done.")

@@ -52,12 +52,27 @@ class WorkList:
         storage: that all workers share.
         name: of the study in the storage.
         clock: seconds that only grow; of this process alone.
+        only_read: whether to leave the storage as it is, where nothing but what is done is asked for.
+
+    Raises:
+        KeyError: it is to be read only, and the storage holds no such study.
     """
 
-    def __init__(self, storage: BaseStorage, name: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        storage: BaseStorage,
+        name: str,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        only_read: bool = False,
+    ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.storage = storage
-        self.study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
+        self.study = (
+            optuna.load_study(storage=storage, study_name=name)
+            if only_read
+            else optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
+        )
         self._clock = clock
         self._seen: dict[int, tuple[object, float]] = {}
 
