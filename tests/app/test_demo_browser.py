@@ -51,6 +51,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(run: Path) -> Iterator[Served]:
     with served(run, largest_upload=1_000_000) as server:
+        # The first file waits for the program that reads files to import what it needs: not in a test's time.
+        picture = (run.parent / "data" / "test0.png").read_bytes()
+        stream = {"content-type": "application/octet-stream"}
+        sent = server.client.post("/api/clips", params={"name": "a.png"}, content=picture, headers=stream, timeout=180)
+        assert sent.status_code == 201
         yield server
 
 

@@ -80,7 +80,8 @@ def test_points_that_failed_are_named(begun):
 
 def test_a_list_of_work_that_is_broken_is_told(begun):
     folder, _, _ = begun
-    (folder / "journal.log").write_text("nonsense\n")
+    journal = folder / "journal.log"
+    journal.write_bytes(b"nonsense\n" + journal.read_bytes())
     with pytest.raises(ValueError, match=r"the list of work of the study in .* cannot be read"):
         read_folder(folder)
 
