@@ -139,9 +139,11 @@ def test_pictures_lie_on_the_paper_in_dark_mode(browser, page):
         for each in pictures:
             with Image.open(io.BytesIO(each.screenshot())) as seen:
                 assert str(seen.convert("RGB").getpixel((3, 3))) == paper.removeprefix("rgb")
-        fills = "[...document.querySelectorAll('.plate text')].map(each => getComputedStyle(each).fill)"
+        fills = "[...document.querySelectorAll('.plate {} text')].map(each => getComputedStyle(each).fill)"
         ink = watched.page.evaluate("getComputedStyle(document.body).color")
-        assert set(watched.page.evaluate(fills)) == {ink}
+        quiet = watched.page.evaluate("getComputedStyle(document.querySelector('.quiet')).color")
+        assert set(watched.page.evaluate(fills.format("svg:not(.model)"))) == {ink}
+        assert set(watched.page.evaluate(fills.format("svg.model"))) == {ink, quiet}
 
 
 def test_labels_of_pictures_are_legible_on_a_phone(browser, page):
