@@ -23,7 +23,11 @@ def describe(card: DatasetCard, *, width: int = 100) -> str:
         ("senses", [_sense(card, name) for name in card.modalities] or [AS_FILES]),
         (
             "classes",
-            [f"{len(card.classes):,}: {listed(card.classes, most=MOST_CLASSES)}" if card.classes else AS_FILES],
+            [
+                f"{len(card.classes):,}: {listed(card.classes, most=MOST_CLASSES, quoted=False)}"
+                if card.classes
+                else AS_FILES
+            ],
         ),
         ("splits", [card.splits]),
         ("synthetic", [card.synthetic]),

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection
 from itertools import islice
 
-MOST = 12
+MOST = 8
 """Names that a message lists before it only counts."""
 LONGEST = 80
 """Characters of one name or one line of a file that a message repeats."""
 
 
-def listed(names: Collection[str], *, most: int = MOST) -> str:
+def listed(names: Collection[str], *, most: int = MOST, quoted: bool = True) -> str:
     """The names with commas between them; of many only the first, and how many more there are."""
-    shown = ", ".join(shortened(name) for name in islice(names, most))
-    return shown + (f" and {len(names) - most:,} more" if len(names) > most else "")
+    shown = [shortened(name) for name in islice(names, most)]
+    text = ", ".join(map(repr, shown) if quoted else shown)
+    return text + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
 def shortened(text: str, *, longest: int = LONGEST) -> str:

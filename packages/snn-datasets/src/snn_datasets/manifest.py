@@ -20,9 +20,10 @@ from snn_datasets.event_survey import survey_events
 from snn_datasets.events import ScalePlane
 from snn_datasets.images import ImageReader, Resize
 from snn_datasets.kinds import Kind
+from snn_datasets.listing import listed
 from snn_datasets.manifest_table import Table, TableRow, read_table
 from snn_datasets.modality import Modality
-from snn_datasets.near_names import listed, near_labels
+from snn_datasets.near_names import near_labels
 from snn_datasets.reader import Reader, ReadError, Source
 from snn_datasets.recorded import Preparation, RecordedDataset, Row, build_splits
 from snn_datasets.recordings import Events, Image, Recording, Series, Video, Waveform

@@ -15,8 +15,9 @@ from typing import Any
 from snn_datasets.contents import kinds_of, why_unreadable
 from snn_datasets.dataset import SPLITS, Split
 from snn_datasets.kinds import ENDINGS, KIND_OF, Kind
+from snn_datasets.listing import listed
 from snn_datasets.manifest_text import read_rows, refuse_what_is_no_table
-from snn_datasets.near_names import canonical_header, listed, normalized, suggestion
+from snn_datasets.near_names import canonical_header, normalized, suggestion
 
 SPLIT_NAMES: dict[str, Split] = {
     "train": "train", "training": "train", "val": "val", "validation": "val", "valid": "val", "dev": "val",

@@ -8,13 +8,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
+from snn_datasets.listing import listed
+
 ALIASES = {
     "split": ("set", "subset", "partition", "phase", "usage", "fold"),
     "label": ("class", "labels", "category", "target", "class_name", "classname", "y", "tag"),
 }
 """Other names that people give to these columns."""
-LISTED = 8
-"""Names that a message lists before it only counts."""
+MOST_GROUPS = 5
+"""Groups of names that are alike, which are told one by one."""
 
 
 def normalized(text: str) -> str:
@@ -45,24 +47,21 @@ def suggestion(wanted: str, names: Sequence[str]) -> str | None:
     return lower[near[0]] if near else None
 
 
-def listed(names: Sequence[str]) -> str:
-    """Names for a message, at most a few of them."""
-    some = ", ".join(map(repr, names[:LISTED]))
-    return some + (f" and {len(names) - LISTED:,} more" if len(names) > LISTED else "")
-
-
 def near_labels(labels: Iterable[str]) -> list[str]:
     """A sentence for each group of class names that may be one class: Cat and cat, 1 and 01, "air con" and air_con."""
     groups: defaultdict[str, list[str]] = defaultdict(list)
     for label in sorted(set(labels)):
         groups[_key(label)].append(label)
-    return [
-        f"the classes {', '.join(map(repr, names))} are told apart, though they differ only in "
+    near = [names for names in groups.values() if len(names) > 1]
+    sentences = [
+        f"the classes {listed(names)} are told apart, though they differ only in "
         f"{'how the number is written' if _is_number(names[0]) else 'case, spaces or signs'}; write them alike if "
         "they are one"
-        for names in groups.values()
-        if len(names) > 1
+        for names in near[:MOST_GROUPS]
     ]
+    if len(near) > MOST_GROUPS:
+        sentences.append(f"{len(near) - MOST_GROUPS:,} more groups of classes differ only in how they are written")
+    return sentences
 
 
 def _key(label: str) -> str:

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from snn_datasets.contents import is_events_header, why_unreadable
 from snn_datasets.kinds import Kind
+from snn_datasets.listing import listed
 from snn_datasets.reader import Reader, ReadError, Source
 from snn_datasets.recordings import Series
 from snn_datasets.series_table import (
@@ -168,7 +169,7 @@ def _names(table: Table, places: Sequence[int]) -> tuple[str, ...]:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return f"the channels {', '.join(map(repr, names))}" if names else "no names of channels"
+    return f"the channels {listed(names)}" if names else "no names of channels"
 
 
 class SubtractBaseline(Stage):

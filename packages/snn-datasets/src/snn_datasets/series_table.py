@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from snn_datasets.listing import listed
 from snn_datasets.reader import ReadError
 
 TIME_NAMES = ("t", "time", "timestamp")
@@ -97,7 +98,7 @@ class Table:
         named = [number for number in named if len(self.names[number]) > 1] or named
         if len(named) > 1:
             raise ReadError(
-                f"{self.path} has several columns that may be time: {_listed(self.names[n] for n in named)}; give its "
+                f"{self.path} has several columns that may be time: {listed([self.names[n] for n in named])}; give its "
                 "reader time_column, which names one, and columns, which names the channels"
             )
         return named[0] if named else None
@@ -147,7 +148,7 @@ class Table:
 
     def described(self) -> str:
         """Its columns, for messages."""
-        return _listed(self.names) if self.names else f"columns 0 to {self.width - 1} without names"
+        return listed(self.names) if self.names else f"columns 0 to {self.width - 1} without names"
 
     def load(self, columns: Sequence[int]) -> NDArray[Any]:
         """Those columns [L, len(columns)]; raises ReadError where a cell is no number."""
@@ -305,8 +306,3 @@ def _is_number(cell: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _listed(names: Iterable[str], most: int = 12) -> str:
-    every = [repr(name) for name in names]
-    return ", ".join(every[:most]) + (f" and {len(every) - most:,} more" if len(every) > most else "")

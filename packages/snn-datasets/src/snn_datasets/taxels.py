@@ -112,9 +112,7 @@ def read_mat5(path: Path, name: str) -> NDArray[Any]:
             found.append(header[2][1].decode("latin-1"))
             if found[-1] == name:
                 return mat.array(header)
-    raise ReadError(
-        f"{path} has no array {name!r}, but {listed([*map(repr, found)]) or 'none at all'}; it is another file"
-    )
+    raise ReadError(f"{path} has no array {name!r}, but {listed(found) or 'none at all'}; it is another file")
 
 
 class _Mat5:
