@@ -169,3 +169,9 @@ def test_a_sense_that_the_model_leaves_out_is_not_read():
     assert Experiment.model_validate_json(experiment.model_dump_json()) == experiment
     with pytest.raises(ValueError, match=r"model\.modalities\.audio is none, but the data have it"):
         model_spec(experiment.model, info(audio=(4,), visual=(5,)))
+
+
+def test_long_windows_become_a_bounded_number_of_tokens():
+    for length, tokens in ((200, 13), (1024, 64), (4096, 64), (30_000, 59)):
+        spec = model_spec(options(), info(imu=(6, length)))
+        assert spec.encoders["imu"].num_tokens == tokens

@@ -268,3 +268,14 @@ def test_another_reader_of_caer_files_agrees(tmp_path: Path, events: np.ndarray)
     ours = Aedat3Reader().read(Source(tmp_path / "a.aedat", (2**31 - 30_000, 2**31 + 50_000)))
     expected = np.stack([theirs[name] for name in "txyp"], axis=1) - (2**31 - 30_000, 0, 0, 0)
     np.testing.assert_array_equal(matrix(ours), expected)
+
+
+def test_another_format_in_an_aedat_file_is_named_with_a_converter(tmp_path: Path):
+    path = tmp_path / "x.aedat"
+    path.write_bytes(b"% date 2020-01-01 10:00:00\n% evt 3.0\n% end\n" + bytes(64))
+    for reader in (Aedat2Reader(), Aedat3Reader()):
+        with pytest.raises(ReadError, match=r"is a Prophesee event file, not AEDAT .*metavision_file_to_csv"):
+            reader.read(Source(path))
+    path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(64))
+    with pytest.raises(ReadError, match="is an HDF5 file, not AEDAT"):
+        Aedat2Reader().read(Source(path))

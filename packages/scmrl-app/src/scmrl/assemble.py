@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from pydantic import ValidationError
 
 from scmrl.encoders import ENCODER_OPTIONS, AutoOptions, EncoderOptions, encoder_for, reasons
@@ -12,6 +14,10 @@ from snn_fusion.specs import BackboneSpec
 
 FULL_FROM = 64
 """Pixels from which `auto` chooses full patch splitting: below, it would leave fewer than 16 tokens."""
+SERIES_STAGES = 4
+"""Stages of the series encoder that `auto` chooses for windows of up to 1,024 values."""
+SERIES_TOKENS = 64
+"""Most tokens that `auto` makes of a window."""
 
 
 def model_spec(options: ModelOptions, info: DatasetInfo) -> ModelSpec:
@@ -56,8 +62,12 @@ def _chosen(options: ModelOptions, name: str, shape: tuple[int, ...]) -> Encoder
         size = "full" if min(shape[1:]) >= FULL_FROM else "shallow"
         depth = size if options.patch_splitting == "auto" else options.patch_splitting
         return ENCODER_OPTIONS.parse({"kind": "patch_splitting", "depth": depth, "blocks": asked.blocks})
-    if len(shape) in (1, 2):
-        return ENCODER_OPTIONS.parse({"kind": ("vector", "series")[len(shape) - 1], "blocks": asked.blocks})
+    if len(shape) == 1:
+        return ENCODER_OPTIONS.parse({"kind": "vector", "blocks": asked.blocks})
+    if len(shape) == 2:
+        # Each stage halves the length; a long window needs more of them to become a number of tokens that is practical.
+        stages = max(SERIES_STAGES, math.ceil(math.log2(shape[1] / SERIES_TOKENS)))
+        return ENCODER_OPTIONS.parse({"kind": "series", "num_stages": stages, "blocks": asked.blocks})
     raise ValueError(
         f"{name} has inputs of {len(shape)} axes, {list(shape)}; there are encoders for [channels], "
         f"[channels, length] and [channels, height, width]"

@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from snn_datasets.stage import Draw, Stage
     from snn_datasets.taxels import StMnistReader
     from snn_datasets.video import SoundtrackReader, Still, VideoReader
+    from snn_datasets.windows import SeriesWindows
 
 __version__ = version("snn-datasets")
 
@@ -159,6 +160,7 @@ __all__ = [
     "Series",
     "SeriesNoise",
     "SeriesReader",
+    "SeriesWindows",
     "ShdReader",
     "ShdSpec",
     "Shift",
@@ -342,6 +344,7 @@ _HOMES = {
         "Still",
         "VideoReader",
     ),
+    "windows": ("SeriesWindows",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from snn_datasets.events import events_of
+from snn_datasets.file_signature import HEAD_BYTES, cure, describe_bytes
 from snn_datasets.kinds import Kind
 from snn_datasets.reader import Reader, ReadError, Source
 from snn_datasets.recordings import Events
@@ -209,5 +210,9 @@ def _end_of_header(path: Path, data: bytes, version: str) -> int:
         if line == b"#!END-HEADER":
             break
     if not place:
+        found = describe_bytes(data[:HEAD_BYTES])
+        if found is not None:
+            advice = cure(found) or "convert it to an .npz file of arrays x, y, t (in microseconds) and p"
+            raise ReadError(f"{path} is {found}, not AEDAT {version}; {advice}")
         raise ReadError(f"{path} does not begin with the line #!AER-DAT{version}; it is of another format, or damaged")
     return place

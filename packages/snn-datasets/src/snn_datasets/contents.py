@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from snn_datasets.file_signature import cure, foreign
+from snn_datasets.file_signature import cure, describe, foreign
 from snn_datasets.kinds import KIND_OF, Kind
 
 T_NAMES = ("t", "ts", "time", "timestamp", "timestamps")
@@ -32,6 +32,8 @@ def kinds_of(path: Path) -> tuple[Kind, ...]:
         return _of_npy(path)
     kind = KIND_OF.get(ending)
     if kind == "series" and event_columns(path):
+        return ()
+    if ending == ".aedat" and describe(path) == "a Prophesee event file":
         return ()
     return () if kind is None else (kind,)
 

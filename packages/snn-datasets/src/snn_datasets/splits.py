@@ -27,9 +27,11 @@ def carve_by_sample(ids: Sequence[str], labels: Sequence[str], *, fraction: floa
     quotas = {label: math.floor(share) for label, share in wanted.items()}
     # What rounding down left over goes to the classes it cut most, the larger class first.
     by_remainder = sorted(members, key=lambda label: (quotas[label] - wanted[label], -len(members[label]), label))
+    left = total - sum(quotas.values())
     for label in by_remainder:
-        if sum(quotas.values()) < total and quotas[label] + 1 < len(members[label]):
+        if left > 0 and quotas[label] + 1 < len(members[label]):
             quotas[label] += 1
+            left -= 1
     chosen = {id_ for label, of_class in members.items() for id_ in _ranked(of_class, seed)[: quotas[label]]}
     if not chosen:
         raise ValueError(
@@ -67,7 +69,7 @@ def carve_by_group(groups: Sequence[str], labels: Sequence[str], *, fraction: fl
         if closer and leaves_every_class(group):
             chosen.add(group)
             size += sizes[group]
-            remaining -= content[group]
+            remaining.subtract(content[group])
     if not chosen:
         # Every group is more than twice as large as asked for; the smallest comes nearest.
         possible = [group for group in order if leaves_every_class(group)]
