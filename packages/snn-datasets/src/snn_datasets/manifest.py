@@ -196,26 +196,44 @@ def _modality(
     # A reader derived from it may read files that have no table.
     if type(reader) is SeriesReader:
         reader = reader.named_as_in(cast(Source, row.sources[name]))
-    prepare, encode = _stages(spec, first, encoder, size)
-    if isinstance(first, Series):
-        known_rate = not (assumed and isinstance(reader, SeriesReader) and reader.rate is not None)
-        encode = _series_stages(spec, name, reader, first, encoder, training, known_rate=known_rate, notes=notes)
-    if isinstance(first, Events) and encoder is None:
-        encode = _event_stages(name, first, column.size if column is not None else None, assumed, encode, notes)
+    own, augment = (column.prepare, column.augment) if column is not None else ((), ())
     draw = Draw(spec.seed, row.id, name)
     try:
-        value: Any = first
-        for number, stage in enumerate((*prepare, *encode)):
-            value = stage(value, draw.of(stage, f"first {number}"))
+        is_encoded = isinstance(_through(own, first, draw), Tensor)
+    except ValueError as error:
+        raise ValueError(f"{row.where(name)}: {error}") from error
+    prepare, encode = _stages(spec, first, own, encoder, size, is_encoded=is_encoded)
+    if isinstance(first, Series) and not is_encoded:
+        known_rate = not (assumed and isinstance(reader, SeriesReader) and reader.rate is not None)
+        encode = _series_stages(spec, name, reader, first, encoder, training, known_rate=known_rate, notes=notes)
+    if isinstance(first, Events) and encoder is None and not is_encoded:
+        encode = _event_stages(name, first, column.size if column is not None else None, assumed, encode, notes)
+    try:
+        prepared = _through(prepare, first, draw)
+        value = _through(encode, prepared, draw)
+        augmented = _through(encode, _through(augment, prepared, draw), draw) if augment else value
     except ValueError as error:
         raise ValueError(f"{row.where(name)}: {error}") from error
     if not isinstance(value, Tensor):
         raise ValueError(f"{table.path}, column {name!r}: its encoder gives {type(value).__name__}, not a tensor")
+    if not isinstance(augmented, Tensor) or augmented.shape != value.shape:
+        got = tuple(augmented.shape) if isinstance(augmented, Tensor) else type(augmented).__name__
+        raise ValueError(
+            f"{table.path}, column {name!r}: columns.{name}.augment makes {got} of an input of {tuple(value.shape)}; "
+            "training samples need the shape of all others, so choose transforms that keep it"
+        )
     # What has steps puts time first.
     steps: int | None = getattr((*prepare, *encode)[-1], "steps", None)
     shape = tuple(value.shape) if steps is None else tuple(value.shape[1:])
-    info = ModalityInfo(reader.gives, shape, steps, UNITS[reader.gives] if encoder is None else "")
-    return Modality(reader, info, prepare=prepare, encode=encode)
+    info = ModalityInfo(reader.gives, shape, steps, UNITS[reader.gives] if encoder is None and not own else "")
+    return Modality(reader, info, prepare=prepare, augment=augment, encode=encode)
+
+
+def _through(stages: Sequence[Stage], value: Any, draw: Draw) -> Any:
+    """What stages make of the first recording."""
+    for number, stage in enumerate(stages):
+        value = stage(value, draw.of(stage, f"first {number}"))
+    return value
 
 
 def _series_stages(
@@ -327,15 +345,23 @@ def _first_recording(
 
 
 def _stages(
-    spec: ManifestSpec, first: Recording, encoder: Stage | None, size: int
+    spec: ManifestSpec,
+    first: Recording,
+    own: tuple[Stage, ...],
+    encoder: Stage | None,
+    size: int,
+    *,
+    is_encoded: bool,
 ) -> tuple[tuple[Stage, ...], tuple[Stage, ...]]:
     """What is done before the cache and after it, by the kind of recording.
 
-    Cached are pictures and frames of their final size in bytes, spectrograms, and events and series as they are.
+    Cached are pictures and frames of their final size in bytes, spectrograms, and events and series as they are. A
+    column's own stages come before what makes numbers of a recording, and instead of it where they do that themselves.
     """
     # These two take numbers from 0 to 1, so what makes numbers of the recording stands before them.
     makes_spikes = isinstance(encoder, Bernoulli | Latency)
     same = SameAsFirst(what=layout_of(first)[0], expected=layout_of(first)[1])
+    given = () if encoder is None else (encoder,)
     match first:
         case Image():
             corrupt: list[Stage] = []
@@ -344,7 +370,9 @@ def _stages(
             if spec.image_noise:
                 corrupt.append(ImageNoise(std=spec.image_noise))
             encode = (Picture(), encoder) if makes_spikes else (encoder or Picture(),)
-            return (same, *corrupt, Resize(height=size, width=size)), encode
+            if is_encoded:
+                return (same, *corrupt, *own), given
+            return (same, *corrupt, *own, Resize(height=size, width=size)), encode
         case Waveform():
             noise = () if spec.audio_snr is None else (AudioNoise(snr_db=spec.audio_snr),)
             log_mel = LogMel(
@@ -357,13 +385,16 @@ def _stages(
                 scale="unit" if makes_spikes else "standard",
             )
             encode = (log_mel, encoder) if encoder is not None and makes_spikes else (encoder or log_mel,)
-            return (Mono(), Resample(rate=spec.sample_rate or first.rate), *noise, *encode), ()
+            encode = given if is_encoded else encode
+            return (Mono(), Resample(rate=spec.sample_rate or first.rate), *noise, *own, *encode), ()
         case Video():
-            return (same, Resize(height=size, width=size)), (encoder or Frames(steps=spec.time_steps),)
+            if is_encoded:
+                return (same, *own), given
+            return (same, *own, Resize(height=size, width=size)), (encoder or Frames(steps=spec.time_steps),)
         case Events():
-            return (same,), (encoder or EventFrames(steps=spec.time_steps),)
+            return (same, *own), given if is_encoded else (encoder or EventFrames(steps=spec.time_steps),)
         case Series():
-            return (same,), ()
+            return (same, *own), given if is_encoded else ()
 
 
 def _classes(table: Table) -> tuple[str, ...]:

@@ -1,4 +1,13 @@
-"""The readers and encoders that a specification may name. Importing this loads none of them."""
+"""The readers, stages and encoders that a specification may name. Importing this loads none of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, cast
+
+from pydantic import BeforeValidator, ValidationError
+from pydantic_core import PydanticCustomError
 
 from snn_datasets.reader import Reader
 from snn_datasets.registry import Registry
@@ -9,3 +18,40 @@ READERS: Registry[Reader] = Registry("reader", "snn_datasets.readers")
 
 ENCODERS: Registry[Stage] = Registry("encoder", "snn_datasets.encoders")
 """What turns a recording into a float tensor, by `kind`; a field is `Annotated[Stage, ENCODERS]`."""
+
+STAGES: Registry[Stage] = Registry("stage", "snn_datasets.stages")
+"""What prepares or augments a recording, by `kind`; a field is `Stages`."""
+
+
+def _parsed(value: object) -> object:
+    """Stages from mappings, a JSON text of them, or such a text that was split at its commas."""
+    if isinstance(value, list | tuple) and value and all(isinstance(item, str) for item in cast(list[object], value)):
+        value = ",".join(cast(list[str], value))
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise PydanticCustomError(
+                "stages",
+                "stages are given as JSON, such as {example}, but this is none: {reason}",
+                {"example": '[{"kind": "torchvision", "transform": "RandomErasing"}]', "reason": str(error)},
+            ) from None
+    if isinstance(value, Mapping):
+        value = [cast(Mapping[str, Any], value)]
+    return [_stage(item) for item in cast(list[Any], value)] if isinstance(value, list | tuple) else value
+
+
+def _stage(value: object) -> Stage:
+    try:
+        return STAGES.parse(value)
+    except ValidationError as error:
+        faults = [
+            f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" if fault["loc"] else fault["msg"]
+            for fault in error.errors()
+        ]
+        reason = "; ".join(fault.removeprefix("Value error, ") for fault in faults)
+        raise PydanticCustomError("stage", "{reason}", {"reason": reason}) from None
+
+
+Stages = Annotated[tuple[Annotated[Stage, STAGES], ...], BeforeValidator(_parsed)]
+"""Stages in order, each by its `kind`; also read from JSON text, as on a command line."""

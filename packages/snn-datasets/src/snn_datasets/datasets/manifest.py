@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from snn_datasets.card import DatasetCard
 from snn_datasets.dataset import DatasetSplits, FileDataSpec, Progress
 from snn_datasets.reader import Reader
-from snn_datasets.registries import ENCODERS, READERS
+from snn_datasets.registries import ENCODERS, READERS, Stages
 from snn_datasets.stage import Stage
 
 CARD = DatasetCard(
@@ -48,6 +48,14 @@ class ColumnSpec(BaseModel):
     size: int | None = Field(default=None, ge=4, le=1024)
     """Height and width in pixels of pictures, videos, spectrograms and event frames; none takes image_size, and leaves
     event frames as large as the sensor."""
+
+    prepare: Stages = ()
+    """Stages for every sample before it is encoded, on recordings as they are read (sound as one channel at its final
+    rate); what they make is cached. Transforms of torchaudio and torchvision go by kind and transform."""
+
+    augment: Stages = ()
+    """Stages for training samples, drawn anew each epoch, on what is cached: pictures and videos of their final size,
+    spectrograms, events and series."""
 
 
 class ManifestSpec(FileDataSpec):
