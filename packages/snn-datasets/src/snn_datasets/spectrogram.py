@@ -14,6 +14,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+LARGEST_SPECTROGRAM = 2**27
+"""Values of the largest spectrogram, before its frequencies are summed in bands: 1 GB of complex numbers."""
 Padding = Literal["constant", "reflect"]
 """What lies before and after a clip: silence, or its mirror image, which needs more than half a window of sound."""
 
@@ -33,7 +35,16 @@ def magnitude_spectrogram(
         hop: samples from one frame to the next.
         fft_length: of the Fourier transform; none takes the length of the window.
         padding: what lies beyond both ends.
+
+    Raises:
+        ValueError: the spectrogram would not fit into memory.
     """
+    frequencies, frames = (fft_length or window) // 2 + 1, 1 + wave.shape[-1] // hop
+    if wave.shape[:-1].numel() * frequencies * frames > LARGEST_SPECTROGRAM:
+        raise ValueError(
+            f"a spectrogram of {frequencies:,} frequencies and {frames:,} frames is larger than "
+            f"{LARGEST_SPECTROGRAM:,} values; choose a longer hop, a shorter window, fewer mel bands or shorter clips"
+        )
     spectrum = torch.stft(
         wave.reshape(-1, wave.shape[-1]),
         n_fft=fft_length or window,
@@ -90,8 +101,15 @@ def mel_filters(rate: int, *, frequencies: int, bands: int, lowest_hz: float = 0
         frequencies: of the Fourier transform, from 0 Hz to half the rate.
         bands: number of mel bands.
         lowest_hz: where the lowest band begins.
+
+    Raises:
+        ValueError: there is no frequency between `lowest_hz` and half the rate, or too many bands.
     """
     highest = rate // 2
+    if highest <= lowest_hz:
+        raise ValueError(f"sound at {rate} Hz has no frequencies above {lowest_hz:g} Hz; correct the rate of the file")
+    if frequencies * bands > LARGEST_SPECTROGRAM:
+        raise ValueError(f"{bands:,} mel bands of {frequencies:,} frequencies are too many; choose fewer")
     frequency = torch.linspace(0, highest, frequencies)[:, None]
     mel = torch.linspace(_mel(lowest_hz), _mel(highest), bands + 2)
     corners = 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
