@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from pydantic_core import core_schema
 from rich.console import Console
 
+from scmrl.experiment import Experiment
 from scmrl.overlay import OptionError, OptionHelp, describe, help_table, load
 
 
@@ -530,3 +531,22 @@ def test_help_table_wraps_and_truncates_nothing(width: int):
 def test_overlay_needs_no_torch():
     code = "import sys, scmrl.overlay; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_kind_that_is_advised_has_every_option_that_was_given_and_is_the_likely_one():
+    def faults(*options: str, **more: object) -> str:
+        with pytest.raises(OptionError) as caught:
+            load(Experiment, options, **more)
+        return str(caught.value)
+
+    likely = {"data": "manifest"}
+    assert "data.kind digits has no such option (add --data.kind manifest; other" in faults(
+        "--data.root", "x", likely=likely
+    )
+    assert "(add --data.kind crema-d)" in faults("--data.root", "x", "--data.protocol", "published", likely=likely)
+    assert faults("--data.root", "x", "--data.columns.imu.reader.kind", "series").count("add --data.kind manifest") == 2
+
+
+def test_a_group_that_was_forgotten_is_advised():
+    with pytest.raises(OptionError, match=r"did you mean --data\.columns\.imu\?"):
+        load(Experiment, ["--columns.imu", "x"])

@@ -54,6 +54,10 @@ def train(*options: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> int
 
     experiment = read_experiment(options, Experiment)
 
+    from scmrl.preflight import check_before_training
+
+    check_before_training(experiment)
+
     from scmrl.engine.train import train as run_training
     from scmrl.progress import Progress
     from scmrl.report.summary import write_report

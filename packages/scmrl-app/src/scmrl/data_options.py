@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, Literal, TypeVar, cast
 
@@ -38,10 +39,13 @@ class PrepareOptions(BaseModel):
 def read_options(kind: str, options: Sequence[str], own: type[Own]) -> tuple[DataSpec, Own]:
     """The dataset and the command's own options; an OptionError tells the faults of both together.
 
+    Options of the dataset may have `data.` before them, as `scmrl train` spells them.
+
     Raises:
         ValueError: an unknown kind, or options that do not fit.
     """
     spec_type = DATASETS[kind]
+    options = [re.sub(r"^--(no-)?data\.", r"--\1", option) for option in options]
     both = load(_together(spec_type, own), options)
     said = {name: getattr(both, name) for name in both.model_fields_set}
     spec = spec_type.model_validate({name: value for name, value in said.items() if name not in own.model_fields})

@@ -6,6 +6,7 @@ Nothing here loads PyTorch, so that an editor or a check before a job is queued 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
@@ -133,7 +134,19 @@ def read_experiment(tokens: tuple[str, ...], spec_type: type[E]) -> E:
             files.append(Path(token.removeprefix("--config=")))
         else:
             options.append(token)
-    return load(spec_type, options, defaults=beneath, defaults_from=f"recipe {name}", files=files)
+    likely = {"data": _likely_dataset(options)}
+    return load(spec_type, options, defaults=beneath, defaults_from=f"recipe {name}", files=files, likely=likely)
+
+
+def _likely_dataset(options: Sequence[str]) -> str:
+    """The kind of the data that options mean which name none: what the folder is called, or the user's own files."""
+    from snn_datasets import DATASETS
+
+    words = [word for option in options for word in option.split("=", 1)]
+    for option, value in pairwise(words):
+        if option == "--data.root" and (name := Path(value).name.lower()) in DATASETS:
+            return name
+    return "manifest"
 
 
 def _recipe(name: str) -> Experiment:

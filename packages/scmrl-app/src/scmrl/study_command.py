@@ -75,6 +75,12 @@ def _study(kind: str, options: tuple[str, ...], example: str) -> int:
     spec = read_experiment(options, spec_type)
     spec.check()  # mistakes are told before PyTorch is loaded
 
+    from scmrl.preflight import check_device, check_extras
+
+    if spec.jobs != 0:  # tables of what is there need neither
+        check_extras(spec)
+        check_device(spec.train.device)
+
     from scmrl.progress import Progress
     from scmrl.study.points import where_runs_lie
     from scmrl.study.run import run_study

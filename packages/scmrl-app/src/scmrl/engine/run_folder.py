@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from scmrl.experiment import Experiment
+from scmrl.preflight import check_out
 
 if TYPE_CHECKING:
     import torch
@@ -45,13 +46,7 @@ def create_run_folder(experiment: Experiment) -> Path:
         while folder.exists():
             attempt += 1
             folder = Path("runs") / f"{name}-{attempt}"
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"--out {folder} is a file; name a folder that is new or empty")
-    if folder.is_dir() and any(folder.iterdir()):
-        raise ValueError(
-            f"--out {folder} is not empty, and a run overwrites nothing; name a folder that is new or empty"
-            + (", or go on with its run: --resume" if (folder / "checkpoints").is_dir() else "")
-        )
+    check_out(folder)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

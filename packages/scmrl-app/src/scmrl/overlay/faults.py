@@ -20,6 +20,8 @@ from scmrl.overlay.help import walk
 from scmrl.overlay.settings import Setting, Tree, tree_of
 from scmrl.overlay.shape import ANY_NAME, TAG, Place, Shape
 
+FEW = 3
+"""Kinds up to which all are named at once."""
 NUMBERS: dict[object, str] = {int: "a whole number", float: "a number"}
 
 
@@ -41,6 +43,11 @@ def no_such_option(setting: Setting, root: Shape, group: Shape, depth: int, kind
         return f"{setting.label}: no such option; {setting.prefix}{'.'.join(place[: depth + 1])} takes one value"
     # What the group has comes first, whole groups included.
     known = [setting.prefix + ".".join((*place[:depth], name)) for name in group.fields(kind)]
+    # What stands below a group that was forgotten: --columns.imu for --data.columns.imu.
+    forgotten = [(name, *place) for name in root.fields() if depth == 0 and root.find((name, *place))]
+    if forgotten:
+        meant = setting.prefix + ".".join(forgotten[0])
+        return f"{setting.label}: no such option (did you mean {meant}?); {inventory(place[:depth], group, kind)}"
     for option in walk(root):
         parts = option.name.removeprefix("--").split(".")
         # Entries of a table are suggested under the name that the user gave them, if it is that table that was meant.
@@ -68,15 +75,41 @@ def not_an_option(setting: Setting, group: Shape) -> str:
     return f"{setting.label}: a group, not an option{hint}; {inventory(setting.place, group)}"
 
 
-def not_of_this_kind(setting: Setting, choice: Place, kind: str, having: Sequence[str], chosen: Setting | None) -> str:
-    """The fault of a place that only the kinds `having` have; `chosen` is what set the kind, if anything did."""
-    tag = ".".join([*choice, TAG])
+def not_of_this_kind(
+    setting: Setting, choice: Place, kind: str, having: Sequence[str], chosen: Setting | None, likely: str = ""
+) -> str:
+    """The fault of a place that only the kinds `having` have.
+
+    Args:
+        setting: what cannot stand there.
+        choice: the choice that the place is below.
+        kind: the choice's kind.
+        having: kinds that have the place.
+        chosen: what set the kind, if anything did.
+        likely: the kind to advise, if it is among them.
+    """
+    tag, advised = ".".join([*choice, TAG]), likely if likely in having else having[0]
     # The same source cannot give a second kind, so there the first has to go.
     if chosen is not None and chosen.source == setting.source:
-        remedy = f"change {chosen.name} to {having[0]}"
+        remedy = f"change {chosen.name} to {advised}"
     else:
-        remedy = f"add {setting.written(tag, having[0])}"
+        remedy = f"add {setting.written(tag, advised)}"
+    if len(having) > FEW:
+        others = ", ".join(name for name in having if name != advised)
+        return f"{setting.label}: {tag} {kind} has no such option ({remedy}; other kinds that have it: {others})"
     return f"{setting.label}: only {tag}={' or '.join(having)} has it; {tag} is {kind} ({remedy})"
+
+
+def kinds_that_fit(choice: Place, having: Sequence[str], shape: Shape, settings: Iterable[Setting]) -> list[str]:
+    """Of the kinds that have one place, those that have all other places that are given below the choice, too.
+
+    The kinds as they are, if none has.
+    """
+    fitting = list(having)
+    for setting in settings:
+        if setting.place[: len(choice)] == choice and (below := setting.place[len(choice) :]) not in ((), (TAG,)):
+            fitting = [kind for kind in fitting if kind in shape.kinds_with(below)]
+    return fitting or list(having)
 
 
 def inventory(place: Place, shape: Shape, kind: object = None) -> str:

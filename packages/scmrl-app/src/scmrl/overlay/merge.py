@@ -14,7 +14,15 @@ from typing import TypeVar, get_origin
 from pydantic import BaseModel, ValidationError
 
 from scmrl.overlay.annotations import SEQUENCES, bare, literals_of, members_of
-from scmrl.overlay.faults import OptionError, explain, no_such_entry, no_such_option, not_an_option, not_of_this_kind
+from scmrl.overlay.faults import (
+    OptionError,
+    explain,
+    kinds_that_fit,
+    no_such_entry,
+    no_such_option,
+    not_an_option,
+    not_of_this_kind,
+)
 from scmrl.overlay.files import settings_in
 from scmrl.overlay.options import parse
 from scmrl.overlay.settings import Setting, Tree, settings_of, tree_of
@@ -30,6 +38,7 @@ def load(
     defaults: Mapping[str, object] | BaseModel | None = None,
     defaults_from: str = "defaults",
     files: Sequence[Path] = (),
+    likely: Mapping[str, str] | None = None,
 ) -> S:
     """Build the spec that the options ask for, or raise an OptionError that lists all their faults.
 
@@ -37,6 +46,7 @@ def load(
     defaults: values to lay over the spec's own, nested by field; a table among them replaces the spec's table
     defaults_from: what to call them in messages
     files: YAML and JSON files to lay over those, the later over the earlier; their tables replace, too
+    likely: by choice, the kind to advise where an option is one of another kind
     """
     root, tree, given = Shape.of(spec_type), begin(spec_type), dict[Place, Setting]()
     typed, faults = parse(root, options)
@@ -52,7 +62,7 @@ def load(
     for layer in (*layers, typed):
         # From the top down, and kinds first, so that the order of options does not matter.
         for setting in sorted(layer, key=lambda setting: (len(setting.place), setting.place[-1] != TAG)):
-            fault = contradiction(setting, layer) or put(tree, root, setting, given)
+            fault = contradiction(setting, layer) or put(tree, root, setting, given, layer, likely or {})
             if fault:
                 faults.append(fault)
             else:
@@ -74,8 +84,24 @@ def contradiction(setting: Setting, layer: Iterable[Setting]) -> str | None:
     return None
 
 
-def put(tree: Tree, root: Shape, setting: Setting, given: Mapping[Place, Setting]) -> str | None:
-    """Write one setting into the tree, or say why it cannot stand there; `given` are those written before."""
+def put(
+    tree: Tree,
+    root: Shape,
+    setting: Setting,
+    given: Mapping[Place, Setting],
+    layer: Sequence[Setting],
+    likely: Mapping[str, str],
+) -> str | None:
+    """Write one setting into the tree, or say why it cannot stand there.
+
+    Args:
+        tree: what was said so far.
+        root: the shape of the spec.
+        setting: what to write.
+        given: the settings written before.
+        layer: all settings of the same source, by which a kind is advised.
+        likely: by choice, the kind to advise if it fits.
+    """
     *above, name = place = setting.place
     shape = root
     for depth, group in enumerate(above):
@@ -86,7 +112,9 @@ def put(tree: Tree, root: Shape, setting: Setting, given: Mapping[Place, Setting
         choice, below = place[: depth + 1], place[depth + 1 :]
         kind, having = str(tree.get(TAG)), shape.kinds_with(below)
         if kind in shape.models and having and kind not in having:
-            return not_of_this_kind(setting, choice, kind, having, given.get((*choice, TAG)))
+            having = kinds_that_fit(choice, having, shape, layer)
+            chosen = given.get((*choice, TAG))
+            return not_of_this_kind(setting, choice, kind, having, chosen, likely.get(".".join(choice), ""))
     child = shape.child(name, tree.get(TAG))
     if child is None:
         return no_such_option(setting, root, shape, len(above), tree.get(TAG))
