@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -42,7 +43,8 @@ class Records:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self._board is not None:
-            self._board.close()
+            with suppress(OSError) if error is not None else nullcontext():  # a full disk is told once
+                self._board.close()
         if self._wandb is not None:
             self._wandb.finish()
 
@@ -52,10 +54,17 @@ class Records:
             return
         write_jsonl(self._folder / "metrics.jsonl", self._position.history)
         epoch = int(self._position.history[-1]["epoch"])
-        for name, value in record.items():
-            self._board.add_scalar(name, value, epoch)
-        for layer, rate in self._position.rates_last.items():
-            self._board.add_scalar(f"firing_rate/{layer}", rate, epoch)
-        self._board.flush()
+        try:
+            for name, value in record.items():
+                self._board.add_scalar(name, value, epoch)
+            for layer, rate in self._position.rates_last.items():
+                self._board.add_scalar(f"firing_rate/{layer}", rate, epoch)
+            self._board.flush()
+        except OSError as error:
+            place = self._folder / "tensorboard"
+            raise OSError(
+                f"{place} cannot be written: {error.strerror or error}; make room there, then go on with the same "
+                f"command and --resume --out {self._folder}"
+            ) from error
         if self._wandb is not None:
             self._wandb.log(dict(record), step=epoch)
