@@ -16,6 +16,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from app.finished import finished_run
+from app.sealing import rewrite
 from app.tiny import write_tiny_dataset
 from scmrl.energy.wording import joules
 from scmrl.experiment import Experiment, TrainSpec
@@ -298,9 +299,7 @@ def test_what_was_found_before_is_taken_from_the_folder(copied, tmp_path):
 
 def test_every_table_of_a_run_that_selected_on_the_test_split_is_marked(copied, tmp_path, monkeypatch):
     monkeypatch.setattr(page_module, "EXAMPLES", (1, 1))
-    settings = json.loads((copied / "experiment.json").read_text())
-    settings["train"]["selection"] = "published"
-    (copied / "experiment.json").write_text(json.dumps(settings))
+    rewrite(copied / "experiment.json", lambda settings: settings["train"].update(selection="published"))
     edit(copied / "summary.json", selection="published")
     (copied / "evaluation.json").unlink()
     report(copied, out=tmp_path / "page.html")
@@ -315,9 +314,7 @@ def test_every_table_of_a_run_that_selected_on_the_test_split_is_marked(copied, 
 
 
 def test_a_run_whose_data_are_gone_is_told_from_its_folder(copied, tmp_path, capsys):
-    settings = json.loads((copied / "experiment.json").read_text())
-    settings["data"]["root"] = str(tmp_path / "gone")
-    (copied / "experiment.json").write_text(json.dumps(settings))
+    rewrite(copied / "experiment.json", lambda settings: settings["data"].update(root=str(tmp_path / "gone")))
     for name in ("evaluation.json", "energy.json", "environment.json", "metrics.jsonl"):
         (copied / name).unlink()
     assert report(copied, out=tmp_path / "page.html") == 0
@@ -332,7 +329,8 @@ def test_a_run_whose_data_are_gone_is_told_from_its_folder(copied, tmp_path, cap
     assert "and without explained samples" in page.text
     assert "holds no metrics.jsonl" in page.text
     assert "The same model with some modalities taken away" not in page.text
-    assert f"copy: the page is without energy: no manifest at {tmp_path / 'gone'}" in capsys.readouterr().err
+    why = f"the data of {copied} are no longer at {tmp_path / 'gone'}"
+    assert f"copy: the page is without energy: {why}" in capsys.readouterr().err
     assert not (copied / "evaluation.json").exists()
 
 
@@ -360,9 +358,7 @@ def test_a_run_of_one_modality(run, tmp_path, monkeypatch):
 
 
 def test_several_runs_begin_with_a_comparison(run, copied, tmp_path):
-    settings = json.loads((copied / "experiment.json").read_text())
-    settings["model"]["fusion"]["alpha"] = 0.75
-    (copied / "experiment.json").write_text(json.dumps(settings))
+    rewrite(copied / "experiment.json", lambda settings: settings["model"]["fusion"].update(alpha=0.75))
     summary = json.loads((copied / "summary.json").read_text())
     edit(copied / "summary.json", rates=summary["rates"], seconds=61.0)
     study = write_study(tmp_path / "study")
@@ -422,7 +418,7 @@ def test_the_page_can_be_opened(copied, tmp_path, monkeypatch):
 
 
 DAMAGES = {
-    "experiment.json": ("{", "cannot be read by this version of scmrl"),
+    "experiment.json": ("{", "experiment.json is damaged:"),
     "summary.json": ('{"data": 3}', "summary.json is damaged: data:"),
     "environment.json": ("[]", "environment.json is damaged:"),
     "metrics.jsonl": ('{"epoch": 1}\n{"epoch"', "metrics.jsonl is damaged in line 2:"),

@@ -19,6 +19,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from scmrl.data_access import AS_TRAINED, DataAccess
+
 
 def demo(
     run: Path | None = None,
@@ -29,6 +31,7 @@ def demo(
     open_: Annotated[bool, Parameter(name="--open", negative="")] = False,
     max_upload_mb: float = 50,
     decode_seconds: float = 20,
+    access: DataAccess = AS_TRAINED,
 ) -> int:
     """Show a run's model in the browser: drop a clip or pick a sample, mute senses, add noise, see the answer move.
 
@@ -45,6 +48,7 @@ def demo(
         open_: open the page in the browser.
         max_upload_mb: largest file that is taken, in MB (10^6 bytes).
         decode_seconds: longest time that reading a file may take.
+        access: where the data are now.
     """
     from scmrl.engine.newest_run import run_or_newest
     from scmrl.engine.run_folder import read_experiment
@@ -56,7 +60,7 @@ def demo(
             f"--decode-seconds {decode_seconds:g} is no time to read a file in; give 1 or more, such as 20"
         )
     run = run_or_newest(run)
-    read_experiment(run)
+    read_experiment(run, access)
     with listening(host, port) as listener:
         url = address(listener, host)
         token = None if is_loopback(listener) else secrets.token_urlsafe(24)
@@ -83,7 +87,7 @@ def demo(
         from scmrl.progress import Progress
 
         with Progress.create() as progress:
-            opened = open_demo(run, progress)
+            opened = open_demo(run, progress, access)
         app = create_app(
             opened, host=host, largest_upload=round(max_upload_mb * 1e6), seconds=decode_seconds, token=token
         )

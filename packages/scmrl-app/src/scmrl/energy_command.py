@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from scmrl.data_access import AS_TRAINED, DataAccess
+
 BATCH = 16
 """Samples counted at a time."""
 
@@ -22,6 +24,7 @@ def energy(
     table: str = "45nm",
     split: Literal["test", "val", "train"] = "test",
     json: Annotated[Path | None, Parameter(name="--json")] = None,
+    access: DataAccess = AS_TRAINED,
 ) -> int:
     """Count the operations of one inference by layer, and what energy they take, beside the network without spikes.
 
@@ -36,6 +39,7 @@ def energy(
             picojoules: mac=4.6,ac=0.9.
         split: samples to count on.
         json: another file to write energy.json to.
+        access: where the data are now.
     """
     from scmrl.energy.tables import energy_table
     from scmrl.engine.newest_run import run_or_newest
@@ -47,7 +51,7 @@ def energy(
     if json is not None and not json.absolute().parent.is_dir():
         raise ValueError(f"--json {json}: there is no folder {json.absolute().parent}")
     run = run_or_newest(run)
-    experiment = read_experiment(run)
+    read_experiment(run, access)
 
     from rich.console import Console
 
@@ -57,7 +61,7 @@ def energy(
     from scmrl.progress import Progress
 
     with Progress.create() as progress:
-        data, found = measure(run, experiment, split, samples, BATCH, progress)
+        data, found = measure(run, split, samples, BATCH, progress, access)
     content = contents(found, prices, data=data, split=split)
     blocks = tables(content)
     write_json(run / "energy.json", content)

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from scmrl.data_access import AS_TRAINED, DataAccess
 from scmrl.tables import Block, escaped, extremes
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def evaluate(
     json: Annotated[Path | None, Parameter(name="--json")] = None,
     bootstrap: int = 1000,
     seed: int = 0,
+    access: DataAccess = AS_TRAINED,
 ) -> int:
     """Evaluate a run's model: scores with their uncertainty, every class, calibration, firing rates, missing senses.
 
@@ -49,6 +51,7 @@ def evaluate(
         json: another file to write evaluation.json to.
         bootstrap: resamples that the confidence intervals are taken from.
         seed: decides the resamples.
+        access: where the data are now.
     """
     from scmrl.engine.newest_run import run_or_newest
     from scmrl.engine.run_folder import read_experiment, write_json, write_text
@@ -60,13 +63,13 @@ def evaluate(
     if json is not None and not json.absolute().parent.is_dir():
         raise ValueError(f"--json {json}: there is no folder {json.absolute().parent}")
     run = run_or_newest(run)
-    experiment = read_experiment(run)
+    experiment = read_experiment(run, access)
 
     from scmrl.engine.evaluate import evaluate as run_evaluation
     from scmrl.progress import Progress
 
     with Progress.create() as progress:
-        evaluation = run_evaluation(run, experiment, split, progress)
+        evaluation = run_evaluation(run, split, progress, access)
     content = contents(evaluation, experiment, split, resamples=bootstrap, seed=seed)
     blocks = tables(content)
     write_json(run / "evaluation.json", content)

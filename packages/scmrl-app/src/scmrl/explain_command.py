@@ -8,6 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from scmrl.data_access import AS_TRAINED, DataAccess
+
 
 def explain(
     run: Path | None = None,
@@ -19,6 +21,7 @@ def explain(
     out: Path | None = None,
     wrong: bool = False,
     seed: int = 0,
+    access: DataAccess = AS_TRAINED,
 ) -> int:
     """Show what a run's model looks at in some samples, what counts for its answer, and which neurons fire.
 
@@ -33,6 +36,7 @@ def explain(
         out: folder to make; none: explain in the run's folder.
         wrong: draw among the samples that the model gets wrong.
         seed: decides which samples are drawn, and the map of all samples.
+        access: where the data are now.
     """
     from scmrl.engine.newest_run import run_or_newest
     from scmrl.engine.run_folder import read_experiment
@@ -44,7 +48,7 @@ def explain(
     if ids is not None and wrong:
         raise ValueError("--ids and --wrong exclude each other: the first names samples, the second draws some")
     run = run_or_newest(run)
-    experiment = read_experiment(run)
+    read_experiment(run, access)
 
     from scmrl.explain.folder import check_out
 
@@ -56,7 +60,7 @@ def explain(
     chosen = [part.strip() for part in ids.split(",") if part.strip()] if ids is not None else None
     if chosen == []:
         raise ValueError("--ids names no sample; give ids with commas between them")
-    made = make(run, experiment, target, chosen, count=samples, split=split, wrong=wrong, seed=seed)
+    made = make(run, target, chosen, count=samples, split=split, wrong=wrong, seed=seed, access=access)
     for line in made:
         print(line)
     print(f"in {target}: index.md, explain.json, features.png, and a folder of pictures and numbers for each sample")

@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from scmrl.data_access import AS_TRAINED, DataAccess
+
 Format = Literal["pt2", "onnx", "nir"]
 
 
@@ -21,6 +23,7 @@ def export(
     format: Annotated[Format, Parameter(name="--format")],
     out: Path,
     modality: str | None = None,
+    access: DataAccess = AS_TRAINED,
 ) -> int:
     """Write a run's model as a PyTorch program (.pt2), ONNX model, or NIR graph, compared with the original first.
 
@@ -32,6 +35,7 @@ def export(
         format: what to write; onnx needs `pip install "scmrl-app[onnx]"`, nir `pip install "snn-core[nir]"`.
         out: the file, which must not exist yet.
         modality: whose encoder becomes NIR; needed where there are several.
+        access: where the data are now.
     """
     from scmrl.engine.run_folder import read_experiment
 
@@ -41,15 +45,15 @@ def export(
         raise ValueError(f"--out {out}: there is no folder {out.absolute().parent}")
     if modality is not None and format != "nir":
         raise ValueError(f"--modality {modality} is for --format nir; {format} takes the whole model")
-    experiment = read_experiment(run)
+    read_experiment(run, access)
 
     from scmrl.engine import export as exporting
-    from scmrl.engine.evaluate import build_data
     from scmrl.engine.export_nir import compare_nir, save_nir
+    from scmrl.engine.open_run import open_run
     from scmrl.progress import Progress
-    from snn_fusion import from_pretrained
 
-    model = from_pretrained(run)
+    opened = open_run(run, access)
+    model = opened.model.cpu()
     if format == "onnx":
         exporting.require_onnx()
     if format == "nir":
@@ -57,7 +61,7 @@ def export(
     with Progress.create() as progress, exporting.beside(out) as part:
         if modality is not None:
             save_nir(model, modality, part)  # before the data are read, as it may be refused
-        batch = exporting.samples_of(build_data(experiment, model, progress).test)
+        batch = exporting.samples_of(opened.data(progress).test)
         if modality is not None:
             different, total = compare_nir(part, model, modality, batch)
             said = f"{different} of {total:,} spikes of {modality}'s encoder differ, over {len(batch['ids'])} samples"

@@ -43,14 +43,16 @@ def predict(
     if not files:
         raise ValueError("nothing to predict; give files, a folder, a manifest, or modality=path pairs")
 
-    from scmrl.engine.run_folder import inputs_file, read_experiment
+    from scmrl.engine.run_folder import read_experiment, require_readers
 
     # Before PyTorch is loaded, which takes seconds.
     read_experiment(run)
-    inputs_file(run)
+    require_readers(run)
 
-    from scmrl.engine.clips import find_clips, shown
-    from scmrl.engine.predict import answers, open_run
+    from scmrl.engine.clips import find_clips
+    from scmrl.engine.open_run import open_run
+    from scmrl.engine.predict import answers
+    from scmrl.shown import shown
 
     opened = open_run(run)
     clips = find_clips(files, opened.inputs.modalities, root)
@@ -90,9 +92,9 @@ def as_json(answer: Answer) -> str:
 
 def as_text(answer: Answer) -> str:
     """One line for people: the most probable classes, and what was missing."""
-    from scmrl.engine.clips import shown
+    from scmrl.shown import shown
 
     ranked = sorted(answer.probabilities.items(), key=lambda item: -item[1])[:SHOWN]
     classes = ", ".join(f"{shown(name)} {share:.1%}" for name, share in ranked)
     without = f" (without {', '.join(answer.without)})" if answer.without else ""
-    return f"{answer.clip.id}: {classes}{without}"
+    return f"{shown(answer.clip.id)}: {classes}{without}"

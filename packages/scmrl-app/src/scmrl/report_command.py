@@ -10,6 +10,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from scmrl.data_access import AS_TRAINED, DataAccess
+
 
 def report(
     folder: Path | None = None,
@@ -17,6 +19,7 @@ def report(
     *more: Path,
     out: Path = Path("report.html"),
     open_: Annotated[bool, Parameter(name="--open")] = False,
+    access: DataAccess = AS_TRAINED,
 ) -> int:
     """Make one HTML page about runs and studies: what was run, on what, scores, firing rates, energy, samples.
 
@@ -28,6 +31,7 @@ def report(
         more: further ones.
         out: file to write; one that is there is replaced.
         open_: show the page in the browser.
+        access: where the data of the runs are now.
     """
     if out.is_dir():
         raise ValueError(f"--out {out} is a folder; name a file, as in --out {out / 'report.html'}")
@@ -42,7 +46,7 @@ def report(
     from scmrl.report.page import page
 
     with Progress.create() as progress:
-        content = page(folders, progress)
+        content = page(folders, progress, access)
     beside = out.with_name(out.name + ".part")
     beside.write_text(content, encoding="utf-8")
     beside.replace(out)

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from scmrl.demo.refused import RefusedError
-from scmrl.engine.clips import shown, taken
+from scmrl.engine.clips import taken
+from scmrl.shown import shown
 from snn_datasets.kinds import ENDINGS, Kind, kinds_by_name
 from snn_datasets.modality import Modality
 

@@ -24,8 +24,8 @@ from safetensors.torch import load
 from torch import Tensor
 
 from scmrl.demo.refused import RefusedError
-from scmrl.engine.clips import shown
 from scmrl.engine.inputs import Inputs
+from scmrl.shown import shown
 
 POSSIBLE = find_spec("resource") is not None
 """Whether the system has what limits and ends processes."""

@@ -29,7 +29,7 @@ from scmrl.demo.intake import Intake
 from scmrl.demo.refused import RefusedError
 from scmrl.demo.sandbox import Sandbox
 from scmrl.demo.session import OpenDemo
-from scmrl.engine.clips import shown
+from scmrl.shown import shown
 from snn_datasets.contents import kinds_of
 from snn_datasets.kinds import kinds_by_name
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scmrl.data_access import DataAccess
 from scmrl.demo.clips import ShownClip, endings
 from scmrl.demo.drawing import axes_of, drawn, frames_of, is_flipped
 from scmrl.demo.noise import disturbed
@@ -21,17 +22,14 @@ from scmrl.demo.refused import RefusedError
 from scmrl.demo.sandbox import POSSIBLE
 from scmrl.demo.sound import wav
 from scmrl.engine.clips import taken
-from scmrl.engine.evaluate import build_data
 from scmrl.engine.inputs import Inputs
-from scmrl.engine.parallel import pick_device
-from scmrl.engine.predict import open_run
-from scmrl.engine.run_folder import read_experiment
+from scmrl.engine.open_run import open_run
 from scmrl.explain.asking import asked, chances
 from scmrl.explain.explanation import explain
 from scmrl.progress import Progress
 from snn_datasets import DatasetInfo, Draw, RecordedDataset, SampleDataset
 from snn_datasets.recordings import Waveform
-from snn_fusion import FusionModel, from_pretrained
+from snn_fusion import FusionModel
 
 
 @dataclass(frozen=True)
@@ -185,29 +183,22 @@ class OpenDemo:
         }
 
 
-def open_demo(folder: Path, progress: Progress) -> OpenDemo:
+def open_demo(folder: Path, progress: Progress, access: DataAccess | None = None) -> OpenDemo:
     """Load a run: its model, how it reads files, and the test split of its dataset, where it is still there.
 
     Raises:
         ValueError: no run, or one that can be asked about neither samples nor files.
         FileNotFoundError: no model in the folder.
     """
-    experiment = read_experiment(folder)
-    device = pick_device("auto")
-    inputs, no_files = None, ""
-    try:
-        opened = open_run(folder)
-        model, inputs = opened.model, opened.inputs
-    except ValueError as error:
-        model, no_files = from_pretrained(folder).to(device), str(error)
+    opened = open_run(folder, access)
+    model, device, no_files = opened.model, opened.device, ""
+    inputs = opened.inputs if opened.inputs.modalities else None
+    if inputs is None:
+        no_files = "No clip can be dropped here: the samples of this run are made by a program, not read from files."
     samples, no_samples, info = None, "", None
     try:
-        splits = build_data(experiment, model, progress)
+        splits = opened.data(progress)
         samples, info = splits.test, splits.info
-        if not isinstance(samples, RecordedDataset):
-            no_files = (
-                "No clip can be dropped here: the samples of this run are made by a program, not read from files."
-            )
     except (ValueError, OSError) as error:
         no_samples = str(error)
     if inputs is not None and not POSSIBLE:
@@ -215,6 +206,5 @@ def open_demo(folder: Path, progress: Progress) -> OpenDemo:
     if info is None:
         if inputs is None:
             raise ValueError(f"{folder} can be asked about nothing: {no_samples}; {no_files}")
-        info = DatasetInfo(folder.name, inputs.classes, {name: m.info for name, m in inputs.modalities.items()})
-    model.eval()
+        info = DatasetInfo(folder.name, inputs.classes, inputs.infos)
     return OpenDemo(folder, model, deepcopy(model), info, device, samples, no_samples, inputs, no_files)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any, cast
 
+from scmrl.shown import shown
 from snn_datasets.audio import WaveformReader
 from snn_datasets.contents import kinds_of
 from snn_datasets.images import ImageReader
@@ -99,11 +100,6 @@ def how_to_read(reader: Reader, path: Path) -> tuple[Reader, tuple[Stage, ...]]:
     if kind == "waveform" and type(reader) is SoundtrackReader:
         return WaveformReader(), ()
     return reader, ()
-
-
-def shown(text: object) -> str:
-    """A name or message on one line: what files are called must not move a terminal's cursor."""
-    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in str(text))
 
 
 def _pair(argument: str, modalities: Mapping[str, Modality]) -> tuple[str, Path] | None:

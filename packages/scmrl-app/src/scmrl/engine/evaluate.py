@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from scmrl.engine.parallel import Processes, pick_device
-from scmrl.experiment import Experiment
+from scmrl.data_access import DataAccess
+from scmrl.engine.open_run import open_run
+from scmrl.engine.parallel import Processes
 from scmrl.progress import Progress
 from snn_core import record_firing_rates
-from snn_datasets import Batch, DatasetInfo, DatasetSplits, RecordedDataset, Sample, SampleDataset, collate
-from snn_fusion import FusionModel, FusionOutput, from_pretrained
+from snn_datasets import Batch, DatasetInfo, RecordedDataset, Sample, SampleDataset, collate
+from snn_fusion import FusionModel, FusionOutput
 
 Split = Literal["train", "val", "test"]
 
@@ -156,21 +157,26 @@ class Evaluation:
     """Firing rate of each neuron layer over the split, with all modalities."""
 
 
-def evaluate(folder: Path, experiment: Experiment, split: Split, progress: Progress) -> Evaluation:
+def evaluate(folder: Path, split: Split, progress: Progress, access: DataAccess | None = None) -> Evaluation:
     """Ask the model of a run about every sample of one split, once with each subset of its modalities.
 
+    Args:
+        folder: the run's.
+        split: the samples.
+        progress: told how far it is.
+        access: where the data are now, and whether changed ones are accepted.
+
     Raises:
-        ValueError: the dataset is no longer the one that the run was trained on.
+        ValueError: the run is damaged, or the dataset is no longer the one that it was trained on.
         FileNotFoundError: the folder holds no model, or the dataset is not there.
     """
-    device = pick_device("auto")
-    processes = Processes(0, 1, device)
-    model = from_pretrained(folder).to(device)
-    splits = build_data(experiment, model, progress)
+    run = open_run(folder, access)
+    model, processes = run.model, Processes(0, 1, run.device)
+    splits = run.data(progress)
     dataset = unaugmented(getattr(splits, split))
     subsets = subsets_of(model.modalities)
     said: dict[tuple[str, ...], Predictions] = {}
-    batch_size = experiment.train.evaluation_batch_size
+    batch_size = run.experiment.train.evaluation_batch_size
     rates: dict[str, float] = {}
     with progress.phase(f"evaluating on {split}", len(subsets), "subsets of modalities") as phase:
         for subset in subsets:
@@ -188,27 +194,6 @@ def unaugmented(dataset: SampleDataset) -> SampleDataset:
         dataset = copy(dataset)
         dataset.augment = False
     return dataset
-
-
-def build_data(experiment: Experiment, model: FusionModel, progress: Progress) -> DatasetSplits:
-    """The dataset of a run, built anew as its settings say.
-
-    Raises:
-        ValueError: it has other modalities or classes than the model, so it has changed since.
-    """
-    with progress.phase("preparing data", 1, "samples") as reading:
-        splits = experiment.data.build(reading.update)
-    found, expected = tuple(splits.info.modalities), model.modalities
-    if set(found) != set(expected):
-        raise ValueError(
-            f"the run's dataset has changed: it has the modalities {', '.join(found)}, the model {', '.join(expected)}"
-        )
-    classes = model.readout.head.out_features
-    if len(splits.info.classes) != classes:
-        raise ValueError(
-            f"the run's dataset has changed: it has {len(splits.info.classes)} classes, the model {classes}"
-        )
-    return splits
 
 
 def subsets_of(modalities: Sequence[str]) -> list[tuple[str, ...]]:

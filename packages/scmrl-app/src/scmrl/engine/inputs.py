@@ -1,7 +1,8 @@
-"""How a run reads files, kept in its folder, so that new ones are read in the same way without the training data.
+"""What a run was trained on, kept in its folder: classes, how files become inputs, and a fingerprint of the data.
 
 `inputs.json` names, for each modality, the reader and the stages of preparation and encoding that training settled on:
-classes of snn_datasets, or of packages that offer datasets, readers or encoders to it, and their fields.
+classes of snn_datasets, or of packages that offer datasets, readers or encoders to it, and their fields. Whoever opens
+the run reads files in the same way, whatever the first training file looks like by then.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from typing import Any, TypeVar, cast
 
 from pydantic import ValidationError
 
-from scmrl.engine.run_folder import INPUTS, inputs_file, write_json
+from scmrl.engine.fingerprint import fingerprint, order_of, stamp
+from scmrl.engine.run_folder import INPUTS
+from scmrl.engine.sealed import read_sealed, write_sealed
 from snn_datasets import DatasetSplits, Modality, ModalityInfo, Reader, RecordedDataset, Stage
 from snn_datasets.stage import Value
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 GROUPS = ("snn_datasets.datasets", "snn_datasets.readers", "snn_datasets.encoders")
 
 V = TypeVar("V", bound=Value)
@@ -29,63 +32,96 @@ V = TypeVar("V", bound=Value)
 
 @dataclass(frozen=True)
 class Inputs:
-    """How files become what a run's model takes, and what its answers mean."""
+    """What a run's model takes, how files become that, and what its answers mean."""
 
     classes: tuple[str, ...]
     """Class names by index."""
+    infos: dict[str, ModalityInfo]
+    """What the model takes, by modality."""
     modalities: dict[str, Modality]
-    """Readers and stages, without augmentation."""
+    """Readers and stages, without augmentation; empty where the samples are not read from files."""
     seed: int
     """Of the data: what corrupting stages draw."""
+    fingerprint: dict[str, Any]
+    """Of all splits, see `scmrl.engine.fingerprint`."""
+    stamp: str | None
+    """Paths, sizes and times of all files in training."""
+    order: str
+    """Of the training samples."""
 
 
-def save_inputs(splits: DatasetSplits, folder: Path) -> bool:
-    """Write inputs.json, if the dataset is read from files at all; whether it was written."""
-    dataset = splits.test
-    if not isinstance(dataset, RecordedDataset):
-        return False
+def save_inputs(splits: DatasetSplits, folder: Path, *, seed: int) -> None:
+    """Write inputs.json.
+
+    Args:
+        splits: all samples, also those that a share of the training data leaves out.
+        folder: of the run.
+        seed: of the data.
+    """
+    dataset = splits.train
+    readers = dataset.modalities if isinstance(dataset, RecordedDataset) else {}
     content = {
         "format_version": FORMAT_VERSION,
         "classes": splits.info.classes,
-        "seed": dataset.seed,
+        "seed": seed,
+        "from_files": bool(readers),
         "modalities": {
-            name: {
-                "info": asdict(modality.info),
-                "reader": _described(modality.reader),
-                "prepare": [_described(stage) for stage in modality.prepare],
-                "encode": [_described(stage) for stage in modality.encode],
-            }
-            for name, modality in dataset.modalities.items()
+            name: {"info": asdict(info), **(described(readers[name]) if name in readers else {})}
+            for name, info in splits.info.modalities.items()
         },
+        "fingerprint": fingerprint(splits),
+        "stamp": stamp(splits),
+        "order": order_of(splits),
     }
-    write_json(folder / INPUTS, content)
-    return True
+    write_sealed(folder / INPUTS, content)
 
 
 def load_inputs(folder: Path) -> Inputs:
     """Read inputs.json.
 
     Raises:
-        ValueError: it is not there, or not what this version writes, or names what must not be loaded.
+        ValueError: it is not there, damaged, not what this version writes, or names what must not be loaded.
     """
-    path = inputs_file(folder)
+    path = folder / INPUTS
+    if not path.is_file():
+        raise ValueError(f"{folder} holds no {INPUTS}, which says what it was trained on; restore it, or train again")
+    content = read_sealed(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
         if content["format_version"] != FORMAT_VERSION:
             raise ValueError(f"its format version is {content['format_version']}, not {FORMAT_VERSION}")
+        stored = cast("dict[str, dict[str, Any]]", content["modalities"])
+        infos = {name: _info(each["info"]) for name, each in stored.items()}
         modalities = {
             name: Modality(
-                reader=_loaded(stored["reader"], Reader),
-                info=_info(stored["info"]),
-                prepare=tuple(_loaded(stage, Stage) for stage in stored["prepare"]),
-                encode=tuple(_loaded(stage, Stage) for stage in stored["encode"]),
+                reader=_loaded(each["reader"], Reader),
+                info=infos[name],
+                prepare=tuple(_loaded(stage, Stage) for stage in each["prepare"]),
+                encode=tuple(_loaded(stage, Stage) for stage in each["encode"]),
             )
-            for name, stored in content["modalities"].items()
+            for name, each in (stored.items() if content["from_files"] else ())
         }
-        return Inputs(tuple(content["classes"]), modalities, content["seed"])
+        return Inputs(
+            tuple(content["classes"]),
+            infos,
+            modalities,
+            content["seed"],
+            content["fingerprint"],
+            content["stamp"],
+            content["order"],
+        )
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         reason = _faults(error) if isinstance(error, ValidationError) else str(error) or type(error).__name__
         raise ValueError(f"{path} cannot be read by this version of scmrl: {reason}") from error
+
+
+def described(modality: Modality) -> dict[str, Any]:
+    """Reader and stages of a modality, without augmentation, as JSON."""
+    content = {
+        "reader": _described(modality.reader),
+        "prepare": [_described(stage) for stage in modality.prepare],
+        "encode": [_described(stage) for stage in modality.encode],
+    }
+    return cast("dict[str, Any]", json.loads(json.dumps(content)))
 
 
 def _described(value: Value) -> dict[str, Any]:

@@ -15,24 +15,13 @@ from torch import Tensor
 
 from scmrl.engine.clips import Clip, how_to_read
 from scmrl.engine.evaluate import says
-from scmrl.engine.inputs import Inputs, load_inputs
-from scmrl.engine.parallel import pick_device
-from scmrl.engine.run_folder import read_experiment
+from scmrl.engine.inputs import Inputs
+from scmrl.engine.open_run import OpenRun
 from snn_datasets import Draw, Modality, Sample, Source, collate
 from snn_datasets.single_thread import single_thread
-from snn_fusion import FusionModel, from_pretrained
 
 BATCH = 32
 """Clips read before the model is asked about them."""
-
-
-@dataclass(frozen=True)
-class OpenRun:
-    """A run whose model is ready to be asked."""
-
-    model: FusionModel
-    inputs: Inputs
-    device: torch.device
 
 
 @dataclass(frozen=True)
@@ -46,26 +35,6 @@ class Answer:
     """Modalities that the clip lacks."""
     fault: str = ""
     """Why nothing was said, in a line that names the clip; empty if something was."""
-
-
-def open_run(folder: Path) -> OpenRun:
-    """Load a run's model, and how it reads files.
-
-    Raises:
-        ValueError: no run, one that does not read files, or one whose parts do not fit each other.
-        FileNotFoundError: no model in the folder.
-    """
-    read_experiment(folder)
-    inputs = load_inputs(folder)
-    device = pick_device("auto")
-    model = from_pretrained(folder).to(device)
-    classes = model.readout.head.out_features
-    if set(inputs.modalities) != set(model.modalities) or len(inputs.classes) != classes:
-        raise ValueError(
-            f"{folder}: inputs.json tells of {', '.join(inputs.modalities)} and {len(inputs.classes)} classes, the "
-            f"model of {', '.join(model.modalities)} and {classes}; they are not of the same run"
-        )
-    return OpenRun(model, inputs, device)
 
 
 @torch.no_grad()

@@ -1,4 +1,8 @@
-"""The folder that a run leaves: what was run, on what, and how it went. Every file is whole or not there."""
+"""The folder that a run leaves: what was run, on what, and how it went. Every file is complete or not there.
+
+What a run folder says is not trusted: `experiment.json` and `inputs.json` carry checksums, and a command that opens a
+run takes no place to write to from them.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +17,28 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from pydantic import ValidationError
+
+from scmrl.data_access import DataAccess
+from scmrl.engine.atomic import write_text
+from scmrl.engine.sealed import read_sealed
 from scmrl.experiment import Experiment
 from scmrl.preflight import check_out
 
 if TYPE_CHECKING:
     import torch
 
-INPUTS = "inputs.json"
-"""How a run reads files."""
+__all__ = [
+    "absolute", "create_run_folder", "differences", "environment", "peak_memory", "read_experiment",
+    "require_readers", "write_json", "write_jsonl", "write_text",
+]  # fmt: skip
+
+EXPERIMENT, INPUTS = "experiment.json", "inputs.json"
+FREE = (
+    "out", "resume", "train.workers", "train.checkpoint_minutes",
+    "data.cache", "data.cache_folder", "data.cache_limit_gb", "data.prepare_workers",
+)  # fmt: skip
+"""Settings that a resumed run may change, since they change no result."""
 
 PACKAGES = ("scmrl-app", "snn-core", "snn-fusion", "snn-datasets", "torch", "torchvision", "torchaudio", "numpy")
 
@@ -53,12 +71,12 @@ def create_run_folder(experiment: Experiment) -> Path:
 
 def _refuse_other_settings(experiment: Experiment, folder: Path) -> None:
     """A run goes on as it began, or not at all."""
-    before = json.loads((folder / "experiment.json").read_text(encoding="utf-8"))
-    now = experiment.model_dump(mode="json")
+    before = absolute(read_experiment(folder, keep_cache_folder=True)).model_dump(mode="json")
+    now = absolute(experiment).model_dump(mode="json")
     faults = [
         f"{name} was {old} and is {new} now"
         for name, old, new in differences(before, now)
-        if name not in ("out", "resume", "train.workers", "train.checkpoint_minutes")
+        if name not in FREE
         # What the data decide stays as they decided it when the run began.
         and not (new == "auto" and name in ("train.epochs", "train.batch_size", "train.warmup_epochs"))
         and not (name == "train.epochs" and isinstance(old, int) and isinstance(new, int) and new > old)
@@ -80,51 +98,86 @@ def differences(old: object, new: object, place: str = "") -> Iterator[tuple[str
         yield place, old, new
 
 
-def read_experiment(folder: Path) -> Experiment:
+def absolute(experiment: Experiment) -> Experiment:
+    """The experiment with absolute paths of data and caches, so that it means the same in every working folder."""
+    data = experiment.data
+    paths = {
+        name: Path(os.path.abspath(value.expanduser()))
+        for name in ("root", "cache_folder")
+        if isinstance(value := getattr(data, name, None), Path)
+    }
+    # What lies in the root stays relative to it, so that it is found where the root is moved to.
+    inside = {
+        name: Path(os.path.abspath(value)).relative_to(root)
+        for name in type(data).model_fields
+        if (root := paths.get("root")) is not None
+        and name not in paths
+        and isinstance(value := getattr(data, name), Path)
+        and value.is_absolute()
+        and Path(os.path.abspath(value)).is_relative_to(root)
+    }
+    init_from = experiment.init_from and Path(os.path.abspath(experiment.init_from.expanduser()))
+    return experiment.model_copy(
+        update={"data": data.model_copy(update={**paths, **inside}), "init_from": init_from},
+    )
+
+
+def read_experiment(folder: Path, access: DataAccess | None = None, *, keep_cache_folder: bool = False) -> Experiment:
     """The settings of a run, read back from its folder.
 
+    Args:
+        folder: of the run.
+        access: where its data are now.
+        keep_cache_folder: whether the cache folder is that of the training, not that of `access`; never to write to.
+
     Raises:
-        ValueError: the folder holds no run, or one that this version cannot read.
+        ValueError: the folder holds no run, a damaged one, or one that this version cannot read.
     """
-    path = folder / "experiment.json"
+    path, access = folder / EXPERIMENT, access or DataAccess()
     if not path.is_file():
         raise ValueError(f"{folder} is no run folder: it holds no experiment.json; name one that `scmrl train` made")
+    content = read_sealed(path)
     try:
-        return Experiment.model_validate_json(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be read by this version of scmrl: {error}") from error
+        experiment = Experiment.model_validate_json(json.dumps(content))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        reason = " ".join(f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ").split())
+        raise ValueError(f"{path} cannot be read by this version of scmrl: {reason}") from error
+    changed: dict[str, Path | None] = {}
+    if access.root is not None:
+        if not hasattr(experiment.data, "root"):
+            kind = experiment.data.card().kind
+            raise ValueError(f"--data.root {access.root}: the data of {folder} ({kind}) are not read from a folder")
+        changed["root"] = Path(os.path.abspath(access.root.expanduser()))
+    if hasattr(experiment.data, "cache_folder") and not keep_cache_folder:
+        changed["cache_folder"] = access.cache_folder
+    return experiment.model_copy(update={"data": experiment.data.model_copy(update=changed)})
 
 
-def inputs_file(folder: Path) -> Path:
-    """The file of a run that says how it reads files.
+def require_readers(folder: Path) -> None:
+    """Refuse a run that cannot read new files, before anything slow is loaded.
 
     Raises:
-        ValueError: the run has none.
+        ValueError: it has no inputs.json, a damaged one, or one without readers.
     """
     path = folder / INPUTS
     if not path.is_file():
+        raise ValueError(f"{folder} holds no {INPUTS}, which says how files are read; train again into another folder")
+    if not read_sealed(path).get("from_files"):
         raise ValueError(
-            f"{folder} holds no {INPUTS}, which says how files are read: the samples of this run were not read from "
-            "files, or an older version trained it; train on files of your own (--data.kind manifest) to predict them"
+            f"{folder} cannot read files: the samples that it was trained on are made by a program, not read from "
+            "files; train on files of your own (--data.kind manifest) to predict them"
         )
-    return path
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write beside and rename, so that an interruption never leaves half a file."""
+    """Write a JSON file, complete or not at all."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def write_jsonl(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
-    """Write one line a record, beside and renamed."""
+    """Write one line a record, complete or not at all."""
     write_text(path, "".join(json.dumps(record, allow_nan=False) + "\n" for record in records))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write beside and rename."""
-    beside = path.with_name(path.name + ".part")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
 
 
 def environment(experiment: Experiment, device: str) -> dict[str, Any]:

@@ -27,11 +27,21 @@ from scmrl.engine.failure import failure
 from scmrl.engine.inputs import save_inputs
 from scmrl.engine.interruption import Interruption
 from scmrl.engine.lagging import lag_note
+from scmrl.engine.open_run import as_before
 from scmrl.engine.parallel import Processes, clip, finish, share, start, unwrapped, whole_batch, without_exchange
 from scmrl.engine.rates import rate_warnings
 from scmrl.engine.records import Records
-from scmrl.engine.run_folder import create_run_folder, environment, peak_memory, read_experiment, write_json
+from scmrl.engine.run_folder import (
+    INPUTS,
+    absolute,
+    create_run_folder,
+    environment,
+    peak_memory,
+    read_experiment,
+    write_json,
+)
 from scmrl.engine.schedule import learning_rate, parameter_groups
+from scmrl.engine.sealed import write_sealed
 from scmrl.engine.subset import part_of
 from scmrl.engine.training_state import Generators
 from scmrl.experiment import Experiment, Schedule
@@ -92,6 +102,7 @@ def train(experiment: Experiment, progress: Progress) -> Run:
 
 
 def _train(experiment: Experiment, processes: Processes, progress: Progress, interruption: Interruption) -> Run:
+    experiment = absolute(experiment)
     options, began = experiment.train, time.monotonic()
     if experiment.init_from is not None and not (experiment.init_from / "model.safetensors").is_file():
         raise FileNotFoundError(f"--init-from {experiment.init_from} holds no model.safetensors; name a run folder")
@@ -101,13 +112,17 @@ def _train(experiment: Experiment, processes: Processes, progress: Progress, int
     _seed_everything(experiment.seed)
 
     with progress.phase("preparing data", 1, "samples") as reading:
-        splits = part_of(experiment.data.build(reading.update), options.share, seed=experiment.seed)
+        data = experiment.data.build(reading.update)
+    resumed = experiment.resume and ((folder / INPUTS).is_file() or bool(checkpoint.finished(folder)))
+    if resumed:
+        data = as_before(data, experiment.data, folder, progress)
+    splits = part_of(data, options.share, seed=experiment.seed)
     experiment, schedule = _scheduled(experiment, folder, len(splits.train), processes)
     options = experiment.train
     spec = model_spec(experiment.model, splits.info)
     model = spec.build().to(processes.device)
     run = Run(experiment, schedule, folder, spec, splits, Position(), first=processes.first)
-    processes.from_first(lambda: _write_settings(run, processes))
+    processes.from_first(lambda: _write_settings(run, data if not resumed else None, processes))
     progress.say(_announcement(run, model, processes))
     for note in splits.info.notes:
         progress.warn(note)
@@ -138,7 +153,7 @@ def _train(experiment: Experiment, processes: Processes, progress: Progress, int
             generators.restore(processes.device)
         _fit(run, trained, processes, progress, interruption, records)
 
-    best = from_pretrained(folder).to(processes.device)
+    best = from_pretrained(folder, require_checksums=True).to(processes.device)
     for split in ("val", "test"):
         dataset = getattr(splits, split)
         said = predict(best, dataset, batch_size=options.evaluation_batch_size, processes=processes)
@@ -172,7 +187,9 @@ def _resume(
     path, generators = loaded
     position, epochs = run.position, run.schedule.epochs
     if position.best is not None:
-        from_pretrained(run.folder)  # a damaged best model is noticed now, not after the training
+        from_pretrained(
+            run.folder, require_checksums=True
+        )  # a damaged best model is noticed now, not after the training
     progress.say(
         f"going on from {path.name}, epoch {position.epoch} of {epochs}"
         if position.epoch <= epochs
@@ -194,10 +211,12 @@ def _epochs_of(folder: Path) -> int | None:
     return None if epochs == "auto" else epochs
 
 
-def _write_settings(run: Run, processes: Processes) -> None:
-    write_json(run.folder / "experiment.json", run.experiment.model_dump(mode="json"))
+def _write_settings(run: Run, data: DatasetSplits | None, processes: Processes) -> None:
+    """Write what the run is; the data, before a share of them is taken, unless they were written before."""
+    write_sealed(run.folder / "experiment.json", run.experiment.model_dump(mode="json"))
     write_json(run.folder / "environment.json", environment(run.experiment, str(processes.device)))
-    save_inputs(run.splits, run.folder)
+    if data is not None:
+        save_inputs(data, run.folder, seed=run.experiment.data.seed)
 
 
 def _fit(

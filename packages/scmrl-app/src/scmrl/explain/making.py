@@ -6,10 +6,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from scmrl.engine.evaluate import Split, build_data, unaugmented
-from scmrl.engine.parallel import pick_device
+from scmrl.data_access import DataAccess
+from scmrl.engine.evaluate import Split, unaugmented
+from scmrl.engine.open_run import open_run
 from scmrl.engine.run_folder import write_json
-from scmrl.experiment import Experiment
 from scmrl.explain.explanation import explain
 from scmrl.explain.features import MOST_SAMPLES, embedded, features, features_picture, neighbours_agree
 from scmrl.explain.folder import FORMAT_VERSION, put_in_place, sample_folder, save, write_sample
@@ -18,12 +18,11 @@ from scmrl.explain.page import Shown, about, page
 from scmrl.explain.sampling import drawn, mistaken, named
 from scmrl.progress import Progress
 from snn_datasets import DatasetInfo, Sample, SampleDataset, collate
-from snn_fusion import FusionModel, from_pretrained
+from snn_fusion import FusionModel
 
 
 def make(
     run: Path,
-    experiment: Experiment,
     out: Path,
     ids: list[str] | None,
     *,
@@ -31,28 +30,29 @@ def make(
     split: Split,
     wrong: bool,
     seed: int,
+    access: DataAccess | None = None,
 ) -> list[str]:
     """Explain samples of one split, and all of it before and after fusion; a line for each sample.
 
     Args:
         run: the run's folder.
-        experiment: its settings.
         out: folder to make, or to replace.
         ids: samples to explain; None draws `count`, among the mistakes if `wrong`.
         count: how many to draw.
         split: where they are from.
         wrong: see `ids`.
         seed: decides what is drawn, and the map of all samples.
+        access: where the data are now.
 
     Raises:
-        ValueError: no such samples, or a dataset that is no longer the run's.
+        ValueError: no such samples, a damaged run, or a dataset that is no longer the run's.
         FileNotFoundError: the folder holds no model, or the dataset is not there.
     """
-    model = from_pretrained(run).to(pick_device("auto"))
-    model.eval()
-    batch_size = experiment.train.evaluation_batch_size
+    opened = open_run(run, access)
+    model = opened.model
+    batch_size = opened.experiment.train.evaluation_batch_size
     with Progress.create() as progress:
-        splits = build_data(experiment, model, progress)
+        splits = opened.data(progress)
         dataset = unaugmented(getattr(splits, split))
         if ids is not None:
             samples = named(dataset, ids, split)

@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from safetensors import SafetensorError
 
 from scmrl.energy import wording
 from scmrl.energy.measure import measure
 from scmrl.energy.picture import draw
 from scmrl.energy.tables import TABLES
-from scmrl.engine.evaluate import build_data, says
 from scmrl.engine.evaluate import evaluate as run_evaluation
-from scmrl.engine.parallel import pick_device
+from scmrl.engine.evaluate import says
+from scmrl.engine.open_run import open_data, open_run
 from scmrl.engine.run_folder import write_json, write_text
 from scmrl.evaluate_command import contents, markdown, tables
 from scmrl.explain.explanation import Explanation, explain
@@ -30,7 +29,7 @@ from scmrl.progress import Progress
 from scmrl.report.folders import RunFiles, read_file
 from scmrl.report.stored import Energy, Evaluation
 from snn_datasets import DatasetSplits, collate
-from snn_fusion import FusionModel, from_pretrained
+from snn_fusion import FusionModel
 
 MODEL_FILES = ("spec.json", "model.safetensors")
 LOOKED_AT = 256
@@ -131,15 +130,12 @@ def load_model(folder: Path) -> FusionModel:
     Raises:
         ValueError: its files are damaged, or do not fit each other.
     """
-    try:
-        return from_pretrained(folder).to(pick_device("auto"))
-    except SafetensorError as error:
-        raise ValueError(f"{folder / 'model.safetensors'} is damaged: {error}") from None
+    return open_run(folder).model
 
 
 def evaluated(run: RunFiles, progress: Progress) -> Evaluation:
     """Evaluate a run on its test split and leave evaluation.json and evaluation.md, as `scmrl evaluate` does."""
-    found = run_evaluation(run.folder, run.experiment, "test", progress)
+    found = run_evaluation(run.folder, "test", progress, run.access)
     content = contents(found, run.experiment, "test", resamples=RESAMPLES, seed=0)
     write_json(run.folder / "evaluation.json", content)
     write_text(run.folder / "evaluation.md", markdown(content, tables(content)))
@@ -148,7 +144,7 @@ def evaluated(run: RunFiles, progress: Progress) -> Evaluation:
 
 def measured(run: RunFiles, progress: Progress) -> Energy:
     """Count operations on test samples and leave energy.json, energy.md and the picture, as `scmrl energy` does."""
-    data, account = measure(run.folder, run.experiment, "test", ENERGY_SAMPLES, ENERGY_BATCH, progress)
+    data, account = measure(run.folder, "test", ENERGY_SAMPLES, ENERGY_BATCH, progress, run.access)
     content = wording.contents(account, next(iter(TABLES.values())), data=data, split="test")
     write_json(run.folder / "energy.json", content)
     write_text(run.folder / "energy.md", wording.markdown(content, wording.tables(content)))
@@ -171,7 +167,7 @@ def explained(run: RunFiles, model: FusionModel, examples: int, progress: Progre
         ValueError: the dataset is no longer the one that the run was trained on.
         OSError: it is not there.
     """
-    splits = build_data(run.experiment, model, progress)
+    splits = open_data(run.folder, progress, run.access)
     device = next(model.parameters()).device
     shares, looks = look(model, splits, progress)
     chosen = choose(looks, examples)

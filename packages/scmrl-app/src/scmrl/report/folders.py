@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from scmrl.data_access import DataAccess
 from scmrl.engine.run_folder import read_experiment
 from scmrl.experiment import Experiment
 from scmrl.report.stored import Energy, Environment, Evaluation, Results, Summary
@@ -23,6 +24,8 @@ class RunFiles:
     """What lies in the folder of a finished run; what may be missing is None or empty."""
 
     folder: Path
+    access: DataAccess | None
+    """How its data are reached."""
     experiment: Experiment
     summary: Summary
     environment: Environment | None
@@ -40,7 +43,7 @@ class StudyFiles:
     results: Results
 
 
-def read_folder(folder: Path) -> list[RunFiles | StudyFiles]:
+def read_folder(folder: Path, access: DataAccess | None = None) -> list[RunFiles | StudyFiles]:
     """The run or the study in a folder; both where it holds both. Of a study that is not finished, what is done.
 
     Raises:
@@ -51,7 +54,7 @@ def read_folder(folder: Path) -> list[RunFiles | StudyFiles]:
     found: list[RunFiles | StudyFiles] = []
     study, run, finished = (folder / name for name in ("results.json", "experiment.json", "summary.json"))
     if finished.is_file() or (run.is_file() and not study.is_file()):
-        found.append(read_run(folder))
+        found.append(read_run(folder, access))
     if study.is_file():
         found.append(StudyFiles(folder, read_file(study, Results)))
     if not found and (folder / "study.json").is_file():
@@ -66,13 +69,13 @@ def read_folder(folder: Path) -> list[RunFiles | StudyFiles]:
     return found
 
 
-def read_run(folder: Path) -> RunFiles:
+def read_run(folder: Path, access: DataAccess | None = None) -> RunFiles:
     """The files of a finished run.
 
     Raises:
         ValueError: as `read_folder`.
     """
-    experiment = _experiment(folder)
+    experiment = _experiment(folder, access)
     if not (folder / "summary.json").is_file():
         raise ValueError(
             f"the run in {folder} is not finished: it holds no summary.json; finish it by its own command with "
@@ -80,6 +83,7 @@ def read_run(folder: Path) -> RunFiles:
         )
     return RunFiles(
         folder,
+        access,
         experiment,
         read_file(folder / "summary.json", Summary),
         _optional(folder / "environment.json", Environment),
@@ -105,10 +109,10 @@ def _optional(path: Path, kind: type[M]) -> M | None:
     return read_file(path, kind) if path.is_file() else None
 
 
-def _experiment(folder: Path) -> Experiment:
+def _experiment(folder: Path, access: DataAccess | None) -> Experiment:
     """The settings, with faults in one line."""
     try:
-        return read_experiment(folder)
+        return read_experiment(folder, access)
     except ValueError as error:
         if not isinstance(error.__cause__, ValidationError):
             raise

@@ -10,6 +10,7 @@ from jinja2 import Environment as Templates
 from jinja2 import FileSystemLoader, StrictUndefined
 
 from scmrl import __version__
+from scmrl.data_access import DataAccess
 from scmrl.energy.wording import joules
 from scmrl.engine.rates import SATURATED, SILENT
 from scmrl.progress import Progress, duration
@@ -26,19 +27,20 @@ EXAMPLES = (4, 2)
 """Samples explained of one run, and of each of several."""
 
 
-def page(folders: Sequence[Path], progress: Progress) -> str:
+def page(folders: Sequence[Path], progress: Progress, access: DataAccess | None = None) -> str:
     """The page about some runs and studies.
 
     Args:
         folders: of runs and studies, in the order in which they are to be shown.
         progress: the display; it also tells what the page lacks.
+        access: where the data of the runs are now.
 
     Raises:
         ValueError: a folder that is neither, twice the same one, a run that is not finished, or a damaged file.
     """
     if twice := [path for path, times in Counter(folder.resolve() for folder in folders).items() if times > 1]:
         raise ValueError(f"{twice[0]} is given twice; name it once")
-    contents = [each for folder in folders for each in read_folder(folder)]
+    contents = [each for folder in folders for each in read_folder(folder, access)]
     names = _names(folders)
     room = Room()
     studies: list[StudySection] = []

@@ -1,0 +1,43 @@
+"""JSON files of a run folder that carry their own checksum, so that a damaged one is never taken at its word."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from scmrl.engine.atomic import write_text
+from snn_fusion.checksum import FIELD, json_checksum, with_checksum
+
+RESTORE = "restore it from a backup, or train again into another folder"
+
+
+def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object with its checksum in the field `sha256`."""
+    write_text(path, json.dumps(with_checksum(content), indent=2, allow_nan=False) + "\n")
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """What `write_sealed` wrote, without the checksum.
+
+    Raises:
+        ValueError: the file is damaged, was edited, or carries no checksum.
+        OSError: it cannot be read.
+    """
+    try:
+        content: Any = json.loads(path.read_bytes().decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
+        raise ValueError(f"{path} is damaged: {reason}; {RESTORE}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged: it holds no JSON object; {RESTORE}")
+    document = cast("dict[str, Any]", content)
+    stated = document.pop(FIELD, None)
+    if stated is None:
+        raise ValueError(
+            f"{path} carries no checksum: it is damaged, was edited, or an older version of scmrl wrote it; {RESTORE}"
+        )
+    if stated != json_checksum(document):
+        raise ValueError(f"{path} is damaged or was edited: its checksum does not match; {RESTORE}")
+    return document
