@@ -19,6 +19,7 @@ from scmrl.experiment import Experiment
 from scmrl.progress import Progress
 from scmrl.shown import shown
 from snn_datasets import DigitsSpec
+from snn_datasets.dataset import SPLITS
 
 
 @pytest.fixture(scope="module")
