@@ -48,6 +48,7 @@ def export(
     read_experiment(run, access)
 
     from scmrl.engine import export as exporting
+    from scmrl.engine.atomic import writing
     from scmrl.engine.export_nir import compare_nir, save_nir
     from scmrl.engine.open_run import open_run
     from scmrl.progress import Progress
@@ -58,7 +59,7 @@ def export(
         exporting.require_onnx()
     if format == "nir":
         modality = _chosen(modality, model.modalities)
-    with Progress.create() as progress, exporting.beside(out) as part:
+    with Progress.create() as progress, writing(out) as part:
         if modality is not None:
             save_nir(model, modality, part)  # before the data are read, as it may be refused
         batch = exporting.samples_of(opened.data(progress).test)

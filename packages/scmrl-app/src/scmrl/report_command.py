@@ -42,14 +42,13 @@ def report(
 
     folders = (run_or_newest(folder), *more)
 
+    from scmrl.engine.atomic import write_text
     from scmrl.progress import Progress
     from scmrl.report.page import page
 
     with Progress.create() as progress:
         content = page(folders, progress, access)
-    beside = out.with_name(out.name + ".part")
-    beside.write_text(content, encoding="utf-8")
-    beside.replace(out)
+    write_text(out, content)
     print(f"{out}: {len(content.encode()) / 1000:,.0f} kB")
     if open_:
         import webbrowser

@@ -184,17 +184,6 @@ def _batch_axis(model: FusionModel, name: str, x: Tensor) -> int:
 
 
 @contextmanager
-def beside(path: Path) -> Generator[Path, None, None]:
-    """A path beside another, renamed to it at the end; after an error nothing stays."""
-    part = path.with_name(path.name + ".part")
-    try:
-        yield part
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-@contextmanager
 def _quiet() -> Generator[None, None, None]:
     """Exporters warn of their own deprecated parts, which a user of ours can do nothing about."""
     with warnings.catch_warnings():

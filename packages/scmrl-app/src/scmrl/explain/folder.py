@@ -18,6 +18,7 @@ from matplotlib import rc_context
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from scmrl.engine.atomic import write_text, writing
 from scmrl.explain.explanation import Explanation
 from scmrl.explain.panels import of_two_inks
 from scmrl.explain.pictures import (
@@ -84,7 +85,7 @@ def write_sample(folder: Path, sample: str, explained: Explanation, absent: tupl
     """Write a sample's numbers and pictures into its new folder; what there is to show of it."""
     folder.mkdir(parents=True)
     text = json.dumps(contents(sample, explained, absent), allow_nan=False)
-    (folder / "explanation.json").write_text(text + "\n", encoding="utf-8")
+    write_text(folder / "explanation.json", text + "\n")
     pictures: list[Picture] = []
     for picture, figure in drawn(explained):
         save(figure, folder / picture.file)
@@ -100,7 +101,8 @@ def save(figure: Figure, path: Path) -> None:
         write(figure, path)
         figure.set_layout_engine("none")  # found once, good for both
         FigureCanvasSVG(figure)
-        figure.savefig(path.with_suffix(".svg"), format="svg", facecolor="white", metadata={"Date": None})
+        with writing(path.with_suffix(".svg")) as part:
+            figure.savefig(part, format="svg", facecolor="white", metadata={"Date": None})
 
 
 def drawn(explained: Explanation) -> Iterator[tuple[Picture, Figure]]:

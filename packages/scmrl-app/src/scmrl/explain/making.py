@@ -9,7 +9,7 @@ from typing import Any
 from scmrl.data_access import DataAccess
 from scmrl.engine.evaluate import Split, unaugmented
 from scmrl.engine.open_run import open_run
-from scmrl.engine.run_folder import write_json
+from scmrl.engine.run_folder import write_json, write_text
 from scmrl.explain.explanation import explain
 from scmrl.explain.features import MOST_SAMPLES, embedded, features, features_picture, neighbours_agree
 from scmrl.explain.folder import FORMAT_VERSION, put_in_place, sample_folder, save, write_sample
@@ -70,7 +70,7 @@ def make(
             maps = _features(model, dataset, splits.info, made, progress, batch_size=batch_size, seed=seed)
             notes = [note for note in (*splits.info.notes, about(model)) if note]
             title = f"What the model looks at: {splits.info.name}, {split} split"
-            (made / "index.md").write_text(page(title, notes, shown), encoding="utf-8")
+            write_text(made / "index.md", page(title, notes, shown))
             content = {
                 "format_version": FORMAT_VERSION,
                 "data": splits.info.name,

@@ -22,6 +22,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from scmrl.engine.atomic import writing
 from scmrl.engine.rates import SILENT
 from scmrl.report.layer_names import layer_name
 from scmrl.tables import printable
@@ -65,9 +66,10 @@ def plot_rates(first: Mapping[str, float], last: Mapping[str, float], path: Path
 
 def write(figure: Figure, path: Path) -> Path:
     """Save a figure as a PNG file, and make its folder if need be."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=DPI, format="png", facecolor="white")
+    with writing(path) as part:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(part, dpi=DPI, format="png", facecolor="white")
     return path
 
 

@@ -9,7 +9,7 @@ from shlex import quote
 from typing import Any
 
 from scmrl.engine.rates import SATURATED, SILENT, rate_warnings
-from scmrl.engine.run_folder import write_json
+from scmrl.engine.run_folder import write_json, write_text
 from scmrl.engine.train import Run
 from scmrl.report.figures import plot_confusion, plot_curves, plot_rates
 from scmrl.report.next_steps import next_steps
@@ -28,7 +28,7 @@ def write_report(run: Run) -> str:
     assert run.test is not None
     write_json(run.folder / "summary.json", summary(run))
     # The result does not depend on pictures, which come last.
-    (run.folder / "summary.txt").write_text(describe(run, pictures(run)) + "\n", encoding="utf-8")
+    write_text(run.folder / "summary.txt", describe(run, pictures(run)) + "\n")
     faults: list[str] = []
     for name, draw in drawings(run).items():
         try:
@@ -39,7 +39,7 @@ def write_report(run: Run) -> str:
         return describe(run, pictures(run))
     drawn = [name for name in pictures(run) if (run.folder / name).is_file()]
     text = "\n".join([describe(run, drawn), *(f"attention: {fault}" for fault in faults)])
-    (run.folder / "summary.txt").write_text(text + "\n", encoding="utf-8")
+    write_text(run.folder / "summary.txt", text + "\n")
     return text
 
 
