@@ -195,8 +195,8 @@ def test_a_full_disk_is_named_and_leaves_nothing_behind(tmp_path: Path, monkeypa
         with pytest.raises(StoreWriteError) as refusal:
             filled(disk, large)
         assert str(refusal.value) == (
-            f"the cache {disk / 'numbers'} cannot be written: no space left on device; free some room "
-            "(`scmrl data cache prune`) or repair the folder, name another cache_folder, or set cache to off"
+            f"the cache {disk / 'numbers'} cannot be written: no space left on device; free some "
+            "(`scmrl data cache prune`), name another cache_folder, or set cache to off"
         )
         assert [path.name for path in (disk / "numbers").iterdir()] == ["left-0123.lock"]
         assert holds_the_samples(filled(disk))

@@ -11,6 +11,7 @@ sample whenever it is read.
 # pyright: reportUnknownMemberType=false
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -156,9 +157,9 @@ def writing(folder: Path) -> Generator[None, None, None]:
         raise
     except OSError as error:
         cause = os.strerror(error.errno).lower() if error.errno else str(error)
+        room = "free some (`scmrl data cache prune`), " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         raise StoreWriteError(
-            f"the cache {folder} cannot be written: {cause}; free some room (`scmrl data cache prune`) or repair the "
-            "folder, name another cache_folder, or set cache to off"
+            f"the cache {folder} cannot be written: {cause}; {room}name another cache_folder, or set cache to off"
         ) from error
 
 
