@@ -315,6 +315,26 @@ def test_long_short_and_uneven_series_become_bounded_windows(tmp_path: Path):
             assert np.abs(np.fft.rfft(sample.inputs["imu"][0, :96].numpy())).argmax() == 12
 
 
+def test_a_file_of_another_length_keeps_its_pace_and_an_outlier_does_not_decide(tmp_path: Path):
+    write(
+        tmp_path,
+        ".csv",
+        lambda path, number: write_vibration(path, number, rows=200 if number < 3 else 999),
+        column="imu",
+    )
+    (sample,) = ManifestSpec(root=tmp_path).build().test
+    assert sample.inputs["imu"].shape == (2, 200)
+    assert np.abs(np.fft.rfft(sample.inputs["imu"][0].numpy())).argmax() == 25
+    rows = ["split,label,imu"]
+    for number in range(6):
+        write_vibration(tmp_path / f"g{number}.csv", number, rows=2000 if number == 0 else 100)
+        rows.append(f"{'train' if number < 5 else 'test'},{'ab'[number % 2]},g{number}.csv")
+    (tmp_path / "manifest.csv").write_text("\n".join(rows))
+    info = ManifestSpec(root=tmp_path).build().info
+    assert info.modalities["imu"].shape == (2, 200)
+    assert "shorter recordings (from 1 s) hold their last value; longer ones (up to 20 s) are cut off" in info.notes[0]
+
+
 def test_averaging_that_was_asked_for_is_told(tmp_path: Path):
     write(tmp_path, ".csv", write_vibration, column="imu")
     columns = {"imu": ColumnSpec.model_validate({"encode": {"kind": "steps", "steps": 4}})}

@@ -19,8 +19,10 @@ LONGEST_WINDOW = 4096
 """Values of a window; where there are more rows, they are averaged."""
 FEW_ROWS = 4
 """Rows a time step, up to which a mean of each step says as much as a window."""
+MOST_MEDIANS = 2.0
+"""Length of a window in medians of the recordings' lengths: one that is far longer does not decide for all."""
 ALIKE = 1.02
-"""How many times as long as the shortest recording the longest may last to be stretched to the same window."""
+"""How many times as long as a recording a window may last without a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,7 @@ class SeriesSurvey:
     """Of the longest recording."""
     shortest: float
     """Seconds."""
+    median: float
     longest: float
     interval: float
     """Median seconds between two rows."""
@@ -44,6 +47,7 @@ class SeriesSurvey:
         return cls(
             rows=max(len(series.times) for series in recordings),
             shortest=min(seconds for _, seconds in extents),
+            median=float(np.median([seconds for _, seconds in extents])),
             longest=max(seconds for _, seconds in extents),
             interval=float(np.median([interval for interval, _ in extents])),
             standardise=Standardise.of(np.concatenate([series.values for series in recordings])),
@@ -53,24 +57,26 @@ class SeriesSurvey:
 def choose(name: str, survey: SeriesSurvey, *, steps: int, known_rate: bool) -> tuple[tuple[Stage, ...], str]:
     """Stages that encode such series, and a line that says what becomes of the rows.
 
-    Few rows become the mean of each time step. More become one window that every time step sees whole. Recordings of
-    different lengths keep their pace: the window lasts as long as the longest one.
+    Few rows become the mean of each time step. More become one window that every time step sees whole. It lasts as long
+    as the longest recording, so that all keep their pace, those that are predicted later included.
     """
-    rows = survey.rows
-    paced = f"{rows:,} rows" + (f" at {1 / survey.interval:.6g} Hz" if known_rate else "")
-    if rows < FEW_ROWS * steps:
-        return (survey.standardise, Steps(steps=steps)), f"{name}: {averaged(rows, steps)}"
+    if survey.rows < FEW_ROWS * steps:
+        return (survey.standardise, Steps(steps=steps)), f"{name}: {averaged(survey.rows, steps)}"
+    seconds = min(survey.longest, MOST_MEDIANS * survey.median)
+    rows = min(survey.rows, max(1, round(seconds / survey.interval))) if seconds < survey.longest else survey.rows
     length = window_length(rows, most=LONGEST_WINDOW)
-    alike = survey.longest <= ALIKE * survey.shortest
-    window = SeriesWindows(length=length, seconds=None if alike else survey.longest)
+    window = SeriesWindows(length=length, seconds=seconds)
+    paced = f"{rows:,} rows" + (f" at {1 / survey.interval:.6g} Hz" if known_rate else "")
     note = f"{name}: {paced} become a window of {length:,} values"
     if length < rows:
         note += (
             f", {_share(rows, length)} rows are averaged into one; columns.{name}.encode.kind window and "
             f"columns.{name}.encode.length take more"
         )
-    if not alike:
+    if seconds > ALIKE * survey.shortest:
         note += f"; shorter recordings (from {_seconds(survey.shortest, known_rate)}) hold their last value"
+    if survey.longest > seconds:
+        note += f"; longer ones (up to {_seconds(survey.longest, known_rate)}) are cut off"
     return (survey.standardise, window), note
 
 
