@@ -17,11 +17,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+SPARSE = 1.05
+"""Bins a value, from which on all are interpolated: means of single values beside them would make steps."""
+
+
 class SeriesWindows(Stage):
     """Lay a series out on evenly spaced values, whole or as one window a time step.
 
     Time is cut into T equal spans, a window each, and each window into `length` equal bins. A bin holds the mean of its
-    values; one without any is interpolated linearly. With as many bins as rows every row is kept as it is.
+    values; one without any is interpolated linearly, and so are all where there are more bins than values. With as many
+    bins as rows every row is kept as it is.
 
     Shape: `Series` [L, C] -> [C, length] static, or [T, C, length] with steps, in the unit of the series
     """
@@ -48,7 +53,9 @@ class SeriesWindows(Stage):
         value = expect_series(value, self)
         channels = value.values.shape[1]
         bins = self.length * (self.steps or 1)
-        interval, lasts = extent(value.times)
+        _, lasts = extent(value.times)
+        # Gaps do not make the others longer.
+        interval = float(np.median(np.diff(value.times))) if len(value.times) > 1 else lasts
         place = (value.times - value.times[0]) * bins / (lasts if self.seconds is None else self.seconds)
         # A value on the edge of two bins is in the later one, also where rounding puts it a little before.
         index = np.floor(place + 1e-6).astype(np.int64)
@@ -57,11 +64,12 @@ class SeriesWindows(Stage):
         # Where a value is the mean of the time until the next one, its middle is half an interval later.
         width = bins * interval / (lasts if self.seconds is None else self.seconds)
         middles = np.arange(bins) + 0.5
+        averaged = (counts > 0) & (width < SPARSE)
         values = np.empty((channels, bins))
         for number, channel in enumerate(value.values.T.astype(np.float64)):
             sums = np.bincount(index[inside], channel[inside], minlength=bins)
             values[number] = np.interp(middles, place + width / 2, channel)
-            values[number, counts > 0] = (sums / counts.clip(min=1))[counts > 0]
+            values[number, averaged] = (sums / counts.clip(min=1))[averaged]
         windows = torch.from_numpy(values.astype(np.float32))
         if self.steps is None:
             return windows
