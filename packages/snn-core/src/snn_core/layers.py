@@ -13,6 +13,7 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor, nn
 
+from snn_core.argument_checks import check_number
 from snn_core.distributed import SynchronisedBatchNorm
 from snn_core.neurons import LIF, Neuron
 from snn_core.ops.norm_lif import BatchNorm, InputNorm, update_running_statistics
@@ -176,12 +177,16 @@ class ScaledSpike(SpikingLayer):
     """A neuron on a drive times one stored scale, for integer counts that no normalisation precedes.
 
     Shape: [T, ...] -> spikes [T, ...]
+
+    Raises:
+        ValueError: a scale that is not finite.
     """
 
     scale: Tensor
 
     def __init__(self, scale: float, *, neuron: NeuronFactory = LIF) -> None:
         super().__init__()
+        check_number("scale", scale)
         self.register_buffer("scale", torch.tensor(float(scale)))
         self.neuron = neuron()
 
@@ -209,6 +214,7 @@ class SpikingMLP(nn.Module):
 
     def __init__(self, channels: int, *, expansion: int = 4, neuron: NeuronFactory = LIF) -> None:
         super().__init__()
+        check_number("expansion", expansion, at_least=1)
         self.expand = SpikingLinear(channels, channels * expansion, bias=True, neuron=neuron)
         self.contract = SpikingLinear(channels * expansion, channels, bias=True, neuron=neuron)
 

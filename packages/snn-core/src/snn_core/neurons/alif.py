@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal, Unpack, overload
 
 from torch import Tensor
 
+from snn_core.argument_checks import check_number
 from snn_core.neurons.neuron import ConfiguredNeuron, NeuronOptions
 from snn_core.ops.alif import alif
 
@@ -32,7 +34,7 @@ class ALIF(ConfiguredNeuron):
             only `save` is d32.
 
     Raises:
-        ValueError: a time constant below 1, another save, and the errors of `ConfiguredNeuron`.
+        ValueError: a time constant below 1 or not finite, another save, and the errors of `ConfiguredNeuron`.
     """
 
     def __init__(
@@ -46,8 +48,9 @@ class ALIF(ConfiguredNeuron):
     ) -> None:
         super().__init__(**options)
         for name, constant in (("tau", tau), ("tau_adaptation", tau_adaptation)):
-            if constant < 1:
+            if not 1 <= constant < math.inf:
                 raise ValueError(f"{name} is a time constant in time steps and at least 1, but it is {constant}")
+        check_number("beta", beta)
         if self.save != "d32":
             raise ValueError(
                 f"ALIF keeps 32 bits an element for the backward, but save is {self.save!r}; take save='d32'"

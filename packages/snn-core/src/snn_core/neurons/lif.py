@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from snn_core.neurons.neuron import Neuron, NeuronOptions
 
+LARGEST_TAU = 2**24
+"""Up to which a time constant is learnt: beyond, 1 - 1 / tau is 1 in float32, and 1 / tau ends in 0."""
+
 
 class IF(Neuron):
     """Integrate-and-fire without a leak: `h = v + x`.
@@ -35,12 +38,12 @@ class LIF(Neuron):
         **options: those of `Neuron`.
 
     Raises:
-        ValueError: tau below 1, and the errors of `Neuron`.
+        ValueError: tau below 1 or not finite, and the errors of `Neuron`.
     """
 
     def __init__(self, *, tau: float = 2.0, decay_input: bool = True, **options: Unpack[NeuronOptions]) -> None:
         super().__init__(**options)
-        if tau < 1:
+        if not 1 <= tau < math.inf:
             raise ValueError(f"tau is a time constant in time steps and at least 1, but it is {tau}")
         self.tau = tau
         self.decay_input = decay_input
@@ -57,7 +60,8 @@ class LIF(Neuron):
 class PLIF(Neuron):
     """Leaky integrate-and-fire whose time constant is learnt (Fang et al. 2021, arXiv:2007.05785).
 
-    One parameter a layer, w, with 1 / tau = sigmoid(w): tau stays above 1 whatever the optimiser does.
+    One parameter a layer, w, with 1 / tau = sigmoid(w): tau stays at least 1 whatever the optimiser does, and at
+    most 2^24, from where on 1 - 1 / tau is 1 in float32.
 
     Args:
         tau: membrane time constant in time steps at the start, above 1.
@@ -65,25 +69,30 @@ class PLIF(Neuron):
         **options: those of `Neuron`.
 
     Raises:
-        ValueError: tau not above 1, and the errors of `Neuron`.
+        ValueError: tau not above 1 or above 2^24, and the errors of `Neuron`.
     """
 
     def __init__(self, *, tau: float = 2.0, decay_input: bool = True, **options: Unpack[NeuronOptions]) -> None:
         super().__init__(**options)
-        if tau <= 1:
+        if not tau > 1:
             raise ValueError(f"a time constant to learn starts above 1 time step, but tau is {tau}")
+        if tau > LARGEST_TAU:
+            raise ValueError(f"a time constant to learn is at most {LARGEST_TAU} time steps, but tau is {tau}")
         self.w = nn.Parameter(torch.tensor(-math.log(tau - 1)))
         self.decay_input = decay_input
 
     @property
     def tau(self) -> Tensor:
         """The time constant in time steps, a scalar."""
-        return 1 / torch.sigmoid(self.w)
+        return 1 / self._share()
 
     def leak(self) -> tuple[Tensor, Tensor | float]:
         """1 - 1/tau, and 1/tau or 1."""
-        share = torch.sigmoid(self.w)
+        share = self._share()
         return 1 - share, share if self.decay_input else 1.0
+
+    def _share(self) -> Tensor:
+        return torch.sigmoid(self.w).clamp(min=1 / LARGEST_TAU)
 
     def extra_repr(self) -> str:
         """The settings, as `print(module)` shows them."""

@@ -11,8 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from snn_core.ops.lif import Implementation, Save, leaky_integrate_fire
+from snn_core.ops.lif.arguments import check_constants
 from snn_core.ops.norm_lif import InputNorm, norm_leaky_integrate_fire
 from snn_core.surrogate import SurrogateGradient, surrogate_gradient
+
+LARGEST_LOG = 80.0
+"""Largest logarithm, up and down, of a threshold that is learnt: its exponential is a normal number in float32."""
 
 
 class NeuronOptions(TypedDict, total=False):
@@ -44,7 +48,8 @@ class ConfiguredNeuron(nn.Module):
         implementation: `auto` for the fastest that can run, or `torch`, `native` (C on the CPU) or `triton` by name.
 
     Raises:
-        ValueError: an unknown surrogate, or a threshold to learn that is not above 0.
+        ValueError: an unknown surrogate, NaN or infinity, a slope not above 0, a v_reset not below the threshold, or a
+            threshold to learn, or of a soft reset, that is not above 0.
     """
 
     def __init__(
@@ -62,8 +67,9 @@ class ConfiguredNeuron(nn.Module):
     ) -> None:
         super().__init__()
         surrogate_gradient(surrogate)
-        if learn_threshold and v_threshold <= 0:
+        if learn_threshold and not math.exp(-LARGEST_LOG) <= v_threshold <= math.exp(LARGEST_LOG):
             raise ValueError(f"a threshold to learn starts above 0, but v_threshold is {v_threshold}")
+        check_constants(v_threshold, v_reset, slope)
         self.log_v_threshold = nn.Parameter(torch.tensor(math.log(v_threshold))) if learn_threshold else None
         self._v_threshold = v_threshold
         self.v_reset = v_reset
@@ -77,13 +83,17 @@ class ConfiguredNeuron(nn.Module):
     @property
     def v_threshold(self) -> float | Tensor:
         """The threshold, a scalar tensor if it is learnt."""
-        return self._v_threshold if self.log_v_threshold is None else self.log_v_threshold.exp()
+        return self._v_threshold if self.log_v_threshold is None else _exp(self.log_v_threshold)
 
     def extra_repr(self) -> str:
         """The settings, as `print(module)` shows them."""
         learnt = self.log_v_threshold
-        threshold = self._v_threshold if learnt is None else f"{learnt.exp().item():.3g} (learnt)"
+        threshold = self._v_threshold if learnt is None else f"{_exp(learnt).item():.3g} (learnt)"
         return f"v_threshold={threshold}, v_reset={self.v_reset}, surrogate={self.surrogate!r}, slope={self.slope}"
+
+
+def _exp(log: Tensor) -> Tensor:
+    return log.clamp(-LARGEST_LOG, LARGEST_LOG).exp()
 
 
 class Neuron(ConfiguredNeuron, ABC):

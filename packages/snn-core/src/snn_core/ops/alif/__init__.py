@@ -6,13 +6,15 @@ equations, and the other files ways to compute them.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from snn_core.ops.alif.implementation import implementation_of
 from snn_core.ops.alif.operation import apply
 from snn_core.ops.lif import Implementation
-from snn_core.ops.lif.arguments import check_lengths
+from snn_core.ops.lif.arguments import check_constants, check_lengths
 from snn_core.surrogate import SurrogateGradient, surrogate_gradient
 
 __all__ = ["alif"]
@@ -72,12 +74,13 @@ def alif(
     if x.dim() == 0 or x.shape[0] == 0:
         raise ValueError(f"x needs at least one time step in its first axis, but its shape is {tuple(x.shape)}")
     for name, constant in (("tau", tau), ("tau_adaptation", tau_adaptation)):
-        if not isinstance(constant, Tensor) and constant < 1:
+        if not isinstance(constant, Tensor) and not 1 <= constant < math.inf:
             raise ValueError(f"{name} is a time constant in time steps and at least 1, but it is {constant}")
     for name, state in (("v_init", v_init), ("b_init", b_init)):
         if state is not None and state.shape != x.shape[1:]:
             raise ValueError(f"{name} has shape {tuple(state.shape)}, but one time step of x has {tuple(x.shape[1:])}")
     surrogate_gradient(surrogate)
+    check_constants(v_threshold, v_reset, slope)
     if implementation != "auto":
         implementation_of(implementation, x, surrogate)
     # The state stays in float32 under mixed precision: in 16 bits it would change 1 to 2 % of all spikes.

@@ -19,7 +19,7 @@ from snn_core.ops.alif import few_pass
 from snn_core.ops.alif.few_pass import Gradients
 from snn_core.ops.alif.implementation import implementation_of
 from snn_core.ops.alif.settings import Settings
-from snn_core.ops.lif.arguments import stack_constants
+from snn_core.ops.lif.arguments import check_differentiation, stack_constants
 from snn_core.ops.lif.operation import flat
 from snn_core.ops.memory import empty
 from snn_core.surrogate import SurrogateGradient
@@ -50,6 +50,7 @@ def apply(
         else:
             spikes, v_last, b_last = torch.ops.snn_core.alif_forward(x, v_init, b_init, given, lengths, *options)
         return spikes, v_last, b_last
+    check_differentiation(x)
     own = surrogate if callable(surrogate) else None
     known = constants if learnt is None else learnt.tolist()
     named = (*options[:3], "" if own else surrogate, slope)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from snn_core.ops.lif.settings import check_finite
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -29,3 +31,6 @@ class Settings:
     """Name from `snn_core.SURROGATES`."""
     slope: float
     """The surrogate's slope."""
+
+    def __post_init__(self) -> None:
+        check_finite(decay=self.decay, gain=self.gain, threshold=self.threshold, beta=self.beta, rho=self.rho)

@@ -6,10 +6,12 @@ and `torch.export` see one node; `reference.py` holds the equations, and the oth
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from snn_core.ops.lif.arguments import check_lengths, check_save
+from snn_core.ops.lif.arguments import check_constants, check_lengths, check_save
 from snn_core.ops.lif.implementation import Choice, Implementation, which_implementation
 from snn_core.ops.lif.operation import apply
 from snn_core.ops.lif.settings import Save, Settings
@@ -57,10 +59,11 @@ def lif(
         spikes [T, ...] in the dtype of x, and the last membrane potential [...] in float32 (float64 if x is).
 
     Raises:
-        ValueError: no time step, tau below 1, unknown surrogate or save, v_init of another shape than x[0], lengths
+        ValueError: no time step, tau below 1 or not finite, a slope not above 0, a v_reset not below the threshold,
+            unknown surrogate or save, v_init of another shape than x[0], lengths
             that do not fit x, options that cannot stand together, or an implementation that cannot run.
     """
-    if not isinstance(tau, Tensor) and tau < 1:
+    if not isinstance(tau, Tensor) and not 1 <= tau < math.inf:
         raise ValueError(f"tau is a time constant in time steps and at least 1, but it is {tau}")
     leak = 1 / tau
     return leaky_integrate_fire(
@@ -107,6 +110,7 @@ def leaky_integrate_fire(
         raise ValueError(f"v_init has shape {tuple(v_init.shape)}, but one time step of x has {tuple(x.shape[1:])}")
     learnt = any(isinstance(c, Tensor) and c.requires_grad for c in (decay, gain, v_threshold))
     check_save(save, surrogate, detach_reset, learnt)
+    check_constants(v_threshold, v_reset, slope)
     # The membrane stays in float32 under mixed precision: in 16 bits it would change 1 to 2 % of all spikes.
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     rest = v_reset or 0.0

@@ -2,10 +2,50 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
+from snn_core.argument_checks import check_number
 from snn_core.surrogate import SurrogateGradient
+
+
+def check_differentiation(x: Tensor) -> None:
+    """Refuse what would end in an obscure error or in a derivative of 0: a neuron has a backward alone.
+
+    Raises:
+        NotImplementedError: x is inside a transform of `torch.func`, or carries a tangent of forward-mode derivatives.
+    """
+    if torch._C._are_functorch_transforms_active():  # pyright: ignore[reportAttributeAccessIssue, reportPrivateUsage, reportUnknownMemberType]
+        raise NotImplementedError(
+            "spiking neurons run outside of torch.func transforms only (grad, vmap, jvp, jacrev, ...): take "
+            "loss.backward() or torch.autograd.grad, and a loop over samples in the place of vmap"
+        )
+    if forward_ad._current_level >= 0 and forward_ad.unpack_dual(x).tangent is not None:  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType]
+        raise NotImplementedError(
+            "spiking neurons have no forward-mode derivative: take loss.backward() or torch.autograd.grad"
+        )
+
+
+def check_constants(v_threshold: float | Tensor, v_reset: float | None, slope: float) -> None:
+    """Refuse constants with which no neuron can work; those that are learnt are checked where their values are read.
+
+    Raises:
+        ValueError: NaN or infinity, a slope not above 0, a v_reset not below the threshold, or a soft reset from a
+            threshold that is not above 0.
+    """
+    check_number("slope", slope, above=0)
+    if v_reset is not None and not math.isfinite(v_reset):
+        raise ValueError(f"v_reset is a finite number, or None for a soft reset, but it is {v_reset}")
+    if isinstance(v_threshold, Tensor):
+        return
+    check_number("v_threshold", v_threshold)
+    if v_reset is None and v_threshold <= 0:
+        raise ValueError(f"a soft reset needs a threshold above 0 to subtract, but v_threshold is {v_threshold}")
+    if v_reset is not None and v_reset >= v_threshold:
+        raise ValueError(f"v_reset ({v_reset}) must be below v_threshold ({v_threshold}): a neuron fires for ever else")
 
 
 def stack_constants(*values: float | Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from snn_core.ops.lif import few_pass, native
-from snn_core.ops.lif.arguments import stack_constants
+from snn_core.ops.lif.arguments import check_differentiation, stack_constants
 from snn_core.ops.lif.implementation import implementation_of
 from snn_core.ops.lif.settings import Affine, Settings
 from snn_core.ops.memory import empty
@@ -52,6 +52,7 @@ def apply(
         else:
             spikes, v_last = torch.ops.snn_core.lif_forward(x, v_init, given, lengths, *options)
         return spikes, v_last
+    check_differentiation(x)
     known = constants if learnt is None else learnt.tolist()
     own = options[3] if callable(options[3]) else None
     s = _settings(*known, *options[:3], "" if own else options[3], *options[4:6])

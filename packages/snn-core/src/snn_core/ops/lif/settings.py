@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,3 +40,20 @@ class Settings:
     """The surrogate's slope."""
     save: Save
     """What is kept for the backward."""
+
+    def __post_init__(self) -> None:
+        check_finite(decay=self.decay, gain=self.gain, threshold=self.threshold)
+
+
+def check_finite(**constants: float) -> None:
+    """Refuse constants that are not finite: a neuron whose threshold is NaN never fires, and nothing looks wrong.
+
+    Raises:
+        ValueError: names the constant.
+    """
+    for name, value in constants.items():
+        if not math.isfinite(value):
+            raise ValueError(
+                f"a neuron's {name} is {value}; where it is learnt, its parameter is no longer finite: train with a "
+                "lower learning rate"
+            )

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from snn_core.ops.lif import Implementation, Save, which_implementation
-from snn_core.ops.lif.arguments import check_lengths, check_save
+from snn_core.ops.lif.arguments import check_constants, check_lengths, check_save
 from snn_core.ops.norm_lif.batch_norm import arithmetic_dtype
 from snn_core.ops.norm_lif.operation import Layout, apply
 from snn_core.surrogate import SurrogateGradient, surrogate_gradient
@@ -91,6 +91,7 @@ def norm_leaky_integrate_fire(
         raise ValueError(f"v_init has shape {tuple(v_init.shape)}, but one time step of x has {tuple(sample)}")
     learnt = any(isinstance(c, Tensor) and c.requires_grad for c in (decay, gain, v_threshold))
     check_save(save, surrogate, detach_reset, learnt)
+    check_constants(v_threshold, v_reset, slope)
     if not callable(surrogate):
         surrogate_gradient(surrogate)
     if implementation != "auto":
@@ -142,13 +143,16 @@ def _statistics(module: BatchNorm) -> tuple[Tensor, Tensor] | None:
 def update_running_statistics(module: BatchNorm, mean: Tensor, var: Tensor, count: int) -> None:
     """Move the running statistics towards a batch's, as `nn.BatchNorm2d` does in training; else do nothing.
 
+    Once a batch: activation checkpointing computes a forward again during the backward, and that does not count here
+    (`nn.BatchNorm2d` itself counts it twice).
+
     Args:
         module: the batch norm.
         mean: the batch's mean [C].
         var: the batch's biased variance [C]; the running one becomes that of the unbiased.
         count: how many values of a channel there were.
     """
-    if not (module.training and module.track_running_stats):
+    if not (module.training and module.track_running_stats) or _in_backward():
         return
     assert module.running_mean is not None
     assert module.running_var is not None
@@ -158,3 +162,7 @@ def update_running_statistics(module: BatchNorm, mean: Tensor, var: Tensor, coun
         # Without a momentum, all batches count the same.
         share = 1 / module.num_batches_tracked.to(running.dtype) if module.momentum is None else module.momentum
         running.lerp_(found.to(running.dtype), share)
+
+
+def _in_backward() -> bool:
+    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1  # pyright: ignore[reportAttributeAccessIssue, reportPrivateUsage, reportUnknownMemberType]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from snn_core.ops.lif.arguments import stack_constants
+from snn_core.ops.lif.arguments import check_differentiation, stack_constants
 from snn_core.ops.lif.operation import Options, run, run_backward, settings
 from snn_core.ops.lif.settings import Affine, Settings
 from snn_core.ops.memory import empty
@@ -75,6 +75,7 @@ def apply(
         if statistics is not None:
             mean, var = statistics
         return spikes, v_last, mean, var
+    check_differentiation(x)
     known = constants if learnt is None else learnt.tolist()
     own = options[3] if callable(options[3]) else None
     named = (*options[:3], "" if own else options[3], options[4], "x")
