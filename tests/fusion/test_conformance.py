@@ -111,6 +111,18 @@ def test_gradients_reach_every_parameter(method: str, modalities: int):
     assert not dead
 
 
+def unused_parameters(model: FusionModel) -> list[str]:
+    """Parameters that no gradient reaches: training in several processes stops at them."""
+    return [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
+
+
+def test_a_parameter_that_nothing_uses_is_found():
+    model = model_of("none", 1)
+    model.encoders["audio"].register_parameter("stray", torch.nn.Parameter(torch.zeros(1)))
+    model(inputs_of(model, 4)).logits.sum().backward()
+    assert unused_parameters(model) == ["encoders.audio.stray"]
+
+
 @METHOD
 @COUNT
 def test_states_and_specs_survive_a_round_trip(method: str, modalities: int):
@@ -188,6 +200,7 @@ def test_absent_rows_change_nothing(method: str, garbage: float):
 def test_every_neuron_trains(neuron: str):
     model = model_of("ccssa", 2, neuron={"kind": neuron})
     model.total_loss(model(inputs_of(model, 8)), torch.arange(8) % 5).total.backward()
+    assert not unused_parameters(model)
     assert not model.health(inputs_of(model, 32)).silent
 
 
@@ -199,6 +212,7 @@ def test_every_alignment_loss_pulls_on_the_residuals(alignment: str):
     (gradient,) = torch.autograd.grad(loss, output.residuals["audio", "visual"], retain_graph=True)
     assert loss > 0
     assert gradient.any()
+    assert all(torch.autograd.grad(loss, p, allow_unused=True)[0] is not None for p in model.alignment.parameters())
 
 
 @pytest.mark.parametrize("encoder", ENCODERS.specs())
@@ -211,5 +225,8 @@ def test_every_encoder_is_tried_here_and_takes_blocks(encoder: str):
     )
     model = spec.build()
     calibrate(model, inputs_of(model, 32))
-    assert model(inputs_of(model, 6)).features[names[0]].shape == (4, 6, 16)
+    output = model(inputs_of(model, 6))
+    assert output.features[names[0]].shape == (4, 6, 16)
+    output.logits.square().sum().backward()
+    assert not unused_parameters(model)
     assert sum("blocks.1." in name for name in spiking_layers(model)) == 7

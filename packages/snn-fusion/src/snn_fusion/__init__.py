@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from snn_fusion.methods.sca import SCA
     from snn_fusion.methods.weight_attention import WeightAttention
     from snn_fusion.model import FusionModel, FusionOutput, Loss
+    from snn_fusion.model_summary import ModelSummary, Part, summary
     from snn_fusion.presence import Presence
     from snn_fusion.pretrained import from_pretrained, save_pretrained
     from snn_fusion.published import (
@@ -131,6 +132,9 @@ _HOME = {
     "InfoNCESpec": "specs",
     "LIFSpec": "specs",
     "Loss": "model",
+    "ModelSummary": "model_summary",
+    "Part": "model_summary",
+    "summary": "model_summary",
     "METHODS": "specs",
     "MethodSpec": "specs",
     "ModelSpec": "specs",
@@ -201,11 +205,13 @@ __all__ = [
     "Loss",
     "MethodSpec",
     "ModelSpec",
+    "ModelSummary",
     "NeuronSpec",
     "NoFusion",
     "NoFusionSpec",
     "PLIFSpec",
     "Pair",
+    "Part",
     "PatchSplitting",
     "PatchSplittingSpec",
     "Presence",
@@ -244,6 +250,7 @@ __all__ = [
     "residual_share",
     "save_pretrained",
     "scmrl",
+    "summary",
     "translate_published",
 ]
 

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from snn_core.argument_checks import check_number
+
 
 class ClassContrastive(nn.Module):
     """Class-wise contrastive loss between two modalities' residuals (SAO of S-CMRL, arXiv:2502.12488).
@@ -15,12 +17,13 @@ class ClassContrastive(nn.Module):
     classes counting as zero, and the softmax over b only: the loss has a direction. `symmetric` takes the mean of both.
 
     Args:
-        temperature: divides the similarities.
+        temperature: divides the similarities; above 0.
         symmetric: both directions instead of the published one.
     """
 
     def __init__(self, *, temperature: float = 0.1, symmetric: bool = False) -> None:
         super().__init__()
+        check_number("temperature", temperature, above=0)
         self.temperature = temperature
         self.symmetric = symmetric
 
@@ -47,12 +50,13 @@ class InfoNCE(nn.Module):
     is 0 throughout stays 0). Labels are not used.
 
     Args:
-        temperature: divides the cosine similarities.
+        temperature: divides the cosine similarities; above 0.
         symmetric: the mean of both directions, as in CLIP (Radford et al. 2021, arXiv:2103.00020).
     """
 
     def __init__(self, *, temperature: float = 0.1, symmetric: bool = True) -> None:
         super().__init__()
+        check_number("temperature", temperature, above=0)
         self.temperature = temperature
         self.symmetric = symmetric
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from snn_core import ScaledSpike, SpikingLayer, spiking_layers
+from snn_fusion.inputs import check_inputs, finite_samples, spoiled_samples
 from snn_fusion.layer_health import running_statistics
 from snn_fusion.methods.residual import SourceGates
 from snn_fusion.model import FusionModel
@@ -55,7 +56,8 @@ def calibrate(
         the rate that each calibrated layer reached, by its dotted name.
 
     Raises:
-        ValueError: target_rate outside (0, 1), or no layer's name starts with `only`.
+        ValueError: target_rate outside (0, 1), no layer's name starts with `only`, or inputs that do not fit the model
+            or are not finite.
     """
     if not 0 < target_rate < 1:
         raise ValueError(f"target_rate is a share between 0 and 1, but it is {target_rate}")
@@ -70,6 +72,7 @@ def calibrate(
         raise ValueError(
             f"no spiking layer's name starts with {only!r}; the model has {', '.join(spiking_layers(model))}"
         )
+    _check_finite(model, inputs, present)
     rates: dict[str, float] = {}
 
     def calibrate_before(name: str, layer: SpikingLayer) -> Any:
@@ -95,6 +98,16 @@ def calibrate(
             handle.remove()
         model.train(was_training)
     return rates
+
+
+def _check_finite(model: FusionModel, inputs: Mapping[str, Tensor], present: Presence | None) -> None:
+    """Rates and statistics of NaN would be those of a sample of zeros."""
+    axes = check_inputs(inputs, model.encoders, next(model.parameters(), None))
+    _, finite = finite_samples(inputs, axes)
+    spoiled = spoiled_samples(finite, present or {})
+    if spoiled.any():
+        first = int(spoiled.nonzero()[0])
+        raise ValueError(f"sample {first} of the batch has NaN or infinite values: calibrate on samples without")
 
 
 def _find_drive(

@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPriva
 
 from snn_core import record_firing_rates, spiking_layers
 from snn_fusion.presence import Presence
+from snn_fusion.tables import html_table
 
 if TYPE_CHECKING:
     from snn_fusion.model import FusionModel
@@ -57,6 +58,15 @@ class Health:
             remark = "  silent" if name in self.silent else "  saturated" if name in self.saturated else ""
             lines.append(f"{name:<{width}}  {layer.firing_rate:6.2%}  {layer.gradient_norm:8.2e}{remark}")
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        remarks = dict.fromkeys(self.silent, "silent") | dict.fromkeys(self.saturated, "saturated")
+        rows = [
+            [name, f"{layer.firing_rate:.2%}", f"{layer.gradient_norm:.2e}", remarks.get(name, "")]
+            for name, layer in self.layers.items()
+        ]
+        caption = f"{len(rows)} layers, {len(self.silent)} silent, {len(self.saturated)} saturated"
+        return html_table(("layer", "firing", "gradient", ""), rows, caption=caption)
 
 
 def health(

@@ -24,17 +24,28 @@ def both(presence: Presence, first: str, second: str) -> Tensor | None:
     return masks[0] if len(masks) == 1 else masks[0] & masks[1]
 
 
+def all_rows(module: object) -> bool:
+    """Whether a module may see absent rows, too: under a compiler, which needs shapes that no mask decides.
+
+    In training it may not, because of batch statistics.
+    """
+    return torch.compiler.is_compiling() and not getattr(module, "training", True)
+
+
 def run_where(module: Callable[..., Tensor], mask: Tensor | None, *inputs: Tensor, axis: int = 1) -> Tensor:
     """Run `module` on the rows of the batch that `mask` [B] names; all other rows of the result are 0.
 
     Args:
         module: from tensors with the batch at `axis` to a tensor [T, B, ...].
-        mask: bool [B], with at least one row; None means all rows.
+        mask: bool [B], with at least one row unless a compiler looks on; None means all rows.
         inputs: what the module takes, each with the batch at `axis`.
         axis: where inputs have their batch; in the result it is axis 1.
     """
     if mask is None:
         return module(*inputs)
+    if all_rows(module):
+        found = module(*inputs)
+        return torch.where(mask.reshape(1, -1, *[1] * (found.dim() - 2)), found, 0.0)
     rows = mask.nonzero().squeeze(1)
     found = module(*(x.index_select(axis, rows) for x in inputs))
     result = found.new_zeros(found.shape[0], len(mask), *found.shape[2:])

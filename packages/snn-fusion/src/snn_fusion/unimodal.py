@@ -6,6 +6,7 @@ from copy import deepcopy
 
 from snn_core import LIF, NeuronFactory
 from snn_fusion.encoders.encoder import Encoder
+from snn_fusion.inputs import check_modality
 from snn_fusion.methods import NoFusion
 from snn_fusion.model import FusionModel
 from snn_fusion.readout import Readout
@@ -35,8 +36,7 @@ def encoder_from(
     Raises:
         ValueError: a modality that the model does not have.
     """
-    if modality not in model.modalities:
-        raise ValueError(f"the model reads {', '.join(model.modalities)}, and {modality!r} is not among them")
+    check_modality(modality, model.modalities)
     encoder = deepcopy(model.encoders[modality])
     assert isinstance(encoder, Encoder)
     head, joined = model.readout.head, model.readout.combine == "concat" and model.readout.heads is None

@@ -41,12 +41,11 @@ class Logits(nn.Module):
 
     def __init__(self, model: FusionModel) -> None:
         super().__init__()
-        self.encoders, self.fusion, self.readout = model.encoders, model.fusion, model.readout
+        self.model = model
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Inputs by modality, static [B, ...] or timed [T, B, ...] -> logits [B, K]."""
-        tokens = {name: self.encoders[name](x) for name, x in inputs.items()}
-        return self.readout(self.fusion(tokens, {}), {}).logits
+        return self.model(inputs).logits
 
 
 def program(model: FusionModel, batch: Batch) -> ExportedProgram:

@@ -41,11 +41,18 @@ class Encoder(nn.Module, ABC):
             ValueError: a shape that the encoder does not take.
         """
 
+    def require_shape(self, input_shape: Sequence[int]) -> None:
+        """Take inputs of this shape alone, without T and B; axes that have a size already keep it."""
+        if len(input_shape) == len(self.axes):
+            self.axes = tuple(
+                size if isinstance(axis, str) else axis for axis, size in zip(self.axes, input_shape, strict=True)
+            )
+
     def batch_axis(self, x: Tensor) -> int:
         """Where an input has its batch: 0 if it is static, 1 if it has a time axis.
 
         Raises:
-            ValueError: an input with other axes, or of whole numbers.
+            ValueError: an input of another shape, or of whole numbers.
         """
         batch_axis = x.dim() - len(self.axes) - 1
         sizes = zip(self.axes, x.shape[-len(self.axes) :], strict=False)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from snn_core import LIF, NeuronFactory, SpikingLinear
+from snn_core.argument_checks import check_number
 from snn_fusion.methods import FusionMethod, Pair
 from snn_fusion.presence import Presence
 from snn_fusion.topology import Topology, pairs
@@ -24,7 +25,7 @@ class ResidualFusion(FusionMethod, ABC):
         learnable_alpha: learn a scale for each pair, from `alpha` on.
 
     Raises:
-        ValueError: those of `pairs`.
+        ValueError: those of `pairs`, or an alpha that is not finite.
     """
 
     alpha: float | nn.Parameter
@@ -32,6 +33,7 @@ class ResidualFusion(FusionMethod, ABC):
     def __init__(self, modalities: Sequence[str], *, topology: Topology, alpha: float, learnable_alpha: bool) -> None:
         super().__init__()
         self.modalities = tuple(modalities)
+        check_number("alpha", alpha)
         self.pairs: tuple[Pair, ...] = pairs(topology, modalities)
         self.alpha = nn.Parameter(torch.full((len(self.pairs),), float(alpha))) if learnable_alpha else alpha
 

@@ -10,7 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from snn_fusion.modality_dict import modality_dict
-from snn_fusion.presence import Presence, run_where
+from snn_fusion.presence import Presence, all_rows, run_where
 
 Placed = tuple[str, int]
 """A modality's tokens on a grid: its name and the number of tokens there."""
@@ -75,7 +75,7 @@ def number_present(names: Sequence[str], presence: Presence) -> int | Tensor:
 
 def read_where(module: nn.Module, mask: Tensor | None, target: Tensor, *others: Tensor) -> Tensor:
     """`run_where` for a module whose result is shaped like `target`, also where no sample is left to run."""
-    if mask is not None and not bool(mask.any()):
+    if mask is not None and not all_rows(module) and not bool(mask.any()):
         return torch.zeros_like(target)
     return run_where(module, mask, target, *others)
 
@@ -111,6 +111,8 @@ def _run_together(layer: nn.Module, inputs: Sequence[Tensor], masks: Sequence[Te
         return []
     if len(inputs) == 1 and masks[0] is None:
         return [layer(inputs[0])]
+    if all_rows(layer):
+        return [run_where(layer, mask, x) for x, mask in zip(inputs, masks, strict=True)]
     rows = [None if mask is None else mask.nonzero().squeeze(1) for mask in masks]
     kept = [x if row is None else x.index_select(1, row) for x, row in zip(inputs, rows, strict=True)]
     together = torch.cat([x.flatten(1, 2) for x in kept], 1)

@@ -12,6 +12,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from snn_fusion.specs.plugins import load_plugins
+from snn_fusion.tables import html_text
 
 
 class Spec(BaseModel):
@@ -20,6 +21,16 @@ class Spec(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
     )
+
+    def __str__(self) -> str:
+        """YAML with every field, as `dump_spec` writes it."""
+        # PyYAML takes as long to import as everything else here together.
+        from snn_fusion.specs.located import to_yaml
+
+        return to_yaml(self.model_dump(mode="json")).rstrip("\n")
+
+    def _repr_html_(self) -> str:
+        return html_text(str(self))
 
 
 S = TypeVar("S", bound=Spec)

@@ -52,8 +52,9 @@ class EncoderSpec(Spec, ABC):
         """The encoder alone, to tokens of width `channels`."""
 
     def build(self, *, channels: int, time_steps: int, neuron: NeuronSpec) -> Encoder:
-        """The encoder with its blocks."""
+        """The encoder with its blocks, for inputs of the spec's shape alone."""
         encoder = self.build_encoder(channels=channels, time_steps=time_steps, neuron=neuron)
+        encoder.require_shape(shape_of(self))
         if self.blocks.depth == 0:
             return encoder
         from snn_fusion.encoders.transformer import EncoderWithBlocks, TransformerBlocks

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from snn_fusion.specs.base import Registry, Spec
 
@@ -28,6 +28,14 @@ class NeuronSpec(Spec, ABC):
     """Derivative that stands in for the spike's in the backward pass."""
     slope: float = Field(default=4.0, gt=0)
     """The surrogate's slope: larger is narrower and higher."""
+
+    @model_validator(mode="after")
+    def _reset_fits(self) -> Self:
+        if self.v_reset is not None and self.v_reset >= self.v_threshold:
+            raise ValueError(
+                f"v_reset ({self.v_reset:g}) must be below v_threshold ({self.v_threshold:g}): it fires for ever else"
+            )
+        return self
 
     @abstractmethod
     def build(self) -> nn.Module:
@@ -83,7 +91,7 @@ class PLIFSpec(NeuronSpec):
 
     kind: Literal["plif"] = "plif"
     """Which neuron: plif, leaky integrate-and-fire with a learnt time constant."""
-    tau: float = Field(default=2.0, gt=1)
+    tau: float = Field(default=2.0, gt=1, le=2**24)
     """Membrane time constant in time steps at the start."""
     decay_input: bool = True
     """Whether the input current, too, is divided by tau."""

@@ -1,0 +1,192 @@
+"""What a model is called with: mistakes are named in one sentence, and a NaN never becomes a confident answer."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from fusion.models import inputs_for, small_model
+from snn_fusion import FusionModel, FusionOutput, calibrate
+
+NAN, INF = float("nan"), float("inf")
+
+
+def living_model(*names: str, **options: object) -> FusionModel:
+    model = small_model(names or ("audio", "visual"), **options)
+    calibrate(model, inputs_for(model, batch=32))
+    return model.eval()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: x["audio"], r"model\({'audio': audio, 'visual': visual}\), not a tensor of shape \(6, 1, 8, 16\)"),
+        (lambda x: list(x.values()), "one mapping from modality to tensor, .* not of type list"),
+        (lambda x: {"audoi": x["audio"]}, "'audoi' is not among them; did you mean 'audio'?"),
+        (lambda x: x | {"audio": torch.zeros(6, 1, 64, 32)}, r"audio: expected \[B, 1, 8, 16\] or \[T, B, 1, 8, 16\]"),
+        (lambda x: x | {"audio": x["audio"].numpy()}, "audio must be .* but it is a NumPy array: convert it with"),
+        (lambda x: x | {"audio": x["audio"].tolist()}, "audio must be a PyTorch tensor, but it is of type list"),
+        (lambda x: x | {"audio": None}, "audio must be a PyTorch tensor, but it is None"),
+        (lambda x: x | {"visual": x["visual"].double()}, r"visual is float64, .* convert it with \.float\(\)"),
+        (lambda x: x | {"visual": x["visual"].half()}, "visual is float16, but the model computes in float32"),
+        (lambda x: x | {"visual": x["visual"].long()}, r"visual: .* these are torch\.int64: scale them, or call"),
+        (lambda x: x | {"visual": x["visual"].to("meta")}, r"visual is on meta, .* move it with \.to\('cpu'\)"),
+        (lambda x: x | {"visual": x["visual"][:3]}, "agree in batch size, but audio has 6, visual has 3"),
+    ],
+)
+def test_wrong_inputs_are_named_before_anything_moves(change, message: str):
+    model = small_model().train()
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    with pytest.raises(ValueError, match=message):
+        model(change(inputs_for(model)))
+    assert all(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
+
+
+def test_inputs_side_by_side_are_named():
+    model = small_model()
+    audio, visual = inputs_for(model).values()
+    with pytest.raises(ValueError, match="pass one mapping from modality to tensor"):
+        model(audio, visual)
+
+
+@pytest.mark.parametrize("mask", [np.ones(6, bool), [True] * 6])
+def test_masks_of_another_kind_are_named(mask):
+    model = small_model()
+    with pytest.raises(ValueError, match=r"present\['audio'\] must be a PyTorch tensor, bool \[6\]"):
+        model(inputs_for(model), {"audio": mask})
+
+
+@pytest.mark.parametrize(
+    ("fields", "given"),
+    [
+        ({"kind": "series", "input_shape": (2, 200)}, (2, 999)),
+        ({"kind": "tokens", "input_shape": (4, 12)}, (5, 12)),
+        ({"input_shape": (1, 16, 16), "depth": "shallow", "blocks": {"depth": 1, "num_heads": 4}}, (1, 64, 32)),
+    ],
+)
+def test_every_encoder_takes_the_shape_of_its_spec_alone(fields: dict[str, object], given: tuple[int, ...]):
+    model = small_model(("audio",), encoders={"audio": fields}).eval()
+    assert model({"audio": torch.zeros(2, *fields["input_shape"])}).logits.shape == (2, 5)
+    for lead in ((2,), (3, 2)):
+        with pytest.raises(ValueError, match="audio: expected"):
+            model({"audio": torch.zeros(*lead, *given)})
+
+
+def test_a_model_takes_its_own_dtype_and_what_autocast_converts():
+    model = living_model()
+    inputs = inputs_for(model)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model({name: x.bfloat16() for name, x in inputs.items()}).logits.isfinite().all()
+    assert model.double()({name: x.double() for name, x in inputs.items()}).logits.dtype == torch.float64
+    with pytest.raises(ValueError, match=r"audio is float32, .* convert it with \.to\(torch\.float64\)"):
+        model(inputs)
+
+
+def spoil(x: Tensor, value: float) -> Tensor:
+    x = x.clone()
+    x[2, 0, 3, 5] = value
+    return x
+
+
+@pytest.mark.parametrize("value", [NAN, INF, -INF])
+@pytest.mark.parametrize("timed", [False, True])
+@pytest.mark.parametrize("fusion", ["ccssa", "cmci"])
+def test_a_sample_that_is_not_finite_gets_nan_logits_and_changes_no_other(value: float, timed: bool, fusion: str):
+    options = {} if fusion == "ccssa" else {"fusion": {"kind": fusion}, "alignment": None}
+    model = living_model(**options)
+    inputs = inputs_for(model)
+    spoiled = inputs | {"audio": spoil(inputs["audio"], value)}
+    if timed:
+        inputs = {name: x.expand(3, *x.shape) for name, x in inputs.items()}
+        spoiled = {name: x.expand(3, *x.shape) for name, x in spoiled.items()}
+    expected, found = model(inputs), model(spoiled)
+    others = torch.arange(6) != 2
+    for a, b in ((expected.logits, found.logits), *((expected.logits_of[n], x) for n, x in found.logits_of.items())):
+        assert b[2].isnan().all()
+        assert torch.equal(a[others], b[others])
+
+
+def test_a_sample_that_is_not_finite_makes_the_loss_nan_and_leaves_running_statistics_finite():
+    model = living_model().train()
+    inputs = inputs_for(model)
+    output = model(inputs | {"audio": spoil(inputs["audio"], NAN)})
+    assert model.total_loss(output, torch.arange(6) % 5).total.isnan()
+    assert output.logits.isnan().any(1).tolist() == [False, False, True, False, False, False]
+    assert all(buffer.isfinite().all() for buffer in model.buffers())
+
+
+def test_nan_in_a_modality_that_the_sample_lacks_does_not_count():
+    model = living_model()
+    inputs, present = inputs_for(model), {"audio": torch.arange(6) != 2}
+    found = model(inputs | {"audio": spoil(inputs["audio"], NAN)}, present)
+    assert torch.equal(found.logits, model(inputs, present).logits)
+
+
+def test_calibration_refuses_inputs_that_are_not_finite():
+    model = small_model()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    inputs = inputs_for(model)
+    with pytest.raises(ValueError, match="sample 2 of the batch has NaN or infinite values"):
+        calibrate(model, inputs | {"audio": spoil(inputs["audio"], NAN)})
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_a_compiler_takes_masks_in_one_graph_and_knows_nan():
+    model = living_model()
+    inputs = inputs_for(model)
+    present = {"audio": torch.tensor([1, 0, 1, 1, 0, 1]).bool(), "visual": torch.tensor([0, 1, 1, 1, 1, 1]).bool()}
+    only = {"audio": torch.zeros(6).bool(), "visual": torch.ones(6).bool()}
+    spoiled = inputs | {"visual": inputs["visual"].index_fill(0, torch.tensor([0, 4]), NAN)}
+    nobody = {name: torch.arange(6) != 3 for name in inputs}
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    try:
+        with torch.no_grad():
+            for x, masks in ((inputs, present), (spoiled, present), (inputs, only)):
+                expected = model(x, masks)
+                torch.testing.assert_close(compiled(x, masks).logits, expected.logits, equal_nan=True)
+            # Values cannot be looked at: what raises an error outside of a compiler is NaN here.
+            assert compiled(inputs, nobody).logits.isnan().any(1).tolist() == [i == 3 for i in range(6)]
+    finally:
+        torch.compiler.reset()
+
+
+def test_a_whole_model_is_exported_saved_and_gives_the_same_output():
+    model = living_model()
+    inputs = inputs_for(model)
+    with torch.no_grad():
+        program = torch.export.export(model, (inputs,))
+        stored = io.BytesIO()
+        torch.export.save(program, stored)
+        stored.seek(0)
+        again = torch.export.load(stored).module()
+        spoiled = inputs | {"audio": spoil(inputs["audio"], NAN)}
+        for x in (inputs, spoiled):
+            expected, found = model(x), again(x)
+            assert isinstance(found, FusionOutput)
+            assert list(found.residuals) == list(expected.residuals)
+            for a, b in zip(pytree.tree_leaves(found), pytree.tree_leaves(expected), strict=True):
+                torch.testing.assert_close(a, b, equal_nan=True)
+
+
+def test_an_output_is_a_tree_of_tensors():
+    output = living_model()(inputs_for(small_model()))
+    doubled = pytree.tree_map(lambda x: 2 * x, output)
+    assert torch.equal(doubled.residuals["audio", "visual"], 2 * output.residuals["audio", "visual"])
+    assert torch.equal(doubled.logits, 2 * output.logits)
+
+
+def test_functional_calls_work_and_transforms_are_refused_in_one_sentence():
+    model = living_model()
+    inputs = inputs_for(model)
+    parameters = dict(model.named_parameters())
+    called = torch.func.functional_call(model, parameters, (inputs,))
+    assert torch.equal(called.logits, model(inputs).logits)
+
+    def loss(parameters: dict[str, Tensor]) -> Tensor:
+        return torch.func.functional_call(model, parameters, (inputs,)).logits.sum()
+
+    with pytest.raises(NotImplementedError, match=r"outside of torch\.func transforms only"):
+        torch.func.grad(loss)(parameters)
