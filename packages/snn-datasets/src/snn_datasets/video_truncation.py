@@ -33,9 +33,9 @@ def truncation(path: Path) -> str | None:
     return None
 
 
-def _missing(missing: int, size: int) -> str | None:
-    """What to say of a file that lacks so many bytes."""
-    return f"{missing:,} of {size + missing:,} bytes are missing" if missing > 0 else None
+def _missing(missing: int) -> str:
+    """What to say of a file whose last element reaches so many bytes beyond its end; others may be lost behind it."""
+    return f"its last part lacks {missing:,} bytes"
 
 
 def _mp4(file: BinaryIO, size: int) -> str | None:
@@ -53,7 +53,7 @@ def _mp4(file: BinaryIO, size: int) -> str | None:
             return None
         start += length
         if start > size:
-            return _missing(start - size, size)
+            return _missing(start - size)
     return None
 
 
@@ -73,7 +73,7 @@ def _matroska(file: BinaryIO, size: int) -> str | None:
         if number < (1 << 7 * length) - 1:
             start += number
             if start > size:
-                return _missing(start - size, size)
+                return _missing(start - size)
         # Otherwise its children follow, one after the other.
     return None
 
@@ -89,7 +89,7 @@ def _riff(file: BinaryIO, size: int) -> str | None:
             return None
         start += 8 + length
         if start > size:
-            return _missing(start - size, size)
+            return _missing(start - size)
         start += length % 2
     return None
 
@@ -113,7 +113,7 @@ def _flv(file: BinaryIO, size: int) -> str | None:
             last = max(last, head[7] << 24 | int.from_bytes(head[4:7], "big"))
         start += 11 + length
         if start > size:
-            return _missing(start - size, size)
+            return _missing(start - size)
         start += 4
     # The last frame lasts a little, and tools round.
     if duration - last / 1000 > max(0.5, 0.1 * duration):
@@ -142,7 +142,7 @@ def _ogg(file: BinaryIO, size: int) -> str | None:
         lengths = file.read(head[26]) if len(head) == 27 else b""
         start += 27 + len(lengths) + sum(lengths)
         if start > size or len(head) < 27 or len(lengths) < head[26]:
-            return _missing(max(1, start - size), size)
+            return _missing(max(1, start - size))
     return None
 
 
