@@ -126,7 +126,8 @@ def test_mistakes_are_named(change, message: str):
 
 
 def test_a_name_that_pytorch_uses_is_refused():
-    with pytest.raises(ValueError, match="'keys' cannot name a modality"):
-        FusionModel({"keys": torch.nn.Identity()}, NoFusion(), Readout(("other",), 8, 2))
+    for name in ("keys", "training"):
+        with pytest.raises(ValueError, match=f"'{name}' cannot name a modality"):
+            FusionModel({name: torch.nn.Identity()}, NoFusion(), Readout(("other",), 8, 2))
     with pytest.raises(ValueError, match=r"'a\.b' cannot name a modality"):
         Readout(("a.b",), 8, 2)
