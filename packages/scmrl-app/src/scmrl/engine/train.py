@@ -125,7 +125,7 @@ def _train(experiment: Experiment, processes: Processes, progress: Progress, int
     processes.from_first(lambda: _write_settings(run, data if not resumed else None, processes))
     progress.say(_announcement(run, model, processes))
     for note in splits.info.notes:
-        progress.warn(note)
+        progress.say(f"note: {note}")
 
     preparation = time.monotonic() - began
     resumes = experiment.resume and bool(processes.from_first(lambda: checkpoint.finished(folder)))
