@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from app.processes import CONTEXT, Moment, run
 from app.stopping import outcome as weights_and_metrics
 from app.tiny import tiny_options, write_tiny_dataset
+from scmrl.engine.checkpoint import finished
 
 STEPS = 27
 """Of a whole run: 9 an epoch."""
@@ -115,3 +117,18 @@ def test_two_processes_that_are_killed_change_nothing_either(data: Path, tmp_pat
     # One process cannot go on exactly where two were.
     assert run(options(data, killed, "--resume"), log=log) == [2]
     assert "written by 2 processes" in (tmp_path / "log.0").read_text()
+
+
+@pytest.mark.slow
+def test_all_processes_go_on_from_the_same_checkpoint_where_one_finds_its_file_damaged(data: Path, tmp_path: Path):
+    whole, damaged, log = tmp_path / "whole", tmp_path / "damaged", tmp_path / "log"
+    assert run(options(data, whole), log=log, world=2) == [0, 0], (tmp_path / "log.0").read_text()
+    shutil.copytree(whole, damaged)
+    file = finished(damaged)[-1] / "rank-1.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-100] ^= 1
+    file.write_bytes(content)
+    assert run(options(data, damaged, "--resume"), log=log, world=2) == [0, 0], (tmp_path / "log.0").read_text()
+    text = (tmp_path / "log.0").read_text()
+    assert "is damaged (rank-1.safetensors does not match its checksum): going on from step-" in text
+    assert outcome(damaged) == outcome(whole)

@@ -101,6 +101,7 @@ def start(device: str) -> Processes:
 
     Raises:
         ValueError: there is no such device here.
+        ConnectionError: they do not answer.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_RANK", "0"))
@@ -112,7 +113,14 @@ def start(device: str) -> Processes:
     if where.type == "cuda":
         torch.cuda.set_device(where)
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if where.type == "cuda" else "gloo")
+        try:
+            dist.init_process_group("nccl" if where.type == "cuda" else "gloo")
+        except dist.DistError as error:
+            address = f"{os.environ.get('MASTER_ADDR', '')}:{os.environ.get('MASTER_PORT', '')}"
+            raise ConnectionError(
+                f"the {world} processes of the run could not join each other at {address} "
+                f"({str(error).strip().splitlines()[0]}); start all of them, with an address that each can reach"
+            ) from error
     return Processes(dist.get_rank(), world, where, dist.new_group())
 
 

@@ -86,19 +86,18 @@ def train(experiment: Experiment, progress: Progress) -> Run:
         MemoryError: there is too little memory.
         KeyboardInterrupt, Stopped: the user or a scheduler stopped the run; the text says how to go on.
     """
-    processes, threads = start(experiment.train.device), torch.get_num_threads()
-    try:
-        with Interruption() as interruption:
-            try:
-                return _train(experiment, processes, progress if processes.first else progress.mute(), interruption)
-            except (RuntimeError, MemoryError) as error:
-                told = failure(error, interruption.folder, experiment.train, processes)
-                if told is None:
-                    raise
-                raise told from error
-    finally:
-        torch.set_num_threads(threads)
-        finish(processes)
+    with Interruption() as interruption:
+        processes, threads = start(experiment.train.device), torch.get_num_threads()
+        try:
+            return _train(experiment, processes, progress if processes.first else progress.mute(), interruption)
+        except (RuntimeError, MemoryError) as error:
+            told = failure(error, interruption.folder, experiment.train, processes)
+            if told is None:
+                raise
+            raise told from error
+        finally:
+            torch.set_num_threads(threads)
+            finish(processes)
 
 
 def _train(experiment: Experiment, processes: Processes, progress: Progress, interruption: Interruption) -> Run:
