@@ -118,3 +118,11 @@ def test_characters_that_a_terminal_lacks_are_escaped():
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=True)
     assert "--seed" in done.stdout
     assert done.stdout.isascii()
+
+
+def test_a_file_is_not_blamed_where_memory_ran_out_while_it_was_read(monkeypatch, capsys):
+    error = ValueError("clip7.wav cannot be read as sound: ; replace or convert the file")
+    error.__cause__ = MemoryError()
+    code, said = ended(monkeypatch, capsys, error)
+    assert code == 2
+    assert said.splitlines()[1].startswith("scmrl: memory ran out there, so the file may be sound")

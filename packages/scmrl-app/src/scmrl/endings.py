@@ -35,6 +35,8 @@ def end(error: BaseException) -> int:
     # The text of a UnicodeError names neither file nor cause.
     if isinstance(error, FORESEEN) and not isinstance(error, UnicodeError) and str(error).strip():
         _say(str(error))
+        if error.__cause__ is not None and is_out_of_memory(error.__cause__):
+            _say("memory ran out there, so the file may be sound: free some memory and try again")
         return MISTAKE
     named = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
     _say(f"this is a fault of scmrl: {named}\n{_where_to_report(error)}")
