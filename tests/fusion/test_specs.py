@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from snn_fusion import (
+    NEURONS,
     BackboneSpec,
     CCSSASpec,
     FittedSpec,
@@ -105,3 +106,16 @@ def test_specs_name_every_surrogate_that_core_has():
 def test_an_encoder_that_nothing_fits_is_refused(inner):
     with pytest.raises(ValidationError, match="neither padded nor flattened"):
         FittedSpec(input_shape=(2, 10, 9), encoder=inner)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"kind": "lif", "v_reset": 1.0}, r"v_reset \(1\) must be below v_threshold \(1\)"),
+        ({"kind": "lif", "tau": float("nan")}, "finite number"),
+        ({"kind": "plif", "tau": 1e9}, r"tau is learnt up to 2\^24 time steps"),
+    ],
+)
+def test_neurons_that_cannot_work_are_refused_before_they_are_built(fields: dict[str, object], message: str):
+    with pytest.raises(ValueError, match=message):
+        NEURONS.parse(fields)

@@ -91,12 +91,18 @@ class PLIFSpec(NeuronSpec):
 
     kind: Literal["plif"] = "plif"
     """Which neuron: plif, leaky integrate-and-fire with a learnt time constant."""
-    tau: float = Field(default=2.0, gt=1, le=2**24)
+    tau: float = Field(default=2.0, gt=1)
     """Membrane time constant in time steps at the start."""
     decay_input: bool = True
     """Whether the input current, too, is divided by tau."""
     learn_threshold: bool = False
     """Train one threshold a layer, which starts at v_threshold."""
+
+    @model_validator(mode="after")
+    def _tau_can_be_learnt(self) -> Self:
+        if self.tau > 2**24:  # as snn_core.PLIF has it
+            raise ValueError(f"tau is learnt up to 2^24 time steps, but it is {self.tau:g}")
+        return self
 
     def build(self) -> nn.Module:
         """One layer of these neurons."""
