@@ -117,6 +117,4 @@ def senses_of(
 
 def endings(modality: Modality) -> tuple[str, ...]:
     """Endings of the names of files that a modality takes."""
-    kinds = taken(modality.reader)
-    found = [ending for kind, endings in ENDINGS.items() if kind in kinds for ending in endings]
-    return tuple(dict.fromkeys([*found, *([".npy"] if "events" in kinds else [])]))
+    return tuple(ending for kind, endings in ENDINGS.items() if kind in taken(modality.reader) for ending in endings)
