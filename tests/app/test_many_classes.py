@@ -8,13 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from app.finished import finished_run, scmrl
 from app.tiny import write_tiny_dataset
+from scmrl.energy.wording import print_tables
 from scmrl.engine import metrics
-from scmrl.evaluate_command import markdown, tables
+from scmrl.evaluate_command import markdown, printed, tables
 from scmrl.report import summary
-from scmrl.tables import escaped, extremes
+from scmrl.tables import Block, escaped, extremes
 
 CLASSES = 1000
 
@@ -149,3 +151,13 @@ def test_rows_in_the_middle_are_left_out():
 
 def test_names_become_no_markup_and_move_no_cursor():
     assert escaped("a\nb\x1b[2J| <i>") == r"a b\\x1b\[2J\| \<i\>"
+
+
+def test_names_of_classes_reach_no_terminal_raw(capsys):
+    block = Block("a\x1b[2Jtitle", ("class\x1b[1m", "n"), [("evil\x1b]0;owned\x07", "1")])
+    print_tables([block], Console(width=100))
+    Console(width=100).print(printed(block))
+    told = capsys.readouterr().out
+    assert "\x1b" not in told
+    assert "\x07" not in told
+    assert told.count(r"evil\x1b]0;owned\x07") == 2

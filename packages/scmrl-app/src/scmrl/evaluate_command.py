@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from scmrl.data_access import AS_TRAINED, DataAccess
-from scmrl.tables import Block, escaped, extremes
+from scmrl.tables import Block, escaped, extremes, printable
 
 if TYPE_CHECKING:
     from scmrl.engine.evaluate import Evaluation
@@ -78,14 +78,14 @@ def evaluate(
         write_json(json, content)
     console = Console()
     for block in blocks:
-        console.print(Text(block.title, style="bold"), soft_wrap=True)
+        console.print(Text(printable(block.title), style="bold"), soft_wrap=True)
         if len(block.columns) > WIDEST:
             console.print(f"  {len(block.rows)} classes: too wide for a terminal, see evaluation.md")
         else:
-            console.print(_printed(block))
+            console.print(printed(block))
         console.print()
     for note in content["notes"]:
-        print(f"note: {note}")
+        print(f"note: {printable(note)}")
     print(f"in {run}: evaluation.json, evaluation.md" + (f"; also {json}" if json is not None else ""))
     return 0
 
@@ -244,10 +244,11 @@ def _interval(score: dict[str, float]) -> str:
     return f"{score['low']:.2%} to {score['high']:.2%}"
 
 
-def _printed(block: Block) -> Table:
+def printed(block: Block) -> Table:
+    """A table for a terminal, without control characters."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for number, column in enumerate(block.columns):
-        table.add_column(Text(column), justify="left" if number == 0 else "right", overflow="fold")
+        table.add_column(Text(printable(column)), justify="left" if number == 0 else "right", overflow="fold")
     for row in block.rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     return table

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from scmrl.energy.account import Account, Cost
 from scmrl.energy.tables import EnergyTable
-from scmrl.tables import Block, escaped
+from scmrl.tables import Block, escaped, printable
 
 FORMAT_VERSION = 1
 """Of energy.json; raised when what is there changes its meaning."""
@@ -195,16 +195,16 @@ def print_tables(blocks: Sequence[Block], console: Console) -> None:
     for block in blocks:
         columns = list(zip(block.columns, *block.rows, strict=True))
         width = sum(max(map(cell_len, column)) + 2 for column in columns)
-        console.print(Text(block.title, style="bold"), soft_wrap=True)
+        console.print(Text(printable(block.title), style="bold"), soft_wrap=True)
         if console.is_terminal and width > console.width:
             console.print(f"  {len(block.rows)} rows, too wide for this terminal: see energy.md\n")
             continue
         console.width = max(console.width, width)
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
         for number, column in enumerate(block.columns):
-            table.add_column(Text(column), justify="left" if number == 0 else "right", no_wrap=True)
+            table.add_column(Text(printable(column)), justify="left" if number == 0 else "right", no_wrap=True)
         for row in block.rows:
-            table.add_row(*map(Text, row))
+            table.add_row(*(Text(printable(cell)) for cell in row))
         console.print(table)
         console.print()
 
