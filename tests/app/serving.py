@@ -57,3 +57,14 @@ def served(
             server.should_exit = True
             thread.join()
     assert not folder.exists()
+
+
+def warm_up(server: Served, **headers: str) -> None:
+    """Wait until the process that reads files has imported what it needs, which is not to be in a test's time."""
+    picture = (server.demo.run.parent / "data" / "test0.png").read_bytes()
+    sent = {"content-type": "application/octet-stream", **headers}
+    for _ in range(5):
+        answer = server.client.post("/api/clips", params={"name": "a.png"}, content=picture, headers=sent, timeout=600)
+        if answer.status_code != 503:  # it did not start in time
+            break
+    assert answer.status_code == 201, answer.text

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.serving import Served, served, tiny_run
+from app.serving import Served, served, tiny_run, warm_up
 from scmrl.demo import connections, guard
 from scmrl.demo import server as server_module
 
@@ -124,13 +124,11 @@ def test_half_sent_requests_and_slow_uploads_keep_nobody_out(server):
         + b"Content-Type: application/json\r\nContent-Length: 20\r\n\r\n{"
     )
     stream = {"content-type": "application/octet-stream"}
+    warm_up(server, authorization=f"Bearer {TOKEN}")
     with ExitStack() as opened:
         fifth = opened.enter_context(
             httpx.Client(base_url=server.url, timeout=SOON, headers={"authorization": f"Bearer {TOKEN}"})
         )
-        # The first file waits for the program that reads files, which begins to import when the demo starts.
-        first = fifth.post("/api/clips", params={"name": "a.png"}, content=picture, headers=stream, timeout=120)
-        assert first.status_code == 201
 
         def begin(content: bytes) -> None:
             line = opened.enter_context(socket.create_connection((address.host, address.port), timeout=SOON))

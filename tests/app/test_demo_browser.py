@@ -12,7 +12,7 @@ import torch
 from playwright.sync_api import Browser, Page, Request, Route, expect
 
 from app.browser import Watched, open_browser, open_page, overflow
-from app.serving import Served, served, tiny_run
+from app.serving import Served, served, tiny_run, warm_up
 from app.test_predict_command import write_video
 from scmrl.demo.noise import disturbed
 from scmrl.engine.inputs import load_inputs
@@ -51,11 +51,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(run: Path) -> Iterator[Served]:
     with served(run, largest_upload=1_000_000) as server:
-        # The first file waits for the program that reads files to import what it needs: not in a test's time.
-        picture = (run.parent / "data" / "test0.png").read_bytes()
-        stream = {"content-type": "application/octet-stream"}
-        sent = server.client.post("/api/clips", params={"name": "a.png"}, content=picture, headers=stream, timeout=180)
-        assert sent.status_code == 201
+        warm_up(server)
         yield server
 
 

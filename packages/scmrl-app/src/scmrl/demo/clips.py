@@ -97,14 +97,10 @@ def senses_of(
     if wanted is not None and wanted not in modalities:
         raise RefusedError(f"the run has no modality {wanted!r}; it has {', '.join(modalities)}")
     found = kinds_by_name(name) if kinds is None else kinds
-    takers = next(
-        (
-            names
-            for kind in found
-            if (names := [m for m, how in modalities.items() if kind in taken(how.reader) and wanted in (None, m)])
-        ),
-        [],
+    by_kind = (
+        [m for m, how in modalities.items() if kind in taken(how.reader) and wanted in (None, m)] for kind in found
     )
+    takers = next(filter(None, by_kind), list[str]())
     chosen: dict[str, str] = {}
     for each in [each for each in takers if each not in there] or takers:
         chosen.setdefault(modalities[each].reader.gives, each)
