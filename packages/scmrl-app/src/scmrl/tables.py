@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from scmrl.shown import shown
+
 
 @dataclass(frozen=True)
 class Block:
@@ -23,8 +25,7 @@ class Block:
 
 def printable(text: str) -> str:
     """Text on one line: names come from files, and what no terminal prints is written as its code in Python."""
-    line = " ".join(text.split())
-    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in line)
+    return shown(" ".join(text.split()))
 
 
 def escaped(text: str) -> str:

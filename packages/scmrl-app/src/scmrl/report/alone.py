@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from scmrl.engine.fingerprint import changes
+from scmrl.engine.run_folder import INPUTS, differences
 from scmrl.report.folders import RunFiles, read_run
 from scmrl.report.stored import Score
 
@@ -71,13 +75,33 @@ def _differing(run: RunFiles, other: RunFiles) -> tuple[str, ...] | None:
         theirs.test.n,
     ):
         return None
-    from scmrl.engine.run_folder import differences
+    if not _same_samples(run.folder, other.folder):
+        return None
 
     before, now = (each.experiment.model_dump(mode="json") for each in (run, other))
     names = [name for name, *_ in differences(before, now) if not _may_differ(name)]
     if any(name.startswith("data.") for name in names):
         return None
     return tuple(names)
+
+
+def _same_samples(folder: Path, other: Path) -> bool:
+    """Whether two runs saw the same samples, as far as the fingerprints in their folders tell."""
+    before, now = (_fingerprint(each) for each in (folder, other))
+    if before is None or now is None:  # of older versions, which kept none
+        return True
+    try:
+        return not changes(before, now)
+    except (KeyError, TypeError, ValueError):  # a damaged one
+        return False
+
+
+def _fingerprint(folder: Path) -> dict[str, Any] | None:
+    try:
+        content: dict[str, Any] = json.loads((folder / INPUTS).read_text(encoding="utf-8"))
+        return content["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def _may_differ(name: str) -> bool:
