@@ -124,6 +124,17 @@ def test_builds_are_the_users_own_whatever_the_umask(tmp_path, monkeypatch):
     assert loaded(tmp_path).number() == 7
 
 
+def test_one_log_line_says_that_there_is_no_compiler_however_many_files_want_one(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("SNN_CORE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CC", raising=False)
+    native_build._warn_once.cache_clear()
+    for name in ("a.c", "b.c"):
+        (tmp_path / name).write_text(CODE)
+        assert "no C compiler is on PATH" in native_build.load(tmp_path / name)
+    assert len(caplog.records) == 1
+
+
 def test_it_can_be_switched_off(tmp_path):
     result = run(tmp_path, SNN_CORE_NATIVE="0")
     assert result.stdout.split()[0] == "torch"

@@ -48,8 +48,14 @@ def load(source: Path) -> ctypes.CDLL | str:
         return ctypes.CDLL(str(_built(source)))
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
         reason = str(error).strip()
-        _log.warning("snn-core's native CPU code is not used, PyTorch's operations are: %s", reason)
+        _warn_once(reason)
         return reason
+
+
+@cache
+def _warn_once(reason: str) -> None:
+    """One log line, however many C files there are."""
+    _log.warning("snn-core's native CPU code is not used, PyTorch's operations are: %s", reason)
 
 
 def _built(source: Path) -> Path:
