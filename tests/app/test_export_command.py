@@ -36,6 +36,21 @@ def logits_of(run: Path) -> tuple[dict[str, Tensor], Tensor]:
         return inputs, from_pretrained(run)(inputs).logits
 
 
+@pytest.mark.parametrize("fault", [float("nan"), float("inf")])
+def test_an_exported_model_gives_no_confident_answer_to_what_is_not_finite(one_sense, fault):
+    from scmrl.engine.export import program
+
+    splits = read_experiment(one_sense).data.build()
+    batch = collate(list(splits.test))
+    model = from_pretrained(one_sense)
+    exported = program(model, batch).module()
+    inputs = {name: x.clone() for name, x in batch["inputs"].items()}
+    inputs["audio"][1, 0, 3, 3] = fault
+    logits = exported(inputs)
+    assert logits[1].isnan().all()
+    assert logits[[0, 2]].isfinite().all()
+
+
 # Runs a PyTorch program where nothing of this library can be imported.
 ALONE = """
 import sys

@@ -89,6 +89,16 @@ def test_files_that_are_no_checkpoint(tmp_path, monkeypatch, capsys, content, me
     assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.filterwarnings("ignore")  # PyTorch deprecates what made such files
+def test_a_torchscript_program_is_told_how_to_save_its_weights(tmp_path, monkeypatch, capsys):
+    program = tmp_path / "program.pt"
+    torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)), program)
+    assert scmrl(monkeypatch, "import", program, "--time-steps", "2", "--out", tmp_path / "model") == 2
+    told = capsys.readouterr().err
+    assert f"{program} is a TorchScript program, which holds code" in told
+    assert "weights_only" not in told
+
+
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path, monkeypatch, capsys):
     checkpoint = save(tmp_path, unimodal())
     assert scmrl(monkeypatch, "import", checkpoint, "--time-steps", "2", "--out", tmp_path) == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -47,6 +48,12 @@ def _load(path: Path) -> Mapping[Any, Any]:
     if not head.startswith((b"PK\x03\x04", b"\x80\x02")):
         page = "; it is a web page: download the file itself" if head.lstrip().startswith(b"<") else ""
         raise ValueError(f"{path} is not a checkpoint of PyTorch: it begins with {head[:20]!r}{page}")
+    if _is_torchscript(path):
+        raise ValueError(
+            f"{path} is a TorchScript program, which holds code, not a checkpoint; if you trust where it is from, save "
+            f'its weights alone by torch.save(torch.jit.load("{path.name}", map_location="cpu").state_dict(), '
+            '"weights.pt"), and give that file'
+        )
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             stored: object = torch.load(path, map_location="cpu", weights_only=True)
@@ -64,3 +71,12 @@ def _load(path: Path) -> Mapping[Any, Any]:
     if not isinstance(stored, Mapping):
         raise ValueError(f"{path} holds an object of type {type(stored).__name__}, not a state dict")
     return cast(Mapping[Any, Any], stored)
+
+
+def _is_torchscript(path: Path) -> bool:
+    """Whether a file is what `torch.jit.save` writes: its archive holds a table of constants beside the weights."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return False

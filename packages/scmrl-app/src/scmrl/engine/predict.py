@@ -4,6 +4,7 @@
 # pyright: reportUnknownMemberType=false
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -53,12 +54,16 @@ def answers(run: OpenRun, clips: Iterable[Clip], *, debug: bool = False) -> Iter
         samples = [sample for sample in found if isinstance(sample, Sample)]
         said: Iterator[list[float]] = iter(())
         if samples:
-            _, probabilities, _ = says(run.model, collate(samples), run.device)
-            said = iter(cast("list[list[float]]", probabilities.double().cpu().tolist()))
+            _, rows, _ = says(run.model, collate(samples), run.device)
+            said = iter(cast("list[list[float]]", rows.double().cpu().tolist()))
         for clip, sample in zip(chunk, found, strict=True):
             if isinstance(sample, Sample):
                 without = tuple(name for name in run.inputs.modalities if name in sample.absent)
-                yield Answer(clip, dict(zip(run.inputs.classes, next(said), strict=True)), without)
+                probabilities = next(said)
+                if all(map(math.isfinite, probabilities)):
+                    yield Answer(clip, dict(zip(run.inputs.classes, probabilities, strict=True)), without)
+                else:
+                    yield Answer(clip, fault=f"{clip.id}: the model's answer is not finite, so it says nothing of it")
             else:
                 yield Answer(clip, fault=sample)
 
