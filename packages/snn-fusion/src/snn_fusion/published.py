@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor
 
+from snn_fusion.encoders.encoder import Encoder
 from snn_fusion.encoders.token_counts import PATCH_STRIDE
 from snn_fusion.methods.cmci import CMCI
 from snn_fusion.model import FusionModel
@@ -216,6 +217,11 @@ class Published:
         if isinstance(model.fusion, CMCI) and not known:
             # The joint representation has as many places as the tokens that will come, not those of a stand-in's size.
             model.fusion.num_tokens = None
+        if not known:
+            for encoder in model.modules():
+                if isinstance(encoder, Encoder):
+                    # Of the stand-in's shape only the channels are known.
+                    encoder.axes = (encoder.axes[0], "H", "W")
         self._load_into(model)
         return model.eval()
 
