@@ -46,7 +46,7 @@ class Intake:
             what: is sent, for messages.
 
         Raises:
-            RefusedError: it is too large, too slow or cut off, or there is no place for it.
+            RefusedError: it is too large, too slow or cut off.
         """
         too_large = RefusedError(f"{what} has more than {largest / 1e6:g} MB, the most that is taken", 413)
         if int(request.headers.get("content-length", "0")) > largest:
@@ -73,14 +73,15 @@ class Intake:
             self._arriving.discard(arriving)
 
     def _make_room(self) -> None:
-        """Let the slowest give way if all places are taken; one that has just begun is not judged."""
+        """Let the slowest give way if all places are taken; if all have just begun, the first of them."""
         now = asyncio.get_running_loop().time()
         staying = [each for each in self._arriving if not each.gave_way]
         if len(staying) < self._places:
             return
         judged = [each for each in staying if now - each.since > GRACE]
-        if not judged:
-            raise RefusedError("too many requests at once; try again in a moment", 503)
-        slowest = min(judged, key=lambda each: each.size / (now - each.since))
-        slowest.gave_way = True
-        slowest.timeout.reschedule(now)  # ends it with a TimeoutError
+        if judged:
+            leaving = min(judged, key=lambda each: each.size / (now - each.since))
+        else:
+            leaving = min(staying, key=lambda each: each.since)
+        leaving.gave_way = True
+        leaving.timeout.reschedule(now)  # ends it with a TimeoutError
