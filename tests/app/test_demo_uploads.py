@@ -23,7 +23,8 @@ from scmrl.demo.refused import RefusedError
 from scmrl.demo.sandbox import Sandbox
 from scmrl.engine.clips import Clip
 from scmrl.engine.inputs import Inputs, load_inputs
-from scmrl.engine.predict import answers, open_run
+from scmrl.engine.open_run import open_run
+from scmrl.engine.predict import answers
 
 STREAM = {"content-type": "application/octet-stream"}
 

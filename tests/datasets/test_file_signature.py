@@ -31,7 +31,7 @@ def archive(*names: str) -> bytes:
         (b'<?xml version="1.0"?><a/>', "an XML file"),
         (json.dumps({"error": "not found"}).encode(), "a JSON file"),
         (json.dumps([1, 2]).encode(), "a JSON file"),
-        (gzip.compress(b"sound"), "a gzip archive"),
+        (gzip.compress(b"sound", mtime=0), "a gzip archive"),
         (archive("a.wav"), "a zip archive"),
         (archive("xl/workbook.xml", "[Content_Types].xml"), "an Excel workbook (.xlsx)"),
         (b"PK\x03\x04cut", "a damaged zip archive"),

@@ -400,7 +400,7 @@ def test_whatever_pillow_raises_names_the_file(tmp_path: Path, monkeypatch: pyte
     [
         (b'{"label": 3}', "it is a JSON file; replace"),
         (b"<?xml version='1.0'?><a/>", "it is an XML file; replace"),
-        (gzip.compress(b"x"), "it is a gzip archive; unpack it"),
+        (gzip.compress(b"x", mtime=0), "it is a gzip archive; unpack it"),
         (b"PK\x05\x06" + bytes(18), "it is a zip archive; unpack it"),
         (b"\0\0\0\x1cftypM4A " + bytes(40), r"it is an M4A sound file \(MPEG-4\); "),
         (b"\0\0\0\x1cftypheic" + bytes(40), "it is an HEIC image; convert it to JPEG or PNG"),
