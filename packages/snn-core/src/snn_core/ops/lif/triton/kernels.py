@@ -18,6 +18,7 @@ from snn_core.ops.lif.triton.step import (
     drive_of,
     encode,
     of_channel,
+    only_if,
     potential_at_start,
     reset,
     step_back,
@@ -83,7 +84,7 @@ def lif_forward(
         x += x_stride
         if residual is not None:
             residual += residual_stride
-        ahead = drive_of(x, residual, inside & (t + 1 < T), factor, offset)
+        ahead = drive_of(x, residual, only_if(t + 1 < T, inside), factor, offset)
         d, v = advance(v, drive, decay, gain, threshold, t, steps, SOFT)
         fired = d >= 0.0
         if spikes is not None:
@@ -164,9 +165,9 @@ def lif_backward(
         if not DETACH_MEMBRANE:
             if grad_spikes is not None:
                 grad_spikes -= grad_stride
-            upstream_ahead = upstream_of(grad_spikes, inside & (t > 0))
+            upstream_ahead = upstream_of(grad_spikes, only_if(t > 0, inside))
         if sums is not None or not DETACH_MEMBRANE:
-            ahead = tl.load(kept, mask=inside & (t > 0), other=0)
+            ahead = tl.load(kept, mask=only_if(t > 0, inside), other=0)
         before = zeros
         if sums is not None:
             d_before, fired_before, _ = decode(ahead, slope, top, SAVE, SURROGATE)
@@ -192,7 +193,7 @@ def lif_backward(
         tl.store(grad_x, (gain * grad_h).to(grad_x.dtype.element_ty), mask=inside)
         grad_x -= N
     if DETACH_MEMBRANE:
-        inside = inside & (start == 0)
+        inside = only_if(start == 0, inside)
     tl.store(grad_v_init + lanes, grad_v, mask=inside)
     if sums is not None:
         store_totals(sums, program, totals, gain)
@@ -279,13 +280,13 @@ def lif_backward_from_x(
         start = v
         distances = ()
         for i in tl.static_range(SEGMENT):
-            present = inside & (first + i < T)
+            present = only_if(first + i < T, inside)
             added = None if residual is None else residual + (first + i) * residual_row + lanes
             drive = drive_of(x + (first + i) * x_row + lanes, added, present, factor, offset)
             d, v = advance(v, drive, decay, gain, threshold, first + i, steps, SOFT)
             distances = distances + (d,)
         for i in tl.static_range(SEGMENT - 1, -1, -1):
-            present = inside & (first + i < T)
+            present = only_if(first + i < T, inside)
             of_spikes = None if grad_spikes is None else grad_spikes + (first + i) * upstream_row + lanes
             d = distances[i]
             before = start

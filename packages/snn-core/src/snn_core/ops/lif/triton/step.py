@@ -40,6 +40,16 @@ def surrogate_of(d, slope, top, SURROGATE: tl.constexpr):
 
 
 @triton.jit
+def only_if(condition, mask):
+    """The mask where a condition on the whole block holds, False everywhere where it does not.
+
+    `mask & condition` would do when compiled, but Triton's interpreter spreads a single boolean over a block as int32,
+    and from version 3.9 on it takes no such mask.
+    """
+    return mask & (tl.full(mask.shape, condition, tl.int32) != 0)
+
+
+@triton.jit
 def potential_at_start(v_init, lanes, inside, BLOCK: tl.constexpr, SHARED: tl.constexpr):
     """Potentials before the first step; SHARED: all neurons have the same."""
     if SHARED:
