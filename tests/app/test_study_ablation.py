@@ -113,6 +113,29 @@ def test_the_table_compares_each_variant_with_the_best_other_one(data: Path, tmp
     assert dict(zip(rows, compared, strict=True)) == {"add": "-30.0", "concat": "-20.0", "ccssa": "+20.0"}
 
 
+def test_variants_tested_on_different_samples_are_shown_and_not_compared(data: Path, tmp_path: Path):
+    variants = ["image alone", "audio alone", "add", "concat"]
+    spec = study(
+        AblationSpec, data, tmp_path, "--data.modalities", "image,audio", "--seeds", "3", "--variants",
+        ",".join(variants),
+    )  # fmt: skip
+    fewer = {**result(1.0), "right": bits(np.ones(11, bool))}
+    results = {
+        "image-alone-seed3": {**fewer, "samples": "with images"},
+        "audio-alone-seed3": {**fewer, "samples": "with audio"},
+        "add-seed3": result(0.5, samples="all"),
+        "concat-seed3": result(0.7, samples="all"),
+    }
+    findings = spec.tabulate(results)
+    (table,) = findings.tables
+    column = table.columns.index("against the best other, points")
+    assert {row[0]: row[column] for row in table.rows} == {
+        "image alone": "-", "audio alone": "-", "add": "-20.0", "concat": "+20.0",
+    }  # fmt: skip
+    (why,) = [note for note in findings.notes if "tested on the same samples" in note]
+    assert why.endswith(": image alone, audio alone.")
+
+
 def test_points_have_names_that_folders_may_have_and_twins_are_refused():
     assert slug("ccssa as published/ü") == "ccssa-as-published"
     assert slug("alpha=-1.5e-3") == "alpha=-1.5e-3"

@@ -118,12 +118,15 @@ def _dashes(rows: Sequence[_Row]) -> list[str]:
         f"'{RATE}': nothing in this fusion is a neuron": [row.variant for row in rows if row.branch_rate is None],
         f"'{LOST}': no residual scaled by alpha is added, so there is none to set to 0 (a method has one by deriving "
         "from snn_fusion.methods.residual.ResidualFusion)": [row.variant for row in rows if row.lost is None],
+        "'against the best other': no other variant was tested on the same samples (some samples lack modalities)": [
+            row.variant for row in rows if row.difference is None and len(rows) > 1
+        ],
     }
     return [f"A dash under {reason}: {', '.join(names)}." for reason, names in reasons.items() if names]
 
 
 def _rows(points: list[Point], results: Results) -> list[_Row]:
-    from scmrl.study.statistics import Summary, from_bits, paired
+    from scmrl.study.statistics import Summary, comparable, from_bits, paired
 
     done: dict[str, dict[int, Mapping[str, Any]]] = {}
     for point in points:
@@ -133,7 +136,7 @@ def _rows(points: list[Point], results: Results) -> list[_Row]:
     mean = {variant: Summary.of([float(bits.mean()) for bits in of.values()]).mean for variant, of in right.items()}
     rows: list[_Row] = []
     for variant, of in done.items():
-        others = [other for other in done if other != variant and done[other].keys() & of.keys()]
+        others = [other for other in done if other != variant and comparable(done[other], of)]
         best = max(others, key=lambda other: mean[other], default=None)
         rates = [r["branch_rate"] for r in of.values() if r["branch_rate"] is not None]
         lost = [

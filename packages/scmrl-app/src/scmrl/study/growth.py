@@ -12,7 +12,7 @@ from scmrl.study.cells import CHANCE, COMPARED, compared, plus_minus
 from scmrl.study.plots_curves import Curve, Panel, curves_plot
 from scmrl.study.scaling import ScalingSpec
 from scmrl.study.spec import Results
-from scmrl.study.statistics import Summary, from_bits, paired
+from scmrl.study.statistics import Summary, comparable, from_bits, paired
 from scmrl.study.tables import Findings, StudyPlot, StudyTable
 
 COSTS: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], float]]] = {
@@ -79,7 +79,7 @@ def _gains(spec: ScalingSpec, done: Done) -> list[tuple[str, float, str, list[st
                 alike = len(fewer_senses) == 1 or {**way, "data.modalities": ""} == {**other_way, "data.modalities": ""}
                 is_part = len(fewer_senses) == len(senses) - 1 and set(fewer_senses) < set(senses)
                 there = done.get(other, {}).get(fraction, {})
-                if alike and is_part and there.keys() & seeds.keys():
+                if alike and is_part and comparable(there, seeds):
                     fewer[other] = there
             if not fewer:
                 continue

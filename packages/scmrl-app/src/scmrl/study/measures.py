@@ -4,6 +4,7 @@
 # pyright: reportUnknownMemberType=false
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
@@ -21,13 +22,14 @@ from snn_fusion.methods.residual import ResidualFusion
 
 
 def scores(run: Run) -> dict[str, Any]:
-    """Accuracy on the validation and the test split, and which test samples were right."""
+    """Accuracy on the validation and the test split, which test samples were right, and a checksum of their names."""
     assert run.validation is not None
     assert run.test is not None
     return {
         "validation_accuracy": run.validation.accuracy,
         "test_accuracy": run.test.accuracy,
         "right": bits(right(run.test)),
+        "samples": hashlib.sha256("\n".join(run.test.ids).encode()).hexdigest()[:16],
     }
 
 

@@ -13,7 +13,7 @@ from scmrl.study.noise import Kind, NoiseSpec
 from scmrl.study.plots_curves import Curve, Panel, curves_plot
 from scmrl.study.points import slug
 from scmrl.study.spec import Results
-from scmrl.study.statistics import Floats, Summary, from_bits, paired
+from scmrl.study.statistics import Floats, Summary, comparable, from_bits, paired
 from scmrl.study.tables import Findings, StudyPlot, StudyTable
 
 WORDS: Mapping[Kind, tuple[str, str, str]] = {
@@ -88,7 +88,7 @@ def findings(spec: NoiseSpec, results: Results) -> Findings:
     )
     title = f"{spec.variants[0]} against the best other variant"
     columns = ("disturbed", "strength", "trained", "accuracy, %", "best other", "its accuracy, %", *COMPARED)
-    compared_rows = _comparison(spec, right)
+    compared_rows = _comparison(spec, right, results)
     means = StudyTable(
         "comparison", f"{title}, mean over the strengths", columns, [r for r in compared_rows if r[1] == ALL]
     )
@@ -181,9 +181,13 @@ def _strength(kind: Kind, strength: float) -> str:
     return f"{strength:g} dB" if kind == "gaussian" else f"{100 * strength:g} %"
 
 
-def _comparison(spec: NoiseSpec, right: Mapping[Target, Right]) -> list[list[str]]:
+def _comparison(spec: NoiseSpec, right: Mapping[Target, Right], results: Results) -> list[list[str]]:
     """The first variant against the one of the others that is best there, both trained alike."""
     rows: list[list[str]] = []
+    measured: dict[str, dict[int, Mapping[str, Any]]] = {}
+    for point in spec.points():
+        if point.key in results:
+            measured.setdefault(point.variant, {})[point.seed] = results[point.key]
     for target, of in right.items():
         strengths = spec.strengths(target.kind)
         each = [
@@ -194,7 +198,11 @@ def _comparison(spec: NoiseSpec, right: Mapping[Target, Right]) -> list[list[str
             for strength, values in each:
                 first = values.get(spec.variants[0] + noisy)
                 others = {name: values[name + noisy] for name in spec.variants[1:] if name + noisy in values}
-                others = {name: seeds for name, seeds in others.items() if first and seeds.keys() & first.keys()}
+                others = {
+                    name: seeds
+                    for name, seeds in others.items()
+                    if first and comparable(measured[spec.variants[0] + noisy], measured[name + noisy])
+                }
                 if first is None or not others:
                     continue
                 best = max(others, key=lambda name: _mean(others[name]).mean)

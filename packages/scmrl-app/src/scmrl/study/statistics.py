@@ -75,6 +75,23 @@ def paired(one: Mapping[int, Floats], other: Mapping[int, Floats]) -> Difference
     return Difference(mean, mean - half, mean + half, p)
 
 
+def comparable(one: Mapping[int, Mapping[str, Any]], other: Mapping[int, Mapping[str, Any]]) -> bool:
+    """Whether two variants have a seed in common and were tested on the same samples with it.
+
+    They were not where samples lack modalities: a model of audio alone is tested on the samples that have audio.
+
+    Args:
+        one: by seed, what was measured: `right`, and `samples`, a checksum of the samples' names.
+        other: the same of the other variant.
+    """
+    seeds = one.keys() & other.keys()
+    return bool(seeds) and all(
+        one[seed].get("samples") == other[seed].get("samples")
+        and len(from_bits(one[seed]["right"])) == len(from_bits(other[seed]["right"]))
+        for seed in seeds
+    )
+
+
 def _half_width(means: Sequence[Floats]) -> float:
     """Half of the 95 % interval of a mean to which several things add their chance, each with means of its own."""
     freedom = [len(values) - 1 for values in means if len(values) > 1]
