@@ -5,7 +5,6 @@ import os
 import pickle
 import random
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from io import StringIO
@@ -17,6 +16,7 @@ from rich.console import Console
 from safetensors import SafetensorError
 from torch import nn
 
+from app.small_disk import filled, mounted
 from app.stopping import final_state, options, outcome, run
 from app.tiny import write_tiny_dataset
 from scmrl import cli
@@ -316,7 +316,7 @@ def test_a_disk_that_is_full_is_named_and_nothing_is_lost(tmp_path: Path, monkey
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
     monkeypatch.setattr(checkpoint_files, "save_file", full)
-    with pytest.raises(OSError, match="No space left on device") as error:
+    with pytest.raises(OSError, match="the disk is full: free some space") as error:
         save(tmp_path, state, ALONE)
     assert "step-000002-0001" in str(error.value)
     assert f"--resume --out {tmp_path}" in str(error.value)
@@ -327,14 +327,8 @@ def test_a_disk_that_is_full_is_named_and_nothing_is_lost(tmp_path: Path, monkey
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 3 MB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(place)]
-    if not shutil.which("mount") or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("needs the right to mount a small file system")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
+    with mounted(tmp_path / "disk") as disk:
+        yield disk
 
 
 def test_a_run_on_a_disk_that_fills_up_ends_in_one_line_and_goes_on_when_there_is_room(
@@ -342,18 +336,14 @@ def test_a_run_on_a_disk_that_fills_up_ends_in_one_line_and_goes_on_when_there_i
 ):
     out = small_disk / "run"
     assert run(options(data, out), stop_after=2) is None
-    ballast = small_disk / "ballast"
-    room = shutil.disk_usage(small_disk).free - 40_000
-    ballast.write_bytes(bytes(room))
     monkeypatch.setattr(sys, "argv", ["scmrl", "train", *options(data, out), "--resume"])
-    with pytest.raises(SystemExit) as end:
+    with filled(small_disk, free=40_000), pytest.raises(SystemExit) as end:
         cli.main()
     assert end.value.code == 2
     error = capsys.readouterr().err
     assert "Traceback" not in error
-    assert "No space left on device" in error
+    assert "the disk is full: free some space" in error
     assert str(out) in error
-    ballast.unlink()
     assert run([*options(data, out), "--resume"]) is not None
     assert outcome(out) == outcome(whole)
 

@@ -16,6 +16,8 @@ from app.finished import finished_run, scmrl
 from app.sealing import rewrite
 from app.tiny import tiny_options, write_tiny_dataset
 from scmrl.engine.run_folder import read_experiment
+from scmrl.experiment import Experiment
+from scmrl.overlay import load
 from scmrl.progress import Progress
 
 READ = ("experiment.json", "inputs.json", "spec.json", "model.safetensors")
@@ -129,11 +131,12 @@ class Planted:
 def every_command(trained: Path, run: Path, out: Path) -> None:
     from scmrl.demo.session import open_demo
 
+    out.mkdir()
     for arguments in (
         ("evaluate", run, "--bootstrap", "1"),
         ("predict", run, f"image={trained / 'data' / 'test1.png'}"),
         ("energy", run, "--samples", "2"),
-        ("explain", run, "--samples", "1"),
+        ("explain", run, "--samples", "1", "--out", out / "explained"),
         ("export", run, "--format", "nir", "--out", out / "x.nir"),
         ("report", run, "--out", out / "report.html"),
         ("train", *resumed(trained, run)),
@@ -148,17 +151,24 @@ def every_command(trained: Path, run: Path, out: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("place", ["replaced", "appended"])
 def test_a_pickle_in_any_file_of_a_run_folder_is_never_loaded(trained, run, tmp_path, place):
+    """Files that may end a command go one by one, so that none hides another; the rest together."""
     marker = tmp_path / "executed"
     planted = pickle.dumps(Planted(marker))
     pickle.loads(planted)
     assert marker.exists()
     marker.unlink()
-    for path in sorted(path for path in run.rglob("*") if path.is_file()):
-        whole = path.read_bytes()
-        path.write_bytes(planted if place == "replaced" else whole + planted)
-        every_command(trained, run, tmp_path)
-        assert not marker.exists(), path
-        path.write_bytes(whole)
+    every_command(trained, run, tmp_path / "first")  # leaves evaluation.json, energy.json and pictures, too
+    every = sorted(path for path in run.rglob("*") if path.is_file())
+    alone = [path for path in every if path.parent == run and path.suffix in (".json", ".jsonl", ".safetensors")]
+    assert {path.name for path in alone} > {*READ, "evaluation.json", "energy.json", "summary.json"}
+    for number, paths in enumerate([*([path] for path in alone), [path for path in every if path not in alone]]):
+        whole = {path: path.read_bytes() for path in paths}
+        for path in paths:
+            path.write_bytes(planted if place == "replaced" else whole[path] + planted)
+        every_command(trained, run, tmp_path / f"{number}")
+        assert not marker.exists(), paths
+        for path in paths:
+            path.write_bytes(whole[path])
 
 
 @pytest.mark.parametrize("name", [*READ, "checkpoints"])
@@ -209,6 +219,23 @@ def test_a_hand_edited_file_is_refused(run):
     (run / "experiment.json").write_text(text.replace('"seed": 0', '"seed": 1', 1))
     with pytest.raises(ValueError, match="its checksum does not match"):
         read_experiment(run)
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_the_experiment_of_a_run_is_a_file_of_settings(run, edited):
+    path = run / "experiment.json"
+    wanted = read_experiment(run, keep_cache_folder=True)
+    if edited:
+        path.write_text(path.read_text().replace('"batch_size": 8', '"batch_size": 4', 1))
+        wanted = wanted.model_copy(update={"train": wanted.train.model_copy(update={"batch_size": 4})})
+    assert load(Experiment, ["--config", str(path)]) == wanted
+    code, _, err = command("spec", "check", path)
+    assert (code, err) == (0, "")
+    rewritten = path.read_text().replace('"seed": 0,', '"seed": 0, "sha257": "x",', 1)
+    path.write_text(rewritten)
+    code, _, err = command("spec", "check", path)
+    assert code != 0
+    assert "sha257" in err
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="paths are written in another way there")

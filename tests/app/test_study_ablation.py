@@ -199,7 +199,7 @@ def test_a_broken_journal_is_told(data: Path, tmp_path: Path):
     done_nothing, progress = spec.model_copy(update={"jobs": 0}), Progress(Console(quiet=True), None, lambda: 0.0)
     run_study(done_nothing, progress)
     (tmp_path / "study" / "journal.log").write_text("no journal\n")
-    with pytest.raises(ValueError, match=r"journal\.log is broken .* another --out"):
+    with pytest.raises(ValueError, match=r"journal\.log is damaged .* another --out"):
         run_study(done_nothing, progress)
 
 
@@ -207,7 +207,7 @@ def test_a_broken_journal_is_told(data: Path, tmp_path: Path):
 def test_a_broken_folder_is_told(data: Path, tmp_path: Path, text: str):
     (tmp_path / "study.json").write_text(text)
     spec = study(AblationSpec, data, tmp_path, "--data.modalities", "image,audio", "--variants", "add")
-    with pytest.raises(ValueError, match=r"study\.json is broken .* name another --out"):
+    with pytest.raises(ValueError, match=r"study\.json is damaged .* name another --out"):
         study_folder(spec)
 
 

@@ -9,15 +9,20 @@ from pathlib import Path
 
 
 @contextmanager
-def writing(path: Path) -> Generator[Path, None, None]:
+def writing(path: Path, *, part: Path | None = None) -> Generator[Path, None, None]:
     """A path beside another to write to; it takes the other's place when the block ends.
 
     After an error the part is removed and what was there before is unchanged.
 
+    Args:
+        path: the file.
+        part: what to write to, on the same file system; by default `path` with `.part` added to its name. Give one of
+            its own to each of several processes that write the same file.
+
     Raises:
         OSError: it cannot be written; the text names the file and says why, such as a full disk.
     """
-    part = path.with_name(f"{path.name}.part")
+    part = part or path.with_name(f"{path.name}.part")
     try:
         yield part
         part.replace(path)
@@ -41,6 +46,13 @@ def write_text(path: Path, text: str) -> None:
 
 def unwritable(path: Path, error: OSError) -> OSError:
     """The error of a file that cannot be written, in a line that names it."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    reason = "the disk is full: free some space" if full else (error.strerror or str(error))
-    return OSError(f"{path} cannot be written: {reason}; what was there before is unchanged")
+    told = OSError(f"{path} cannot be written: {reason(error)}; what was there before is unchanged")
+    told.errno = error.errno  # not given to the constructor, which would put it into the text
+    return told
+
+
+def reason(error: OSError) -> str:
+    """Why something cannot be written, in words; of a full disk, what to do."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full: free some space"
+    return error.strerror or str(error)

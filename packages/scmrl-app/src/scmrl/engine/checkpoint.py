@@ -18,6 +18,7 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from scmrl.engine.atomic import reason
 from scmrl.engine.checkpoint_files import (
     CHECKSUMS,
     POSITION,
@@ -138,8 +139,8 @@ def save(folder: Path, trained: Trained, processes: Processes) -> Path:
         if processes.first:
             shutil.rmtree(part, ignore_errors=True)
         raise OSError(
-            f"the checkpoint {target} cannot be written: {error.strerror or error}. What was saved before is kept; "
-            f"make room there, then go on with the same command and --resume --out {folder}"
+            f"the checkpoint {target} cannot be written: {reason(error)}. What was saved before is kept: go on "
+            f"with the same command and --resume --out {folder}"
         ) from error
     return target
 

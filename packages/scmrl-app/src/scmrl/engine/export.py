@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,10 @@ def written_out(exported: ExportedProgram) -> ExportedProgram:
 
 def save_pt2(exported: ExportedProgram, path: Path) -> None:
     """Write what `torch.export.load` reads."""
-    with path.open("wb") as file:
-        torch.export.save(exported, file)
+    # Not to the file itself: where the disk is full, PyTorch's writer ends the whole process.
+    content = BytesIO()
+    torch.export.save(exported, content)
+    path.write_bytes(content.getbuffer())
 
 
 def load_pt2(path: Path) -> Run:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,10 @@ def save_nir(model: FusionModel, modality: str, path: Path) -> None:
 
     import nir
 
-    nir.write(str(path), graph)
+    # Not to the file itself: where the disk is full, HDF5's library ends the whole process.
+    content = BytesIO()
+    nir.write(content, graph)  # pyright: ignore[reportArgumentType]  it takes any file
+    path.write_bytes(content.getbuffer())
 
 
 def compare_nir(path: Path, model: FusionModel, modality: str, batch: Batch) -> tuple[int, int]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import nullcontext, suppress
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from scmrl.engine.atomic import reason
 from scmrl.engine.checkpoint import Position
 from scmrl.engine.run_folder import write_jsonl
 from scmrl.experiment import TrainSpec
@@ -28,7 +29,8 @@ class Records:
 
         # What was written after the checkpoint that the run goes on from is not to be seen twice.
         write_jsonl(self._folder / "metrics.jsonl", self._position.history)
-        self._board = SummaryWriter(str(self._folder / "tensorboard"), purge_step=self._position.epoch)
+        with self._writing_board():
+            self._board = SummaryWriter(str(self._folder / "tensorboard"), purge_step=self._position.epoch)
         if self._options.wandb is not None:
             try:
                 import wandb  # pyright: ignore[reportMissingImports]
@@ -43,7 +45,7 @@ class Records:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self._board is not None:
-            with suppress(OSError) if error is not None else nullcontext():  # a full disk is told once
+            with suppress(OSError) if error is not None else self._writing_board():  # a full disk is told once
                 self._board.close()
         if self._wandb is not None:
             self._wandb.finish()
@@ -54,17 +56,23 @@ class Records:
             return
         write_jsonl(self._folder / "metrics.jsonl", self._position.history)
         epoch = int(self._position.history[-1]["epoch"])
-        try:
+        with self._writing_board():
             for name, value in record.items():
                 self._board.add_scalar(name, value, epoch)
             for layer, rate in self._position.rates_last.items():
                 self._board.add_scalar(f"firing_rate/{layer}", rate, epoch)
             self._board.flush()
+        if self._wandb is not None:
+            self._wandb.log(dict(record), step=epoch)
+
+    @contextmanager
+    def _writing_board(self) -> Generator[None, None, None]:
+        """Have errors of TensorBoard's writer, which names no file, say where they arose and how to go on."""
+        try:
+            yield
         except OSError as error:
             place = self._folder / "tensorboard"
             raise OSError(
-                f"{place} cannot be written: {error.strerror or error}; make room there, then go on with the same "
-                f"command and --resume --out {self._folder}"
+                f"{place} cannot be written: {reason(error)}; go on with the same command and --resume --out "
+                f"{self._folder}"
             ) from error
-        if self._wandb is not None:
-            self._wandb.log(dict(record), step=epoch)

@@ -1,7 +1,8 @@
 """Read YAML and JSON files into settings.
 
 What is not of its format is a fault with its line and column; whether a name exists and a value fits is left to those
-who put the settings into the tree.
+who put the settings into the tree. `experiment.json` of a run is a file of settings, too: its checksum is left out, and
+not compared, since whoever begins another run from a copy may edit it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ ENDINGS = (".yaml", ".yml", ".json")
 def settings_in(path: Path, root: Shape) -> tuple[list[Setting], list[str]]:
     """The settings that a file gives, and what is wrong with it as a file."""
     # PyYAML is imported where there is a file to read, and not before.
+    from snn_fusion.checksum import FIELD
     from snn_fusion.specs.faults import SpecFileError
     from snn_fusion.specs.located import Document, FormatError
 
@@ -42,5 +44,6 @@ def settings_in(path: Path, root: Shape) -> tuple[list[Setting], list[str]]:
     settings = [
         replace(setting, at=":".join(map(str, (path, *document.place(setting.place)))))
         for setting in settings_of(root, cast(Mapping[str, object], values), str(path))
+        if setting.place != (FIELD,)
     ]
     return settings, faults

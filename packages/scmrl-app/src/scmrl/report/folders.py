@@ -125,12 +125,12 @@ def _history(path: Path) -> list[dict[str, float]]:
     if not path.is_file():
         return []
     epochs: list[dict[str, float]] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
             epochs.append(HISTORY.validate_python(json.loads(line)))
             if "epoch" not in epochs[-1]:
                 raise ValueError("it names no epoch")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             reason = _fault(error) if isinstance(error, ValidationError) else str(error)
             raise ValueError(f"{path} is damaged in line {number}: {reason}") from None
     return epochs

@@ -48,14 +48,14 @@ def read_content(folder: Path) -> dict[str, Any]:
     """What a study's folder says of the study, unchecked.
 
     Raises:
-        ValueError: the folder holds no study, or its file is broken.
+        ValueError: the folder holds no study, or its file is damaged.
     """
     path = folder / "study.json"
     if not path.is_file():
         raise ValueError(f"{folder} holds no study: there is no study.json; name a folder that `scmrl study` made")
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(
-            f"{path} is broken ({error}); put back the one that was there, or name another --out"
+            f"{path} is damaged ({error}); put back the one that was there, or name another --out"
         ) from error

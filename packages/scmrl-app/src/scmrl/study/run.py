@@ -58,7 +58,7 @@ def run_study(spec: StudySpec, progress: Progress) -> tuple[Path, Findings | Non
         return folder, *_findings(spec, folder, points, progress)
     except json.JSONDecodeError as error:
         raise ValueError(
-            f"{folder / 'journal.log'} is broken ({error}); put back the old one, or begin anew with another --out"
+            f"{folder / 'journal.log'} is damaged ({error}); restore it from a backup, or begin anew with another --out"
         ) from error
     except StorageInternalError as error:
         assert spec.storage is not None

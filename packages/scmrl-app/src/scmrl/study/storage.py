@@ -10,6 +10,7 @@ it off.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -39,8 +40,8 @@ def open_storage(where: str | Path, patience: Patience | None = None) -> BaseSto
         patience: with a database that was there once; None has none.
 
     Raises:
-        ValueError: the database cannot be reached, or no driver for it is installed, or the file system
-            knows no locks.
+        ValueError: the database cannot be reached, or no driver for it is installed, or the journal is damaged, or the
+            file system knows no locks.
     """
     if isinstance(where, Path):
         return open_journal(where)
@@ -84,7 +85,7 @@ def open_journal(path: Path) -> JournalStorage:
     """The storage in a journal file, which is made if it is new.
 
     Raises:
-        ValueError: the file system knows no locks.
+        ValueError: the journal is damaged, or the file system knows no locks.
     """
     path = path.resolve()
     lock = JournalFileOpenLock(str(path)) if fcntl is None else JournalLock(path)
@@ -97,7 +98,16 @@ def open_journal(path: Path) -> JournalStorage:
             f"{path} cannot be locked ({error.strerror}), so processes cannot share it: put --out on another file "
             "system, or keep the list of work in a database, --storage postgresql+psycopg://user@host/name"
         ) from error
-    return JournalStorage(backend)
+    try:
+        _check_last_line(path)
+        return JournalStorage(backend)
+    except OSError:
+        raise
+    except Exception as error:  # Optuna checks nothing of what it reads, so damage shows as any error
+        reason = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+        raise ValueError(
+            f"{path} is damaged ({reason}); restore it from a backup, or begin anew with another --out"
+        ) from error
 
 
 class JournalLock(JournalFileOpenLock):
@@ -147,6 +157,17 @@ def cut_half_a_line(journal: Path) -> None:
             end -= 1
         if end < size:
             file.truncate(end)
+
+
+def _check_last_line(journal: Path) -> None:
+    """Refuse a last line that is no JSON: Optuna takes it for one that is being written, and appends to it.
+
+    Raises:
+        ValueError: it is none.
+    """
+    lines = journal.read_bytes().splitlines()
+    if lines:
+        json.loads(lines[-1])
 
 
 def _byte(file: BinaryIO, at: int) -> bytes:

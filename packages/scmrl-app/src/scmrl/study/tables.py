@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scmrl.engine.atomic import writing
 from scmrl.tables import Block, escaped
 
 if TYPE_CHECKING:
@@ -71,6 +72,9 @@ class Findings:
         """Write every table as CSV, all of them as results.md, every plot as SVG and PNG, and results.json last.
 
         Several commands that share a study may write at the same time.
+
+        Raises:
+            OSError: a file cannot be written, such as on a full disk; what was there before is unchanged.
         """
         written: list[Path] = []
         for table in self.tables:
@@ -79,9 +83,8 @@ class Findings:
         for plot in self.plots:
             name = f"{plot.name}.svg"
             for path in (folder / name, (folder / name).with_suffix(".png")):
-                beside = _beside(path)
-                plot.figure.savefig(beside, bbox_inches="tight", dpi=150, format=path.suffix[1:])
-                beside.replace(path)
+                with writing(path, part=_beside(path)) as part:
+                    plot.figure.savefig(part, bbox_inches="tight", dpi=150, format=path.suffix[1:])
                 written.append(path)
             plots.append({"title": plot.title, "file": name})
         written += [write_text(folder / name, text) for name, text in self.files.items()]
@@ -104,10 +107,13 @@ class Findings:
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Write beside and rename, under a name that no other process uses."""
-    beside = _beside(path)
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
+    """Write beside and rename, under a name that no other process uses.
+
+    Raises:
+        OSError: it cannot be written; what was there before is unchanged.
+    """
+    with writing(path, part=_beside(path)) as part:
+        part.write_text(text, encoding="utf-8")
     return path
 
 
