@@ -18,7 +18,7 @@ import pytest
 
 from app.misbehaving import Misbehaving
 from app.serving import Served, served, tiny_run
-from app.test_predict_command import HOSTILE, write_video
+from app.test_predict_command import HOSTILE, ODD, write_video
 from scmrl.demo.refused import RefusedError
 from scmrl.demo.sandbox import Sandbox
 from scmrl.engine.clips import Clip
@@ -110,6 +110,11 @@ def test_what_cannot_be_read_is_told(server, data, name):
     assert name in sent.json()["fault"]
     assert str(server.uploads) not in sent.text
     assert not list(server.uploads.iterdir())
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_headers_of_sound_are_no_fault(server, name):
+    assert send(server, ODD[name], name=name).status_code == 201
 
 
 @pytest.mark.parametrize(

@@ -345,7 +345,7 @@ def test_names_from_files_do_not_become_markup():
     assert "<" not in text.replace("\\<", "")
     figure = energy_figure(content)
     figure.canvas.draw()
-    assert figure.axes[0].get_yticklabels()[0].get_text() == r"encoders.$\nothing$|<b>"
+    assert figure.axes[0].get_yticklabels()[0].get_text() == r"encoders: $\nothing$|<b>"
 
 
 def test_what_a_time_axis_and_an_encoder_without_layers_mean_is_noted():
