@@ -12,10 +12,10 @@ import pytest
 
 
 @contextmanager
-def mounted(place: Path) -> Generator[Path, None, None]:
-    """A file system of 3 MB at a new folder; skips the test where none may be mounted."""
+def mounted(place: Path, *, megabytes: int = 3) -> Generator[Path, None, None]:
+    """A small file system at a new folder; skips the test where none may be mounted."""
     place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(place)]
+    command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(place)]
     if not shutil.which("mount") or subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("needs the right to mount a small file system")
     try:

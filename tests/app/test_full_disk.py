@@ -22,7 +22,7 @@ FULL = "the disk is full: free some space"
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    with mounted(tmp_path / "disk") as disk:
+    with mounted(tmp_path / "disk", megabytes=8) as disk:
         yield disk
 
 

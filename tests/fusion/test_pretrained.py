@@ -140,7 +140,7 @@ def test_a_write_that_fails_leaves_the_folder_as_it_was(saved: Path, monkeypatch
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(OSError, match=r"spec\.json cannot be written: No space left on device") as error:
+    with pytest.raises(OSError, match=r"spec\.json cannot be written: the disk is full: free some space") as error:
         save_pretrained(small_model(seed=3), small_spec(label_smoothing=0.0), saved)
     assert str(saved) in str(error.value)
     assert files(saved) == before

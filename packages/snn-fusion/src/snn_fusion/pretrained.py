@@ -68,6 +68,8 @@ def save_pretrained(model: nn.Module, spec: ModelSpec, folder: Path | str) -> No
             part.replace(written)
     except (OSError, SafetensorError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        if "No space left on device" in reason:
+            reason = "the disk is full: free some space"
         raise OSError(f"{written} cannot be written: {reason}; what was there before is unchanged") from error
     finally:
         for part in parts.values():
