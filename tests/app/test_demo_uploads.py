@@ -216,7 +216,7 @@ def test_a_file_that_takes_too_long(run, data):
 def misread(inputs: Inputs, tmp_path: Path, how: str, *, seconds: float) -> Path:
     """Let a reader of that kind loose on a file; the file's folder."""
     image = replace(inputs.modalities["image"], reader=Misbehaving(how=how), prepare=())
-    sandbox = Sandbox(Inputs(inputs.classes, {"image": image}, inputs.seed), seconds=seconds)
+    sandbox = Sandbox(replace(inputs, modalities={"image": image}), seconds=seconds)
     try:
         path = sandbox.folder / "upload.png"
         shutil.copy(__file__, path)

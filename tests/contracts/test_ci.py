@@ -9,7 +9,6 @@ TESTS = "uv run --group test pytest -n auto"
 
 def test_ci_ends_with_the_test_command_of_the_readme():
     assert (ROOT / ".ci" / "run").read_text().splitlines()[-1] == TESTS
-    assert f"{TESTS} -m slow" in (ROOT / ".ci" / "run").read_text().splitlines()
     assert TESTS in [line.strip() for line in (ROOT / "README.md").read_text().splitlines()]
 
 
