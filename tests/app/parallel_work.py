@@ -43,7 +43,7 @@ def joined_steps(rank: int, folder: str, sharing: str, synchronise: bool) -> Non
 
 
 def clipped(rank: int, folder: str, sharing: str) -> None:
-    """The norm of the gradient as each process is told it: of sound inputs, and where process 1 has one of NaN."""
+    """The norm of the gradient as each process is told it: of sound inputs, and where that of process 1 is NaN."""
     said: list[Tensor] = []
     for broken in (False, True):
         for limit in (0.0, 0.5):
@@ -55,10 +55,11 @@ def clipped(rank: int, folder: str, sharing: str) -> None:
             generator = torch.Generator().manual_seed(rank)
             x = {"audio": (6, 1, 16, 16), "visual": (6, 2, 16, 16)}
             x = {name: torch.rand(shape, generator=generator, dtype=torch.float64) for name, shape in x.items()}
-            if broken and rank == 1:
-                x["audio"][3, 0, 4, 5] = torch.nan
             output, labels = whole_batch(net(x), torch.arange(6) % 3, processes)
-            unwrapped(net).total_loss(output, labels).total.backward()
+            loss = unwrapped(net).total_loss(output, labels).total
+            if broken and rank == 1:  # the slope of a root at 0, where the loss itself is finite
+                loss = loss + (output.logits - output.logits.detach()).square().sum().sqrt()
+            loss.backward()
             norm = clip(net, limit)
             grads = [p.grad.full_tensor() if isinstance(p.grad, DTensor) else p.grad for p in net.parameters()]
             left = torch.stack([grad.norm() for grad in grads if grad is not None]).norm()

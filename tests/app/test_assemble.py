@@ -10,6 +10,7 @@ from scmrl.assemble import model_spec
 from scmrl.encoders import ENCODER_OPTIONS
 from scmrl.experiment import Experiment, ModelOptions
 from scmrl.overlay import OptionError, load
+from scmrl.overlay.shape import fields_of
 from snn_datasets import DatasetInfo, ModalityInfo
 from snn_fusion import ENCODERS, FittedSpec, ModelSpec, PatchSplittingSpec, SeriesSpec, TokensSpec, VectorSpec
 
@@ -125,7 +126,7 @@ def test_an_encoder_for_other_axes_is_refused():
         encoder((2, 10, 9), {"kind": "tokens"})
 
 
-def test_an_encoder_of_a_plug_in_can_be_named_without_what_the_data_decide(monkeypatch):
+def test_an_encoder_of_a_plug_in_can_be_named_without_what_the_data_decide(monkeypatch, request):
     class PluggedSpec(VectorSpec):
         """Somebody else's."""
 
@@ -136,6 +137,8 @@ def test_an_encoder_of_a_plug_in_can_be_named_without_what_the_data_decide(monke
     for registry in (ENCODERS, ENCODER_OPTIONS):
         monkeypatch.setattr(registry, "_specs", dict(registry._specs))
     ENCODERS.register(PluggedSpec)
+    fields_of.cache_clear()  # another test may have listed the options before there was such an encoder
+    request.addfinalizer(fields_of.cache_clear)
     made = load(ModelOptions, ["--modalities.x.kind", "plugged", "--modalities.x.width", "5", "--time_steps", "3"])
     spec = model_spec(made, info(x=(7,))).encoders["x"]
     assert spec == PluggedSpec(in_channels=7, width=5)

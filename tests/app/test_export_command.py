@@ -62,6 +62,7 @@ torch.save(program(torch.load(sys.argv[2])), sys.argv[3])
 """
 
 
+@pytest.mark.slow
 def test_a_program_needs_only_pytorch(one_sense, tmp_path, monkeypatch, capsys):
     out = tmp_path / "model.pt2"
     assert scmrl(monkeypatch, "export", one_sense, "--format", "pt2", "--out", out) == 0
@@ -164,7 +165,8 @@ def gas(tmp_path_factory: pytest.TempPathFactory) -> Path:
             np.savetxt(folder / f"{split}{i}.csv", values, delimiter=",", header="t,a,b,c", comments="")
             rows.append(f"{split},{'ab'[i % 2]},{split}{i}.csv")
     (folder / "manifest.csv").write_text("split,label,gas\n" + "\n".join(rows) + "\n")
-    return finished_run(folder, folder / "run", "--data.time-steps", "3")
+    means = ("--data.columns.gas.encode.kind", "steps", "--data.columns.gas.encode.steps", "3")
+    return finished_run(folder, folder / "run", "--data.time-steps", "3", *means)
 
 
 def test_the_encoder_of_vectors_becomes_nir(gas, tmp_path, monkeypatch, capsys):

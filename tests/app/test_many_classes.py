@@ -72,6 +72,7 @@ def test_the_tables_of_an_evaluation_show_the_extremes():
     assert len(markdown(content, tables(content))) < 20_000
 
 
+@pytest.mark.slow
 def test_the_page_of_a_run_stays_small(run, tmp_path, monkeypatch):
     copied = Path(shutil.copytree(run, tmp_path / "copy"))
     (copied / "evaluation.json").write_text(json.dumps(evaluation()))

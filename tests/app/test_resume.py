@@ -53,6 +53,7 @@ def moments(seed: int) -> list[Moment]:
     ]
 
 
+@pytest.mark.slow
 def test_five_kills_change_nothing(data: Path, whole: Path, tmp_path: Path):
     out = tmp_path / "run"
     for moment in moments(seed=1):
@@ -106,6 +107,7 @@ def test_resume_needs_to_know_the_folder(data: Path, tmp_path: Path):
     assert "--resume needs --out" in (tmp_path / "log.0").read_text()
 
 
+@pytest.mark.slow
 def test_two_processes_that_are_killed_change_nothing_either(data: Path, tmp_path: Path):
     whole, killed, log = tmp_path / "whole", tmp_path / "killed", tmp_path / "log"
     assert run(options(data, whole), log=log, world=2) == [0, 0], (tmp_path / "log.0").read_text()

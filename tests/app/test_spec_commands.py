@@ -270,7 +270,10 @@ ON_THE_COMMAND_LINE = [
     ("--data.kind manifest", "--data.root is needed when data.kind is manifest"),
     ("--data.kind manifset", "--data.kind = manifset: unknown dataset kind 'manifset'; did you mean manifest? known"),
     ("--data.test_fold 3", "--data.test_fold: only data.kind=urbansound8k-av has it; data.kind is digits (add --data."),
-    ("--data.root x", "--data.root: only data.kind=ave or crema-d or "),
+    (
+        "--data.root x",
+        "--data.root: data.kind digits has no such option (add --data.kind manifest; other kinds that have it: ave, ",
+    ),
     ("--data.audio_snr loud", "--data.audio_snr = loud: 'loud' is not a number (float ≥ -60, ≤ 100)"),
     (
         "--data.audio_nsr 3",

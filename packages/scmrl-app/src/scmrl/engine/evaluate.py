@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Literal, cast
@@ -126,6 +126,10 @@ def predict(
             if (modalities is None or name in modalities) and not x.isfinite().all()
         ]
         output, said, nothing = says(model, batch, processes.device, modalities)
+        # A sample with NaN or infinity has no answer; it is named, and counts like one that lacks every modality.
+        unanswered = ~output.logits.isfinite().all(1)
+        said[unanswered] = 1 / said.shape[1]
+        output = _with_logits_of_no_answer(output, unanswered)
         mine = batch["labels"].to(processes.device)
         loss += float(model.total_loss(output, mine).classification) * len(mine)
         blank += int(nothing.sum())
@@ -143,6 +147,18 @@ def predict(
         sum(part[4] for part in parts) / len(dataset),
         sum(part[5] for part in parts),
         tuple(name for part in parts for name in part[6]),
+    )
+
+
+def _with_logits_of_no_answer(output: FusionOutput, rows: Tensor) -> FusionOutput:
+    """The output with logits of 0, the same chance for every class, in these rows [B]."""
+    if not rows.any():
+        return output
+    blank = rows[:, None]
+    return replace(
+        output,
+        logits=output.logits.masked_fill(blank, 0),
+        logits_of={name: logits.masked_fill(blank, 0) for name, logits in output.logits_of.items()},
     )
 
 
