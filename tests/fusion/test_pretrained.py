@@ -218,7 +218,7 @@ def test_a_huge_number_is_compared_with_the_weights_before_memory_is_taken(saved
 
 def test_a_spec_that_is_nested_too_deep_is_named(saved: Path):
     (saved / "spec.json").write_text('{"format_version": 1, "model": ' + "[" * 200_000 + "]" * 200_000 + "}")
-    with pytest.raises(ValueError, match=r"spec\.json is not a model's spec: RecursionError"):
+    with pytest.raises(ValueError, match=r"spec\.json is not a model's spec: it is nested too deep"):
         from_pretrained(saved)
 
 
@@ -239,3 +239,15 @@ def test_a_model_of_a_plug_in_that_is_gone_says_what_to_install(tmp_path: Path, 
         from_pretrained(tmp_path / "installed")
     with pytest.raises(ValueError, match=f"saved with plug-ins: import {__name__} first"):
         from_pretrained(tmp_path / "by hand")
+
+
+def test_a_spec_with_a_flipped_byte_is_named_in_one_short_line(tmp_path):
+    folder = tmp_path / "model"
+    spec = small_spec()
+    save_pretrained(spec.build(), spec, folder)
+    content = bytearray((folder / "spec.json").read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    (folder / "spec.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"spec\.json is not a model's spec: 'utf-8' codec can't decode") as error:
+        from_pretrained(folder)
+    assert len(str(error.value)) < 300 + len(str(folder))

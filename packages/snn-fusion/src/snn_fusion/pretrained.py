@@ -218,7 +218,12 @@ def _read_document(path: Path) -> dict[str, Any]:
         content = cast("dict[str, Any]", document)
         version, _ = content["format_version"], content["model"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path} is not a model's spec: {error!r}; {RESTORE}") from error
+        reasons: dict[type[Exception], str] = {
+            KeyError: f"it has no field {error}",
+            RecursionError: "it is nested too deep",
+        }
+        reason = reasons.get(type(error)) or _line(error)
+        raise ValueError(f"{path} is not a model's spec: {reason}; {RESTORE}") from error
     if version != FORMAT_VERSION:
         raise ValueError(
             f"{path} is of format version {version}, this snn-fusion reads version {FORMAT_VERSION}; upgrade snn-fusion"
