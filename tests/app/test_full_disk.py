@@ -63,7 +63,9 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("name", ["evaluate", "report", "pt2"])
+@pytest.mark.parametrize(
+    "name", ["evaluate", pytest.param("report", marks=pytest.mark.slow), pytest.param("pt2", marks=pytest.mark.slow)]
+)
 def test_a_command_on_a_full_disk_is_told_in_a_line_and_loses_nothing(trained, small_disk, name):
     run_on_a_full_disk(trained, small_disk, name)
 

@@ -26,7 +26,7 @@ def distance(both: dict[str, Any], alone: dict[str, Any]) -> float:
     return max(*weights, *(abs(a - b) for a, b in zip(both["losses"], alone["losses"], strict=True)))
 
 
-@pytest.mark.parametrize("sharing", ["ddp", "fsdp"])
+@pytest.mark.parametrize("sharing", [pytest.param("ddp", marks=pytest.mark.slow), "fsdp"])
 def test_two_processes_end_with_the_weights_of_one(alone: dict[str, Any], tmp_path: Path, sharing: str):
     assert in_processes(2, joined_steps, str(tmp_path), sharing, True) == [0, 0]
     both = torch.load(tmp_path / f"{sharing}-2.pt", weights_only=True)

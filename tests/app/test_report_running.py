@@ -82,7 +82,9 @@ def test_a_list_of_work_that_is_broken_is_told(begun):
     folder, _, _ = begun
     journal = folder / "journal.log"
     journal.write_bytes(b"nonsense\n" + journal.read_bytes())
-    with pytest.raises(ValueError, match=r"the list of work of the study in .* cannot be read"):
+    with pytest.raises(
+        ValueError, match=r"journal\.log is damaged .*restore it from a backup, or begin anew with another --out"
+    ):
         read_folder(folder)
 
 

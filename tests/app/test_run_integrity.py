@@ -17,7 +17,6 @@ from app.sealing import rewrite
 from app.tiny import tiny_options, write_tiny_dataset
 from scmrl.engine.run_folder import read_experiment
 from scmrl.experiment import Experiment
-from scmrl.overlay import load
 from scmrl.progress import Progress
 
 READ = ("experiment.json", "inputs.json", "spec.json", "model.safetensors")
@@ -223,12 +222,14 @@ def test_a_hand_edited_file_is_refused(run):
 
 @pytest.mark.parametrize("edited", [False, True])
 def test_the_experiment_of_a_run_is_a_file_of_settings(run, edited):
+    from scmrl.spec_commands import read_experiment as read_settings
+
     path = run / "experiment.json"
     wanted = read_experiment(run, keep_cache_folder=True)
     if edited:
         path.write_text(path.read_text().replace('"batch_size": 8', '"batch_size": 4', 1))
         wanted = wanted.model_copy(update={"train": wanted.train.model_copy(update={"batch_size": 4})})
-    assert load(Experiment, ["--config", str(path)]) == wanted
+    assert read_settings(("--config", str(path)), Experiment) == wanted
     code, _, err = command("spec", "check", path)
     assert (code, err) == (0, "")
     rewritten = path.read_text().replace('"seed": 0,', '"seed": 0, "sha257": "x",', 1)
