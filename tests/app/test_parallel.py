@@ -38,6 +38,7 @@ def test_batch_norm_that_is_not_synchronised_would_differ(alone: dict[str, Any],
     assert distance(torch.load(tmp_path / "ddp-2.pt", weights_only=True), alone) > 1e-4
 
 
+@pytest.mark.needs("compiler")
 @pytest.mark.parametrize("sharing", ["ddp", pytest.param("fsdp", marks=pytest.mark.slow)])
 def test_the_command_trains_in_two_processes(tmp_path: Path, sharing: str):
     data = write_tiny_dataset(tmp_path)

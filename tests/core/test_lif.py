@@ -326,6 +326,7 @@ def test_mistakes_are_named(call, message: str):
         call()
 
 
+@pytest.mark.needs("compiler")
 @pytest.mark.parametrize(
     ("x", "options", "implementation", "reason"),
     [

@@ -32,6 +32,7 @@ def run(tmp_path: Path, code: str = LOUD, **environment: str) -> subprocess.Comp
     return subprocess.run([sys.executable, "-c", code], env=given, capture_output=True, text=True, check=True)
 
 
+@pytest.mark.needs("compiler")
 def test_the_first_use_builds_and_the_next_finds_the_build(tmp_path):
     first = run(tmp_path)
     assert first.stdout.split() == ["native", "3.0", "3.0"]
@@ -42,6 +43,7 @@ def test_the_first_use_builds_and_the_next_finds_the_build(tmp_path):
     assert built.stat().st_mtime_ns == before
 
 
+@pytest.mark.needs("compiler")
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
@@ -75,6 +77,7 @@ def loaded(tmp_path):
     return native_build.load(tmp_path / "code.c")
 
 
+@pytest.mark.needs("compiler")
 @pytest.mark.parametrize("mode", [0o775, 0o757, 0o777])
 @pytest.mark.parametrize("which", ["file", "folder"])
 def test_a_build_that_others_may_change_is_not_loaded(tmp_path, monkeypatch, which, mode):
@@ -91,6 +94,7 @@ def test_a_build_that_others_may_change_is_not_loaded(tmp_path, monkeypatch, whi
     assert loaded(tmp_path).number() == 7
 
 
+@pytest.mark.needs("compiler")
 def test_a_library_under_the_name_of_a_build_is_not_loaded_from_a_folder_of_all(tmp_path, monkeypatch):
     """As /tmp is: whoever comes first chooses what the file holds."""
     folder = built(tmp_path, monkeypatch)
@@ -102,6 +106,7 @@ def test_a_library_under_the_name_of_a_build_is_not_loaded_from_a_folder_of_all(
     assert not list(folder.iterdir())
 
 
+@pytest.mark.needs("compiler")
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give files away")
 @pytest.mark.parametrize("which", ["file", "folder"])
 def test_a_build_of_another_user_is_not_loaded(tmp_path, monkeypatch, which):
@@ -112,6 +117,7 @@ def test_a_build_of_another_user_is_not_loaded(tmp_path, monkeypatch, which):
     assert loaded(tmp_path).startswith(f"{path} belongs to another user")
 
 
+@pytest.mark.needs("compiler")
 def test_builds_are_the_users_own_whatever_the_umask(tmp_path, monkeypatch):
     before = os.umask(0)
     try:
@@ -147,6 +153,7 @@ def test_asking_for_it_where_it_cannot_be_built_says_what_to_do(tmp_path):
     assert "implementation='native' cannot run here: no C compiler is on PATH; install gcc or clang" in result.stdout
 
 
+@pytest.mark.needs("compiler")
 def test_a_build_depends_on_the_headers_that_it_includes(tmp_path, monkeypatch):
     monkeypatch.setenv("SNN_CORE_CACHE", str(tmp_path / "cache"))
     source, header = tmp_path / "code.c", tmp_path / "number.h"
