@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.tiny import tiny_options
+from app.tiny import tiny_options, write_tiny_dataset
 from scmrl import cli
 
 
@@ -25,3 +25,10 @@ def finished_run(data: Path, out: Path, *options: str) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         assert scmrl(patch, "train", *tiny, *options) == 0
     return out
+
+
+def data_and_run(folder: Path, *, test: int) -> Path:
+    """Fill the folder: `data` with the tiny dataset of so many test samples, `run` with a run trained on it."""
+    (folder / "data").mkdir()
+    finished_run(write_tiny_dataset(folder / "data", train=24, test=test), folder / "run")
+    return folder

@@ -1,12 +1,10 @@
 """Checkpoints as files: no code in them, damage is noticed and the one before is used, a full disk loses nothing."""
 
 import errno
-import os
-import pickle
 import random
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 
@@ -16,9 +14,10 @@ from rich.console import Console
 from safetensors import SafetensorError
 from torch import nn
 
-from app.small_disk import filled, mounted
 from app.stopping import final_state, options, outcome, run
 from app.tiny import write_tiny_dataset
+from damage import mutated, planted_pickle
+from mounts import filled, small_disk
 from scmrl import cli
 from scmrl.engine import checkpoint_files
 from scmrl.engine.checkpoint import Position, Trained, finished, load_newest, save
@@ -166,20 +165,11 @@ def test_a_checkpoint_of_another_model_is_refused_with_names(tmp_path: Path):
 # Damage
 
 
-def damaged(file: Path, draw: random.Random) -> bool:
-    """Cut, flip, repeat or replace bytes of a file; whether that changed it."""
-    before = content = file.read_bytes()
-    place, kind = draw.randrange(len(content)), draw.randrange(6)
-    if kind < 3:
-        content = content[:place] + bytes([content[place] ^ (1 << draw.randrange(8))]) + content[place + 1 :]
-    elif kind == 3:
-        content = content[:place]
-    elif kind == 4:
-        content = content[:place] + draw.randbytes(draw.randint(1, 40)) + content[place:]
-    else:
-        content = draw.choice([b"[" * 200_000, b"9" * 5000, b'{"format_version": 1e999}', b"null", b"", b"{}"])
-    file.write_bytes(content)
-    return content != before
+def damaged(file: Path, rng: random.Random) -> bool:
+    """Damage a file; whether that changed it."""
+    before = file.read_bytes()
+    file.write_bytes(mutated(before, rng))
+    return file.read_bytes() != before
 
 
 def test_damage_is_noticed_named_and_the_checkpoint_before_it_used(tmp_path: Path):
@@ -255,22 +245,9 @@ def test_a_checkpoint_that_was_forged_with_right_checksums_is_data_all_the_same(
         checkpoint_files.write_checksums(path, sums)
 
 
-class Planted:
-    """What runs a command when it is unpickled."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
-        return os.system, (f"touch {self.mark}",)
-
-
 def test_a_pickle_in_any_file_of_a_checkpoint_is_not_executed(data: Path, whole: Path, tmp_path: Path):
     mark = tmp_path / "executed"
-    planted = pickle.dumps(Planted(mark))
-    pickle.loads(planted)
-    assert mark.exists(), "the test must be able to fail"
-    mark.unlink()
+    planted = planted_pickle(mark)
     for name in (*FILES, ".metadata", "__0_0.distcp"):
         out = tmp_path / "run"
         shutil.copytree(whole, out)
@@ -326,18 +303,18 @@ def test_a_disk_that_is_full_is_named_and_nothing_is_lost(tmp_path: Path, monkey
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    with mounted(tmp_path / "disk") as disk:
-        yield disk
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "disk", kilobytes=3000) as folder:
+        yield folder
 
 
 def test_a_run_on_a_disk_that_fills_up_ends_in_one_line_and_goes_on_when_there_is_room(
-    data: Path, whole: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    data: Path, whole: Path, disk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    out = small_disk / "run"
+    out = disk / "run"
     assert run(options(data, out), stop_after=2) is None
     monkeypatch.setattr(sys, "argv", ["scmrl", "train", *options(data, out), "--resume"])
-    with filled(small_disk, free=40_000), pytest.raises(SystemExit) as end:
+    with filled(disk, free=40_000), pytest.raises(SystemExit) as end:
         cli.main()
     assert end.value.code == 2
     error = capsys.readouterr().err

@@ -4,11 +4,13 @@ import csv
 import json
 import math
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from torch import Tensor, nn
 
 from app.tiny import tiny_options, write_tiny_dataset
@@ -32,13 +34,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_dataset(tmp_path_factory.mktemp("tiny"))
 
 
-def run(data: Path, out: Path, *more: str) -> Run:
+def run(data: Path, out: Path, *more: str, progress: Progress | None = None) -> Run:
     options = tiny_options(data, out)
     for name in more[::2]:
         if name in options:
             place = options.index(name)
             del options[place : place + 2]
-    return train(load(Experiment, [*options, *more]), Progress.create().mute())
+    return train(load(Experiment, [*options, *more]), progress or Progress.create().mute())
 
 
 @pytest.fixture(scope="module")
@@ -241,11 +243,17 @@ def test_a_gradient_that_is_no_number_stops_the_run_before_the_weights_are_lost(
 
 
 def test_a_scaler_skips_the_step_of_such_a_gradient_and_goes_on(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, done: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    steep(monkeypatch, 1, 4)
-    again = run(data, tmp_path / "run", "--train.precision", "float16")
+    steps = done.position.step // 3
+    text = StringIO()
+    progress = Progress(Console(file=text, width=1000), None, lambda: 0.0)
+    steep(monkeypatch, steps + 1)
+    again = run(data, tmp_path / "run", "--train.precision", "float16", progress=progress)
     assert len(again.position.history) == 3
+    said = f"epoch 2: 1 of {steps} steps were skipped, because their gradient left the range of float16"
+    assert text.getvalue().count("steps were skipped") == 1
+    assert said in text.getvalue()
     for name, weight in from_pretrained(tmp_path / "run").named_parameters():
         assert weight.isfinite().all(), name
 

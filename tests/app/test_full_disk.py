@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from app.finished import finished_run
-from app.small_disk import filled, mounted
+from app.finished import data_and_run
 from app.stopping import outcome
 from app.studies import done, study
 from app.test_run_integrity import command
-from app.tiny import tiny_options, write_tiny_dataset
+from app.tiny import tiny_options
+from mounts import filled, small_disk
 from scmrl.engine.atomic import writing
 from scmrl.engine.export_nir import save_nir
 from scmrl.study.sensitivity import SensitivitySpec
@@ -21,18 +21,14 @@ FULL = "the disk is full: free some space"
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    with mounted(tmp_path / "disk", megabytes=8) as disk:
-        yield disk
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "disk", kilobytes=8000) as folder:
+        yield folder
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with data, and a run that was trained on them."""
-    folder = tmp_path_factory.mktemp("trained")
-    (folder / "data").mkdir()
-    finished_run(write_tiny_dataset(folder / "data", train=24, test=4), folder / "run")
-    return folder
+    return data_and_run(tmp_path_factory.mktemp("trained"), test=4)
 
 
 def contents(disk: Path) -> dict[Path, bytes]:
@@ -66,14 +62,14 @@ COMMANDS = {
 @pytest.mark.parametrize(
     "name", ["evaluate", pytest.param("report", marks=pytest.mark.slow), pytest.param("pt2", marks=pytest.mark.slow)]
 )
-def test_a_command_on_a_full_disk_is_told_in_a_line_and_loses_nothing(trained, small_disk, name):
-    run_on_a_full_disk(trained, small_disk, name)
+def test_a_command_on_a_full_disk_is_told_in_a_line_and_loses_nothing(trained, disk, name):
+    run_on_a_full_disk(trained, disk, name)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["energy", "explain"])
-def test_other_commands_on_a_full_disk_are_told_in_a_line_and_lose_nothing(trained, small_disk, name):
-    run_on_a_full_disk(trained, small_disk, name)
+def test_other_commands_on_a_full_disk_are_told_in_a_line_and_lose_nothing(trained, disk, name):
+    run_on_a_full_disk(trained, disk, name)
 
 
 def run_on_a_full_disk(trained: Path, disk: Path, name: str) -> None:
@@ -91,54 +87,52 @@ def run_on_a_full_disk(trained: Path, disk: Path, name: str) -> None:
     assert code == 0, err
 
 
-def test_a_nir_graph_on_a_full_disk_is_told(small_disk):
+def test_a_nir_graph_on_a_full_disk_is_told(disk):
     spec = {"encoders": {"gas": {"kind": "vector", "in_channels": 64}}, "num_classes": 2, "channels": 64}
     model = ModelSpec.model_validate({**spec, "fusion": {"kind": "none"}, "alignment": None}).build().eval()
-    out = small_disk / "gas.nir"
-    with filled(small_disk, free=4096), pytest.raises(OSError, match=FULL), writing(out) as part:
+    out = disk / "gas.nir"
+    with filled(disk, free=4096), pytest.raises(OSError, match=FULL), writing(out) as part:
         save_nir(model, "gas", part)
-    assert not contents(small_disk)
+    assert not contents(disk)
     with writing(out) as part:
         save_nir(model, "gas", part)
     assert out.is_file()
 
 
-def test_a_training_on_a_full_disk_goes_on_when_there_is_room(trained, small_disk):
+def test_a_training_on_a_full_disk_goes_on_when_there_is_room(trained, disk):
     """With a little more room each time, so that another file is the one that does not fit."""
-    options = tiny_options(trained / "data", small_disk / "run")
+    options = tiny_options(trained / "data", disk / "run")
     options[options.index("--train.epochs") + 1] = "1"
     reached = set[str]()
     for free in (0, 8192, 20480, 49152, 131072, 262144, 524288):
-        with filled(small_disk, free=free):
+        with filled(disk, free=free):
             code, _, err = command("train", *options, "--resume")
             if code == 0:
                 break
-            refused(small_disk, code, err)
+            refused(disk, code, err)
             reached.add(next(line for line in err.splitlines() if line.startswith("scmrl: ")))
-            assert not list((small_disk / "run").rglob("*.part"))
+            assert not list((disk / "run").rglob("*.part"))
     assert len(reached) >= 3, reached
     code, _, err = command("train", *options, "--resume")
     assert code == 0, err
-    assert outcome(small_disk / "run") == outcome(trained / "run")
+    assert outcome(disk / "run") == outcome(trained / "run")
 
 
-def test_tables_and_plots_of_a_study_on_a_full_disk_stay_as_they_were(trained, small_disk):
-    spec = study(
-        SensitivitySpec, trained / "data", small_disk / "study", "--vary", "train.weight_decay=0", "--seeds", "0"
-    )
+def test_tables_and_plots_of_a_study_on_a_full_disk_stay_as_they_were(trained, disk):
+    spec = study(SensitivitySpec, trained / "data", disk / "study", "--vary", "train.weight_decay=0", "--seeds", "0")
     done(spec)
-    options = tiny_options(trained / "data", small_disk / "study")
+    options = tiny_options(trained / "data", disk / "study")
     options[options.index("--train.epochs") + 1] = "1"
     for name in ("results.json", "results.md"):
-        (small_disk / "study" / name).write_text("of an earlier time")
+        (disk / "study" / name).write_text("of an earlier time")
     again = ("study", "sensitivity", *options, "--vary", "train.weight_decay=0", "--seeds", "0", "--jobs", "0")
     for free in (0, 16384):
-        with filled(small_disk, free=free):
-            before = contents(small_disk)
+        with filled(disk, free=free):
+            before = contents(disk)
             code, _, err = command(*again)
-            refused(small_disk, code, err)
-            now = contents(small_disk)
+            refused(disk, code, err)
+            now = contents(disk)
             assert now.keys() == before.keys()
-            assert all(now[small_disk / "study" / name] == b"of an earlier time" for name in ("results.json",))
+            assert all(now[disk / "study" / name] == b"of an earlier time" for name in ("results.json",))
     code, _, err = command(*again)
     assert code == 0, err

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from app.finished import finished_run, scmrl
+from app.finished import data_and_run, finished_run, scmrl
 from app.sealing import rewrite
 from app.tiny import tiny_options, write_tiny_dataset
 from scmrl.engine.open_run import open_data
@@ -24,11 +24,7 @@ from snn_datasets.dataset import SPLITS
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with data, and a run that was trained on them."""
-    folder = tmp_path_factory.mktemp("trained")
-    (folder / "data").mkdir()
-    finished_run(write_tiny_dataset(folder / "data", train=24, test=6), folder / "run")
-    return folder
+    return data_and_run(tmp_path_factory.mktemp("trained"), test=6)
 
 
 @pytest.fixture

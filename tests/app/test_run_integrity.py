@@ -3,7 +3,6 @@
 import contextlib
 import io
 import json
-import pickle
 import random
 import shutil
 import sys
@@ -12,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from app.finished import finished_run, scmrl
+from app.finished import data_and_run, scmrl
 from app.sealing import rewrite
-from app.tiny import tiny_options, write_tiny_dataset
+from app.tiny import tiny_options
+from damage import mutated, planted_pickle
 from scmrl.engine.run_folder import read_experiment
 from scmrl.experiment import Experiment
 from scmrl.progress import Progress
@@ -25,11 +25,7 @@ READ = ("experiment.json", "inputs.json", "spec.json", "model.safetensors")
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with data, and a run that was trained on them."""
-    folder = tmp_path_factory.mktemp("trained")
-    (folder / "data").mkdir()
-    finished_run(write_tiny_dataset(folder / "data", train=24, test=4), folder / "run")
-    return folder
+    return data_and_run(tmp_path_factory.mktemp("trained"), test=4)
 
 
 @pytest.fixture
@@ -68,23 +64,6 @@ def resume(trained: Path, run: Path) -> tuple[int, str, str]:
 USES: list[Callable[[Path, Path], tuple[int, str, str]]] = [evaluate, predict, resume]
 
 
-def mutated(content: bytes, rng: random.Random) -> bytes:
-    """The content with a bit flipped, an end cut off, bytes deleted, inserted or overwritten."""
-    damaged, at = bytearray(content), rng.randrange(len(content))
-    match rng.randrange(5):
-        case 0:
-            damaged[at] ^= 1 << rng.randrange(8)
-        case 1:
-            del damaged[at:]
-        case 2:
-            del damaged[at : at + rng.randrange(1, 9)]
-        case 3:
-            damaged[at:at] = rng.randbytes(rng.randrange(1, 9))
-        case _:
-            damaged[at : at + 4] = rng.randbytes(4)
-    return bytes(damaged)
-
-
 def refuse_or_answer_the_same(trained: Path, run: Path, use: Callable[..., tuple[int, str, str]], name: str, n: int):
     code, expected, _ = use(trained, run)
     assert code == 0
@@ -117,16 +96,6 @@ def test_300_mutations_of_each_file(trained, run, use, name):
     refuse_or_answer_the_same(trained, run, use, name, 300)
 
 
-class Planted:
-    """Pickled, it makes a file of the given name where it is loaded."""
-
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self):
-        return Path.touch, (self.marker,)
-
-
 def every_command(trained: Path, run: Path, out: Path) -> None:
     from scmrl.demo.session import open_demo
 
@@ -152,10 +121,7 @@ def every_command(trained: Path, run: Path, out: Path) -> None:
 def test_a_pickle_in_any_file_of_a_run_folder_is_never_loaded(trained, run, tmp_path, place):
     """Files that may end a command go one by one, so that none hides another; the rest together."""
     marker = tmp_path / "executed"
-    planted = pickle.dumps(Planted(marker))
-    pickle.loads(planted)
-    assert marker.exists()
-    marker.unlink()
+    planted = planted_pickle(marker)
     every_command(trained, run, tmp_path / "first")  # leaves evaluation.json, energy.json and pictures, too
     every = sorted(path for path in run.rglob("*") if path.is_file())
     alone = [path for path in every if path.parent == run and path.suffix in (".json", ".jsonl", ".safetensors")]
@@ -173,7 +139,7 @@ def test_a_pickle_in_any_file_of_a_run_folder_is_never_loaded(trained, run, tmp_
 @pytest.mark.parametrize("name", [*READ, "checkpoints"])
 def test_a_pickle_in_place_of_a_file_is_not_loaded(trained, run, tmp_path, name):
     marker = tmp_path / "executed"
-    planted = pickle.dumps(Planted(marker))
+    planted = planted_pickle(marker)
     paths = [path for path in (run / name).rglob("*") if path.is_file()] if name == "checkpoints" else [run / name]
     for path in paths:
         path.write_bytes(planted)
@@ -189,7 +155,7 @@ def test_a_pickle_in_a_cache_is_not_loaded(trained, run, tmp_path, monkeypatch):
     marker, cache = tmp_path / "executed", tmp_path / "cache"
     monkeypatch.setenv("SNN_DATASETS_CACHE", str(cache))
     assert evaluate(trained, run)[0] == 0
-    planted = pickle.dumps(Planted(marker))
+    planted = planted_pickle(marker)
     for path in sorted(path for path in cache.rglob("*") if path.is_file()):
         whole = path.read_bytes()
         for content in (planted, whole + planted):

@@ -1,14 +1,14 @@
 """A damaged or hostile study folder: nothing in it is executed, and what is wrong is told in a line."""
 
-import pickle
 import shutil
 from pathlib import Path
 
 import pytest
 
 from app.studies import done, study
-from app.test_run_integrity import Planted, command
+from app.test_run_integrity import command
 from app.tiny import tiny_options, write_tiny_dataset
+from damage import planted_pickle
 from scmrl.study.sensitivity import SensitivitySpec
 from scmrl.study.worker import work
 
@@ -66,10 +66,7 @@ def every_command(finished: Path, folder: Path) -> None:
 def test_a_pickle_in_any_file_of_a_study_folder_is_never_loaded(finished, folder, tmp_path, place):
     """Files that may end a command go one by one, so that none hides another; the rest together."""
     marker = tmp_path / "executed"
-    planted = pickle.dumps(Planted(marker))
-    pickle.loads(planted)
-    assert marker.exists()
-    marker.unlink()
+    planted = planted_pickle(marker)
     every = sorted(path for path in folder.rglob("*") if path.is_file())
     alone = [path for path in every if path.suffix in (".json", ".jsonl", ".log", ".safetensors")]
     names = {path.name for path in alone}

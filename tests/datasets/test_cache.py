@@ -4,7 +4,6 @@ import io
 import json
 import logging
 import os
-import pickle
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -16,8 +15,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from datasets.mounts import make_read_only, small_disk
+from damage import TouchesWhenLoaded, planted_pickle
 from datasets.noisy_numbers import AsSteps, NumbersReader
+from mounts import make_read_only, small_disk
 from snn_datasets import Modality, ModalityInfo, RecordedDataset, Row, Source, Waveform, cache
 from snn_datasets.cache import CacheOptions, open_or_fill
 from snn_datasets.cache_folder import prune
@@ -95,23 +95,16 @@ def test_a_cache_without_checksums_is_filled_again(tmp_path: Path):
     assert holds_the_samples(filled(tmp_path))
 
 
-class Bomb:
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.mkdir, (str(Bomb.mark),)
-
-    mark = Path()
-
-
 def test_a_pickle_in_a_cache_is_never_loaded(tmp_path: Path):
-    Bomb.mark = tmp_path / "executed"
+    marker = tmp_path / "executed"
     folder = filled(tmp_path / "cache").folder
-    objects = io.BytesIO()
-    np.savez(objects, offsets=np.array([Bomb()] * 6), crc32=np.array([Bomb()] * 6), shape_tensor=np.array([Bomb()]))
+    objects, hostile = io.BytesIO(), TouchesWhenLoaded(marker)
+    np.savez(objects, offsets=np.array([hostile] * 6), crc32=np.array([hostile] * 6), shape_tensor=np.array([hostile]))
     for file in ("about.json", "index.npz", "data.bin"):
-        for content in (pickle.dumps(Bomb()), objects.getvalue()):
+        for content in (planted_pickle(marker), objects.getvalue()):
             (folder / file).write_bytes(content)
             assert holds_the_samples(filled(tmp_path / "cache"))
-    assert not Bomb.mark.exists()
+    assert not marker.exists()
 
 
 def test_arrays_of_objects_are_refused_though_the_checksums_are_right(tmp_path: Path):

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn.utils import parametrizations
 
+from damage import mutated
 from fusion.models import inputs_for, small_model, small_spec
 from snn_fusion import METHODS, calibrate, from_pretrained, save_pretrained
 from snn_fusion.specs import NoFusionSpec
@@ -151,18 +152,7 @@ def test_damage_is_an_error_or_changes_nothing(saved: Path, name: str):
     expected = from_pretrained(saved).state_dict()
     whole, rng, refused = (saved / name).read_bytes(), random.Random(0), 0
     for _ in range(60):
-        damaged = bytearray(whole)
-        at = rng.randrange(len(damaged))
-        match rng.randrange(4):
-            case 0:
-                damaged[at] ^= 1 << rng.randrange(8)
-            case 1:
-                del damaged[at:]
-            case 2:
-                del damaged[at : at + rng.randrange(1, 9)]
-            case _:
-                damaged[at:at] = rng.randbytes(3)
-        (saved / name).write_bytes(damaged)
+        (saved / name).write_bytes(mutated(whole, rng))
         message = ""
         try:
             found = from_pretrained(saved, require_checksums=True)

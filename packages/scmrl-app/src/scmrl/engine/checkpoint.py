@@ -66,8 +66,6 @@ class Position:
     """The same in the last step of the last epoch."""
     skipped: int = 0
     """Steps of the epoch that the gradient scaler skipped."""
-    not_finite: list[str] = field(default_factory=list[str])
-    """Inputs of the epoch's skipped steps that hold NaN or infinity, as `audio of clip7`."""
 
 
 @dataclass

@@ -55,12 +55,13 @@ def skipped_warning(position: Position, steps: int) -> str:
         position: at the end of the epoch.
         steps: of the epoch.
     """
-    skipped, faulty = position.skipped, position.not_finite
     # In the first epoch the scaler looks for its scale, which takes a few steps.
-    if not skipped or (position.epoch == 1 and skipped < steps and not faulty):
+    if not position.skipped or (position.epoch == 1 and position.skipped < steps):
         return ""
-    cause = f"NaN or infinity in {shortened(faulty)}; replace or leave out" if faulty else "the range of float16"
-    return f"epoch {position.epoch}: {skipped} of {steps} steps were skipped, their gradient was not finite: {cause}"
+    return (
+        f"epoch {position.epoch}: {position.skipped} of {steps} steps were skipped, because their gradient left the "
+        "range of float16"
+    )
 
 
 def shortened(names: Sequence[str], shown: int = 5) -> str:

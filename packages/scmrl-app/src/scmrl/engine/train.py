@@ -21,7 +21,7 @@ from scmrl.engine import average, checkpoint
 from scmrl.engine.augmentation import augment
 from scmrl.engine.batches import add_up, class_weights, first_samples, to_device, training_batches
 from scmrl.engine.checkpoint import Position, Trained
-from scmrl.engine.divergence import divergence, not_finite, not_finite_warning, shortened, skipped_warning
+from scmrl.engine.divergence import divergence, not_finite_warning, shortened, skipped_warning
 from scmrl.engine.evaluate import Predictions, predict
 from scmrl.engine.failure import failure
 from scmrl.engine.inputs import save_inputs
@@ -282,7 +282,7 @@ def _fit(
         if warning := skipped_warning(position, steps):
             progress.warn(warning)
         position.epoch, position.batch, position.totals = epoch + 1, 0, {}
-        position.skipped, position.not_finite = 0, []
+        position.skipped = 0
         position.seconds, saved = time.monotonic() - started, time.monotonic()
         checkpoint.save(run.folder, trained, processes)
         if processes.any(interruption.asked)[0] and epoch < schedule.epochs:
@@ -319,9 +319,7 @@ def _step(
         # A scaler skips such a step by itself and takes a smaller scale, down to one at which that cannot be the cause.
         if not trained.scaler.is_enabled() or trained.scaler.get_scale() < 1:
             return "gradient"
-        faulty = processes.collect(not_finite(batches, run.splits.info))
         position.skipped += 1
-        position.not_finite = sorted({*position.not_finite, *(name for mine in faulty for name in mine)})
     trained.scaler.step(trained.optimizer)
     trained.scaler.update()
     if trained.averaged:
