@@ -62,8 +62,8 @@ def energy(
     from scmrl.tables import printable
 
     with Progress.create() as progress:
-        data, found = measure(run, split, samples, BATCH, progress, access)
-    content = contents(found, prices, data=data, split=split)
+        data, counts = measure(run, split, samples, BATCH, progress, access)
+    content = contents(counts, prices, data=data, split=split)
     blocks = tables(content)
     write_json(run / "energy.json", content)
     write_text(run / "energy.md", markdown(content, blocks))

@@ -195,12 +195,12 @@ def tables(content: dict[str, Any]) -> list[Block]:
 
 def _class_table(classes: Sequence[Mapping[str, Any]], mark: str) -> Block:
     """A row for each class; of very many, for those with the lowest and the highest F1."""
-    title, shown = f"classes{mark}", list(classes)
+    title, listed = f"classes{mark}", list(classes)
     if len(classes) > MOST_CLASSES:
         ranked = sorted(classes, key=lambda entry: entry["f1"])
-        shown = [ranked[at] for at in extremes(len(ranked), MOST_CLASSES)]
+        listed = [ranked[at] for at in extremes(len(ranked), MOST_CLASSES)]
         title = (
-            f"the classes with the lowest and the highest F1{mark}; {len(classes) - len(shown):,} more are in "
+            f"the classes with the lowest and the highest F1{mark}; {len(classes) - len(listed):,} more are in "
             "evaluation.json"
         )
     return Block(
@@ -208,7 +208,7 @@ def _class_table(classes: Sequence[Mapping[str, Any]], mark: str) -> Block:
         ("class", "precision", "recall", "F1", "samples"),
         [
             (e["class"], f"{e['precision']:.2%}", f"{e['recall']:.2%}", f"{e['f1']:.2%}", f"{e['samples']:,}")
-            for e in shown
+            for e in listed
         ],
     )
 

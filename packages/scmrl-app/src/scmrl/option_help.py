@@ -149,8 +149,10 @@ def common_options(spec_type: type[Experiment]) -> RenderableType:
     defaults = {option.name: option.default for option in describe(spec_type)}
     for name, value, meaning in COMMON:
         default = defaults[f"--{name}"]
-        said = f" [{default}]" if default not in ("", "none", "false", "required") and "(" not in meaning else ""
-        table.add_row(Text(f"  --{name} {value}", no_wrap=True), Text(f"{meaning}{said}"))
+        default_text = (
+            f" [{default}]" if default not in ("", "none", "false", "required") and "(" not in meaning else ""
+        )
+        table.add_row(Text(f"  --{name} {value}", no_wrap=True), Text(f"{meaning}{default_text}"))
     return Group(Text("Options that most people need:"), table)
 
 

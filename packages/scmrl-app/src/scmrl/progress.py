@@ -64,8 +64,8 @@ class Phase:
             self._marks.append((now, done))
         if self._progress.bars is not None and self._task is not None:
             left = self.left()
-            shown = "" if left is None else f"about {duration(left)} left"
-            self._progress.bars.update(self._task, completed=self.done, total=self.total, left=shown)
+            time_left = "" if left is None else f"about {duration(left)} left"
+            self._progress.bars.update(self._task, completed=self.done, total=self.total, left=time_left)
         elif now - self._spoke >= QUIET_SECONDS:
             self._spoke = now
             elapsed, left = now - self._started, self.left()

@@ -102,8 +102,8 @@ def _study(kind: str, options: tuple[str, ...], example: str) -> int:
 
 def _without_bare_variants(options: tuple[str, ...]) -> tuple[str, ...] | None:
     """The options without a `--variants` that has no value; None where there is no such option."""
-    for place, option in enumerate(options):
-        follows = options[place + 1] if place + 1 < len(options) else "--"
+    for index, option in enumerate(options):
+        follows = options[index + 1] if index + 1 < len(options) else "--"
         if option == "--variants" and follows.startswith("--"):
-            return options[:place] + options[place + 1 :]
+            return options[:index] + options[index + 1 :]
     return None

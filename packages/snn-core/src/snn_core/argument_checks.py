@@ -30,5 +30,5 @@ def check_number(
     )
     if not fits:
         bounds = {"above": above, "at least": at_least, "below": below}
-        wanted = " and ".join(f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None)
-        raise ValueError(f"{name} is a finite number{' ' if wanted else ''}{wanted}, but it is {value}")
+        range_text = " and ".join(f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None)
+        raise ValueError(f"{name} is a finite number{' ' if range_text else ''}{range_text}, but it is {value}")

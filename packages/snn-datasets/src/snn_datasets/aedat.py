@@ -210,9 +210,9 @@ def _end_of_header(path: Path, data: bytes, version: str) -> int:
         if line == b"#!END-HEADER":
             break
     if not place:
-        found = describe_bytes(data[:HEAD_BYTES])
-        if found is not None:
-            advice = cure(found) or "convert it to an .npz file of arrays x, y, t (in microseconds) and p"
-            raise ReadError(f"{path} is {found}, not AEDAT {version}; {advice}")
+        format_name = describe_bytes(data[:HEAD_BYTES])
+        if format_name is not None:
+            advice = cure(format_name) or "convert it to an .npz file of arrays x, y, t (in microseconds) and p"
+            raise ReadError(f"{path} is {format_name}, not AEDAT {version}; {advice}")
         raise ReadError(f"{path} does not begin with the line #!AER-DAT{version}; it is of another format, or damaged")
     return place

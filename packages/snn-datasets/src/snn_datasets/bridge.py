@@ -185,10 +185,10 @@ def _built(library: str, namespace: str, name: str, arguments: str) -> Any:
     }
     if name not in known:
         raise ValueError(f"{namespace} has no transform {name!r}{_near(name, known)}")
-    given = json.loads(arguments)
+    keywords = json.loads(arguments)
     parameters = inspect.signature(known[name]).parameters
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        for argument in given:
+        for argument in keywords:
             if argument not in parameters:
                 listed = ", ".join(parameters) or "none"
                 raise ValueError(
@@ -196,10 +196,10 @@ def _built(library: str, namespace: str, name: str, arguments: str) -> Any:
                 )
     for argument, parameter in parameters.items():
         is_named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-        if is_named and parameter.default is parameter.empty and argument not in given:
+        if is_named and parameter.default is parameter.empty and argument not in keywords:
             raise ValueError(f"{library}'s {name} needs the argument {argument!r}")
     try:
-        return known[name](**given)
+        return known[name](**keywords)
     except Exception as error:  # constructors raise errors of every type
         raise ValueError(f"{library}'s {name} refuses its arguments {arguments}: {error}") from error
 

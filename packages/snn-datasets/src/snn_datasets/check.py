@@ -99,10 +99,10 @@ def check(
 def summary(findings: Sequence[Finding]) -> str:
     """How many errors and warnings there are, in a sentence."""
     counts = {severity: sum(finding.severity == severity for finding in findings) for severity in ("error", "warning")}
-    said = [f"{count:,} {severity}{'s' * (count > 1)}" for severity, count in counts.items() if count]
-    if not said:
+    counted = [f"{count:,} {severity}{'s' * (count > 1)}" for severity, count in counts.items() if count]
+    if not counted:
         return "nothing wrong was found"
-    return " and ".join(said) + (" were" if sum(counts.values()) > 1 else " was") + " found"
+    return " and ".join(counted) + (" were" if sum(counts.values()) > 1 else " was") + " found"
 
 
 @cache

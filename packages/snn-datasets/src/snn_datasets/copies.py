@@ -29,7 +29,7 @@ def copies(files: Mapping[Split, Sequence[Path]]) -> list[tuple[Path, Path]]:
     Files of other sizes are not read, and of others only as much as it takes. One file in two splits is no copy, nor
     are empty files and files that cannot be opened.
     """
-    found: dict[tuple[int, int], _File] = {}
+    by_identity: dict[tuple[int, int], _File] = {}
     sizes: dict[tuple[int, int], int] = {}
     for split, paths in files.items():
         for path in paths:
@@ -38,11 +38,11 @@ def copies(files: Mapping[Split, Sequence[Path]]) -> list[tuple[Path, Path]]:
             except OSError:
                 continue
             identity = status.st_dev, status.st_ino
-            known = found.get(identity, _File(path, frozenset[Split]()))
-            found[identity] = _File(known.path, known.splits.union([split]))
+            known = by_identity.get(identity, _File(path, frozenset[Split]()))
+            by_identity[identity] = _File(known.path, known.splits.union([split]))
             sizes[identity] = status.st_size
     pairs: list[tuple[Path, Path]] = []
-    for size, alike in _grouped((sizes[identity], file) for identity, file in found.items()):
+    for size, alike in _grouped((sizes[identity], file) for identity, file in by_identity.items()):
         if size == 0:
             continue
         for _, same_head in _grouped((_digest(file.path, HEAD_BYTES), file) for file in alike):

@@ -124,13 +124,13 @@ def event_columns_in(path: Path, columns: str = "txyp") -> dict[str, NDArray[Any
     Raises:
         ReadError: it is no such file, or holds no t or x.
     """
-    found = _columns_of(path, _arrays(path), columns)
+    named_columns = _columns_of(path, _arrays(path), columns)
     for needed in ("t", "x"):
-        if needed not in found:
+        if needed not in named_columns:
             raise ReadError(
-                f"{path} holds no {needed} of its events, but {', '.join(found) or 'nothing that has a name'}"
+                f"{path} holds no {needed} of its events, but {', '.join(named_columns) or 'nothing that has a name'}"
             )
-    return found
+    return named_columns
 
 
 def _columns_of(path: Path, arrays: Mapping[str, NDArray[Any]], columns: str) -> dict[str, NDArray[Any]]:
@@ -139,7 +139,7 @@ def _columns_of(path: Path, arrays: Mapping[str, NDArray[Any]], columns: str) ->
         if array.dtype.names is not None and array.ndim == 1:
             named: dict[str, NDArray[Any]] = {name: array[name] for name in array.dtype.names}
         elif array.dtype.names is None and array.ndim == 2 and array.shape[1] == len(columns):
-            named = {name: array[:, place] for place, name in enumerate(columns)}
+            named = {name: array[:, index] for index, name in enumerate(columns)}
         else:
             raise ReadError(
                 f"{path} holds an array {array.shape} of {array.dtype}, but events are an array [E, {len(columns)}] of "
@@ -149,20 +149,20 @@ def _columns_of(path: Path, arrays: Mapping[str, NDArray[Any]], columns: str) ->
         named = dict(arrays)
     lower = {name.lower(): column for name, column in named.items()}
     named = lower if len(lower) == len(named) else named
-    found: dict[str, NDArray[Any]] = {}
+    selected: dict[str, NDArray[Any]] = {}
     for name, spellings in _NAMES.items():
-        given = [spelling for spelling in spellings if spelling in named]
-        if len(given) > 1:
-            raise ReadError(f"{path} holds both {given[0]!r} and {given[1]!r}; keep the one that is meant")
-        if given:
-            found[name] = named[given[0]]
-    for name, column in found.items():
+        present = [spelling for spelling in spellings if spelling in named]
+        if len(present) > 1:
+            raise ReadError(f"{path} holds both {present[0]!r} and {present[1]!r}; keep the one that is meant")
+        if present:
+            selected[name] = named[present[0]]
+    for name, column in selected.items():
         if column.ndim != 1 or column.dtype.kind not in "biuf":
             raise ReadError(
                 f"{path}: {name} of its events has shape {column.shape} and type {column.dtype}, but has to be [E] "
                 "numbers; save it so"
             )
-    return found
+    return selected
 
 
 def events_of(
@@ -279,9 +279,9 @@ def refuse_reset_clock(path: object, t: NDArray[np.int64], x: NDArray[np.integer
     for column in (p, x):
         if all((column[start:end] == column[start]).all() for start, end in pairwise(runs.tolist())):
             return
-    place = int(far[0])
+    index = int(far[0])
     raise ReadError(
-        f"{path}: event {place + 1} is at {t[place] / 1e6:g} s, after one at {t[place - 1] / 1e6:g} s: the clock was "
+        f"{path}: event {index + 1} is at {t[index] / 1e6:g} s, after one at {t[index - 1] / 1e6:g} s: the clock was "
         "set back while recording, or two recordings were joined; cut the file there, or add what is missing to the "
         "later times"
     )

@@ -164,9 +164,9 @@ def conversion(path: Path) -> str | None:
 
 def foreign(path: Path) -> str | None:
     """What a file is that no reader takes, by its first bytes, else by its ending; None if neither tells."""
-    found = describe(path)
-    if found is not None or _is_text(path):
-        return found
+    format_name = describe(path)
+    if format_name is not None or _is_text(path):
+        return format_name
     return _FOREIGN_ENDINGS.get(path.suffix.lower())
 
 

@@ -13,8 +13,8 @@ LONGEST = 80
 
 def listed(names: Collection[str], *, most: int = MOST, quoted: bool = True) -> str:
     """The names with commas between them; of many only the first, and how many more there are."""
-    shown = [shortened(name) for name in islice(names, most)]
-    text = ", ".join(map(repr, shown) if quoted else shown)
+    first_names = [shortened(name) for name in islice(names, most)]
+    text = ", ".join(map(repr, first_names) if quoted else first_names)
     return text + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 

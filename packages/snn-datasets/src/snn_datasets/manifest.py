@@ -266,8 +266,8 @@ def _some_series(spec: ManifestSpec, name: str, reader: Reader, first: Series, t
     stride = max(1, len(rows) / SURVEYED)
     chosen = [rows[int(number * stride)] for number in range(min(SURVEYED, len(rows)))]
     read = Preparation(name, Modality(reader, ModalityInfo("series", ())), spec.seed, missing=True)
-    found = [value for value in map(read, chosen) if isinstance(value, Series)]
-    return [value for value in found if value.values.shape[1] == first.values.shape[1]] or [first]
+    series = [value for value in map(read, chosen) if isinstance(value, Series)]
+    return [value for value in series if value.values.shape[1] == first.values.shape[1]] or [first]
 
 
 def _event_stages(
@@ -361,7 +361,7 @@ def _stages(
     # These two take numbers from 0 to 1, so what makes numbers of the recording stands before them.
     makes_spikes = isinstance(encoder, Bernoulli | Latency)
     same = SameAsFirst(what=layout_of(first)[0], expected=layout_of(first)[1])
-    given = () if encoder is None else (encoder,)
+    encoders = () if encoder is None else (encoder,)
     match first:
         case Image():
             corrupt: list[Stage] = []
@@ -371,7 +371,7 @@ def _stages(
                 corrupt.append(ImageNoise(std=spec.image_noise))
             encode = (Picture(), encoder) if makes_spikes else (encoder or Picture(),)
             if is_encoded:
-                return (same, *corrupt, *own), given
+                return (same, *corrupt, *own), encoders
             return (same, *corrupt, *own, Resize(height=size, width=size)), encode
         case Waveform():
             noise = () if spec.audio_snr is None else (AudioNoise(snr_db=spec.audio_snr),)
@@ -385,16 +385,16 @@ def _stages(
                 scale="unit" if makes_spikes else "standard",
             )
             encode = (log_mel, encoder) if encoder is not None and makes_spikes else (encoder or log_mel,)
-            encode = given if is_encoded else encode
+            encode = encoders if is_encoded else encode
             return (Mono(), Resample(rate=spec.sample_rate or first.rate), *noise, *own, *encode), ()
         case Video():
             if is_encoded:
-                return (same, *own), given
+                return (same, *own), encoders
             return (same, *own, Resize(height=size, width=size)), (encoder or Frames(steps=spec.time_steps),)
         case Events():
-            return (same, *own), given if is_encoded else (encoder or EventFrames(steps=spec.time_steps),)
+            return (same, *own), encoders if is_encoded else (encoder or EventFrames(steps=spec.time_steps),)
         case Series():
-            return (same, *own), given if is_encoded else ()
+            return (same, *own), encoders if is_encoded else ()
 
 
 def _classes(table: Table) -> tuple[str, ...]:

@@ -293,16 +293,16 @@ def _kinds(root: Path, name: str) -> tuple[Kind, ...]:
 
 def _unknown(path: Path, root: Path, number: int, modality: str, name: str) -> str:
     """The message for a file that no reader takes."""
-    place = _place(path, number, modality, name)
+    cell = _place(path, number, modality, name)
     suffix = Path(name).suffix.lower()
     why = None if "\0" in name else why_unreadable(root / name)
     leave = f"name a reader (columns.{modality}.reader), or leave the column out by naming the modalities to read"
     if why is not None:
-        return f"{place}: no reader takes this file: {why}; or {leave}"
+        return f"{cell}: no reader takes this file: {why}; or {leave}"
     if KIND_OF.get(suffix) is not None:
-        return f"{place}: its content is none of those that files {suffix} may have; convert it, {leave}"
+        return f"{cell}: its content is none of those that files {suffix} may have; convert it, {leave}"
     known = "; ".join(f"{' '.join(endings)} ({kind})" for kind, endings in ENDINGS.items())
-    return f"{place}: unknown ending {suffix!r}; known are {known}; convert the file, {leave}"
+    return f"{cell}: unknown ending {suffix!r}; known are {known}; convert the file, {leave}"
 
 
 def _row(

@@ -77,9 +77,9 @@ def _prepared(text: str) -> tuple[str, str]:
     blank = 0
     for line in lines:
         stripped = line.strip().strip('"')
-        said = _SEP.fullmatch(stripped)
-        if said is not None:
-            separator = said[1]
+        declaration = _SEP.fullmatch(stripped)
+        if declaration is not None:
+            separator = declaration[1]
         elif stripped and not (stripped.startswith("#") and not _is_header(stripped.lstrip("# "))):
             break
         blank += 1

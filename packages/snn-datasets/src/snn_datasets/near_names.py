@@ -28,12 +28,12 @@ def canonical_header(header: Sequence[str], reserved: Sequence[str]) -> list[str
     """The names of columns, where Split or "sample id" is taken for a reserved name that does not occur itself."""
     names = [normalized(name) for name in header]
     present = set(names)
-    wanted = {name for name in reserved if name not in present}
+    missing = {name for name in reserved if name not in present}
     for number, name in enumerate(names):
         plain = re.sub(r"[ _-]+", "_", name.lower())
-        if plain in wanted:
+        if plain in missing:
             names[number] = plain
-            wanted.discard(plain)
+            missing.discard(plain)
     return names
 
 

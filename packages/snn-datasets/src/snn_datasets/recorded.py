@@ -181,14 +181,16 @@ def build_splits(
             )
     if progress is not None:
         progress(len(every) * len(modalities), len(every) * len(modalities))
-    kept, notes = _with_any_modality(rows, stores, place_of, missing=missing)
+    rows_by_split, notes = _with_any_modality(rows, stores, place_of, missing=missing)
     datasets = {
         split: RecordedDataset(
-            kept[split],
+            rows_by_split[split],
             modalities,
             seed=spec.seed,
             augment=split == "train",
-            stores={name: (store, [place_of[row.id] for row in kept[split]]) for name, store in stores.items()},
+            stores={
+                name: (store, [place_of[row.id] for row in rows_by_split[split]]) for name, store in stores.items()
+            },
             missing=missing,
         )
         for split in SPLITS
@@ -214,20 +216,22 @@ def _with_any_modality(
             return place_of[row.id] not in stores[name].absent
         return not missing or source.path.is_file()
 
-    kept: dict[Split, list[Row]] = {
+    rows_by_split: dict[Split, list[Row]] = {
         split: [row for row in of_split if any(present(row, name) for name in row.sources)]
         for split, of_split in rows.items()
     }
-    every, left = sum(map(len, rows.values())), sum(map(len, kept.values()))
+    every, left = sum(map(len, rows.values())), sum(map(len, rows_by_split.values()))
     names = " or ".join(
         list(dict.fromkeys(name for of_split in rows.values() for row in of_split for name in row.sources))
     )
     for split in ("train", "test"):
-        if rows[split] and not kept[split]:
+        if rows[split] and not rows_by_split[split]:
             raise ValueError(
                 f"no sample of the split {split!r} has {names}; correct the files, or choose other modalities"
             )
-    return kept, [f"{every - left} of {every} samples have no {names} and are left out"] if left < every else []
+    return rows_by_split, [
+        f"{every - left} of {every} samples have no {names} and are left out"
+    ] if left < every else []
 
 
 def _part(progress: Progress | None, number: int, parts: int, length: int) -> Progress | None:

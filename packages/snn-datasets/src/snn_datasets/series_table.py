@@ -109,7 +109,7 @@ class Table:
         Raises:
             ReadError: a column without a name may be anything.
         """
-        found: list[int] = []
+        indices: list[int] = []
         for number in range(self.width):
             name = self.names[number] if self.names else str(number)
             if number == time or (self.names and self._is_index(number)):
@@ -121,8 +121,8 @@ class Table:
                     f"{self.path}: column {number} has no name and holds no row numbers; name it in the file, or give "
                     "its reader columns, which says what the channels are, and time_column if it is time"
                 )
-            found.append(number)
-        return found
+            indices.append(number)
+        return indices
 
     def _is_index(self, number: int) -> bool:
         """Whether a column holds the numbers of the rows, as pandas writes them."""

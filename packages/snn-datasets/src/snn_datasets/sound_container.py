@@ -196,8 +196,8 @@ def _mp3(file: BinaryIO, size: int) -> Sound:
     at = 4 + ((17 if is_mono else 32) if is_mpeg1 else (9 if is_mono else 17))
     if frame[at : at + 4] in (b"Xing", b"Info"):
         flags = struct.unpack(">I", frame[at + 4 : at + 8])[0]
-        place = at + 8 + (4 if flags & 1 else 0)
-        length = struct.unpack(">I", frame[place : place + 4])[0] if flags & 2 else 0
+        offset = at + 8 + (4 if flags & 1 else 0)
+        length = struct.unpack(">I", frame[offset : offset + 4])[0] if flags & 2 else 0
     elif frame[36:40] == b"VBRI":
         length = struct.unpack(">I", frame[46:50])[0]
     else:

@@ -107,16 +107,16 @@ class Store:
         if index in self.absent:
             return Absent(self.absent[index])
         data = self._mapped()
-        place, checksum = int(self._offsets[index]), 0
+        offset, checksum = int(self._offsets[index]), 0
         arrays: dict[str, NDArray[Any]] = {}
         try:
             for name, dtype in self._columns.items():
                 shape = tuple(self._shapes[name][index].tolist())
                 size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-                copied = np.array(data[place : place + size])
+                copied = np.array(data[offset : offset + size])
                 checksum = zlib.crc32(copied.data, checksum)
                 arrays[name] = copied.view(dtype).reshape(shape)
-                place += size
+                offset += size
             if checksum != self._checksums[index]:
                 raise ValueError("its checksum is another one")
             return _restore(self._class, arrays)

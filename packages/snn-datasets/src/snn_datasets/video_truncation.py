@@ -124,8 +124,8 @@ def _flv(file: BinaryIO, size: int) -> str | None:
 def _flv_duration(script: bytes) -> float:
     """Seconds that the script tag states; 0 where it states none, or none that can be."""
     name = b"\x00\x08duration\x00"
-    _, found, value = script.partition(name)
-    if not found or len(value) < 8:
+    _, matched, value = script.partition(name)
+    if not matched or len(value) < 8:
         return 0.0
     seconds = float(struct.unpack(">d", value[:8])[0])
     return seconds if 0 < seconds < 1e6 else 0.0

@@ -56,9 +56,9 @@ class SeriesWindows(Stage):
         _, lasts = extent(value.times)
         # Gaps do not make the others longer.
         interval = float(np.median(np.diff(value.times))) if len(value.times) > 1 else lasts
-        place = (value.times - value.times[0]) * bins / (lasts if self.seconds is None else self.seconds)
+        bin_position = (value.times - value.times[0]) * bins / (lasts if self.seconds is None else self.seconds)
         # A value on the edge of two bins is in the later one, also where rounding puts it a little before.
-        index = np.floor(place + 1e-6).astype(np.int64)
+        index = np.floor(bin_position + 1e-6).astype(np.int64)
         inside = index < bins
         counts = np.bincount(index[inside], minlength=bins)
         # Where a value is the mean of the time until the next one, its middle is half an interval later.
@@ -68,7 +68,7 @@ class SeriesWindows(Stage):
         values = np.empty((channels, bins))
         for number, channel in enumerate(value.values.T.astype(np.float64)):
             sums = np.bincount(index[inside], channel[inside], minlength=bins)
-            values[number] = np.interp(middles, place + width / 2, channel)
+            values[number] = np.interp(middles, bin_position + width / 2, channel)
             values[number, averaged] = (sums / counts.clip(min=1))[averaged]
         windows = torch.from_numpy(values.astype(np.float32))
         if self.steps is None:

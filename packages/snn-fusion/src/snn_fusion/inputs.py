@@ -50,8 +50,8 @@ def check_inputs(inputs: object, encoders: nn.ModuleDict, fallback: Tensor | Non
     if len(sizes) > 1:
         first, *others = sizes.values()
         if any(size != first for size in others):
-            shown = ", ".join(f"{name} has {size}" for name, size in sizes.items())
-            raise ValueError(f"modalities must agree in batch size, but {shown}")
+            sizes_text = ", ".join(f"{name} has {size}" for name, size in sizes.items())
+            raise ValueError(f"modalities must agree in batch size, but {sizes_text}")
     return axes
 
 
@@ -60,8 +60,8 @@ def check_modality(name: object, known: Sequence[str]) -> None:
     if name not in known:
         near = get_close_matches(name, known, n=1) if isinstance(name, str) else []
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        shown = repr(name) if isinstance(name, str | int) else _kind(name)
-        raise ValueError(f"the model reads {', '.join(known)}, and {shown} is not among them{hint}")
+        name_text = repr(name) if isinstance(name, str | int) else _kind(name)
+        raise ValueError(f"the model reads {', '.join(known)}, and {name_text} is not among them{hint}")
 
 
 def check_mask(name: str, mask: object, B: int, device: torch.device) -> None:
@@ -108,10 +108,10 @@ def _check_dtype_and_device(name: str, x: Tensor, parameter: Tensor | None) -> N
         )
     if x.dtype == parameter.dtype or (x.dtype in _AUTOCAST and torch.is_autocast_enabled(x.device.type)):
         return
-    wanted = str(parameter.dtype).removeprefix("torch.")
+    dtype_name = str(parameter.dtype).removeprefix("torch.")
     raise ValueError(
-        f"{name} is {str(x.dtype).removeprefix('torch.')}, but the model computes in {wanted}: convert it with "
-        f"{'.float()' if wanted == 'float32' else f'.to(torch.{wanted})'}"
+        f"{name} is {str(x.dtype).removeprefix('torch.')}, but the model computes in {dtype_name}: convert it with "
+        f"{'.float()' if dtype_name == 'float32' else f'.to(torch.{dtype_name})'}"
     )
 
 

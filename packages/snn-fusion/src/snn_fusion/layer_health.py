@@ -103,8 +103,8 @@ def health(
             output = model(inputs, present)
             loss = model.total_loss(output, output.logits.argmax(1) if labels is None else labels)
             # Gradients of the parameters are of no interest here, and those of a training step stay as they are.
-            wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
-            torch.autograd.grad(loss.total, wanted, allow_unused=True)
+            trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+            torch.autograd.grad(loss.total, trainable, allow_unused=True)
     finally:
         for handle in handles:
             handle.remove()

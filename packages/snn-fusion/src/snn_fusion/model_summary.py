@@ -150,12 +150,12 @@ def _neurons(model: FusionModel) -> dict[str, int] | None:
         shapes[name] = [axis for axis in encoder.axes if isinstance(axis, int)]
         if len(shapes[name]) < len(encoder.axes):
             return None
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
 
     def count(name: str) -> Callable[[nn.Module, object, Tensor], None]:
         def hook(_module: nn.Module, _inputs: object, spikes: Tensor) -> None:
             # A layer that several share runs on all their tokens in one call, with one sample: [T, 1 * N, C].
-            found[name] = found.get(name, 0) + spikes.numel() // len(spikes)
+            counts[name] = counts.get(name, 0) + spikes.numel() // len(spikes)
 
         return hook
 
@@ -171,4 +171,4 @@ def _neurons(model: FusionModel) -> dict[str, int] | None:
             handle.remove()
         for module, training in modes.items():
             module.training = training
-    return found
+    return counts

@@ -44,9 +44,9 @@ def run_where(module: Callable[..., Tensor], mask: Tensor | None, *inputs: Tenso
     if mask is None:
         return module(*inputs)
     if all_rows(module):
-        found = module(*inputs)
-        return torch.where(mask.reshape(1, -1, *[1] * (found.dim() - 2)), found, 0.0)
+        outputs = module(*inputs)
+        return torch.where(mask.reshape(1, -1, *[1] * (outputs.dim() - 2)), outputs, 0.0)
     rows = mask.nonzero().squeeze(1)
-    found = module(*(x.index_select(axis, rows) for x in inputs))
-    result = found.new_zeros(found.shape[0], len(mask), *found.shape[2:])
-    return torch.index_copy(result, 1, rows, found)
+    outputs = module(*(x.index_select(axis, rows) for x in inputs))
+    result = outputs.new_zeros(outputs.shape[0], len(mask), *outputs.shape[2:])
+    return torch.index_copy(result, 1, rows, outputs)

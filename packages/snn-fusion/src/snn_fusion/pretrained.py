@@ -159,9 +159,9 @@ def _weights_of(model: nn.Module, spec: ModelSpec) -> dict[str, Tensor]:
         shapes, {name: tuple(value.shape) for name, value in weights.items()}, surplus=plain_names - shapes.keys()
     )
     if faults:
-        shown = "; ".join([*faults[:8], *(["..."] if len(faults) > 8 else [])])
+        listed = "; ".join([*faults[:8], *(["..."] if len(faults) > 8 else [])])
         raise ValueError(
-            f"the model is not the one that its spec describes, so the folder could not be loaded again ({shown}); "
+            f"the model is not the one that its spec describes, so the folder could not be loaded again ({listed}); "
             "nothing was saved: give the spec that it was built from, or remove what was wrapped around its layers"
         )
     return {name: weights[name] for name in sorted(weights)}
@@ -191,8 +191,8 @@ def _shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]] | None:
 
 
 def _refuse_misfits(folder: Path, expected: Mapping[str, tuple[int, ...]], weights: Mapping[str, Tensor]) -> None:
-    found = {name: tuple(value.shape) for name, value in weights.items()}
-    if faults := _misfits(expected, found, surplus=found.keys() - expected.keys()):
+    shapes = {name: tuple(value.shape) for name, value in weights.items()}
+    if faults := _misfits(expected, shapes, surplus=shapes.keys() - expected.keys()):
         raise ValueError(f"the weights in {folder} do not fit their spec: " + "; ".join(faults))
 
 

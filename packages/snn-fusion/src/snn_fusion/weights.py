@@ -46,8 +46,8 @@ class LoadReport:
         return "\n".join([line, *self._details()])
 
     def _details(self) -> Iterator[str]:
-        for found in self.mismatched:
-            yield f"  {found.name}: {found.in_file} in the file, {found.in_model} in the model"
+        for mismatch in self.mismatched:
+            yield f"  {mismatch.name}: {mismatch.in_file} in the file, {mismatch.in_model} in the model"
         for heading, names in (("missing", self.missing), ("unexpected", self.unexpected)):
             # Whole parts are named once: a modality that is new has dozens of tensors.
             for module, count in _by_module(names).items():
@@ -71,23 +71,23 @@ def load_weights(model: FusionModel, folder: Path | str) -> LoadReport:
         FileNotFoundError: the folder holds no weights.
         ValueError: the file is damaged, or none of its parameters fits; the model is unchanged then.
     """
-    found = read_weights(folder)
+    stored = read_weights(folder)
     expected = model.state_dict()
-    fitting = [name for name, tensor in expected.items() if name in found and found[name].shape == tensor.shape]
+    fitting = [name for name, tensor in expected.items() if name in stored and stored[name].shape == tensor.shape]
     report = LoadReport(
         loaded=tuple(fitting),
-        missing=tuple(name for name in expected if name not in found),
-        unexpected=tuple(name for name in found if name not in expected),
+        missing=tuple(name for name in expected if name not in stored),
+        unexpected=tuple(name for name in stored if name not in expected),
         mismatched=tuple(
-            ShapeMismatch(name, tuple(found[name].shape), tuple(tensor.shape))
+            ShapeMismatch(name, tuple(stored[name].shape), tuple(tensor.shape))
             for name, tensor in expected.items()
-            if name in found and found[name].shape != tensor.shape
+            if name in stored and stored[name].shape != tensor.shape
         ),
     )
     # Counters of batches fit any model: it takes a parameter to call this a start from these weights.
     if not any(name in report.loaded for name, _ in model.named_parameters()):
         raise ValueError(f"none of the weights in {folder} fits the model: {report}")
-    model.load_state_dict({name: found[name] for name in fitting}, strict=False)
+    model.load_state_dict({name: stored[name] for name in fitting}, strict=False)
     return report
 
 

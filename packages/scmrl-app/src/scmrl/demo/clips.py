@@ -96,9 +96,10 @@ def senses_of(
     """
     if wanted is not None and wanted not in modalities:
         raise RefusedError(f"the run has no modality {wanted!r}; it has {', '.join(modalities)}")
-    found = kinds_by_name(name) if kinds is None else kinds
+    kinds_inside = kinds_by_name(name) if kinds is None else kinds
     by_kind = (
-        [m for m, how in modalities.items() if kind in taken(how.reader) and wanted in (None, m)] for kind in found
+        [m for m, how in modalities.items() if kind in taken(how.reader) and wanted in (None, m)]
+        for kind in kinds_inside
     )
     takers = next(filter(None, by_kind), list[str]())
     chosen: dict[str, str] = {}

@@ -73,11 +73,11 @@ class Guard:
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                given = MutableHeaders(scope=message)
+                response_headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
-                    given.setdefault(name, value)
+                    response_headers.setdefault(name, value)
                 if cookie:
-                    given.append("Set-Cookie", cookie)
+                    response_headers.append("Set-Cookie", cookie)
             await send(message)
 
         fault = self._fault(scope["method"], headers)
@@ -110,10 +110,10 @@ class Guard:
             return True
         return self._matches(cookie_parser(headers.get("cookie", "")).get(_cookie_name(scope), ""))
 
-    def _matches(self, given: str) -> bool:
+    def _matches(self, token: str) -> bool:
         """Compared in a time that tells nothing of the token."""
         assert self._token is not None
-        return secrets.compare_digest(given.encode("utf-8", "surrogateescape"), self._token.encode())
+        return secrets.compare_digest(token.encode("utf-8", "surrogateescape"), self._token.encode())
 
     def _fault(self, method: str, headers: Headers) -> tuple[int, str] | None:
         hosts = headers.getlist("host")

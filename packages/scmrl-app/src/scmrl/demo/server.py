@@ -251,8 +251,8 @@ def _question(body: bytes) -> Question:
 
 def _first_fault(faults: Sequence[Any], what: str) -> str:
     """The first of pydantic's faults in a line."""
-    place = ".".join(map(str, faults[0]["loc"]))
-    return f"{what}: {place + ': ' if place else ''}{faults[0]['msg']}"
+    field_path = ".".join(map(str, faults[0]["loc"]))
+    return f"{what}: {field_path + ': ' if field_path else ''}{faults[0]['msg']}"
 
 
 def _page(content: bytes, kind: str) -> Any:

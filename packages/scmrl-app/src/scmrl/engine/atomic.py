@@ -46,9 +46,9 @@ def write_text(path: Path, text: str) -> None:
 
 def unwritable(path: Path, error: OSError) -> OSError:
     """The error of a file that cannot be written, in a line that names it."""
-    told = OSError(f"{path} cannot be written: {reason(error)}; what was there before is unchanged")
-    told.errno = error.errno  # not given to the constructor, which would put it into the text
-    return told
+    failure = OSError(f"{path} cannot be written: {reason(error)}; what was there before is unchanged")
+    failure.errno = error.errno  # not given to the constructor, which would put it into the text
+    return failure
 
 
 def reason(error: OSError) -> str:

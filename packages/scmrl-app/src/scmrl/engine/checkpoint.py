@@ -93,11 +93,11 @@ class Stored:
 
 def finished(folder: Path) -> list[Path]:
     """Every complete checkpoint of a run, the newest last."""
-    found: dict[tuple[int, ...], Path] = {}
+    by_number: dict[tuple[int, ...], Path] = {}
     for path in (folder / "checkpoints").glob("step-*"):
         if match := re.fullmatch(r"step-(\d+)-(\d+)", path.name):
-            found[int(match[1]), int(match[2])] = path
-    return [found[key] for key in sorted(found)]
+            by_number[int(match[1]), int(match[2])] = path
+    return [by_number[key] for key in sorted(by_number)]
 
 
 def remove_unfinished(folder: Path) -> None:

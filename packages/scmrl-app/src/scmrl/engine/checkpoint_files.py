@@ -91,10 +91,10 @@ def verify(checkpoint: Path, names: Sequence[str]) -> None:
         if expected is None:
             raise DamagedCheckpoint(f"{CHECKSUMS} has no checksum of {name}")
         try:
-            found = checksum(checkpoint / name)
+            actual = checksum(checkpoint / name)
         except OSError as error:
             raise DamagedCheckpoint(f"{name} cannot be read: {error.strerror or error}") from error
-        if found != expected:
+        if actual != expected:
             raise DamagedCheckpoint(f"{name} does not match its checksum")
 
 

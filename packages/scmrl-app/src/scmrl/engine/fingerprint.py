@@ -59,21 +59,21 @@ def stamp(splits: DatasetSplits) -> str | None:
 
 def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What differs between two fingerprints, in words."""
-    found: list[str] = []
+    differences: list[str] = []
     for split in SPLITS:
         old, new = before[split], now[split]
         if old["samples"] != new["samples"]:
-            found.append(f"the {split} split had {old['samples']:,} samples and has {new['samples']:,}")
+            differences.append(f"the {split} split had {old['samples']:,} samples and has {new['samples']:,}")
             continue
         if old["labels"] != new["labels"]:
-            found.append(f"the {split} split has other samples or labels")
+            differences.append(f"the {split} split has other samples or labels")
             continue
         for name in sorted(old["modalities"].keys() & new["modalities"].keys()):
             was, is_ = old["modalities"][name], new["modalities"][name]
             if _differs(was, is_):
                 what = "files with another content" if isinstance(was, str) else "other values"
-                found.append(f"{name} has {what} in the {split} split")
-    return found
+                differences.append(f"{name} has {what} in the {split} split")
+    return differences
 
 
 def order_of(splits: DatasetSplits) -> str:
@@ -134,14 +134,14 @@ def _statistics(dataset: SampleDataset) -> dict[str, list[float]]:
     for number in range(count):
         for name, value in dataset[number * len(dataset) // count].inputs.items():
             values.setdefault(name, []).append(value.double().reshape(-1).nan_to_num(0.0, 1e9, -1e9).numpy())
-    found: dict[str, list[float]] = {}
+    statistics: dict[str, list[float]] = {}
     for name, parts in values.items():
         every = np.concatenate(parts)
         signs = 2.0 * np.random.RandomState(0).randint(0, 2, len(every)) - 1.0
         size = math.sqrt(float(np.mean(every * every)))
         product = float(every @ signs) / math.sqrt(len(every))
-        found[name] = [size, product / size if size else 0.0]
-    return found
+        statistics[name] = [size, product / size if size else 0.0]
+    return statistics
 
 
 def _digest(value: object) -> str:

@@ -79,15 +79,15 @@ def as_before(splits: DatasetSplits, spec: DataSpec, folder: Path, progress: Pro
         ValueError: they are not the same data in the same order.
     """
     inputs = load_inputs(folder)
-    found, faults, _ = _compared(splits, inputs, spec, progress)
-    if not faults and order_of(found) != inputs.order:
+    compared, faults, _ = _compared(splits, inputs, spec, progress)
+    if not faults and order_of(compared) != inputs.order:
         faults = ["the training samples are in another order"]
     if faults:
         raise ValueError(
             f"the data of {folder} are not those that its training began with: {'; '.join(faults)}; put them back as "
             "they were to resume it, or start anew with another --out"
         )
-    return found
+    return compared
 
 
 def _verified_data(
@@ -100,20 +100,20 @@ def _verified_data(
         raise FileNotFoundError(f"the data of {folder} {where} {root}; say where they are with --data.root DIR")
     with progress.phase("preparing data", 1, "samples") as reading:
         splits = spec.build(reading.update)
-    found, faults, acceptable = _compared(splits, inputs, spec, progress)
+    compared, faults, acceptable = _compared(splits, inputs, spec, progress)
     if not faults:
-        return found
-    told = f"the data of {folder} are not what it was trained on: {'; '.join(faults)}"
+        return compared
+    message = f"the data of {folder} are not what it was trained on: {'; '.join(faults)}"
     if not acceptable:
-        raise ValueError(f"{told}; put them back as they were, or say where those are with --data.root DIR")
+        raise ValueError(f"{message}; put them back as they were, or say where those are with --data.root DIR")
     if not access.accept_changes:
         raise ValueError(
-            f"{told}; put them back as they were, say where those are with --data.root DIR, or go on all the same with "
-            "--accept-changed-data"
+            f"{message}; put them back as they were, say where those are with --data.root DIR, or go on all the same "
+            "with --accept-changed-data"
         )
     note = f"The data have changed since the training, which was accepted: {'; '.join(faults)}."
     progress.warn(note)
-    return replace(found, info=replace(found.info, notes=(*found.info.notes, note)))
+    return replace(compared, info=replace(compared.info, notes=(*compared.info.notes, note)))
 
 
 def _compared(
@@ -169,7 +169,7 @@ def _prepared_as(splits: DatasetSplits, inputs: Inputs, spec: DataSpec, progress
             "and its own kind of dataset cannot be changed back; install the version that the run was trained with"
         )
     for name, details in changed.items():
-        what = "; ".join(f"{place} was {old} and would be {new}" for place, old, new in details[:2])
+        what = "; ".join(f"{field} was {old} and would be {new}" for field, old, new in details[:2])
         progress.warn(f"{name} is prepared as in training, not as the files suggest today ({what})")
     index = [inputs.classes.index(name) for name in splits.info.classes]
     rows: Mapping[Split, Sequence[Row]] = {

@@ -52,14 +52,14 @@ def answers(run: OpenRun, clips: Iterable[Clip], *, debug: bool = False) -> Iter
     while chunk := list(islice(remaining, BATCH)):
         found = [_read(run.inputs, clip, timed, debug=debug) for clip in chunk]
         samples = [sample for sample in found if isinstance(sample, Sample)]
-        said: Iterator[list[float]] = iter(())
+        row_probabilities: Iterator[list[float]] = iter(())
         if samples:
             _, rows, _ = says(run.model, collate(samples), run.device)
-            said = iter(cast("list[list[float]]", rows.double().cpu().tolist()))
+            row_probabilities = iter(cast("list[list[float]]", rows.double().cpu().tolist()))
         for clip, sample in zip(chunk, found, strict=True):
             if isinstance(sample, Sample):
                 without = tuple(name for name in run.inputs.modalities if name in sample.absent)
-                probabilities = next(said)
+                probabilities = next(row_probabilities)
                 if all(map(math.isfinite, probabilities)):
                     yield Answer(clip, dict(zip(run.inputs.classes, probabilities, strict=True)), without)
                 else:

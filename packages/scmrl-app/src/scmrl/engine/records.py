@@ -71,8 +71,8 @@ class Records:
         try:
             yield
         except OSError as error:
-            place = self._folder / "tensorboard"
+            board_folder = self._folder / "tensorboard"
             raise OSError(
-                f"{place} cannot be written: {reason(error)}; go on with the same command and --resume --out "
+                f"{board_folder} cannot be written: {reason(error)}; go on with the same command and --resume --out "
                 f"{self._folder}"
             ) from error

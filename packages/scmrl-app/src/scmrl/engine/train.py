@@ -91,10 +91,10 @@ def train(experiment: Experiment, progress: Progress) -> Run:
         try:
             return _train(experiment, processes, progress if processes.first else progress.mute(), interruption)
         except (RuntimeError, MemoryError) as error:
-            told = failure(error, interruption.folder, experiment.train, processes)
-            if told is None:
+            message = failure(error, interruption.folder, experiment.train, processes)
+            if message is None:
                 raise
-            raise told from error
+            raise message from error
         finally:
             torch.set_num_threads(threads)
             finish(processes)
@@ -155,11 +155,11 @@ def _train(experiment: Experiment, processes: Processes, progress: Progress, int
     best = from_pretrained(folder, require_checksums=True).to(processes.device)
     for split in ("val", "test"):
         dataset = getattr(splits, split)
-        said = predict(best, dataset, batch_size=options.evaluation_batch_size, processes=processes)
+        predictions = predict(best, dataset, batch_size=options.evaluation_batch_size, processes=processes)
         name = {"val": "validation", "test": "test"}[split]
-        setattr(run, name, said)
-        if said.not_finite:
-            progress.warn(not_finite_warning(name, said.not_finite))
+        setattr(run, name, predictions)
+        if predictions.not_finite:
+            progress.warn(not_finite_warning(name, predictions.not_finite))
     run.seconds = run.position.seconds + preparation
     return run
 
@@ -349,24 +349,29 @@ def _validate(
     split = run.splits.test if options.selection == "published" else run.splits.val
     with average.in_place(trained.averaged, trained.net):
         plain = unwrapped(trained.net, run.spec, processes)
-        said = predict(plain, split, batch_size=options.evaluation_batch_size, processes=processes)
-        better = position.best is None or (said.accuracy, -said.loss) > (
+        predictions = predict(plain, split, batch_size=options.evaluation_batch_size, processes=processes)
+        better = position.best is None or (predictions.accuracy, -predictions.loss) > (
             position.best["accuracy"],
             -position.best["loss"],
         )
         if better:
-            position.best, position.best_epoch = {"accuracy": said.accuracy, "loss": said.loss}, position.epoch
+            position.best, position.best_epoch = (
+                {"accuracy": predictions.accuracy, "loss": predictions.loss},
+                position.epoch,
+            )
             processes.from_first(lambda: save_pretrained(plain, run.spec, run.folder))
-    if said.not_finite and position.epoch == 1:
-        progress.warn(not_finite_warning("test" if options.selection == "published" else "validation", said.not_finite))
+    if predictions.not_finite and position.epoch == 1:
+        progress.warn(
+            not_finite_warning("test" if options.selection == "published" else "validation", predictions.not_finite)
+        )
     n = position.totals["n"]
     record = {
         "epoch": float(position.epoch),
         "train_loss": position.totals["loss"] / n,
         "alignment_loss": position.totals["alignment"] / n,
         "train_accuracy": position.totals["right"] / n,
-        "val_loss": said.loss,
-        "val_accuracy": said.accuracy,
+        "val_loss": predictions.loss,
+        "val_accuracy": predictions.accuracy,
         "learning_rate": trained.optimizer.param_groups[0]["lr"],
         "samples_per_second": rate,
         "memory_mb": peak_memory(processes.device) / 1e6,

@@ -61,10 +61,10 @@ def restore_tensors(
         if name.startswith("optimizer/"):
             parameter, _, key = name.removeprefix("optimizer/").rpartition("/")
             states.setdefault(parameter, {})[key] = tensor
-    found = {name for name in stored if not name.startswith("optimizer/")}
-    faults = [f"{name} is missing" for name in targets.keys() - found]
-    faults += [f"{name} is not part of the model" for name in found - targets.keys()]
-    for name in targets.keys() & found:
+    stored_names = {name for name in stored if not name.startswith("optimizer/")}
+    faults = [f"{name} is missing" for name in targets.keys() - stored_names]
+    faults += [f"{name} is not part of the model" for name in stored_names - targets.keys()]
+    for name in targets.keys() & stored_names:
         faults += _difference(name, stored[name], _local(targets[name]))
     for name, state in states.items():
         if name not in parameters:

@@ -86,7 +86,7 @@ def page(title: str, notes: Sequence[str], samples: Sequence[Shown]) -> str:
         lines += ["| " + " | ".join(map(escaped, cells)) + " |"]
     lines += ["", "Contributions start at chance, 1 / (number of classes), and add up to the answer's probability.", ""]
     lines += ["How to read a kind of picture is said below the first of that kind.", ""]
-    told: set[str] = set()
+    explained: set[str] = set()
     for shown in samples:
         verdict = "right" if shown.right else f"wrong, it is {shown.label}"
         lines += [f"## {escaped(shown.id)}: {escaped(shown.answer)} ({escaped(verdict)})", ""]
@@ -99,8 +99,8 @@ def page(title: str, notes: Sequence[str], samples: Sequence[Shown]) -> str:
                 f"![{escaped(picture.title)}]({shown.folder}/{picture.file})",
             ]
             lines.append("")
-            if picture.reading not in told:
-                told.add(picture.reading)
+            if picture.reading not in explained:
+                explained.add(picture.reading)
                 lines += [escaped(picture.reading), ""]
             if picture.note:
                 lines += [escaped(picture.note), ""]

@@ -95,7 +95,7 @@ def options_about(spec_type: type[BaseModel], topic: str) -> list[OptionHelp]:
 
     Of a choice whose kind is not named, these are the kind and what all kinds have alike. No options: no such place.
     """
-    shape, place, default = Shape.of(spec_type), Place(), cast(object, PydanticUndefined)
+    shape, path, default = Shape.of(spec_type), Place(), cast(object, PydanticUndefined)
     for part in topic.replace("-", "_").removeprefix("__").split("."):
         kind = next((kind for kind in shape.models if shape.is_choice and kind.replace("-", "_") == part), None)
         if kind is not None:
@@ -106,12 +106,12 @@ def options_about(spec_type: type[BaseModel], topic: str) -> list[OptionHelp]:
             return []
         models = tuple(shape.models.values())
         default = cast(object, getattr(default, part)) if isinstance(default, models) else child.default
-        shape, place = child, (*place, part)
-    options = list(walk(shape, place, default))
+        shape, path = child, (*path, part)
+    options = list(walk(shape, path, default))
     if not shape.is_choice:
         return options
     # What the kinds are is for `kinds_table` to say.
-    kind = "--" + ".".join((*place, TAG))
+    kind = "--" + ".".join((*path, TAG))
     return [
         replace(option, meaning=shape.meaning) if option.name == kind else option
         for option in options

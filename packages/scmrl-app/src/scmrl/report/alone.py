@@ -41,7 +41,7 @@ def runs_alone(run: RunFiles, others: Iterable[RunFiles] = ()) -> list[AloneRun]
     modalities = run.summary.modalities
     if len(modalities) < 2:
         return []
-    found: dict[str, AloneRun] = {}
+    by_modality: dict[str, AloneRun] = {}
     for other in [*others, *_beside(run.folder)]:
         if len(other.summary.modalities) != 1 or other.summary.modalities[0] not in modalities:
             continue
@@ -51,9 +51,9 @@ def runs_alone(run: RunFiles, others: Iterable[RunFiles] = ()) -> list[AloneRun]
         score = other.evaluation.accuracy if other.evaluation and other.evaluation.split == "test" else None
         name = other.summary.modalities[0]
         each = AloneRun(name, other.folder, other.summary.test.accuracy, score, differing)
-        if name not in found or len(differing) < len(found[name].differing):
-            found[name] = each
-    return [found[name] for name in modalities if name in found]
+        if name not in by_modality or len(differing) < len(by_modality[name].differing):
+            by_modality[name] = each
+    return [by_modality[name] for name in modalities if name in by_modality]
 
 
 def _beside(folder: Path) -> Iterable[RunFiles]:

@@ -217,8 +217,8 @@ def rates_figure(first: Mapping[str, float], last: Mapping[str, float]) -> Figur
     count, newest = len(layers), {**first, **last}
     if count > MOST_BARS:
         ranked = sorted(layers, key=lambda layer: newest[layer])
-        shown = {*ranked[: MOST_BARS // 2], *ranked[-(MOST_BARS // 2) :]}
-        layers = [layer for layer in layers if layer in shown]
+        drawn = {*ranked[: MOST_BARS // 2], *ranked[-(MOST_BARS // 2) :]}
+        layers = [layer for layer in layers if layer in drawn]
     names = [layer_name(layer) for layer in layers]
     silent = 100 * SILENT
     figure = Figure(figsize=(8.5, 2.0 + 0.5 * len(layers)), layout=layout())
@@ -233,8 +233,8 @@ def rates_figure(first: Mapping[str, float], last: Mapping[str, float]) -> Figur
         places = [place + offset for place, layer in enumerate(layers) if layer in rates]
         values = [100 * rates[layer] for layer in layers if layer in rates]
         bars = axes.barh(places, values, height=0.36, label=label, color=color)
-        told = [percent(value) + (", silent" if value < silent else "") for value in values]
-        axes.bar_label(bars, told, padding=3, fontsize=8)
+        labels = [percent(value) + (", silent" if value < silent else "") for value in values]
+        axes.bar_label(bars, labels, padding=3, fontsize=8)
     # Names of modalities come from files: a dollar in them is no formula.
     axes.set_yticks(range(len(layers)), names, parse_math=False)
     axes.set_xlabel("firing rate: share of neurons and time steps with a spike (%)")

@@ -135,8 +135,8 @@ def load_model(folder: Path) -> FusionModel:
 
 def evaluated(run: RunFiles, progress: Progress) -> Evaluation:
     """Evaluate a run on its test split and leave evaluation.json and evaluation.md, as `scmrl evaluate` does."""
-    found = run_evaluation(run.folder, "test", progress, run.access)
-    content = contents(found, run.experiment, "test", resamples=RESAMPLES, seed=0)
+    evaluation = run_evaluation(run.folder, "test", progress, run.access)
+    content = contents(evaluation, run.experiment, "test", resamples=RESAMPLES, seed=0)
     write_json(run.folder / "evaluation.json", content)
     write_text(run.folder / "evaluation.md", markdown(content, tables(content)))
     return read_file(run.folder / "evaluation.json", Evaluation)

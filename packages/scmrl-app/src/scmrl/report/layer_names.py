@@ -22,15 +22,15 @@ def layer_name(name: str) -> str:
     inner = [part for part in parts if part not in CONTAINERS]
     if not inner:
         return name
-    place, rest = inner[0].replace("_reads_", " reads "), inner[1:]
-    return f"{place}: {_words(rest)}" if rest else place
+    prefix, rest = inner[0].replace("_reads_", " reads "), inner[1:]
+    return f"{prefix}: {_words(rest)}" if rest else prefix
 
 
 def _words(parts: list[str]) -> str:
-    found: list[str] = []
+    words: list[str] = []
     for part in parts:
-        if part.isdecimal() and found:
-            found[-1] = f"{found[-1].removesuffix('s')} {int(part) + 1}"
+        if part.isdecimal() and words:
+            words[-1] = f"{words[-1].removesuffix('s')} {int(part) + 1}"
         else:
-            found.append(PARTS.get(part, part.replace("_", " ")))
-    return ", ".join(found)
+            words.append(PARTS.get(part, part.replace("_", " ")))
+    return ", ".join(words)

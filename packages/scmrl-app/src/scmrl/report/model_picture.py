@@ -122,9 +122,9 @@ def model_picture(model: ModelShape) -> Markup:
         _text(705, (low + high) / 2 - 4, f"{model.classes:,} classes", "mid", bold=True),
         _text(705, (low + high) / 2 + 15, _joined(model.readout) if fused else "", "mid", small=True, quiet=True),
     ]
-    told = escape(describe(model))
+    description = escape(describe(model))
     return Markup('<svg class="model" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
-        WIDTH, height, told, Markup("").join(parts)
+        WIDTH, height, description, Markup("").join(parts)
     )
 
 

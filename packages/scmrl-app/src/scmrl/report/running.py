@@ -43,14 +43,14 @@ def results_so_far(folder: Path) -> Results:
     title = f"{spec.kind}: {folder.resolve().name}"
     if results:
         try:
-            found = spec.tabulate(results)
+            findings = spec.tabulate(results)
         except (ValueError, LookupError, ZeroDivisionError) as error:
             notes.append(f"There are no tables yet: {error}.")
         else:
-            title = found.title
-            notes += found.notes
+            title = findings.title
+            notes += findings.notes
             tables = [
                 StudyTable(title=each.title, columns=tuple(each.columns), rows=tuple(map(tuple, each.rows)))
-                for each in found.tables
+                for each in findings.tables
             ]
     return Results(format_version=1, kind=spec.kind, title=title, notes=tuple(notes), tables=tuple(tables), plots=())

@@ -49,13 +49,13 @@ def drawings(run: Run) -> dict[str, Callable[[Path], Path]]:
     confusion = run.test.confusion
     title = f"test, {run.test.n} samples, {run.test.accuracy:.1%} right{_mark(run)}"
     first, last = branch_rates(run.position.rates_first), branch_rates(run.position.rates_last)
-    found: dict[str, Callable[[Path], Path]] = {
+    draw_by_file: dict[str, Callable[[Path], Path]] = {
         "confusion.png": lambda path: plot_confusion(confusion, run.classes, path, title=title),
         "curves.png": lambda path: plot_curves(run.position.history, path, best_epoch=run.position.best_epoch),
     }
     if last:
-        found["firing_rates.png"] = lambda path: plot_rates(first, last, path)
-    return found
+        draw_by_file["firing_rates.png"] = lambda path: plot_rates(first, last, path)
+    return draw_by_file
 
 
 def pictures(run: Run) -> list[str]:

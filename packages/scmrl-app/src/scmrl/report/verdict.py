@@ -63,8 +63,8 @@ def _dependence(evaluation: Evaluation | None) -> str:
         return "; the model depends on no single modality: without any one of them accuracy changes by at most " + (
             f"{100 * max(map(abs, losses.values())):.1f} points"
         )
-    told = [f"without {name} accuracy {_change(losses[name])}" for name in (ranked[0], ranked[-1])]
-    return f"; the model depends most on {ranked[0]}: {', '.join(told)}"
+    clauses = [f"without {name} accuracy {_change(losses[name])}" for name in (ranked[0], ranked[-1])]
+    return f"; the model depends most on {ranked[0]}: {', '.join(clauses)}"
 
 
 def _change(loss: float) -> str:

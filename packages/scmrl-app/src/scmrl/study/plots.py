@@ -35,8 +35,8 @@ def accuracy_plot(accuracies: Mapping[str, Sequence[float]], label: str) -> Figu
     count = len(accuracies)
     if count > MOST_ROWS:
         ranked = sorted(accuracies, key=lambda name: -float(np.mean(accuracies[name])))
-        kept = {ranked[at] for at in extremes(count, MOST_ROWS)}
-        accuracies = {name: values for name, values in accuracies.items() if name in kept}
+        drawn = {ranked[at] for at in extremes(count, MOST_ROWS)}
+        accuracies = {name: values for name, values in accuracies.items() if name in drawn}
     figure = Figure(figsize=(7, 0.9 + 0.34 * max(1, len(accuracies))), layout="constrained")
     axes = figure.add_subplot()
     if count > len(accuracies):
