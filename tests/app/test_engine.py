@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +16,11 @@ from torch import Tensor, nn
 
 from app.tiny import tiny_options, write_tiny_dataset
 from scmrl.engine import average
+from scmrl.engine import train as engine
 from scmrl.engine.augmentation import augment
 from scmrl.engine.batches import ReproducibleSamples
 from scmrl.engine.divergence import not_finite
+from scmrl.engine.evaluate import Predictions
 from scmrl.engine.rates import rate_warnings
 from scmrl.engine.schedule import learning_rate
 from scmrl.engine.train import Run, train
@@ -139,6 +142,24 @@ def test_selection_on_the_test_split_is_marked_wherever_it_is_told(data: Path, t
     assert done.test is not None
     assert done.position.best is not None
     assert done.test.accuracy == done.position.best["accuracy"]
+
+
+@pytest.mark.parametrize(("selection", "kept"), [("validation", 4), ("published", 2)])
+def test_the_epoch_that_is_kept_is_the_best_after_the_warm_up(data: Path, tmp_path: Path, monkeypatch, selection, kept):
+    planned = iter([(0.75, 1.0), (1.0, 1.0), (0.25, 1.0), (0.5, 0.2), (0.5, 0.3)])
+    evaluate = engine.predict
+
+    def predict(*arguments: Any, **options: Any) -> Predictions:
+        seen, (share, loss) = evaluate(*arguments, **options), next(planned, (1.0, 0.0))
+        right = torch.arange(seen.n) < round(share * seen.n)
+        told = torch.where(right, seen.labels, (seen.labels + 1) % seen.probabilities.shape[1])
+        return replace(seen, probabilities=nn.functional.one_hot(told, seen.probabilities.shape[1]).float(), loss=loss)
+
+    monkeypatch.setattr(engine, "predict", predict)
+    more = ("--train.epochs", "5", "--train.warmup_epochs", "2", "--train.selection", selection)
+    done = run(data, tmp_path / "run", *more)
+    assert [record["val_loss"] for record in done.position.history] == [1.0, 1.0, 1.0, 0.2, 0.3]
+    assert done.position.best_epoch == kept
 
 
 def test_it_stops_early_where_nothing_gets_better(data: Path, tmp_path: Path):

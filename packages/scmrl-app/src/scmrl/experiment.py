@@ -78,8 +78,9 @@ class TrainSpec(Spec):
     patience: int | None = Field(default=None, ge=1)
     """Epochs without a better one after which training stops early; none: never."""
     selection: Literal["validation", "published"] = "validation"
-    """Which split selects the epoch that is kept. published: the test split, as the authors' code does; what it then
-    says of the test split is no estimate for new data, and every table says so."""
+    """Which split selects the epoch that is kept. validation: the best accuracy after the warm-up, and the lowest loss
+    among equals. published: the test split and any epoch, as the authors' code does; what it then says of the test
+    split is no estimate for new data, and every table says so."""
     augment_shift: float = Field(default=0.1, ge=0, lt=1)
     """Pictures (images, spectrograms, event frames) are moved at random by up to this share of height and width in
     training."""

@@ -350,15 +350,12 @@ def _validate(
     with average.in_place(trained.averaged, trained.net):
         plain = unwrapped(trained.net, run.spec, processes)
         predictions = predict(plain, split, batch_size=options.evaluation_batch_size, processes=processes)
-        better = position.best is None or (predictions.accuracy, -predictions.loss) > (
-            position.best["accuracy"],
-            -position.best["loss"],
+        reached = {"accuracy": predictions.accuracy, "loss": predictions.loss}
+        better = position.best is None or (
+            _merit(position.epoch, reached, run) > _merit(position.best_epoch, position.best, run)
         )
         if better:
-            position.best, position.best_epoch = (
-                {"accuracy": predictions.accuracy, "loss": predictions.loss},
-                position.epoch,
-            )
+            position.best, position.best_epoch = reached, position.epoch
             processes.from_first(lambda: save_pretrained(plain, run.spec, run.folder))
     if predictions.not_finite and position.epoch == 1:
         progress.warn(
@@ -378,6 +375,16 @@ def _validate(
     }
     position.history.append(record)
     return {name: value for name, value in record.items() if name != "epoch"}, better
+
+
+def _merit(epoch: int, reached: dict[str, float], run: Run) -> tuple[bool, float, float]:
+    """What decides which epoch is kept: the highest accuracy, and the lowest loss among equals, after the warm-up.
+
+    A small validation split is soon fully right by chance, and then no later and better epoch would ever replace the
+    weights of the warm-up. The published selection takes the best of all epochs.
+    """
+    past_warmup = epoch > run.schedule.warmup_epochs
+    return past_warmup or run.experiment.train.selection == "published", reached["accuracy"], -reached["loss"]
 
 
 def _scheduled(experiment: Experiment, folder: Path, samples: int, processes: Processes) -> tuple[Experiment, Schedule]:
