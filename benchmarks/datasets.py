@@ -2,7 +2,7 @@
 
 Files are made anew in a temporary folder: pictures and sounds of CREMA-D's size and length, and recordings of events.
 One thread, thread CPU time, medians; files are in the page cache, as in every epoch but the first. The rows of tonic
-need it beside this workspace, whose licence (GPL-3.0) is why it is no dependency:
+need it beside this workspace, whose license (GPL-3.0) is why it is no dependency:
 
     uv run --with tonic python benchmarks/datasets.py                     prints the tables
     uv run --with tonic python benchmarks/datasets.py --output FILE.md    writes them, too
@@ -199,8 +199,8 @@ def draw_events(count: int, side: int, rng: np.random.Generator) -> np.ndarray:
     """Events [count] of an edge that moves over the sensor in a third of a second, as saccades make them."""
     events = np.empty(count, np.dtype([("x", "<i2"), ("y", "<i2"), ("t", "<i8"), ("p", "?")]))
     events["t"] = np.sort(rng.integers(0, 300_000, count))
-    centre = side * (0.3 + 0.4 * events["t"] / 300_000)
-    events["x"] = np.clip(rng.normal(centre, side / 10), 0, side - 1)
+    center = side * (0.3 + 0.4 * events["t"] / 300_000)
+    events["x"] = np.clip(rng.normal(center, side / 10), 0, side - 1)
     events["y"] = np.clip(rng.normal(side / 2, side / 5, count), 0, side - 1)
     events["p"] = rng.integers(0, 2, count)
     return events
@@ -210,7 +210,7 @@ CARD = DatasetCard(
     kind="drawn-events",
     title="Events drawn for this measurement",
     version="1",
-    licence="Apache-2.0",
+    license="Apache-2.0",
     citation="",
     sources=("this file",),
     classes=("any",),

@@ -58,13 +58,13 @@ STUDY = (
     Change("heads merged as published", fusion={"head_merge": "published"}),
     Change("scale auto", fusion={"scale": "auto"}),
     Change("threshold 0.5", neuron={"v_threshold": 0.5}),
-    Change("learnt thresholds", neuron={"learn_threshold": True}),
+    Change("learned thresholds", neuron={"learn_threshold": True}),
     Change("surrogate slope 2 (wider)", neuron={"slope": 2.0}),
     Change("surrogate slope 8 (narrower)", neuron={"slope": 8.0}),
     Change("atan surrogate, slope 2", neuron={"surrogate": "atan", "slope": 2.0}),
     Change("gradient through time", neuron={"detach_membrane": False}),
     Change("soft reset", neuron={"v_reset": None}),
-    Change("learnt alpha", fusion={"learnable_alpha": True}),
+    Change("learned alpha", fusion={"learnable_alpha": True}),
     Change("penalty on firing rates, weight 0.1", rate_penalty=0.1),
     Change("penalty on firing rates, weight 1", rate_penalty=1.0),
     Change("penalty on firing rates, weight 10", rate_penalty=10.0),
@@ -162,8 +162,8 @@ def row(
     if init == "calibrated":
         calibrate(model, probe, target_rate=TARGET_RATE)
     start = branch_rates(model, probe)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=2e-2, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-2, total_steps=steps)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-2, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-2, total_steps=steps)
     for _ in range(steps):
         chosen = torch.randint(len(labels), (BATCH,))
         with live_rates(model) as rates:
@@ -171,10 +171,10 @@ def row(
         loss = model.total_loss(output, labels[chosen]).total
         if change.rate_penalty:
             loss = loss + change.rate_penalty * rate_penalty(rates)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-        optimiser.step()
+        optimizer.step()
         schedule.step()
     end = branch_rates(model, probe)
     with_branch = accuracy(model, *data["test"])

@@ -110,7 +110,7 @@ def main() -> None:
         "",
         "`pack if exact` also makes sure that every value is 0 or 1, as `spikes_as_bits` needs it. `their` is "
         "SpikingJelly's registered operation (`functional.bit_spike_compress`), their compressor the one of its memory "
-        "optimisation.",
+        "optimization.",
         "",
         "| dtype | `copy_` | `clone` | pack | pack if exact | unpack | their pack | their unpack "
         "| their compressor's pack | and unpack | pack / `copy_` | unpack / `copy_` | their pack / ours "

@@ -43,13 +43,13 @@ def draw(samples: int) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]
 
 
 calibrate(model, draw(64)[0])
-optimiser = torch.optim.AdamW(model.parameters(), lr=5e-3)
+optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
 for _ in range(40):
     inputs, present, labels = draw(32)
     loss = model.total_loss(model(inputs, present), labels).total
-    optimiser.zero_grad()
+    optimizer.zero_grad()
     loss.backward()
-    optimiser.step()
+    optimizer.step()
 
 model.eval()
 inputs, _, labels = draw(400)

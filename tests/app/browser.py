@@ -56,7 +56,7 @@ def open_page(
         browser: what `open_browser` yields.
         width: of the window, in CSS pixels.
         height: of the window, in CSS pixels.
-        scheme: the colours that the reader prefers.
+        scheme: the colors that the reader prefers.
         scripts: whether the browser runs scripts.
     """
     context = browser.new_context(

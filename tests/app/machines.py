@@ -55,12 +55,12 @@ def sound(hertz: float, rng: np.random.Generator) -> NDArray[np.float64]:
 def events(label: str, hertz: float, rng: np.random.Generator) -> NDArray[np.void]:
     """A mark on the shaft, whose orbit widens with speed: on where it comes, off where it was; 2 s; and noise."""
     radius = {"slow": 4.0, "medium": 7.5, "fast": 11.0}[label] + rng.normal(0, 0.4)
-    centre = SIDE / 2 + rng.normal(0, 1, 2)
+    center = SIDE / 2 + rng.normal(0, 1, 2)
     count, stray = 1500, 300
     t = np.sort(rng.uniform(0, 2, count))
     on = rng.integers(0, 2, count)
     angle = 2 * np.pi * hertz * t + rng.uniform(0, 6.3) - 0.4 * (1 - on)
-    places = centre + radius * np.stack([np.cos(angle), np.sin(angle)], 1) + rng.normal(0, 0.7, (count, 2))
+    places = center + radius * np.stack([np.cos(angle), np.sin(angle)], 1) + rng.normal(0, 0.7, (count, 2))
     written = np.zeros(count + stray, EVENT)
     written["x"], written["y"] = np.concatenate([places, rng.uniform(0, SIDE, (stray, 2))]).clip(0, SIDE - 1).T
     written["t"] = np.concatenate([t, rng.uniform(0, 2, stray)]) * 1e6

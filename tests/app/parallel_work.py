@@ -8,19 +8,19 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from torch.distributed.tensor import DTensor
 
 from scmrl.engine.parallel import Processes, clip, share, unwrapped, whole_batch
-from snn_core import SynchronisedBatchNorm, gather_over_processes, sum_over_processes, synchronise_batch_norm
+from snn_core import SynchronizedBatchNorm, gather_over_processes, sum_over_processes, synchronize_batch_norm
 from snn_fusion import scmrl
 
 
-def steps(folder: str, sharing: str, rank: int, world: int, *, synchronise: bool = True, count: int = 5) -> None:
+def steps(folder: str, sharing: str, rank: int, world: int, *, synchronize: bool = True, count: int = 5) -> None:
     """A few training steps on the same whole batches, in float64 so that no spike is lost to rounding."""
     torch.manual_seed(0)
     shapes = {"audio": (1, 16, 16), "visual": (2, 16, 16)}
     spec = scmrl(shapes, num_classes=3, channels=16, num_heads=4, depth="shallow")
     group = torch.distributed.new_group() if world > 1 else None
     processes = Processes(rank, world, torch.device("cpu"), group)
-    net = share(spec.build().double(), processes, sharing, synchronise=synchronise)  # pyright: ignore
-    optimiser = torch.optim.AdamW(net.parameters(), lr=1e-3)
+    net = share(spec.build().double(), processes, sharing, synchronize=synchronize)  # pyright: ignore
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
     losses: list[float] = []
     generator = torch.Generator().manual_seed(1)
     for _ in range(count):
@@ -29,17 +29,17 @@ def steps(folder: str, sharing: str, rank: int, world: int, *, synchronise: bool
         mine = slice(rank, None, world)
         output, every = whole_batch(net({name: value[mine] for name, value in x.items()}), labels[mine], processes)
         loss = unwrapped(net).total_loss(output, every)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.total.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(float(loss.total.detach()))
     whole = get_model_state_dict(net, options=StateDictOptions(full_state_dict=True))
     if rank == 0:
         torch.save({"weights": whole, "losses": losses}, f"{folder}/{sharing}-{world}.pt")
 
 
-def joined_steps(rank: int, folder: str, sharing: str, synchronise: bool) -> None:
-    steps(folder, sharing, rank, 2, synchronise=synchronise)
+def joined_steps(rank: int, folder: str, sharing: str, synchronize: bool) -> None:
+    steps(folder, sharing, rank, 2, synchronize=synchronize)
 
 
 def clipped(rank: int, folder: str, sharing: str) -> None:
@@ -51,7 +51,7 @@ def clipped(rank: int, folder: str, sharing: str) -> None:
             model = scmrl({"audio": (1, 16, 16), "visual": (2, 16, 16)}, num_classes=3, channels=16, num_heads=4,
                           depth="shallow").build().double()  # fmt: skip
             processes = Processes(rank, 2, torch.device("cpu"), torch.distributed.new_group())
-            net = share(model, processes, sharing, synchronise=True)  # pyright: ignore
+            net = share(model, processes, sharing, synchronize=True)  # pyright: ignore
             generator = torch.Generator().manual_seed(rank)
             x = {"audio": (6, 1, 16, 16), "visual": (6, 2, 16, 16)}
             x = {name: torch.rand(shape, generator=generator, dtype=torch.float64) for name, shape in x.items()}
@@ -82,9 +82,9 @@ def inputs() -> Tensor:
     return torch.randn(10, 3, 6, 7, generator=torch.Generator().manual_seed(1)) * 3 + 100
 
 
-def normalise(rank: int, folder: str) -> None:
-    net = synchronise_batch_norm(Net().double())
-    assert isinstance(net.norm, SynchronisedBatchNorm)
+def normalize(rank: int, folder: str) -> None:
+    net = synchronize_batch_norm(Net().double())
+    assert isinstance(net.norm, SynchronizedBatchNorm)
     x = inputs().double()[:7] if rank == 0 else inputs().double()[7:]  # shares of different size
     x.requires_grad_()
     y = net(x)

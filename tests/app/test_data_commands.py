@@ -66,7 +66,7 @@ def test_show_tells_the_card_and_the_options(monkeypatch, capsys):
     assert data(monkeypatch, "show", "made-up") == 0
     printed = capsys.readouterr().out
     assert printed.startswith("made-up: Pictures and traces of weather, version 2\n")
-    assert "pictures/*.raw: grey pictures; 12 files; for picture" in printed
+    assert "pictures/*.raw: gray pictures; 12 files; for picture" in printed
     assert "--root" in printed
     assert "--time_steps" in printed
 
@@ -133,7 +133,7 @@ def test_hashes_are_compared_on_request(monkeypatch, capsys, root):
     assert "were read" not in printed
 
 
-def test_a_misspelt_option_is_a_mistake_told_as_that_of_training_is(monkeypatch, capsys, root):
+def test_a_misspelled_option_is_a_mistake_told_as_that_of_training_is(monkeypatch, capsys, root):
     assert data(monkeypatch, "check", "made-up", "--rot", str(root), "--time-steps", "9") == 2
     assert capsys.readouterr().err.splitlines() == [
         "scmrl: --rot: no such option (did you mean --root?); there are: modalities, seed, root, on_error, cache, "

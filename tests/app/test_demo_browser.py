@@ -37,7 +37,7 @@ BEYOND_CARDS = """() => [...document.querySelectorAll(".sense *")]
     .filter(each => each.checkVisibility())
     .filter(each => each.getBoundingClientRect().right > each.closest(".sense").getBoundingClientRect().right)
     .map(each => each.outerHTML.slice(0, 120))"""
-UNLABELLED = """() => [...document.querySelectorAll("input, select, button, canvas")]
+UNLABELED = """() => [...document.querySelectorAll("input, select, button, canvas")]
     .filter(each => each.checkVisibility() || each.type === "file")
     .filter(each => !(each.labels?.length || each.getAttribute("aria-label") || each.textContent.trim()))
     .map(each => each.outerHTML)"""
@@ -415,7 +415,7 @@ def test_what_cannot_be_read_is_told(browser, server):
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
-def test_it_fits_and_is_labelled(browser, server, width, scheme):
+def test_it_fits_and_is_labeled(browser, server, width, scheme):
     with visited(browser, server, width=width, scheme=scheme) as watched:
         page = watched.page
         assert overflow(page) == []
@@ -426,7 +426,7 @@ def test_it_fits_and_is_labelled(browser, server, width, scheme):
         expect(page.locator("#tick")).to_be_visible(timeout=WAIT)
         assert overflow(page) == []
         assert page.evaluate(BEYOND_CARDS) == []
-        assert page.evaluate(UNLABELLED) == []
+        assert page.evaluate(UNLABELED) == []
         paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
         brightness = sum(map(int, re.findall(r"\d+", paper)[:3])) / 3
         assert (brightness < 80) == (scheme == "dark")

@@ -78,7 +78,7 @@ def test_memory_that_runs_out_is_no_fault_of_the_program(error, monkeypatch, cap
     assert "--train.batch_size" in said
 
 
-def test_what_really_happens_without_memory_is_recognised():
+def test_what_really_happens_without_memory_is_recognized():
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60, dtype=torch.uint8)
     assert is_out_of_memory(caught.value)

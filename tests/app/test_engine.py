@@ -301,7 +301,7 @@ SHORT = "the training was short, 29 optimizer steps: raise --train.epochs (now 3
         (30, 1, 0.55, 0.01, None),
     ],
 )
-def test_a_run_is_said_to_overfit_only_where_it_has_learnt_its_samples(
+def test_a_run_is_said_to_overfit_only_where_it_has_learned_its_samples(
     done: Run, steps: int, best_epoch: int, train_accuracy: float, train_loss: float, expected: str | None
 ):
     last = {"train_accuracy": train_accuracy, "train_loss": train_loss, "val_accuracy": 0.5}

@@ -192,8 +192,8 @@ def test_scores_that_pass_a_neuron_count_as_they_fire():
         fired = reader.score(torch.einsum("thnd,thmd->thnm", q, k).float()[:, None])[:, 0]
         by_target = torch.einsum("thnm,thme->n", fired.double(), v)
     assert by_target.sum() > 0
-    centres = found.reading["image", "touch"][::4]
-    np.testing.assert_allclose(centres, even(by_target), rtol=1e-5)
+    centers = found.reading["image", "touch"][::4]
+    np.testing.assert_allclose(centers, even(by_target), rtol=1e-5)
 
 
 def test_query_key_attention_counts_the_keys_that_pass():

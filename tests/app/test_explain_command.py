@@ -18,7 +18,7 @@ from app.finished import finished_run
 from app.test_explain import CCSSA, METHODS, info_of, model_of, sample_of
 from app.tiny import write_tiny_dataset
 from scmrl.explain.explanation import explain as explain_sample
-from scmrl.explain.features import Features, embedded, neighbours_agree
+from scmrl.explain.features import Features, embedded, neighbors_agree
 from scmrl.explain.folder import drawn, sample_folder, save
 from scmrl.explain.page import Shown, about, page
 from scmrl.explain.pictures import (
@@ -213,9 +213,9 @@ def test_what_counts_is_drawn_where_it_is():
     found.saliency["image"][2, 13] = 1
     figure = input_picture(found, "image")
     drawn_picture = np.asarray(figure.axes[1].images[0].get_array())
-    colourful = np.ptp(drawn_picture, axis=2)
-    assert np.unravel_index(colourful.argmax(), colourful.shape) == (2, 13)
-    assert np.count_nonzero(colourful > 0.01) == 1
+    colorful = np.ptp(drawn_picture, axis=2)
+    assert np.unravel_index(colorful.argmax(), colorful.shape) == (2, 13)
+    assert np.count_nonzero(colorful > 0.01) == 1
 
     found.occlusion["touch"][:] = 0
     found.occlusion["touch"][4] = -0.25
@@ -275,17 +275,17 @@ def test_the_map_keeps_groups_together_and_needs_something_to_show():
     assert np.array_equal(first, second)
     assert first.shape == (30, 2)
     placed = Features("x", True, first, labels, np.ones(30, bool))
-    assert neighbours_agree(placed) == pytest.approx(0.9)  # of ten neighbours, nine can be of the same class
+    assert neighbors_agree(placed) == pytest.approx(0.9)  # of ten neighbors, nine can be of the same class
     assert embedded(values[:4], seed=0) is None
     assert embedded(np.ones((20, 8), np.float32), seed=0) is None
 
 
-def test_neighbours_are_counted_without_oneself():
+def test_neighbors_are_counted_without_oneself():
     # Eleven of each class, far apart: all ten nearest are of the same class. One of another class among them: not.
     values = np.concatenate([np.zeros((11, 2)), np.full((11, 2), 100.0)]).astype(np.float32)
     labels = np.repeat([0, 1], 11)
     right = np.ones(22, bool)
-    assert neighbours_agree(Features("x", False, values, labels, right)) == 1
+    assert neighbors_agree(Features("x", False, values, labels, right)) == 1
     labels[0] = 1
-    assert neighbours_agree(Features("x", False, values, labels, right)) == pytest.approx(1 - (10 + 10) / 220)
-    assert neighbours_agree(Features("x", False, values[:1], labels[:1], right[:1])) is None
+    assert neighbors_agree(Features("x", False, values, labels, right)) == pytest.approx(1 - (10 + 10) / 220)
+    assert neighbors_agree(Features("x", False, values[:1], labels[:1], right[:1])) is None

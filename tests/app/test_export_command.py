@@ -185,7 +185,7 @@ def test_the_encoder_of_vectors_becomes_nir(gas, tmp_path, monkeypatch, capsys):
 def test_an_encoder_that_nir_cannot_express_is_refused(one_sense, tmp_path, monkeypatch, capsys):
     assert scmrl(monkeypatch, "export", one_sense, "--format", "nir", "--out", tmp_path / "x.nir") == 2
     said = capsys.readouterr().err
-    assert "the encoder of audio, PatchSplitting, takes the largest of neighbouring spikes" in said
+    assert "the encoder of audio, PatchSplitting, takes the largest of neighboring spikes" in said
     assert not list(tmp_path.iterdir())
 
 

@@ -113,7 +113,7 @@ def test_confusion_carries_its_counts_while_they_are_legible(size: int, numbers:
         assert [text.get_text() for text in axes.texts] == ["10", "1", "0", "11"]
 
 
-def test_confusion_colours_are_shares_of_the_true_class():
+def test_confusion_colors_are_shares_of_the_true_class():
     axes = confusion_figure([[1, 3], [0, 0]], ["cat", "dog"], title="Validation").axes[0]
     assert axes.images[0].get_array().tolist() == [[25, 75], [0, 0]]
 

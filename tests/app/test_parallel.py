@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from app.parallel_work import Net, clipped, gather, inputs, joined_steps, normalise, steps
+from app.parallel_work import Net, clipped, gather, inputs, joined_steps, normalize, steps
 from app.processes import in_processes, run
 from app.tiny import tiny_options, write_tiny_dataset
 
@@ -33,7 +33,7 @@ def test_two_processes_end_with_the_weights_of_one(alone: dict[str, Any], tmp_pa
     assert distance(both, alone) < 1e-9
 
 
-def test_batch_norm_that_is_not_synchronised_would_differ(alone: dict[str, Any], tmp_path: Path):
+def test_batch_norm_that_is_not_synchronized_would_differ(alone: dict[str, Any], tmp_path: Path):
     assert in_processes(2, joined_steps, str(tmp_path), "ddp", False) == [0, 0]
     assert distance(torch.load(tmp_path / "ddp-2.pt", weights_only=True), alone) > 1e-4
 
@@ -76,8 +76,8 @@ def test_all_processes_are_told_the_same_norm_of_the_gradient(tmp_path: Path, sh
         assert finite  # only the gradient shows it
 
 
-def test_synchronised_batch_norm_equals_one_over_the_whole_batch(tmp_path: Path):
-    assert in_processes(2, normalise, str(tmp_path)) == [0, 0]
+def test_synchronized_batch_norm_equals_one_over_the_whole_batch(tmp_path: Path):
+    assert in_processes(2, normalize, str(tmp_path)) == [0, 0]
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
     net, x = Net().double(), inputs().double().requires_grad_()
     y = net(x)

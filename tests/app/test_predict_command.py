@@ -375,7 +375,7 @@ def test_a_series_of_numbers_that_are_none(tmp_path, monkeypatch, capsys):
         assert len(said.err.splitlines()) == 2, said.err
 
 
-def test_pictures_of_another_size_and_colour_are_converted(data, run, tmp_path, monkeypatch, capsys):
+def test_pictures_of_another_size_and_color_are_converted(data, run, tmp_path, monkeypatch, capsys):
     with Image.open(data / "test0.png") as picture:
         picture.resize((160, 160), Image.Resampling.NEAREST).convert("RGB").save(tmp_path / "large.png")
     assert scmrl(monkeypatch, "predict", run, tmp_path / "large.png", "--json") == 0

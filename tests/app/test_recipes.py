@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from datasets.formats.catalogue import CATALOGUE
+from datasets.formats.catalog import CATALOG
 from scmrl.assemble import model_spec
 from scmrl.experiment import Experiment
 from scmrl.overlay import load
@@ -33,7 +33,7 @@ def small(name: str, root: Path) -> Experiment:
     """The recipe on a small copy of its dataset."""
     made = recipe(name)
     kind = made.data.card().kind
-    CATALOGUE[kind].write(root)
+    CATALOG[kind].write(root)
     at = ["--data.root", str(root)] if "root" in type(made.data).model_fields else []
     options = [*at, *OF_COPY[kind], *SMALL]
     return load(Experiment, options, defaults=made)
@@ -56,7 +56,7 @@ def test_recipe_trains_on_the_real_format(name: str, tmp_path: Path):
     assert tuple(splits.info.modalities) == (("audio", "visual", "touch") if "three" in name else ("audio", "visual"))
     torch.manual_seed(0)
     model = model_spec(experiment.model, splits.info).build().train()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=experiment.train.learning_rate)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=experiment.train.learning_rate)
     before = [parameter.detach().clone() for parameter in model.parameters()]
     for indices in first_batches(splits, experiment.train.batch_size):
         batch = collate([splits.train[index] for index in indices])
@@ -64,9 +64,9 @@ def test_recipe_trains_on_the_real_format(name: str, tmp_path: Path):
         loss = model.total_loss(output, batch["labels"]).total
         assert output.logits.shape == (len(indices), len(splits.info.classes))
         assert torch.isfinite(loss)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     changed = [not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True)]
     assert sum(changed) > len(changed) / 2
 

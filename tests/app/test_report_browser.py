@@ -93,16 +93,16 @@ def test_only_what_is_wide_scrolls_sideways(browser, page, width):
         assert watched.page.evaluate(wide) > 0
 
 
-# What is behind an element: the first ancestor that is not transparent. Colours are drawn to be read as numbers, since
+# What is behind an element: the first ancestor that is not transparent. Colors are drawn to be read as numbers, since
 # a browser writes them in several ways; what is mixed with transparency would need more than that, and does not occur.
 CONTRASTS = """selector => {
     const context = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
-    const pixel = colour => {
-        context.clearRect(0, 0, 1, 1); context.fillStyle = colour; context.fillRect(0, 0, 1, 1);
+    const pixel = color => {
+        context.clearRect(0, 0, 1, 1); context.fillStyle = color; context.fillRect(0, 0, 1, 1);
         return context.getImageData(0, 0, 1, 1).data;
     };
-    const light = colour => {
-        const [r, g, b] = [...pixel(colour)].map(each => each / 255)
+    const light = color => {
+        const [r, g, b] = [...pixel(color)].map(each => each / 255)
             .map(each => each <= 0.04045 ? each / 12.92 : ((each + 0.055) / 1.055) ** 2.4);
         return 0.2126 * r + 0.7152 * g + 0.0722 * b;
     };
@@ -110,8 +110,8 @@ CONTRASTS = """selector => {
         let behind = each;
         while (pixel(getComputedStyle(behind).backgroundColor)[3] === 0) behind = behind.parentElement;
         const style = getComputedStyle(each);
-        const colour = each instanceof SVGElement && style.stroke !== "none" ? style.stroke : style.color;
-        const [dim, bright] = [light(colour), light(getComputedStyle(behind).backgroundColor)].sort((a, b) => a - b);
+        const color = each instanceof SVGElement && style.stroke !== "none" ? style.stroke : style.color;
+        const [dim, bright] = [light(color), light(getComputedStyle(behind).backgroundColor)].sort((a, b) => a - b);
         return (bright + 0.05) / (dim + 0.05);
     });
 }"""

@@ -236,7 +236,7 @@ def test_what_was_run_on_what_and_how_it_went(told):
     assert "out" not in settings
     for words in (
         "learning_rate: 0.01",
-        "licence",
+        "license",
         "splits",
         "scmrl train",
         "torch",
@@ -531,7 +531,7 @@ def test_names_of_classes_are_no_formulas_and_leave_room_for_the_matrix(tmp_path
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [r"$\frac$", "x" * 29 + "…"]
 
 
-def test_drawings_take_the_colours_of_the_page():
+def test_drawings_take_the_colors_of_the_page():
     history = [{"epoch": epoch, "val_accuracy": epoch / 10} for epoch in (1.0, 2.0, 3.0)]
     drawing = lines([("<one>", history, "val_accuracy"), ("$two", history, "val_accuracy")], "accuracy", 2, name="a")
     assert [key.label for key in drawing.keys] == ["<one>", "$two", "selected epoch (2)"]
@@ -581,10 +581,10 @@ def test_very_many_classes_are_folded_away(copied, tmp_path):
 
 def test_pictures_in_drawings_keep_their_pixels_and_let_the_paper_through():
     rng = np.random.default_rng(0)
-    grey = rng.integers(0, 256, (9, 7, 1)).repeat(3, 2).astype(np.uint8)
+    gray = rng.integers(0, 256, (9, 7, 1)).repeat(3, 2).astype(np.uint8)
     marks = np.zeros((3, 11, 4))
     marks[rng.random((3, 11)) < 0.3] = (0, 114 / 255, 178 / 255, 1)
-    for pixels in (grey, (255 * marks).round().astype(np.uint8)):
+    for pixels in (gray, (255 * marks).round().astype(np.uint8)):
         figure = Figure()
         figure.add_subplot().imshow(pixels, interpolation="none")
         (address,) = re.findall(r'href="data:image/png;base64,([^"]*)"', inline(figure, name="a", alt=""))

@@ -81,18 +81,18 @@ def test_spikes_and_gradients_are_those_of_the_equations(settings: dict):
 
 @pytest.mark.parametrize("settings", FEW, ids=lambda s: "-".join(map(str, s.values())))
 @pytest.mark.parametrize("implementation", ["torch", "native"])
-def test_what_is_learnt_changes_no_other_gradient(implementation, settings):
+def test_what_is_learned_changes_no_other_gradient(implementation, settings):
     inputs, function = states(7, 5, 300), ours(settings, implementation)
-    learnt = run(function, inputs, torch.float32)
+    learned = run(function, inputs, torch.float32)
 
     def not_learning(x, v, b, constants):
         return function(x, v, b, {name: constant.detach() for name, constant in constants.items()})
 
     fixed = run(not_learning, inputs, torch.float32)
     for name in ("spikes", "v_last", "b_last"):
-        assert torch.equal(fixed[name], learnt[name])
+        assert torch.equal(fixed[name], learned[name])
     for name in ("grad x", "grad v_init", "grad b_init"):
-        torch.testing.assert_close(fixed[name], learnt[name])
+        torch.testing.assert_close(fixed[name], learned[name])
 
 
 @pytest.mark.parametrize("implementation", ["torch", "native"])
@@ -281,15 +281,15 @@ def test_it_takes_every_option_of_other_neurons_with_the_same_default():
     assert vars(ALIF(**options)) == vars(ALIF())
 
 
-def test_a_learnt_threshold_equals_a_fixed_one_and_gets_its_gradient():
+def test_a_learned_threshold_equals_a_fixed_one_and_gets_its_gradient():
     x, _, _ = states(6, 50)
-    fixed, learnt = ALIF(v_threshold=0.7), ALIF(v_threshold=0.7, learn_threshold=True)
-    assert torch.equal(fixed(x), learnt(x))
-    learnt(x).sum().backward()
+    fixed, learned = ALIF(v_threshold=0.7), ALIF(v_threshold=0.7, learn_threshold=True)
+    assert torch.equal(fixed(x), learned(x))
+    learned(x).sum().backward()
     # A higher threshold makes fewer spikes.
-    assert learnt.log_v_threshold is not None
-    assert learnt.log_v_threshold.grad < 0
-    assert [name for name, _ in learnt.named_parameters()] == ["log_v_threshold"]
+    assert learned.log_v_threshold is not None
+    assert learned.log_v_threshold.grad < 0
+    assert [name for name, _ in learned.named_parameters()] == ["log_v_threshold"]
     assert not fixed.state_dict()
 
 
@@ -420,4 +420,4 @@ def test_mistakes_are_named(call, message: str):
 def test_printing_tells_the_settings():
     text = repr(ALIF(tau_adaptation=20.0, beta=0.3, v_threshold=0.5))
     assert "tau_adaptation=20.0, beta=0.3, v_threshold=0.5" in text
-    assert "v_threshold=0.5 (learnt)" in repr(ALIF(v_threshold=0.5, learn_threshold=True))
+    assert "v_threshold=0.5 (learned)" in repr(ALIF(v_threshold=0.5, learn_threshold=True))

@@ -1,4 +1,4 @@
-"""A neuron's constants: those that cannot be are refused, NaN above all, and learnt ones stay usable at extremes."""
+"""A neuron's constants: those that cannot be are refused, NaN above all, and learned ones stay usable at extremes."""
 
 import math
 
@@ -50,7 +50,7 @@ def test_a_threshold_below_zero_is_possible_with_a_reset_below_it():
 @pytest.mark.parametrize("implementation", ["torch", "native"])
 @pytest.mark.parametrize("v_reset", [0.0, None])
 @pytest.mark.parametrize("w", [-1e4, -120.0, -90.0, -20.0, 40.0, 1e4])
-def test_a_learnt_time_constant_stays_finite(w: float, v_reset: float | None, implementation: str):
+def test_a_learned_time_constant_stays_finite(w: float, v_reset: float | None, implementation: str):
     neuron = PLIF(v_reset=v_reset, implementation=implementation)
     with torch.no_grad():
         neuron.w.fill_(w)
@@ -62,7 +62,7 @@ def test_a_learnt_time_constant_stays_finite(w: float, v_reset: float | None, im
 @pytest.mark.parametrize("implementation", ["torch", "native"])
 @pytest.mark.parametrize("v_reset", [0.0, None])
 @pytest.mark.parametrize("log", [-1e4, -104.0, 89.0, 1e4])
-def test_a_learnt_threshold_stays_finite_and_above_zero(log: float, v_reset: float | None, implementation: str):
+def test_a_learned_threshold_stays_finite_and_above_zero(log: float, v_reset: float | None, implementation: str):
     neuron = LIF(v_reset=v_reset, learn_threshold=True, implementation=implementation)
     with torch.no_grad():
         neuron.log_v_threshold.fill_(log)
@@ -79,7 +79,7 @@ def check_finite(neuron: Neuron) -> None:
     assert all(parameter.grad.isfinite().all() for parameter in neuron.parameters())
 
 
-def test_ordinary_learnt_constants_are_what_they_were():
+def test_ordinary_learned_constants_are_what_they_were():
     neuron = PLIF(tau=3.0, learn_threshold=True)
     share, threshold = torch.sigmoid(neuron.w), neuron.log_v_threshold.exp()
     assert torch.equal(neuron.leak()[1], share)

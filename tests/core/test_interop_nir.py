@@ -198,7 +198,7 @@ def test_exporting_leaves_the_network_as_it_was():
         (nn.Sequential(nn.Flatten(1)), (3, 8, 8), "start_dim=1 flattens time or batch; .* is 2 here"),
         (nn.Sequential(nn.BatchNorm1d(4)), (4,), "only folded into a linear layer"),
         (nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4, track_running_stats=False)), (4,), "running statistics"),
-        (nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(5)), (4,), r"normalises 5 channels, but its input is \(4,\)"),
+        (nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(5)), (4,), r"normalizes 5 channels, but its input is \(4,\)"),
         (nn.Sequential(LIF(), nn.BatchNorm1d(4)), (4,), "only folded into a linear layer"),
         (nn.Sequential(SpikingLinear(4, 4, neuron=nn.Tanh)), (4,), r"^0\.neuron \(Tanh\)"),
         (nn.Sequential(nn.Linear(4, 4), nn.Dropout().train()), (4,), r"^1 \(Dropout\) .* training mode"),

@@ -260,7 +260,7 @@ def test_adjust_drive_scales_and_shifts_what_the_neuron_receives(layer: SpikingL
     torch.testing.assert_close(received[1], 3 * received[0] + offset, rtol=1e-4, atol=1e-5)
 
 
-def test_linear_normalises_channels_over_everything_else():
+def test_linear_normalizes_channels_over_everything_else():
     layer = SpikingLinear(3, 4).train()
     seen: list[torch.Tensor] = []
     layer.neuron.register_forward_pre_hook(lambda _module, args: seen.append(args[0]))

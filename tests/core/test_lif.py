@@ -264,7 +264,7 @@ def test_the_bytes_kept_are_those_promised(save: str):
 @pytest.mark.parametrize("detach_reset", [True, False])
 @pytest.mark.parametrize("decay_input", [True, False])
 @pytest.mark.parametrize("save", ["d32", "x"])
-def test_gradients_of_a_learnt_time_constant_and_threshold(v_reset, detach_reset, decay_input, save):
+def test_gradients_of_a_learned_time_constant_and_threshold(v_reset, detach_reset, decay_input, save):
     x = torch.randn(7, 400, generator=torch.Generator().manual_seed(5), dtype=torch.float64) + 0.5
     v = torch.randn(400, generator=torch.Generator().manual_seed(6), dtype=torch.float64) * 0.3
     upstream = torch.randn(7, 400, dtype=torch.float64), torch.randn(400, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""IF, LIF and PLIF against SpikingJelly's nodes; learnt time constants and thresholds move and stay in range."""
+"""IF, LIF and PLIF against SpikingJelly's nodes; learned time constants and thresholds move and stay in range."""
 
 import pytest
 import torch
@@ -70,24 +70,24 @@ def test_plif_agrees_with_spikingjelly_also_in_its_parameter(v_reset, decay_inpu
     torch.testing.assert_close(ours.w.grad, theirs.w.grad, rtol=1e-4, atol=1e-5)
 
 
-def test_a_learnt_threshold_equals_a_fixed_one_and_gets_its_gradient():
+def test_a_learned_threshold_equals_a_fixed_one_and_gets_its_gradient():
     x = torch.randn(6, 50) + 0.5
-    fixed, learnt = LIF(v_threshold=0.7), LIF(v_threshold=0.7, learn_threshold=True)
-    assert torch.equal(fixed(x), learnt(x))
-    assert [name for name, _ in learnt.named_parameters()] == ["log_v_threshold"]
-    learnt(x).sum().backward()
+    fixed, learned = LIF(v_threshold=0.7), LIF(v_threshold=0.7, learn_threshold=True)
+    assert torch.equal(fixed(x), learned(x))
+    assert [name for name, _ in learned.named_parameters()] == ["log_v_threshold"]
+    learned(x).sum().backward()
     # A higher threshold makes fewer spikes.
-    assert learnt.log_v_threshold.grad < 0
+    assert learned.log_v_threshold.grad < 0
 
 
 def test_learning_a_threshold_and_a_time_constant_reaches_a_firing_rate():
     torch.manual_seed(0)
     layer, x = PLIF(tau=4.0, learn_threshold=True, v_threshold=2.0), torch.rand(10, 500) * 2
-    optimiser = torch.optim.Adam(layer.parameters(), 0.05)
+    optimizer = torch.optim.Adam(layer.parameters(), 0.05)
     for _ in range(80):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         (layer(x).mean() - 0.3).square().backward()
-        optimiser.step()
+        optimizer.step()
     assert layer(x).mean().item() == pytest.approx(0.3, abs=0.03)
     assert layer.tau > 1
 
@@ -110,6 +110,6 @@ def test_mistakes_are_named(call, message):
         call()
 
 
-def test_a_misspelt_option_is_refused():
+def test_a_misspelled_option_is_refused():
     with pytest.raises(TypeError, match="v_treshold"):
         LIF(v_treshold=0.5)

@@ -94,7 +94,7 @@ def test_spikes_and_gradients_are_those_of_the_equations(settings: dict, shape: 
 @pytest.mark.parametrize("kind", [IF, LIF, PLIF])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("shape", [MAPS, TOKENS], ids=["maps", "tokens"])
-def test_learnt_constants_get_the_gradients_that_they_get_apart(kind: type[Neuron], shape, training: bool):
+def test_learned_constants_get_the_gradients_that_they_get_apart(kind: type[Neuron], shape, training: bool):
     norm = norm_of(shape).train(training)
     neuron = kind(v_threshold=0.9, v_reset=-0.2, learn_threshold=True).double()
     twins = copy.deepcopy(norm), copy.deepcopy(neuron)
@@ -168,7 +168,7 @@ def test_samples_of_different_lengths():
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("shape", [MAPS, TOKENS], ids=["maps", "tokens"])
-def test_sixteen_bit_inputs_are_normalised_and_integrated_in_float32(shape, dtype: torch.dtype):
+def test_sixteen_bit_inputs_are_normalized_and_integrated_in_float32(shape, dtype: torch.dtype):
     x, upstream = numbers(shape, 0, dtype).requires_grad_(), numbers(shape, 1, dtype)
     wide = x.detach().float().requires_grad_()
     norms = norm_of(shape, torch.float32), norm_of(shape, torch.float32)

@@ -96,7 +96,7 @@ def call(
     soft_reset: bool = False,
     detach_reset: bool = True,
     detach_membrane: bool = False,
-    learnt: bool = False,
+    learned: bool = False,
     lengths: bool = False,
     affine: bool = False,
     residual: bool = False,
@@ -104,7 +104,7 @@ def call(
     spikes: bool = True,
     packed: bool = False,
 ) -> None:
-    """Call the launcher on uninitialised arrays: only their types, shapes and addresses count."""
+    """Call the launcher on uninitialized arrays: only their types, shapes and addresses count."""
     s = Settings(0.5, 0.5, 1.0, soft_reset, detach_reset, detach_membrane, surrogate, 4.0, save)  # pyright: ignore[reportArgumentType]
     x, v = torch.empty(T, N, dtype=dtype), torch.empty(N)
     kept_dtype = {"d32": torch.float32, "d16": torch.float16, "u8": torch.uint8, "x": dtype}[save]
@@ -116,7 +116,7 @@ def call(
     }
     if backward:
         assert kept is not None
-        constants = torch.zeros(3, dtype=torch.float64) if learnt else None
+        constants = torch.zeros(3, dtype=torch.float64) if learned else None
         triton.backward(x, v, kept, v, s, torch.empty_like(x), torch.empty(N), constants, **more)
     else:
         words = torch.empty(T, -(-N // 32), dtype=torch.int32) if packed else None
@@ -157,9 +157,9 @@ NARROW_ACCESS = [
     ("lif_forward", {"save": "u8", "packed": True, **EVERYTHING}),
     ("lif_forward", {"save": "d32", "T": 40, "spikes": False, "packed": True}),
     ("lif_backward", {"save": "u8", "surrogate": "atan", "T": 16}),
-    ("lif_backward", {"save": "d32", "learnt": True, "detach_reset": False, "lengths": True, "T": 40}),
+    ("lif_backward", {"save": "d32", "learned": True, "detach_reset": False, "lengths": True, "T": 40}),
     ("lif_backward_from_x", {"save": "x", "T": 40, "detach_reset": False, **EVERYTHING}),
-    ("lif_backward_from_x", {"save": "x", "T": 16, "dtype": FP32, "learnt": True, **EVERYTHING}),
+    ("lif_backward_from_x", {"save": "x", "T": 16, "dtype": FP32, "learned": True, **EVERYTHING}),
 ]
 """Kernels that also touch bytes, words or the lengths and channels of single neurons."""
 
@@ -229,7 +229,7 @@ def test_every_combination_compiles_and_keeps_to_its_registers(monkeypatch: pyte
                 for name in ("save", "surrogate", "soft_reset", "detach_reset", "lengths", "affine", "residual")
             },
         }
-        back = {"detach_membrane": case.detach_membrane, "learnt": case.learnt}
+        back = {"detach_membrane": case.detach_membrane, "learned": case.learned}
         backward = "lif_backward_from_x" if case.save == "x" else "lif_backward"
         for kernel, more in (("lif_forward", {}), (backward, back)):
             _, used = compiled(monkeypatch, kernel, capability, **options, **more)

@@ -64,7 +64,7 @@ class Case:
     residual: bool = False
     grads: str = "both"
     """Which gradients arrive: of the `spikes`, of the last `potential`, or `both`."""
-    learnt: bool = False
+    learned: bool = False
     """Whether gradients of the constants are wanted."""
     outputs: str = "spikes"
     """`spikes` in the dtype of x, `bytes`, `bits`, or `both` spikes and bits."""
@@ -79,7 +79,7 @@ class Case:
     def possible(self) -> bool:
         """Whether the options can stand together."""
         coarse = self.save in ("d16", "u8")
-        return not (self.save == "u8" and not self.detach_reset) and not (coarse and self.learnt)
+        return not (self.save == "u8" and not self.detach_reset) and not (coarse and self.learned)
 
 
 VALUES = {
@@ -99,7 +99,7 @@ VALUES = {
     "affine": (False, True),
     "residual": (False, True),
     "grads": ("both", "spikes", "potential"),
-    "learnt": (False, True),
+    "learned": (False, True),
     "outputs": ("spikes", "bytes", "bits", "both"),
     "strided": (False, True),
 }
@@ -265,7 +265,7 @@ class Call:
             self.s,
             grad_x.tensor,
             grad_v.tensor,
-            grad_constants if self.case.learnt else None,
+            grad_constants if self.case.learned else None,
             lengths=on(self.lengths, device),
             affine=self.affine_on(device),
             residual=on(self.residual, device),
@@ -320,13 +320,13 @@ class Call:
                 s,
                 grad_x,
                 grad_v,
-                grad_constants if self.case.learnt else None,
+                grad_constants if self.case.learned else None,
                 lengths=self.lengths,
             )
             found = grads if name == "triton" else self.backward(kept.float() if s.save == "d32" else kept, device)
             near(f"gradient of x from what {name} kept", found[0], grad_x, PRECISION[device])
             near(f"gradient of v_init from what {name} kept", found[1], grad_v, PRECISION[device])
-            if self.case.learnt:
+            if self.case.learned:
                 # Sums of many terms of either sign: what is left of them may be smaller than the terms.
                 precision = 3 * PRECISION[device]
                 near(f"gradient of the constants from what {name} kept", found[2], grad_constants, precision)

@@ -17,8 +17,8 @@ def test_nothing_changes_at_zero():
     torch.testing.assert_close(random_affine(x, shift=0.0, scale=0.0), x, rtol=0, atol=1e-6)
 
 
-def centre(x: torch.Tensor) -> torch.Tensor:
-    """Centre of mass of each picture along width and height, in pixels from the middle."""
+def center(x: torch.Tensor) -> torch.Tensor:
+    """Center of mass of each picture along width and height, in pixels from the middle."""
     H, W = x.shape[-2:]
     mass = x.sum((1, 2, 3))
     right = (x.sum((1, 2)) * (torch.arange(W) - (W - 1) / 2)).sum(1) / mass
@@ -29,7 +29,7 @@ def centre(x: torch.Tensor) -> torch.Tensor:
 def test_a_spot_moves_by_at_most_the_shift_along_each_axis():
     x = torch.zeros(200, 1, 21, 41)
     x[:, :, 8:13, 18:23] = 1
-    moved = centre(random_affine(x, shift=0.1, scale=0.0))
+    moved = center(random_affine(x, shift=0.1, scale=0.0))
     for axis, length in ((0, 41), (1, 21)):
         assert moved[:, axis].abs().max() <= 0.1 * length + 1e-3
         assert moved[:, axis].abs().max() > 0.08 * length

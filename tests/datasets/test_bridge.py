@@ -239,15 +239,15 @@ def test_the_readmes_example_augments_training_samples_alone_and_anew_each_epoch
         assert torch.equal(train[0, 0].inputs[name], train[0, 0].inputs[name])
         epochs = {tuple(train[epoch, 0].inputs[name].flatten().tolist()) for epoch in range(8)}
         assert len(epochs) > 4
-        # Loudness is lost by standardisation, so the preparation of sound by Vol shows nowhere else.
+        # Loudness is lost by standardization, so the preparation of sound by Vol shows nowhere else.
         np.testing.assert_allclose(test[0].inputs[name], plain.test[0].inputs[name], atol=1e-4)
 
 
 def test_a_preparation_is_cached_and_may_take_the_place_of_the_encoder(root: Path):
     mfcc = {"kind": "torchaudio", "transform": "MFCC", "sample_rate": 8_000, "n_mfcc": 20}
-    grey = {"kind": "torchvision", "transform": "Grayscale"}
+    gray = {"kind": "torchvision", "transform": "Grayscale"}
     spec = ManifestSpec.model_validate(
-        {"root": root, "columns": {"sound": {"prepare": [mfcc]}, "photo": {"prepare": [grey], "size": 8}}}
+        {"root": root, "columns": {"sound": {"prepare": [mfcc]}, "photo": {"prepare": [gray], "size": 8}}}
     )
     splits = spec.build()
     assert splits.info.shapes == {"photo": (1, 8, 8), "sound": (1, 20, 17)}

@@ -26,7 +26,7 @@ def test_a_card_is_that_of_its_kind(kind: str):
 
 
 def test_a_card_says_where_the_data_are_from_and_on_what_terms(card: DatasetCard):
-    assert SPDX.fullmatch(card.licence), card.licence
+    assert SPDX.fullmatch(card.license), card.license
     assert card.sources
     assert all(card.sources)
     assert card.splits
@@ -68,7 +68,7 @@ def test_a_card_reads_in_a_terminal(card: DatasetCard, width: int):
     # Longer lines are those of one word that nobody would want broken.
     assert [line for line in text.splitlines() if len(line) > width and len(line.split()) > 2] == []
     words = " ".join(text.split())
-    for said in (card.title, card.licence, card.citation, card.splits, card.synthetic, *card.notes, *card.sources):
+    for said in (card.title, card.license, card.citation, card.splits, card.synthetic, *card.notes, *card.sources):
         assert " ".join(said.split()) in words
     for sense in card.modalities:
         assert f"{sense} (" in words
@@ -80,7 +80,7 @@ def test_a_card_as_text():
     notes = CARD.model_copy(update={"notes": ("Storms are rare.", "Nobody looked twice."), "synthetic": ""})
     assert describe(notes, width=60) == (
         "made-up: Pictures and traces of weather, version 2\n"
-        "licence    CC0-1.0\n"
+        "license    CC0-1.0\n"
         "cite       nobody\n"
         "from       a drawer\n"
         "senses     picture (image): [1, 3, 4], brightness, 0 to 1\n"
@@ -89,7 +89,7 @@ def test_a_card_as_text():
         "splits     as the names of the files say\n"
         "notes      Storms are rare.\n"
         "           Nobody looked twice.\n"
-        "on disk    pictures/*.raw: grey pictures; 12 files; for\n"
+        "on disk    pictures/*.raw: gray pictures; 12 files; for\n"
         "           picture\n"
         "           traces/*.txt: pressure and wind; 12 files; for\n"
         "           trace\n"

@@ -41,7 +41,7 @@ def with_card(files: tuple[FileSet, ...]) -> type[MadeUpSpec]:
 def with_published(monkeypatch: pytest.MonkeyPatch, table: Mapping[str, Published]) -> type[MadeUpSpec]:
     """The dataset with a packaged table of its pictures."""
     monkeypatch.setattr("snn_datasets.check.published_table", lambda name: {"weather": table}[name])
-    return with_card((FileSet(pattern="pictures/*.raw", what="grey pictures", checksums="weather"),))
+    return with_card((FileSet(pattern="pictures/*.raw", what="gray pictures", checksums="weather"),))
 
 
 def published(root: Path) -> dict[str, Published]:
@@ -53,7 +53,7 @@ def published(root: Path) -> dict[str, Published]:
 
 def test_of_a_sound_copy_it_tells_what_was_looked_at(root: Path):
     assert [str(finding) for finding in check(MadeUpSpec(root=root), hashes=True, read="all")] == [
-        "note: 12 files pictures/*.raw (grey pictures)",
+        "note: 12 files pictures/*.raw (gray pictures)",
         "note: no hashes are published for the files pictures/*.raw",
         "note: 12 files traces/*.txt (pressure and wind)",
         "note: no hashes are published for the files traces/*.txt",
@@ -89,7 +89,7 @@ def test_a_root_that_is_no_folder_is_told_with_the_layout(tmp_path: Path, made: 
     assert (finding.severity, finding.path) == ("error", root)
     assert finding.problem == {"nothing": "is not there", "a file": "is a file, not a folder"}[made]
     assert finding.advice.startswith("get them\n  from a drawer\n")
-    assert "pictures/*.raw  (grey pictures)" in finding.advice
+    assert "pictures/*.raw  (gray pictures)" in finding.advice
 
 
 def test_a_missing_folder_is_named(root: Path):
@@ -127,7 +127,7 @@ def test_an_unknown_sense_is_the_users_mistake(root: Path):
         check(MadeUpSpec(root=root, modalities=("smell",)))
 
 
-def test_a_folder_in_other_letters_is_recognised(root: Path):
+def test_a_folder_in_other_letters_is_recognized(root: Path):
     (root / "traces").rename(root / "Traces")
     finding = next(finding for finding in check(MadeUpSpec(root=root)) if finding.severity == "error")
     assert (finding.problem, finding.advice) == (

@@ -104,9 +104,9 @@ def test_at_nought_nothing_changes(stage: Stage, recording: Recording):
 
 
 def test_pixel_noise_has_the_standard_deviation_asked_for_and_is_clipped():
-    grey = Image(np.full((1, 200, 200), 128, np.uint8))
-    assert corrupt(ImageNoise(std=0.1), grey).pixels.std() / 255 == pytest.approx(0.1, rel=0.03)
-    wild = corrupt(ImageNoise(std=5), grey).pixels
+    gray = Image(np.full((1, 200, 200), 128, np.uint8))
+    assert corrupt(ImageNoise(std=0.1), gray).pixels.std() / 255 == pytest.approx(0.1, rel=0.03)
+    wild = corrupt(ImageNoise(std=5), gray).pixels
     assert (wild.min(), wild.max()) == (0, 255)
 
 

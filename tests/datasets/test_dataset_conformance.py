@@ -19,7 +19,7 @@ import torch
 from pydantic import TypeAdapter
 from torch.utils.data import DataLoader
 
-from datasets.formats.catalogue import CATALOGUE, Entry
+from datasets.formats.catalog import CATALOG, Entry
 from datasets.formats.made_up import MadeUpSpec
 from snn_datasets import (
     DATASETS,
@@ -41,7 +41,7 @@ from snn_datasets.card_text import describe
 from snn_datasets.check import Finding, Published, check
 from snn_datasets.dataset import SPLITS
 
-ON_DISK = [kind for kind, entry in CATALOGUE.items() if entry.is_on_disk]
+ON_DISK = [kind for kind, entry in CATALOG.items() if entry.is_on_disk]
 PER_SPLIT = 4
 """Samples of a split that are compared one by one; the digits have a thousand."""
 
@@ -69,15 +69,15 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Entry], Path]
     def write(kind: str) -> Path:
         root = tmp_path_factory.mktemp(kind) / "root"
         root.mkdir()
-        CATALOGUE[kind].write(root)
+        CATALOG[kind].write(root)
         return root
 
     return lambda entry: write(entry.kind)
 
 
-@pytest.fixture(scope="module", params=list(CATALOGUE))
+@pytest.fixture(scope="module", params=list(CATALOG))
 def copy(request: pytest.FixtureRequest, written: Callable[[Entry], Path]) -> Copy:
-    entry = CATALOGUE[request.param]
+    entry = CATALOG[request.param]
     root = written(entry)
     spec = entry.spec(root, cache_folder=root.parent / "cache")
     return Copy(entry, root, root.parent / "cache", spec, spec.build())
@@ -114,8 +114,8 @@ def assert_same_splits(first: DatasetSplits, second: DatasetSplits) -> None:
             assert_same(one[3, index], other[3, index])
 
 
-def test_every_registered_dataset_is_in_the_catalogue():
-    assert set(DATASETS) - set(CATALOGUE) == set()
+def test_every_registered_dataset_is_in_the_catalog():
+    assert set(DATASETS) - set(CATALOG) == set()
 
 
 def test_the_card_agrees_with_what_is_built(copy: Copy):
@@ -260,9 +260,9 @@ def test_another_process_reads_the_same_samples(copy: Copy):
 import sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 from pathlib import Path
-from datasets.formats.catalogue import CATALOGUE
+from datasets.formats.catalog import CATALOG
 from datasets.test_dataset_conformance import digest_of
-spec = CATALOGUE[{copy.entry.kind!r}].spec(Path({str(copy.root)!r}), cache="off")
+spec = CATALOG[{copy.entry.kind!r}].spec(Path({str(copy.root)!r}), cache="off")
 print(digest_of(spec.build().train))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -281,7 +281,7 @@ def fresh(
     monkeypatch: pytest.MonkeyPatch,
 ) -> FileDataSpec:
     """A copy to be damaged. Whatever tables of hashes the dataset has are those of the copy."""
-    entry = CATALOGUE[request.param]
+    entry = CATALOG[request.param]
     root = shutil.copytree(written(entry), tmp_path / "root")
     table = {
         path.relative_to(root).as_posix(): Published(path.stat().st_size, sha256(path))

@@ -147,7 +147,7 @@ def test_a_batch_has_time_first_where_there_is_time(digits: DatasetSplits):
     }
 
 
-def test_each_clip_is_standardised(digits: DatasetSplits):
+def test_each_clip_is_standardized(digits: DatasetSplits):
     audio = split(digits, "train").inputs["audio"]
     np.testing.assert_allclose(audio.mean((1, 2, 3)), np.zeros(1097), atol=1e-4)
     np.testing.assert_allclose(audio.var((1, 2, 3), correction=0), np.ones(1097), atol=1e-3)

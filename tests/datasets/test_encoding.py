@@ -332,7 +332,7 @@ def test_steps_show_what_the_static_picture_shows():
         np.testing.assert_allclose(timed[step], static[..., 3 * step : 3 * step + 3], atol=1e-5)
 
 
-def test_each_clip_is_standardised_and_its_loudness_lost():
+def test_each_clip_is_standardized_and_its_loudness_lost():
     wave = rng().normal(size=6000).astype(np.float32)
     out = encode(LogMel(columns=16), sound(wave))
     assert out.mean().item() == pytest.approx(0, abs=1e-5)

@@ -82,7 +82,7 @@ CASES: dict[str, list[Case]] = {
         *(Case(f"x.{ending}", picture) for ending in ("png", "jpg", "webp", "tif", "bmp", "ppm")),
         Case("x.gif", partial(picture, mode="P", transparency=3)),
         Case("packed.tif", partial(picture, compression="tiff_lzw")),
-        Case("grey.png", partial(picture, mode="I;16")),
+        Case("gray.png", partial(picture, mode="I;16")),
     ],
     "waveform": [
         *(Case(f"x.{ending}", sound) for ending in ("wav", "flac", "ogg", "mp3", "aiff")),

@@ -18,9 +18,9 @@ from datasets.formats.jpeg import write_jpeg
 from snn_datasets import Draw, ReadError, Source
 from snn_datasets.images import (
     IMAGENET,
-    CentreCrop,
+    CenterCrop,
     ImageReader,
-    Normalise,
+    Normalize,
     RandomFlip,
     RandomResizedCrop,
     Resize,
@@ -35,7 +35,7 @@ def drawn(epoch: int) -> Draw:
 
 
 def halves(left: object, right: object, mode: str) -> Pillow.Image:
-    """A picture 12 wide and 6 high of two colours."""
+    """A picture 12 wide and 6 high of two colors."""
     image = Pillow.new(mode, (12, 6), left)  # pyright: ignore[reportArgumentType]
     image.paste(right, (6, 0, 12, 6))  # pyright: ignore[reportArgumentType]
     return image
@@ -46,7 +46,7 @@ def read(path: Path, **fields: object) -> np.ndarray:
 
 
 def corners(pixels: np.ndarray) -> tuple[list[int], list[int]]:
-    """Colour at the left and the right edge."""
+    """Color at the left and the right edge."""
     return pixels[:, 0, 0].tolist(), pixels[:, 0, -1].tolist()
 
 
@@ -67,7 +67,7 @@ def assert_same_to_a_level(pixels: np.ndarray, expected: torch.Tensor):
 
 
 @pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("1", 1), ("I;16", 1), ("RGB", 3), ("RGBA", 3), ("P", 3)])
-def test_grey_files_have_one_channel_and_others_three(tmp_path: Path, mode: str, channels: int):
+def test_gray_files_have_one_channel_and_others_three(tmp_path: Path, mode: str, channels: int):
     Pillow.new(mode, (5, 4)).save(tmp_path / "x.png")
     assert read(tmp_path / "x.png").shape == (channels, 4, 5)
     for asked in (1, 3):
@@ -77,7 +77,7 @@ def test_grey_files_have_one_channel_and_others_three(tmp_path: Path, mode: str,
 
 
 @pytest.mark.parametrize("ending", ["png", "bmp", "webp", "tiff", "ppm", "gif", "jpg"])
-def test_colours_keep_their_channel_in_all_formats(tmp_path: Path, ending: str):
+def test_colors_keep_their_channel_in_all_formats(tmp_path: Path, ending: str):
     halves((255, 0, 51), (0, 102, 0), "RGB").save(tmp_path / f"x.{ending}", lossless=True, quality=100, subsampling=0)
     left, right = corners(read(tmp_path / f"x.{ending}", channels=3))
     assert left == pytest.approx([255, 0, 51], abs=2)
@@ -145,7 +145,7 @@ def test_floating_point_pixels_are_refused(tmp_path: Path):
         read(tmp_path / "x.tif")
 
 
-def test_grey_levels_of_unknown_range_are_refused(tmp_path: Path):
+def test_gray_levels_of_unknown_range_are_refused(tmp_path: Path):
     Pillow.fromarray(np.full((6, 6), 70_000, np.int32)).save(tmp_path / "x.tif")
     with pytest.raises(ReadError, match=r"outside 0\.\.65535"):
         read(tmp_path / "x.tif")
@@ -206,13 +206,13 @@ def test_stretching_averages_rather_than_skips():
 
 
 @pytest.mark.parametrize("to", [(128, 128), (224, 96), (7, 5), (360, 480), (500, 40)])
-@pytest.mark.parametrize("how", ["as decoded", "channels first", "grey", "video", "a part"])
+@pytest.mark.parametrize("how", ["as decoded", "channels first", "gray", "video", "a part"])
 def test_stretching_is_that_of_torchvision_to_a_level(to: tuple[int, int], how: str):
     channels_first = np.random.default_rng(2).integers(0, 256, (4, 3, 360, 480), np.uint8)
     pixels = {
         "as decoded": np.ascontiguousarray(channels_first[0].transpose(1, 2, 0)).transpose(2, 0, 1),
         "channels first": channels_first[1],
-        "grey": channels_first[1, :1],
+        "gray": channels_first[1, :1],
         "video": channels_first,
         "a part": channels_first[2, :, 11:201, 50:333],
     }[how]
@@ -240,7 +240,7 @@ def test_stretching_does_not_wait_for_torchvision_to_be_imported():
 def test_stages_leave_what_they_are_given_as_it_was():
     given = noise(40, 60)
     kept = given.pixels.copy()
-    for stage in (Resize(height=20, width=30), CentreCrop(size=24), RandomResizedCrop(size=16), RandomFlip(chance=1.0)):
+    for stage in (Resize(height=20, width=30), CenterCrop(size=24), RandomResizedCrop(size=16), RandomFlip(chance=1.0)):
         stage(given, drawn(0))
         np.testing.assert_array_equal(given.pixels, kept)
 
@@ -249,14 +249,14 @@ def test_stages_leave_what_they_are_given_as_it_was():
 def test_the_middle_is_cut_as_torchvision_does(height: int, width: int):
     given = noise(height, width)
     expected = v2.Compose([v2.Resize(256, antialias=True), v2.CenterCrop(128)])(torch.from_numpy(given.pixels))
-    cut = CentreCrop(size=128, shorter=256)(given, DRAW)
+    cut = CenterCrop(size=128, shorter=256)(given, DRAW)
     assert_same_to_a_level(cut.pixels, expected)
-    assert CentreCrop(size=128, shorter=256)(cut, DRAW) is cut
+    assert CenterCrop(size=128, shorter=256)(cut, DRAW) is cut
 
 
 def test_a_picture_too_small_for_the_crop_is_enlarged():
     small = Image(np.full((3, 10, 30), 7, np.uint8))
-    assert CentreCrop(size=20)(small, DRAW).pixels.tolist() == np.full((3, 20, 20), 7).tolist()
+    assert CenterCrop(size=20)(small, DRAW).pixels.tolist() == np.full((3, 20, 20), 7).tolist()
 
 
 def test_a_random_part_is_cut_and_only_then_stretched():
@@ -300,7 +300,7 @@ def test_where_no_part_fits_the_middle_is_taken():
 def test_all_frames_of_a_video_are_cut_and_mirrored_alike():
     frames = np.stack([noise(60, 80).pixels] * 3)
     video = Video(frames, np.arange(3) / 10)
-    for stage in (RandomResizedCrop(size=32), RandomFlip(), CentreCrop(size=48), Resize(height=30, width=20)):
+    for stage in (RandomResizedCrop(size=32), RandomFlip(), CenterCrop(size=48), Resize(height=30, width=20)):
         for epoch in range(4):
             out = stage(video, drawn(epoch))
             np.testing.assert_array_equal(out.times, video.times)
@@ -329,7 +329,7 @@ def test_what_is_drawn_changes_with_the_epoch_and_with_nothing_else():
     assert not np.array_equal(first, other)
 
 
-def test_channels_are_standardised_each_by_its_own():
+def test_channels_are_standardized_each_by_its_own():
     x = torch.rand(2, 3, 4, 5)
     expected = v2.functional.normalize(x, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     torch.testing.assert_close(IMAGENET(x, DRAW), expected)
@@ -339,9 +339,9 @@ def test_mistakes_are_named():
     with pytest.raises(ValueError, match=r"has 3 channels, but its input has shape \(1, 4, 5\)"):
         IMAGENET(torch.zeros(1, 4, 5), DRAW)
     with pytest.raises(ValueError, match="std > 0"):
-        Normalise(mean=(0.5,), std=(0.0,))
+        Normalize(mean=(0.5,), std=(0.0,))
     with pytest.raises(ValueError, match="a side of 100 pixels cannot hold a crop of 128"):
-        CentreCrop(size=128, shorter=100)
+        CenterCrop(size=128, shorter=100)
     with pytest.raises(ValueError, match=r"at most 1, but it reaches 1\.5"):
         RandomResizedCrop(size=8, scale=(0.5, 1.5))
     with pytest.raises(ValueError, match="the smaller first"):
@@ -375,14 +375,14 @@ def in_lab(path: Path, colors: np.ndarray) -> None:
     ],
     ids=["lab", "cmyk", "ycbcr", "rgba", "pages"],
 )
-def test_color_spaces_of_tiff_files_become_color_and_grey(tmp_path: Path, save: Callable[[Path, np.ndarray], None]):
+def test_color_spaces_of_tiff_files_become_color_and_gray(tmp_path: Path, save: Callable[[Path, np.ndarray], None]):
     # LAB has fewer steps for colors that are saturated.
     colors = np.random.default_rng(0).integers(90, 170, (6, 8, 3), np.uint8)
     save(tmp_path / "x.tif", colors)
     color = ImageReader(channels=3).read(Source(tmp_path / "x.tif")).pixels
     np.testing.assert_allclose(color.transpose(1, 2, 0).astype(int), colors, atol=6)
-    grey = ImageReader(channels=1).read(Source(tmp_path / "x.tif")).pixels
-    np.testing.assert_allclose(grey[0].astype(int), np.asarray(Pillow.fromarray(colors).convert("L"), int), atol=6)
+    gray = ImageReader(channels=1).read(Source(tmp_path / "x.tif")).pixels
+    np.testing.assert_allclose(gray[0].astype(int), np.asarray(Pillow.fromarray(colors).convert("L"), int), atol=6)
 
 
 def test_whatever_pillow_raises_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

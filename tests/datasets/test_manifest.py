@@ -38,7 +38,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A folder with four grey pictures, brighter with their number, and four tones, higher with their number."""
+    """A folder with four gray pictures, brighter with their number, and four tones, higher with their number."""
     for number in range(4):
         Image.new("L", (20, 10), 60 * number).save(tmp_path / f"p{number}.png")
         write_sound(tmp_path / f"s{number}.wav", hertz=400 + 700 * number)
@@ -538,7 +538,7 @@ def test_a_second_build_reads_the_cache(root: Path, monkeypatch: pytest.MonkeyPa
     assert set(read) == {"p0.png", "p1.png", "p2.png", "p3.png"}
     read.clear()
     second = build(root, modalities="photo")
-    assert read == ["p0.png"]  # which decides between grey and colour
+    assert read == ["p0.png"]  # which decides between gray and color
     assert torch.equal(inputs(second.train, "photo"), inputs(first.train, "photo"))
     Image.new("L", (20, 10), 255).save(root / "p3.png")
     assert inputs(build(root, modalities="photo").test, "photo").min() == 1

@@ -123,7 +123,7 @@ def test_classes_that_number_their_files_alike_are_no_senses(tmp_path: Path):
     assert guess.samples == 12
 
 
-def test_flat_files_are_matched_by_stem_and_labelled_by_name(tmp_path: Path):
+def test_flat_files_are_matched_by_stem_and_labeled_by_name(tmp_path: Path):
     put(
         tmp_path,
         *(f"{label}_{n:02}{end}" for label in ("air horn", "bell") for n in range(5) for end in (".png", ".wav")),

@@ -159,8 +159,8 @@ def test_the_published_protocol(root: Path, written: Written):
     assert [len(getattr(splits, split)) for split in SPLITS] == [30, 20, 70]
     for row, sample in zip(rows(splits, "test"), splits.test, strict=True):
         visual, audio = names(row)
-        normalised = (seen_counts(written[0][visual], plane=28) - 0.1307) / 0.3081
-        np.testing.assert_allclose(sample.inputs["visual"].numpy(), normalised, rtol=1e-5)
+        normalized = (seen_counts(written[0][visual], plane=28) - 0.1307) / 0.3081
+        np.testing.assert_allclose(sample.inputs["visual"].numpy(), normalized, rtol=1e-5)
         picture = heard_counts(written[1][audio]).reshape(STEPS, 8, 8)
         at = (np.arange(28) + 0.5) * 8 / 28 - 0.5
         across = np.stack([[np.interp(at, range(8), line) for line in rows_] for rows_ in picture])

@@ -35,7 +35,7 @@ from snn_datasets.dataset import Split
 from snn_datasets.store import write_store
 
 CARD = DatasetCard(
-    kind="numbers", title="Numbers", version="1", licence="CC0-1.0", citation="", sources=("here",), classes=("a", "b"),
+    kind="numbers", title="Numbers", version="1", license="CC0-1.0", citation="", sources=("here",), classes=("a", "b"),
     modalities={name: ModalityCard(kind="series", shape="[3, 1]", unit="1") for name in ("left", "right")},
     splits="by name",
 )  # fmt: skip

@@ -10,7 +10,7 @@ import pytest
 from datasets.formats.series_csv import write_series_csv
 from snn_datasets.reader import ReadError, Source
 from snn_datasets.recordings import Series
-from snn_datasets.series import Rectify, ResampleSeries, SeriesReader, Standardise, SubtractBaseline, Window
+from snn_datasets.series import Rectify, ResampleSeries, SeriesReader, Standardize, SubtractBaseline, Window
 from snn_datasets.stage import Draw
 
 VALUES = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
@@ -302,14 +302,14 @@ def test_a_baseline_uses_nothing_but_the_past():
         SubtractBaseline(seconds=2)(series(values, times), DRAW)
 
 
-def test_standardising_gives_training_values_mean_0_and_deviation_1():
+def test_standardizing_gives_training_values_mean_0_and_deviation_1():
     rng = np.random.default_rng(1)
     values = rng.normal(size=(500, 3)) * [1, 10, 0] + [5, -2, 7]
-    out = Standardise.of(values)(series(values, np.arange(500)), DRAW).values
+    out = Standardize.of(values)(series(values, np.arange(500)), DRAW).values
     np.testing.assert_allclose(out.mean(0), 0, atol=1e-5)
     np.testing.assert_allclose(out.std(0), [1, 1, 0], atol=1e-5)
     with pytest.raises(ValueError, match="2 channels"):
-        Standardise.of(values)(series(values[:, :2], np.arange(500)), DRAW)
+        Standardize.of(values)(series(values[:, :2], np.arange(500)), DRAW)
 
 
 def test_rectifying_keeps_what_averaging_would_cancel():

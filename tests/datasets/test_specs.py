@@ -57,7 +57,7 @@ def test_an_unknown_digits_modality_is_answered_with_the_known_ones():
         DigitsSpec(modalities=("audio", "smell"))
 
 
-def test_a_misspelt_field_is_refused():
+def test_a_misspelled_field_is_refused():
     with pytest.raises(ValidationError, match="imagenoise"):
         DigitsSpec.model_validate({"imagenoise": 0.1})
 

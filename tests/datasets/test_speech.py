@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from snn_datasets.speech import DIGITS, PHONEMES, SAMPLE_RATE, Segment, Speaker, render, spell, synthesise
+from snn_datasets.speech import DIGITS, PHONEMES, SAMPLE_RATE, Segment, Speaker, render, spell, synthesize
 
 
 def seeded(seed: int = 0) -> Generator:
@@ -51,7 +51,7 @@ def test_the_voice_has_the_pitch_asked_for(pitch: float):
     assert SAMPLE_RATE / period == pytest.approx(pitch, rel=0.12)
 
 
-def test_pitch_falls_towards_the_end():
+def test_pitch_falls_toward_the_end():
     wave = sustain(PHONEMES["ah"][0], Speaker(pitch=120))
     periods: list[int] = []
     for part in (wave[1600:3200], wave[-3200:-1600]):
@@ -70,13 +70,13 @@ def test_a_hiss_lies_above_a_vowel():
 
 
 def test_a_faster_speaker_is_shorter():
-    slow, fast = (synthesise(7, Speaker(rate=rate), seeded()) for rate in (0.8, 1.6))
+    slow, fast = (synthesize(7, Speaker(rate=rate), seeded()) for rate in (0.8, 1.6))
     assert len(slow) / len(fast) == pytest.approx(2, rel=0.01)
 
 
 @pytest.mark.parametrize("level", [-6.0, 0.0, 6.0])
 def test_level_sets_the_root_mean_square(level: float):
-    wave = synthesise(4, Speaker(level=level), seeded())
+    wave = synthesize(4, Speaker(level=level), seeded())
     assert wave.square().mean().sqrt().item() == pytest.approx(0.1 * 10 ** (level / 20), rel=1e-3)
 
 
@@ -90,14 +90,14 @@ def test_six_is_silent_between_its_vowel_and_its_last_hiss():
 
 def test_every_digit_is_finite_and_lasts_about_half_a_second():
     for digit in range(10):
-        wave = synthesise(digit, Speaker(), seeded(digit))
+        wave = synthesize(digit, Speaker(), seeded(digit))
         assert wave.isfinite().all()
         assert 0.15 < len(wave) / SAMPLE_RATE < 0.9
         assert wave.std() > 0.05
 
 
 def test_speech_is_repeated_by_its_seed_only():
-    first, again, other = (synthesise(3, Speaker(), seeded(seed)) for seed in (5, 5, 6))
+    first, again, other = (synthesize(3, Speaker(), seeded(seed)) for seed in (5, 5, 6))
     assert torch.equal(first, again)
     assert len(first) != len(other) or not torch.equal(first, other)
 
@@ -122,7 +122,7 @@ def test_random_speakers_cover_men_and_women():
     assert sum(women) / len(women) > 1.1 > sum(men) / len(men)
 
 
-def test_ten_digits_are_spelt_differently():
+def test_ten_digits_are_spelled_differently():
     assert len(set(DIGITS)) == 10
     with pytest.raises(ValueError, match="digit 10"):
         spell(10)

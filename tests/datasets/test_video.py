@@ -99,11 +99,11 @@ def test_a_part_beyond_the_end_is_refused(folder: Path):
         hear(folder / "x.mp4", 2.0, 3.0)
 
 
-def test_grey_is_one_channel(folder: Path):
+def test_gray_is_one_channel(folder: Path):
     video = read(folder / "x.avi", frames=4, channels=1)
     assert video.frames.shape == (4, 1, 48, 96)
-    colour = read(folder / "x.avi", frames=4)
-    np.testing.assert_allclose(video.frames[:, 0].astype(int), colour.frames[:, 0].astype(int), atol=2)
+    color = read(folder / "x.avi", frames=4)
+    np.testing.assert_allclose(video.frames[:, 0].astype(int), color.frames[:, 0].astype(int), atol=2)
 
 
 def test_one_picture_is_a_video_too(tmp_path: Path):

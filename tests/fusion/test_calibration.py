@@ -1,4 +1,4 @@
-"""A calibrated model fires in every layer from the first step; the published initialisation does not."""
+"""A calibrated model fires in every layer from the first step; the published initialization does not."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ def rates_in_training(model, inputs) -> dict[str, float]:
     return rates
 
 
-def test_published_initialisation_leaves_the_branch_silent():
+def test_published_initialization_leaves_the_branch_silent():
     model = small_model()
     rates = rates_in_training(model, inputs_for(model, batch=64))
     assert rates["fusion.readers.audio_reads_visual.projection"] == 0

@@ -219,13 +219,13 @@ def test_under_bf16_autocast_membranes_are_float32(case: Case):
     narrow = list[bool]()
     for name, layer in layers.items():
         assert sums[name].dtype == spikes[name].dtype == torch.bfloat16
-        drive = normalised(layer, sums[name].float()).view(spikes[name].shape)
+        drive = normalized(layer, sums[name].float()).view(spikes[name].shape)
         assert_same_spikes(spikes[name].float(), lif_equations(drive))
         narrow.append(torch.equal(spikes[name], lif_equations(drive.bfloat16())))
     assert not narrow or not all(narrow), "16 bits would have done: this input shows nothing"
 
 
-def normalised(layer: SpikingLayer, x: Tensor) -> Tensor:
+def normalized(layer: SpikingLayer, x: Tensor) -> Tensor:
     norm, channels = layer.norm, -1 if isinstance(layer, SpikingLinear) else 1
     x = x.movedim(channels, -1)
     x = (x - norm.running_mean) / (norm.running_var + norm.eps).sqrt() * norm.weight + norm.bias
@@ -267,7 +267,7 @@ def test_a_series_encoder_is_a_1d_convolutional_network():
 
     def fire(layer: SpikingLayer, maps: Tensor) -> Tensor:
         sums = F.conv1d(maps.flatten(0, 1), layer.conv.weight.squeeze(2), padding=2)
-        return lif_equations(normalised(layer, sums).unflatten(0, maps.shape[:2]))
+        return lif_equations(normalized(layer, sums).unflatten(0, maps.shape[:2]))
 
     expected = x
     for stage, length in zip(encoder.stages, (23, 12, 6), strict=True):

@@ -252,7 +252,7 @@ def test_a_silent_source_adds_nothing(name: str):
 
 
 @pytest.mark.parametrize("build", [partial(CCSSA, learnable_alpha=True), QKFusion])
-def test_learnt_scales_start_at_alpha_and_are_told(build: Make):
+def test_learned_scales_start_at_alpha_and_are_told(build: Make):
     method = build(NAMES[:3], C, alpha=0.75)
     assert dict(method.alphas) == dict.fromkeys(itertools.permutations(NAMES[:3], 2), 0.75)
     with torch.no_grad():

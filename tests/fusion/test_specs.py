@@ -113,7 +113,7 @@ def test_an_encoder_that_nothing_fits_is_refused(inner):
     [
         ({"kind": "lif", "v_reset": 1.0}, r"v_reset \(1\) must be below v_threshold \(1\)"),
         ({"kind": "lif", "tau": float("nan")}, "finite number"),
-        ({"kind": "plif", "tau": 1e9}, r"tau is learnt up to 2\^24 time steps"),
+        ({"kind": "plif", "tau": 1e9}, r"tau is learned up to 2\^24 time steps"),
     ],
 )
 def test_neurons_that_cannot_work_are_refused_before_they_are_built(fields: dict[str, object], message: str):

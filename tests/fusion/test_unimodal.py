@@ -29,9 +29,9 @@ def test_training_it_leaves_the_fused_model_as_it_is():
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     carried = encoder_from(model, "audio")
     inputs = {"audio": inputs_for(model, batch=32)["audio"]}
-    optimiser = torch.optim.SGD(carried.parameters(), lr=1.0)
+    optimizer = torch.optim.SGD(carried.parameters(), lr=1.0)
     carried.total_loss(carried.train()(inputs), torch.arange(32) % 5).total.backward()
-    optimiser.step()
+    optimizer.step()
     after = carried.state_dict()
     assert not torch.equal(after["encoders.audio.position.conv.weight"], before["encoders.audio.position.conv.weight"])
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())

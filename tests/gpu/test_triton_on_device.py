@@ -83,18 +83,18 @@ def test_large_layers_in_every_dtype(T: int, dtype: torch.dtype, save: str):
 
 @pytest.mark.parametrize("save", ["d32", "x"])
 @pytest.mark.parametrize("v_reset", [0.0, None])
-def test_gradients_of_learnt_constants_and_their_order(v_reset: float | None, save: str):
-    def learnt(x: Tensor, implementation: str) -> tuple[Tensor, ...]:
+def test_gradients_of_learned_constants_and_their_order(v_reset: float | None, save: str):
+    def learned(x: Tensor, implementation: str) -> tuple[Tensor, ...]:
         tau, threshold = (torch.tensor(c, dtype=torch.float64, requires_grad=True) for c in (2.0, 0.75))
         options = {"v_reset": v_reset, "save": save, "detach_reset": False, "implementation": implementation}
         spikes, v_last = lif(x, tau=tau, v_threshold=threshold, **options)
         return torch.autograd.grad((spikes.sum() + v_last.sum()), (tau, threshold))
 
     x = grid((12, 4, 300), -8, 24)
-    expected, found = learnt(x.double(), "torch"), learnt(x.to(DEVICE), "triton")
+    expected, found = learned(x.double(), "torch"), learned(x.to(DEVICE), "triton")
     for a, b in zip(found, expected, strict=True):
         near(a, b, 1e-4)
-    again = learnt(x.to(DEVICE), "triton")
+    again = learned(x.to(DEVICE), "triton")
     assert all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
 
 

@@ -55,7 +55,7 @@ def write_video(
     options: dict[str, str] | None = None,
     title: str | None = None,
 ) -> None:
-    """Frame k is grey, k * step bright, with a white square in the upper left corner; with a tone, if hertz are given.
+    """Frame k is gray, k * step bright, with a white square in the upper left corner; with a tone, if hertz are given.
 
     Args:
         path: the file; its ending names the container.

@@ -26,11 +26,11 @@ CARD = DatasetCard(
     kind="made-up",
     title="Pictures and traces of weather",
     version="2",
-    licence="CC0-1.0",
+    license="CC0-1.0",
     citation="nobody",
     sources=("a drawer",),
     files=(
-        FileSet(pattern="pictures/*.raw", what="grey pictures", count=12, modalities=("picture",)),
+        FileSet(pattern="pictures/*.raw", what="gray pictures", count=12, modalities=("picture",)),
         FileSet(pattern="traces/*.txt", what="pressure and wind", count=12, modalities=("trace",)),
         FileSet(pattern="diary.md", what="what was seen", required=False),
     ),

@@ -30,9 +30,9 @@ def write_urbansound8k_av(root: Path, *, table: bool = True) -> dict[tuple[str, 
                     seconds=0.4 + 0.2 * slice_,
                     channels=channels,
                 )
-                colour = (number * 25, 10 * recording, 60 * slice_)
+                color = (number * 25, 10 * recording, 60 * slice_)
                 write_jpeg(
-                    root / "Dataset_v3_vision" / class_ / f"{stem}.jpg", height=60, width=80, left=colour, right=colour
+                    root / "Dataset_v3_vision" / class_ / f"{stem}.jpg", height=60, width=80, left=color, right=color
                 )
     if table:
         (root / "metadata").mkdir(exist_ok=True)

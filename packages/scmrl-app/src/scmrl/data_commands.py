@@ -35,7 +35,7 @@ def list_() -> int:
     """List the datasets that can be asked for by name."""
     from snn_datasets import DATASETS
 
-    table = Table("kind", "title", "senses", "licence", "files", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = Table("kind", "title", "senses", "license", "files", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     broken: list[str] = []
     for kind in DATASETS:
         try:
@@ -45,7 +45,7 @@ def list_() -> int:
             continue
         senses = "\n".join(f"{name} ({sense.kind})" for name, sense in card.modalities.items()) or "as the files say"
         own = "your own" if not card.files and not card.modalities else "on disk" if card.files else "embedded"
-        table.add_row(Text(kind, style="bold"), *map(Text, (card.title, senses, card.licence, own)))
+        table.add_row(Text(kind, style="bold"), *map(Text, (card.title, senses, card.license, own)))
     Console().print(table)
     for message in broken:
         print(f"scmrl: {message}", file=sys.stderr)

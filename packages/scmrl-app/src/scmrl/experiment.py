@@ -102,8 +102,8 @@ class TrainSpec(Spec):
     """Where to train: auto (a GPU if there is one), cpu, cuda, cuda:1, ..."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
     """How processes started by torchrun share the model: ddp, each holds it all; fsdp, each holds a part of its
-    parameters and of the optimiser's state."""
-    synchronise_batch_norm: bool = True
+    parameters and of the optimizer's state."""
+    synchronize_batch_norm: bool = True
     """Whether batch norm takes its statistics over all processes, so that their number changes nothing."""
     checkpoint_minutes: float = Field(default=10.0, gt=0)
     """Longest time between checkpoints; there is one after each epoch, too."""

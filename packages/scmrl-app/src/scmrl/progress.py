@@ -89,7 +89,7 @@ class Phase:
 class Progress:
     """The display of one run, a context manager; make it with `create`.
 
-    Nothing here needs a terminal: without one there are no bars, no colours and no control characters.
+    Nothing here needs a terminal: without one there are no bars, no colors and no control characters.
     """
 
     def __init__(self, console: Console, display: bars.Progress | None, clock: Callable[[], float]):

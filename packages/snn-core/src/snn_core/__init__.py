@@ -4,10 +4,10 @@ from importlib.metadata import version as _version
 
 from snn_core.attention import QKAttention, SpikingAttention, query_key_attention, spiking_attention
 from snn_core.distributed import (
-    SynchronisedBatchNorm,
+    SynchronizedBatchNorm,
     gather_over_processes,
     sum_over_processes,
-    synchronise_batch_norm,
+    synchronize_batch_norm,
 )
 from snn_core.layers import (
     NeuronFactory,
@@ -51,7 +51,7 @@ __all__ = [
     "SpikingMLP",
     "SurrogateGradient",
     "SynapticOperations",
-    "SynchronisedBatchNorm",
+    "SynchronizedBatchNorm",
     "alif",
     "gather_over_processes",
     "lif",
@@ -64,7 +64,7 @@ __all__ = [
     "spiking_layers",
     "sum_over_processes",
     "surrogate_gradient",
-    "synchronise_batch_norm",
+    "synchronize_batch_norm",
     "unpack_spikes",
     "which_implementation",
 ]

@@ -66,7 +66,7 @@ def gather_over_processes(x: Tensor, group: dist.ProcessGroup | None = None) -> 
     return _Gather.apply(x, group)  # pyright: ignore[reportReturnType]
 
 
-class SynchronisedBatchNorm(_BatchNorm):
+class SynchronizedBatchNorm(_BatchNorm):
     """Batch norm whose statistics in training are those of all processes' batches together.
 
     Unlike `torch.nn.SyncBatchNorm` it runs on CPUs, too. Processes may hold different numbers of rows, none included.
@@ -80,7 +80,7 @@ class SynchronisedBatchNorm(_BatchNorm):
         assert input.dim() in (2, 4)
 
     def forward(self, input: Tensor, *, repeats: int = 1) -> Tensor:
-        """Normalise; `repeats` is how many times the input stands in the batch, which only the variance tells."""
+        """Normalize; `repeats` is how many times the input stands in the batch, which only the variance tells."""
         if not self.training:
             return super().forward(input)
         axes = (0,) if input.dim() == 2 else (0, 2, 3)
@@ -91,16 +91,16 @@ class SynchronisedBatchNorm(_BatchNorm):
         count = int(sums[-1].item())
         mean = sums[:-1] / count
         # The mean first and then the squares of what is left: the difference of two large numbers would lose digits.
-        centred = wide - mean.view(shape)
-        var = sum_over_processes(centred.square().sum(axes), self.group) / count
+        centered = wide - mean.view(shape)
+        var = sum_over_processes(centered.square().sum(axes), self.group) / count
         update_running_statistics(self, mean.detach(), var.detach(), count * repeats)  # pyright: ignore[reportArgumentType]
-        scaled = centred * torch.rsqrt(var + self.eps).view(shape)
+        scaled = centered * torch.rsqrt(var + self.eps).view(shape)
         if self.affine:
             scaled = scaled * self.weight.view(shape) + self.bias.view(shape)
         return scaled.to(input.dtype)
 
 
-def synchronise_batch_norm(model: M, group: dist.ProcessGroup | None = None) -> M:
+def synchronize_batch_norm(model: M, group: dist.ProcessGroup | None = None) -> M:
     """Let every batch norm of a model take its statistics over all processes, in place; state dicts stay as they are.
 
     Args:
@@ -115,7 +115,7 @@ def synchronise_batch_norm(model: M, group: dist.ProcessGroup | None = None) -> 
             if type(child) not in (nn.BatchNorm1d, nn.BatchNorm2d):
                 continue
             assert isinstance(child, _BatchNorm)
-            new = SynchronisedBatchNorm(
+            new = SynchronizedBatchNorm(
                 child.num_features, child.eps, child.momentum, child.affine, child.track_running_stats
             )
             new.__dict__.update(child.__dict__)  # the same parameters, buffers, mode and hooks

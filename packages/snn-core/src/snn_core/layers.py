@@ -1,7 +1,7 @@
-"""Layers that end in a neuron: a real-valued drive is computed, normalised, and fired.
+"""Layers that end in a neuron: a real-valued drive is computed, normalized, and fired.
 
 Every one is a `SpikingLayer`: it names its neuron `neuron`, and `adjust_drive` scales and shifts what that neuron
-receives, which is how data-dependent initialisation sets firing rates without knowing what kind of layer it is.
+receives, which is how data-dependent initialization sets firing rates without knowing what kind of layer it is.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from snn_core.argument_checks import check_number
-from snn_core.distributed import SynchronisedBatchNorm
+from snn_core.distributed import SynchronizedBatchNorm
 from snn_core.neurons import LIF, Neuron
 from snn_core.ops.norm_lif import BatchNorm, InputNorm, update_running_statistics
 
@@ -92,7 +92,7 @@ class SpikingLinear(SpikingLayer):
         return self.neuron(self.norm(drive.flatten(0, -2)).view(drive.shape))
 
     def adjust_drive(self, gain: float, offset: float) -> None:
-        """Change the normalisation's (or the linear layer's) scale and bias in place."""
+        """Change the normalization's (or the linear layer's) scale and bias in place."""
         affine = self.linear if self.norm is None else self.norm
         _adjust_affine(affine.weight, affine.bias, gain, offset)
 
@@ -146,27 +146,27 @@ class SpikingConv2d(SpikingLayer):
             drive = self.conv(x)
             if _go_as_one(self.norm, self.neuron):
                 return self.neuron(drive, norm=InputNorm(self.norm, time_steps))
-            return self.neuron(self._normalise_repeated(drive, time_steps).expand(time_steps, -1, -1, -1, -1))
+            return self.neuron(self._normalize_repeated(drive, time_steps).expand(time_steps, -1, -1, -1, -1))
         raise ValueError(
             f"maps are [T, B, C, H, W], or [B, C, H, W] with time_steps, but the shape is {tuple(x.shape)}"
             + ("" if time_steps else " and time_steps is not given")
         )
 
-    def _normalise_repeated(self, drive: Tensor, time_steps: int) -> Tensor:
+    def _normalize_repeated(self, drive: Tensor, time_steps: int) -> Tensor:
         """Batch norm of `drive` as if it stood `time_steps` times in the batch.
 
         Mean and biased variance are the same; only the unbiased variance, which goes into the running one, is not.
         """
-        if isinstance(self.norm, SynchronisedBatchNorm):
+        if isinstance(self.norm, SynchronizedBatchNorm):
             return self.norm(drive, repeats=time_steps)
         if not (type(self.norm) is nn.BatchNorm2d and self.training and self.norm.track_running_stats):
             return self.norm(drive)
-        normalised, mean, invstd = torch.native_batch_norm(
+        normalized, mean, invstd = torch.native_batch_norm(
             drive, self.norm.weight, self.norm.bias, None, None, True, 0.0, self.norm.eps
         )
         count = drive.numel() // drive.shape[1] * time_steps
         update_running_statistics(self.norm, mean, invstd.square().reciprocal() - self.norm.eps, count)
-        return normalised
+        return normalized
 
     def adjust_drive(self, gain: float, offset: float) -> None:
         """Change the batch norm's scale and bias in place."""
@@ -174,7 +174,7 @@ class SpikingConv2d(SpikingLayer):
 
 
 class ScaledSpike(SpikingLayer):
-    """A neuron on a drive times one stored scale, for integer counts that no normalisation precedes.
+    """A neuron on a drive times one stored scale, for integer counts that no normalization precedes.
 
     Shape: [T, ...] -> spikes [T, ...]
 

@@ -91,7 +91,7 @@ def record_synaptic_operations(model: nn.Module) -> Generator[dict[str, Synaptic
     wrote them: PyTorch's dispatcher tells of each. An input element at the edge of a map reaches fewer outputs than one
     in the middle; with padding, stride, dilation and groups each is counted for what it reaches. A layer that computes
     once for an input that stands still (`SpikingConv2d` with `time_steps`) is counted once. PyTorch's fused attention
-    with softmax counts as dense. Not counted are biases, normalisations, neurons, element-wise products and sums, and
+    with softmax counts as dense. Not counted are biases, normalizations, neurons, element-wise products and sums, and
     the fused recurrent layers of PyTorch (`nn.LSTM`, `nn.GRU`).
 
     The dictionary is filled when the block ends; layers that never ran are not in it.

@@ -176,7 +176,7 @@ def check_lif_implementation(
     order: spikes and last potentials have to be equal, also where a potential meets the threshold exactly. Shapes are
     odd, longer than a block of 1024, one has gaps in memory and one its axes the other way round; gradients come from
     the spikes, the last potential and both, through one graph; the results without gradients are compared, too; memory
-    that is not initialised is NaN; inputs must stay as they are.
+    that is not initialized is NaN; inputs must stay as they are.
 
     Args:
         function: `(x, v_init, **settings) -> (spikes, v_last)`; spikes in the dtype of x, v_init and v_last in float32

@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     )
     from snn_datasets.events import EventsReader, FitDuration, FlattenFrames, Fold, ScalePlane, Shift, StretchFrames
     from snn_datasets.hdf5 import NTidigitsReader, ShdReader
-    from snn_datasets.images import CentreCrop, ImageReader, Normalise, RandomFlip, RandomResizedCrop, Resize
+    from snn_datasets.images import CenterCrop, ImageReader, Normalize, RandomFlip, RandomResizedCrop, Resize
     from snn_datasets.in_memory import InMemoryDataset
     from snn_datasets.manifest_init import Guess, init_manifest
     from snn_datasets.modality import Modality
@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     from snn_datasets.registries import ENCODERS, READERS
     from snn_datasets.registry import Registry
     from snn_datasets.sample import Batch, Sample, SampleDataset, collate
-    from snn_datasets.series import Rectify, ResampleSeries, SeriesReader, Standardise, SubtractBaseline, Window
+    from snn_datasets.series import Rectify, ResampleSeries, SeriesReader, Standardize, SubtractBaseline, Window
     from snn_datasets.splits import split_of
     from snn_datasets.stage import Draw, Stage
     from snn_datasets.taxels import StMnistReader
@@ -91,7 +91,7 @@ __all__ = [
     "Batch",
     "Bernoulli",
     "CacheEntry",
-    "CentreCrop",
+    "CenterCrop",
     "Clamp",
     "ColumnSpec",
     "CremaDSpec",
@@ -138,7 +138,7 @@ __all__ = [
     "ModalityInfo",
     "Mono",
     "NTidigitsReader",
-    "Normalise",
+    "Normalize",
     "Picture",
     "Progress",
     "RandomFlip",
@@ -169,7 +169,7 @@ __all__ = [
     "StMnistReader",
     "StMnistSpec",
     "Stage",
-    "Standardise",
+    "Standardize",
     "Steps",
     "Still",
     "StretchFrames",
@@ -278,9 +278,9 @@ _HOMES = {
         "ShdReader",
     ),
     "images": (
-        "CentreCrop",
+        "CenterCrop",
         "ImageReader",
-        "Normalise",
+        "Normalize",
         "RandomFlip",
         "RandomResizedCrop",
         "Resize",
@@ -329,7 +329,7 @@ _HOMES = {
         "Rectify",
         "ResampleSeries",
         "SeriesReader",
-        "Standardise",
+        "Standardize",
         "SubtractBaseline",
         "Window",
     ),

@@ -56,9 +56,9 @@ class DatasetCard(_Frozen):
     """Its full name."""
     version: str
     """Of the data, as their source states it, or the year."""
-    licence: str
+    license: str
     """SPDX expression; LicenseRef-unknown where the source states none."""
-    licence_note: str = ""
+    license_note: str = ""
     """What the expression does not say."""
     citation: str
     """How to cite it, in one line."""

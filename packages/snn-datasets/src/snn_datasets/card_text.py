@@ -17,7 +17,7 @@ AS_FILES = "as the files say"
 def describe(card: DatasetCard, *, width: int = 100) -> str:
     """What the card says, in lines of at most `width` characters where words allow it."""
     sections: list[tuple[str, list[str]]] = [
-        ("licence", [" ".join(filter(None, [card.licence, card.licence_note]))]),
+        ("license", [" ".join(filter(None, [card.license, card.license_note]))]),
         ("cite", [card.citation]),
         ("from", list(card.sources)),
         ("senses", [_sense(card, name) for name in card.modalities] or [AS_FILES]),

@@ -94,7 +94,7 @@ class Hearing(Sense):
     @property
     def info(self) -> ModalityInfo:
         """A picture of sound."""
-        return ModalityInfo("waveform", (1, SIZE, SIZE), unit="log mel power, standardised", synthetic=True)
+        return ModalityInfo("waveform", (1, SIZE, SIZE), unit="log mel power, standardized", synthetic=True)
 
     def __call__(self, digits: Digits, generator: Generator) -> Tensor:
         """Hear N digits."""
@@ -223,7 +223,7 @@ def build_digits(spec: DigitsSpec, progress: Progress | None = None) -> DatasetS
 def split_indices(labels: Sequence[int]) -> dict[Split, list[int]]:
     """Cut each class, in file order, into a front part for training, then validation, then test.
 
-    The file names no writers, but neighbouring images look as if they came from one hand. Cutting each class in pieces,
+    The file names no writers, but neighboring images look as if they came from one hand. Cutting each class in pieces,
     rather than shuffling it, should keep most writers of the test images out of training.
     """
     splits: dict[Split, list[int]] = {split: [] for split in SPLITS}

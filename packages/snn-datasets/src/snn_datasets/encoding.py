@@ -291,7 +291,7 @@ class LogMel(Stage):
         picture = _picture(relative, rows=self.rows, columns=self.columns, steps=self.steps)
         if silent:
             return torch.zeros_like(picture)
-        return _standardised(picture) if self.scale == "standard" else picture.clamp(0, 1)
+        return _standardized(picture) if self.scale == "standard" else picture.clamp(0, 1)
 
 
 class LogMagnitude(Stage):
@@ -335,7 +335,7 @@ class LogMagnitude(Stage):
         window, hop = _in_samples(rate, self.window_ms), _in_samples(rate, self.hop_ms)
         magnitude = magnitude_spectrogram(wave, window=window, hop=hop)
         picture = _picture((magnitude + self.floor).log(), rows=self.rows, columns=self.columns, steps=self.steps)
-        return _standardised(picture) if self.scale == "standard" else picture
+        return _standardized(picture) if self.scale == "standard" else picture
 
 
 def _expect(value: object, cls: type[R], stage: Stage) -> R:
@@ -421,7 +421,7 @@ def _picture(log: Tensor, *, rows: int | None, columns: int, steps: int | None) 
     return log.contiguous() if steps is None else torch.stack(log.chunk(steps, dim=2))
 
 
-def _standardised(picture: Tensor) -> Tensor:
+def _standardized(picture: Tensor) -> Tensor:
     mean, std = picture.mean(), picture.std(correction=0)
     # A picture of one value throughout has no contrast to scale up.
     return (picture - mean) / std if std > 1e-4 else picture.new_zeros(picture.shape)

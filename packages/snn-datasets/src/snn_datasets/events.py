@@ -324,7 +324,7 @@ def _polarity(path: Path, values: NDArray[Any]) -> NDArray[np.uint8]:
 class ScalePlane(Stage):
     """Moves events to a plane of another size. Each of them stays an event: nothing is lost, counts add up.
 
-    Units that lie in a row are a plane of height 1: width 140 merges each five of 700 neighbours.
+    Units that lie in a row are a plane of height 1: width 140 merges each five of 700 neighbors.
     """
 
     height: int = Field(ge=1, le=2**16)
@@ -343,7 +343,7 @@ class ScalePlane(Stage):
 class Fold(Stage):
     """Lays channels that have no plane out in one, row by row: channel c to row c // width, column c % width.
 
-    The plane is for networks that want a picture; neighbours in it need not be neighbours in what was recorded.
+    The plane is for networks that want a picture; neighbors in it need not be neighbors in what was recorded.
     """
 
     height: int = Field(ge=1, le=2**15)

@@ -41,7 +41,7 @@ class ImageReader(Reader):
     """Reads a picture: PNG, JPEG, BMP, WebP, TIFF, PPM or GIF (of an animation the first frame).
 
     It is put upright as its EXIF data say, transparent parts are put on white, as a viewer shows them, and 16 bits of
-    grey are scaled to 8.
+    gray are scaled to 8.
     """
 
     kind: Literal["image"] = "image"
@@ -49,7 +49,7 @@ class ImageReader(Reader):
     gives: ClassVar[Kind] = "image"
 
     channels: Literal[1, 3] | None = None
-    """1 (grey) or 3 (red, green, blue), converting the others; none leaves each file as it is."""
+    """1 (gray) or 3 (red, green, blue), converting the others; none leaves each file as it is."""
 
     fit: int | None = Field(default=None, ge=1)
     """Number of pixels that both sides need afterwards: a JPEG much larger than that is decoded at a half, a quarter or
@@ -99,8 +99,8 @@ def _pixels(image: Pillow.Image, channels: Literal[1, 3] | None, path: Path) -> 
     """[channels, H, W] of a decoded picture; its own number of channels if none is given."""
     if image.mode.startswith("I"):
         # Rounded up from a half, as 65535 / 255 = 257 steps each.
-        grey = ((_grey_levels(image, path) * 255) + 0.5).astype(np.uint8)
-        return np.repeat(grey[None], channels or 1, axis=0)
+        gray = ((_gray_levels(image, path) * 255) + 0.5).astype(np.uint8)
+        return np.repeat(gray[None], channels or 1, axis=0)
     return _bytes_of(image, channels or _channels_of(image), path)
 
 
@@ -108,12 +108,12 @@ def _channels_of(image: Pillow.Image) -> int:
     return 1 if image.mode in {"1", "L"} or image.mode.startswith("I") else 3
 
 
-def _grey_levels(image: Pillow.Image, path: Path) -> NDArray[np.float32]:
+def _gray_levels(image: Pillow.Image, path: Path) -> NDArray[np.float32]:
     """[H, W] in 0..1 of a picture with 16 bits, which Pillow would clip to 8 rather than scale."""
-    grey = np.asarray(image, dtype=np.float32) / np.float32(65535)
-    if grey.min() < 0 or grey.max() > 1:
-        raise ReadError(f"{path} has grey levels outside 0..65535; store it with 8 or 16 bits")
-    return grey
+    gray = np.asarray(image, dtype=np.float32) / np.float32(65535)
+    if gray.min() < 0 or gray.max() > 1:
+        raise ReadError(f"{path} has gray levels outside 0..65535; store it with 8 or 16 bits")
+    return gray
 
 
 def _bytes_of(image: Pillow.Image, channels: int, path: Path) -> NDArray[np.uint8]:
@@ -128,7 +128,7 @@ def _bytes_of(image: Pillow.Image, channels: int, path: Path) -> NDArray[np.uint
         paper.paste(image, mask=image)
         image = paper
     if image.mode == "LAB":
-        image = image.convert("RGB")  # Pillow knows no direct way to grey
+        image = image.convert("RGB")  # Pillow knows no direct way to gray
     mode = "L" if channels == 1 else "RGB"
     pixels = np.array(image if image.mode == mode else image.convert(mode))
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
@@ -171,7 +171,7 @@ class Resize(Stage):
         return _with_pixels(value, resized(pixels, self.height, self.width))
 
 
-class CentreCrop(Stage):
+class CenterCrop(Stage):
     """Cuts a square from the middle; a picture too small for it is enlarged first, keeping its proportions.
 
     A picture that is size x size already is left as it is. So the stage can stand among `encode` behind a
@@ -184,14 +184,14 @@ class CentreCrop(Stage):
     """The shorter side is first resized to so many pixels, at least `size`, keeping proportions; none: it is not."""
 
     @model_validator(mode="after")
-    def _holds_the_crop(self) -> CentreCrop:
+    def _holds_the_crop(self) -> CenterCrop:
         if self.shorter is not None and self.shorter < self.size:
             raise ValueError(f"a side of {self.shorter} pixels cannot hold a crop of {self.size}; raise shorter")
         return self
 
     def __call__(self, value: Image | Video, draw: Draw) -> Image | Video:
         """[C, H, W] -> [C, size, size]."""
-        pixels = _pixels_of(value, "CentreCrop")
+        pixels = _pixels_of(value, "CenterCrop")
         height, width = pixels.shape[-2:]
         if (height, width) == (self.size, self.size):
             return value
@@ -272,7 +272,7 @@ class RandomFlip(Stage):
         return _with_pixels(value, np.ascontiguousarray(pixels[..., ::-1]))
 
 
-class Normalise(Stage):
+class Normalize(Stage):
     """Takes a mean from each channel and divides it by a standard deviation."""
 
     mean: tuple[float, ...] = Field(min_length=1)
@@ -281,7 +281,7 @@ class Normalise(Stage):
     """By channel, positive."""
 
     @model_validator(mode="after")
-    def _matches(self) -> Normalise:
+    def _matches(self) -> Normalize:
         if len(self.mean) != len(self.std) or min(self.std) <= 0:
             raise ValueError(f"mean {self.mean} and std {self.std} need as many entries, one a channel, and std > 0")
         return self
@@ -296,12 +296,12 @@ class Normalise(Stage):
 
         if value.dim() < 3 or value.shape[-3] != len(self.mean):
             raise ValueError(
-                f"Normalise has {len(self.mean)} channels, but its input has shape {tuple(value.shape)}, not "
+                f"Normalize has {len(self.mean)} channels, but its input has shape {tuple(value.shape)}, not "
                 f"[..., {len(self.mean)}, H, W]; give mean and std of as many channels"
             )
         mean, std = (torch.tensor(numbers)[:, None, None] for numbers in (self.mean, self.std))
         return (value - mean) / std
 
 
-IMAGENET = Normalise(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+IMAGENET = Normalize(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 """The mean and the deviation of ImageNet's pictures, as red, green and blue in 0..1; what the literature takes."""

@@ -48,7 +48,7 @@ SCALED_SENSOR = 64
 UNITS: dict[Kind, str] = {
     "image": "brightness from 0 to 1",
     "video": "brightness from 0 to 1",
-    "waveform": "log power, standardised clip by clip",
+    "waveform": "log power, standardized clip by clip",
     "events": "events per pixel and step",
     "series": "standard deviations of the training files, by channel",
 }
@@ -254,7 +254,7 @@ def _series_stages(
         return (encoder,)
     survey = SeriesSurvey.of(_some_series(spec, name, reader, first, training))
     if encoder is not None:
-        return survey.standardise, encoder
+        return survey.standardize, encoder
     stages, note = choose(name, survey, steps=spec.time_steps, known_rate=known_rate)
     notes.append(note)
     return stages

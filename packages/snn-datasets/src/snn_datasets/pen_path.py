@@ -2,7 +2,7 @@
 
 A still image does not say in which order it was written, and at 8 x 8 pixels thinning its ink to a line loses loops and
 crossings. So the order comes from what is known of digits, and the places from the image: the strokes that one is
-taught for a digit are laid over the ink (same centre, extent and slant), then bent towards it while neighbouring points
+taught for a digit are laid over the ink (same center, extent and slant), then bent toward it while neighboring points
 move alike, as in coherent point drift (Myronenko and Song 2010, IEEE TPAMI 32(12), 2262-2275). Where the bent strokes
 meet no ink, such as the bar of a seven that has none, the pen is off the paper.
 """
@@ -103,13 +103,13 @@ def _sampled(strokes: Sequence[Stroke]) -> tuple[Tensor, Tensor]:
 def _laid_over(templates: Tensor, pixels: Tensor, ink: Tensor) -> Tensor:
     """Move, stretch and slant templates [N, points, 2] so that their mean and spread are those of the ink."""
     share = ink / ink.sum(1, keepdim=True)
-    centre = (share @ pixels)[:, None]
-    from_ink = _spread((pixels - centre) * share[:, :, None].sqrt())
+    center = (share @ pixels)[:, None]
+    from_ink = _spread((pixels - center) * share[:, :, None].sqrt())
     middle = templates.mean(1, keepdim=True)
     from_template = _spread((templates - middle) / POINTS**0.5)
     # The template's own spread is undone, then that of the ink given.
     plain = cast(Tensor, torch.linalg.solve_triangular(from_template, (templates - middle).mT, upper=True))
-    return centre + (from_ink @ plain).mT
+    return center + (from_ink @ plain).mT
 
 
 def _spread(points: Tensor) -> Tensor:

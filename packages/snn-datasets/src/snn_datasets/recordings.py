@@ -20,7 +20,7 @@ class Image:
     """One picture."""
 
     pixels: NDArray[np.uint8]
-    """[C, H, W], C = 1 (grey) or 3 (red, green, blue), 0 to 255."""
+    """[C, H, W], C = 1 (gray) or 3 (red, green, blue), 0 to 255."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

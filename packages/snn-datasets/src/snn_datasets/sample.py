@@ -1,4 +1,4 @@
-"""One labelled recording of a few senses, and a batch of them."""
+"""One labeled recording of a few senses, and a batch of them."""
 
 from __future__ import annotations
 

@@ -197,7 +197,7 @@ class SubtractBaseline(Stage):
         return Series((value.values[end:] - baseline).astype(np.float32), value.times[end:] - self.seconds)
 
 
-class Standardise(Stage):
+class Standardize(Stage):
     """Subtract a mean and divide by a standard deviation, both fixed and by channel. Take them from training data.
 
     Shape: `Series` [L, C] -> [L, C]
@@ -209,7 +209,7 @@ class Standardise(Stage):
     """By channel; where it is 0 the channel is constant and only its mean is subtracted."""
 
     @classmethod
-    def of(cls, values: NDArray[np.floating[Any]]) -> Standardise:
+    def of(cls, values: NDArray[np.floating[Any]]) -> Standardize:
         """The stage that gives these values [N, C] mean 0 and standard deviation 1.
 
         Raises:
@@ -222,7 +222,7 @@ class Standardise(Stage):
         )
 
     def __call__(self, value: Series, draw: Draw) -> Series:
-        """Standardise each channel.
+        """Standardize each channel.
 
         Raises:
             ValueError: the recording has another number of channels.

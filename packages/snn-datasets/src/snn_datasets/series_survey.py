@@ -9,7 +9,7 @@ import numpy as np
 
 from snn_datasets.encoding import Steps
 from snn_datasets.recordings import Series
-from snn_datasets.series import Standardise
+from snn_datasets.series import Standardize
 from snn_datasets.stage import Stage
 from snn_datasets.windows import SeriesWindows, extent, window_length
 
@@ -37,7 +37,7 @@ class SeriesSurvey:
     longest: float
     interval: float
     """Median seconds between two rows."""
-    standardise: Standardise
+    standardize: Standardize
     """Mean and standard deviation of each channel."""
 
     @classmethod
@@ -50,7 +50,7 @@ class SeriesSurvey:
             median=float(np.median([seconds for _, seconds in extents])),
             longest=max(seconds for _, seconds in extents),
             interval=float(np.median([interval for interval, _ in extents])),
-            standardise=Standardise.of(np.concatenate([series.values for series in recordings])),
+            standardize=Standardize.of(np.concatenate([series.values for series in recordings])),
         )
 
 
@@ -61,7 +61,7 @@ def choose(name: str, survey: SeriesSurvey, *, steps: int, known_rate: bool) -> 
     as the longest recording, so that all keep their pace, those that are predicted later included.
     """
     if survey.rows < FEW_ROWS * steps:
-        return (survey.standardise, Steps(steps=steps)), f"{name}: {averaged(survey.rows, steps)}"
+        return (survey.standardize, Steps(steps=steps)), f"{name}: {averaged(survey.rows, steps)}"
     seconds = min(survey.longest, MOST_MEDIANS * survey.median)
     rows = min(survey.rows, max(1, round(seconds / survey.interval))) if seconds < survey.longest else survey.rows
     length = window_length(rows, most=LONGEST_WINDOW)
@@ -77,7 +77,7 @@ def choose(name: str, survey: SeriesSurvey, *, steps: int, known_rate: bool) -> 
         note += f"; shorter recordings (from {_seconds(survey.shortest, known_rate)}) hold their last value"
     if survey.longest > seconds:
         note += f"; longer ones (up to {_seconds(survey.longest, known_rate)}) are cut off"
-    return (survey.standardise, window), note
+    return (survey.standardize, window), note
 
 
 def averaged(rows: int, steps: int) -> str:

@@ -1,7 +1,7 @@
-"""A small formant synthesiser that says the ten digits.
+"""A small formant synthesizer that says the ten digits.
 
 It follows the source-filter view of speech (Fant 1960): the vocal folds or turbulent air make a sound, the vocal
-tract colours it. As in Klatt's synthesiser (J. Acoust. Soc. Am. 67, 1980) voicing and aspiration pass a cascade of
+tract colors it. As in Klatt's synthesizer (J. Acoust. Soc. Am. 67, 1980) voicing and aspiration pass a cascade of
 formant resonances, frication passes a resonance of its own beside them. Vowel formants are the averages over men of
 Peterson and Barney (J. Acoust. Soc. Am. 24, 1952); bandwidths and consonant loci are of the size of Klatt's tables.
 """
@@ -54,8 +54,8 @@ class Segment:
     """Amplitude of the noise at the glottis, which passes the formants."""
     hiss: float = 0.0
     """Amplitude of the noise at a constriction, which passes a resonance of its own."""
-    hiss_centre: float = 3000.0
-    """Centre of that resonance in Hz."""
+    hiss_center: float = 3000.0
+    """Center of that resonance in Hz."""
     hiss_bandwidth: float = 2000.0
     """Bandwidth of that resonance in Hz."""
 
@@ -64,7 +64,7 @@ def _vowel(duration: float, formants: tuple[float, float, float], bandwidths: tu
     return Segment(duration, formants, bandwidths, voice=1.0)
 
 
-_S = Segment(110, (320, 1390, 2530), (200, 80, 200), hiss=0.35, hiss_centre=3900, hiss_bandwidth=900)
+_S = Segment(110, (320, 1390, 2530), (200, 80, 200), hiss=0.35, hiss_center=3900, hiss_bandwidth=900)
 _T_LOCUS = ((400, 1600, 2600), (300, 120, 250))
 _K_LOCUS = ((300, 1990, 2850), (250, 160, 330))
 
@@ -88,18 +88,18 @@ PHONEMES: dict[str, tuple[Segment, ...]] = {
     # Fricatives. Above 4 kHz there is no telephone band left, so /s/ shows only its lower flank.
     "s": (_S,),
     "z": (replace(_S, duration=90, formants=(240, 1390, 2530), bandwidths=(70, 60, 180), voice=0.3, hiss=0.2),),
-    "f": (Segment(100, (340, 1100, 2080), (200, 120, 150), hiss=0.09, hiss_centre=2600, hiss_bandwidth=5000),),
-    "v": (Segment(65, (220, 1100, 2080), (60, 90, 120), voice=0.4, hiss=0.04, hiss_centre=2600, hiss_bandwidth=5000),),
-    "th": (Segment(90, (320, 1290, 2540), (200, 90, 200), hiss=0.07, hiss_centre=3300, hiss_bandwidth=4000),),
+    "f": (Segment(100, (340, 1100, 2080), (200, 120, 150), hiss=0.09, hiss_center=2600, hiss_bandwidth=5000),),
+    "v": (Segment(65, (220, 1100, 2080), (60, 90, 120), voice=0.4, hiss=0.04, hiss_center=2600, hiss_bandwidth=5000),),
+    "th": (Segment(90, (320, 1290, 2540), (200, 90, 200), hiss=0.07, hiss_center=3300, hiss_bandwidth=4000),),
     # Stops: closure, burst, and breath until the folds swing again.
     "t": (
         Segment(45, *_T_LOCUS),
-        Segment(15, *_T_LOCUS, hiss=0.4, hiss_centre=3500, hiss_bandwidth=1500),
+        Segment(15, *_T_LOCUS, hiss=0.4, hiss_center=3500, hiss_bandwidth=1500),
         Segment(35, *_T_LOCUS, breath=0.08),
     ),
     "k": (
         Segment(55, *_K_LOCUS),
-        Segment(18, *_K_LOCUS, hiss=0.3, hiss_centre=1900, hiss_bandwidth=500),
+        Segment(18, *_K_LOCUS, hiss=0.3, hiss_center=1900, hiss_bandwidth=500),
         Segment(15, *_K_LOCUS, breath=0.05),
     ),
 }
@@ -152,7 +152,7 @@ class Speaker:
         )
 
 
-def synthesise(digit: int, speaker: Speaker, generator: Generator) -> Tensor:
+def synthesize(digit: int, speaker: Speaker, generator: Generator) -> Tensor:
     """Say one digit.
 
     Shape: -> [num_samples] at 8 kHz, a quarter to three quarters of a second
@@ -226,10 +226,10 @@ def _perform(segments: Sequence[Segment], speaker: Speaker, generator: Generator
 def _tracks(segments: Sequence[Segment], frames: int) -> NDArray[np.float32]:
     """Let the targets glide into each other.
 
-    Shape: -> [11, frames]: F1 F2 F3, their bandwidths, voice, breath, hiss, centre and bandwidth of the hiss
+    Shape: -> [11, frames]: F1 F2 F3, their bandwidths, voice, breath, hiss, center and bandwidth of the hiss
     """
     targets = np.array(
-        [(*s.formants, *s.bandwidths, s.voice, s.breath, s.hiss, s.hiss_centre, s.hiss_bandwidth) for s in segments]
+        [(*s.formants, *s.bandwidths, s.voice, s.breath, s.hiss, s.hiss_center, s.hiss_bandwidth) for s in segments]
     )
     durations = np.array([s.duration for s in segments])
     ends = np.cumsum(durations)
@@ -249,7 +249,7 @@ def _tracks(segments: Sequence[Segment], frames: int) -> NDArray[np.float32]:
 
 
 def _glottal_pulses(pitch: Sequence[float], lengths: Sequence[int], samples: int, generator: Generator) -> Tensor:
-    """One pulse a period, falling in pitch towards the end of the utterance.
+    """One pulse a period, falling in pitch toward the end of the utterance.
 
     Shape: B pitches in Hz -> [B, samples] of unit power
     """
@@ -283,25 +283,25 @@ def _formants(sound: Tensor, tracks: Tensor, tract: Tensor, frequency: Tensor) -
     Shape: complex [B, F, frames], tracks [B, 11, frames], tract [B, 1, 1], Hz [F, 1] -> complex [B, F, frames]
     """
     # The higher formants first: they do not change with time, so their product is small.
-    centres = [centre * tract for centre in HIGHER_FORMANTS] + [tracks[:, formant, None] for formant in range(3)]
+    centers = [center * tract for center in HIGHER_FORMANTS] + [tracks[:, formant, None] for formant in range(3)]
     widths = [torch.tensor(b) for b in HIGHER_BANDWIDTHS] + [tracks[:, formant, None] for formant in range(3, 6)]
-    poles = [_poles(frequency, centre, width) for centre, width in zip(centres, widths, strict=True)]
+    poles = [_poles(frequency, center, width) for center, width in zip(centers, widths, strict=True)]
     return sound / prod(poles[1:], start=poles[0])
 
 
 def _frication(sound: Tensor, tracks: Tensor, frequency: Tensor) -> Tensor:
-    """Pass the noise of a constriction through a resonance of its own, with a gain of about 1 at its centre.
+    """Pass the noise of a constriction through a resonance of its own, with a gain of about 1 at its center.
 
     Shape: complex [B, F, frames], tracks [B, 11, frames], Hz [F, 1] -> complex [B, F, frames]
     """
-    centre, bandwidth = tracks[:, 9, None], tracks[:, 10, None]
-    return sound * (bandwidth / centre) / _poles(frequency, centre, bandwidth)
+    center, bandwidth = tracks[:, 9, None], tracks[:, 10, None]
+    return sound * (bandwidth / center) / _poles(frequency, center, bandwidth)
 
 
-def _poles(frequency: Tensor, centre: Tensor, bandwidth: Tensor) -> Tensor:
+def _poles(frequency: Tensor, center: Tensor, bandwidth: Tensor) -> Tensor:
     """Reciprocal response of a pair of poles with gain 1 at 0 Hz.
 
     Poles of a continuous system, not of a sampled one: those above 4 kHz then still shape the band below.
     """
-    stiffness = centre.square() + bandwidth.square() / 4
+    stiffness = center.square() + bandwidth.square() / 4
     return torch.complex(1 - frequency.square() / stiffness, frequency * (bandwidth / stiffness))

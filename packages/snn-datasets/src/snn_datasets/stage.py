@@ -57,7 +57,7 @@ class Draw:
 
 
 class Value(BaseModel, ABC):
-    """Frozen, typed data with behaviour. Its fields and the source of its module are its fingerprint."""
+    """Frozen, typed data with behavior. Its fields and the source of its module are its fingerprint."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 

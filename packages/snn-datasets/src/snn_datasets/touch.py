@@ -33,7 +33,7 @@ HEIGHT = (0.75, 0.95)
 OFFSET = 0.6
 """and up to so many taxels off its middle."""
 REACH = 0.9
-"""Taxels whose centres are nearer to the fingertip than this, in taxels, are pressed."""
+"""Taxels whose centers are nearer to the fingertip than this, in taxels, are pressed."""
 JITTER_US = 10_000
 """Standard deviation of the time at which a taxel answers."""
 STRAY_US = 50_000
@@ -107,6 +107,6 @@ def _contact(paths: PenPaths, ticks: int, chance: Tensor) -> Tensor:
     height = HEIGHT[0] + (HEIGHT[1] - HEIGHT[0]) * chance[2]
     offset = OFFSET * (2 * chance[3:] - 1)
     x, y = (TAXELS * (0.5 + height * (at[..., axis] - 0.5)) + offset[axis] for axis in range(2))
-    centres = torch.arange(TAXELS) + 0.5
-    distance = (centres[:, None, None] - y[:, None, None]).square() + (centres[:, None] - x[:, None, None]).square()
+    centers = torch.arange(TAXELS) + 0.5
+    distance = (centers[:, None, None] - y[:, None, None]).square() + (centers[:, None] - x[:, None, None]).square()
     return (distance < REACH**2) & down[:, None, None]

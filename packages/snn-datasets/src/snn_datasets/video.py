@@ -61,7 +61,7 @@ class VideoReader(Reader):
     width: int | None = Field(default=None, ge=1, le=4096)
     """Of the frames in pixels."""
     channels: Literal[1, 3] = 3
-    """1 (grey) or 3 (red, green, blue)."""
+    """1 (gray) or 3 (red, green, blue)."""
 
     @model_validator(mode="after")
     def _both_sides(self) -> VideoReader:

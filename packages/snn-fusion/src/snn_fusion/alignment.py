@@ -12,7 +12,7 @@ from snn_core.argument_checks import check_number
 class ClassContrastive(nn.Module):
     """Class-wise contrastive loss between two modalities' residuals (SAO of S-CMRL, arXiv:2502.12488).
 
-    With similarities `S = a b^T / temperature` (features are not normalised),
+    With similarities `S = a b^T / temperature` (features are not normalized),
     `L = - mean over i, j of [y_i = y_j] log_softmax_j(S)[i, j]`. The mean runs over all B*B pairs, those of different
     classes counting as zero, and the softmax over b only: the loss has a direction. `symmetric` takes the mean of both.
 
@@ -46,7 +46,7 @@ class ClassContrastive(nn.Module):
 class InfoNCE(nn.Module):
     """Each sample's two modalities belong together, no other pair does (van den Oord et al. 2018, arXiv:1807.03748).
 
-    `L = - mean over i of log_softmax_j(cos(a_i, b_j) / temperature)[i, i]`, features normalised to length 1 (one that
+    `L = - mean over i of log_softmax_j(cos(a_i, b_j) / temperature)[i, i]`, features normalized to length 1 (one that
     is 0 throughout stays 0). Labels are not used.
 
     Args:

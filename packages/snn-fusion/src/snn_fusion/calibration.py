@@ -1,9 +1,9 @@
-"""Data-dependent initialisation: every layer fires near a target rate before the first training step.
+"""Data-dependent initialization: every layer fires near a target rate before the first training step.
 
 As published, S-CMRL's cross-modal branch starts silent: the attention neuron never reaches its threshold on a scaled
 count of coinciding spikes, nor the projection neuron on what is left, so residuals and most of the branch's gradients
 are exactly zero. Here one pass over a batch visits the neurons in the order in which they run and scales and shifts
-what each receives, through the normalisation, scale or bias before it, so that it fires near the target rate; layers
+what each receives, through the normalization, scale or bias before it, so that it fires near the target rate; layers
 behind it see the calibrated spikes. Labels are not used and the result is deterministic. The idea is that of LSUV
 (Mishkin & Matas 2016, arXiv:1511.06422) with a firing rate in place of a variance.
 """
@@ -40,7 +40,7 @@ def calibrate(
 ) -> dict[str, float]:
     """Set each layer's drive in place so that it fires near `target_rate` on `inputs`.
 
-    A layer behind a normalisation or with a bias is shifted; the drive of one without normalisation is also scaled to
+    A layer behind a normalization or with a bias is shifted; the drive of one without normalization is also scaled to
     unit standard deviation first. A scaled count (the attention score) is scaled; where even the largest scale
     cannot reach the target because most counts are zero, it comes as near as it can.
 
@@ -130,8 +130,8 @@ def _find_drive(
         return high, 0.0, rate(high, 0.0)
 
     spread = float(drive.std())
-    normalised = getattr(layer, "norm", None) is not None
-    gain = 1.0 if normalised or spread == 0 else 1 / spread
+    normalized = getattr(layer, "norm", None) is not None
+    gain = 1.0 if normalized or spread == 0 else 1 / spread
     reach = 8.0 * max(1.0, gain * spread) + gain * abs(float(drive.mean()))
     low, high = -reach, reach
     for _ in range(_ROUNDS):

@@ -31,7 +31,7 @@ class LayerHealth:
     firing_rate: float
     """Share of (neuron, time step) pairs that fire, in [0, 1]."""
     gradient_norm: float
-    """Length of the loss's gradient with respect to the layer's spikes; 0: nothing can be learnt before it."""
+    """Length of the loss's gradient with respect to the layer's spikes; 0: nothing can be learned before it."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def residual_share(
 
 @contextmanager
 def running_statistics(model: nn.Module, share: float, *, under: str = "") -> Generator[None, None, None]:
-    """Within the block, batch norm's running statistics move by this share towards each batch: 0 not at all, 1 onto it.
+    """Within the block, batch norm's running statistics move by this share toward each batch: 0 not at all, 1 onto it.
 
     What else they keep (momentum, the number of batches) is as before afterwards.
 

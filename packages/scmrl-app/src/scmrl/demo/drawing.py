@@ -1,7 +1,7 @@
 """An explanation as JSON that the page draws: numbers as they are, pictures as bytes.
 
 The page draws them itself, because a moved slider then costs some kilobytes and no picture has to be made on the
-server, and because what is switched on and off (what was read, time steps, dark colours) needs no request.
+server, and because what is switched on and off (what was read, time steps, dark colors) needs no request.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def drawn(explanation: Explanation, info: DatasetInfo) -> dict[str, Any]:
 def frames_of(value: Floats, clean: Floats, info: ModalityInfo) -> list[dict[str, Any]]:
     """One input as pictures: one where it is static, else the mean over time and then one a time step.
 
-    Colours stay colours, other channels are added up. Inputs without a plane are pictures of channels (down) by places
+    Colors stay colors, other channels are added up. Inputs without a plane are pictures of channels (down) by places
     or time steps (across).
 
     Args:
@@ -81,8 +81,8 @@ def _pictures(value: Floats, info: ModalityInfo) -> Floats:
     frames = value if timed else value[None]
     if len(info.shape) == 2:
         return frames[:, None]
-    coloured = info.kind in ("image", "video") and info.shape[0] == 3
-    return frames if coloured else frames.sum(1, keepdims=True)
+    colored = info.kind in ("image", "video") and info.shape[0] == 3
+    return frames if colored else frames.sum(1, keepdims=True)
 
 
 def _overlays(explanation: Explanation, name: str, *, timed: bool) -> list[dict[str, Any]]:

@@ -28,14 +28,14 @@ NOTES = (
     "such as sums of spikes, sums scaled by alpha, or means, is MACs on all inputs. Hardware could do better, since "
     "W (a + alpha c) = W a + (alpha W) c is additions for spikes a and c; strict does not assume that it does.",
     "neuron updates are apart: one MAC a neuron and time step (leak and current), one AC where nothing leaks, two MACs "
-    "and one AC where the threshold adapts. Normalisation and the current's factor are folded into weights, the "
+    "and one AC where the threshold adapts. Normalization and the current's factor are folded into weights, the "
     "scale of attention into thresholds.",
     "dense twin: the same layers with real-valued activations in the place of neurons, so that all products are MACs "
     "on all inputs; over one time step, as a network without spikes would run, and over as many steps as here.",
     "not counted: memory access and the movement of data, which often take more energy than arithmetic; biases, sums "
     "of residuals and their scale, means, pooling, gates, comparisons with thresholds, resets. Arithmetic alone "
     "flatters spiking networks: with data movement, on typical neuromorphic hardware, arXiv:2409.08290v4 finds that at "
-    "5 time steps one has to fire below 5.7 % to need less energy than an equivalent quantised network.",
+    "5 time steps one has to fire below 5.7 % to need less energy than an equivalent quantized network.",
 )
 SHOWN = 3
 """Tables for a terminal; the rest is in energy.md alone."""

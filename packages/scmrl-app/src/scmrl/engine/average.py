@@ -16,7 +16,7 @@ def begin(net: nn.Module) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def update(averaged: dict[str, Tensor], net: nn.Module, *, decay: float) -> None:
-    """Move the average towards the weights: average = decay * average + (1 - decay) * weights."""
+    """Move the average toward the weights: average = decay * average + (1 - decay) * weights."""
     for name, parameter in net.named_parameters():
         averaged[name].lerp_(parameter.detach(), 1 - decay)
 

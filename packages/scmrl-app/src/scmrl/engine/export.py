@@ -236,7 +236,7 @@ def _norm_lif(
     scale = weight * torch.rsqrt(var + eps)
     shift = bias - mean * scale
     C = len(weight)
-    # `inner` neighbours share a channel: one where channels are the last axis, height times width on maps.
+    # `inner` neighbors share a channel: one where channels are the last axis, height times width on maps.
     axes = (C,) if inner == 1 and x.shape[-1] == C else (C, 1, 1)
     drive = x.to(v_init.dtype) * scale.view(axes) + shift.view(axes)
     currents = drive.expand(repeats, *drive.shape) if repeats else drive

@@ -80,7 +80,7 @@ def _vector_encoder(model: FusionModel, modality: str) -> VectorEncoder:
     if type(encoder) is VectorEncoder:
         return encoder
     pools = any(isinstance(module, nn.MaxPool2d) for module in encoder.modules())
-    why = "takes the largest of neighbouring spikes and adds positions" if pools else "has parts"
+    why = "takes the largest of neighboring spikes and adds positions" if pools else "has parts"
     raise ValueError(
         f"the encoder of {modality}, {type(encoder).__name__}, {why}, which NIR cannot express; of this library's "
         "encoders it can express the one of vectors; --format pt2 and onnx take whole models of all kinds"

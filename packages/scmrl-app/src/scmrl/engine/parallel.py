@@ -21,7 +21,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
-from snn_core import gather_over_processes, synchronise_batch_norm
+from snn_core import gather_over_processes, synchronize_batch_norm
 from snn_fusion import FusionModel, FusionOutput, ModelSpec
 
 T = TypeVar("T")
@@ -147,19 +147,19 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def share(model: FusionModel, processes: Processes, sharing: Sharing, *, synchronise: bool) -> nn.Module:
+def share(model: FusionModel, processes: Processes, sharing: Sharing, *, synchronize: bool) -> nn.Module:
     """The model as all processes train it together; with one process, the model itself.
 
     Args:
         model: on this process's device, the same in all.
         processes: who trains it.
-        sharing: whether each holds the whole model (ddp) or a part of its parameters and optimiser state (fsdp).
-        synchronise: whether batch norm takes its statistics over all processes.
+        sharing: whether each holds the whole model (ddp) or a part of its parameters and optimizer state (fsdp).
+        synchronize: whether batch norm takes its statistics over all processes.
     """
     if processes.world == 1:
         return model
-    if synchronise:
-        synchronise_batch_norm(model, processes.group)
+    if synchronize:
+        synchronize_batch_norm(model, processes.group)
     if sharing == "ddp":
         ids = [processes.device] if processes.device.type == "cuda" else None
         # A batch may lack a modality, and a plug-in may have a parameter that it does not use. Otherwise DDP would stop

@@ -25,7 +25,7 @@ def learning_rate(step: int, steps_per_epoch: int, options: TrainSpec, schedule:
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weight decay for matrices and kernels, none for biases, normalisations and learnt constants."""
+    """Weight decay for matrices and kernels, none for biases, normalizations and learned constants."""
     parameters = list(model.parameters())
     return [
         {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": weight_decay},

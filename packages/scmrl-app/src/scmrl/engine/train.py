@@ -133,9 +133,9 @@ def _train(experiment: Experiment, processes: Processes, progress: Progress, int
     if not resumes:
         _initialize(model, run, processes, progress)
     some_absent = bool(experiment.model.modality_dropout) or splits.train.has_absences
-    synchronise = options.synchronise_batch_norm and not some_absent
-    net = share(model, processes, options.parallel, synchronise=synchronise)
-    if processes.world > 1 and options.synchronise_batch_norm and some_absent:
+    synchronize = options.synchronize_batch_norm and not some_absent
+    net = share(model, processes, options.parallel, synchronize=synchronize)
+    if processes.world > 1 and options.synchronize_batch_norm and some_absent:
         progress.warn("some samples lack a modality, so batch norm takes its statistics in each process by itself")
     _seed_everything(experiment.seed + 1_000_003 * processes.rank)  # what is drawn in training differs by process
     trained = Trained(

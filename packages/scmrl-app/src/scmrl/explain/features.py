@@ -22,7 +22,7 @@ from scmrl.engine.evaluate import says
 from scmrl.explain.geometry import Floats
 from scmrl.explain.panels import plain
 from scmrl.progress import Phase
-from scmrl.report.figures import GREY, layout
+from scmrl.report.figures import GRAY, layout
 from snn_datasets import SampleDataset, collate
 from snn_fusion import Fused, FusionModel
 
@@ -33,7 +33,7 @@ FEWEST_SAMPLES = 5
 COMPONENTS = 50
 """Principal components that t-SNE sees."""
 PERPLEXITY = 30.0
-NEIGHBOURS = 10
+NEIGHBORS = 10
 """Nearest samples of which the class is compared."""
 NAMED = 20
 """Classes up to which the legend names them."""
@@ -90,7 +90,7 @@ def features(model: FusionModel, dataset: SampleDataset, *, batch_size: int, pha
     return [Features(*place, *(torch.cat(x).numpy() for x in zip(*found[place], strict=True))) for place in places]
 
 
-def neighbours_agree(found: Features) -> float | None:
+def neighbors_agree(found: Features) -> float | None:
     """Mean share of a sample's nearest ten others, by Euclidean distance in all C dimensions, that are of its class.
 
     None where there are no others.
@@ -101,7 +101,7 @@ def neighbours_agree(found: Features) -> float | None:
     squares = (x**2).sum(1)
     distances = squares[:, None] + squares - 2 * x @ x.T
     np.fill_diagonal(distances, math.inf)
-    nearest = distances.argsort(1, kind="stable")[:, : min(NEIGHBOURS, len(x) - 1)]
+    nearest = distances.argsort(1, kind="stable")[:, : min(NEIGHBORS, len(x) - 1)]
     return float((found.labels[nearest] == found.labels[:, None]).mean())
 
 
@@ -123,11 +123,11 @@ def embedded(values: Floats, *, seed: int) -> Floats | None:
 
 
 def features_picture(found: Sequence[Features], maps: Sequence[Floats | None], classes: Sequence[str]) -> Figure:
-    """A row for each modality, before fusion at the left, after it at the right, samples coloured by their class."""
+    """A row for each modality, before fusion at the left, after it at the right, samples colored by their class."""
     senses = list(dict.fromkeys(each.sense for each in found))
     named = len(classes) <= NAMED
     scale = colormaps["tab10" if len(classes) <= 10 else "tab20" if named else "nipy_spectral"]
-    colours = [scale(k if named else k / len(classes)) for k in range(len(classes))]
+    colors = [scale(k if named else k / len(classes)) for k in range(len(classes))]
     figure = Figure(figsize=(9.4, 3.6 * len(senses) + 0.4), layout=layout())
     grid = figure.subplots(len(senses), 2, squeeze=False)
     for axes in grid.flat:
@@ -139,21 +139,21 @@ def features_picture(found: Sequence[Features], maps: Sequence[Floats | None], c
         axes.set_yticks([])
         stage = "after" if each.after else "before"
         axes.set_title(f"{plain(each.sense)}, {stage} fusion ({len(each.labels)} samples)", fontsize=10)
-        agree = neighbours_agree(each)
+        agree = neighbors_agree(each)
         if points is None or agree is None:
-            axes.text(0.5, 0.5, "no map: too few samples,\nor all alike", ha="center", va="center", color=GREY)
+            axes.text(0.5, 0.5, "no map: too few samples,\nor all alike", ha="center", va="center", color=GRAY)
             continue
         axes.set_xlabel(f"of the nearest ten, {agree:.0%} are of the same class", fontsize=9)
         for right, marker in ((True, "o"), (False, "x")):
             rows = each.right == right
-            inks = [colours[label] for label in each.labels[rows]]
+            inks = [colors[label] for label in each.labels[rows]]
             axes.scatter(*points[rows].T, c=inks, marker=marker, s=14 if right else 22, linewidths=0.9)
     marks = [
-        Line2D([], [], marker=marker, color=GREY, linestyle="", label=label)
+        Line2D([], [], marker=marker, color=GRAY, linestyle="", label=label)
         for marker, label in (("o", "right answer"), ("x", "wrong answer"))
     ]
     if named:
-        shown = [(plain(name), colour) for name, colour in zip(classes, colours, strict=True)]
+        shown = [(plain(name), color) for name, color in zip(classes, colors, strict=True)]
         marks += [Line2D([], [], marker="o", color=c, linestyle="", label=f"class {name}") for name, c in shown]
     figure.legend(handles=marks, loc="outside right center", frameon=False, fontsize=8)
     return figure

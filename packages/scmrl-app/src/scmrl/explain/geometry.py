@@ -35,7 +35,7 @@ class Geometry:
     """By axis of the tokens' grid the weights [places, tokens] that spread them; None: tokens have no place."""
 
     def spread(self, tokens: Floats) -> Floats:
-        """One number a token [N] -> a map of the plane, linear between the tokens' centres.
+        """One number a token [N] -> a map of the plane, linear between the tokens' centers.
 
         Where tokens have no place in the input, they are returned as they are.
         """
@@ -62,7 +62,7 @@ class Geometry:
 def geometry_of(encoder: Encoder, x: Tensor) -> Geometry:
     """Where an encoder's tokens lie in inputs like x [B, ...] or [T, B, ...].
 
-    Convolutional encoders shrink by pooling windows that are centred on every second place, so token i sees the input
+    Convolutional encoders shrink by pooling windows that are centered on every second place, so token i sees the input
     around place `stride * i`, with as much before it as after it. Padding before an encoder moves the tokens, and
     tokens of what was flattened follow the order of its places. The tokens of a vector, and those of encoders that are
     not known here, have no place.
@@ -94,8 +94,8 @@ def geometry_of(encoder: Encoder, x: Tensor) -> Geometry:
 
 def _spreading(places: int, before: int, stride: int, tokens: int) -> Floats:
     """Weights [places, tokens] of linear interpolation between tokens that lie at `stride * i - before`."""
-    centres = stride * np.arange(tokens) - before
-    columns = [np.interp(np.arange(places), centres, row) for row in np.eye(tokens)]
+    centers = stride * np.arange(tokens) - before
+    columns = [np.interp(np.arange(places), centers, row) for row in np.eye(tokens)]
     return np.stack(columns, 1).astype(np.float32)
 
 

@@ -11,7 +11,7 @@ from scmrl.engine.evaluate import Split, unaugmented
 from scmrl.engine.open_run import open_run
 from scmrl.engine.run_folder import write_json, write_text
 from scmrl.explain.explanation import explain
-from scmrl.explain.features import MOST_SAMPLES, embedded, features, features_picture, neighbours_agree
+from scmrl.explain.features import MOST_SAMPLES, embedded, features, features_picture, neighbors_agree
 from scmrl.explain.folder import FORMAT_VERSION, put_in_place, sample_folder, save, write_sample
 from scmrl.explain.geometry import Floats
 from scmrl.explain.page import Shown, about, page
@@ -136,7 +136,7 @@ def _features(
             "sense": each.sense,
             "stage": "after" if each.after else "before",
             "samples": len(each.labels),
-            "neighbours_agree": neighbours_agree(each),
+            "neighbors_agree": neighbors_agree(each),
         }
         for each in found
     ]

@@ -11,9 +11,9 @@ from scmrl.tables import escaped
 from snn_fusion import CMCI, FusionModel, NoFusion, WeightAttention
 
 READING_FEATURES = (
-    "Every mark is a sample, coloured by its class; crosses are samples that the model gets wrong. Left, what the "
+    "Every mark is a sample, colored by its class; crosses are samples that the model gets wrong. Left, what the "
     "encoder of a sense gives, averaged over time steps and tokens; right, the same sense after it has read the others "
-    "and passed the readout's layers. t-SNE keeps neighbours together; distances between groups and their sizes mean "
+    "and passed the readout's layers. t-SNE keeps neighbors together; distances between groups and their sizes mean "
     "nothing. Below each map, how many of the ten nearest samples are of the same class, by distances in all "
     "dimensions: where that grows from left to right, classes come together."
 )

@@ -1,7 +1,7 @@
 """Draw an input, and what belongs to its places over it.
 
-What is not a picture itself is drawn on nothing, in black and in colours that stay apart on light and on dark paper:
-grey is black that lets the paper through, so that a page may take its own ink for black.
+What is not a picture itself is drawn on nothing, in black and in colors that stay apart on light and on dark paper:
+gray is black that lets the paper through, so that a page may take its own ink for black.
 """
 
 # matplotlib leaves the keyword arguments of its methods untyped.
@@ -36,7 +36,7 @@ HALF = 0.5
 MOST_LINES = 8
 """Channels up to which a series is drawn as lines."""
 FAINT, MIDDLE = 0.12, 0.6
-"""How much black covers its paper: of the lines of a grid, and of what is grey."""
+"""How much black covers its paper: of the lines of a grid, and of what is gray."""
 SHARP = "none"
 """Interpolation of pictures: none at all, so that an SVG holds the pixels themselves."""
 
@@ -52,7 +52,7 @@ def draw_places(
     """Draw one number a place over the input: as heat over a picture, as bars below anything else.
 
     The heat lets the picture through, and a line surrounds what is above the middle of its scale. Where numbers
-    fall below 0, colours diverge from there. Tokens that have no place in the input are bars alone.
+    fall below 0, colors diverge from there. Tokens that have no place in the input are bars alone.
 
     Args:
         figure: where to draw.
@@ -66,20 +66,20 @@ def draw_places(
     low, high = float(values.min()), float(values.max())
     signed = low < 0
     reach = max(abs(low), abs(high)) or 1.0
-    colours: Colormap = DROP_AND_RISE if signed else HEAT
+    colors: Colormap = DROP_AND_RISE if signed else HEAT
     # What everything has in common is no heat; but differences that hardly are any must not look large.
     least = max(0.0, min(low, HALF * reach))
     norm: Normalize = TwoSlopeNorm(0, -reach, reach) if signed else Normalize(least, reach)
     if on_plane and values.ndim == 2:
         axes = figure.add_subplot()
-        grey = _brightness(explained, modality)
-        below = (grey - grey.min()) / max(float(np.ptp(grey)), 1e-6)
-        heat: NDArray[Any] = colours(norm(values))
+        gray = _brightness(explained, modality)
+        below = (gray - gray.min()) / max(float(np.ptp(gray)), 1e-6)
+        heat: NDArray[Any] = colors(norm(values))
         axes.imshow(covered(heat, below), origin=_origin(explained, modality), interpolation=SHARP)
         _outline(axes, values, [-HALF * reach, HALF * reach] if signed else [least + HALF * (reach - least)])
         _name_axes(axes, explained, modality)
         # An inset is as tall as the picture, whatever its shape.
-        key = ListedColormap(covered(colours(np.linspace(0, 1, 256)), np.full(256, PAPER)))
+        key = ListedColormap(covered(colors(np.linspace(0, 1, 256)), np.full(256, PAPER)))
         bar = figure.colorbar(ScalarMappable(norm, key), cax=axes.inset_axes((1.03, 0, 0.05, 1)))
         bar.set_label(label)
     else:
@@ -101,10 +101,10 @@ def draw_places(
         axes.set_title(titled(title, values), fontsize=10)
 
 
-def covered(colours: NDArray[Any], brightness: NDArray[Any]) -> NDArray[Any]:
-    """Colors [..., 4] of red, green, blue and opacity over grey of that brightness [...]; red, green, blue [..., 3]."""
-    opacity = colours[..., 3:]
-    return opacity * colours[..., :3] + (1 - opacity) * brightness[..., None]
+def covered(colors: NDArray[Any], brightness: NDArray[Any]) -> NDArray[Any]:
+    """Colors [..., 4] of red, green, blue and opacity over gray of that brightness [...]; red, green, blue [..., 3]."""
+    opacity = colors[..., 3:]
+    return opacity * colors[..., :3] + (1 - opacity) * brightness[..., None]
 
 
 def _outline(axes: Axes, values: Floats, at: Sequence[float]) -> None:
@@ -164,14 +164,14 @@ def shown_step(explained: Explanation, modality: str) -> str:
 
 
 def _draw_picture(axes: Axes, explained: Explanation, modality: str) -> None:
-    """Three channels of a picture are its colours, two of events on (orange) and off (blue); else their mean."""
+    """Three channels of a picture are its colors, two of events on (orange) and off (blue); else their mean."""
     value, kind = _channels(explained, modality), explained.kinds[modality]
     origin = _origin(explained, modality)
     if len(value) == 3 and kind in ("image", "video"):
         span = max(float(np.ptp(value)), 1e-6)
         axes.imshow(np.moveaxis((value - value.min()) / span, 0, 2), origin=origin, interpolation=SHARP)
     elif of_two_inks(explained, modality):
-        # As inks that cover whatever paper there is: where a place has both, they make pink instead of cancelling.
+        # As inks that cover whatever paper there is: where a place has both, they make pink instead of canceling.
         off, on = (value / max(float(value.max()), 1e-6)).clip(0, 1)[..., None]
         most = np.maximum(on, off)
         ink = np.maximum(on * np.array(to_rgb(ORANGE)), off * np.array(to_rgb(BLUE))) / np.maximum(most, 1e-6)

@@ -21,7 +21,7 @@ from scmrl.explain.panels import FAINT, MIDDLE, SHARP, draw_input, draw_places, 
 from scmrl.report.figures import BLUE, GREEN, ORANGE, SKY, clean, layout, percent
 from snn_fusion import Pair
 
-COLOURS = (BLUE, ORANGE, GREEN, "#B8659A", "#A87908", "#808080")
+COLORS = (BLUE, ORANGE, GREEN, "#B8659A", "#A87908", "#808080")
 """Of lines, one after the other; then again with other dashes. Each has a contrast of at least 3 to both papers."""
 DASHES = ("-", "--", ":", "-.")
 MOST_CLASSES = 10
@@ -162,7 +162,7 @@ def answer_picture(explanation: Explanation) -> Figure:
 def raster_picture(explanation: Explanation) -> Figure:
     """Which units fire at which time step: one strip a layer, time from top to bottom, units side by side.
 
-    Above each strip stand the layer's name, without the part of the model that its colour tells, and the share that
+    Above each strip stand the layer's name, without the part of the model that its color tells, and the share that
     fires.
     """
     layers = drawn_layers(explanation)
@@ -176,11 +176,11 @@ def raster_picture(explanation: Explanation) -> Figure:
     axes = figure.add_subplot()
     for place, layer in enumerate(layers):
         spikes, top = explanation.rasters[layer], place * row + NAME
-        colour = BLUE if layer.startswith("encoders.") else ORANGE
+        color = BLUE if layer.startswith("encoders.") else ORANGE
         marks = np.zeros((*spikes.shape, 4))
-        marks[spikes] = (*to_rgb(colour), 1)
+        marks[spikes] = (*to_rgb(color), 1)
         axes.imshow(marks, aspect="auto", interpolation=SHARP, extent=(0, 1, top + tall, top))
-        axes.add_patch(Rectangle((0, top), 1, tall, fill=False, edgecolor=colour, linewidth=0.6, clip_on=False))
+        axes.add_patch(Rectangle((0, top), 1, tall, fill=False, edgecolor=color, linewidth=0.6, clip_on=False))
         axes.text(0, top - 0.05, plain(layer.partition(".")[2]), fontsize=8.5)
         axes.text(1, top - 0.05, percent(100 * float(spikes.mean())), fontsize=8.5, ha="right")
     axes.set_xlim(0, 1)
@@ -218,8 +218,8 @@ def residual_picture(explanation: Explanation) -> Figure:
         return _nothing(figure, "this model's senses do not read each other:\nthey meet in the readout only")
     axes = figure.add_subplot()
     for number, (name, values) in enumerate(lines.items()):
-        colour, dashes = COLOURS[number % len(COLOURS)], DASHES[number // len(COLOURS) % len(DASHES)]
-        axes.plot(np.arange(1, len(values) + 1), values, dashes, color=colour, marker="o", markersize=4, label=name)
+        color, dashes = COLORS[number % len(COLORS)], DASHES[number // len(COLORS) % len(DASHES)]
+        axes.plot(np.arange(1, len(values) + 1), values, dashes, color=color, marker="o", markersize=4, label=name)
     if min(float(values.min()) for values in lines.values()) >= 0:
         axes.set_ylim(bottom=0)
     axes.set_xlabel("time step")

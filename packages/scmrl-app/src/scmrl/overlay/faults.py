@@ -129,7 +129,7 @@ def did_you_mean(name: str, known: Iterable[str], *, is_known: bool = False) -> 
         is_short = len(word) > 1 and re.match(".*?".join(map(re.escape, word)), their_word) is not None
         by_word = max(SequenceMatcher(None, word, their_word).ratio(), 0.7 * is_short)
         by_group = SequenceMatcher(None, ".".join(groups), ".".join(their_groups)).ratio() if groups else 0.5
-        # A group that was forgotten or misspelt weighs little.
+        # A group that was forgotten or misspelled weighs little.
         return (3 * by_word + by_group) / 4
 
     best = max(known, key=likeness, default="")

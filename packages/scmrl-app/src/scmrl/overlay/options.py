@@ -63,5 +63,5 @@ def take_stray(root: Shape, rest: list[str]) -> str:
 
 def place_of(root: Shape, name: str) -> Place:
     """The place a name stands for; hyphens may be typed for the underscores of fields."""
-    place, spelt = tuple(name.split(".")), tuple(name.replace("-", "_").split("."))
-    return spelt if root.find(spelt) and not root.find(place) else place
+    place, spelled = tuple(name.split(".")), tuple(name.replace("-", "_").split("."))
+    return spelled if root.find(spelled) and not root.find(place) else place

@@ -1,4 +1,4 @@
-"""The drawings of a page: thin lines in colours that stay apart on white and on black paper, and keys for them."""
+"""The drawings of a page: thin lines in colors that stay apart on white and on black paper, and keys for them."""
 
 # matplotlib leaves the keyword arguments of its methods untyped.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
@@ -19,10 +19,10 @@ from scmrl.report.figures import BLUE, GREEN, MOST_CELLS, ORANGE, class_shares, 
 from scmrl.report.svg import data_address, inline
 
 PURPLE = "#B8659A"
-COLOURS = (BLUE, ORANGE, GREEN, PURPLE)
+COLORS = (BLUE, ORANGE, GREEN, PURPLE)
 """Each has a contrast of at least 3 to white and to the page's dark paper."""
 DASHES = ("", "5 2", "1.5 1.5")
-"""Lines differ in both, so that twelve can be told apart, and neither two that meet nor their colours matter."""
+"""Lines differ in both, so that twelve can be told apart, and neither two that meet nor their colors matter."""
 FAINT = "#808080"
 SIZE = (4.6, 2.9)
 """Inches; on a phone a figure is as wide as the window, and its labels stay legible."""
@@ -36,7 +36,7 @@ class Key:
     """What a line means."""
 
     label: str
-    colour: str
+    color: str
     dash: str
 
 
@@ -90,12 +90,12 @@ def lines(series: Sequence[tuple[str, History, str]], quantity: str, mark: int |
     epochs = [row["epoch"] for _, history, _ in series for row in history]
     keys: list[Key] = []
     for place, (label, history, field) in enumerate(series):
-        key = Key(label, COLOURS[place % len(COLOURS)], DASHES[place % len(DASHES)])
+        key = Key(label, COLORS[place % len(COLORS)], DASHES[place % len(DASHES)])
         dash = tuple(map(float, key.dash.split()))
         axes.plot(
             [row["epoch"] for row in history],
             [scale * row.get(field, math.nan) for row in history],
-            color=key.colour,
+            color=key.color,
             linestyle=(0, dash) if dash else "-",
             linewidth=1.6,
             marker="o" if len(history) <= MOST_MARKERS else "",

@@ -1,7 +1,7 @@
 """Draw the figures of a run as PNG files.
 
 Figures are made with matplotlib's objects alone: nothing here touches pyplot, so drawing changes no global state and
-needs no display. The colours are those of Okabe and Ito, which stay apart for the colour-blind and in print.
+needs no display. The colors are those of Okabe and Ito, which stay apart for the color-blind and in print.
 """
 
 # matplotlib leaves the keyword arguments of its methods untyped.
@@ -29,7 +29,7 @@ from scmrl.tables import printable
 
 DPI = 150
 BLUE, SKY, ORANGE, GREEN = "#0072B2", "#56B4E9", "#D55E00", "#009E73"
-GREY, LIGHT = "#666666", "#E4E4E4"
+GRAY, LIGHT = "#666666", "#E4E4E4"
 MOST_MARKERS = 30
 """Epochs up to which each is marked on its line."""
 LONGEST = 30
@@ -105,7 +105,7 @@ def curves_figure(history: Sequence[Mapping[str, float]], *, best_epoch: int | N
         right.spines["top"].set_visible(False)
     if best_epoch is not None:
         marks = [
-            axes.axvline(best_epoch, color=GREY, linewidth=1, linestyle=":", zorder=1) for axes in (loss, accuracy)
+            axes.axvline(best_epoch, color=GRAY, linewidth=1, linestyle=":", zorder=1) for axes in (loss, accuracy)
         ]
         marks[0].set_label(f"selected epoch ({best_epoch})")
         handles.append(marks[0])
@@ -135,7 +135,7 @@ def draw_line(
 
 
 def confusion_figure(matrix: Sequence[Sequence[int]], classes: Sequence[str], *, title: str) -> Figure:
-    """The figure of `plot_confusion`: the colour is the share of the true class, the number is the count."""
+    """The figure of `plot_confusion`: the color is the share of the true class, the number is the count."""
     size = len(classes)
     if size == 0 or len(matrix) != size or any(len(row) != size for row in matrix):
         raise ValueError(f"the confusion matrix must have a row and a column for each of the {size} classes")
@@ -175,7 +175,7 @@ def confusion_figure(matrix: Sequence[Sequence[int]], classes: Sequence[str], *,
     axes.tick_params(length=0, pad=6)
     if size <= MOST_NUMBERS:
         for (row, column), count in np.ndenumerate(counts):
-            ink = "white" if shares[row, column] > 55 else "black" if count else GREY
+            ink = "white" if shares[row, column] > 55 else "black" if count else GRAY
             axes.text(column, row, str(count), ha="center", va="center", color=ink, fontsize=small)
     # An inset is as tall as the matrix, whatever the labels take.
     bar = figure.colorbar(image, cax=axes.inset_axes((1.03, 0, max(0.025, 0.06 - 0.004 * size), 1)))

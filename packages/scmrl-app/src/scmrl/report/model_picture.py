@@ -10,7 +10,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from scmrl.report.drawings import COLOURS
+from scmrl.report.drawings import COLORS
 from scmrl.tables import printable
 from snn_fusion.topology import pairs
 
@@ -86,7 +86,7 @@ def model_picture(model: ModelShape) -> Markup:
     names = list(model.encoders)
     height = TOP + LANE * len(names) + 8
     middle = {name: TOP + LANE * row + LANE / 2 - 6 for row, name in enumerate(names)}
-    colour = {name: COLOURS[row % len(COLOURS)] for row, name in enumerate(names)}
+    color = {name: COLORS[row % len(COLORS)] for row, name in enumerate(names)}
     parts: list[Markup] = []
     fused = len(names) > 1
     headings = [(75, "input"), (250, "encoder"), (705, "readout")]
@@ -99,7 +99,7 @@ def model_picture(model: ModelShape) -> Markup:
     for name, y in middle.items():
         kind, shape = model.encoders[name]
         parts += [
-            _box(5, y - 26, 140, 52, edge=colour[name]),
+            _box(5, y - 26, 140, 52, edge=color[name]),
             _text(75, y - 4, name, "mid", bold=True),
             _text(75, y + 15, shape, "mid", small=True, quiet=True),
             _arrow(145, y, 180, y),
@@ -110,9 +110,9 @@ def model_picture(model: ModelShape) -> Markup:
         if not fused:
             parts.append(_arrow(320, y, 630, y))
             continue
-        parts += [_arrow(320, y, 388, y), _dot(393, y, colour[name], 5), _line(398, y, 528, y, "currentColor", 1.2)]
+        parts += [_arrow(320, y, 388, y), _dot(393, y, color[name], 5), _line(398, y, 528, y, "currentColor", 1.2)]
         parts += [_arrow(546, y, 630, y)]
-    parts += _readings(model, middle, colour)
+    parts += _readings(model, middle, color)
     if fused:
         for y in middle.values():
             parts += [_dot(537, y, "var(--paper)", 8, edge=True), _text(537, y + 5, "+", "mid")]
@@ -150,13 +150,13 @@ def caption(model: ModelShape) -> str:
     return text
 
 
-def _readings(model: ModelShape, middle: Mapping[str, float], colour: Mapping[str, str]) -> list[Markup]:
+def _readings(model: ModelShape, middle: Mapping[str, float], color: Mapping[str, str]) -> list[Markup]:
     """A line from each source to each of its targets, with its scale where they differ."""
     parts: list[Markup] = []
     several = len({scale for scale in model.pairs.values() if scale is not None}) > 1
     for (target, source), scale in model.pairs.items():
         y, to = middle[source], middle[target]
-        parts.append(_arrow(397, y, 530, to + (7 if y > to else -7), colour[source], 1.8))
+        parts.append(_arrow(397, y, 530, to + (7 if y > to else -7), color[source], 1.8))
         if several and scale is not None and len(middle) <= 4:
             at = 0.24 + 0.12 * list(middle).index(target)
             parts.append(_text(397 + 133 * at, y + (to - y) * at - 4, f"{scale:.3g}", "start", small=True))
@@ -196,20 +196,20 @@ def _text(
     )
 
 
-def _line(x: float, y: float, to_x: float, to_y: float, colour: str, width: float) -> Markup:
+def _line(x: float, y: float, to_x: float, to_y: float, color: str, width: float) -> Markup:
     return Markup('<path d="M{:g} {:g}L{:g} {:g}" stroke="{}" stroke-width="{:g}" fill="none"/>').format(
-        x, y, to_x, to_y, colour, width
+        x, y, to_x, to_y, color, width
     )
 
 
-def _arrow(x: float, y: float, to_x: float, to_y: float, colour: str = "currentColor", width: float = 1.2) -> Markup:
+def _arrow(x: float, y: float, to_x: float, to_y: float, color: str = "currentColor", width: float = 1.2) -> Markup:
     """A line with a head at its end."""
     length = ((to_x - x) ** 2 + (to_y - y) ** 2) ** 0.5
     along, across = (to_x - x) / length, (to_y - y) / length
     base = (to_x - 8 * along, to_y - 8 * across)
     corners = [(to_x, to_y), *((base[0] - side * across, base[1] + side * along) for side in (-4, 4))]
     head = " ".join(f"{a:.1f},{b:.1f}" for a, b in corners)
-    return _line(x, y, *base, colour, width) + Markup('<polygon points="{}" fill="{}"/>').format(head, colour)
+    return _line(x, y, *base, color, width) + Markup('<polygon points="{}" fill="{}"/>').format(head, color)
 
 
 def _dot(x: float, y: float, fill: str, radius: float, *, edge: bool = False) -> Markup:

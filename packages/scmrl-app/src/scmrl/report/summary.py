@@ -16,10 +16,10 @@ from scmrl.report.next_steps import next_steps
 from snn_datasets.recorded import RecordedDataset
 
 FEW_STEPS = 30
-"""Optimiser steps below which a run says little about a model."""
+"""Optimizer steps below which a run says little about a model."""
 
-LEARNT = 0.5
-"""Training loss, as a share of that of guessing, below which the training samples have been learnt."""
+LEARNED = 0.5
+"""Training loss, as a share of that of guessing, below which the training samples have been learned."""
 
 
 def write_report(run: Run) -> str:
@@ -168,7 +168,7 @@ def hints(run: Run) -> list[str]:
         )
     elif run.position.best_epoch == len(run.position.history) and len(run.position.history) > 1:
         found.append("the last epoch was the best: more --train.epochs may give more (curves.png)")
-    elif last["train_accuracy"] - last["val_accuracy"] > 0.1 and last["train_loss"] < LEARNT * chance:
+    elif last["train_accuracy"] - last["val_accuracy"] > 0.1 and last["train_loss"] < LEARNED * chance:
         found.append(
             f"training accuracy ends at {last['train_accuracy']:.0%}, validation at {last['val_accuracy']:.0%}: the "
             "model overfits; more data or --train.weight_decay may help (curves.png)"

@@ -1,4 +1,4 @@
-"""Figures as part of a page: SVG that takes the page's colours and refers to nothing outside itself."""
+"""Figures as part of a page: SVG that takes the page's colors and refers to nothing outside itself."""
 
 # matplotlib leaves the keyword arguments of its methods untyped.
 # pyright: reportUnknownMemberType=false
@@ -23,14 +23,14 @@ MOST_PIXELS = 320
 
 
 def inline(figure: Figure, *, name: str, alt: str) -> Markup:
-    """A figure as an `<svg>` element without a background, whose black is the colour of the text around it.
+    """A figure as an `<svg>` element without a background, whose black is the color of the text around it.
 
     The labels stay text in the page's font, and it refers to nothing outside itself: pictures within it are small
-    PNG files of at most 256 colours and 320 pixels a side. The style `--natural` is the width at which a label of
+    PNG files of at most 256 colors and 320 pixels a side. The style `--natural` is the width at which a label of
     n points is n CSS pixels high.
 
     Args:
-        figure: drawn in black and in colours that are legible on light and dark paper.
+        figure: drawn in black and in colors that are legible on light and dark paper.
         name: unique in the page; begins the identifiers within.
         alt: what the figure shows, for those who do not see it.
     """
@@ -68,7 +68,7 @@ def inline(figure: Figure, *, name: str, alt: str) -> Markup:
     drawing.attrib.clear()
     drawing.attrib |= {
         "viewBox": f"0 0 {width} {height}",
-        # What matplotlib leaves without a colour is black to it.
+        # What matplotlib leaves without a color is black to it.
         "fill": "currentColor",
         "style": f"--natural:{float(width):.0f}px",
         "role": "img",
@@ -78,7 +78,7 @@ def inline(figure: Figure, *, name: str, alt: str) -> Markup:
 
 
 def _small(address: str) -> str:
-    """A picture in an address with at most 256 colours and 320 pixels a side; one that has no more stays as it is."""
+    """A picture in an address with at most 256 colors and 320 pixels a side; one that has no more stays as it is."""
     written = io.BytesIO()
     picture = Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))).convert("RGBA")
     size = (min(picture.width, MOST_PIXELS), min(picture.height, MOST_PIXELS))
@@ -87,8 +87,8 @@ def _small(address: str) -> str:
         picture = picture.convert("RGB")
     # For what is transparent Pillow knows no other way.
     method = Image.Quantize.FASTOCTREE if picture.mode == "RGBA" else Image.Quantize.MEDIANCUT
-    colours = len(picture.getcolors(256) or range(256))
-    picture.quantize(colours, method, dither=Image.Dither.NONE).save(written, "PNG", optimize=True)
+    colors = len(picture.getcolors(256) or range(256))
+    picture.quantize(colors, method, dither=Image.Dither.NONE).save(written, "PNG", optimize=True)
     return data_address(written.getvalue(), "image/png")
 
 

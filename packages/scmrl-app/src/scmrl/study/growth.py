@@ -54,7 +54,7 @@ def findings(spec: ScalingSpec, results: Results) -> Findings:
             ("senses", "samples", "against", *COMPARED),
             [[row, str(samples[f]), best, *cells] for row, f, best, cells in _gains(spec, done)],
         ),
-        table("training", "Optimiser steps, and seconds of training", _training),
+        table("training", "Optimizer steps, and seconds of training", _training),
         _cost_table(done),
     ]
     plots = [_learning_plot(done, samples), *_cost_plot(spec, done)]
@@ -105,7 +105,7 @@ def _learning_plot(done: Done, samples: Mapping[float, int]) -> StudyPlot:
         whole = [fraction for fraction in samples if of.get(fraction, {}).keys() == set(seeds)]
         if whole:
             y = [np.array([of[fraction][seed]["test_accuracy"] for fraction in whole]) for seed in seeds]
-            curves.append(Curve(row, [samples[fraction] for fraction in whole], y, colour=number))
+            curves.append(Curve(row, [samples[fraction] for fraction in whole], y, color=number))
     ticks = {float(count): str(count) for count in samples.values()}
     figure = curves_plot([Panel("", curves)], "training samples", ticks=ticks, logarithmic=True)
     return StudyPlot("accuracy", "Test accuracy against training samples", figure)
@@ -128,7 +128,7 @@ def _cost_plot(spec: ScalingSpec, done: Done) -> list[StudyPlot]:
                 if len(senses) == 1 or row == f"{name} {'+'.join(senses)}":
                     by_size.setdefault(len(senses), []).extend(value(r) for r in of[max(of)].values())
             x = sorted(by_size)
-            curves.append(Curve(name, x, [np.array([Summary.of(by_size[size]).mean for size in x])], colour=number))
+            curves.append(Curve(name, x, [np.array([Summary.of(by_size[size]).mean for size in x])], color=number))
         name, _, unit = title.partition(", ")
         panels.append(Panel(name, curves, label=unit, factor=1.0))
     figure = curves_plot(panels, "senses", ticks={float(size): str(size) for size in sizes}, columns=2, from_zero=True)
@@ -137,10 +137,10 @@ def _cost_plot(spec: ScalingSpec, done: Done) -> list[StudyPlot]:
 
 def _notes(spec: ScalingSpec, results: Results) -> list[str]:
     kept = (
-        "Every share trains for as many optimiser steps: epochs, warm-up and patience grow as the share shrinks, so "
+        "Every share trains for as many optimizer steps: epochs, warm-up and patience grow as the share shrinks, so "
         "what differs is the samples and not the time to learn from them."
         if spec.budget == "steps"
-        else "Every share trains for as many epochs: fewer samples also mean fewer optimiser steps."
+        else "Every share trains for as many epochs: fewer samples also mean fewer optimizer steps."
     )
     hardware = ", ".join(sorted({result["hardware"] for result in results.values()}))
     notes = [
@@ -153,7 +153,7 @@ def _notes(spec: ScalingSpec, results: Results) -> list[str]:
         "Costs are those of the largest share, mean over seeds. Time is that of forward and backward pass on one "
         f"batch of at most {spec.train.schedule(PLENTY).batch_size}, the median of several, on {hardware}; other "
         "trainings at the same time on the same machine make it longer, and --jobs 1 avoids that. What is kept for the "
-        "backward pass grows with the batch; weights, gradients and the optimiser's state come on top. Synaptic "
+        "backward pass grows with the batch; weights, gradients and the optimizer's state come on top. Synaptic "
         "operations are those "
         "products whose factors are both not 0, in evaluation; dense operations are all.",
     ]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from scmrl.study.response import Curve
 
-BLUE, GREY = "#3b78c3", "#8a8f98"
+BLUE, GRAY = "#3b78c3", "#8a8f98"
 """Of middling brightness, so that they show on white and on black."""
 MOST_ROWS = 60
 """Variants that are drawn; of more, the best and the worst."""
@@ -44,9 +44,9 @@ def accuracy_plot(accuracies: Mapping[str, Sequence[float]], label: str) -> Figu
     best = max((float(np.mean(values)) for values in accuracies.values()), default=0.0)
     for row, values in enumerate(accuracies.values()):
         mean = float(np.mean(values))
-        colour = BLUE if mean == best else GREY
-        axes.plot(100 * np.asarray(values), [row] * len(values), "o", color=colour, alpha=0.55, markersize=6)
-        axes.plot([100 * mean] * 2, [row - 0.32, row + 0.32], "-", color=colour, linewidth=2.5)
+        color = BLUE if mean == best else GRAY
+        axes.plot(100 * np.asarray(values), [row] * len(values), "o", color=color, alpha=0.55, markersize=6)
+        axes.plot([100 * mean] * 2, [row - 0.32, row + 0.32], "-", color=color, linewidth=2.5)
     # Names come from files: a dollar in them is no formula.
     axes.set_yticks(range(len(accuracies)), list(accuracies), parse_math=False)
     axes.set_ylim(len(accuracies) - 0.5, -0.5)
@@ -68,17 +68,17 @@ def response_plot(curve: Curve, as_it_is: str) -> Figure:
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.add_subplot()
     at: list[float] = curve.numbers or [float(place) for place in range(len(curve.values))]
-    for split, colour, marker in (("validation", BLUE, "o"), ("test", GREY, "s")):
+    for split, color, marker in (("validation", BLUE, "o"), ("test", GRAY, "s")):
         summaries = curve.summaries("test" if split == "test" else "validation")
         mean = 100 * np.array([summary.mean for summary in summaries])
         deviation = 100 * np.array([summary.deviation for summary in summaries])
-        axes.fill_between(at, mean - deviation, mean + deviation, color=colour, alpha=0.18, linewidth=0)
-        axes.plot(at, mean, f"-{marker}", color=colour, label=split, markersize=5)
+        axes.fill_between(at, mean - deviation, mean + deviation, color=color, alpha=0.18, linewidth=0)
+        axes.plot(at, mean, f"-{marker}", color=color, label=split, markersize=5)
         for x, of in zip(at, curve.accuracies.values(), strict=True):
             seeds = of["test" if split == "test" else "validation"]
-            axes.plot([x] * len(seeds), 100 * np.asarray(seeds), ".", color=colour, alpha=0.4, markersize=4)
+            axes.plot([x] * len(seeds), 100 * np.asarray(seeds), ".", color=color, alpha=0.4, markersize=4)
     if as_it_is in curve.values:
-        axes.axvline(at[curve.values.index(as_it_is)], color=GREY, linestyle=":", label=f"as it is: {as_it_is}")
+        axes.axvline(at[curve.values.index(as_it_is)], color=GRAY, linestyle=":", label=f"as it is: {as_it_is}")
     if curve.numbers is None:
         axes.set_xticks(at, curve.values, parse_math=False)
     elif min(at) > 0 and max(at) / min(at) > 30:
@@ -174,11 +174,11 @@ def trials_plot(
 
 
 def _dots(axes: Axes, at: Sequence[float], trials: Trials) -> None:
-    for is_complete, label, marker, colour in ((True, "to the end", "o", BLUE), (False, "pruned", "x", GREY)):
+    for is_complete, label, marker, color in ((True, "to the end", "o", BLUE), (False, "pruned", "x", GRAY)):
         chosen = [
             (x, 100 * accuracy) for x, (_, accuracy, ended) in zip(at, trials, strict=True) if ended is is_complete
         ]
         if chosen:
-            axes.plot(*zip(*chosen, strict=True), marker, color=colour, alpha=0.8, label=label)
+            axes.plot(*zip(*chosen, strict=True), marker, color=color, alpha=0.8, label=label)
     axes.set_ylabel("validation accuracy, %")
     axes.grid(alpha=0.3)

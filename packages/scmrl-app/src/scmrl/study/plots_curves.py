@@ -14,8 +14,8 @@ from matplotlib.ticker import NullLocator
 
 from scmrl.study.statistics import Floats
 
-COLOURS = ("#3b78c3", "#d5722b", "#2f9e6e", "#b3589a", "#a08a2c", "#4fa9c9", "#c2534f", "#7a7f88")
-"""Of middling brightness, so that they show on white and on black; they also differ in hue for the colour-blind."""
+COLORS = ("#3b78c3", "#d5722b", "#2f9e6e", "#b3589a", "#a08a2c", "#4fa9c9", "#c2534f", "#7a7f88")
+"""Of middling brightness, so that they show on white and on black; they also differ in hue for the color-blind."""
 MARKERS = "os^Dvph*"
 
 
@@ -27,8 +27,8 @@ class Curve:
     x: Sequence[float]
     y: Sequence[Floats]
     """One array a seed, as long as `x`."""
-    colour: int
-    """Curves of one number have the same colour and marker, whatever the panel."""
+    color: int
+    """Curves of one number have the same color and marker, whatever the panel."""
     dashed: bool = False
     apart: bool = False
     """Whether the first point stands by itself, on no scale with the others."""
@@ -112,22 +112,22 @@ def curves_plot(
 def _draw(axes: Axes, curve: Curve, factor: float) -> None:
     x, y = np.asarray(curve.x, np.float64), factor * np.stack(curve.y)
     mean = y.mean(0)
-    colour, marker = (
-        COLOURS[curve.colour % len(COLOURS)],
-        MARKERS[(curve.colour + curve.colour // len(COLOURS)) % len(MARKERS)],
+    color, marker = (
+        COLORS[curve.color % len(COLORS)],
+        MARKERS[(curve.color + curve.color // len(COLORS)) % len(MARKERS)],
     )
     style = "--" if curve.dashed else "-"
-    face = "white" if curve.dashed else colour
+    face = "white" if curve.dashed else color
     if curve.apart:
-        axes.plot(x[:2], mean[:2], ":", color=colour, linewidth=1.0)
+        axes.plot(x[:2], mean[:2], ":", color=color, linewidth=1.0)
     line = slice(1, None) if curve.apart else slice(None)
-    axes.plot(x[line], mean[line], style, color=colour, linewidth=1.6)
-    axes.plot(x, mean, marker, color=colour, markerfacecolor=face, markersize=4.5)
-    axes.plot([], [], style, color=colour, marker=marker, markerfacecolor=face, markersize=4.5, label=curve.label)
+    axes.plot(x[line], mean[line], style, color=color, linewidth=1.6)
+    axes.plot(x, mean, marker, color=color, markerfacecolor=face, markersize=4.5)
+    axes.plot([], [], style, color=color, marker=marker, markerfacecolor=face, markersize=4.5, label=curve.label)
     if len(y) > 1:
         deviation = y.std(0, ddof=1)
         axes.fill_between(
-            x[line], (mean - deviation)[line], (mean + deviation)[line], color=colour, alpha=0.13, linewidth=0
+            x[line], (mean - deviation)[line], (mean + deviation)[line], color=color, alpha=0.13, linewidth=0
         )
         if curve.apart:
-            axes.errorbar(x[:1], mean[:1], deviation[:1], color=colour, capsize=2, linewidth=1)
+            axes.errorbar(x[:1], mean[:1], deviation[:1], color=color, capsize=2, linewidth=1)

@@ -241,7 +241,7 @@ def _plot(spec: NoiseSpec, kind: Kind, right: Mapping[Target, Right], results: R
                     variant,
                     x,
                     [rows.mean(1) for rows in of[variant].values()],
-                    colour=spec.variants.index(variant.removesuffix(" trained with noise")),
+                    color=spec.variants.index(variant.removesuffix(" trained with noise")),
                     dashed=variant.endswith(" trained with noise"),
                     apart=decibels,
                 )

@@ -31,7 +31,7 @@ class ScalingSpec(StudySpec):
     every_subset: bool = False
     """Try every combination of senses; otherwise the first of data.modalities, the first two, and so on."""
     budget: Literal["steps", "epochs"] = "steps"
-    """What stays the same with fewer samples. steps: the optimiser steps, so train.epochs, warmup_epochs and patience
+    """What stays the same with fewer samples. steps: the optimizer steps, so train.epochs, warmup_epochs and patience
     grow as the share shrinks; epochs: the passes over the samples, so fewer samples also train for less time. Where
     these options are auto, they are 20 epochs of batches of 32, 2 of them warm-up, for all of the samples."""
 

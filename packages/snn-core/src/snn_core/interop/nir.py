@@ -159,7 +159,7 @@ class _Export:
         if module.training or module.running_mean is None or module.running_var is None:
             raise _refusal(path, module, "only batch norm with running statistics, in evaluation mode, is a constant")
         if module.num_features != self.shape[0]:
-            raise _refusal(path, module, f"it normalises {module.num_features} channels, but its input is {self.shape}")
+            raise _refusal(path, module, f"it normalizes {module.num_features} channels, but its input is {self.shape}")
         name, node = next(reversed(self.nodes.items()), ("", None))
         if not isinstance(node, nir.Linear | nir.Affine | nir.Conv2d):
             raise _refusal(path, module, "NIR has batch norm only folded into a linear layer or convolution before it")

@@ -8,7 +8,7 @@ the other as it is; `to_spikingjelly` and `from_spikingjelly` replace it by its 
 
 | snn-core | SpikingJelly | |
 |---|---|---|
-| `IF`, `LIF`, `PLIF` | `IFNode`, `LIFNode`, `ParametricLIFNode` | same equations, same parameter `w` of a learnt tau |
+| `IF`, `LIF`, `PLIF` | `IFNode`, `LIFNode`, `ParametricLIFNode` | same equations, same parameter `w` of a learned tau |
 | `sigmoid`, `atan`, `erf` | `Sigmoid`, `ATan`, `Erf` | slope is alpha |
 | `triangle`, `rectangle`, `fast_sigmoid` | `PiecewiseQuadratic`, `Rect`, `SoftSign` | slope is alpha |
 """

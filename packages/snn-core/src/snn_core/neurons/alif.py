@@ -30,7 +30,7 @@ class ALIF(ConfiguredNeuron):
         tau_adaptation: time constant of the adaptation in time steps, at least 1.
         beta: what one unit of adaptation adds to the threshold; 0 makes the neuron LIF.
         decay_input: whether the current, too, is divided by tau.
-        **options: those of `ConfiguredNeuron`. The threshold, learnt or not, is the one without adaptation, and the
+        **options: those of `ConfiguredNeuron`. The threshold, learned or not, is the one without adaptation, and the
             only `save` is d32.
 
     Raises:

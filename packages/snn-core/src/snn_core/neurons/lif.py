@@ -1,4 +1,4 @@
-"""Integrate-and-fire neurons: without a leak (IF), with a fixed (LIF) and with a learnt time constant (PLIF)."""
+"""Integrate-and-fire neurons: without a leak (IF), with a fixed (LIF) and with a learned time constant (PLIF)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from snn_core.neurons.neuron import Neuron, NeuronOptions
 
 LARGEST_TAU = 2**24
-"""Up to which a time constant is learnt: beyond, 1 - 1 / tau is 1 in float32, and 1 / tau ends in 0."""
+"""Up to which a time constant is learned: beyond, 1 - 1 / tau is 1 in float32, and 1 / tau ends in 0."""
 
 
 class IF(Neuron):
@@ -58,9 +58,9 @@ class LIF(Neuron):
 
 
 class PLIF(Neuron):
-    """Leaky integrate-and-fire whose time constant is learnt (Fang et al. 2021, arXiv:2007.05785).
+    """Leaky integrate-and-fire whose time constant is learned (Fang et al. 2021, arXiv:2007.05785).
 
-    One parameter a layer, w, with 1 / tau = sigmoid(w): tau stays at least 1 whatever the optimiser does, and at
+    One parameter a layer, w, with 1 / tau = sigmoid(w): tau stays at least 1 whatever the optimizer does, and at
     most 2^24, from where on 1 - 1 / tau is 1 in float32.
 
     Args:
@@ -96,4 +96,4 @@ class PLIF(Neuron):
 
     def extra_repr(self) -> str:
         """The settings, as `print(module)` shows them."""
-        return f"tau={self.tau.item():.3g} (learnt), {super().extra_repr()}"
+        return f"tau={self.tau.item():.3g} (learned), {super().extra_repr()}"

@@ -16,7 +16,7 @@ from snn_core.ops.norm_lif import InputNorm, norm_leaky_integrate_fire
 from snn_core.surrogate import SurrogateGradient, surrogate_gradient
 
 LARGEST_LOG = 80.0
-"""Largest logarithm, up and down, of a threshold that is learnt: its exponential is a normal number in float32."""
+"""Largest logarithm, up and down, of a threshold that is learned: its exponential is a normal number in float32."""
 
 
 class NeuronOptions(TypedDict, total=False):
@@ -82,13 +82,13 @@ class ConfiguredNeuron(nn.Module):
 
     @property
     def v_threshold(self) -> float | Tensor:
-        """The threshold, a scalar tensor if it is learnt."""
+        """The threshold, a scalar tensor if it is learned."""
         return self._v_threshold if self.log_v_threshold is None else _exp(self.log_v_threshold)
 
     def extra_repr(self) -> str:
         """The settings, as `print(module)` shows them."""
-        learnt = self.log_v_threshold
-        threshold = self._v_threshold if learnt is None else f"{_exp(learnt).item():.3g} (learnt)"
+        learned = self.log_v_threshold
+        threshold = self._v_threshold if learned is None else f"{_exp(learned).item():.3g} (learned)"
         return f"v_threshold={threshold}, v_reset={self.v_reset}, surrogate={self.surrogate!r}, slope={self.slope}"
 
 

@@ -21,7 +21,7 @@ LARGE = 2 << 20
 
 
 def empty(shape: Sequence[int], *, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Uninitialised memory, as `torch.empty` gives it."""
+    """Uninitialized memory, as `torch.empty` gives it."""
     tensor = torch.empty(shape, dtype=dtype, device=device)
     if device.type == "cpu" and tensor.nbytes >= LARGE:
         advise = _madvise()

@@ -27,7 +27,7 @@ from pathlib import Path
 _log = logging.getLogger("snn_core")
 
 _FLAGS = ["-O3", "-fPIC", "-shared", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd"]
-"""No fused multiply-add: results are then the same as PyTorch's. openmp-simd vectorises and links no runtime."""
+"""No fused multiply-add: results are then the same as PyTorch's. openmp-simd vectorizes and links no runtime."""
 
 
 def cache_folder() -> Path:

@@ -48,8 +48,8 @@ CARD = DatasetCard(
     kind="crema-d",
     title="CREMA-D, Crowd-sourced Emotional Multimodal Actors Dataset",
     version="2014",
-    licence="ODbL-1.0",
-    licence_note="of the database; its contents are under DbCL 1.0",
+    license="ODbL-1.0",
+    license_note="of the database; its contents are under DbCL 1.0",
     citation=(
         "Cao, Cooper, Keutmann, Gur, Nenkova and Verma 2014, CREMA-D: Crowd-sourced Emotional Multimodal Actors "
         "Dataset, IEEE Transactions on Affective Computing 5(4), 377-390"
@@ -89,7 +89,7 @@ CARD = DatasetCard(
             kind="waveform", shape="[T, 1, 128, 32], or [1, 128, 128] as published", unit="log magnitude"
         ),
         "visual": ModalityCard(
-            kind="video", shape="[T, 3, 128, 128], or [3, 128, 128] as published", unit="standardised as ImageNet"
+            kind="video", shape="[T, 3, 128, 128], or [3, 128, 128] as published", unit="standardized as ImageNet"
         ),
     },
     splits=(
@@ -286,7 +286,7 @@ class CremaDSpec(FileDataSpec):
         from snn_datasets.audio import Clamp, Mono, WaveformReader
         from snn_datasets.dataset import ModalityInfo
         from snn_datasets.encoding import Frames, LogMagnitude
-        from snn_datasets.images import IMAGENET, CentreCrop, RandomFlip, RandomResizedCrop
+        from snn_datasets.images import IMAGENET, CenterCrop, RandomFlip, RandomResizedCrop
         from snn_datasets.modality import Modality
         from snn_datasets.video import VideoReader
 
@@ -294,7 +294,7 @@ class CremaDSpec(FileDataSpec):
         return {
             "audio": Modality(
                 WaveformReader(),
-                ModalityInfo("waveform", (1, size, self.columns), T, "log magnitude, standardised clip by clip"),
+                ModalityInfo("waveform", (1, size, self.columns), T, "log magnitude, standardized clip by clip"),
                 prepare=(
                     Mono(),
                     Clamp(),
@@ -305,9 +305,9 @@ class CremaDSpec(FileDataSpec):
             # average, so that faces are of one size in both.
             "visual": Modality(
                 VideoReader(frames=T, height=size * 9 // 8, width=size * 12 // 8),
-                ModalityInfo("video", (3, size, size), T, "standardised as ImageNet"),
+                ModalityInfo("video", (3, size, size), T, "standardized as ImageNet"),
                 augment=(RandomResizedCrop(size=size, scale=(0.4, 0.8)), RandomFlip()),
-                encode=(CentreCrop(size=size), Frames(steps=T), IMAGENET),
+                encode=(CenterCrop(size=size), Frames(steps=T), IMAGENET),
             ),
         }
 
@@ -345,7 +345,7 @@ def published_modalities(reader: Reader, to_picture: tuple[Stage, ...], *, size:
     """The inputs of the audio-visual literature since Peng et al. 2022 (arXiv:2203.15332), both static.
 
     Sound: one channel at 22,050 Hz, cut off at full scale, log(|STFT| + 1e-7) with windows of 512 and hops of 353
-    samples, stretched to [1, size, size], not normalised. Picture: [3, size, size] with ImageNet's mean and deviation,
+    samples, stretched to [1, size, size], not normalized. Picture: [3, size, size] with ImageNet's mean and deviation,
     in training a random part of 8 to 100 % of the picture, mirrored half of the time; elsewhere the middle of what is
     twice as high. Crops are drawn anew in every epoch, where the published code froze three of each.
 
@@ -357,7 +357,7 @@ def published_modalities(reader: Reader, to_picture: tuple[Stage, ...], *, size:
     from snn_datasets.audio import Clamp, Mono, Resample, WaveformReader
     from snn_datasets.dataset import ModalityInfo
     from snn_datasets.encoding import LogMagnitude, Picture
-    from snn_datasets.images import IMAGENET, CentreCrop, RandomFlip, RandomResizedCrop
+    from snn_datasets.images import IMAGENET, CenterCrop, RandomFlip, RandomResizedCrop
     from snn_datasets.modality import Modality
 
     per_ms = 22_050 / 1000
@@ -370,10 +370,10 @@ def published_modalities(reader: Reader, to_picture: tuple[Stage, ...], *, size:
         ),
         "visual": Modality(
             reader,
-            ModalityInfo("image", (3, size, size), None, "standardised as ImageNet"),
+            ModalityInfo("image", (3, size, size), None, "standardized as ImageNet"),
             prepare=to_picture,
             augment=(RandomResizedCrop(size=size), RandomFlip()),
-            encode=(CentreCrop(size=size, shorter=2 * size), Picture(), IMAGENET),
+            encode=(CenterCrop(size=size, shorter=2 * size), Picture(), IMAGENET),
         ),
     }
 

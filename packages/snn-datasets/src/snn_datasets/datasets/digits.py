@@ -14,15 +14,15 @@ CARD = DatasetCard(
     kind="digits",
     title="Handwritten digits with synthetic utterances and touches",
     version="2",
-    licence="CC-BY-4.0",
-    licence_note=(
+    license="CC-BY-4.0",
+    license_note=(
         "of the images (UCI machine learning repository); the utterances and touches are this project's, Apache-2.0"
     ),
     citation="Alpaydin and Kaynak 1998, Optical Recognition of Handwritten Digits, UCI machine learning repository",
     sources=("embedded: the images ship with scikit-learn",),
     classes=tuple("0123456789"),
     modalities={
-        "audio": ModalityCard(kind="waveform", shape="[1, 16, 16]", unit="log mel power, standardised", synthetic=True),
+        "audio": ModalityCard(kind="waveform", shape="[1, 16, 16]", unit="log mel power, standardized", synthetic=True),
         "visual": ModalityCard(kind="image", shape="[1, 16, 16]", unit="ink, 0 to 1 before noise"),
         "touch": ModalityCard(kind="events", shape="[T, 2, 10, 10]", unit="events by taxel and step", synthetic=True),
     },
@@ -31,7 +31,7 @@ CARD = DatasetCard(
         "is in two of them"
     ),
     synthetic=(
-        "The utterances come from a formant synthesiser; the touches from a simulated pad, on which a finger follows a "
+        "The utterances come from a formant synthesizer; the touches from a simulated pad, on which a finger follows a "
         "path fitted to the ink of the image."
     ),
     notes=(

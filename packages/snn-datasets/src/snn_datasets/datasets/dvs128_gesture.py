@@ -30,8 +30,8 @@ CARD = DatasetCard(
     kind="dvs128-gesture",
     title="DVS128 Gesture",
     version="2017",
-    licence="CC-BY-4.0",
-    licence_note="as remembered; the page of the dataset states what holds",
+    license="CC-BY-4.0",
+    license_note="as remembered; the page of the dataset states what holds",
     citation="Amir et al. 2017, A low power, fully event-based gesture recognition system, CVPR",
     sources=("IBM Research, DvsGesture.tar.gz (MD5 8a5c71fb11e24e5ca5b11866ca6c00a1), unpacked",),
     files=(
@@ -69,7 +69,7 @@ class Dvs128GestureSpec(FileDataSpec):
     """What each step gets: an equal part of the gesture's time, or of its events."""
 
     plane: int = Field(default=128, ge=1, le=128)
-    """Side of the plane in pixels; less than 128 merges neighbours, their events add up."""
+    """Side of the plane in pixels; less than 128 merges neighbors, their events add up."""
 
     shift: int = Field(default=0, ge=0, le=64)
     """Furthest random shift of training samples, in pixels of the plane."""

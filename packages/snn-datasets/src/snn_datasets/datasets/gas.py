@@ -21,7 +21,7 @@ from snn_datasets.kinds import Kind
 from snn_datasets.on_disk import absolute, files_on_disk, not_there, refuse_empty_splits
 from snn_datasets.reader import Reader, ReadError, Source
 from snn_datasets.recordings import Series
-from snn_datasets.series import Standardise, SubtractBaseline
+from snn_datasets.series import Standardize, SubtractBaseline
 from snn_datasets.stage import Draw, Stage
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ LINES = 100_000
 
 STATES = ("air", "ethylene", "second gas", "both")
 GASES = ("ethanol", "ethylene", "ammonia", "acetaldehyde", "acetone", "toluene")
-NEIGHBOURS = (
+NEIGHBORS = (
     "Windows that are near in time resemble each other by drift alone, so they are never shuffled between splits: "
     "training comes first, then a gap, validation, a gap, and testing."
 )
@@ -50,8 +50,8 @@ MIXTURES_CARD = DatasetCard(
     kind="gas-mixtures",
     title="Gas sensor array under dynamic gas mixtures",
     version="UCI 322, 2015",
-    licence="CC-BY-4.0",
-    licence_note="as the repository states it; the description there speaks of research only",
+    license="CC-BY-4.0",
+    license_note="as the repository states it; the description there speaks of research only",
     citation=(
         "Fonollosa et al. 2015, Reservoir computing compensates slow response of chemosensor arrays exposed to fast "
         "varying gas concentrations in continuous monitoring, Sensors and Actuators B 215:618-629"
@@ -72,7 +72,7 @@ MIXTURES_CARD = DatasetCard(
     ),
     notes=(
         "A sample is what follows one change of the set points; the seconds before it are its baseline, nothing later.",
-        NEIGHBOURS,
+        NEIGHBORS,
         "The recordings with CO and with methane are never put together: telling the recordings apart by their drift "
         "would tell the gases apart (compare Dennler et al. 2022, arXiv:2108.08793, on another such dataset).",
         "Set points are what the valves were told; the gas reaches the sensors, and they answer, seconds later.",
@@ -83,8 +83,8 @@ DRIFT_CARD = DatasetCard(
     kind="gas-drift",
     title="Gas sensor array drift",
     version="UCI 224, 2012, or UCI 270, 2013, with concentrations",
-    licence="LicenseRef-research-only",
-    licence_note="its authors exclude commercial purposes",
+    license="LicenseRef-research-only",
+    license_note="its authors exclude commercial purposes",
     citation=(
         "Vergara et al. 2012, Chemical gas sensor drift compensation using classifier ensembles, Sensors and Actuators "
         "B 166-167:320-329"
@@ -174,11 +174,11 @@ class GasMixturesSpec(FileDataSpec):
             reader,
             info,
             prepare=(baseline,),
-            encode=(Standardise.of(np.concatenate(responses)), Steps(steps=self.time_steps)),
+            encode=(Standardize.of(np.concatenate(responses)), Steps(steps=self.time_steps)),
         )
         return build_splits(
             self,
-            info=DatasetInfo(MIXTURES_CARD.kind, STATES, {name: info}, (NEIGHBOURS,)),
+            info=DatasetInfo(MIXTURES_CARD.kind, STATES, {name: info}, (NEIGHBORS,)),
             rows=rows,
             modalities={name: modality},
             progress=progress,
@@ -332,7 +332,7 @@ class GasDriftSpec(FileDataSpec):
                 ]
         refuse_empty_splits(rows, "name at least one batch for each of train, val and test")
         info = ModalityInfo("series", (FEATURES,), None, DRIFT_CARD.modalities[name].unit)
-        modality = Modality(reader, info, encode=(Standardise.of(np.concatenate(features)), OneRow()))
+        modality = Modality(reader, info, encode=(Standardize.of(np.concatenate(features)), OneRow()))
         return build_splits(
             self,
             info=DatasetInfo(DRIFT_CARD.kind, GASES, {name: info}),

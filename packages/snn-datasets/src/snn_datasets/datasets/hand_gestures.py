@@ -22,7 +22,7 @@ from snn_datasets.kinds import Kind
 from snn_datasets.on_disk import absolute, files_on_disk, refuse_empty_splits
 from snn_datasets.reader import Reader, ReadError, Source
 from snn_datasets.recordings import Events, Video
-from snn_datasets.series import Rectify, SeriesReader, Standardise
+from snn_datasets.series import Rectify, SeriesReader, Standardize
 from snn_datasets.series_table import map_npy
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ CARD = DatasetCard(
     kind="hand-gestures",
     title="EMG and event-camera recordings of hand gestures",
     version="Zenodo record 3663616, 2020",
-    licence="LicenseRef-unknown",
-    licence_note="see the record at Zenodo; it is not repeated in the files",
+    license="LicenseRef-unknown",
+    license_note="see the record at Zenodo; it is not repeated in the files",
     citation=(
         "Ceolini et al. 2020, Hand-gesture recognition based on EMG and event-based camera sensor fusion: a benchmark "
         "in neuromorphic computing, Frontiers in Neuroscience 14:637, doi:10.3389/fnins.2020.00637"
@@ -214,7 +214,7 @@ class HandGesturesSpec(FileDataSpec):
         info = ModalityInfo("series", (MUSCLES,), self.time_steps, "mean absolute value in standard deviations")
         return Modality(reader, info, encode=(scale, Rectify(), Steps(steps=self.time_steps)))
 
-    def _muscle_scale(self, train: Sequence[Row]) -> Standardise:
+    def _muscle_scale(self, train: Sequence[Row]) -> Standardize:
         """Mean and standard deviation of the muscles in the training windows, which are not in any cache by split."""
         spans: defaultdict[Path, list[tuple[int, int]]] = defaultdict(list)
         for row in train:
@@ -231,7 +231,7 @@ class HandGesturesSpec(FileDataSpec):
                     raise
                 continue
             found += [muscles[first:end].astype(np.float64) for first, end in of_path]
-        return Standardise.of(np.concatenate(found) if found else np.zeros((0, MUSCLES)))
+        return Standardize.of(np.concatenate(found) if found else np.zeros((0, MUSCLES)))
 
 
 def repetitions(path: Path) -> list[tuple[int, int, int]]:

@@ -49,8 +49,8 @@ CARD = DatasetCard(
     kind="mnistdvs-ntidigits",
     title="MNIST-DVS with N-TIDIGITS18",
     version="MNIST-DVS 2015, N-TIDIGITS18 2018",
-    licence="LicenseRef-unknown",
-    licence_note=(
+    license="LicenseRef-unknown",
+    license_note=(
         "the page of MNIST-DVS states none; N-TIDIGITS18 is made from TIDIGITS of the Linguistic Data Consortium and "
         "may not be passed on"
     ),
@@ -80,8 +80,8 @@ CARD = DatasetCard(
         "Numbers of the pipeline that protocol 'published' follows are not comparable one to one: it shuffled anew, "
         "without a seed, at every start, over a cache by position, so that from the second run on a fifth to a third "
         "of its test samples had been trained on; it paired recordings without comparing their labels; and it has no "
-        "validation set. Its planes, counts and normalisation are kept, its leaks are not.",
-        "The 64 channels as a picture of 8 x 8 (published) have neighbours in it that are none in pitch.",
+        "validation set. Its planes, counts and normalization are kept, its leaks are not.",
+        "The 64 channels as a picture of 8 x 8 (published) have neighbors in it that are none in pitch.",
     ),
 )
 
@@ -94,7 +94,7 @@ class MnistDvsNTidigitsSpec(FileDataSpec):
 
     protocol: Literal["events", "published"] = "events"
     """events: counts [T, 2, 128, 128] and [T, 64], as recorded. published: planes of 28 x 28, the written digits
-    normalised as MNIST's pixels are, the 64 channels as 8 x 8 stretched to 28 x 28; 500 pairs a class."""
+    normalized as MNIST's pixels are, the 64 channels as 8 x 8 stretched to 28 x 28; 500 pairs a class."""
 
     time_steps: int = Field(default=4, ge=1, le=1000)
     """Steps T that the time of each recording is split into."""
@@ -185,7 +185,7 @@ class MnistDvsNTidigitsSpec(FileDataSpec):
         from snn_datasets.aedat import Aedat2Reader
         from snn_datasets.encoding import EventFrames
         from snn_datasets.events import ScalePlane, Shift
-        from snn_datasets.images import Normalise
+        from snn_datasets.images import Normalize
         from snn_datasets.modality import Modality
 
         side = self._side()
@@ -198,7 +198,7 @@ class MnistDvsNTidigitsSpec(FileDataSpec):
             augment=(Shift(pixels=self.shift),) if self.shift else (),
             encode=(
                 EventFrames(steps=self.time_steps),
-                *((Normalise(mean=(0.1307, 0.1307), std=(0.3081, 0.3081)),) if published else ()),
+                *((Normalize(mean=(0.1307, 0.1307), std=(0.3081, 0.3081)),) if published else ()),
             ),
         )
 

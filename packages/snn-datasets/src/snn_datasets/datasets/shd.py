@@ -28,8 +28,8 @@ CARD = DatasetCard(
     kind="shd",
     title="Spiking Heidelberg Digits",
     version="2020",
-    licence="CC-BY-4.0",
-    licence_note="as remembered; the page of the dataset states what holds",
+    license="CC-BY-4.0",
+    license_note="as remembered; the page of the dataset states what holds",
     citation=(
         "Cramer et al. 2020, The Heidelberg spiking data sets for the systematic evaluation of spiking neural "
         "networks, IEEE TNNLS, doi:10.1109/TNNLS.2020.3044364"
@@ -75,7 +75,7 @@ class ShdSpec(FileDataSpec):
     """Duration that every utterance is given: later spikes are left out, shorter ones are followed by silence."""
 
     units: int = Field(default=700, ge=1, le=700)
-    """Inputs; fewer than 700 merge neighbours, their spikes add up."""
+    """Inputs; fewer than 700 merge neighbors, their spikes add up."""
 
     @classmethod
     def card(cls) -> DatasetCard:

@@ -29,8 +29,8 @@ CARD = DatasetCard(
     kind="urbansound8k-av",
     title="UrbanSound8K-AV",
     version="2023",
-    licence="LicenseRef-unknown",
-    licence_note=(
+    license="LicenseRef-unknown",
+    license_note=(
         "its source states none for the pictures; the sounds are those of UrbanSound8K, CC BY-NC 3.0, for research "
         "that is not commercial"
     ),
@@ -68,7 +68,7 @@ CARD = DatasetCard(
     ),
     modalities={
         "audio": ModalityCard(kind="waveform", shape="[1, 128, 128]", unit="log magnitude"),
-        "visual": ModalityCard(kind="image", shape="[3, 128, 128]", unit="standardised as ImageNet"),
+        "visual": ModalityCard(kind="image", shape="[3, 128, 128]", unit="standardized as ImageNet"),
     },
     splits=(
         "protocol grouped: by source recording, so that no two slices of one are in two splits; protocol folds: the "

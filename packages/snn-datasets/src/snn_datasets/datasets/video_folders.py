@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from snn_datasets.recorded import Row
 
 _MODALITIES = {
-    "audio": ModalityCard(kind="waveform", shape="[T, 1, 64, 32]", unit="log mel power, standardised clip by clip"),
-    "visual": ModalityCard(kind="video", shape="[T, 3, 128, 128]", unit="standardised as ImageNet"),
+    "audio": ModalityCard(kind="waveform", shape="[T, 1, 64, 32]", unit="log mel power, standardized clip by clip"),
+    "visual": ModalityCard(kind="video", shape="[T, 3, 128, 128]", unit="standardized as ImageNet"),
 }
 
 AVE = DatasetCard(
     kind="ave",
     title="AVE, audio-visual events",
     version="2018",
-    licence="LicenseRef-unknown",
-    licence_note="the videos belong to those who put them on YouTube; a subset of AudioSet",
+    license="LicenseRef-unknown",
+    license_note="the videos belong to those who put them on YouTube; a subset of AudioSet",
     citation="Tian, Shi, Li, Duan and Xu 2018, Audio-Visual Event Localization in Unconstrained Videos, ECCV",
     sources=("the repository YapengTian/AVE-ECCV18 on GitHub, which says where the videos are",),
     files=(
@@ -55,8 +55,8 @@ KINETICS_SOUNDS = DatasetCard(
     kind="kinetics-sounds",
     title="Kinetics-Sounds, actions that can be seen and heard",
     version="31 classes",
-    licence="LicenseRef-unknown",
-    licence_note="the videos belong to those who put them on YouTube; the annotations of Kinetics are CC BY 4.0",
+    license="LicenseRef-unknown",
+    license_note="the videos belong to those who put them on YouTube; the annotations of Kinetics are CC BY 4.0",
     citation=(
         "Arandjelovic and Zisserman 2017, Look, Listen and Learn, ICCV; videos: Kay et al. 2017, The Kinetics Human "
         "Action Video Dataset, arXiv:1705.06950"
@@ -140,7 +140,7 @@ class VideoListSpec(FileDataSpec):
     """Columns of the spectrogram in each time step."""
 
     sample_rate: int = Field(default=16_000, ge=2000, le=96_000)
-    """Of the sound before it is analysed, in Hz."""
+    """Of the sound before it is analyzed, in Hz."""
 
     def _build(
         self,
@@ -183,7 +183,7 @@ class VideoListSpec(FileDataSpec):
         from snn_datasets.audio import Mono, Resample
         from snn_datasets.dataset import ModalityInfo
         from snn_datasets.encoding import Frames, LogMel
-        from snn_datasets.images import IMAGENET, CentreCrop, RandomFlip, RandomResizedCrop
+        from snn_datasets.images import IMAGENET, CenterCrop, RandomFlip, RandomResizedCrop
         from snn_datasets.modality import Modality
         from snn_datasets.video import SoundtrackReader, VideoReader
 
@@ -204,7 +204,7 @@ class VideoListSpec(FileDataSpec):
                 VideoReader(frames=T, height=size * 9 // 8, width=size * 9 // 8),
                 ModalityInfo("video", (3, size, size), T, _MODALITIES["visual"].unit),
                 augment=(RandomResizedCrop(size=size, scale=(0.6, 1.0)), RandomFlip()),
-                encode=(CentreCrop(size=size), Frames(steps=T), IMAGENET),
+                encode=(CenterCrop(size=size), Frames(steps=T), IMAGENET),
             ),
         }
         return {name: made[name] for name in names}

@@ -92,7 +92,7 @@ class CCSSA(ResidualFusion):
 
     `combine` says how what comes from several sources is put together. `sum` adds it, as published; `mean` divides by
     the number of sources that a sample has (of the counts where sources are read together, of the residuals where not);
-    `gate` lets a learnt spiking gate shut a source out in single time steps, see `SourceGates`.
+    `gate` lets a learned spiking gate shut a source out in single time steps, see `SourceGates`.
 
     Args:
         modalities: their names.

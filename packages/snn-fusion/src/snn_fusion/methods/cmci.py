@@ -17,7 +17,7 @@ from snn_fusion.presence import Presence
 
 
 class SpikingSum(SpikingLayer):
-    """One neuron on the sum of a linear layer of each modality that is there; bias, no normalisation.
+    """One neuron on the sum of a linear layer of each modality that is there; bias, no normalization.
 
     Shape: tokens [T, B, N, C] by modality, N the same -> spikes [T, B, N, C]
     """

@@ -45,7 +45,7 @@ class ResidualFusion(FusionMethod, ABC):
         return dict.fromkeys(self.pairs, self.alpha)
 
     def alpha_of(self, pair: Pair) -> float | Tensor:
-        """The pair's residual scale, a scalar tensor if it is learnt."""
+        """The pair's residual scale, a scalar tensor if it is learned."""
         return self.alpha[self.pairs.index(pair)] if isinstance(self.alpha, Tensor) else self.alpha
 
     def sources_in(self, tokens: Mapping[str, Tensor]) -> dict[str, list[str]]:

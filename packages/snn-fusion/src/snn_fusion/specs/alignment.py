@@ -48,7 +48,7 @@ class ClassContrastiveSpec(AlignmentSpec):
 
 @ALIGNMENTS.register
 class InfoNCESpec(AlignmentSpec):
-    """Contrastive alignment of normalised features, each sample with itself (van den Oord et al. 2018)."""
+    """Contrastive alignment of normalized features, each sample with itself (van den Oord et al. 2018)."""
 
     kind: Literal["info_nce"] = "info_nce"
     """Which alignment loss: info_nce, each sample's two modalities against all others."""

@@ -113,7 +113,7 @@ class QKSpec(MethodSpec):
     topology: str | tuple[tuple[str, str], ...] = "all"
     """Who reads whom: all; ring; star:<hub>; or pairs of (target, source)."""
     alpha: float = Field(default=1.0, ge=0)
-    """Scale of the residual that a modality adds to itself, at the start where it is learnt."""
+    """Scale of the residual that a modality adds to itself, at the start where it is learned."""
     learnable_alpha: bool = True
     """Learn one scale for each pair, which starts at alpha."""
     scale: float = Field(default=2.0, gt=0)

@@ -116,7 +116,7 @@ class ModelSpec(BackboneSpec):
         return self
 
     def build(self) -> FusionModel:
-        """The model, with PyTorch's default initialisation; `init` says whether it is to be calibrated then."""
+        """The model, with PyTorch's default initialization; `init` says whether it is to be calibrated then."""
         from snn_fusion.model import FusionModel
 
         names = tuple(self.encoders)

@@ -87,10 +87,10 @@ class IFSpec(NeuronSpec):
 
 @NEURONS.register
 class PLIFSpec(NeuronSpec):
-    """Leaky integrate-and-fire neurons whose time constant is learnt (`snn_core.PLIF`)."""
+    """Leaky integrate-and-fire neurons whose time constant is learned (`snn_core.PLIF`)."""
 
     kind: Literal["plif"] = "plif"
-    """Which neuron: plif, leaky integrate-and-fire with a learnt time constant."""
+    """Which neuron: plif, leaky integrate-and-fire with a learned time constant."""
     tau: float = Field(default=2.0, gt=1)
     """Membrane time constant in time steps at the start."""
     decay_input: bool = True
@@ -99,9 +99,9 @@ class PLIFSpec(NeuronSpec):
     """Train one threshold a layer, which starts at v_threshold."""
 
     @model_validator(mode="after")
-    def _tau_can_be_learnt(self) -> Self:
+    def _tau_can_be_learned(self) -> Self:
         if self.tau > 2**24:  # as snn_core.PLIF has it
-            raise ValueError(f"tau is learnt up to 2^24 time steps, but it is {self.tau:g}")
+            raise ValueError(f"tau is learned up to 2^24 time steps, but it is {self.tau:g}")
         return self
 
     def build(self) -> nn.Module:

@@ -1,6 +1,6 @@
 // What the model says: the answer in a line, bars of classes and senses, and what fired inside.
 import { $, element, percent } from "/elements.js";
-import { colourOf, paintRaster, paintSteps } from "/pictures.js";
+import { colorOf, paintRaster, paintSteps } from "/pictures.js";
 
 const SHOWN = 12; // classes with a bar
 
@@ -36,7 +36,7 @@ export function showAnswer(run, { probabilities, label }, before) {
   $("rest").textContent = `The other ${every.length - shown.length} classes together: ${percent(rest)}`;
 }
 
-let shown = null; // the last explanation, which is drawn again in other colours
+let shown = null; // the last explanation, which is drawn again in other colors
 
 export function showExplanation(run, explanation) {
   shown = explanation;
@@ -94,8 +94,8 @@ function showRasters(rasters) {
 
 function rasterFigure(raster) {
   const told = `${percent(raster.rate)} of ${raster.height} neurons over ${raster.width} steps`;
-  const canvas = labelled(`${raster.layer}: ${told}`);
-  paintRaster(canvas, raster, colourOf($("inside")));
+  const canvas = labeled(`${raster.layer}: ${told}`);
+  paintRaster(canvas, raster, colorOf($("inside")));
   const caption = element("figcaption", {}, groupOf(raster.layer)[1], element("br"), percent(raster.rate));
   return element("figure", { title: raster.layer }, canvas, caption);
 }
@@ -106,15 +106,15 @@ function showResiduals(residuals) {
   $("residuals").replaceChildren(
     ...residuals.map((each) => {
       const title = `${each.target} from ${each.source}`;
-      const canvas = labelled(`${title}: ${each.steps.map((value) => value.toPrecision(2)).join(", ")}`);
-      paintSteps(canvas, each.steps, most, colourOf($("residuals")));
+      const canvas = labeled(`${title}: ${each.steps.map((value) => value.toPrecision(2)).join(", ")}`);
+      paintSteps(canvas, each.steps, most, colorOf($("residuals")));
       const last = each.steps.at(-1).toPrecision(2);
       return element("figure", {}, canvas, element("figcaption", { textContent: `${title}, ${last} in the last step` }));
     }),
   );
 }
 
-function labelled(text) {
+function labeled(text) {
   const canvas = element("canvas");
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-label", text);

@@ -6,8 +6,8 @@ export function bytes(text) {
   return Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0));
 }
 
-// A plane as a small canvas of its own size; `colour(r, g, b)` gives what a pixel becomes.
-function tile(plane, colour) {
+// A plane as a small canvas of its own size; `color(r, g, b)` gives what a pixel becomes.
+function tile(plane, color) {
   const data = bytes(plane.data);
   const canvas = document.createElement("canvas");
   canvas.width = plane.width;
@@ -16,7 +16,7 @@ function tile(plane, colour) {
   for (let pixel = 0; pixel < plane.width * plane.height; pixel++) {
     const at = pixel * plane.channels;
     const last = plane.channels - 1;
-    image.data.set(colour(data[at], data[at + Math.min(1, last)], data[at + last]), 4 * pixel);
+    image.data.set(color(data[at], data[at + Math.min(1, last)], data[at + last]), 4 * pixel);
   }
   canvas.getContext("2d").putImageData(image, 0, 0);
   return canvas;
@@ -40,28 +40,28 @@ export function paint(canvas, frame, overlay, flipped) {
   context.drawImage(heat, 0, 0, canvas.width, canvas.height);
 }
 
-// Which units of a layer fire: one pixel a unit and time step, in the colour of the text.
-export function paintRaster(canvas, raster, colour) {
+// Which units of a layer fire: one pixel a unit and time step, in the color of the text.
+export function paintRaster(canvas, raster, color) {
   canvas.width = raster.width;
   canvas.height = raster.height;
-  const drawn = tile(raster, (value) => [...colour, value]);
+  const drawn = tile(raster, (value) => [...color, value]);
   canvas.getContext("2d").drawImage(drawn, 0, 0);
 }
 
 // One bar a time step.
-export function paintSteps(canvas, values, most, colour) {
+export function paintSteps(canvas, values, most, color) {
   const [step, gap, height] = [28, 6, 90];
   canvas.width = values.length * step;
   canvas.height = height;
   const context = canvas.getContext("2d");
-  context.fillStyle = `rgb(${colour.join(" ")})`;
+  context.fillStyle = `rgb(${color.join(" ")})`;
   values.forEach((value, at) => {
     const size = Math.max(1, (value / (most || 1)) * height);
     context.fillRect(at * step + gap / 2, height - size, step - gap, size);
   });
 }
 
-// The numbers of a colour that the style sheet names.
-export function colourOf(element) {
+// The numbers of a color that the style sheet names.
+export function colorOf(element) {
   return getComputedStyle(element).color.match(/[\d.]+/g).slice(0, 3).map(Number);
 }

@@ -48,11 +48,11 @@ def alif(
         x: input currents [T, ...], any floating dtype.
         v_init: membrane potential before the first step [...]; None means at rest (v_reset, or 0 for a soft reset).
         b_init: adaptation before the first step [...]; None means 0.
-        tau: membrane time constant in time steps, at least 1; a scalar tensor may be learnt.
-        tau_adaptation: time constant of the adaptation in time steps, at least 1; a scalar tensor may be learnt. It
+        tau: membrane time constant in time steps, at least 1; a scalar tensor may be learned.
+        tau_adaptation: time constant of the adaptation in time steps, at least 1; a scalar tensor may be learned. It
             means what tau means: a decay by exp(-1 / n), as papers write it, is one of 1 / (1 - exp(-1 / n)).
-        beta: what one unit of adaptation adds to the threshold; 0 makes the neuron LIF. A scalar tensor may be learnt.
-        v_threshold: threshold without adaptation; a scalar tensor may be learnt.
+        beta: what one unit of adaptation adds to the threshold; 0 makes the neuron LIF. A scalar tensor may be learned.
+        v_threshold: threshold without adaptation; a scalar tensor may be learned.
         v_reset: potential after a spike; None subtracts v_threshold instead (soft reset).
         decay_input: whether the current, too, is divided by tau.
         detach_reset: no gradient through the spike in the reset; through the spike in the adaptation it always flows.

@@ -180,7 +180,7 @@ static void add_constants(const job *j, const float *restrict reach, const float
     total->rho += rho_sum;
 }
 
-/* `adaptation` is room for [T, TILE] floats where constants are learnt, or a hard reset is not detached; else NULL.
+/* `adaptation` is room for [T, TILE] floats where constants are learned, or a hard reset is not detached; else NULL.
  * `constants` [tiles, 5] or NULL takes each tile's share of the gradients of decay, gain, threshold, beta and rho. */
 void snn_alif_backward(const job *j, const void *grad_spikes, int64_t grad_stride, const float *grad_v_last,
                        const float *grad_b_last, const float *gaps, const float *v_init, int64_t v_stride,

@@ -1,7 +1,7 @@
 """The adaptive neuron as an operation that PyTorch knows: differentiable, one node for `torch.compile`.
 
 `snn_core::alif` keeps what the backward needs, `snn_core::alif_forward` keeps nothing, `snn_core::alif_backward` gives
-the gradients. They take decay, gain, threshold, beta and rho as one tensor [5], so that these can be learnt. As in
+the gradients. They take decay, gain, threshold, beta and rho as one tensor [5], so that these can be learned. As in
 `ops/lif/operation.py`, the implementation is chosen inside, where the real tensors are.
 """
 
@@ -37,14 +37,14 @@ def apply(
 
     Potentials are relative to the resting one; lengths [B] are the numbers of steps of each sample.
     """
-    learnt = stack_constants(*constants) if any(isinstance(value, Tensor) for value in constants) else None
+    learned = stack_constants(*constants) if any(isinstance(value, Tensor) for value in constants) else None
     seen = torch.compiler.is_compiling() or type(x) not in (Tensor, torch.nn.Parameter)
-    inputs = (x, v_init, b_init) if learnt is None else (x, v_init, b_init, learnt)
+    inputs = (x, v_init, b_init) if learned is None else (x, v_init, b_init, learned)
     wanted = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
     surrogate, slope, implementation = options[3:]
     if seen and not callable(surrogate):
         # A tracer looks on and shall see one node.
-        given = stack_constants(*constants) if learnt is None else learnt
+        given = stack_constants(*constants) if learned is None else learned
         if wanted:
             spikes, v_last, b_last, _ = torch.ops.snn_core.alif(x, v_init, b_init, given, lengths, *options)
         else:
@@ -52,13 +52,13 @@ def apply(
         return spikes, v_last, b_last
     check_differentiation(x)
     own = surrogate if callable(surrogate) else None
-    known = constants if learnt is None else learnt.tolist()
+    known = constants if learned is None else learned.tolist()
     named = (*options[:3], "" if own else surrogate, slope)
     s = Settings(*known, *named)  # pyright: ignore[reportArgumentType, reportCallIssue]
     implementation = "torch" if own else implementation
     if wanted:
         # The same without PyTorch's dispatcher and its wrappers in Python, which cost more than a small layer itself.
-        return _Eager.apply(x, v_init, b_init, learnt, lengths, s, own, implementation)  # pyright: ignore[reportReturnType]
+        return _Eager.apply(x, v_init, b_init, learned, lengths, s, own, implementation)  # pyright: ignore[reportReturnType]
     spikes, v_last, b_last, _ = _run(x, v_init, b_init, s, implementation, keep=False, lengths=lengths)
     return spikes, v_last, b_last
 
@@ -105,11 +105,11 @@ def _run_backward(
     implementation: str,
     *,
     x_dtype: torch.dtype,
-    learnt: bool,
+    learned: bool,
     lengths: Tensor | None,
     bump: SurrogateGradient | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of the currents, of v_init, of b_init and of the constants (empty unless they are learnt)."""
+    """Gradients of the currents, of v_init, of b_init and of the constants (empty unless they are learned)."""
     grad_spikes, grad_v_last, grad_b_last = upstream
     grad_x = empty(gap.shape, dtype=x_dtype, device=gap.device)
     grad_v, grad_b = (empty(v_init.shape, dtype=v_init.dtype, device=gap.device) for _ in range(2))
@@ -122,7 +122,7 @@ def _run_backward(
         v_init.reshape(-1),
         b_init.reshape(-1),
         s,
-        Gradients(flat(grad_x), grad_v.view(-1), grad_b.view(-1), grad_constants if learnt else None),
+        Gradients(flat(grad_x), grad_v.view(-1), grad_b.view(-1), grad_constants if learned else None),
     )
     if bump is not None:
         few_pass.backward(*arguments, bump, lengths=lengths)
@@ -138,7 +138,7 @@ _library.define(f"alif({_INPUTS}) -> (Tensor, Tensor, Tensor, Tensor)")
 _library.define(f"alif_forward({_INPUTS}) -> (Tensor, Tensor, Tensor)")
 _library.define(
     "alif_backward(Tensor? grad_spikes, Tensor? grad_v_last, Tensor? grad_b_last, Tensor gap, Tensor v_init, "
-    f"Tensor b_init, Tensor constants, Tensor? lengths, {_OPTIONS}, ScalarType x_dtype, bool learnt) "
+    f"Tensor b_init, Tensor constants, Tensor? lengths, {_OPTIONS}, ScalarType x_dtype, bool learned) "
     "-> (Tensor, Tensor, Tensor, Tensor)"
 )
 
@@ -168,7 +168,7 @@ def _alif_backward(
     lengths: Tensor | None,
     *rest: Any,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    *options, x_dtype, learnt = rest
+    *options, x_dtype, learned = rest
     return _run_backward(
         (grad_spikes, grad_v_last, grad_b_last),
         gap,
@@ -177,7 +177,7 @@ def _alif_backward(
         _settings(constants, tuple(options)),
         options[5],
         x_dtype=x_dtype,
-        learnt=learnt,
+        learned=learned,
         lengths=lengths,
     )
 
@@ -270,7 +270,7 @@ class _Eager(torch.autograd.Function):
             ctx.settings,
             ctx.implementation,
             x_dtype=ctx.x_dtype,
-            learnt=ctx.needs_input_grad[3],
+            learned=ctx.needs_input_grad[3],
             lengths=lengths,
             bump=ctx.own,
         )

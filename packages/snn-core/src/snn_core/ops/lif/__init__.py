@@ -41,8 +41,8 @@ def lif(
     Args:
         x: input currents [T, ...], any floating dtype.
         v_init: membrane potential before the first step [...]; None means at rest (v_reset, or 0 for a soft reset).
-        tau: membrane time constant in time steps, at least 1; a scalar tensor may be learnt.
-        v_threshold: the neuron fires when its potential reaches this; a scalar tensor may be learnt.
+        tau: membrane time constant in time steps, at least 1; a scalar tensor may be learned.
+        v_threshold: the neuron fires when its potential reaches this; a scalar tensor may be learned.
         v_reset: potential after a spike; None subtracts the threshold instead (soft reset).
         decay_input: whether the current, too, is divided by tau.
         detach_reset: no gradient through the spike in the reset.
@@ -108,8 +108,8 @@ def leaky_integrate_fire(
         raise ValueError(f"x needs at least one time step in its first axis, but its shape is {tuple(x.shape)}")
     if v_init is not None and v_init.shape != x.shape[1:]:
         raise ValueError(f"v_init has shape {tuple(v_init.shape)}, but one time step of x has {tuple(x.shape[1:])}")
-    learnt = any(isinstance(c, Tensor) and c.requires_grad for c in (decay, gain, v_threshold))
-    check_save(save, surrogate, detach_reset, learnt)
+    learned = any(isinstance(c, Tensor) and c.requires_grad for c in (decay, gain, v_threshold))
+    check_save(save, surrogate, detach_reset, learned)
     check_constants(v_threshold, v_reset, slope)
     # The membrane stays in float32 under mixed precision: in 16 bits it would change 1 to 2 % of all spikes.
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32

@@ -30,7 +30,7 @@ def check_differentiation(x: Tensor) -> None:
 
 
 def check_constants(v_threshold: float | Tensor, v_reset: float | None, slope: float) -> None:
-    """Refuse constants with which no neuron can work; those that are learnt are checked where their values are read.
+    """Refuse constants with which no neuron can work; those that are learned are checked where their values are read.
 
     Raises:
         ValueError: NaN or infinity, a slope not above 0, a v_reset not below the threshold, or a soft reset from a
@@ -74,11 +74,11 @@ def check_lengths(lengths: Tensor, x: Tensor) -> Tensor:
     return lengths.to(x.device, torch.int32)
 
 
-def check_save(save: str, surrogate: str | SurrogateGradient, detach_reset: bool, learnt: bool) -> None:
+def check_save(save: str, surrogate: str | SurrogateGradient, detach_reset: bool, learned: bool) -> None:
     """Refuse what cannot stand together.
 
     Raises:
-        ValueError: an unknown save, or one that lacks what the surrogate, the reset or a learnt constant needs.
+        ValueError: an unknown save, or one that lacks what the surrogate, the reset or a learned constant needs.
     """
     if save not in ("d32", "d16", "x", "u8"):
         raise ValueError(f"save is d32, d16, x or u8, but it is {save!r}")
@@ -86,5 +86,5 @@ def check_save(save: str, surrogate: str | SurrogateGradient, detach_reset: bool
         raise ValueError("save u8 keeps no potential, which detach_reset=False needs; take another save")
     if save == "u8" and callable(surrogate):
         raise ValueError("save u8 needs a surrogate by name; take another save")
-    if save in ("d16", "u8") and learnt:
-        raise ValueError(f"save {save} is too coarse for a learnt tau or threshold; take d32 or x")
+    if save in ("d16", "u8") and learned:
+        raise ValueError(f"save {save} is too coarse for a learned tau or threshold; take d32 or x")

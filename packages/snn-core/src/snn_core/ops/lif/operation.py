@@ -1,7 +1,7 @@
 """The neuron as an operation that PyTorch knows: differentiable, one node for `torch.compile` and `torch.export`.
 
 `snn_core::lif` keeps what the backward needs, `snn_core::lif_forward` keeps nothing, `snn_core::lif_backward` gives the
-gradients. They take decay, gain and threshold as one tensor [3], so that these can be learnt. Which implementation
+gradients. They take decay, gain and threshold as one tensor [3], so that these can be learned. Which implementation
 computes them is decided inside, where the real tensors are.
 """
 
@@ -39,27 +39,27 @@ def apply(
     Potentials are relative to the resting one; constants are decay, gain and threshold; lengths [B] are the numbers of
     steps of each sample.
     """
-    learnt = stack_constants(*constants) if any(isinstance(value, Tensor) for value in constants) else None
+    learned = stack_constants(*constants) if any(isinstance(value, Tensor) for value in constants) else None
     seen = torch.compiler.is_compiling() or type(x) not in (Tensor, torch.nn.Parameter)
     wanted = torch.is_grad_enabled() and (
-        x.requires_grad or v_init.requires_grad or (learnt is not None and learnt.requires_grad)
+        x.requires_grad or v_init.requires_grad or (learned is not None and learned.requires_grad)
     )
     if seen and not callable(options[3]):
         # A tracer looks on and shall see one node.
-        given = stack_constants(*constants) if learnt is None else learnt
+        given = stack_constants(*constants) if learned is None else learned
         if wanted:
             spikes, v_last, _ = torch.ops.snn_core.lif(x, v_init, given, lengths, *options)
         else:
             spikes, v_last = torch.ops.snn_core.lif_forward(x, v_init, given, lengths, *options)
         return spikes, v_last
     check_differentiation(x)
-    known = constants if learnt is None else learnt.tolist()
+    known = constants if learned is None else learned.tolist()
     own = options[3] if callable(options[3]) else None
     s = _settings(*known, *options[:3], "" if own else options[3], *options[4:6])
     implementation = "torch" if own else options[6]
     if wanted:
         # The same without PyTorch's dispatcher and its wrappers in Python, which cost more than a small layer itself.
-        return _Eager.apply(x, v_init, learnt, lengths, s, own, implementation)  # pyright: ignore[reportReturnType]
+        return _Eager.apply(x, v_init, learned, lengths, s, own, implementation)  # pyright: ignore[reportReturnType]
     spikes, v_last, _ = run(x, v_init, s, implementation, keep=False, lengths=lengths)
     return spikes, v_last
 
@@ -112,7 +112,7 @@ def run_backward(
     implementation: str,
     *,
     x_dtype: torch.dtype,
-    learnt: bool,
+    learned: bool,
     lengths: Tensor | None = None,
     affine: Affine | None = None,
     bump: SurrogateGradient | None = None,
@@ -121,7 +121,7 @@ def run_backward(
     grad_x = empty(kept.shape, dtype=x_dtype, device=kept.device)
     grad_v = empty(v_init.shape, dtype=v_init.dtype, device=kept.device)
     grad_constants = torch.zeros(3, dtype=torch.float64, device=kept.device)
-    constants = grad_constants if learnt else None
+    constants = grad_constants if learned else None
     chosen = few_pass if bump else implementation_of(implementation, grad_x, s.surrogate)
     if chosen is native:
         gradients = (grad_spikes, grad_v_last, kept, v_init, s, grad_x, grad_v, constants)
@@ -157,7 +157,7 @@ _library.define(f"lif({_INPUTS}) -> (Tensor, Tensor, Tensor)")
 _library.define(f"lif_forward({_INPUTS}) -> (Tensor, Tensor)")
 _library.define(
     "lif_backward(Tensor? grad_spikes, Tensor? grad_v_last, Tensor kept, Tensor v_init, Tensor constants, "
-    f"Tensor? lengths, {_OPTIONS}, ScalarType x_dtype, bool learnt) -> (Tensor, Tensor, Tensor)"
+    f"Tensor? lengths, {_OPTIONS}, ScalarType x_dtype, bool learned) -> (Tensor, Tensor, Tensor)"
 )
 
 
@@ -183,10 +183,10 @@ def _lif_backward(
     lengths: Tensor | None,
     *rest: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    *options, x_dtype, learnt = rest
+    *options, x_dtype, learned = rest
     s = settings(constants, tuple(options))
     return run_backward(
-        grad_spikes, grad_v_last, kept, v_init, s, options[6], x_dtype=x_dtype, learnt=learnt, lengths=lengths
+        grad_spikes, grad_v_last, kept, v_init, s, options[6], x_dtype=x_dtype, learned=learned, lengths=lengths
     )
 
 
@@ -268,7 +268,7 @@ class _Eager(torch.autograd.Function):
             ctx.settings,
             ctx.implementation,
             x_dtype=ctx.x_dtype,
-            learnt=wanted[2],
+            learned=wanted[2],
             lengths=lengths,
             bump=ctx.own,
         )

@@ -54,6 +54,6 @@ def check_finite(**constants: float) -> None:
     for name, value in constants.items():
         if not math.isfinite(value):
             raise ValueError(
-                f"a neuron's {name} is {value}; where it is learnt, its parameter is no longer finite: train with a "
+                f"a neuron's {name} is {value}; where it is learned, its parameter is no longer finite: train with a "
                 "lower learning rate"
             )

@@ -1,6 +1,6 @@
 """Batch norm and the neuron as one operation, which keeps half of what the two keep one after the other.
 
-Of an element and time step only batch norm's input stays for the backward: the normalised drive is computed where the
+Of an element and time step only batch norm's input stays for the backward: the normalized drive is computed where the
 neuron reads it, forward and backward. `reference.py` holds the equations.
 """
 
@@ -27,7 +27,7 @@ class InputNorm:
     """A batch norm between an input and the neuron that receives it."""
 
     module: BatchNorm
-    """Normalises tokens [T, ..., C] (BatchNorm1d) or maps [T, ..., C, H, W] (BatchNorm2d); it has weight and bias."""
+    """Normalizes tokens [T, ..., C] (BatchNorm1d) or maps [T, ..., C, H, W] (BatchNorm2d); it has weight and bias."""
     time_steps: int | None = None
     """How many steps an input without a time axis stays the same; None for an input with one."""
 
@@ -58,7 +58,7 @@ def norm_leaky_integrate_fire(
         x: input of the batch norm: tokens [T, ..., C] or maps [T, ..., C, H, W], without T if it stays the same.
         norm: the batch norm, and for how many steps x stays the same if it has no time axis.
         decay: share of the potential that is left after a step.
-        gain: factor on the normalised current.
+        gain: factor on the normalized current.
         v_threshold: the neuron fires when its potential reaches this.
         v_init: potential before the first step [...].
         v_reset: potential after a spike; None subtracts the threshold instead.
@@ -89,8 +89,8 @@ def norm_leaky_integrate_fire(
         raise ValueError(f"x needs at least one time step, but it has none: {tuple(x.shape)}, {norm.time_steps} steps")
     if v_init is not None and v_init.shape != sample:
         raise ValueError(f"v_init has shape {tuple(v_init.shape)}, but one time step of x has {tuple(sample)}")
-    learnt = any(isinstance(c, Tensor) and c.requires_grad for c in (decay, gain, v_threshold))
-    check_save(save, surrogate, detach_reset, learnt)
+    learned = any(isinstance(c, Tensor) and c.requires_grad for c in (decay, gain, v_threshold))
+    check_save(save, surrogate, detach_reset, learned)
     check_constants(v_threshold, v_reset, slope)
     if not callable(surrogate):
         surrogate_gradient(surrogate)
@@ -141,7 +141,7 @@ def _statistics(module: BatchNorm) -> tuple[Tensor, Tensor] | None:
 
 @torch.no_grad()
 def update_running_statistics(module: BatchNorm, mean: Tensor, var: Tensor, count: int) -> None:
-    """Move the running statistics towards a batch's, as `nn.BatchNorm2d` does in training; else do nothing.
+    """Move the running statistics toward a batch's, as `nn.BatchNorm2d` does in training; else do nothing.
 
     Once a batch: activation checkpointing computes a forward again during the backward, and that does not count here
     (`nn.BatchNorm2d` itself counts it twice).

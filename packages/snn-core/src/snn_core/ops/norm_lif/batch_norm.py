@@ -1,6 +1,6 @@
-"""Batch norm's share of the operation: the statistics of a batch, and gradients from those of the normalised drive.
+"""Batch norm's share of the operation: the statistics of a batch, and gradients from those of the normalized drive.
 
-x is seen as [M, C, inner]: M rows of C channels, each of `inner` neighbours; all tensors of that shape are contiguous.
+x is seen as [M, C, inner]: M rows of C channels, each of `inner` neighbors; all tensors of that shape are contiguous.
 `compiled` takes the C code where it can run, else PyTorch's own operations do the same.
 """
 

@@ -7,9 +7,9 @@
 #define AT_ONCE 4096 /* elements added up in float before they go into a double */
 #define ROWS 128     /* the same for rows of single elements */
 
-/* For each channel the sums of w and of w * d over rows start ... stop-1, where d = x - centre[c], and w is the gradient,
+/* For each channel the sums of w and of w * d over rows start ... stop-1, where d = x - center[c], and w is the gradient,
  * or d itself where there is none. `space` [2, C] is room to work in; `sums` [2, C] takes the result. */
-void snn_norm_sums(const float *x, const float *grad, const float *centre, int64_t start, int64_t stop, int64_t C,
+void snn_norm_sums(const float *x, const float *grad, const float *center, int64_t start, int64_t stop, int64_t C,
                    int64_t inner, float *restrict space, double *restrict sums) {
     for (int64_t i = 0; i < 2 * C; i++) sums[i] = 0.0;
     if (inner > 1) {
@@ -19,7 +19,7 @@ void snn_norm_sums(const float *x, const float *grad, const float *centre, int64
                     int n = (int)(inner - from < AT_ONCE ? inner - from : AT_ONCE);
                     const float *restrict xs = x + (m * C + c) * inner + from;
                     const float *restrict ws = grad ? grad + (m * C + c) * inner + from : xs;
-                    float first = 0.0f, second = 0.0f, middle = centre[c], shift = grad ? 0.0f : middle;
+                    float first = 0.0f, second = 0.0f, middle = center[c], shift = grad ? 0.0f : middle;
                     _Pragma("omp simd reduction(+ : first, second)") for (int i = 0; i < n; i++) {
                         float w = ws[i] - shift;
                         first += w;
@@ -39,11 +39,11 @@ void snn_norm_sums(const float *x, const float *grad, const float *centre, int64
             if (grad)
                 _Pragma("omp simd") for (int64_t c = 0; c < C; c++) {
                     first[c] += gs[c];
-                    second[c] += gs[c] * (xs[c] - centre[c]);
+                    second[c] += gs[c] * (xs[c] - center[c]);
                 }
             else
                 _Pragma("omp simd") for (int64_t c = 0; c < C; c++) {
-                    float d = xs[c] - centre[c];
+                    float d = xs[c] - center[c];
                     first[c] += d;
                     second[c] += d * d;
                 }
@@ -59,12 +59,12 @@ static double total(const double *parts, int64_t n_parts, int64_t at, int64_t C)
 }
 
 /* Mean and biased variance [C] of n values a channel from the sums of parts [n_parts, 2, C] without a gradient. */
-void snn_norm_moments(const double *parts, int64_t n_parts, const float *centre, int64_t C, int64_t n,
+void snn_norm_moments(const double *parts, int64_t n_parts, const float *center, int64_t C, int64_t n,
                       float *restrict mean, float *restrict var) {
     for (int64_t c = 0; c < C; c++) {
         double first = total(parts, n_parts, c, C) / (double)n, second = total(parts, n_parts, C + c, C) / (double)n;
         double v = second - first * first;
-        mean[c] = (float)((double)centre[c] + first);
+        mean[c] = (float)((double)center[c] + first);
         var[c] = (float)(v > 0.0 ? v : 0.0);
     }
 }
@@ -84,9 +84,9 @@ void snn_norm_coefficients(const double *parts, int64_t n_parts, int64_t C, int6
     }
 }
 
-/* grad = a[c] * grad + b[c] * (x - centre[c]) + offset[c] on rows start ... stop-1, in place; coefficients are a, b and
+/* grad = a[c] * grad + b[c] * (x - center[c]) + offset[c] on rows start ... stop-1, in place; coefficients are a, b and
  * offset [3, C]. */
-void snn_norm_combine(float *restrict grad, const float *restrict x, const float *restrict centre,
+void snn_norm_combine(float *restrict grad, const float *restrict x, const float *restrict center,
                       const float *restrict coefficients, int64_t start, int64_t stop, int64_t C, int64_t inner) {
     const float *restrict a = coefficients, *restrict b = coefficients + C, *restrict offset = coefficients + 2 * C;
     for (int64_t m = start; m < stop; m++) {
@@ -94,12 +94,12 @@ void snn_norm_combine(float *restrict grad, const float *restrict x, const float
             float *restrict gs = grad + m * C;
             const float *restrict xs = x + m * C;
             _Pragma("omp simd") for (int64_t c = 0; c < C; c++)
-                gs[c] = a[c] * gs[c] + b[c] * (xs[c] - centre[c]) + offset[c];
+                gs[c] = a[c] * gs[c] + b[c] * (xs[c] - center[c]) + offset[c];
         } else {
             for (int64_t c = 0; c < C; c++) {
                 float *restrict gs = grad + (m * C + c) * inner;
                 const float *restrict xs = x + (m * C + c) * inner;
-                float scale = a[c], slope = b[c], middle = centre[c], constant = offset[c];
+                float scale = a[c], slope = b[c], middle = center[c], constant = offset[c];
                 _Pragma("omp simd") for (int64_t i = 0; i < inner; i++)
                     gs[i] = scale * gs[i] + slope * (xs[i] - middle) + constant;
             }

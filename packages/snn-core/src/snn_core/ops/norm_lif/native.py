@@ -40,11 +40,11 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and biased variance [C] of x [M, C, inner]."""
     M, C, inner = x.shape
     # Distances from about the mean: little cancels in the variance, however far the mean is from 0.
-    centre = x[0, :, 0] if inner == 1 else x[0].mean(1)
-    parts = _sums(x, centre, None)
+    center = x[0, :, 0] if inner == 1 else x[0].mean(1)
+    parts = _sums(x, center, None)
     mean, var = torch.empty(C), torch.empty(C)
     _loaded().snn_norm_moments(
-        parts.data_ptr(), len(parts), centre.data_ptr(), C, M * inner, mean.data_ptr(), var.data_ptr()
+        parts.data_ptr(), len(parts), center.data_ptr(), C, M * inner, mean.data_ptr(), var.data_ptr()
     )
     return mean, var
 
@@ -79,10 +79,10 @@ def gradients(
     return grad_drive, found[0], found[1]
 
 
-def _sums(x: Tensor, centre: Tensor, grad: Tensor | None) -> Tensor:
-    """Sums over parts of the rows, float64 [parts, 2, C]: of the gradient, and of the gradient times x - centre.
+def _sums(x: Tensor, center: Tensor, grad: Tensor | None) -> Tensor:
+    """Sums over parts of the rows, float64 [parts, 2, C]: of the gradient, and of the gradient times x - center.
 
-    Without a gradient, x - centre takes its place.
+    Without a gradient, x - center takes its place.
     """
     library = _loaded()
     M, C, inner = x.shape
@@ -90,7 +90,7 @@ def _sums(x: Tensor, centre: Tensor, grad: Tensor | None) -> Tensor:
 
     def run(start: int, stop: int) -> None:
         space, part = torch.empty(2, C), torch.empty(2, C, dtype=torch.float64)
-        pointers = x.data_ptr(), None if grad is None else grad.data_ptr(), centre.data_ptr()
+        pointers = x.data_ptr(), None if grad is None else grad.data_ptr(), center.data_ptr()
         library.snn_norm_sums(*pointers, start, stop, C, inner, space.data_ptr(), part.data_ptr())
         parts[start] = part
 

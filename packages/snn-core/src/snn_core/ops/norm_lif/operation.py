@@ -64,10 +64,10 @@ def apply(
     x is contiguous, [T, ...] or, where it stays the same, [...]; potentials are relative to rest; weight and bias are
     in the dtype of the arithmetic. `statistics` are a mean and a variance to use in the place of the batch's.
     """
-    learnt = stack_constants(*constants) if any(isinstance(value, Tensor) for value in constants) else None
+    learned = stack_constants(*constants) if any(isinstance(value, Tensor) for value in constants) else None
     seen = torch.compiler.is_compiling() or type(x) not in (Tensor, torch.nn.Parameter)
     if seen and not callable(options[3]):
-        given = stack_constants(*constants) if learnt is None else learnt
+        given = stack_constants(*constants) if learned is None else learned
         named = (*options[:5], options[6])
         spikes, v_last, mean, var = torch.ops.snn_core.norm_lif(
             x, v_init, given, lengths, weight, bias, *(statistics or (None, None)), *layout, *named
@@ -76,13 +76,13 @@ def apply(
             mean, var = statistics
         return spikes, v_last, mean, var
     check_differentiation(x)
-    known = constants if learnt is None else learnt.tolist()
+    known = constants if learned is None else learned.tolist()
     own = options[3] if callable(options[3]) else None
     named = (*options[:3], "" if own else options[3], options[4], "x")
     s = Settings(*known, *named)  # pyright: ignore[reportArgumentType, reportCallIssue]
     implementation = "torch" if own else options[6]
     # Straight, without PyTorch's dispatcher, which costs more than a small layer itself.
-    return _Eager.apply(x, v_init, learnt, lengths, weight, bias, statistics, layout, s, own, implementation)  # pyright: ignore[reportReturnType]
+    return _Eager.apply(x, v_init, learned, lengths, weight, bias, statistics, layout, s, own, implementation)  # pyright: ignore[reportReturnType]
 
 
 def _rows(x: Tensor, channels: int, inner: int) -> Tensor:
@@ -129,7 +129,7 @@ def _backward(
     implementation: str,
     *,
     of_batch: bool,
-    learnt: bool,
+    learned: bool,
     bump: SurrogateGradient | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of x, v_init, the constants, weight and bias; `of_batch` where the statistics are those of x."""
@@ -144,7 +144,7 @@ def _backward(
             s,
             implementation,
             x_dtype=x.dtype,
-            learnt=learnt,
+            learned=learned,
             lengths=None if i.lengths is None else i.lengths[part],
             affine=affine,
             bump=bump,
@@ -217,7 +217,7 @@ class _Eager(torch.autograd.Function):
             s,
             implementation,
             of_batch=ctx.of_batch,
-            learnt=wanted[2],
+            learned=wanted[2],
             bump=ctx.own,
         )
         return _wanted(found, wanted)
@@ -240,7 +240,7 @@ _library = torch.library.Library("snn_core", "FRAGMENT")
 _library.define(f"norm_lif({_TENSORS}, Tensor? mean, Tensor? var, {_OPTIONS}) -> (Tensor, Tensor, Tensor, Tensor)")
 _library.define(
     f"norm_lif_backward(Tensor? grad_spikes, Tensor? grad_v_last, {_TENSORS}, Tensor mean, Tensor var, {_OPTIONS}, "
-    "bool of_batch, bool learnt) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
+    "bool of_batch, bool learned) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 
 
@@ -281,10 +281,10 @@ def _norm_lif_backward(
     var: Tensor,
     *rest: Any,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    *options, of_batch, learnt = rest
+    *options, of_batch, learned = rest
     inputs = _Inputs(x, v_init, lengths, weight, bias, mean, var)
     call = _call(constants, tuple(options))
-    return _backward(grad_spikes, grad_v_last, inputs, *call, of_batch=of_batch, learnt=learnt)
+    return _backward(grad_spikes, grad_v_last, inputs, *call, of_batch=of_batch, learned=learned)
 
 
 def _like(

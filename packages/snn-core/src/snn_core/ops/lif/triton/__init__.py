@@ -6,7 +6,7 @@ two kept, the other can take the backward from. With save `x` the backward runs 
 at once in registers, longer sequences from potentials that are put aside at every 8th step. Putting aside all
 distances instead would move 8 bytes an element and step where this moves 1, and take 8 times the memory.
 
-Nothing waits for the device, but the gradients of learnt constants where the caller wants them on the CPU. A kernel is
+Nothing waits for the device, but the gradients of learned constants where the caller wants them on the CPU. A kernel is
 compiled once for the kind of call (dtypes, options, and T up to 16), never for the number of neurons or a longer T; its
 block size is fixed by the dtypes and the number of neurons, without trials on the first call.
 """
@@ -239,7 +239,7 @@ def _rows(x: Tensor) -> Tensor: ...
 @overload
 def _rows(x: Tensor | None) -> Tensor | None: ...
 def _rows(x: Tensor | None) -> Tensor | None:
-    """The same [T, N] with neighbouring neurons next to each other; time steps may be anywhere."""
+    """The same [T, N] with neighboring neurons next to each other; time steps may be anywhere."""
     return x if x is None or x.shape[1] == 1 or x.stride(1) == 1 else x.contiguous()
 
 

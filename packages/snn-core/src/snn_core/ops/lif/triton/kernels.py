@@ -1,7 +1,7 @@
 """The neuron's CUDA kernels, written in Triton; `__init__.py` starts them, `step.py` holds the arithmetic.
 
 Each program owns BLOCK neurons and walks through time with their potentials in registers, in float32 whatever the
-dtypes of the arrays. A time step is a row of N neighbouring values, so that each thread reads and writes up to 128 bits
+dtypes of the arrays. A time step is a row of N neighboring values, so that each thread reads and writes up to 128 bits
 at once. Arguments that are None drop out when a kernel is compiled; so does the loop over time when STEPS is not 0.
 """
 

@@ -88,7 +88,7 @@ def with_other_videos(write: Callable[[Path], object]) -> Callable[[Path], objec
     return write_differing
 
 
-CATALOGUE: dict[str, Entry] = {
+CATALOG: dict[str, Entry] = {
     entry.kind: entry
     for entry in (
         Entry("made-up", write_made_up),
