@@ -59,7 +59,7 @@ def test_every_variant_is_an_experiment_that_there_is_and_no_two_are_the_same(da
 
     assert len(set(said)) == len(said)
     alone = next(e for e, point in zip(experiments, spec.points(), strict=True) if point.variant == "audio alone")
-    assert alone.data.chosen() == ("audio",)
+    assert alone.data.selected_modalities() == ("audio",)
 
 
 def test_a_variant_that_there_is_not_is_told_with_the_nearest(data: Path, tmp_path: Path):

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from snn_datasets import Draw, Reader, ReadError, Series, Source, Stage
-from snn_datasets.kinds import Kind
+from snn_datasets.kinds import RecordingKind
 
 
 class NumbersReader(Reader):
     """One number a line."""
 
-    gives: ClassVar[Kind] = "series"
+    gives: ClassVar[RecordingKind] = "series"
     kind: Literal["numbers"] = "numbers"
 
     def read(self, source: Source) -> Series:

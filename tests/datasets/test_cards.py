@@ -10,7 +10,7 @@ from snn_datasets import DATASETS
 from snn_datasets.card import DatasetCard, FileSet
 from snn_datasets.card_text import describe
 from snn_datasets.check import published_table
-from snn_datasets.near_names import near_labels
+from snn_datasets.near_names import similar_labels
 
 SPDX = re.compile(r"(LicenseRef-)?[A-Za-z0-9.+-]+( (AND|OR|WITH) (LicenseRef-)?[A-Za-z0-9.+-]+)*")
 
@@ -114,6 +114,6 @@ def test_a_card_of_many_classes_names_the_first_and_counts_the_rest():
 
 def test_many_classes_that_look_alike_are_a_few_notes():
     labels = [spelling for number in range(900) for spelling in (f"Class {number}", f"class_{number}")]
-    notes = near_labels(labels)
+    notes = similar_labels(labels)
     assert len(notes) == 6
     assert notes[-1] == "895 more groups of classes differ only in how they are written"

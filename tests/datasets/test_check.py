@@ -10,7 +10,7 @@ import pytest
 
 from datasets.formats.made_up import CARD, MadeUpSpec, write_made_up
 from snn_datasets.card import DatasetCard, FileSet
-from snn_datasets.check import SOME, Finding, Published, check, published_table, summary
+from snn_datasets.check import SOME, Finding, PublishedFile, check, published_table, summary
 from snn_datasets.dataset import DatasetSplits
 
 
@@ -38,15 +38,15 @@ def with_card(files: tuple[FileSet, ...]) -> type[MadeUpSpec]:
     return OfThatCard
 
 
-def with_published(monkeypatch: pytest.MonkeyPatch, table: Mapping[str, Published]) -> type[MadeUpSpec]:
+def with_published(monkeypatch: pytest.MonkeyPatch, table: Mapping[str, PublishedFile]) -> type[MadeUpSpec]:
     """The dataset with a packaged table of its pictures."""
     monkeypatch.setattr("snn_datasets.check.published_table", lambda name: {"weather": table}[name])
     return with_card((FileSet(pattern="pictures/*.raw", what="gray pictures", checksums="weather"),))
 
 
-def published(root: Path) -> dict[str, Published]:
+def published(root: Path) -> dict[str, PublishedFile]:
     return {
-        f"pictures/{path.name}": Published(path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())
+        f"pictures/{path.name}": PublishedFile(path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())
         for path in (root / "pictures").iterdir()
     }
 
@@ -253,7 +253,7 @@ def test_a_packaged_table_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     rows = "file,bytes,sha256\nAudioWAV/a.wav,7,00ff\n"
     (tmp_path / "checksums" / "tones.csv.gz").write_bytes(gzip.compress(rows.encode()))
     monkeypatch.setattr("snn_datasets.check.resources", lambda package: {"snn_datasets": tmp_path}[package])
-    assert published_table("tones") == {"AudioWAV/a.wav": Published(7, "00ff")}
+    assert published_table("tones") == {"AudioWAV/a.wav": PublishedFile(7, "00ff")}
 
 
 def test_reading_some_takes_the_first_and_the_last_of_many(root: Path):

@@ -38,7 +38,7 @@ from snn_datasets import (
     collate,
 )
 from snn_datasets.card_text import describe
-from snn_datasets.check import Finding, Published, check
+from snn_datasets.check import Finding, PublishedFile, check
 from snn_datasets.dataset import SPLITS
 
 ON_DISK = [kind for kind, entry in CATALOG.items() if entry.is_on_disk]
@@ -284,7 +284,7 @@ def fresh(
     entry = CATALOG[request.param]
     root = shutil.copytree(written(entry), tmp_path / "root")
     table = {
-        path.relative_to(root).as_posix(): Published(path.stat().st_size, sha256(path))
+        path.relative_to(root).as_posix(): PublishedFile(path.stat().st_size, sha256(path))
         for path in root.rglob("*")
         if path.is_file()
     }

@@ -132,10 +132,10 @@ def test_the_card_describes_each_sense_as_it_comes(digits: DatasetSplits):
 
 
 def test_touch_is_asked_for_by_name():
-    assert DigitsSpec().chosen() == ("audio", "visual")
-    assert DigitsSpec(modalities=("touch", "audio")).chosen() == ("touch", "audio")
+    assert DigitsSpec().selected_modalities() == ("audio", "visual")
+    assert DigitsSpec(modalities=("touch", "audio")).selected_modalities() == ("touch", "audio")
     with pytest.raises(ValueError, match="digits has no modality 'smell'; choose among audio, visual, touch"):
-        DigitsSpec(modalities=("smell",)).chosen()
+        DigitsSpec(modalities=("smell",)).selected_modalities()
 
 
 def test_a_batch_has_time_first_where_there_is_time(digits: DatasetSplits):

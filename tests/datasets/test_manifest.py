@@ -18,7 +18,7 @@ from torch import Tensor
 from snn_datasets import DatasetSplits, ManifestSpec, ReadError, SampleDataset
 from snn_datasets.check import check
 from snn_datasets.manifest_table import MODALITY_NAME, NAMES_OF_MODULES, read_table
-from snn_datasets.near_names import near_labels
+from snn_datasets.near_names import similar_labels
 
 SIZE = 12
 RATE = 8000
@@ -339,9 +339,9 @@ def test_classes_that_may_be_one_are_noted(root: Path):
     splits = build(root)
     assert splits.info.classes == ("Cat", "cat")
     assert any("'Cat', 'cat' are told apart" in note for note in splits.info.notes)
-    assert near_labels(["1", "01", "1.0", "2"])[0].startswith("the classes '01', '1', '1.0' are told apart")
-    assert near_labels(["air con", "air_con"])
-    assert near_labels(["1", "-1", "10", "cat", "cats", "ca t2"]) == []
+    assert similar_labels(["1", "01", "1.0", "2"])[0].startswith("the classes '01', '1', '1.0' are told apart")
+    assert similar_labels(["air con", "air_con"])
+    assert similar_labels(["1", "-1", "10", "cat", "cats", "ca t2"]) == []
 
 
 def test_a_file_in_two_splits_is_told_under_every_spelling(root: Path):

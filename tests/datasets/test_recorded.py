@@ -56,13 +56,13 @@ class NumbersSpec(FileDataSpec):
             split, number = path.stem.split("-")
             right = self.root / "right" / path.name
             sources = {"left": Source(path), "right": Source(right) if int(number) % 5 else None}
-            chosen = {name: sources[name] for name in self.chosen()}
+            chosen = {name: sources[name] for name in self.selected_modalities()}
             rows[split].append(Row(path.stem, int(number) % 2, chosen))  # pyright: ignore[reportArgumentType]
         prepare = (Times(factor=self.factor), *((Jitter(width=self.width),) if self.width else ()))
         modality = Modality(
             NumbersReader(), ModalityInfo("series", (1,), 3), prepare, (Jitter(width=1.0),), (AsSteps(),)
         )
-        modalities = dict.fromkeys(self.chosen(), modality)
+        modalities = dict.fromkeys(self.selected_modalities(), modality)
         info = DatasetInfo("numbers", ("a", "b"), {name: m.info for name, m in modalities.items()})
         return build_splits(self, info=info, rows=rows, modalities=modalities, progress=progress)
 

@@ -21,10 +21,10 @@ def test_data_flow_from_file_to_tensor(source: Source):
     modality = Modality(
         NumbersReader(), INFO, prepare=(Times(factor=2),), augment=(Jitter(width=1),), encode=(AsSteps(),)
     )
-    prepared = modality.prepared(source, Draw(0, "a", "m"))
-    plain = modality.finished(prepared, Draw(0, "a", "m"), augmented=False)
+    prepared = modality.load(source, Draw(0, "a", "m"))
+    plain = modality.encode_input(prepared, Draw(0, "a", "m"), augmented=False)
     assert plain.flatten().tolist() == [2, 4, 6]
-    assert not torch.equal(plain, modality.finished(prepared, Draw(0, "a", "m", 0), augmented=True))
+    assert not torch.equal(plain, modality.encode_input(prepared, Draw(0, "a", "m", 0), augmented=True))
 
 
 def test_numbers_drawn_depend_on_seed_epoch_sample_modality_and_place():
@@ -46,7 +46,7 @@ def test_two_stages_of_one_class_draw_different_numbers(source: Source):
         Modality(NumbersReader(), INFO, prepare=(Jitter(width=1),) * count, encode=(AsSteps(),)) for count in (1, 2)
     )
     a, b = (
-        m.finished(m.prepared(source, Draw(0, "a", "m")), Draw(0, "a", "m"), augmented=False) for m in (once, twice)
+        m.encode_input(m.load(source, Draw(0, "a", "m")), Draw(0, "a", "m"), augmented=False) for m in (once, twice)
     )
     first = a.flatten() - torch.tensor([1.0, 2, 3])
     assert not torch.allclose(b - a, first[:, None])
@@ -55,7 +55,7 @@ def test_two_stages_of_one_class_draw_different_numbers(source: Source):
 def test_a_stage_that_draws_has_to_say_so(source: Source):
     modality = Modality(NumbersReader(), INFO, prepare=(Undeclared(width=1),))
     with pytest.raises(ValueError, match=r"Undeclared.*draws = True"):
-        modality.prepared(source, Draw(0, "a", "m"))
+        modality.load(source, Draw(0, "a", "m"))
 
 
 @pytest.mark.parametrize("place", ["prepare", "augment", "encode"])
@@ -90,6 +90,6 @@ def test_stages_and_readers_travel_to_other_processes():
 
 def test_an_outcome_of_another_shape_than_promised_is_an_error(source: Source):
     modality = Modality(NumbersReader(), ModalityInfo("series", (2,), time_steps=3), encode=(AsSteps(),))
-    prepared = modality.prepared(source, Draw(0, "a", "m"))
+    prepared = modality.load(source, Draw(0, "a", "m"))
     with pytest.raises(ValueError, match=r"'m' of sample 'a' ends as \(3, 1\).*promises.*\(3, 2\)"):
-        modality.finished(prepared, Draw(0, "a", "m"), augmented=False)
+        modality.encode_input(prepared, Draw(0, "a", "m"), augmented=False)

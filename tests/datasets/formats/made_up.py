@@ -12,7 +12,7 @@ from torch import Tensor
 
 from snn_datasets.card import DatasetCard, FileSet, ModalityCard
 from snn_datasets.dataset import DatasetInfo, DatasetSplits, FileDataSpec, ModalityInfo, Progress, Split
-from snn_datasets.kinds import Kind
+from snn_datasets.kinds import RecordingKind
 from snn_datasets.modality import Modality
 from snn_datasets.reader import Reader, ReadError, Source
 from snn_datasets.recorded import Row, build_splits
@@ -46,7 +46,7 @@ CARD = DatasetCard(
 class RawReader(Reader):
     """Twelve bytes, row by row."""
 
-    gives: ClassVar[Kind] = "image"
+    gives: ClassVar[RecordingKind] = "image"
     kind: Literal["raw"] = "raw"
 
     def read(self, source: Source) -> Image:
@@ -59,7 +59,7 @@ class RawReader(Reader):
 class TraceReader(Reader):
     """A line a second, a column a sensor."""
 
-    gives: ClassVar[Kind] = "series"
+    gives: ClassVar[RecordingKind] = "series"
     kind: Literal["trace"] = "trace"
 
     def read(self, source: Source) -> Series:
@@ -111,7 +111,7 @@ class MadeUpSpec(FileDataSpec):
         return CARD
 
     def build(self, progress: Progress | None = None) -> DatasetSplits:
-        root, chosen = self.root.expanduser(), self.chosen()
+        root, chosen = self.root.expanduser(), self.selected_modalities()
         rows: dict[Split, list[Row]] = {"train": [], "val": [], "test": []}
         folders = {"picture": ("pictures", ".raw"), "trace": ("traces", ".txt")}
         first, ending = folders[chosen[0]]

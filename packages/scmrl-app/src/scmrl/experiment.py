@@ -174,7 +174,7 @@ class Experiment(Spec):
     @model_validator(mode="after")
     def _read_what_is_encoded(self) -> Self:
         """Senses that the model leaves out are not read either, so that whoever sees the data sees what was used."""
-        known, chosen = tuple(self.data.card().modalities), self.data.chosen()
+        known, chosen = tuple(self.data.card().modalities), self.data.selected_modalities()
         for name in self.model.modalities:
             if known and name not in known:
                 raise ValueError(

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from snn_datasets.events import events_of
 from snn_datasets.file_signature import HEAD_BYTES, cure, describe_bytes
-from snn_datasets.kinds import Kind
+from snn_datasets.kinds import RecordingKind
 from snn_datasets.reader import Reader, ReadError, Source
 from snn_datasets.recordings import Events
 
@@ -46,7 +46,7 @@ class Aedat2Reader(Reader):
 
     kind: Literal["aedat2"] = "aedat2"
     """Names this reader."""
-    gives: ClassVar[Kind] = "events"
+    gives: ClassVar[RecordingKind] = "events"
 
     def read(self, source: Source) -> Events:
         """Read one recording of 128 x 128 pixels; it ends just after its last event, or where the part does.
@@ -99,7 +99,7 @@ class Aedat3Reader(Reader):
 
     kind: Literal["aedat3"] = "aedat3"
     """Names this reader."""
-    gives: ClassVar[Kind] = "events"
+    gives: ClassVar[RecordingKind] = "events"
 
     height: int = Field(default=128, ge=1, le=2**15)
     """Rows of the sensor."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from snn_datasets.file_signature import foreign_format
-from snn_datasets.kinds import Kind
+from snn_datasets.kinds import RecordingKind
 from snn_datasets.reader import Reader, ReadError, Source
 from snn_datasets.recordings import Waveform
 from snn_datasets.sound_container import LengthFilled, examine
@@ -45,7 +45,7 @@ class WaveformReader(Reader):
 
     kind: Literal["waveform"] = "waveform"
     """Sound files."""
-    gives: ClassVar[Kind] = "waveform"
+    gives: ClassVar[RecordingKind] = "waveform"
 
     def read(self, source: Source) -> Waveform:
         """Read one recording; see `Reader.read`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-from snn_datasets.kinds import Kind
+from snn_datasets.kinds import RecordingKind
 
 
 class _Frozen(BaseModel):
@@ -37,7 +37,7 @@ class FileSet(_Frozen):
 class ModalityCard(_Frozen):
     """One sense of a dataset."""
 
-    kind: Kind
+    kind: RecordingKind
     """What its files are."""
     shape: str
     """Of one input, in words or numbers, such as "[T, 2, 128, 128]"."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 
 from snn_datasets.card import DatasetCard, FileSet
-from snn_datasets.listing import listed
+from snn_datasets.listing import join_names
 
 LABEL = 11
 """Characters of the column of labels."""
@@ -24,7 +24,7 @@ def describe(card: DatasetCard, *, width: int = 100) -> str:
         (
             "classes",
             [
-                f"{len(card.classes):,}: {listed(card.classes, most=MOST_CLASSES, quoted=False)}"
+                f"{len(card.classes):,}: {join_names(card.classes, most=MOST_CLASSES, quoted=False)}"
                 if card.classes
                 else AS_FILES
             ],

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from snn_datasets.card import DatasetCard, FileSet
-from snn_datasets.copies import copies
+from snn_datasets.copies import find_copies
 from snn_datasets.dataset import SPLITS, DataSpec, FileDataSpec, Progress, Split
 from snn_datasets.reader import ReadError, placeholder
 
@@ -65,7 +65,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class PublishedFile:
     """What the source of a dataset states of one file."""
 
     bytes: int
@@ -92,7 +92,7 @@ def check(
     """
     card = spec.card()
     if card.modalities:
-        spec.chosen()
+        spec.selected_modalities()
     return list(_Check(spec, card, hashes, read, progress).run())
 
 
@@ -106,11 +106,11 @@ def summary(findings: Sequence[Finding]) -> str:
 
 
 @cache
-def published_table(name: str) -> Mapping[str, Published]:
+def published_table(name: str) -> Mapping[str, PublishedFile]:
     """A packaged table of what a source states of its files, by file name relative to the root."""
     packed = resources("snn_datasets").joinpath("checksums", f"{name}.csv.gz").read_bytes()
     rows = csv.DictReader(io.StringIO(gzip.decompress(packed).decode("utf-8"), newline=""))
-    return {row["file"]: Published(int(row["bytes"]), row["sha256"]) for row in rows}
+    return {row["file"]: PublishedFile(int(row["bytes"]), row["sha256"]) for row in rows}
 
 
 class _Check:
@@ -139,7 +139,7 @@ class _Check:
                 yield Finding("error", root, what, self._how_to_get())
                 return
             for files in self.card.files:
-                if not files.modalities or set(files.modalities) & set(self.spec.chosen()):
+                if not files.modalities or set(files.modalities) & set(self.spec.selected_modalities()):
                     for finding in self._files(root, files):
                         self.incomplete |= finding.severity == "error"
                         yield finding
@@ -215,7 +215,7 @@ class _Check:
                 "fetch the rest" if len(names) < files.count else "remove what does not belong there",
             )
 
-    def _one(self, path: Path, files: FileSet, name: str, published: Published | None) -> Finding | None:
+    def _one(self, path: Path, files: FileSet, name: str, published: PublishedFile | None) -> Finding | None:
         """What is the matter with one file, if anything."""
         try:
             if problem := placeholder(path):
@@ -325,7 +325,7 @@ def _try(row: Row, name: str, modality: Modality, seed: int) -> str:
     source = row.sources[name]
     assert source is not None
     draw = Draw(seed, row.id, name)
-    value = modality.finished(modality.prepared(source, draw), draw, augmented=False)
+    value = modality.encode_input(modality.load(source, draw), draw, augmented=False)
     zeros = not bool(value.any())
     # Channels that cancel leave rounding errors behind, which then look like sound.
     return _why_blank(modality.reader.read(source), zeros) if zeros or modality.reader.gives == "waveform" else ""
@@ -366,7 +366,7 @@ def _shared_contents(name: str, datasets: Mapping[Split, RecordedDataset]) -> It
         split: [source.path for row in dataset.rows if (source := row.sources[name]) is not None and not source.part]
         for split, dataset in datasets.items()
     }
-    if pairs := copies(paths):
+    if pairs := find_copies(paths):
         count = len(pairs)
         yield Finding(
             "warning",
@@ -400,7 +400,7 @@ def _spread(items: list[T], count: int) -> list[T]:
     return [items[round(place * (len(items) - 1) / (count - 1))] for place in range(count)]
 
 
-def _published(files: FileSet) -> dict[str, Published]:
+def _published(files: FileSet) -> dict[str, PublishedFile]:
     """What is stated of each file of a set; empty if nothing is."""
     if files.checksums is None:
         return {}

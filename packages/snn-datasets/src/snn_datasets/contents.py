@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snn_datasets.file_signature import cure, describe, foreign
-from snn_datasets.kinds import KIND_OF, Kind
+from snn_datasets.kinds import KIND_OF, RecordingKind
 
 T_NAMES = ("t", "ts", "time", "timestamp", "timestamps")
 X_NAMES = ("x", "addr", "address", "channel")
@@ -20,7 +20,7 @@ ROWS_LOOKED_AT = 100_000
 """Of an array whose columns may be those of events."""
 
 
-def kinds_of(path: Path) -> tuple[Kind, ...]:
+def kinds_of(path: Path) -> tuple[RecordingKind, ...]:
     """Kinds of recording that a file may hold, the likeliest first; empty if no reader takes it.
 
     A .npy file is looked into: structured records with a time and a place are events, four columns of whole numbers
@@ -77,7 +77,7 @@ def is_events_header(names: tuple[str, ...]) -> bool:
     return {"x", "y"} <= lower and not lower.isdisjoint(T_NAMES) and not lower.isdisjoint(("p", "pol", "polarity"))
 
 
-def _of_npy(path: Path) -> tuple[Kind, ...]:
+def _of_npy(path: Path) -> tuple[RecordingKind, ...]:
     try:
         array: NDArray[Any] = np.asarray(np.lib.format.open_memmap(path, mode="r"))
     except Exception:  # a damaged header raises errors of many types; the reader of series tells what is wrong

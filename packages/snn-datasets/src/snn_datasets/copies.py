@@ -23,7 +23,7 @@ class _File:
     splits: frozenset[Split]
 
 
-def copies(files: Mapping[Split, Sequence[Path]]) -> list[tuple[Path, Path]]:
+def find_copies(files: Mapping[Split, Sequence[Path]]) -> list[tuple[Path, Path]]:
     """Pairs of files of the same bytes in different splits: one of each group, and another that is not in its splits.
 
     Files of other sizes are not read, and of others only as much as it takes. One file in two splits is no copy, nor

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from snn_datasets.card import DatasetCard
-from snn_datasets.kinds import Kind
+from snn_datasets.kinds import RecordingKind
 from snn_datasets.registry import Registry
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ Progress = Callable[[int, int], None]
 class ModalityInfo:
     """What a model has to know of one sense."""
 
-    kind: Kind
+    kind: RecordingKind
     """What it was recorded as."""
     shape: tuple[int, ...]
     """Of one input without batch and time axes: (channels, height, width), (channels, length) or (channels,)."""
@@ -122,7 +122,7 @@ class DataSpec(BaseModel, ABC):
     def build(self, progress: Progress | None = None) -> DatasetSplits:
         """Prepare every sample, calling `progress(done, total)` on the way."""
 
-    def chosen(self) -> tuple[str, ...]:
+    def selected_modalities(self) -> tuple[str, ...]:
         """The senses to read: those asked for, or all of the card.
 
         Raises:
@@ -136,7 +136,7 @@ class DataSpec(BaseModel, ABC):
 
     @model_validator(mode="after")
     def _refuse_unknown_modalities(self) -> Self:
-        self.chosen()
+        self.selected_modalities()
         return self
 
 

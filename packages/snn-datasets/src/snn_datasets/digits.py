@@ -183,7 +183,7 @@ def senses_of(spec: DigitsSpec) -> dict[str, Sense]:
         "visual": Seeing(noise=spec.image_noise, occlusion=spec.image_occlusion),
         "touch": Touching(missed=spec.touch_missed, stray=spec.touch_noise, time_steps=spec.time_steps),
     }
-    return {name: every[name] for name in spec.chosen()}
+    return {name: every[name] for name in spec.selected_modalities()}
 
 
 @single_thread()

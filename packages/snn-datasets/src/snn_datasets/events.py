@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from snn_datasets.kinds import Kind
+from snn_datasets.kinds import RecordingKind
 from snn_datasets.reader import Reader, ReadError, Source
 from snn_datasets.recordings import Events
 from snn_datasets.stage import Draw, Stage
@@ -53,7 +53,7 @@ class EventsReader(Reader):
 
     kind: Literal["events"] = "events"
     """Names this reader."""
-    gives: ClassVar[Kind] = "events"
+    gives: ClassVar[RecordingKind] = "events"
 
     height: int = Field(ge=1, le=2**16)
     """Rows of the sensor; 1 where there are only channels."""

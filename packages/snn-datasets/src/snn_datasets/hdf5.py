@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal, NoReturn, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from snn_datasets.kinds import Kind
+from snn_datasets.kinds import RecordingKind
 from snn_datasets.reader import Reader, ReadError, Source, placeholder
 from snn_datasets.recordings import Events
 
@@ -45,7 +45,7 @@ class NTidigitsReader(Reader):
 
     kind: Literal["n-tidigits"] = "n-tidigits"
     """Names this reader."""
-    gives: ClassVar[Kind] = "events"
+    gives: ClassVar[RecordingKind] = "events"
 
     def read(self, source: Source) -> Events:
         """Read one utterance; it ends just after its last event.
@@ -76,7 +76,7 @@ class ShdReader(Reader):
 
     kind: Literal["shd"] = "shd"
     """Names this reader."""
-    gives: ClassVar[Kind] = "events"
+    gives: ClassVar[RecordingKind] = "events"
 
     def read(self, source: Source) -> Events:
         """Read one utterance; it begins at time 0 of the file and ends just after its last event.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from snn_datasets.file_signature import foreign_format
-from snn_datasets.kinds import Kind
+from snn_datasets.kinds import RecordingKind
 from snn_datasets.reader import Reader, ReadError, Source
 from snn_datasets.recordings import Image, Video
 from snn_datasets.stage import Draw, Stage
@@ -46,7 +46,7 @@ class ImageReader(Reader):
 
     kind: Literal["image"] = "image"
     """Picture files."""
-    gives: ClassVar[Kind] = "image"
+    gives: ClassVar[RecordingKind] = "image"
 
     channels: Literal[1, 3] | None = None
     """1 (gray) or 3 (red, green, blue), converting the others; none leaves each file as it is."""

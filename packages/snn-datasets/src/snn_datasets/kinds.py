@@ -3,10 +3,10 @@
 from pathlib import PurePath
 from typing import Literal
 
-Kind = Literal["image", "video", "waveform", "events", "series"]
+RecordingKind = Literal["image", "video", "waveform", "events", "series"]
 """image, video, waveform (sound), events (x, y, time, polarity), series (slow measurements)."""
 
-ENDINGS: dict[Kind, tuple[str, ...]] = {
+ENDINGS: dict[RecordingKind, tuple[str, ...]] = {
     "image": (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".pgm"),
     "video": (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".flv", ".mpg", ".mpeg"),
     "waveform": (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff"),
@@ -14,11 +14,11 @@ ENDINGS: dict[Kind, tuple[str, ...]] = {
     "series": (".csv", ".tsv", ".txt", ".npy"),
 }
 """What a file may hold by the ending of its name; which of the two a .npy file holds, `contents` tells."""
-KIND_OF: dict[str, Kind] = {ending: kind for kind, endings in ENDINGS.items() for ending in endings}
+KIND_OF: dict[str, RecordingKind] = {ending: kind for kind, endings in ENDINGS.items() for ending in endings}
 """What a file usually holds by the ending of its name."""
 
 
-def kinds_by_name(name: str) -> tuple[Kind, ...]:
+def kinds_by_name(name: str) -> tuple[RecordingKind, ...]:
     """Every kind that a file of this name may hold."""
     ending = PurePath(name).suffix.lower()
     return tuple(kind for kind, endings in ENDINGS.items() if ending in endings)

@@ -11,13 +11,13 @@ LONGEST = 80
 """Characters of one name or one line of a file that a message repeats."""
 
 
-def listed(names: Collection[str], *, most: int = MOST, quoted: bool = True) -> str:
+def join_names(names: Collection[str], *, most: int = MOST, quoted: bool = True) -> str:
     """The names with commas between them; of many only the first, and how many more there are."""
-    first_names = [shortened(name) for name in islice(names, most)]
+    first_names = [shorten(name) for name in islice(names, most)]
     text = ", ".join(map(repr, first_names) if quoted else first_names)
     return text + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
-def shortened(text: str, *, longest: int = LONGEST) -> str:
+def shorten(text: str, *, longest: int = LONGEST) -> str:
     """The text, cut off with dots where it is too long for a message."""
     return text if len(text) <= longest else text[: longest - 3] + "..."

@@ -19,11 +19,11 @@ from snn_datasets.encoding import Bernoulli, EventFrames, Frames, Latency, LogMe
 from snn_datasets.event_survey import survey_events
 from snn_datasets.events import ScalePlane
 from snn_datasets.images import ImageReader, Resize
-from snn_datasets.kinds import Kind
-from snn_datasets.listing import listed
+from snn_datasets.kinds import RecordingKind
+from snn_datasets.listing import join_names
 from snn_datasets.manifest_table import Table, TableRow, read_table
 from snn_datasets.modality import Modality
-from snn_datasets.near_names import near_labels
+from snn_datasets.near_names import similar_labels
 from snn_datasets.reader import Reader, ReadError, Source
 from snn_datasets.recorded import Preparation, RecordedDataset, Row, build_splits
 from snn_datasets.recordings import Events, Image, Recording, Series, Video, Waveform
@@ -45,7 +45,7 @@ LARGE_SENSOR = 128
 """Longest side of an event sensor in pixels whose events are counted pixel by pixel, unless a size is asked for."""
 SCALED_SENSOR = 64
 """Longest side that larger sensors are scaled to."""
-UNITS: dict[Kind, str] = {
+UNITS: dict[RecordingKind, str] = {
     "image": "brightness from 0 to 1",
     "video": "brightness from 0 to 1",
     "waveform": "log power, standardized clip by clip",
@@ -157,7 +157,7 @@ def read_listing(spec: ManifestSpec) -> Listing:
         if name not in table.columns:
             raise ValueError(
                 f"{table.path} has no modality column {name!r}, which columns.{name} describes; "
-                f"the modality columns are {listed(table.columns)}"
+                f"the modality columns are {join_names(table.columns)}"
             )
     notes: list[str] = []
     if table.left_out:
@@ -165,7 +165,7 @@ def read_listing(spec: ManifestSpec) -> Listing:
         notes.append(f"{table.left_out} of {every} rows have no {' or '.join(table.kinds)} and are left out")
     classes = _classes(table)
     splits = _splits(table, val_fraction=spec.val_fraction, seed=spec.seed)
-    return Listing(table, classes, splits, (*notes, *near_labels(classes), *_leaks(splits)))
+    return Listing(table, classes, splits, (*notes, *similar_labels(classes), *_leaks(splits)))
 
 
 def _recorded(table: Table, row: TableRow, number_of: Mapping[str, int]) -> Row:
@@ -174,7 +174,7 @@ def _recorded(table: Table, row: TableRow, number_of: Mapping[str, int]) -> Row:
 
 
 def _modality(
-    spec: ManifestSpec, table: Table, name: str, kind: Kind | None, training: Sequence[Row], notes: list[str]
+    spec: ManifestSpec, table: Table, name: str, kind: RecordingKind | None, training: Sequence[Row], notes: list[str]
 ) -> Modality:
     """How a column is read: what nobody said is settled from its training files, and noted where it may surprise."""
     column = spec.columns.get(name)
@@ -201,7 +201,7 @@ def _modality(
     try:
         is_encoded = isinstance(_through(own, first, draw), Tensor)
     except ValueError as error:
-        raise ValueError(f"{row.where(name)}: {error}") from error
+        raise ValueError(f"{row.describe_source(name)}: {error}") from error
     prepare, encode = _stages(spec, first, own, encoder, size, is_encoded=is_encoded)
     if isinstance(first, Series) and not is_encoded:
         known_rate = not (assumed and isinstance(reader, SeriesReader) and reader.rate is not None)
@@ -213,7 +213,7 @@ def _modality(
         value = _through(encode, prepared, draw)
         augmented = _through(encode, _through(augment, prepared, draw), draw) if augment else value
     except ValueError as error:
-        raise ValueError(f"{row.where(name)}: {error}") from error
+        raise ValueError(f"{row.describe_source(name)}: {error}") from error
     if not isinstance(value, Tensor):
         raise ValueError(f"{table.path}, column {name!r}: its encoder gives {type(value).__name__}, not a tensor")
     if not isinstance(augmented, Tensor) or augmented.shape != value.shape:
@@ -288,7 +288,9 @@ def _event_stages(
     return plane, *usual
 
 
-def _usual_reader(table: Table, name: str, kind: Kind | None, training: Sequence[Row], notes: list[str]) -> Reader:
+def _usual_reader(
+    table: Table, name: str, kind: RecordingKind | None, training: Sequence[Row], notes: list[str]
+) -> Reader:
     assert kind is not None
     called: str = kind
     files = [source.path for row in training if (source := row.sources[name]) is not None and source.path.is_file()]

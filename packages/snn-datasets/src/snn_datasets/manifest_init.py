@@ -13,9 +13,9 @@ from typing import get_args
 
 from snn_datasets.contents import kinds_of, why_unreadable
 from snn_datasets.dataset import SPLITS, Split
-from snn_datasets.kinds import KIND_OF, Kind
+from snn_datasets.kinds import KIND_OF, RecordingKind
 from snn_datasets.manifest_table import MODALITY_NAME, NAMES_OF_MODULES, RESERVED, SPLIT_NAMES
-from snn_datasets.near_names import near_labels, normalized
+from snn_datasets.near_names import normalize_unicode, similar_labels
 from snn_datasets.reader import placeholder
 from snn_datasets.splits import carve_by_group, carve_by_sample
 
@@ -39,8 +39,8 @@ PEOPLE = re.compile(
 """What a folder of one person or one session is often called."""
 WORD_AND_NUMBER = re.compile(r"(\D*[^\W\d_])[ _.\-]*\d+")
 """A file name that states a class: `cat_007`, `air conditioner 12`."""
-KINDS: tuple[Kind, ...] = get_args(Kind)
-COLUMN_OF: dict[Kind, str] = {
+KINDS: tuple[RecordingKind, ...] = get_args(RecordingKind)
+COLUMN_OF: dict[RecordingKind, str] = {
     "image": "image", "video": "video", "waveform": "audio", "events": "events", "series": "series",
 }  # fmt: skip
 SKIPPED_ENDINGS = frozenset({".txt"})
@@ -60,7 +60,7 @@ class Guess:
     """Samples by split."""
     labels: dict[str, int]
     """Samples by label."""
-    columns: dict[str, Kind]
+    columns: dict[str, RecordingKind]
     """Modality columns and what their files are."""
     files: dict[str, int]
     """Files by modality column; a sample without one has an empty cell."""
@@ -97,7 +97,7 @@ class _File:
     """Relative to the folder, with slashes."""
     folders: tuple[str, ...]
     stem: str
-    kind: Kind
+    kind: RecordingKind
 
 
 @dataclass
@@ -194,8 +194,8 @@ def init_manifest(folder: Path, *, output: str | Path = "manifest.csv") -> Guess
         notes.append("there is no folder of test samples; mark some rows test before training")
 
     for sample in samples:
-        sample.label = normalized(sample.label)
-    notes += near_labels(sample.label for sample in samples)
+        sample.label = normalize_unicode(sample.label)
+    notes += similar_labels(sample.label for sample in samples)
     untrained = {sample.label for sample in samples} - {sample.label for sample in samples if sample.split == "train"}
     if untrained:
         notes.append(f"no training sample has the label {min(untrained)!r}; add some, or remove its rows")
@@ -243,7 +243,7 @@ def _files(folder: Path, left_out: _LeftOut) -> list[_File]:
     return found
 
 
-def _look_at(path: Path) -> tuple[Kind | None, str]:
+def _look_at(path: Path) -> tuple[RecordingKind | None, str]:
     """What a file is; or None, and why it is left out."""
     name, ending = path.name, path.suffix.lower()
     if name.startswith("."):
@@ -286,14 +286,17 @@ def _sense_level(files: Sequence[_File], levels: Sequence[int]) -> int | None:
     all the same, and at least half of the files have counterparts.
     """
     for level in levels:
-        kinds: defaultdict[str, set[Kind]] = defaultdict(set)
+        kinds: defaultdict[str, set[RecordingKind]] = defaultdict(set)
         senses: defaultdict[tuple[tuple[str, ...], str], set[str]] = defaultdict(set)
         for file in files:
             kinds[file.folders[level]].add(file.kind)
             senses[_without(file.folders, level), file.stem].add(file.folders[level])
         matched = sum(len(of_sample) > 1 for of_sample in senses.values()) / max(1, len(senses))
         named = all(SENSES & {word.removesuffix("s") for word in re.findall(r"[a-z]+", name.lower())} for name in kinds)
-        apart = all(len(of_folder) == 1 for of_folder in kinds.values()) and len(set[Kind]().union(*kinds.values())) > 1
+        apart = (
+            all(len(of_folder) == 1 for of_folder in kinds.values())
+            and len(set[RecordingKind]().union(*kinds.values())) > 1
+        )
         if len(kinds) > 1 and ((named and matched > 0) or (apart and matched >= 0.5)):
             return level
     return None
@@ -324,15 +327,17 @@ def _without(folders: tuple[str, ...], level: int | None) -> tuple[str, ...]:
     return folders if level is None else folders[:level] + folders[level + 1 :]
 
 
-def _samples(files: Sequence[_File], sense: int | None, left_out: _LeftOut) -> tuple[list[_Sample], dict[str, Kind]]:
+def _samples(
+    files: Sequence[_File], sense: int | None, left_out: _LeftOut
+) -> tuple[list[_Sample], dict[str, RecordingKind]]:
     """Files of the same sample put together, in order; and the columns."""
     if sense is None:
         files = _of_matching_kinds(files, left_out)
     column_of = {file.name: COLUMN_OF[file.kind] if sense is None else _column(file, sense) for file in files}
-    kinds: defaultdict[str, list[Kind]] = defaultdict(list)
+    kinds: defaultdict[str, list[RecordingKind]] = defaultdict(list)
     for file in files:
         kinds[column_of[file.name]].append(file.kind)
-    columns: dict[str, Kind] = {column: max(KINDS, key=of_column.count) for column, of_column in kinds.items()}
+    columns: dict[str, RecordingKind] = {column: max(KINDS, key=of_column.count) for column, of_column in kinds.items()}
     files = left_out.sift(
         files, lambda file: columns[column_of[file.name]] == file.kind, "they are of another kind than most beside them"
     )
@@ -349,7 +354,7 @@ def _samples(files: Sequence[_File], sense: int | None, left_out: _LeftOut) -> t
 
 def _of_matching_kinds(files: Sequence[_File], left_out: _LeftOut) -> list[_File]:
     """The kind with the most files, and those that share a name with some other: the rest are lists, notes and such."""
-    kinds: defaultdict[tuple[tuple[str, ...], str], set[Kind]] = defaultdict(set)
+    kinds: defaultdict[tuple[tuple[str, ...], str], set[RecordingKind]] = defaultdict(set)
     for file in files:
         kinds[file.folders, file.stem].add(file.kind)
     most = Counter(file.kind for file in files).most_common(1)[0][0]

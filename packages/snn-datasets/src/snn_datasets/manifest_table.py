@@ -14,10 +14,10 @@ from typing import Any
 
 from snn_datasets.contents import kinds_of, why_unreadable
 from snn_datasets.dataset import SPLITS, Split
-from snn_datasets.kinds import ENDINGS, KIND_OF, Kind
-from snn_datasets.listing import listed
-from snn_datasets.manifest_text import read_rows, refuse_what_is_no_table
-from snn_datasets.near_names import canonical_header, normalized, suggestion
+from snn_datasets.kinds import ENDINGS, KIND_OF, RecordingKind
+from snn_datasets.listing import join_names
+from snn_datasets.manifest_text import read_rows, require_table
+from snn_datasets.near_names import canonical_header, normalize_unicode, suggestion
 
 SPLIT_NAMES: dict[str, Split] = {
     "train": "train", "training": "train", "val": "val", "validation": "val", "valid": "val", "dev": "val",
@@ -69,7 +69,7 @@ class Table:
     rows: tuple[TableRow, ...]
     columns: tuple[str, ...]
     """Every modality column, whether it was asked for or not."""
-    kinds: dict[str, Kind | None]
+    kinds: dict[str, RecordingKind | None]
     """Modality -> what its files are, in the order asked for; None where a reader is named for it."""
     left_out: int = 0
     """Rows that name a file, but none of the modalities asked for."""
@@ -120,7 +120,7 @@ def read_table(
             raise ValueError(
                 f"{path}, {cells.head}: no modality column {modality!r}"
                 f"{f', did you mean {near!r}?' if near else ''}; the modality columns are "
-                f"{listed(columns) or 'missing'}; rename a column or ask for another modality"
+                f"{join_names(columns) or 'missing'}; rename a column or ask for another modality"
             )
         if modality in cells.unreadable:
             raise ValueError(
@@ -140,10 +140,10 @@ def read_table(
             )
     if not chosen:
         raise ValueError(
-            f"{path}, {cells.head}: no modality column beside {listed(cells.header)}; "
+            f"{path}, {cells.head}: no modality column beside {join_names(cells.header)}; "
             "add one column of file names a modality"
         )
-    kinds: dict[str, Kind | None] = {
+    kinds: dict[str, RecordingKind | None] = {
         m: None if m in read_by_name else _kind_of_column(path, m, cells.rows, root) for m in chosen
     }
     for modality in chosen:
@@ -170,7 +170,7 @@ def _read_cells(path: Path) -> _Cells:
     with path.open("rb") as file:
         is_parquet = file.read(len(PARQUET_MARK)) == PARQUET_MARK
     if not is_parquet and path.suffix.lower() == ".parquet":
-        refuse_what_is_no_table(path)
+        require_table(path)
     cells = _read_parquet(path) if is_parquet or path.suffix.lower() == ".parquet" else _read_csv(path)
     if not cells.rows:
         raise ValueError(f"{path} has no rows; write a header line {','.join(RESERVED)},... and one row a sample")
@@ -248,7 +248,7 @@ def _check_header(path: Path, head: str, header: list[str]) -> None:
         if required not in header:
             near = suggestion(required, header)
             hint = f"did you mean {near!r}? Rename it to {required!r}" if near else "add it to the header"
-            raise ValueError(f"{path}, {head}: no column {required!r} among {listed(header)}; {hint}")
+            raise ValueError(f"{path}, {head}: no column {required!r} among {join_names(header)}; {hint}")
     counts = Counter(header)
     for number, column in enumerate(header, start=1):
         if not column:
@@ -257,10 +257,12 @@ def _check_header(path: Path, head: str, header: list[str]) -> None:
             raise ValueError(f"{path}, {head}: column {column!r} occurs {counts[column]} times; rename or remove one")
 
 
-def _kind_of_column(path: Path, modality: str, rows: Sequence[tuple[int, dict[str, str]]], root: Path) -> Kind | None:
+def _kind_of_column(
+    path: Path, modality: str, rows: Sequence[tuple[int, dict[str, str]]], root: Path
+) -> RecordingKind | None:
     """Tell from file names, and where they leave it open from the first file, what a column holds; None if nothing."""
-    first: tuple[int, Kind] | None = None
-    of_npy: Kind | None = None
+    first: tuple[int, RecordingKind] | None = None
+    of_npy: RecordingKind | None = None
     for number, cells in rows:
         name = cells[modality]
         if not name:
@@ -283,7 +285,7 @@ def _kind_of_column(path: Path, modality: str, rows: Sequence[tuple[int, dict[st
     return first[1] if first is not None else None
 
 
-def _kinds(root: Path, name: str) -> tuple[Kind, ...]:
+def _kinds(root: Path, name: str) -> tuple[RecordingKind, ...]:
     """What a file may hold; by its ending alone where it is not there or leads out of the root."""
     usual = KIND_OF.get(Path(name).suffix.lower())
     if "\0" in name or not os.path.isfile(os.path.join(root, name)):
@@ -322,20 +324,20 @@ def _row(
             f"{_place(path, number, 'split', written)}: unknown split{f', did you mean {near}?' if near else ''}; "
             f"use one of {', '.join(SPLITS)} ({others} are understood, too)"
         )
-    label = normalized(_filled(path, number, cells, "label", "a class name"))
+    label = normalize_unicode(_filled(path, number, cells, "label", "a class name"))
     if not any(cells[column] for column in columns):
         raise ValueError(
-            f"{path}, row {number}: every cell of {listed(columns)} is empty; a sample needs at least "
+            f"{path}, row {number}: every cell of {join_names(columns)} is empty; a sample needs at least "
             "one file, so write its name or remove the row"
         )
     # Without ids a sample is known by its files, all of them, so that leaving a modality out renames nothing.
-    id_ = normalized(_filled(path, number, cells, "sample_id", "an id")) if "sample_id" in cells else None
+    id_ = normalize_unicode(_filled(path, number, cells, "sample_id", "an id")) if "sample_id" in cells else None
     return TableRow(
         number=number,
         id=id_ or "+".join(cells[column] for column in columns),
         split=split,
         label=label,
-        group=normalized(_filled(path, number, cells, "group", "a group name")) if "group" in cells else None,
+        group=normalize_unicode(_filled(path, number, cells, "group", "a group name")) if "group" in cells else None,
         names={modality: cells[modality] for modality in modalities},
         files={modality: locate(number, modality, cells[modality]) for modality in modalities},
     )

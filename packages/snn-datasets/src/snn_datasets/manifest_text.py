@@ -17,7 +17,7 @@ TEXT = (None, "UTF-16 text", "an empty file")
 _SEP = re.compile(r"sep=(.)", re.I)
 
 
-def refuse_what_is_no_table(path: Path) -> None:
+def require_table(path: Path) -> None:
     """Say what a file is that cannot be a table.
 
     Raises:
@@ -52,7 +52,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _decode(path: Path) -> str:
-    refuse_what_is_no_table(path)
+    require_table(path)
     data = path.read_bytes()
     encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     try:

@@ -32,11 +32,11 @@ class Modality:
         for name in ("prepare", "augment", "encode"):
             refuse_what_is_no_stage(getattr(self, name), name)
 
-    def prepared(self, source: Source, draw: Draw) -> Any:
+    def load(self, source: Source, draw: Draw) -> Any:
         """Read and prepare one recording; raises what the reader raises."""
         return _through(self.prepare, "prepare", self.reader.read(source), draw)
 
-    def finished(self, prepared: Any, draw: Draw, *, augmented: bool) -> Tensor:
+    def encode_input(self, prepared: Any, draw: Draw, *, augmented: bool) -> Tensor:
         """From what was prepared to the input of a model; the draw's epoch is for the augmentation alone."""
         if augmented:
             prepared = _through(self.augment, "augment", prepared, draw)

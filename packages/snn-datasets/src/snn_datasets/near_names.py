@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
-from snn_datasets.listing import listed
+from snn_datasets.listing import join_names
 
 ALIASES = {
     "split": ("set", "subset", "partition", "phase", "usage", "fold"),
@@ -19,14 +19,14 @@ MOST_GROUPS = 5
 """Groups of names that are alike, which are told one by one."""
 
 
-def normalized(text: str) -> str:
+def normalize_unicode(text: str) -> str:
     """Text in Unicode's composed form: an é of one character and an é of two are the same."""
     return unicodedata.normalize("NFC", text)
 
 
 def canonical_header(header: Sequence[str], reserved: Sequence[str]) -> list[str]:
     """The names of columns, where Split or "sample id" is taken for a reserved name that does not occur itself."""
-    names = [normalized(name) for name in header]
+    names = [normalize_unicode(name) for name in header]
     present = set(names)
     missing = {name for name in reserved if name not in present}
     for number, name in enumerate(names):
@@ -47,14 +47,14 @@ def suggestion(wanted: str, names: Sequence[str]) -> str | None:
     return lower[near[0]] if near else None
 
 
-def near_labels(labels: Iterable[str]) -> list[str]:
+def similar_labels(labels: Iterable[str]) -> list[str]:
     """A sentence for each group of class names that may be one class: Cat and cat, 1 and 01, "air con" and air_con."""
     groups: defaultdict[str, list[str]] = defaultdict(list)
     for label in sorted(set(labels)):
         groups[_key(label)].append(label)
     near = [names for names in groups.values() if len(names) > 1]
     sentences = [
-        f"the classes {listed(names)} are told apart, though they differ only in "
+        f"the classes {join_names(names)} are told apart, though they differ only in "
         f"{'how the number is written' if _is_number(names[0]) else 'case, spaces or signs'}; write them alike if "
         "they are one"
         for names in near[:MOST_GROUPS]

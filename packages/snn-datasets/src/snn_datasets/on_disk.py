@@ -11,12 +11,12 @@ from snn_datasets.dataset import SPLITS, Split
 from snn_datasets.reader import ReadError, placeholder
 
 
-def absolute(root: Path) -> Path:
+def absolute_path(root: Path) -> Path:
     """The folder in full, so that caches and worker processes find the same files wherever they are started."""
     return Path(os.path.abspath(root.expanduser()))
 
 
-def files_on_disk(root: Path, pattern: str, card: DatasetCard) -> list[Path]:
+def find_files(root: Path, pattern: str, card: DatasetCard) -> list[Path]:
     """Files under an absolute root that match a glob, sorted by name, without hidden ones.
 
     Raises:
@@ -24,11 +24,11 @@ def files_on_disk(root: Path, pattern: str, card: DatasetCard) -> list[Path]:
     """
     found = sorted(path for path in root.glob(pattern) if not path.name.startswith(".") and path.is_file())
     if not found:
-        raise not_there(root, pattern, card)
+        raise missing_files_error(root, pattern, card)
     return found
 
 
-def text_of(path: Path) -> str:
+def read_text(path: Path) -> str:
     """The text of a small file that belongs to a dataset: a list, a table, labels.
 
     Raises:
@@ -44,7 +44,7 @@ def text_of(path: Path) -> str:
         raise ReadError(f"{path} is no text in UTF-8: {error}; fetch it again") from error
 
 
-def not_there(root: Path, pattern: str, card: DatasetCard) -> FileNotFoundError:
+def missing_files_error(root: Path, pattern: str, card: DatasetCard) -> FileNotFoundError:
     """The error for a dataset that is not where it should be."""
     return FileNotFoundError(
         f"no {pattern} under {root}; get {card.title} from {' or '.join(card.sources)}; it has to lie there as\n"
@@ -52,9 +52,7 @@ def not_there(root: Path, pattern: str, card: DatasetCard) -> FileNotFoundError:
     )
 
 
-def refuse_empty_splits(
-    rows: Mapping[Split, Sequence[object]], advice: str, *, needed: Sequence[Split] = SPLITS
-) -> None:
+def require_samples(rows: Mapping[Split, Sequence[object]], advice: str, *, needed: Sequence[Split] = SPLITS) -> None:
     """Refuse to build a dataset of which a split has no sample.
 
     Raises:

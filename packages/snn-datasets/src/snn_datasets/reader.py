@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from snn_datasets.kinds import Kind
+from snn_datasets.kinds import RecordingKind
 from snn_datasets.stage import Value
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Source:
 class Reader(Value):
     """Reads one format. Subclasses say which kind of recording they give."""
 
-    gives: ClassVar[Kind]
+    gives: ClassVar[RecordingKind]
     """The kind of recording."""
 
     @abstractmethod

@@ -33,12 +33,12 @@ class Row:
     """Index into the classes."""
     sources: Mapping[str, Source | None]
     """Modality -> where it lies; None where this sample has none."""
-    place: str = ""
+    origin: str = ""
     """Where the row is from, for messages, such as "manifest.csv, row 3"; empty names the sample."""
 
-    def where(self, modality: str) -> str:
+    def describe_source(self, modality: str) -> str:
         """Place, modality and file, to begin a message with."""
-        return f"{self.place or f'sample {self.id!r}'}, {modality} {str(self.sources[modality])!r}"
+        return f"{self.origin or f'sample {self.id!r}'}, {modality} {str(self.sources[modality])!r}"
 
 
 class RecordedDataset(SampleDataset):
@@ -97,7 +97,7 @@ class RecordedDataset(SampleDataset):
                 absent.add(name)
             else:
                 draw = Draw(self.seed, row.id, name, epoch)
-                inputs[name] = modality.finished(prepared, draw, augmented=self.augment)
+                inputs[name] = modality.encode_input(prepared, draw, augmented=self.augment)
         return Sample(row.id, inputs, row.label, frozenset(absent), self._timed)
 
     def _prepared(self, name: str, index: int) -> Prepared | Absent | Exception:
@@ -126,14 +126,14 @@ class Preparation:
         if source is None:
             return Absent("not recorded")
         try:
-            return self.modality.prepared(source, Draw(self.seed, row.id, self.name))
+            return self.modality.load(source, Draw(self.seed, row.id, self.name))
         except (ReadError, FileNotFoundError) as error:
             if self.missing:
                 return Absent(str(error))
             advice = "correct it, or set on_error to missing to count it as absent"
-            return type(error)(f"{row.where(self.name)}: {error}; {advice}")
+            return type(error)(f"{row.describe_source(self.name)}: {error}; {advice}")
         except ValueError as error:  # a stage cannot do with this recording
-            return ReadError(f"{row.where(self.name)}: {error}")
+            return ReadError(f"{row.describe_source(self.name)}: {error}")
 
 
 @single_thread()

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from snn_datasets.contents import is_events_header, why_unreadable
-from snn_datasets.kinds import Kind
-from snn_datasets.listing import listed
+from snn_datasets.kinds import RecordingKind
+from snn_datasets.listing import join_names
 from snn_datasets.reader import Reader, ReadError, Source
 from snn_datasets.recordings import Series
 from snn_datasets.series_table import (
@@ -39,7 +39,7 @@ class SeriesReader(Reader):
 
     kind: Literal["series"] = "series"
     """Names this reader."""
-    gives: ClassVar[Kind] = "series"
+    gives: ClassVar[RecordingKind] = "series"
     rate: float | None = Field(default=None, gt=0)
     """Rows per second where no column is time."""
     time_column: str | int | None = None
@@ -169,7 +169,7 @@ def _names(table: Table, places: Sequence[int]) -> tuple[str, ...]:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return f"the channels {listed(names)}" if names else "no names of channels"
+    return f"the channels {join_names(names)}" if names else "no names of channels"
 
 
 class SubtractBaseline(Stage):

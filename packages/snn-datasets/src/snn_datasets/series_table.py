@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from snn_datasets.listing import listed
+from snn_datasets.listing import join_names
 from snn_datasets.reader import ReadError
 
 TIME_NAMES = ("t", "time", "timestamp")
@@ -98,8 +98,8 @@ class Table:
         named = [number for number in named if len(self.names[number]) > 1] or named
         if len(named) > 1:
             raise ReadError(
-                f"{self.path} has several columns that may be time: {listed([self.names[n] for n in named])}; give its "
-                "reader time_column, which names one, and columns, which names the channels"
+                f"{self.path} has several columns that may be time: {join_names([self.names[n] for n in named])}; give "
+                "its reader time_column, which names one, and columns, which names the channels"
             )
         return named[0] if named else None
 
@@ -148,7 +148,7 @@ class Table:
 
     def described(self) -> str:
         """Its columns, for messages."""
-        return listed(self.names) if self.names else f"columns 0 to {self.width - 1} without names"
+        return join_names(self.names) if self.names else f"columns 0 to {self.width - 1} without names"
 
     def load(self, columns: Sequence[int]) -> NDArray[Any]:
         """Those columns [L, len(columns)]; raises ReadError where a cell is no number."""

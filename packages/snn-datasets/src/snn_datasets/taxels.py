@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Literal, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from snn_datasets.kinds import Kind
-from snn_datasets.listing import listed
+from snn_datasets.kinds import RecordingKind
+from snn_datasets.listing import join_names
 from snn_datasets.reader import Reader, ReadError, Source
 from snn_datasets.recordings import Events
 
@@ -41,7 +41,7 @@ class StMnistReader(Reader):
 
     kind: Literal["st-mnist"] = "st-mnist"
     """Names this reader."""
-    gives: ClassVar[Kind] = "events"
+    gives: ClassVar[RecordingKind] = "events"
 
     def read(self, source: Source) -> Events:
         """Read one recording; it lasts until the time of its last column.
@@ -112,7 +112,7 @@ def read_mat5(path: Path, name: str) -> NDArray[Any]:
             found.append(header[2][1].decode("latin-1"))
             if found[-1] == name:
                 return mat.array(header)
-    raise ReadError(f"{path} has no array {name!r}, but {listed(found) or 'none at all'}; it is another file")
+    raise ReadError(f"{path} has no array {name!r}, but {join_names(found) or 'none at all'}; it is another file")
 
 
 class _Mat5:

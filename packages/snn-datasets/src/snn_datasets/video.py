@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 
 from snn_datasets.audio import checked_waveform, refuse_too_long, seconds_of
 from snn_datasets.file_signature import foreign_format
-from snn_datasets.kinds import Kind
+from snn_datasets.kinds import RecordingKind
 from snn_datasets.reader import Reader, ReadError, Source
 from snn_datasets.recordings import Image, Video, Waveform
 from snn_datasets.stage import Draw, Stage
@@ -51,7 +51,7 @@ class VideoReader(Reader):
 
     kind: Literal["video"] = "video"
     """The pictures of video files."""
-    gives: ClassVar[Kind] = "video"
+    gives: ClassVar[RecordingKind] = "video"
 
     frames: int | None = Field(default=None, ge=1, le=10_000)
     """Number of frames, each the nearest to the middle of one of so many equal spans of time, so a short video gives
@@ -173,7 +173,7 @@ class SoundtrackReader(Reader):
 
     kind: Literal["soundtrack"] = "soundtrack"
     """The sound of video files."""
-    gives: ClassVar[Kind] = "waveform"
+    gives: ClassVar[RecordingKind] = "waveform"
 
     def read(self, source: Source) -> Waveform:
         """Read one recording; see `Reader.read`."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from scmrl.demo.refused import RefusedError
 from scmrl.engine.clips import taken
 from scmrl.shown import shown
-from snn_datasets.kinds import ENDINGS, Kind, kinds_by_name
+from snn_datasets.kinds import ENDINGS, RecordingKind, kinds_by_name
 from snn_datasets.modality import Modality
 
 KEPT = 16
@@ -78,7 +78,7 @@ def senses_of(
     *,
     wanted: str | None = None,
     there: Collection[str] = (),
-    kinds: Sequence[Kind] | None = None,
+    kinds: Sequence[RecordingKind] | None = None,
 ) -> tuple[str, ...]:
     """The modalities that a file is read for; it is never taken for a manifest.
 

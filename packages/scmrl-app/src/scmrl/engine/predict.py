@@ -101,7 +101,7 @@ def read_file(modality: Modality, path: Path, draw: Draw) -> Tensor:
     reader, first = how_to_read(modality.reader, path)
     # Augmentation is for training alone.
     modality = replace(modality, reader=reader, prepare=(*first, *modality.prepare), augment=())
-    value = modality.finished(modality.prepared(Source(path), draw), draw, augmented=False)
+    value = modality.encode_input(modality.load(Source(path), draw), draw, augmented=False)
     if not value.isfinite().all():
         raise ValueError(f"{path} becomes numbers that are infinite or not numbers at all; replace the file")
     return value

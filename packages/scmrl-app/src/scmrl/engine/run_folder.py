@@ -58,7 +58,7 @@ def create_run_folder(experiment: Experiment) -> Path:
             _refuse_other_settings(experiment, folder)
             return folder
     if folder is None:
-        modalities = "+".join(experiment.data.chosen()) or "all"
+        modalities = "+".join(experiment.data.selected_modalities()) or "all"
         name = f"{datetime.now():%Y%m%d-%H%M%S}-{experiment.data.model_dump()['kind']}-{modalities}"
         folder, attempt = Path("runs") / name, 1
         while folder.exists():

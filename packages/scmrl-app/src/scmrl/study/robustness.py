@@ -119,7 +119,7 @@ def curves(spec: NoiseSpec, results: Results) -> dict[Target, Right]:
     done = [(point, results[point.key]) for point in spec.points() if point.key in results]
     measured = [(point, result, _by_strength(result)) for point, result in done]
     every = {Target(kind, modalities) for _, _, by_strength in measured for kind, modalities, _ in by_strength}
-    order = spec.data.chosen()
+    order = spec.data.selected_modalities()
     found: dict[Target, Right] = {}
     for target in sorted(every, key=lambda t: (spec.disturbances.index(t.kind), len(t.modalities), _places(t, order))):
         of = found.setdefault(target, {})

@@ -70,7 +70,7 @@ class ScalingSpec(StudySpec):
         Raises:
             ValueError: only the files know the senses.
         """
-        senses = self.data.chosen()
+        senses = self.data.selected_modalities()
         if not senses:
             raise ValueError("the study goes from one sense to several, but data.modalities is not given: name them")
         if not self.every_subset:

@@ -22,7 +22,7 @@ def every_variant(experiment: Experiment) -> dict[str, Options]:
     Raises:
         ValueError: data of one sense only.
     """
-    senses = experiment.data.chosen()
+    senses = experiment.data.selected_modalities()
     if len(senses) < 2:
         raise ValueError(
             f"the study compares ways to fuse senses, but data.modalities is {', '.join(senses) or 'not given'}: "

@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 from snn_datasets.card import DatasetCard, FileSet, ModalityCard
 from snn_datasets.check import published_table
 from snn_datasets.dataset import SPLITS, DatasetInfo, DatasetSplits, FileDataSpec, Progress, Split
-from snn_datasets.on_disk import absolute, files_on_disk, refuse_empty_splits
+from snn_datasets.on_disk import absolute_path, find_files, require_samples
 from snn_datasets.reader import Source
 from snn_datasets.splits import carve_by_sample, split_of
 
@@ -183,7 +183,7 @@ class CremaDSpec(FileDataSpec):
         """
         from snn_datasets.recorded import Row, build_splits
 
-        root, names = absolute(self.root), self.chosen()
+        root, names = absolute_path(self.root), self.selected_modalities()
         there = {name: self._files(root, name) for name in names}
         stems = sorted(set[str]().union(*there.values()))
         published = published_split()
@@ -204,7 +204,7 @@ class CremaDSpec(FileDataSpec):
             return Row(stem, CODES.index(stem.split("_")[2]), sources)
 
         dealt = self._dealt(stems)
-        refuse_empty_splits(
+        require_samples(
             dealt,
             "fetch more of the dataset, or choose another seed or other shares",
             needed=SPLITS if self.val_fraction else ("train", "test"),
@@ -223,11 +223,11 @@ class CremaDSpec(FileDataSpec):
     def _files(self, root: Path, modality: str) -> dict[str, Path]:
         """By stem: the file of each clip; for frames in folders, the folder."""
         if modality == "audio":
-            files = {path.stem: path for path in files_on_disk(root, "AudioWAV/*.wav", CARD)}
+            files = {path.stem: path for path in find_files(root, "AudioWAV/*.wav", CARD)}
         elif self.frames_from == "video":
-            files = {path.stem: path for path in files_on_disk(root, "VideoFlash/*.flv", CARD)}
+            files = {path.stem: path for path in find_files(root, "VideoFlash/*.flv", CARD)}
         else:
-            files = {path.parent.name: path.parent for path in files_on_disk(root, "Image-01-FPS/*/*.jpg", CARD)}
+            files = {path.parent.name: path.parent for path in find_files(root, "Image-01-FPS/*/*.jpg", CARD)}
         for old, new in FORMER_STEMS.items():
             if old in files:
                 files.setdefault(new, files[old])

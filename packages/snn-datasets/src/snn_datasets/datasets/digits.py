@@ -82,13 +82,13 @@ class DigitsSpec(DataSpec):
         """What there is to know about this dataset."""
         return CARD
 
-    def chosen(self) -> tuple[str, ...]:
+    def selected_modalities(self) -> tuple[str, ...]:
         """The senses to read: those asked for, or audio and visual.
 
         Raises:
             ValueError: one that the dataset does not have.
         """
-        return super().chosen() if self.modalities else ("audio", "visual")
+        return super().selected_modalities() if self.modalities else ("audio", "visual")
 
     def build(self, progress: Progress | None = None) -> DatasetSplits:
         """Make the 1,797 samples, which takes a few seconds, or take them from the cache."""

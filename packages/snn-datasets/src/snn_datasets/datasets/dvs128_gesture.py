@@ -12,7 +12,7 @@ from pydantic import Field
 
 from snn_datasets.card import DatasetCard, FileSet, ModalityCard
 from snn_datasets.dataset import DatasetInfo, DatasetSplits, FileDataSpec, ModalityInfo, Progress, Split
-from snn_datasets.on_disk import text_of
+from snn_datasets.on_disk import read_text
 from snn_datasets.pairing import Item
 from snn_datasets.reader import ReadError, Source
 from snn_datasets.splits import carve_by_group
@@ -93,7 +93,7 @@ class Dvs128GestureSpec(FileDataSpec):
         from snn_datasets.modality import Modality
         from snn_datasets.recorded import Row, build_splits
 
-        (name,) = self.chosen()
+        (name,) = self.selected_modalities()
         dealt = gestures(self.root, val=self.val, seed=self.seed)
         info = ModalityInfo("events", (2, self.plane, self.plane), self.time_steps, "events by pixel and step")
         modality = Modality(
@@ -148,7 +148,7 @@ def _gestures_of(root: Path, name: str) -> Iterator[Item]:
         raise FileNotFoundError(
             f"no {name} under {root}; {CARD.kind} ({CARD.sources[0]}) has to lie there as\n{CARD.layout()}"
         )
-    names = [line.strip() for line in text_of(path).splitlines() if line.strip()]
+    names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     if not names:
         raise ReadError(f"{path} names no recording; fetch it again")
     for recording in names:
@@ -164,7 +164,7 @@ def _labels(path: Path) -> Iterator[tuple[int, int, int]]:
     """Class from 0 on, start and end in microseconds of each gesture of a recording."""
     if not path.is_file():
         raise FileNotFoundError(f"no file at {path}; it says when the gestures of its recording are")
-    lines = list(csv.reader(text_of(path).splitlines()))
+    lines = list(csv.reader(read_text(path).splitlines()))
     # The published files begin with the names of the columns, which some copies lack.
     first = 1 if lines and any(character.isalpha() for cell in lines[0] for character in cell) else 0
     if not any(lines[first:]):

@@ -17,8 +17,8 @@ from pydantic import Field
 
 from snn_datasets.card import DatasetCard, FileSet, ModalityCard
 from snn_datasets.dataset import DatasetInfo, DatasetSplits, FileDataSpec, ModalityInfo, Progress, Split
-from snn_datasets.kinds import Kind
-from snn_datasets.on_disk import absolute, files_on_disk, not_there, refuse_empty_splits
+from snn_datasets.kinds import RecordingKind
+from snn_datasets.on_disk import absolute_path, find_files, missing_files_error, require_samples
 from snn_datasets.reader import Reader, ReadError, Source
 from snn_datasets.recordings import Series
 from snn_datasets.series import Standardize, SubtractBaseline
@@ -155,11 +155,11 @@ class GasMixturesSpec(FileDataSpec):
         from snn_datasets.modality import Modality
         from snn_datasets.recorded import build_splits
 
-        (name,) = self.chosen()
-        root = absolute(self.root)
+        (name,) = self.selected_modalities()
+        root = absolute_path(self.root)
         path = root / f"{self.mixture}.txt"
         if not path.is_file():
-            raise not_there(root, path.name, MIXTURES_CARD)
+            raise missing_files_error(root, path.name, MIXTURES_CARD)
         reader = GasMixturesReader(rate=self.rate)
         table = self._table(reader, path)
         rows = self._rows(name, path, table)
@@ -236,7 +236,7 @@ class GasMixturesSpec(FileDataSpec):
                 if earliest <= start and stop <= latest:
                     id_ = f"{self.mixture}/{onset:09.2f}"
                     rows[split].append(Row(id_, label, {name: Source(path, (start, stop))}))
-        refuse_empty_splits(
+        require_samples(
             rows,
             f"{path} lasts {length:g} s: choose a shorter response_s ({self.response_s:g}) or guard_s "
             f"({self.guard_s:g}), or larger shares",
@@ -254,7 +254,7 @@ class GasMixturesReader(Reader):
 
     kind: Literal["gas-mixtures"] = "gas-mixtures"
     """Names this reader."""
-    gives: ClassVar[Kind] = "series"
+    gives: ClassVar[RecordingKind] = "series"
     rate: float = Field(default=10.0, gt=0, le=100)
     """Values per second; each is the mean of its span of time, whose middle is its time, and spans without a row have
     none. Set points are those at the end of the span."""
@@ -307,14 +307,14 @@ class GasDriftSpec(FileDataSpec):
         from snn_datasets.modality import Modality
         from snn_datasets.recorded import Row, build_splits
 
-        (name,) = self.chosen()
+        (name,) = self.selected_modalities()
         batches: dict[Split, tuple[int, ...]] = {"train": self.train, "val": self.val, "test": self.test}
         every = [number for of_split in batches.values() for number in of_split]
         if len(set(every)) < len(every):
             twice = next(number for number in every if every.count(number) > 1)
             raise ValueError(f"batch {twice} is named twice among train, val and test; name it once")
-        root = absolute(self.root)
-        files_on_disk(root, DRIFT_CARD.files[0].pattern, DRIFT_CARD)
+        root = absolute_path(self.root)
+        find_files(root, DRIFT_CARD.files[0].pattern, DRIFT_CARD)
         reader = GasDriftReader()
         rows: dict[Split, list[Row]] = {"train": [], "val": [], "test": []}
         features: list[NDArray[np.float64]] = []
@@ -322,7 +322,7 @@ class GasDriftSpec(FileDataSpec):
             for number in of_split:
                 path = root / f"batch{number}.dat"
                 if not path.is_file():
-                    raise not_there(root, path.name, DRIFT_CARD)
+                    raise missing_files_error(root, path.name, DRIFT_CARD)
                 labels, of_batch = reader.batch(path)
                 if split == "train":
                     features.append(of_batch)
@@ -330,7 +330,7 @@ class GasDriftSpec(FileDataSpec):
                     Row(f"batch{number}/{line:04d}", label, {name: Source(path, (line,))})
                     for line, label in enumerate(labels)
                 ]
-        refuse_empty_splits(rows, "name at least one batch for each of train, val and test")
+        require_samples(rows, "name at least one batch for each of train, val and test")
         info = ModalityInfo("series", (FEATURES,), None, DRIFT_CARD.modalities[name].unit)
         modality = Modality(reader, info, encode=(Standardize.of(np.concatenate(features)), OneRow()))
         return build_splits(
@@ -351,7 +351,7 @@ class GasDriftReader(Reader):
 
     kind: Literal["gas-drift"] = "gas-drift"
     """Names this reader."""
-    gives: ClassVar[Kind] = "series"
+    gives: ClassVar[RecordingKind] = "series"
 
     def read(self, source: Source) -> Series:
         """Read one measurement as a series of one row.

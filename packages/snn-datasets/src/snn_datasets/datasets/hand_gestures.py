@@ -18,8 +18,8 @@ from pydantic import Field
 
 from snn_datasets.card import DatasetCard, FileSet, ModalityCard
 from snn_datasets.dataset import DatasetInfo, DatasetSplits, FileDataSpec, ModalityInfo, Progress, Split
-from snn_datasets.kinds import Kind
-from snn_datasets.on_disk import absolute, files_on_disk, refuse_empty_splits
+from snn_datasets.kinds import RecordingKind
+from snn_datasets.on_disk import absolute_path, find_files, require_samples
 from snn_datasets.reader import Reader, ReadError, Source
 from snn_datasets.recordings import Events, Video
 from snn_datasets.series import Rectify, SeriesReader, Standardize
@@ -139,12 +139,12 @@ class HandGesturesSpec(FileDataSpec):
         from snn_datasets.recorded import build_splits
 
         rows, cut = self._rows()
-        modalities = {name: self._modality(name, rows["train"]) for name in self.chosen()}
+        modalities = {name: self._modality(name, rows["train"]) for name in self.selected_modalities()}
         notes = (CARD.notes[1],) if self.split == "session" else ()
         if cut:
             notes += (
                 f"{cut:,} windows of the annotations are left out, since a recording of "
-                f"{' or '.join(name for name in self.chosen() if name != 'davis')} ends before them.",
+                f"{' or '.join(name for name in self.selected_modalities() if name != 'davis')} ends before them.",
             )
         info = DatasetInfo(CARD.kind, GESTURES, {name: m.info for name, m in modalities.items()}, notes)
         return build_splits(self, info=info, rows=rows, modalities=modalities, progress=progress)
@@ -158,9 +158,9 @@ class HandGesturesSpec(FileDataSpec):
         test = self.test or ((3,) if by_session else (9, 10))
         if set(val) & set(test):
             raise ValueError(f"{self.split} {min(set(val) & set(test))} is in val and in test; leave it in one of them")
-        root = absolute(self.root)
+        root = absolute_path(self.root)
         pattern = CARD.files[0].pattern
-        annotations = [path for path in files_on_disk(root, pattern, CARD) if _SESSION.fullmatch(path.name)]
+        annotations = [path for path in find_files(root, pattern, CARD) if _SESSION.fullmatch(path.name)]
         length, stride = (max(1, round(ms * RATE / 1000)) for ms in (self.window_ms, self.stride_ms))
         rows: dict[Split, list[Row]] = {"train": [], "val": [], "test": []}
         cut = 0
@@ -171,7 +171,7 @@ class HandGesturesSpec(FileDataSpec):
             split: Split = "test" if number in test else "val" if number in val else "train"
             stem = path.name.removesuffix("_ann.npy")
             files = {"emg": f"{stem}_emg.npy", "dvs": f"{stem}_dvs.npy", "davis": f"{stem}{_FRAMES}"}
-            ends = [_END_OF[name](root / files[name]) for name in self.chosen() if name in _END_OF]
+            ends = [_END_OF[name](root / files[name]) for name in self.selected_modalities() if name in _END_OF]
             last = min((end for end in ends if end is not None), default=None)
             for label, first, end in repetitions(path):
                 for start in range(first, end - length + 1, stride):
@@ -180,9 +180,9 @@ class HandGesturesSpec(FileDataSpec):
                         cut += 1
                         continue
                     part = (start / RATE, (start + length) / RATE)
-                    sources = {name: Source(root / files[name], part) for name in self.chosen()}
+                    sources = {name: Source(root / files[name], part) for name in self.selected_modalities()}
                     rows[split].append(Row(f"{stem}/{start:06d}", label, sources))
-        refuse_empty_splits(
+        require_samples(
             rows,
             f"{self.split}s {val} are val and {test} test, of {len(annotations)} sessions under {root}: complete the "
             f"dataset, choose other numbers, or a window_ms shorter than {self.window_ms:g}",
@@ -259,7 +259,7 @@ class GestureEventsReader(Reader):
 
     kind: Literal["hand-gestures-dvs"] = "hand-gestures-dvs"
     """Names this reader."""
-    gives: ClassVar[Kind] = "events"
+    gives: ClassVar[RecordingKind] = "events"
 
     def read(self, source: Source) -> Events:
         """Read one span.
@@ -312,7 +312,7 @@ class GestureFramesReader(Reader):
 
     kind: Literal["hand-gestures-davis"] = "hand-gestures-davis"
     """Names this reader."""
-    gives: ClassVar[Kind] = "video"
+    gives: ClassVar[RecordingKind] = "video"
 
     def read(self, source: Source) -> Video:
         """Read one span.

@@ -143,7 +143,7 @@ class MnistDvsNTidigitsSpec(FileDataSpec):
         """
         from snn_datasets.recorded import Row, build_splits
 
-        chosen = self.chosen()
+        chosen = self.selected_modalities()
         dealt: dict[str, dict[Split, list[Item]]] = {}
         if "visual" in chosen:
             dealt["visual"] = symbols(self.root, scales=self.scales, val=self.val, test=self.test, seed=self.seed)

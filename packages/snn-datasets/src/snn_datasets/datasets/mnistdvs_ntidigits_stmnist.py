@@ -12,7 +12,7 @@ from snn_datasets.dataset import SPLITS, DatasetInfo, DatasetSplits, FileDataSpe
 from snn_datasets.datasets import mnistdvs_ntidigits, st_mnist
 from snn_datasets.datasets.mnistdvs_ntidigits import Scale, spoken_digits, symbols
 from snn_datasets.datasets.st_mnist import touches
-from snn_datasets.on_disk import absolute
+from snn_datasets.on_disk import absolute_path
 from snn_datasets.pairing import Item, pair_by_label
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class MnistDvsNTidigitsStMnistSpec(FileDataSpec):
         """
         from snn_datasets.recorded import Row, build_splits
 
-        chosen = self.chosen()
+        chosen = self.selected_modalities()
         dealt = {name: self._dealt(name) for name in chosen}
         per_class: dict[Split, int | None] = {
             "train": self.train_per_class,
@@ -152,7 +152,7 @@ class MnistDvsNTidigitsStMnistSpec(FileDataSpec):
         )
 
     def _dealt(self, name: str) -> dict[Split, list[Item]]:
-        root = absolute(self.root)
+        root = absolute_path(self.root)
         if name == "visual":
             return symbols(root, scales=self.scales, val=self.val, test=self.test, seed=self.seed)
         if name == "audio":

@@ -96,7 +96,7 @@ class ShdSpec(FileDataSpec):
         from snn_datasets.modality import Modality
         from snn_datasets.recorded import build_splits
 
-        (name,) = self.chosen()
+        (name,) = self.selected_modalities()
         merge = () if self.units == SHD_UNITS else (ScalePlane(height=1, width=self.units),)
         info = ModalityInfo("events", (self.units,), self.time_steps, "spikes by unit and step")
         modality = Modality(

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from snn_datasets.card import DatasetCard, FileSet, ModalityCard
 from snn_datasets.dataset import DatasetInfo, DatasetSplits, FileDataSpec, ModalityInfo, Progress, Split
-from snn_datasets.on_disk import absolute, files_on_disk, refuse_empty_splits, text_of
+from snn_datasets.on_disk import absolute_path, find_files, read_text, require_samples
 from snn_datasets.pairing import Item
 from snn_datasets.reader import Source
 from snn_datasets.splits import split_of
@@ -83,7 +83,7 @@ class StMnistSpec(FileDataSpec):
         from snn_datasets.recorded import Row, build_splits
         from snn_datasets.taxels import StMnistReader
 
-        (name,) = self.chosen()
+        (name,) = self.selected_modalities()
         dealt = touches(self.root, groups=self.groups, val=self.val, test=self.test, seed=self.seed)
         rows: dict[Split, list[Row]] = {
             split: [Row(item.id, item.label, {name: item.source}) for item in items] for split, items in dealt.items()
@@ -109,8 +109,8 @@ def touches(
         FileNotFoundError: there is none under the root, or no such table.
         ValueError: the table does not name every file, or a split stays empty.
     """
-    root = absolute(root)
-    found = files_on_disk(root, "[0-9]/*.mat", CARD)
+    root = absolute_path(root)
+    found = find_files(root, "[0-9]/*.mat", CARD)
     paths = [path for path in found if not path.name.upper().startswith("LUT")]
     writers = None if groups is None else _writers(root / groups.expanduser())
     dealt: dict[Split, list[Item]] = {"train": [], "val": [], "test": []}
@@ -122,7 +122,7 @@ def touches(
         group = id_ if writers is None else writers[name]
         split = split_of(group, val=val, test=test, seed=seed)
         dealt[split].append(Item(id_, int(name[0]), Source(path), group))
-    refuse_empty_splits(dealt, "choose another seed or other shares, or complete the dataset")
+    require_samples(dealt, "choose another seed or other shares, or complete the dataset")
     return dealt
 
 
@@ -130,7 +130,7 @@ def _writers(table: Path) -> Mapping[str, str]:
     if not table.is_file():
         raise FileNotFoundError(f"no file at {table}; groups is a CSV file with the columns name,group")
     try:
-        rows = list(csv.DictReader(io.StringIO(text_of(table), newline="")))
+        rows = list(csv.DictReader(io.StringIO(read_text(table), newline="")))
     except csv.Error as error:
         raise ValueError(f"{table} is no CSV file: {error}; it needs the columns name,group") from error
     writers: dict[str, str] = {}

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from snn_datasets.card import DatasetCard, FileSet, ModalityCard
 from snn_datasets.dataset import SPLITS, DatasetInfo, DatasetSplits, FileDataSpec, Progress, Split
-from snn_datasets.on_disk import absolute, files_on_disk, refuse_empty_splits, text_of
+from snn_datasets.on_disk import absolute_path, find_files, read_text, require_samples
 from snn_datasets.reader import ReadError, Source
 from snn_datasets.splits import carve_by_sample, split_of
 
@@ -140,13 +140,13 @@ class UrbanSound8KAVSpec(FileDataSpec):
         from snn_datasets.images import ImageReader
         from snn_datasets.recorded import Row, build_splits
 
-        root, names = absolute(self.root), self.chosen()
+        root, names = absolute_path(self.root), self.selected_modalities()
         folders = {"visual": ("Dataset_v3_vision", "jpg"), "audio": ("Dataset_v3_sound", "wav")}
         clips = sorted(
             {
                 (_class_of(path), path.stem)
                 for name in names
-                for path in files_on_disk(root, f"{folders[name][0]}/*/*.{folders[name][1]}", CARD)
+                for path in find_files(root, f"{folders[name][0]}/*/*.{folders[name][1]}", CARD)
             }
         )
 
@@ -157,7 +157,7 @@ class UrbanSound8KAVSpec(FileDataSpec):
 
         dealt = self._dealt(clips, root)
         shared_test = self.protocol == "published" and self.val_fraction == 0
-        refuse_empty_splits(
+        require_samples(
             dealt,
             "fetch more of the dataset, or choose another seed, other shares or another fold",
             needed=("train", "test") if shared_test else SPLITS,
@@ -259,7 +259,7 @@ def _folds(root: Path) -> dict[str, int]:
             f"no file at {table}, which says the official folds; fetch it from UrbanSound8K, or set protocol to grouped"
         )
     try:
-        rows = csv.DictReader(io.StringIO(text_of(table), newline=""))
+        rows = csv.DictReader(io.StringIO(read_text(table), newline=""))
         folds = {Path(row["slice_file_name"]).stem: int(row["fold"]) for row in rows}
     except ReadError:
         raise

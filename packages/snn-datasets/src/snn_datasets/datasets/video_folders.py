@@ -14,8 +14,8 @@ from pydantic import Field
 
 from snn_datasets.card import DatasetCard, FileSet, ModalityCard
 from snn_datasets.dataset import SPLITS, DatasetInfo, DatasetSplits, FileDataSpec, Progress, Split
-from snn_datasets.listing import listed, shortened
-from snn_datasets.on_disk import absolute, files_on_disk, not_there, refuse_empty_splits, text_of
+from snn_datasets.listing import join_names, shorten
+from snn_datasets.on_disk import absolute_path, find_files, missing_files_error, read_text, require_samples
 from snn_datasets.reader import ReadError, Source
 
 if TYPE_CHECKING:
@@ -162,14 +162,14 @@ class VideoListSpec(FileDataSpec):
                 f"{moved:,} clips were left out, because the list has other clips of their videos in the test or the "
                 "validation split."
             )
-        names = self.chosen()
+        names = self.selected_modalities()
         rows: dict[Split, list[Row]] = {split: [] for split in SPLITS}
         for clip in kept:
             source = Source(videos[clip.video], clip.part or ())
             seconds = "" if clip.part is None else f" {clip.part[0]:g}-{clip.part[1]:g} s"
             id_ = f"{clip.video}{seconds} {clip.label}"
             rows[clip.split].append(Row(id_, classes.index(clip.label), dict.fromkeys(names, source)))
-        refuse_empty_splits(rows, "fetch more of the videos, or correct the list")
+        require_samples(rows, "fetch more of the videos, or correct the list")
         modalities = self._modalities(names)
         info = DatasetInfo(
             name=self.card().kind,
@@ -236,8 +236,8 @@ class AveSpec(VideoListSpec):
             ValueError: a line of a list is no annotation, or a split is empty.
             ImportError: PyAV is needed to read videos.
         """
-        root = absolute(self.root)
-        videos = {path.stem: path for path in files_on_disk(root, "AVE/*.mp4", AVE)}
+        root = absolute_path(self.root)
+        videos = {path.stem: path for path in find_files(root, "AVE/*.mp4", AVE)}
         clips: list[ListedClip] = []
         for split in SPLITS:
             clips += self._listed(root / f"{split}Set.txt", split)
@@ -246,8 +246,8 @@ class AveSpec(VideoListSpec):
 
     def _listed(self, path: Path, split: Split) -> Iterable[ListedClip]:
         if not path.is_file():
-            raise not_there(path.parent, path.name, AVE)
-        for number, line in enumerate(text_of(path).splitlines(), start=1):
+            raise missing_files_error(path.parent, path.name, AVE)
+        for number, line in enumerate(read_text(path).splitlines(), start=1):
             cells = [cell.strip() for cell in line.split("&")]
             if not line.strip() or cells[0] == "Category":
                 continue
@@ -259,7 +259,7 @@ class AveSpec(VideoListSpec):
                 category = video = ""
             if not (category and video and 0 <= start <= end):
                 raise ValueError(
-                    f"{path}, line {number}: {shortened(line)!r} is not Category&VideoID&Quality&StartTime&EndTime "
+                    f"{path}, line {number}: {shorten(line)!r} is not Category&VideoID&Quality&StartTime&EndTime "
                     "with 0 <= StartTime <= EndTime; correct or fetch it again"
                 )
             # The lists have a few events of no length; they are not to be seen in their videos.
@@ -292,13 +292,13 @@ class KineticsSoundsSpec(VideoListSpec):
             ValueError: the table is no such table, or a split is empty.
             ImportError: PyAV is needed to read videos.
         """
-        root = absolute(self.root)
+        root = absolute_path(self.root)
         table = root / "annotations.csv"
         if not table.is_file():
-            raise not_there(root, table.name, KINETICS_SOUNDS)
+            raise missing_files_error(root, table.name, KINETICS_SOUNDS)
         # Names may end in the seconds that were cut out; ids may hold the same signs, so what is listed decides.
         videos: dict[str, Path] = {}
-        for path in files_on_disk(root, "videos/**/*.mp4", KINETICS_SOUNDS):
+        for path in find_files(root, "videos/**/*.mp4", KINETICS_SOUNDS):
             videos[path.stem] = videos[re.sub(r"_\d{6}_\d{6}$", "", path.stem)] = path
         return self._build(_kinetics(table), videos, KINETICS_SOUNDS.classes, progress)
 
@@ -307,16 +307,16 @@ def _kinetics(table: Path) -> list[ListedClip]:
     splits: dict[str, Split] = {"train": "train", "val": "val", "validate": "val", "test": "test"}
     clips: list[ListedClip] = []
     try:
-        rows = csv.DictReader(io.StringIO(text_of(table), newline=""))
+        rows = csv.DictReader(io.StringIO(read_text(table), newline=""))
         needed = {"label", "youtube_id", "split"}
         if not needed <= set(rows.fieldnames or ()):
             raise ValueError(
-                f"{table} has columns {listed(rows.fieldnames or ())}; it needs label, youtube_id and split"
+                f"{table} has columns {join_names(rows.fieldnames or ())}; it needs label, youtube_id and split"
             )
         for row in rows:
             split = splits.get((row["split"] or "").strip())
             if split is None:
-                written = shortened(row["split"] or "")
+                written = shorten(row["split"] or "")
                 raise ValueError(
                     f"{table}, line {rows.line_num}: the split {written!r} is none of {', '.join(splits)}; correct it"
                 )
