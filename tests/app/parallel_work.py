@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.tensor import DTensor
 
-from scmrl.engine.parallel import Processes, clip, share, unwrapped, whole_batch
+from scmrl.engine.parallel import Processes, clip_gradient, gather_batch, unwrap, wrap_model
 from snn_core import SynchronizedBatchNorm, gather_over_processes, sum_over_processes, synchronize_batch_norm
 from snn_fusion import scmrl
 
@@ -19,7 +19,7 @@ def steps(folder: str, sharing: str, rank: int, world: int, *, synchronize: bool
     spec = scmrl(shapes, num_classes=3, channels=16, num_heads=4, depth="shallow")
     group = torch.distributed.new_group() if world > 1 else None
     processes = Processes(rank, world, torch.device("cpu"), group)
-    net = share(spec.build().double(), processes, sharing, synchronize=synchronize)  # pyright: ignore
+    net = wrap_model(spec.build().double(), processes, sharing, synchronize=synchronize)  # pyright: ignore
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
     losses: list[float] = []
     generator = torch.Generator().manual_seed(1)
@@ -27,8 +27,8 @@ def steps(folder: str, sharing: str, rank: int, world: int, *, synchronize: bool
         x = {name: torch.rand(12, *shape, generator=generator, dtype=torch.float64) for name, shape in shapes.items()}
         labels = torch.randint(3, (12,), generator=generator)
         mine = slice(rank, None, world)
-        output, every = whole_batch(net({name: value[mine] for name, value in x.items()}), labels[mine], processes)
-        loss = unwrapped(net).total_loss(output, every)
+        output, every = gather_batch(net({name: value[mine] for name, value in x.items()}), labels[mine], processes)
+        loss = unwrap(net).total_loss(output, every)
         optimizer.zero_grad()
         loss.total.backward()
         optimizer.step()
@@ -51,16 +51,16 @@ def clipped(rank: int, folder: str, sharing: str) -> None:
             model = scmrl({"audio": (1, 16, 16), "visual": (2, 16, 16)}, num_classes=3, channels=16, num_heads=4,
                           depth="shallow").build().double()  # fmt: skip
             processes = Processes(rank, 2, torch.device("cpu"), torch.distributed.new_group())
-            net = share(model, processes, sharing, synchronize=True)  # pyright: ignore
+            net = wrap_model(model, processes, sharing, synchronize=True)  # pyright: ignore
             generator = torch.Generator().manual_seed(rank)
             x = {"audio": (6, 1, 16, 16), "visual": (6, 2, 16, 16)}
             x = {name: torch.rand(shape, generator=generator, dtype=torch.float64) for name, shape in x.items()}
-            output, labels = whole_batch(net(x), torch.arange(6) % 3, processes)
-            loss = unwrapped(net).total_loss(output, labels).total
+            output, labels = gather_batch(net(x), torch.arange(6) % 3, processes)
+            loss = unwrap(net).total_loss(output, labels).total
             if broken and rank == 1:  # the slope of a root at 0, where the loss itself is finite
                 loss = loss + (output.logits - output.logits.detach()).square().sum().sqrt()
             loss.backward()
-            norm = clip(net, limit)
+            norm = clip_gradient(net, limit)
             grads = [p.grad.full_tensor() if isinstance(p.grad, DTensor) else p.grad for p in net.parameters()]
             left = torch.stack([grad.norm() for grad in grads if grad is not None]).norm()
             said.append(torch.stack([norm, left, output.logits.isfinite().all().to(norm)]))

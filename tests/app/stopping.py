@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from app.tiny import tiny_options
 from scmrl.engine import train as engine
-from scmrl.engine.checkpoint import finished
+from scmrl.engine.checkpoint import complete_checkpoints
 from scmrl.engine.interruption import Stopped
 from scmrl.engine.parallel import Processes
 from scmrl.engine.train import Run, train
@@ -134,7 +134,7 @@ def outcome(out: Path) -> tuple[dict[str, Any], list[dict[str, float]]]:
 
 def final_state(out: Path) -> list[dict[str, Any]]:
     """The tensors of the last checkpoint, by process: model, optimizer, averaged weights, generators."""
-    return [tensors(path) for path in sorted(finished(out)[-1].glob("*.safetensors"))]
+    return [tensors(path) for path in sorted(complete_checkpoints(out)[-1].glob("*.safetensors"))]
 
 
 def differing_stops(arguments_of: Callable[[Path], list[str]], folder: Path, stops: Sequence[int]) -> list[int]:
@@ -155,7 +155,7 @@ def every_stop_in_two_processes(rank: int, data: str, folder: str, more: tuple[s
     """What `differing_stops` does, in each of two processes that have joined each other."""
     processes = Processes(rank, 2, torch.device("cpu"), torch.distributed.new_group())
     with pytest.MonkeyPatch.context() as patch, plugin():
-        patch.setattr(engine, "start", lambda device: processes)  # pyright: ignore
-        patch.setattr(engine, "finish", lambda processes: None)  # pyright: ignore
+        patch.setattr(engine, "join_processes", lambda device: processes)  # pyright: ignore
+        patch.setattr(engine, "leave_processes", lambda processes: None)  # pyright: ignore
         differing = differing_stops(lambda out: options(Path(data), out, *more), Path(folder), range(1, 2 * STEPS))
     (Path(folder) / f"differing-{rank}.json").write_text(json.dumps(differing))

@@ -20,7 +20,13 @@ from damage import mutated, planted_pickle
 from mounts import filled, small_disk
 from scmrl import cli
 from scmrl.engine import checkpoint_files
-from scmrl.engine.checkpoint import Position, Trained, finished, load_newest, save
+from scmrl.engine.checkpoint import (
+    Position,
+    TrainingState,
+    complete_checkpoints,
+    load_newest_checkpoint,
+    save_checkpoint,
+)
 from scmrl.engine.checkpoint_files import read_json
 from scmrl.engine.parallel import Processes
 from scmrl.progress import Progress
@@ -30,30 +36,30 @@ ALONE = Processes(0, 1, torch.device("cpu"))
 FILES = ("checksums.json", "position.json", "rank-0.json", "rank-0.safetensors")
 
 
-def trained(step: int = 0) -> Trained:
+def trained(step: int = 0) -> TrainingState:
     """A small model after some steps of the optimizer."""
     torch.manual_seed(0)
     model = scmrl({"a": (1, 16, 16), "b": (1, 16, 16)}, num_classes=2, channels=8, num_heads=2, depth="shallow").build()
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
-    state = Trained(model, optimizer, torch.amp.GradScaler("cpu", enabled=False), {}, Position())  # pyright: ignore
+    state = TrainingState(model, optimizer, torch.amp.GradScaler("cpu", enabled=False), {}, Position())  # pyright: ignore
     for _ in range(step):
         advance(state)
     return state
 
 
-def advance(state: Trained) -> None:
+def advance(state: TrainingState) -> None:
     for parameter in state.net.parameters():
         parameter.grad = torch.rand_like(parameter)
     state.optimizer.step()
     state.position.step += 1
 
 
-def saved(folder: Path, *steps: int) -> Trained:
+def saved(folder: Path, *steps: int) -> TrainingState:
     state = trained()
     for step in steps:
         state.position.step = step - 1
         advance(state)
-        save(folder, state, ALONE)
+        save_checkpoint(folder, state, ALONE)
     return state
 
 
@@ -79,7 +85,7 @@ def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two epochs, with the checkpoints after both of them."""
     out = tmp_path_factory.mktemp("whole") / "run"
     assert run(options(data, out)) is not None
-    assert [path.name for path in finished(out)] == ["step-000003-0002", "step-000006-0003"]
+    assert [path.name for path in complete_checkpoints(out)] == ["step-000003-0002", "step-000006-0003"]
     return out
 
 
@@ -87,7 +93,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path):
     state = saved(tmp_path, 5)
     draw = torch.rand(3), random.random()
     fresh = trained()
-    loaded = load_newest(tmp_path, fresh, ALONE, refuse)
+    loaded = load_newest_checkpoint(tmp_path, fresh, ALONE, refuse)
     assert loaded is not None
     loaded[1].restore(ALONE.device)
     assert torch.equal(torch.rand(3), draw[0])
@@ -102,17 +108,17 @@ def test_what_is_saved_is_loaded(tmp_path: Path):
 
 def test_steps_past_a_million_are_sorted_as_numbers(tmp_path: Path):
     saved(tmp_path, 999_998, 999_999, 1_000_000, 1_000_001)
-    assert [path.name for path in finished(tmp_path)] == ["step-1000000-0001", "step-1000001-0001"]
+    assert [path.name for path in complete_checkpoints(tmp_path)] == ["step-1000000-0001", "step-1000001-0001"]
     fresh = trained()
-    assert load_newest(tmp_path, fresh, ALONE, refuse)
+    assert load_newest_checkpoint(tmp_path, fresh, ALONE, refuse)
     assert fresh.position.step == 1_000_001
 
 
 def test_an_optimizer_without_state_is_saved_and_loaded(tmp_path: Path):
     state = trained()
-    save(tmp_path, state, ALONE)
+    save_checkpoint(tmp_path, state, ALONE)
     fresh = trained(step=2)
-    assert load_newest(tmp_path, fresh, ALONE, refuse)
+    assert load_newest_checkpoint(tmp_path, fresh, ALONE, refuse)
     assert same(state.net, fresh.net)
     assert not fresh.optimizer.state
 
@@ -122,9 +128,9 @@ def test_a_part_of_the_optimizers_state_is_enough(tmp_path: Path):
     first = next(state.net.parameters())
     first.grad = torch.ones_like(first)
     state.optimizer.step()
-    save(tmp_path, state, ALONE)
+    save_checkpoint(tmp_path, state, ALONE)
     fresh = trained()
-    assert load_newest(tmp_path, fresh, ALONE, refuse)
+    assert load_newest_checkpoint(tmp_path, fresh, ALONE, refuse)
     assert len(fresh.optimizer.state) == 1
     assert torch.equal(
         fresh.optimizer.state[next(fresh.net.parameters())]["exp_avg"], state.optimizer.state[first]["exp_avg"]
@@ -150,7 +156,7 @@ def test_extra_state_that_is_no_tensor_is_refused(tmp_path: Path):
     assert isinstance(state.net, FusionModel)
     state.net.counting = Counting()
     with pytest.raises(ValueError, match=r"counting\._extra_state is of type dict"):
-        save(tmp_path, state, ALONE)
+        save_checkpoint(tmp_path, state, ALONE)
 
 
 def test_a_checkpoint_of_another_model_is_refused_with_names(tmp_path: Path):
@@ -159,7 +165,7 @@ def test_a_checkpoint_of_another_model_is_refused_with_names(tmp_path: Path):
     assert isinstance(fresh.net, FusionModel)
     fresh.net.readout.head = nn.Linear(8, 5)
     with pytest.raises(ValueError, match=r"step-000001-0001: its tensors are not those of this model.*head"):
-        load_newest(tmp_path, fresh, ALONE, refuse)
+        load_newest_checkpoint(tmp_path, fresh, ALONE, refuse)
 
 
 # Damage
@@ -176,7 +182,7 @@ def test_damage_is_noticed_named_and_the_checkpoint_before_it_used(tmp_path: Pat
     state = saved(tmp_path, 1)
     first = {name: x.clone() for name, x in state.net.state_dict().items()}
     advance(state)
-    good = save(tmp_path, state, ALONE)
+    good = save_checkpoint(tmp_path, state, ALONE)
     draw = random.Random(0)
     for name in FILES:
         original = (good / name).read_bytes()
@@ -184,7 +190,7 @@ def test_damage_is_noticed_named_and_the_checkpoint_before_it_used(tmp_path: Pat
             if not damaged(good / name, draw):
                 continue
             fresh, warnings = trained(), list[str]()
-            loaded = load_newest(tmp_path, fresh, ALONE, warnings.append)
+            loaded = load_newest_checkpoint(tmp_path, fresh, ALONE, warnings.append)
             assert loaded is not None
             if loaded[0] == good:  # white space in checksums.json means nothing
                 assert name == "checksums.json"
@@ -201,12 +207,12 @@ def test_damage_is_noticed_named_and_the_checkpoint_before_it_used(tmp_path: Pat
 
 def test_a_missing_file_is_damage_and_a_run_without_any_good_checkpoint_is_refused(tmp_path: Path):
     saved(tmp_path, 1, 2)
-    first, second = finished(tmp_path)
+    first, second = complete_checkpoints(tmp_path)
     (second / "rank-0.safetensors").unlink()
     (first / "checksums.json").unlink()
     (first / ".metadata").write_bytes(b"")
     with pytest.raises(ValueError, match="can be used") as error:
-        load_newest(tmp_path, trained(), ALONE, refuse)
+        load_newest_checkpoint(tmp_path, trained(), ALONE, refuse)
     assert "step-000002-0001 is damaged (rank-0.safetensors cannot be read: No such file" in str(error.value)
     assert "step-000001-0001 is damaged (checksums.json is missing (an earlier version of scmrl" in str(error.value)
     assert len(str(error.value).splitlines()) == 1
@@ -214,18 +220,18 @@ def test_a_missing_file_is_damage_and_a_run_without_any_good_checkpoint_is_refus
 
 def test_after_a_fallback_the_damaged_checkpoint_is_not_kept(tmp_path: Path):
     saved(tmp_path, 1, 5)
-    (finished(tmp_path)[1] / "position.json").write_text("{}")
+    (complete_checkpoints(tmp_path)[1] / "position.json").write_text("{}")
     state, warnings = trained(), list[str]()
-    assert load_newest(tmp_path, state, ALONE, warnings.append)
+    assert load_newest_checkpoint(tmp_path, state, ALONE, warnings.append)
     advance(state)
-    save(tmp_path, state, ALONE)
-    assert [path.name for path in finished(tmp_path)] == ["step-000001-0001", "step-000002-0001"]
+    save_checkpoint(tmp_path, state, ALONE)
+    assert [path.name for path in complete_checkpoints(tmp_path)] == ["step-000001-0001", "step-000002-0001"]
 
 
 def test_a_checkpoint_that_was_forged_with_right_checksums_is_data_all_the_same(tmp_path: Path):
     """Whoever can write a run folder can write checksums, too; what they protect is read as data only."""
     saved(tmp_path, 1, 2)
-    path = finished(tmp_path)[1]
+    path = complete_checkpoints(tmp_path)[1]
     for name, content in (
         ("position.json", '{"world": 1, "epoch": "x"}'),
         ("rank-0.json", '{"generators": {"python": [3, [1], null], "numpy": []}, "scaler": {}, "platform": {}}'),
@@ -238,9 +244,9 @@ def test_a_checkpoint_that_was_forged_with_right_checksums_is_data_all_the_same(
         sums = read_json(path / "checksums.json")["files"]
         checkpoint_files.write_checksums(path, {**sums, name: checkpoint_files.checksum(path / name)})
         warnings = list[str]()
-        loaded = load_newest(tmp_path, trained(), ALONE, warnings.append)
+        loaded = load_newest_checkpoint(tmp_path, trained(), ALONE, warnings.append)
         assert loaded is not None
-        assert loaded[0] == finished(tmp_path)[0], (name, content)
+        assert loaded[0] == complete_checkpoints(tmp_path)[0], (name, content)
         (path / name).write_bytes(original)
         checkpoint_files.write_checksums(path, sums)
 
@@ -251,7 +257,7 @@ def test_a_pickle_in_any_file_of_a_checkpoint_is_not_executed(data: Path, whole:
     for name in (*FILES, ".metadata", "__0_0.distcp"):
         out = tmp_path / "run"
         shutil.copytree(whole, out)
-        newest = finished(out)[-1]
+        newest = complete_checkpoints(out)[-1]
         (newest / name).write_bytes(planted)
         if name in ("position.json", "rank-0.json", "rank-0.safetensors"):  # with the right checksum
             sums = read_json(newest / "checksums.json")["files"]
@@ -271,7 +277,7 @@ def test_300_mutations_of_a_file_end_in_the_same_run(data: Path, whole: Path, tm
     for number in range(300):
         out = tmp_path / f"{number}"
         shutil.copytree(whole, out)
-        if damaged(finished(out)[-1] / name, draw):
+        if damaged(complete_checkpoints(out)[-1] / name, draw):
             text = StringIO()
             assert run([*options(data, out), "--resume"], progress=progress_to(text)) is not None
             named = "checkpoint step-000006-0003 is damaged (" in text.getvalue()
@@ -294,12 +300,12 @@ def test_a_disk_that_is_full_is_named_and_nothing_is_lost(tmp_path: Path, monkey
 
     monkeypatch.setattr(checkpoint_files, "save_file", full)
     with pytest.raises(OSError, match="the disk is full: free some space") as error:
-        save(tmp_path, state, ALONE)
+        save_checkpoint(tmp_path, state, ALONE)
     assert "step-000002-0001" in str(error.value)
     assert f"--resume --out {tmp_path}" in str(error.value)
     assert len(str(error.value).splitlines()) == 1
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000001-0001"]
-    assert load_newest(tmp_path, trained(), ALONE, refuse)
+    assert load_newest_checkpoint(tmp_path, trained(), ALONE, refuse)
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from scmrl.demo.sandbox import Sandbox
 from scmrl.engine.clips import Clip
 from scmrl.engine.inputs import Inputs, load_inputs
 from scmrl.engine.open_run import open_run
-from scmrl.engine.predict import answers
+from scmrl.engine.predict import predict_clips
 
 STREAM = {"content-type": "application/octet-stream"}
 
@@ -59,7 +59,7 @@ def test_a_video_is_answered_as_predict_answers_it(run, server, tmp_path):
     assert sent.status_code == 201
     assert sent.json()["faults"] == {}
     files = dict.fromkeys(("image", "audio"), tmp_path / "clip.mp4")
-    (expected,) = answers(open_run(run), [Clip("clip", files)])
+    (expected,) = predict_clips(open_run(run), [Clip("clip", files)])
     assert chances(server, sent.json()["clip"]) == pytest.approx(list(expected.probabilities.values()), abs=1e-5)
     assert not list(server.uploads.iterdir())
 

@@ -19,8 +19,8 @@ from scmrl.engine import average
 from scmrl.engine import train as engine
 from scmrl.engine.augmentation import augment
 from scmrl.engine.batches import ReproducibleSamples
-from scmrl.engine.divergence import not_finite
-from scmrl.engine.evaluate import Predictions
+from scmrl.engine.divergence import non_finite_inputs
+from scmrl.engine.evaluate import SplitPredictions
 from scmrl.engine.rates import rate_warnings
 from scmrl.engine.schedule import learning_rate
 from scmrl.engine.train import Run, train
@@ -147,15 +147,15 @@ def test_selection_on_the_test_split_is_marked_wherever_it_is_told(data: Path, t
 @pytest.mark.parametrize(("selection", "kept"), [("validation", 4), ("published", 2)])
 def test_the_epoch_that_is_kept_is_the_best_after_the_warm_up(data: Path, tmp_path: Path, monkeypatch, selection, kept):
     planned = iter([(0.75, 1.0), (1.0, 1.0), (0.25, 1.0), (0.5, 0.2), (0.5, 0.3)])
-    evaluate = engine.predict
+    evaluate = engine.predict_split
 
-    def predict(*arguments: Any, **options: Any) -> Predictions:
+    def predict_split(*arguments: Any, **options: Any) -> SplitPredictions:
         seen, (share, loss) = evaluate(*arguments, **options), next(planned, (1.0, 0.0))
         right = torch.arange(seen.n) < round(share * seen.n)
         told = torch.where(right, seen.labels, (seen.labels + 1) % seen.probabilities.shape[1])
         return replace(seen, probabilities=nn.functional.one_hot(told, seen.probabilities.shape[1]).float(), loss=loss)
 
-    monkeypatch.setattr(engine, "predict", predict)
+    monkeypatch.setattr(engine, "predict_split", predict_split)
     more = ("--train.epochs", "5", "--train.warmup_epochs", "2", "--train.selection", selection)
     done = run(data, tmp_path / "run", *more)
     assert [record["val_loss"] for record in done.position.history] == [1.0, 1.0, 1.0, 0.2, 0.3]
@@ -283,7 +283,7 @@ def test_what_is_not_finite_is_found_by_sample_whether_it_has_time_or_not():
     batch = batch_of(["one", "two", "three"])
     inputs = {name: x.clone() for name, x in batch["inputs"].items()}  # pyright: ignore
     inputs["picture"][2, 0, 3, 4], inputs["frames"][1, 0, 0, 5, 6] = math.inf, math.nan
-    found = not_finite([{**batch, "inputs": inputs}], INFO)  # pyright: ignore
+    found = non_finite_inputs([{**batch, "inputs": inputs}], INFO)  # pyright: ignore
     assert found == ["picture of three", "frames of one"]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.finished import finished_run, scmrl
-from app.sealing import rewrite
+from app.rewriting import rewrite
 from app.tiny import write_tiny_dataset
 
 SUBSETS = [["image", "audio"], ["image"], ["audio"]]
@@ -85,9 +85,9 @@ def test_splits_that_are_not_fair_say_so(evaluated, monkeypatch, split, n, mark)
 
 def test_names_from_files_do_not_become_markup():
     from scmrl.evaluate_command import markdown
-    from scmrl.tables import Block
+    from scmrl.tables import DataTable
 
-    text = markdown({"data": "x", "notes": []}, [Block("t", ("class", "n"), [("a|b\n# c <i>", "1")])])
+    text = markdown({"data": "x", "notes": []}, [DataTable("t", ("class", "n"), [("a|b\n# c <i>", "1")])])
     assert r"| a\|b \# c \<i\> | 1 |" in text
 
 

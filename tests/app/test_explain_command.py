@@ -118,7 +118,7 @@ def test_named_samples_come_in_their_order_and_replace_what_was_there(run, expla
 def test_mistakes_are_drawn_among_the_mistakes(run, few_pictures, tmp_path, monkeypatch):
     from scmrl.engine import evaluate
 
-    real = evaluate.predict
+    real = evaluate.predict_split
 
     def upside_down(*arguments, **options):
         said = real(*arguments, **options)
@@ -126,14 +126,14 @@ def test_mistakes_are_drawn_among_the_mistakes(run, few_pictures, tmp_path, monk
         said.probabilities[3] = said.probabilities[3].flip(0)
         return said
 
-    monkeypatch.setattr("scmrl.explain.sampling.predict", upside_down)
+    monkeypatch.setattr("scmrl.explain.sampling.predict_split", upside_down)
     from scmrl.engine.run_folder import read_experiment
 
     known = read_experiment(run).data.build().val.ids
     assert explain(run, wrong=True, split="val", samples=3, out=tmp_path / "out") == 0
     assert [s["id"] for s in json.loads((tmp_path / "out" / "explain.json").read_text())["samples"]] == [known[3]]
 
-    monkeypatch.setattr("scmrl.explain.sampling.predict", lambda *a, **o: _all_right(real(*a, **o)))
+    monkeypatch.setattr("scmrl.explain.sampling.predict_split", lambda *a, **o: _all_right(real(*a, **o)))
     with pytest.raises(ValueError, match="the model is right about all 14 samples of the test split"):
         explain(run, wrong=True, out=tmp_path / "none")
     assert not (tmp_path / "none").exists()

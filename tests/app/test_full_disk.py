@@ -12,7 +12,7 @@ from app.studies import done, study
 from app.test_run_integrity import command
 from app.tiny import tiny_options
 from mounts import filled, small_disk
-from scmrl.engine.atomic import writing
+from scmrl.engine.atomic import atomic_write
 from scmrl.engine.export_nir import save_nir
 from scmrl.study.sensitivity import SensitivitySpec
 from snn_fusion import ModelSpec
@@ -91,10 +91,10 @@ def test_a_nir_graph_on_a_full_disk_is_told(disk):
     spec = {"encoders": {"gas": {"kind": "vector", "in_channels": 64}}, "num_classes": 2, "channels": 64}
     model = ModelSpec.model_validate({**spec, "fusion": {"kind": "none"}, "alignment": None}).build().eval()
     out = disk / "gas.nir"
-    with filled(disk, free=4096), pytest.raises(OSError, match=FULL), writing(out) as part:
+    with filled(disk, free=4096), pytest.raises(OSError, match=FULL), atomic_write(out) as part:
         save_nir(model, "gas", part)
     assert not contents(disk)
-    with writing(out) as part:
+    with atomic_write(out) as part:
         save_nir(model, "gas", part)
     assert out.is_file()
 

@@ -16,7 +16,7 @@ from scmrl.energy.wording import print_tables
 from scmrl.engine import metrics
 from scmrl.evaluate_command import markdown, printed, tables
 from scmrl.report import summary
-from scmrl.tables import Block, escaped, extremes
+from scmrl.tables import DataTable, escape_markdown, first_and_last
 
 CLASSES = 1000
 
@@ -119,7 +119,7 @@ def test_the_macro_f1_is_that_of_the_whole_matrix():
     rng = np.random.default_rng(0)
     labels, predicted = rng.integers(0, 300, 500), rng.integers(0, 300, 500)
     labels[:200] = predicted[:200]
-    said = metrics.Said(labels, predicted, np.ones(500))
+    said = metrics.Predictions(labels, predicted, np.ones(500))
     counts = metrics.confusion(said, 300)
     occur = counts.sum(0) + counts.sum(1) > 0
     expected = np.mean([s.f1 for s, there in zip(metrics.class_scores(counts), occur, strict=True) if there])
@@ -129,7 +129,7 @@ def test_the_macro_f1_is_that_of_the_whole_matrix():
 def test_a_thousand_resamples_of_a_thousand_classes_take_no_matrix_each():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, CLASSES, 3000)
-    said = metrics.Said(labels, labels, np.ones(3000))
+    said = metrics.Predictions(labels, labels, np.ones(3000))
     tracemalloc.start()
     try:
         metrics.macro_f1(said)
@@ -140,22 +140,22 @@ def test_a_thousand_resamples_of_a_thousand_classes_take_no_matrix_each():
 
 
 def test_mistakes_are_ranked_as_before():
-    found = metrics.mistakes([[5, 2, 0], [2, 1, 7], [0, 0, 0]], most=2)
-    assert found == [metrics.Mistake(1, 2, 7, 10), metrics.Mistake(0, 1, 2, 7)]
-    assert metrics.mistakes([[1, 0], [0, 1]], most=5) == []
+    found = metrics.confused_pairs([[5, 2, 0], [2, 1, 7], [0, 0, 0]], limit=2)
+    assert found == [metrics.ConfusedPair(1, 2, 7, 10), metrics.ConfusedPair(0, 1, 2, 7)]
+    assert metrics.confused_pairs([[1, 0], [0, 1]], limit=5) == []
 
 
 def test_rows_in_the_middle_are_left_out():
-    assert extremes(5, 6) == [0, 1, 2, 3, 4]
-    assert extremes(100, 6) == [0, 1, 2, 3, 98, 99]
+    assert first_and_last(5, 6) == [0, 1, 2, 3, 4]
+    assert first_and_last(100, 6) == [0, 1, 2, 3, 98, 99]
 
 
 def test_names_become_no_markup_and_move_no_cursor():
-    assert escaped("a\nb\x1b[2J| <i>") == r"a b\\x1b\[2J\| \<i\>"
+    assert escape_markdown("a\nb\x1b[2J| <i>") == r"a b\\x1b\[2J\| \<i\>"
 
 
 def test_names_of_classes_reach_no_terminal_raw(capsys):
-    block = Block("a\x1b[2Jtitle", ("class\x1b[1m", "n"), [("evil\x1b]0;owned\x07", "1")])
+    block = DataTable("a\x1b[2Jtitle", ("class\x1b[1m", "n"), [("evil\x1b]0;owned\x07", "1")])
     print_tables([block], Console(width=100))
     Console(width=100).print(printed(block))
     told = capsys.readouterr().out

@@ -5,19 +5,19 @@ import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
 
 from scmrl.engine import metrics
-from scmrl.engine.metrics import Said
+from scmrl.engine.metrics import Predictions
 
 N, K = 200, 5
 
 
 @pytest.fixture
-def said() -> Said:
+def said() -> Predictions:
     draw = np.random.default_rng(0)
     labels = draw.integers(K - 1, size=N)  # no sample is of the last class
     logits = draw.normal(size=(N, K)) + 1.5 * np.eye(K)[labels]
     logits[:, 2] = -9  # nothing is taken for the third
     exponents = np.exp(logits)
-    return Said.of(labels, exponents / exponents.sum(1, keepdims=True))
+    return Predictions.of(labels, exponents / exponents.sum(1, keepdims=True))
 
 
 def test_scores_are_those_of_scikit_learn(said):
@@ -33,20 +33,20 @@ def test_scores_are_those_of_scikit_learn(said):
 
 
 def test_rows_are_true_and_columns_predicted():
-    said = Said.of(np.array([0, 0, 1]), np.array([[0.1, 0.9, 0.0], [0.2, 0.8, 0.0], [0.0, 0.1, 0.9]]))
+    said = Predictions.of(np.array([0, 0, 1]), np.array([[0.1, 0.9, 0.0], [0.2, 0.8, 0.0], [0.0, 0.1, 0.9]]))
     assert metrics.confusion(said, 3).tolist() == [[0, 2, 0], [0, 0, 1], [0, 0, 0]]
 
 
 def test_calibration_error_by_hand():
     # Of 15 spans, (0.6, 0.667] holds two samples, one of them right; (0.933, 1] one, wrong; (0.4, 0.467] one, right.
-    said = Said(np.array([0, 0, 0, 0]), np.array([0, 1, 1, 0]), np.array([0.61, 0.65, 1.0, 0.45]))
+    said = Predictions(np.array([0, 0, 0, 0]), np.array([0, 1, 1, 0]), np.array([0.61, 0.65, 1.0, 0.45]))
     assert metrics.calibration_error(said) == pytest.approx((2 * abs(0.63 - 0.5) + 1.0 + 0.55) / 4)
 
 
 def test_perfect_and_honest_confidence_is_calibrated():
-    sure = Said(np.arange(4), np.arange(4), np.ones(4))
+    sure = Predictions(np.arange(4), np.arange(4), np.ones(4))
     assert metrics.calibration_error(sure) == 0
-    half = Said(np.zeros(10, np.int64), np.arange(10) % 2, np.full(10, 0.5))
+    half = Predictions(np.zeros(10, np.int64), np.arange(10) % 2, np.full(10, 0.5))
     assert metrics.calibration_error(half) == pytest.approx(0)
 
 

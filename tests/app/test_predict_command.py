@@ -16,11 +16,11 @@ from PIL import Image
 
 from app.finished import finished_run, scmrl
 from app.tiny import RATE, write_tiny_dataset
-from scmrl.engine.evaluate import predict
+from scmrl.engine.checksummed import read_checksummed, write_checksummed
+from scmrl.engine.evaluate import predict_split
 from scmrl.engine.inputs import load_inputs, save_inputs
 from scmrl.engine.parallel import Processes
 from scmrl.engine.run_folder import read_experiment
-from scmrl.engine.sealed import read_sealed, write_sealed
 from snn_datasets import DatasetInfo, DatasetSplits, InMemoryDataset, ModalityInfo
 from snn_fusion import from_pretrained
 
@@ -52,7 +52,9 @@ def test_a_manifest_without_labels_gives_what_the_test_split_gives(data, run, tm
         shutil.move(data / "moved.csv", data / "manifest.csv")
     found = lines(capsys)
     splits = read_experiment(run).data.build()
-    expected = predict(from_pretrained(run), splits.test, batch_size=4, processes=Processes(0, 1, torch.device("cpu")))
+    expected = predict_split(
+        from_pretrained(run), splits.test, batch_size=4, processes=Processes(0, 1, torch.device("cpu"))
+    )
     assert [entry["id"] for entry in found] == expected.ids
     shares = torch.tensor([list(entry["probabilities"].values()) for entry in found])
     torch.testing.assert_close(shares, expected.probabilities)
@@ -344,9 +346,9 @@ def test_samples_that_are_not_read_from_files_cannot_be_predicted(run, tmp_path,
 )
 def test_inputs_that_were_tampered_with(run, tmp_path, monkeypatch, capsys, old, new, message):
     copy = shutil.copytree(run, tmp_path / "run")
-    text = json.dumps(read_sealed(copy / "inputs.json"))
+    text = json.dumps(read_checksummed(copy / "inputs.json"))
     assert old in text
-    write_sealed(copy / "inputs.json", json.loads(text.replace(old, new)))
+    write_checksummed(copy / "inputs.json", json.loads(text.replace(old, new)))
     assert scmrl(monkeypatch, "predict", copy, "image=a.png") == 2
     said = capsys.readouterr().err
     assert message in said

@@ -6,7 +6,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from scmrl.progress import Progress, duration, number
+from scmrl.progress import Progress, format_duration, format_metric
 from scmrl.study.run import time_left
 
 
@@ -178,7 +178,7 @@ def test_no_control_characters_without_a_terminal():
     console, file = plain(color_system="truecolor")
     with Progress.create(console) as progress, progress.phase("steps", 2, "batches") as phase:
         phase.advance()
-        progress.say("[bold]not markup[/bold] " + "long " * 20)
+        progress.info("[bold]not markup[/bold] " + "long " * 20)
         progress.warn("the branch is silent")
         progress.epoch(1, 1, METRICS, best=True)
     assert all(character.isprintable() or character == "\n" for character in file.getvalue())
@@ -235,12 +235,12 @@ def test_terminal_is_given_back_after_an_error():
     ],
 )
 def test_number_reads_well(name: str, value: float, text: str):
-    assert number(name, value) == text
+    assert format_metric(name, value) == text
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.2, "0 s"), (59.7, "1 min 00 s"), (7530, "2 h 05 min")])
 def test_duration_reads_well(seconds: float, text: str):
-    assert duration(seconds) == text
+    assert format_duration(seconds) == text
 
 
 def test_the_time_left_of_a_study_counts_what_trains_at_the_same_time():

@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from app.finished import finished_run
-from app.sealing import rewrite
+from app.rewriting import rewrite
 from app.tiny import write_tiny_dataset
 from scmrl.energy.wording import joules
 from scmrl.experiment import Experiment, TrainSpec

@@ -14,7 +14,7 @@ import pytest
 from app.processes import CONTEXT, Moment, run
 from app.stopping import outcome as weights_and_metrics
 from app.tiny import tiny_options, write_tiny_dataset
-from scmrl.engine.checkpoint import finished
+from scmrl.engine.checkpoint import complete_checkpoints
 
 STEPS = 27
 """Of a whole run: 9 an epoch."""
@@ -126,7 +126,7 @@ def test_all_processes_go_on_from_the_same_checkpoint_where_one_finds_its_file_d
     whole, damaged, log = tmp_path / "whole", tmp_path / "damaged", tmp_path / "log"
     assert run(options(data, whole), log=log, world=2) == [0, 0], (tmp_path / "log.0").read_text()
     shutil.copytree(whole, damaged)
-    file = finished(damaged)[-1] / "rank-1.safetensors"
+    file = complete_checkpoints(damaged)[-1] / "rank-1.safetensors"
     content = bytearray(file.read_bytes())
     content[-100] ^= 1
     file.write_bytes(content)

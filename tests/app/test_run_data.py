@@ -11,13 +11,13 @@ import soundfile
 from PIL import Image
 
 from app.finished import data_and_run, finished_run, scmrl
-from app.sealing import rewrite
+from app.rewriting import rewrite
 from app.tiny import tiny_options, write_tiny_dataset
 from scmrl.engine.open_run import open_data
-from scmrl.engine.run_folder import absolute
+from scmrl.engine.run_folder import with_absolute_paths
 from scmrl.experiment import Experiment
+from scmrl.printable import printable
 from scmrl.progress import Progress
-from scmrl.shown import shown
 from snn_datasets import DigitsSpec
 from snn_datasets.dataset import SPLITS
 
@@ -190,15 +190,15 @@ def test_data_that_were_moved_are_found_by_an_option_and_from_every_folder(train
 
 def test_a_manifest_within_the_root_moves_with_it(tmp_path):
     data = {"kind": "manifest", "root": str(tmp_path), "manifest": str(tmp_path / "sub" / "m.csv")}
-    assert str(absolute(Experiment.model_validate({"data": data})).data.manifest) == "sub/m.csv"  # pyright: ignore
+    assert str(with_absolute_paths(Experiment.model_validate({"data": data})).data.manifest) == "sub/m.csv"  # pyright: ignore
     data["manifest"] = "/elsewhere/m.csv"
-    assert str(absolute(Experiment.model_validate({"data": data})).data.manifest) == "/elsewhere/m.csv"  # pyright: ignore
+    assert str(with_absolute_paths(Experiment.model_validate({"data": data})).data.manifest) == "/elsewhere/m.csv"  # pyright: ignore
 
 
 def test_a_root_is_refused_for_data_that_are_not_files(tmp_path, monkeypatch, capsys):
-    from scmrl.engine.sealed import write_sealed
+    from scmrl.engine.checksummed import write_checksummed
 
-    write_sealed(tmp_path / "experiment.json", Experiment().model_dump(mode="json"))
+    write_checksummed(tmp_path / "experiment.json", Experiment().model_dump(mode="json"))
     assert evaluate(monkeypatch, tmp_path, "--data.root", "x") == 2
     assert "(digits) are not read from a folder" in capsys.readouterr().err
 
@@ -229,8 +229,8 @@ def test_a_cache_is_not_written_where_the_run_folder_says(here, tmp_path, monkey
 
 
 def test_what_is_shown_moves_no_cursor():
-    assert shown("cat\x1b[2J\r\n\u202ecod\x9b1m") == "cat\\x1b[2J\\r\\n\\u202ecod\\x9b1m"
-    assert shown("café 猫") == "café 猫"
+    assert printable("cat\x1b[2J\r\n\u202ecod\x9b1m") == "cat\\x1b[2J\\r\\n\\u202ecod\\x9b1m"
+    assert printable("café 猫") == "café 猫"
 
 
 def test_a_run_without_readers_or_fingerprint_is_not_taken_on_trust(here, monkeypatch, capsys):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from app.finished import data_and_run, scmrl
-from app.sealing import rewrite
+from app.rewriting import rewrite
 from app.tiny import tiny_options
 from damage import mutated, planted_pickle
 from scmrl.engine.run_folder import read_experiment

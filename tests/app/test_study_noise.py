@@ -12,7 +12,7 @@ from torch import Tensor
 
 from app.tiny import tiny_options, write_tiny_dataset
 from scmrl.engine.augmentation import augment
-from scmrl.engine.evaluate import predict
+from scmrl.engine.evaluate import predict_split
 from scmrl.engine.parallel import Processes
 from scmrl.engine.train import train
 from scmrl.experiment import Experiment, TrainSpec
@@ -360,6 +360,8 @@ def test_a_trained_model_is_measured_under_every_disturbance(tmp_path: Path):
     assert run.test is not None
     assert occluded[0][:2] == missing[0][:2] == ["add", f"{100 * run.test.accuracy:.1f}"]
     assert occluded[0][-1] == "50.0", "everything is blank, so all samples are said to be of the same class"
-    without = predict(from_pretrained(run.folder), run.splits.test, batch_size=3, processes=ALONE, modalities=["image"])
+    without = predict_split(
+        from_pretrained(run.folder), run.splits.test, batch_size=3, processes=ALONE, modalities=["image"]
+    )
     assert missing[0][-1] == f"{100 * without.accuracy:.1f}"
     assert [plot.name for plot in findings.plots] == ["gaussian", "occlusion", "missing"]

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from app.tiny import tiny_options, write_tiny_dataset
-from scmrl.engine.subset import Part, stratified
+from scmrl.engine.subset import TrainingSubset, stratified_indices
 from scmrl.engine.train import train
 from scmrl.experiment import Experiment
 from scmrl.overlay import load
@@ -34,7 +34,7 @@ LABELS = [0] * 40 + [1] * 80 + [2] * 3 + [3] * 37
 
 @pytest.mark.parametrize("share", [0.05, 0.125, 0.3, 0.5, 0.9])
 def test_a_share_has_every_class_as_frequent_as_the_whole(share: float):
-    places = stratified(LABELS, share, seed=3)
+    places = stratified_indices(LABELS, share, seed=3)
     assert places == sorted(set(places))
     assert len(places) == round(share * len(LABELS))
     counts, whole = Counter(LABELS[place] for place in places), Counter(LABELS)
@@ -45,13 +45,13 @@ def test_a_share_has_every_class_as_frequent_as_the_whole(share: float):
 
 def test_smaller_shares_are_part_of_larger_ones_and_seeds_draw_their_own():
     for seed in range(5):
-        shares = [set(stratified(LABELS, share, seed=seed)) for share in (0.025, 0.1, 0.25, 0.5, 1.0)]
+        shares = [set(stratified_indices(LABELS, share, seed=seed)) for share in (0.025, 0.1, 0.25, 0.5, 1.0)]
         assert all(small < large for small, large in pairwise(shares))
         assert shares[-1] == set(range(160))
-    draws = [stratified(LABELS, 0.25, seed=seed) for seed in range(5)]
-    assert draws[0] == stratified(LABELS, 0.25, seed=0)
+    draws = [stratified_indices(LABELS, 0.25, seed=seed) for seed in range(5)]
+    assert draws[0] == stratified_indices(LABELS, 0.25, seed=0)
     assert len({tuple(places) for places in draws}) == 5
-    taken = Counter(place for seed in range(200) for place in stratified([0] * 10 + [1] * 10, 0.25, seed=seed))
+    taken = Counter(place for seed in range(200) for place in stratified_indices([0] * 10 + [1] * 10, 0.25, seed=seed))
     assert len(taken) == 20
     assert max(taken.values()) < 90  # 50 expected, 6 deviations
 
@@ -68,7 +68,7 @@ def test_a_part_passes_the_epoch_on():
             epoch, place = index if isinstance(index, tuple) else (0, index)
             return Sample(f"{place} in {epoch}", {}, self.labels[place])
 
-    part = Part(Whole(), [1, 3])
+    part = TrainingSubset(Whole(), [1, 3])
     assert len(part) == 2
     assert part.labels == (6, 8)
     assert part.has_absences

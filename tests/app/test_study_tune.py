@@ -15,7 +15,7 @@ from optuna.pruners import MedianPruner
 
 from app.studies import done, study
 from app.tiny import write_tiny_dataset
-from scmrl.engine.evaluate import Predictions
+from scmrl.engine.evaluate import SplitPredictions
 from scmrl.experiment import Experiment
 from scmrl.overlay import load
 from scmrl.progress import Progress
@@ -34,12 +34,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_dataset(tmp_path_factory.mktemp("data"))
 
 
-def said(accuracy: float) -> Predictions:
+def said(accuracy: float) -> SplitPredictions:
     """Predictions on 8 samples of two classes, of which so many are right."""
     right = round(8 * accuracy)
     labels = torch.zeros(8, dtype=torch.int64)
     probabilities = torch.tensor([[0.9, 0.1]] * right + [[0.1, 0.9]] * (8 - right))
-    return Predictions([str(i) for i in range(8)], labels, probabilities, 1 - accuracy, 0)
+    return SplitPredictions([str(i) for i in range(8)], labels, probabilities, 1 - accuracy, 0)
 
 
 def alpha_of(experiment: Experiment) -> float:

@@ -16,8 +16,8 @@ from rich.console import Console
 from app.stopping import final_state, options, outcome, plugin, run
 from app.tiny import write_tiny_dataset
 from scmrl.engine import train as engine
-from scmrl.engine.checkpoint import finished
-from scmrl.engine.failure import failure
+from scmrl.engine.checkpoint import complete_checkpoints
+from scmrl.engine.failure import explain_failure
 from scmrl.engine.interruption import Interruption, Stopped
 from scmrl.engine.parallel import Processes
 from scmrl.experiment import TrainSpec
@@ -114,7 +114,7 @@ def test_the_number_of_threads_is_restored_and_said(data: Path, ended: Path, tmp
     finally:
         torch.set_num_threads(before)
     assert "computing with 1 threads, as the run did before, not 2" in text
-    assert json.loads((finished(out)[-1] / "rank-0.json").read_text())["platform"]["threads"] == 1
+    assert json.loads((complete_checkpoints(out)[-1] / "rank-0.json").read_text())["platform"]["threads"] == 1
 
 
 def test_more_epochs_extend_a_run_and_the_learning_rate_follows_the_longer_schedule(data: Path, tmp_path: Path):
@@ -235,7 +235,7 @@ def test_what_is_wrong_with_a_sample_is_said_without_a_workers_traceback(
 def test_failures_of_the_machine_are_one_line_with_what_to_do(
     error: Exception, processes: Processes, kind: type[Exception], text: str
 ):
-    said = failure(error, Path("runs/x"), TrainSpec(batch_size=8), processes)
+    said = explain_failure(error, Path("runs/x"), TrainSpec(batch_size=8), processes)
     assert isinstance(said, kind)
     assert text in str(said)
     assert "--resume --out runs/x" in str(said)
@@ -243,8 +243,8 @@ def test_failures_of_the_machine_are_one_line_with_what_to_do(
 
 
 def test_other_errors_are_left_as_they_are():
-    assert failure(RuntimeError("a bug"), None, TrainSpec(), TWO) is None
-    assert failure(RuntimeError("Connection closed by peer"), None, TrainSpec(), ALONE) is None
+    assert explain_failure(RuntimeError("a bug"), None, TrainSpec(), TWO) is None
+    assert explain_failure(RuntimeError("Connection closed by peer"), None, TrainSpec(), ALONE) is None
 
 
 def test_checkpoints_hold_the_same_where_a_run_is_resumed_twice(data: Path, ended: Path, tmp_path: Path):

@@ -65,8 +65,8 @@ def train(*options: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> int
     with Progress.create() as progress:
         run = run_training(experiment, progress)
         with Interruption(run.folder, "while writing the report; the trained model is kept"):
-            text = write_report(run) if run.first else ""
-    if run.first:
+            text = write_report(run) if run.is_rank0 else ""
+    if run.is_rank0:
         print(text)
     return 0
 

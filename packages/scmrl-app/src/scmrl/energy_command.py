@@ -59,7 +59,7 @@ def energy(
     from scmrl.energy.picture import draw
     from scmrl.energy.wording import SHOWN, contents, markdown, print_tables, tables
     from scmrl.progress import Progress
-    from scmrl.tables import printable
+    from scmrl.tables import one_line
 
     with Progress.create() as progress:
         data, counts = measure(run, split, samples, BATCH, progress, access)
@@ -72,7 +72,7 @@ def energy(
         write_json(json, content)
     print_tables(blocks[:SHOWN], Console())
     for note in content["notes"]:
-        print(f"note: {printable(note)}")
+        print(f"note: {one_line(note)}")
     written = "energy.json, energy.md, energy.png, energy.svg"
     print(f"in {run}: {written}" + (f"; also {json}" if json is not None else ""))
     return 0

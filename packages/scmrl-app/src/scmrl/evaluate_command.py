@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from scmrl.data_access import AS_TRAINED, DataAccess
-from scmrl.tables import Block, escaped, extremes, printable
+from scmrl.tables import DataTable, escape_markdown, first_and_last, one_line
 
 if TYPE_CHECKING:
     from scmrl.engine.evaluate import Evaluation
@@ -78,14 +78,14 @@ def evaluate(
         write_json(json, content)
     console = Console()
     for block in blocks:
-        console.print(Text(printable(block.title), style="bold"), soft_wrap=True)
+        console.print(Text(one_line(block.title), style="bold"), soft_wrap=True)
         if len(block.columns) > WIDEST:
             console.print(f"  {len(block.rows)} classes: too wide for a terminal, see evaluation.md")
         else:
             console.print(printed(block))
         console.print()
     for note in content["notes"]:
-        print(f"note: {printable(note)}")
+        print(f"note: {one_line(note)}")
     print(f"in {run}: evaluation.json, evaluation.md" + (f"; also {json}" if json is not None else ""))
     return 0
 
@@ -95,17 +95,17 @@ def contents(
 ) -> dict[str, Any]:
     """The evaluation in numbers, as evaluation.json holds it."""
     from scmrl.engine import metrics
-    from scmrl.engine.metrics import Said
+    from scmrl.engine.metrics import Predictions
 
     scores = {
         "accuracy": metrics.accuracy,
         "macro_f1": metrics.macro_f1,
         "calibration_error": metrics.calibration_error,
     }
-    every = next(iter(evaluation.said))
+    every = next(iter(evaluation.predictions))
     subsets: list[dict[str, Any]] = []
-    for modalities, predictions in evaluation.said.items():
-        said = Said.of(predictions.labels.numpy(), predictions.probabilities.numpy())
+    for modalities, predictions in evaluation.predictions.items():
+        said = Predictions.of(predictions.labels.numpy(), predictions.probabilities.numpy())
         bounds = metrics.intervals(said, scores, resamples=resamples, seed=seed)
         subsets.append(
             {
@@ -118,8 +118,8 @@ def contents(
                 "blank": predictions.blank,
             }
         )
-    predictions = evaluation.said[every]
-    whole = Said.of(predictions.labels.numpy(), predictions.probabilities.numpy())
+    predictions = evaluation.predictions[every]
+    whole = Predictions.of(predictions.labels.numpy(), predictions.probabilities.numpy())
     counts = metrics.confusion(whole, len(evaluation.info.classes))
     per_class = zip(evaluation.info.classes, metrics.class_scores(counts), strict=True)
     return {
@@ -150,7 +150,7 @@ def mark_of(split: str, selection: str) -> str:
     return {"val": "on the split that selected the epoch", "train": "on the samples it was trained on"}.get(split, "")
 
 
-def tables(content: dict[str, Any]) -> list[Block]:
+def tables(content: dict[str, Any]) -> list[DataTable]:
     """What there is to show, from the contents of evaluation.json."""
     mark = f" ({content['mark']})" if content["mark"] else ""
     names = [entry["class"] for entry in content["classes"]]
@@ -159,7 +159,7 @@ def tables(content: dict[str, Any]) -> list[Block]:
     where = f"{content['data']}, {content['split']}, {content['n']:,} samples"
     kinds = (("accuracy", "accuracy"), ("macro-F1", "macro_f1"), ("calibration error", "calibration_error"))
     blocks = [
-        Block(
+        DataTable(
             f"{where}{mark}",
             ("score", "value", sure),
             [(label, f"{content[name]['value']:.2%}", _interval(content[name])) for label, name in kinds]
@@ -171,7 +171,7 @@ def tables(content: dict[str, Any]) -> list[Block]:
     if len(content["subsets"]) > 1:
         blank = any(subset["blank"] for subset in content["subsets"])
         blocks.append(
-            Block(
+            DataTable(
                 f"what if a modality is missing?{mark}",
                 ("modalities", "without", "accuracy", sure, "macro-F1", "calibration error")
                 + (("has none of them",) if blank else ()),
@@ -190,20 +190,20 @@ def tables(content: dict[str, Any]) -> list[Block]:
             )
         )
     rates = [(name, f"{rate:.2%}") for name, rate in content["rates"].items()]
-    return [*blocks, Block(f"firing rates{mark}", ("layer", "rate"), rates)]
+    return [*blocks, DataTable(f"firing rates{mark}", ("layer", "rate"), rates)]
 
 
-def _class_table(classes: Sequence[Mapping[str, Any]], mark: str) -> Block:
+def _class_table(classes: Sequence[Mapping[str, Any]], mark: str) -> DataTable:
     """A row for each class; of very many, for those with the lowest and the highest F1."""
     title, listed = f"classes{mark}", list(classes)
     if len(classes) > MOST_CLASSES:
         ranked = sorted(classes, key=lambda entry: entry["f1"])
-        listed = [ranked[at] for at in extremes(len(ranked), MOST_CLASSES)]
+        listed = [ranked[at] for at in first_and_last(len(ranked), MOST_CLASSES)]
         title = (
             f"the classes with the lowest and the highest F1{mark}; {len(classes) - len(listed):,} more are in "
             "evaluation.json"
         )
-    return Block(
+    return DataTable(
         title,
         ("class", "precision", "recall", "F1", "samples"),
         [
@@ -213,30 +213,30 @@ def _class_table(classes: Sequence[Mapping[str, Any]], mark: str) -> Block:
     )
 
 
-def _confusion_table(names: Sequence[str], confusion: Sequence[Sequence[int]], mark: str) -> Block:
+def _confusion_table(names: Sequence[str], confusion: Sequence[Sequence[int]], mark: str) -> DataTable:
     """The confusion matrix; of very many classes, the pairs that were confused most often."""
     if len(names) <= MOST_CLASSES:
-        return Block(
+        return DataTable(
             f"confusion: true classes down, predicted across{mark}",
             ("true", *names),
             [(name, *map(str, row)) for name, row in zip(names, confusion, strict=True)],
         )
-    from scmrl.engine.metrics import mistakes
+    from scmrl.engine.metrics import confused_pairs
 
-    return Block(
+    return DataTable(
         f"the most frequent mistakes{mark}; the whole confusion matrix is in evaluation.json",
         ("true", "predicted", "samples", "of the class"),
         [
-            (names[each.truth], names[each.answer], f"{each.count:,}", f"{each.count / each.of:.2%}")
-            for each in mistakes(confusion, most=MOST_MISTAKES)
+            (names[pair.true], names[pair.predicted], f"{pair.count:,}", f"{pair.count / pair.support:.2%}")
+            for pair in confused_pairs(confusion, limit=MOST_MISTAKES)
         ],
     )
 
 
-def markdown(content: dict[str, Any], blocks: Sequence[Block]) -> str:
+def markdown(content: dict[str, Any], blocks: Sequence[DataTable]) -> str:
     """The same tables as a document."""
-    lines = [f"# Evaluation on {escaped(content['data'])}", ""]
-    lines += [f"> {escaped(note)}\n" for note in content["notes"]]
+    lines = [f"# Evaluation on {escape_markdown(content['data'])}", ""]
+    lines += [f"> {escape_markdown(note)}\n" for note in content["notes"]]
     return "\n".join([*lines, *(block.markdown() for block in blocks)])
 
 
@@ -244,11 +244,11 @@ def _interval(score: dict[str, float]) -> str:
     return f"{score['low']:.2%} to {score['high']:.2%}"
 
 
-def printed(block: Block) -> Table:
+def printed(block: DataTable) -> Table:
     """A table for a terminal, without control characters."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for number, column in enumerate(block.columns):
-        table.add_column(Text(printable(column)), justify="left" if number == 0 else "right", overflow="fold")
+        table.add_column(Text(one_line(column)), justify="left" if number == 0 else "right", overflow="fold")
     for row in block.rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
+        table.add_row(*(Text(one_line(cell)) for cell in row))
     return table

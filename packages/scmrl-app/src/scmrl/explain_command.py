@@ -56,13 +56,13 @@ def explain(
     check_out(target)
 
     from scmrl.explain.making import make
-    from scmrl.tables import printable
+    from scmrl.tables import one_line
 
     chosen = [part.strip() for part in ids.split(",") if part.strip()] if ids is not None else None
     if chosen == []:
         raise ValueError("--ids names no sample; give ids with commas between them")
     made = make(run, target, chosen, count=samples, split=split, wrong=wrong, seed=seed, access=access)
     for line in made:
-        print(printable(line))
+        print(one_line(line))
     print(f"in {target}: index.md, explain.json, features.png, and a folder of pictures and numbers for each sample")
     return 0

@@ -48,7 +48,7 @@ def export(
     read_experiment(run, access)
 
     from scmrl.engine import export as exporting
-    from scmrl.engine.atomic import writing
+    from scmrl.engine.atomic import atomic_write
     from scmrl.engine.export_nir import compare_nir, save_nir
     from scmrl.engine.open_run import open_run
     from scmrl.progress import Progress
@@ -59,7 +59,7 @@ def export(
         exporting.require_onnx()
     if format == "nir":
         modality = _chosen(modality, model.modalities)
-    with Progress.create() as progress, writing(out) as part:
+    with Progress.create() as progress, atomic_write(out) as part:
         if modality is not None:
             save_nir(model, modality, part)  # before the data are read, as it may be refused
         batch = exporting.samples_of(opened.data(progress).test)
@@ -67,7 +67,7 @@ def export(
             different, total = compare_nir(part, model, modality, batch)
             said = f"{different} of {total:,} spikes of {modality}'s encoder differ, over {len(batch['ids'])} samples"
         else:
-            progress.say(f"exporting {run} to {format}, which takes a minute for large models")
+            progress.info(f"exporting {run} to {format}, which takes a minute for large models")
             exported = exporting.program(model, batch)
             if format == "pt2":
                 exporting.save_pt2(exported, part)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
-    from scmrl.engine.predict import Answer
+    from scmrl.engine.predict import ClipPrediction
 
 SHOWN = 3
 """Classes of which the probability is shown."""
@@ -51,13 +51,13 @@ def predict(
 
     from scmrl.engine.clips import find_clips
     from scmrl.engine.open_run import open_run
-    from scmrl.engine.predict import answers
-    from scmrl.shown import shown
+    from scmrl.engine.predict import predict_clips
+    from scmrl.printable import printable
 
     opened = open_run(run)
     clips = find_clips(files, opened.inputs.modalities, root)
     total = failed = 0
-    for answer in answers(opened, clips, debug="SCMRL_DEBUG" in os.environ):
+    for answer in predict_clips(opened, clips, debug="SCMRL_DEBUG" in os.environ):
         total += 1
         failed += bool(answer.fault)
         if json:
@@ -65,13 +65,13 @@ def predict(
         elif not answer.fault:
             print(as_text(answer), flush=True)
         if answer.fault:
-            print(f"scmrl: {shown(answer.fault)}", file=sys.stderr)
+            print(f"scmrl: {printable(answer.fault)}", file=sys.stderr)
     if failed:
         print(f"scmrl: {failed} of {total} clips could not be predicted", file=sys.stderr)
     return 1 if failed else 0
 
 
-def as_json(answer: Answer) -> str:
+def as_json(answer: ClipPrediction) -> str:
     """One line of JSON."""
     import json
 
@@ -90,11 +90,11 @@ def as_json(answer: Answer) -> str:
     )
 
 
-def as_text(answer: Answer) -> str:
+def as_text(answer: ClipPrediction) -> str:
     """One line for people: the most probable classes, and what was missing."""
-    from scmrl.shown import shown
+    from scmrl.printable import printable
 
     ranked = sorted(answer.probabilities.items(), key=lambda item: -item[1])[:SHOWN]
-    classes = ", ".join(f"{shown(name)} {share:.1%}" for name, share in ranked)
+    classes = ", ".join(f"{printable(name)} {share:.1%}" for name, share in ranked)
     without = f" (without {', '.join(answer.without)})" if answer.without else ""
-    return f"{shown(answer.clip.id)}: {classes}{without}"
+    return f"{printable(answer.clip.id)}: {classes}{without}"

@@ -48,8 +48,8 @@ class Phase:
             self._progress.bars.refresh()
         elif self._spoke > self._started and error is None:
             # The end is worth a line only where the way there was.
-            took = duration(self._progress.clock() - self._started)
-            self._progress.say(f"{self.name}: {self.done} {self.unit} in {took}")
+            took = format_duration(self._progress.clock() - self._started)
+            self._progress.info(f"{self.name}: {self.done} {self.unit} in {took}")
 
     def advance(self, n: int = 1) -> None:
         """Count n more units as done."""
@@ -64,15 +64,16 @@ class Phase:
             self._marks.append((now, done))
         if self._progress.bars is not None and self._task is not None:
             left = self.left()
-            time_left = "" if left is None else f"about {duration(left)} left"
+            time_left = "" if left is None else f"about {format_duration(left)} left"
             self._progress.bars.update(self._task, completed=self.done, total=self.total, left=time_left)
         elif now - self._spoke >= QUIET_SECONDS:
             self._spoke = now
             elapsed, left = now - self._started, self.left()
             share = f" ({self.done / self.total:.0%})" if self.total else ""
-            remaining = f", about {duration(left)} left" if left is not None and left > 0 else ""
-            self._progress.say(
-                f"{self.name}: {self.done} of {self.total} {self.unit}{share}, {duration(elapsed)} so far{remaining}"
+            remaining = f", about {format_duration(left)} left" if left is not None and left > 0 else ""
+            self._progress.info(
+                f"{self.name}: {self.done} of {self.total} {self.unit}{share}, "
+                f"{format_duration(elapsed)} so far{remaining}"
             )
 
     def left(self) -> float | None:
@@ -136,7 +137,7 @@ class Progress:
             self._columns |= {name: max(MIN_WIDTH, *map(len, title_of(name))) for name in metrics}
             self._print_header(total)
         cells = [
-            (number(name, metrics[name]) if name in metrics else "-").rjust(width)
+            (format_metric(name, metrics[name]) if name in metrics else "-").rjust(width)
             for name, width in self._columns.items()
         ]
         epoch = f"{index}/{total}".rjust(epoch_width(total))
@@ -146,7 +147,7 @@ class Progress:
         """A display that shows nothing, for a process whose work another one shows."""
         return Progress(Console(quiet=True, stderr=True), None, self.clock)
 
-    def say(self, message: str) -> None:
+    def info(self, message: str) -> None:
         """Print one message, above the bars if there are any."""
         self._print(message, "")
 
@@ -182,7 +183,7 @@ def epoch_width(total: int) -> int:
     return max(len("epoch"), 2 * len(str(total)) + 1)
 
 
-def number(name: str, value: float) -> str:
+def format_metric(name: str, value: float) -> str:
     """A metric as a reader wants it: shares in per cent, learning rates in powers of ten."""
     words = words_of(name)
     if words[-1] == "lr" or words[-2:] == ["learning", "rate"]:
@@ -194,7 +195,7 @@ def number(name: str, value: float) -> str:
     return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A time span as a reader wants it: `8 s`, `3 min 20 s`, `2 h 05 min`."""
     whole = round(seconds)
     if whole < 60:

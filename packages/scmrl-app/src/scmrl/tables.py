@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from scmrl.shown import shown
+from scmrl.printable import printable
 
 
 @dataclass(frozen=True)
-class Block:
+class DataTable:
     """One table: what it shows, its columns (the first one of words, the others of numbers), its rows."""
 
     title: str
@@ -19,21 +19,25 @@ class Block:
     def markdown(self) -> str:
         """A heading and the table, with an empty line at the end."""
         marks = ["---", *["---:"] * (len(self.columns) - 1)]
-        lines = [_line(map(escaped, self.columns)), _line(marks), *(_line(map(escaped, row)) for row in self.rows)]
-        return "\n".join([f"## {escaped(self.title)}", "", *lines, ""])
+        lines = [
+            _line(map(escape_markdown, self.columns)),
+            _line(marks),
+            *(_line(map(escape_markdown, row)) for row in self.rows),
+        ]
+        return "\n".join([f"## {escape_markdown(self.title)}", "", *lines, ""])
 
 
-def printable(text: str) -> str:
+def one_line(text: str) -> str:
     """Text on one line: names come from files, and what no terminal prints is written as its code in Python."""
-    return shown(" ".join(text.split()))
+    return printable(" ".join(text.split()))
 
 
-def escaped(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Names of classes, senses and datasets come from files: they must not become markup."""
-    return "".join(f"\\{sign}" if sign in "\\`*_[]<>|#&$~" else sign for sign in printable(text))
+    return "".join(f"\\{sign}" if sign in "\\`*_[]<>|#&$~" else sign for sign in one_line(text))
 
 
-def extremes(count: int, most: int) -> list[int]:
+def first_and_last(count: int, most: int) -> list[int]:
     """Of so many rows in order, those that a table of at most that many shows: the first and the last ones."""
     if count <= most:
         return list(range(count))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from scmrl.demo.refused import RefusedError
 from scmrl.engine.clips import taken
-from scmrl.shown import shown
+from scmrl.printable import printable
 from snn_datasets.kinds import ENDINGS, RecordingKind, kinds_by_name
 from snn_datasets.modality import Modality
 
@@ -108,7 +108,7 @@ def senses_of(
     if not chosen:
         takes = "; ".join(f"{each}: {' '.join(endings(how))}" for each, how in modalities.items())
         holds = f" ({' or '.join(kinds)})" if kinds else ""
-        raise RefusedError(f"{shown(name)}{holds} is not read here, but files that end so are: {takes}", 415)
+        raise RefusedError(f"{printable(name)}{holds} is not read here, but files that end so are: {takes}", 415)
     return tuple(chosen.values())
 
 

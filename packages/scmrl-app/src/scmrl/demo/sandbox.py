@@ -25,7 +25,7 @@ from torch import Tensor
 
 from scmrl.demo.refused import RefusedError
 from scmrl.engine.inputs import Inputs
-from scmrl.shown import shown
+from scmrl.printable import printable
 
 POSSIBLE = find_spec("resource") is not None
 """Whether the system has what limits and ends processes."""
@@ -90,7 +90,7 @@ class Sandbox:
                 raise _stopped()
             here, there = self._processes.Pipe(duplex=False)
             files = dict.fromkeys(modalities, str(path))
-            job = (there, self._inputs, files, shown(Path(name).stem), self._seconds)
+            job = (there, self._inputs, files, printable(Path(name).stem), self._seconds)
             process = self._reading = self._processes.Process(target=read_apart, args=job, daemon=True)
             try:
                 _start(process)
@@ -109,8 +109,8 @@ class Sandbox:
         read = self._checked(said, modalities)
         if read is None:
             raise RefusedError(
-                f"{shown(name)} broke the program that reads it: it is damaged, or needs more than {MEMORY >> 30} GB "
-                "of memory; convert or replace it"
+                f"{printable(name)} broke the program that reads it: it is damaged, or needs more than "
+                f"{MEMORY >> 30} GB of memory; convert or replace it"
             )
         return Read(read.found, {at: _naming(name, path, fault) for at, fault in read.faults.items()})
 
@@ -136,7 +136,7 @@ class Sandbox:
 
     def _too_long(self, name: str) -> RefusedError:
         return RefusedError(
-            f"reading {shown(name)} took more than {self._seconds:g} s; cut it, or start the demo with more "
+            f"reading {printable(name)} took more than {self._seconds:g} s; cut it, or start the demo with more "
             "--decode-seconds"
         )
 
@@ -185,8 +185,8 @@ def _stopped() -> RefusedError:
 
 def _naming(name: str, path: Path, fault: str) -> str:
     """A fault that names the file as the person does: the private folder is nobody's business."""
-    fault = shown(fault.replace(str(path), name))
-    return fault if shown(name) in fault else f"{shown(name)}: {fault}"
+    fault = printable(fault.replace(str(path), name))
+    return fault if printable(name) in fault else f"{printable(name)}: {fault}"
 
 
 def _kill(process: BaseProcess) -> None:

@@ -29,7 +29,7 @@ from scmrl.demo.intake import Intake
 from scmrl.demo.refused import RefusedError
 from scmrl.demo.sandbox import Sandbox
 from scmrl.demo.session import OpenDemo
-from scmrl.shown import shown
+from scmrl.printable import printable
 from snn_datasets.contents import kinds_of
 from snn_datasets.kinds import kinds_by_name
 
@@ -172,7 +172,7 @@ def create_app(demo: OpenDemo, *, host: str, largest_upload: int, seconds: float
                 # Only the ending of the name counts, and it is one of those known.
                 path = Path(folder, "upload" + PurePath(name).suffix.lower())
                 with path.open("wb") as file:
-                    await uploads.receive(request, file, largest_upload, shown(name))
+                    await uploads.receive(request, file, largest_upload, printable(name))
                 if len(kinds_by_name(name)) > 1:
                     # The name does not tell what the file holds.
                     modalities = senses_of(
@@ -186,7 +186,7 @@ def create_app(demo: OpenDemo, *, host: str, largest_upload: int, seconds: float
             raise RefusedError(f"the server has no place for files: {error.strerror or error}", 503) from error
         if not read.found:
             raise RefusedError("; ".join(dict.fromkeys(read.faults.values())))
-        token = clips.put(before.with_file(shown(name), read.found))
+        token = clips.put(before.with_file(printable(name), read.found))
         return JSONResponse({"clip": token, "faults": read.faults, "senses": list(read.found)}, 201)
 
     return app

@@ -13,7 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from scmrl.engine.evaluate import says
+from scmrl.engine.evaluate import predict_batch
 from snn_core import ALIF, SynapticOperations, record_synaptic_operations, spiking_layers
 from snn_core.neurons.neuron import ConfiguredNeuron, Neuron
 from snn_core.stats import Values
@@ -120,11 +120,11 @@ def account(
         record_updates(model) as updates,
     ):
         for batch in batches:
-            output, _, _ = says(model, batch, device)
+            output, _, _ = predict_batch(model, batch, device)
             steps = next(iter(output.features.values())).shape[0]
             first, shortened = first_step(model, batch)
             timed.update(dict.fromkeys(shortened))
-            says(once, first, device)
+            predict_batch(once, first, device)
             samples += len(batch["ids"])
             done(samples)
     model.train(mode)

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, Subset
 
 from scmrl.data_access import DataAccess
 from scmrl.energy.account import Account, account
-from scmrl.engine.evaluate import Split, unaugmented
+from scmrl.engine.evaluate import Split, without_augmentation
 from scmrl.engine.open_run import open_run
 from scmrl.progress import Progress
 from snn_datasets import collate
@@ -25,7 +25,7 @@ def measure(
     """
     run = open_run(folder, access)
     splits = run.data(progress)
-    dataset = unaugmented(getattr(splits, split))
+    dataset = without_augmentation(getattr(splits, split))
     taken = min(samples, len(dataset))
     chosen = Subset(dataset, [place * len(dataset) // taken for place in range(taken)])
     with progress.phase(f"counting on {split}", taken, "samples") as phase:

@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from scmrl.energy.wording import UNITS, joules
-from scmrl.engine.atomic import writing
+from scmrl.engine.atomic import atomic_write
 from scmrl.report.figures import BLUE, DPI, LIGHT, MOST_BARS, ORANGE, clean, layout
 from scmrl.report.layer_names import layer_name
 
@@ -23,10 +23,10 @@ def draw(content: Mapping[str, Any], folder: Path) -> None:
     """Write energy.png and energy.svg from the contents of energy.json."""
     figure = energy_figure(content)
     FigureCanvasAgg(figure)
-    with writing(folder / "energy.png") as part:
+    with atomic_write(folder / "energy.png") as part:
         figure.savefig(part, format="png", dpi=DPI, facecolor="white")
     # Without a date and with the same ids, the same numbers give the same file.
-    with writing(folder / "energy.svg") as part, rc_context({"svg.hashsalt": "scmrl"}):
+    with atomic_write(folder / "energy.svg") as part, rc_context({"svg.hashsalt": "scmrl"}):
         figure.savefig(part, format="svg", facecolor="white", metadata={"Date": None})
 
 

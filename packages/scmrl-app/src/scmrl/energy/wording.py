@@ -12,7 +12,7 @@ from rich.text import Text
 
 from scmrl.energy.account import Account, Cost
 from scmrl.energy.tables import EnergyTable
-from scmrl.tables import Block, escaped, printable
+from scmrl.tables import DataTable, escape_markdown, one_line
 
 FORMAT_VERSION = 1
 """Of energy.json; raised when what is there changes its meaning."""
@@ -94,7 +94,7 @@ def contents(account: Account, table: EnergyTable, *, data: str, split: str) -> 
     }
 
 
-def tables(content: Mapping[str, Any]) -> list[Block]:
+def tables(content: Mapping[str, Any]) -> list[DataTable]:
     """What there is to show, from the contents of energy.json."""
     totals, steps = content["totals"], content["time_steps"]
     twin = totals["dense_twin"]["energy_j"]
@@ -112,7 +112,7 @@ def tables(content: Mapping[str, Any]) -> list[Block]:
     for layer in content["layers"]:
         parts.setdefault(part_of(layer["layer"]), []).append(layer)
     return [
-        Block(
+        DataTable(
             f"operations and energy of one inference: {where}; {content['table']}: {prices}",
             ("", "MAC", "AC", "energy", "of the twin's, 1 step"),
             [
@@ -120,7 +120,7 @@ def tables(content: Mapping[str, Any]) -> list[Block]:
                 for name, label in names.items()
             ],
         ),
-        Block(
+        DataTable(
             "by part",
             ("part", "dense MAC", "paper", "strict"),
             [
@@ -133,7 +133,7 @@ def tables(content: Mapping[str, Any]) -> list[Block]:
                 for part, layers in parts.items()
             ],
         ),
-        Block(
+        DataTable(
             "by layer: the input, its share that is not 0, and what it makes the layer compute",
             ("layer", "input", "not 0", "dense MAC", "paper MAC", "AC", "energy", "strict MAC", "AC", "energy"),
             [
@@ -148,7 +148,7 @@ def tables(content: Mapping[str, Any]) -> list[Block]:
                 for layer in content["layers"]
             ],
         ),
-        Block(
+        DataTable(
             "neuron updates",
             ("layer", "updates", "fire", "MAC", "AC", "energy"),
             [
@@ -181,30 +181,30 @@ def _scaled(value: float, units: Sequence[tuple[float, str]]) -> str:
     return f"{value / size:.3g}{unit}"
 
 
-def markdown(content: Mapping[str, Any], blocks: Sequence[Block]) -> str:
+def markdown(content: Mapping[str, Any], blocks: Sequence[DataTable]) -> str:
     """The same tables as a document."""
-    lines = [f"# Energy of one inference on {escaped(content['data'])}", ""]
+    lines = [f"# Energy of one inference on {escape_markdown(content['data'])}", ""]
     lines += [block.markdown() for block in blocks]
     lines += ["## How it is counted", ""]
-    lines += [f"- {escaped(note)}" for note in (*content["notes"], f"energy: {content['source']}")]
+    lines += [f"- {escape_markdown(note)}" for note in (*content["notes"], f"energy: {content['source']}")]
     return "\n".join([*lines, ""])
 
 
-def print_tables(blocks: Sequence[Block], console: Console) -> None:
+def print_tables(blocks: Sequence[DataTable], console: Console) -> None:
     """Show tables on a terminal where they fit, and whole where there is none."""
     for block in blocks:
         columns = list(zip(block.columns, *block.rows, strict=True))
         width = sum(max(map(cell_len, column)) + 2 for column in columns)
-        console.print(Text(printable(block.title), style="bold"), soft_wrap=True)
+        console.print(Text(one_line(block.title), style="bold"), soft_wrap=True)
         if console.is_terminal and width > console.width:
             console.print(f"  {len(block.rows)} rows, too wide for this terminal: see energy.md\n")
             continue
         console.width = max(console.width, width)
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
         for number, column in enumerate(block.columns):
-            table.add_column(Text(printable(column)), justify="left" if number == 0 else "right", no_wrap=True)
+            table.add_column(Text(one_line(column)), justify="left" if number == 0 else "right", no_wrap=True)
         for row in block.rows:
-            table.add_row(*(Text(printable(cell)) for cell in row))
+            table.add_row(*(Text(one_line(cell)) for cell in row))
         console.print(table)
         console.print()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 @contextmanager
-def writing(path: Path, *, part: Path | None = None) -> Generator[Path, None, None]:
+def atomic_write(path: Path, *, part: Path | None = None) -> Generator[Path, None, None]:
     """A path beside another to write to; it takes the other's place when the block ends.
 
     After an error the part is removed and what was there before is unchanged.
@@ -35,7 +35,7 @@ def writing(path: Path, *, part: Path | None = None) -> Generator[Path, None, No
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a whole file; errors as of `writing`."""
-    with writing(path) as part:
+    with atomic_write(path) as part:
         part.write_bytes(content)
 
 

@@ -68,7 +68,7 @@ def training_batches(
         processes: who trains.
     """
     order = EpochOrder(
-        len(dataset), seed=seed, epoch=epoch - 1, rank=processes.rank, world_size=processes.world, first=first
+        len(dataset), seed=seed, epoch=epoch - 1, rank=processes.rank, world_size=processes.world_size, first=first
     )
     loader: DataLoader[Batch | Exception] = DataLoader(
         cast("Dataset[Batch | Exception]", ReproducibleSamples(dataset, seed)),
@@ -105,7 +105,7 @@ def to_device(batch: Batch, processes: Processes) -> tuple[dict[str, Tensor], di
     return inputs, {name: mask.to(processes.device) for name, mask in batch["present"].items() if not mask.all()}
 
 
-def first_samples(splits: DatasetSplits, count: int) -> Batch:
+def calibration_batch(splits: DatasetSplits, count: int) -> Batch:
     """Training samples for calibration, spread evenly over the split because it may be ordered by class."""
     count = min(count, len(splits.train))
     return collate([splits.train[index * len(splits.train) // count] for index in range(count)])
@@ -117,7 +117,7 @@ def class_weights(splits: DatasetSplits, processes: Processes) -> Tensor:
     return (counts.sum() / (len(counts) * counts)).to(processes.device)
 
 
-def add_up(totals: dict[str, float], loss: Loss, logits: Tensor, labels: Tensor) -> None:
+def accumulate_totals(totals: dict[str, float], loss: Loss, logits: Tensor, labels: Tensor) -> None:
     """Add a batch to an epoch's sums."""
     size = len(labels)
     # The device is waited for once, not at every number.

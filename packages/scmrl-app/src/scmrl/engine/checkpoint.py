@@ -33,7 +33,7 @@ from scmrl.engine.checkpoint_files import (
     write_checksums,
     write_tensors,
 )
-from scmrl.engine.parallel import Processes, unwrapped
+from scmrl.engine.parallel import Processes, unwrap
 from scmrl.engine.run_folder import write_json
 from scmrl.engine.training_state import Generators, Platform, platform_of, restore_tensors, tensors_of
 
@@ -69,7 +69,7 @@ class Position:
 
 
 @dataclass
-class Trained:
+class TrainingState:
     """What changes while training; `averaged` is empty without a moving average."""
 
     net: nn.Module
@@ -91,7 +91,7 @@ class Stored:
     platform: Platform
 
 
-def finished(folder: Path) -> list[Path]:
+def complete_checkpoints(folder: Path) -> list[Path]:
     """Every complete checkpoint of a run, the newest last."""
     by_number: dict[tuple[int, ...], Path] = {}
     for path in (folder / "checkpoints").glob("step-*"):
@@ -106,7 +106,7 @@ def remove_unfinished(folder: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def save(folder: Path, trained: Trained, processes: Processes) -> Path:
+def save_checkpoint(folder: Path, trained: TrainingState, processes: Processes) -> Path:
     """Write a checkpoint; a kill at any moment leaves the one before it.
 
     Raises:
@@ -121,7 +121,7 @@ def save(folder: Path, trained: Trained, processes: Processes) -> Path:
         part.mkdir(parents=True)
 
     def complete() -> None:
-        write_json(part / POSITION, {**asdict(position), "world": processes.world})
+        write_json(part / POSITION, {**asdict(position), "world": processes.world_size})
         checksums[POSITION] = checksum(part / POSITION)
         write_checksums(part, checksums)
         shutil.rmtree(target, ignore_errors=True)
@@ -129,12 +129,12 @@ def save(folder: Path, trained: Trained, processes: Processes) -> Path:
         _remove_old(folder, target)
 
     try:
-        processes.from_first(begin)
-        every = processes.collect(processes.each(lambda: _write_state(part, trained, processes)))
+        processes.on_rank0(begin)
+        every = processes.all_gather(processes.on_all_ranks(lambda: _write_state(part, trained, processes)))
         checksums = {name: value for mine in every for name, value in mine.items()}
-        processes.from_first(complete)
+        processes.on_rank0(complete)
     except OSError as error:
-        if processes.first:
+        if processes.is_rank0:
             shutil.rmtree(part, ignore_errors=True)
         raise OSError(
             f"the checkpoint {target} cannot be written: {reason(error)}. What was saved before is kept: go on "
@@ -143,8 +143,8 @@ def save(folder: Path, trained: Trained, processes: Processes) -> Path:
     return target
 
 
-def load_newest(
-    folder: Path, trained: Trained, processes: Processes, warn: Callable[[str], None]
+def load_newest_checkpoint(
+    folder: Path, trained: TrainingState, processes: Processes, warn: Callable[[str], None]
 ) -> tuple[Path, Generators] | None:
     """Put the state of the newest checkpoint that is not damaged in place; None if there is no checkpoint at all.
 
@@ -161,9 +161,9 @@ def load_newest(
             another model.
     """
     damage: list[str] = []
-    for path in reversed(processes.from_first(lambda: finished(folder))):
+    for path in reversed(processes.on_rank0(lambda: complete_checkpoints(folder))):
         try:
-            stored = processes.each(lambda path=path: _read(path, processes, trained))
+            stored = processes.on_all_ranks(lambda path=path: _read(path, processes, trained))
         except DamagedCheckpoint as error:
             damage.append(f"{path.name} is damaged ({error})")
             continue
@@ -178,12 +178,12 @@ def load_newest(
     return None
 
 
-def _write_state(part: Path, trained: Trained, processes: Processes) -> dict[str, Checksum]:
+def _write_state(part: Path, trained: TrainingState, processes: Processes) -> dict[str, Checksum]:
     """Write this process's files."""
     generators = Generators.current(processes.device)
     tensors = tensors_of(trained.net, trained.optimizer, trained.averaged)
-    if isinstance(trained.net, DistributedDataParallel) and not processes.first:
-        buffers = {f"model/{name}" for name, _ in unwrapped(trained.net).named_buffers()}
+    if isinstance(trained.net, DistributedDataParallel) and not processes.is_rank0:
+        buffers = {f"model/{name}" for name, _ in unwrap(trained.net).named_buffers()}
         tensors = {name: tensor for name, tensor in tensors.items() if name in buffers}  # the first writes the rest
     write_tensors(part / tensor_file(processes.rank), {**tensors, **generators.tensors()})
     state = {
@@ -195,7 +195,7 @@ def _write_state(part: Path, trained: Trained, processes: Processes) -> dict[str
     return {name: checksum(part / name) for name in (tensor_file(processes.rank), state_file(processes.rank))}
 
 
-def _read(path: Path, processes: Processes, trained: Trained) -> Stored:
+def _read(path: Path, processes: Processes, trained: TrainingState) -> Stored:
     """Read and check what this process needs of a checkpoint.
 
     Raises:
@@ -205,12 +205,12 @@ def _read(path: Path, processes: Processes, trained: Trained) -> Stored:
     verify(path, [POSITION])
     content = read_json(path / POSITION)
     world = content.pop("world", None)
-    if world != processes.world:
+    if world != processes.world_size:
         raise ValueError(
-            f"{path} was written by {world} processes, and there are {processes.world} now; start as many again"
+            f"{path} was written by {world} processes, and there are {processes.world_size} now; start as many again"
         )
     names = [tensor_file(processes.rank)]
-    if isinstance(trained.net, DistributedDataParallel) and not processes.first:
+    if isinstance(trained.net, DistributedDataParallel) and not processes.is_rank0:
         names.insert(0, tensor_file(0))
     verify(path, [*names, state_file(processes.rank)])
     tensors = {name: tensor for file in names for name, tensor in read_tensors(path / file).items()}
@@ -228,9 +228,11 @@ def _read(path: Path, processes: Processes, trained: Trained) -> Stored:
         raise DamagedCheckpoint(f"its content cannot be used: {str(error).splitlines()[0]}") from error
 
 
-def _restore(stored: Stored, trained: Trained, processes: Processes, warn: Callable[[str], None]) -> Generators:
+def _restore(stored: Stored, trained: TrainingState, processes: Processes, warn: Callable[[str], None]) -> Generators:
     try:
-        processes.each(lambda: restore_tensors(trained.net, trained.optimizer, trained.averaged, stored.tensors))
+        processes.on_all_ranks(
+            lambda: restore_tensors(trained.net, trained.optimizer, trained.averaged, stored.tensors)
+        )
     except ValueError as error:
         raise ValueError(f"the run cannot go on from {stored.path}: {error}") from error
     trained.scaler.load_state_dict(stored.scaler)
@@ -256,7 +258,7 @@ def _restore_threads(stored: Stored, warn: Callable[[str], None]) -> None:
 
 def _remove_old(folder: Path, newest: Path) -> None:
     """Keep the newest checkpoints; those of later steps are damaged, or the run would have gone on from them."""
-    every = finished(folder)
+    every = complete_checkpoints(folder)
     last = every.index(newest)
     for path in (*every[: max(0, last + 1 - KEPT)], *every[last + 1 :]):
         # Without its checksums it is no checkpoint, should this be killed halfway.

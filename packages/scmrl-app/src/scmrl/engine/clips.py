@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any, cast
 
-from scmrl.shown import shown
+from scmrl.printable import printable
 from snn_datasets.audio import WaveformReader
 from snn_datasets.contents import kinds_of
 from snn_datasets.images import ImageReader
@@ -72,7 +72,7 @@ def find_clips(what: Sequence[str], modalities: Mapping[str, Modality], root: Pa
             yield from _of_folder(path, modalities)
         elif not path.is_file():
             reason = f"there is no such file or folder; for one modality's file write {next(iter(modalities))}=path"
-            yield Clip(shown(argument), fault=reason)
+            yield Clip(printable(argument), fault=reason)
         elif _is_manifest(path, modalities):
             yield from _of_manifest(path, modalities, root or path.parent)
         elif not _takers(path, modalities):
@@ -80,7 +80,7 @@ def find_clips(what: Sequence[str], modalities: Mapping[str, Modality], root: Pa
                 f"no modality of this run takes a file that ends so ({_kinds(modalities)}), and it is no manifest, "
                 "whose header would name modalities; say what it is with modality=path"
             )
-            yield Clip(shown(argument), fault=reason)
+            yield Clip(printable(argument), fault=reason)
         else:
             single.append((path, PurePath(path)))
     yield from _together(single, modalities)
@@ -107,9 +107,11 @@ def _pair(argument: str, modalities: Mapping[str, Modality]) -> tuple[str, Path]
     if not equals or (name not in modalities and Path(argument).exists()):
         return None
     if name not in modalities:
-        raise ValueError(f"{shown(argument)}: the run has no modality {shown(name)!r}; it has {', '.join(modalities)}")
+        raise ValueError(
+            f"{printable(argument)}: the run has no modality {printable(name)!r}; it has {', '.join(modalities)}"
+        )
     if not path:
-        raise ValueError(f"{shown(argument)}: a file is missing after the =")
+        raise ValueError(f"{printable(argument)}: a file is missing after the =")
     return name, Path(path)
 
 
@@ -117,7 +119,7 @@ def _one_clip(pairs: Sequence[tuple[str, Path]]) -> Clip:
     files = dict(pairs)
     if len(files) < len(pairs):
         raise ValueError(f"a modality is given twice among {', '.join(name for name, _ in pairs)}; give each once")
-    return Clip("+".join(shown(path) for path in files.values()), files)
+    return Clip("+".join(printable(path) for path in files.values()), files)
 
 
 def _of_folder(folder: Path, modalities: Mapping[str, Modality]) -> Iterator[Clip]:
@@ -131,7 +133,7 @@ def _of_folder(folder: Path, modalities: Mapping[str, Modality]) -> Iterator[Cli
                 found.append((path, path.relative_to(folder)))
     if not found:
         raise ValueError(
-            f"the folder {shown(folder)} holds no file that a modality of this run takes ({_kinds(modalities)})"
+            f"the folder {printable(folder)} holds no file that a modality of this run takes ({_kinds(modalities)})"
         )
     yield from _together(found, modalities)
 
@@ -158,12 +160,12 @@ def _together(found: Iterable[tuple[Path, PurePath]], modalities: Mapping[str, M
             elif not named:
                 named = takers if len(takers) == 1 else []
             if not named:
-                fault = fault or f"{shown(path)} may be {' or '.join(takers)}: say which with modality=path"
+                fault = fault or f"{printable(path)} may be {' or '.join(takers)}: say which with modality=path"
             for modality in named:
                 if modality in files:
-                    fault = fault or f"both {shown(files[modality])} and {shown(path)} are there for {modality}"
+                    fault = fault or f"both {printable(files[modality])} and {printable(path)} are there for {modality}"
                 files.setdefault(modality, path)
-        yield Clip(shown(id_), files, fault)
+        yield Clip(printable(id_), files, fault)
 
 
 def _takers(path: Path, modalities: Mapping[str, Modality]) -> list[str]:
@@ -201,20 +203,23 @@ def _of_manifest(path: Path, modalities: Mapping[str, Modality], root: Path) -> 
     for number, cells in rows:
         empty = False
         names = {name: cells[name] for name in modalities if cells.get(name)}
-        id_ = shown(cells.get("sample_id") or "+".join(names.values()) or f"row {number}")
+        id_ = printable(cells.get("sample_id") or "+".join(names.values()) or f"row {number}")
         fault, files = "", dict[str, Path]()
         for modality, name in names.items():
             file = Path(root, name)
             if "\0" in name:
-                fault = f"{modality} {shown(name)!r}: no file name holds a zero byte"
+                fault = f"{modality} {printable(name)!r}: no file name holds a zero byte"
             elif not Path(name).is_absolute() and not _inside(file, root):
-                fault = f"{modality} {shown(name)!r}: the name leads out of {shown(root)}; --root names another folder"
+                fault = (
+                    f"{modality} {printable(name)!r}: the name leads out of {printable(root)}; "
+                    "--root names another folder"
+                )
             files[modality] = file
         if not names:
             fault = f"its cells for {', '.join(modalities)} are empty"
-        yield Clip(id_, files, f"{shown(path)}, row {number}: {fault}" if fault else "")
+        yield Clip(id_, files, f"{printable(path)}, row {number}: {fault}" if fault else "")
     if empty:
-        raise ValueError(f"{shown(path)} has no rows; write one a clip, below a header that names modalities")
+        raise ValueError(f"{printable(path)} has no rows; write one a clip, below a header that names modalities")
 
 
 def _inside(file: Path, root: Path) -> bool:
@@ -228,7 +233,7 @@ def _csv(path: Path, modalities: Iterable[str]) -> Iterator[tuple[int, dict[str,
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{shown(path)} is not UTF-8 (byte {error.start}); save it as CSV in UTF-8") from error
+        raise ValueError(f"{printable(path)} is not UTF-8 (byte {error.start}); save it as CSV in UTF-8") from error
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     nothing: list[str] = []
     try:
@@ -236,7 +241,7 @@ def _csv(path: Path, modalities: Iterable[str]) -> Iterator[tuple[int, dict[str,
         for modality in modalities:
             if header.count(modality) > 1:
                 raise ValueError(
-                    f"{shown(path)} has {header.count(modality)} columns {modality!r}; rename or remove one"
+                    f"{printable(path)} has {header.count(modality)} columns {modality!r}; rename or remove one"
                 )
         for raw in reader:
             cells = [cell.strip() for cell in raw]
@@ -244,12 +249,12 @@ def _csv(path: Path, modalities: Iterable[str]) -> Iterator[tuple[int, dict[str,
                 continue
             if len(cells) != len(header):
                 raise ValueError(
-                    f"{shown(path)}, row {reader.line_num}: {len(cells)} cells where the header has {len(header)}; put "
-                    "names that contain commas into double quotes"
+                    f"{printable(path)}, row {reader.line_num}: {len(cells)} cells where the header has {len(header)}; "
+                    "put names that contain commas into double quotes"
                 )
             yield reader.line_num, dict(zip(header, cells, strict=True))
     except csv.Error as error:
-        raise ValueError(f"{shown(path)}, row {reader.line_num}: {error}; check its double quotes") from error
+        raise ValueError(f"{printable(path)}, row {reader.line_num}: {error}; check its double quotes") from error
 
 
 def _parquet(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
@@ -263,6 +268,6 @@ def _parquet(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         table: Any = parquet.read_table(path)
         rows = cast("list[dict[str, Any]]", table.to_pylist())
     except (ArrowException, OSError, ValueError) as error:
-        raise ValueError(f"{shown(path)} cannot be read as a Parquet table: {error}; write it again") from error
+        raise ValueError(f"{printable(path)} cannot be read as a Parquet table: {error}; write it again") from error
     for number, row in enumerate(rows, start=1):
         yield number, {name: cell.strip() if isinstance(cell, str) else str(cell or "") for name, cell in row.items()}

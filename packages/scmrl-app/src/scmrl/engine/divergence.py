@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from scmrl.engine.train import Run
 
 
-def divergence(run: Run, lost: str, batches: Sequence[Batch], processes: Processes) -> str:
+def divergence_message(run: Run, lost: str, batches: Sequence[Batch], processes: Processes) -> str:
     """The message, the same in all processes, each of which has to ask for it.
 
     Args:
@@ -26,10 +26,12 @@ def divergence(run: Run, lost: str, batches: Sequence[Batch], processes: Process
         processes: who trains.
     """
     position, info = run.position, run.splits.info
-    every = processes.collect((lost, [id_ for batch in batches for id_ in batch["ids"]], not_finite(batches, info)))
+    every = processes.all_gather(
+        (lost, [id_ for batch in batches for id_ in batch["ids"]], non_finite_inputs(batches, info))
+    )
     ids = ", ".join(id_ for _, mine, _ in every for id_ in mine)
     faulty = ", ".join(fault for _, _, mine in every for fault in mine)
-    good = checkpoint.finished(run.folder)
+    good = checkpoint.complete_checkpoints(run.folder)
     kept = f"the last good checkpoint is {good[-1]}" if good else "there is no checkpoint yet"
     remedy = f"Try a lower --train.learning_rate (now {run.experiment.train.learning_rate:g})"
     if faulty:
@@ -40,10 +42,10 @@ def divergence(run: Run, lost: str, batches: Sequence[Batch], processes: Process
     )
 
 
-def not_finite_warning(split: str, faulty: Sequence[str]) -> str:
+def non_finite_warning(split: str, faulty: Sequence[str]) -> str:
     """Inputs of a split that hold NaN or infinity, as `audio of clip7`, as a warning."""
     return (
-        f"{split}: {shortened(faulty)} {'hold' if len(faulty) > 1 else 'holds'} NaN or infinity, so the "
+        f"{split}: {abbreviate(faulty)} {'hold' if len(faulty) > 1 else 'holds'} NaN or infinity, so the "
         "model's answers there mean nothing; replace or leave out"
     )
 
@@ -64,12 +66,12 @@ def skipped_warning(position: Position, steps: int) -> str:
     )
 
 
-def shortened(names: Sequence[str], shown: int = 5) -> str:
+def abbreviate(names: Sequence[str], shown: int = 5) -> str:
     """The first names of a list, and how many more there are."""
     return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 
-def not_finite(batches: Sequence[Batch], info: DatasetInfo) -> list[str]:
+def non_finite_inputs(batches: Sequence[Batch], info: DatasetInfo) -> list[str]:
     """Which inputs hold what is infinite or no number, as `audio of clip7`."""
     found: list[str] = []
     for batch in batches:

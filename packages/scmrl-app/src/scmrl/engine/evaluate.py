@@ -28,7 +28,7 @@ Split = Literal["train", "val", "test"]
 
 
 @dataclass(frozen=True, eq=False)
-class Predictions:
+class SplitPredictions:
     """What a model said of N samples, in the order of the split."""
 
     ids: list[str]
@@ -40,7 +40,7 @@ class Predictions:
     """Mean classification loss, with the model's label smoothing."""
     blank: int
     """Samples that had no modality, so that nothing was said of them."""
-    not_finite: tuple[str, ...] = ()
+    non_finite: tuple[str, ...] = ()
     """Inputs that hold NaN or infinity, as `audio of clip7`."""
 
     @property
@@ -61,7 +61,7 @@ class Predictions:
         return cast("list[list[int]]", torch.bincount(pairs, minlength=K * K).view(K, K).tolist())
 
 
-def says(
+def predict_batch(
     model: FusionModel, batch: Batch, device: torch.device, modalities: Sequence[str] | None = None
 ) -> tuple[FusionOutput, Tensor, Tensor]:
     """What the model gives for a batch, the probabilities [B, K] in float32, and which samples have no modality [B].
@@ -87,14 +87,14 @@ def says(
 
 
 @torch.no_grad()
-def predict(
+def predict_split(
     model: FusionModel,
     dataset: SampleDataset,
     *,
     batch_size: int,
     processes: Processes,
     modalities: Sequence[str] | None = None,
-) -> Predictions:
+) -> SplitPredictions:
     """Run the model over every sample once, in evaluation mode, and put it back into the mode it was in.
 
     Args:
@@ -106,7 +106,7 @@ def predict(
     """
     was_training = model.training
     model.eval()
-    share = range(processes.rank, len(dataset), processes.world)
+    share = range(processes.rank, len(dataset), processes.world_size)
     ids: list[str] = []
     labels: list[Tensor] = []
     probabilities: list[Tensor] = []
@@ -125,7 +125,7 @@ def predict(
             for name, x in sample.inputs.items()
             if (modalities is None or name in modalities) and not x.isfinite().all()
         ]
-        output, said, nothing = says(model, batch, processes.device, modalities)
+        output, said, nothing = predict_batch(model, batch, processes.device, modalities)
         # A sample with NaN or infinity has no answer; it is named, and counts like one that lacks every modality.
         unanswered = ~output.logits.isfinite().all(1)
         said[unanswered] = 1 / said.shape[1]
@@ -137,10 +137,10 @@ def predict(
         ids += batch["ids"]
         labels.append(batch["labels"])
     model.train(was_training)
-    parts = processes.collect((list(share), ids, torch.cat(labels), torch.cat(probabilities), loss, blank, faulty))
+    parts = processes.all_gather((list(share), ids, torch.cat(labels), torch.cat(probabilities), loss, blank, faulty))
     order = torch.tensor([place for part in parts for place in part[0]]).argsort()
     every = [id_ for part in parts for id_ in part[1]]
-    return Predictions(
+    return SplitPredictions(
         [every[place] for place in cast("list[int]", order.tolist())],
         torch.cat([part[2] for part in parts])[order],
         torch.cat([part[3] for part in parts])[order],
@@ -167,8 +167,8 @@ class Evaluation:
     """How a run's model fares on one split."""
 
     info: DatasetInfo
-    said: dict[tuple[str, ...], Predictions]
-    """What the model said, by the modalities it was given; all of them first, in the model's order."""
+    predictions: dict[tuple[str, ...], SplitPredictions]
+    """Predictions by the modalities it was given; all of them first, in the model's order."""
     rates: dict[str, float]
     """Firing rate of each neuron layer over the split, with all modalities."""
 
@@ -189,22 +189,24 @@ def evaluate(folder: Path, split: Split, progress: Progress, access: DataAccess 
     run = open_run(folder, access)
     model, processes = run.model, Processes(0, 1, run.device)
     splits = run.data(progress)
-    dataset = unaugmented(getattr(splits, split))
-    subsets = subsets_of(model.modalities)
-    said: dict[tuple[str, ...], Predictions] = {}
+    dataset = without_augmentation(getattr(splits, split))
+    subsets = modality_subsets(model.modalities)
+    said: dict[tuple[str, ...], SplitPredictions] = {}
     batch_size = run.experiment.train.evaluation_batch_size
     rates: dict[str, float] = {}
     with progress.phase(f"evaluating on {split}", len(subsets), "subsets of modalities") as phase:
         for subset in subsets:
             whole = len(subset) == len(model.modalities)
             with record_firing_rates(model) if whole else nullcontext(dict[str, float]()) as seen:
-                said[subset] = predict(model, dataset, batch_size=batch_size, processes=processes, modalities=subset)
+                said[subset] = predict_split(
+                    model, dataset, batch_size=batch_size, processes=processes, modalities=subset
+                )
             rates |= seen
             phase.advance()
     return Evaluation(splits.info, said, rates)
 
 
-def unaugmented(dataset: SampleDataset) -> SampleDataset:
+def without_augmentation(dataset: SampleDataset) -> SampleDataset:
     """Training samples as they are, not as they were shown in training."""
     if isinstance(dataset, RecordedDataset) and dataset.augment:
         dataset = copy(dataset)
@@ -212,6 +214,6 @@ def unaugmented(dataset: SampleDataset) -> SampleDataset:
     return dataset
 
 
-def subsets_of(modalities: Sequence[str]) -> list[tuple[str, ...]]:
+def modality_subsets(modalities: Sequence[str]) -> list[tuple[str, ...]]:
     """Every choice of one or more modalities, the largest first."""
     return [subset for size in range(len(modalities), 0, -1) for subset in combinations(modalities, size)]

@@ -14,7 +14,9 @@ LOST_CONNECTION = ("gloo", "NCCL", "Connection closed by peer", "Connection rese
 """What the errors of PyTorch's backends contain when another process has ended."""
 
 
-def failure(error: Exception, folder: Path | None, options: TrainSpec, processes: Processes) -> Exception | None:
+def explain_failure(
+    error: Exception, folder: Path | None, options: TrainSpec, processes: Processes
+) -> Exception | None:
     """The error that tells the user what happened and what to do; None if this one is something else.
 
     Args:
@@ -38,9 +40,9 @@ def failure(error: Exception, folder: Path | None, options: TrainSpec, processes
             f"--train.workers (now {options.workers}); {go_on}"
         )
     lost = isinstance(error, dist.DistError) or any(part in text for part in LOST_CONNECTION)
-    if processes.world > 1 and isinstance(error, RuntimeError) and lost:
+    if processes.world_size > 1 and isinstance(error, RuntimeError) and lost:
         return ConnectionError(
-            f"process {processes.rank} of {processes.world} stopped, because another one of them is gone (killed, out "
-            f"of memory, or ended by an error of its own); start all of them again: {go_on}"
+            f"process {processes.rank} of {processes.world_size} stopped, because another process is gone (killed, "
+            f"out of memory, or ended by an error); start all of them again: {go_on}"
         )
     return None

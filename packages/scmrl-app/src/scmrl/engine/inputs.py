@@ -18,9 +18,9 @@ from typing import Any, TypeVar, cast
 
 from pydantic import ValidationError
 
+from scmrl.engine.checksummed import read_checksummed, write_checksummed
 from scmrl.engine.fingerprint import fingerprint, order_of, stamp
 from scmrl.engine.run_folder import INPUTS
-from scmrl.engine.sealed import read_sealed, write_sealed
 from snn_datasets import DatasetSplits, Modality, ModalityInfo, Reader, RecordedDataset, Stage
 from snn_datasets.stage import Value
 
@@ -73,7 +73,7 @@ def save_inputs(splits: DatasetSplits, folder: Path, *, seed: int) -> None:
         "stamp": stamp(splits),
         "order": order_of(splits),
     }
-    write_sealed(folder / INPUTS, content)
+    write_checksummed(folder / INPUTS, content)
 
 
 def load_inputs(folder: Path) -> Inputs:
@@ -85,7 +85,7 @@ def load_inputs(folder: Path) -> Inputs:
     path = folder / INPUTS
     if not path.is_file():
         raise ValueError(f"{folder} holds no {INPUTS}, which says what it was trained on; restore it, or train again")
-    content = read_sealed(path)
+    content = read_checksummed(path)
     try:
         if content["format_version"] != FORMAT_VERSION:
             raise ValueError(f"its format version is {content['format_version']}, not {FORMAT_VERSION}")

@@ -22,7 +22,7 @@ LEVEL = 0.95
 
 
 @dataclass(frozen=True, eq=False)
-class Said:
+class Predictions:
     """What a model said of N samples, and what is true."""
 
     labels: Ints
@@ -33,15 +33,15 @@ class Said:
     """Their probabilities [N]."""
 
     @classmethod
-    def of(cls, labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> Said:
+    def of(cls, labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> Predictions:
         """From labels [N] and the probabilities of all classes [N, K]; of equal ones the first class counts."""
         predicted = probabilities.argmax(1)
         confidence = probabilities.max(1) if probabilities.size else np.zeros(0)
         return cls(labels.astype(np.int64), predicted.astype(np.int64), confidence.astype(np.float64))
 
-    def rows(self, chosen: Ints) -> Said:
+    def rows(self, chosen: Ints) -> Predictions:
         """Some of the samples, in the order given; one may come several times."""
-        return Said(self.labels[chosen], self.predicted[chosen], self.confidence[chosen])
+        return Predictions(self.labels[chosen], self.predicted[chosen], self.confidence[chosen])
 
 
 @dataclass(frozen=True)
@@ -58,35 +58,35 @@ class ClassScore:
     """Samples of the class."""
 
 
-def confusion(said: Said, classes: int) -> Ints:
+def confusion(said: Predictions, classes: int) -> Ints:
     """Counts [K, K] by true class (rows) and predicted class (columns)."""
     return np.bincount(said.labels * classes + said.predicted, minlength=classes**2).reshape(classes, classes)
 
 
 @dataclass(frozen=True)
-class Mistake:
+class ConfusedPair:
     """A class that was taken for another."""
 
-    truth: int
+    true: int
     """Index of the true class."""
-    answer: int
+    predicted: int
     """Index of the predicted class."""
     count: int
-    of: int
+    support: int
     """Samples of the true class."""
 
 
-def mistakes(counts: Sequence[Sequence[int]] | Ints, *, most: int) -> list[Mistake]:
+def confused_pairs(counts: Sequence[Sequence[int]] | Ints, *, limit: int) -> list[ConfusedPair]:
     """The most frequent mistakes of a confusion matrix [K, K], most frequent first, then in order of the classes."""
     matrix = np.array(counts, dtype=np.int64)
     of = matrix.sum(1)
     np.fill_diagonal(matrix, 0)
-    order = np.argsort(-matrix, axis=None, kind="stable")[:most]
+    order = np.argsort(-matrix, axis=None, kind="stable")[:limit]
     pairs = [divmod(int(at), len(matrix)) for at in order]
-    return [Mistake(t, a, int(matrix[t, a]), int(of[t])) for t, a in pairs if matrix[t, a]]
+    return [ConfusedPair(t, a, int(matrix[t, a]), int(of[t])) for t, a in pairs if matrix[t, a]]
 
 
-def accuracy(said: Said) -> float:
+def accuracy(said: Predictions) -> float:
     """Share of samples whose predicted class is theirs, 0 to 1."""
     return np.count_nonzero(said.labels == said.predicted) / len(said.labels)
 
@@ -100,7 +100,7 @@ def class_scores(counts: Ints) -> list[ClassScore]:
     ]
 
 
-def macro_f1(said: Said) -> float:
+def macro_f1(said: Predictions) -> float:
     """Mean F1 over the classes that occur, among labels or predictions."""
     # Without the matrix of all pairs: a bootstrap asks a thousand times, and a thousand classes have a million pairs.
     classes = int(max(said.labels.max(), said.predicted.max())) + 1
@@ -109,7 +109,7 @@ def macro_f1(said: Said) -> float:
     return float(np.mean(_share(2 * right, either)[either > 0]))
 
 
-def calibration_error(said: Said) -> float:
+def calibration_error(said: Predictions) -> float:
     """Expected calibration error, 0 to 1: how far confidence is from the share that is right.
 
     Samples are put into `BINS` equal spans of confidence; the differences between a span's mean confidence and its
@@ -122,7 +122,7 @@ def calibration_error(said: Said) -> float:
 
 
 def intervals(
-    said: Said, scores: dict[str, Callable[[Said], float]], *, resamples: int, seed: int
+    said: Predictions, scores: dict[str, Callable[[Predictions], float]], *, resamples: int, seed: int
 ) -> dict[str, tuple[float, float]]:
     """Where each score would lie on other samples of the same kind: the bootstrap's percentile intervals.
 

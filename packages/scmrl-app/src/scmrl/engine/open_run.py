@@ -72,7 +72,7 @@ def open_data(folder: Path, progress: Progress, access: DataAccess | None = None
     return _verified_data(experiment, load_inputs(folder), folder, access, progress)
 
 
-def as_before(splits: DatasetSplits, spec: DataSpec, folder: Path, progress: Progress) -> DatasetSplits:
+def restore_data(splits: DatasetSplits, spec: DataSpec, folder: Path, progress: Progress) -> DatasetSplits:
     """The data of a run that is resumed, prepared as before the interruption.
 
     Raises:
@@ -186,7 +186,7 @@ def _prepared_as(splits: DatasetSplits, inputs: Inputs, spec: DataSpec, progress
 
 def _listed(names: object) -> str:
     """Names from files on one line, the first of many."""
-    from scmrl.shown import shown
+    from scmrl.printable import printable
 
-    every = [shown(name) for name in cast("Sequence[str]", names)]
+    every = [printable(name) for name in cast("Sequence[str]", names)]
     return ", ".join(every[:20]) + (f", ... ({len(every)})" if len(every) > 20 else "")

@@ -34,23 +34,23 @@ class Processes:
 
     rank: int
     """This one's number."""
-    world: int
+    world_size: int
     """How many there are."""
     device: torch.device
     group: Any = None
     """Channel for what is exchanged within the model; None if there is one process."""
 
     @property
-    def first(self) -> bool:
+    def is_rank0(self) -> bool:
         """Whether this one writes files and speaks."""
         return self.rank == 0
 
-    def from_first(self, make: Callable[[], T]) -> T:
+    def on_rank0(self, make: Callable[[], T]) -> T:
         """What `make` gives in the first process, in all of them; an error there is raised in all, too."""
-        if self.world == 1:
+        if self.world_size == 1:
             return make()
         said: list[Any] = [None, None]
-        if self.first:
+        if self.is_rank0:
             try:
                 said[0] = make()
             except Exception as error:
@@ -60,43 +60,43 @@ class Processes:
             raise said[1]
         return said[0]
 
-    def each(self, work: Callable[[], T]) -> T:
+    def on_all_ranks(self, work: Callable[[], T]) -> T:
         """What `work` gives in this process; an error of any process is raised in all, so that none waits for it."""
-        if self.world == 1:
+        if self.world_size == 1:
             return work()
         result, mine = None, None
         try:
             result = work()
         except Exception as error:
             mine = error
-        raised = next((error for error in self.collect(mine) if error is not None), None)
+        raised = next((error for error in self.all_gather(mine) if error is not None), None)
         if raised is not None:
             raise raised from mine
         return cast(T, result)
 
     def any(self, *flags: bool) -> list[bool]:
         """For each flag, whether it is set in any process."""
-        if self.world == 1:
+        if self.world_size == 1:
             return list(flags)
         told = torch.tensor([float(flag) for flag in flags], device=self.device)
         dist.all_reduce(told, dist.ReduceOp.MAX)
         return [bool(flag) for flag in cast("list[float]", told.tolist())]
 
-    def collect(self, mine: T) -> list[T]:
+    def all_gather(self, mine: T) -> list[T]:
         """What every process has, by rank."""
-        if self.world == 1:
+        if self.world_size == 1:
             return [mine]
-        every: list[Any] = [None] * self.world
+        every: list[Any] = [None] * self.world_size
         dist.all_gather_object(every, mine)
         return every
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Go on when all have come here."""
-        if self.world > 1:
+        if self.world_size > 1:
             dist.barrier()
 
 
-def start(device: str) -> Processes:
+def join_processes(device: str) -> Processes:
     """Join the processes that `torchrun` started, if it did.
 
     Raises:
@@ -124,9 +124,9 @@ def start(device: str) -> Processes:
     return Processes(dist.get_rank(), world, where, dist.new_group())
 
 
-def finish(processes: Processes) -> None:
+def leave_processes(processes: Processes) -> None:
     """Leave the others, once all have come here."""
-    if processes.world > 1:
+    if processes.world_size > 1:
         dist.destroy_process_group()
 
 
@@ -147,7 +147,7 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def share(model: FusionModel, processes: Processes, sharing: Sharing, *, synchronize: bool) -> nn.Module:
+def wrap_model(model: FusionModel, processes: Processes, sharing: Sharing, *, synchronize: bool) -> nn.Module:
     """The model as all processes train it together; with one process, the model itself.
 
     Args:
@@ -156,7 +156,7 @@ def share(model: FusionModel, processes: Processes, sharing: Sharing, *, synchro
         sharing: whether each holds the whole model (ddp) or a part of its parameters and optimizer state (fsdp).
         synchronize: whether batch norm takes its statistics over all processes.
     """
-    if processes.world == 1:
+    if processes.world_size == 1:
         return model
     if synchronize:
         synchronize_batch_norm(model, processes.group)
@@ -166,12 +166,12 @@ def share(model: FusionModel, processes: Processes, sharing: Sharing, *, synchro
         # there; and it would rearrange its buckets after the first step, so that a resume would sum in another order.
         warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified", category=UserWarning)
         return DistributedDataParallel(model, device_ids=ids, find_unused_parameters=True)
-    mesh = init_device_mesh(processes.device.type, (processes.world,))
+    mesh = init_device_mesh(processes.device.type, (processes.world_size,))
     fully_shard(model, mesh=mesh)
     return model
 
 
-def unwrapped(net: nn.Module, spec: ModelSpec | None = None, processes: Processes | None = None) -> FusionModel:
+def unwrap(net: nn.Module, spec: ModelSpec | None = None, processes: Processes | None = None) -> FusionModel:
     """The model inside; given its spec, one that a process can run by itself, once all have asked for it."""
     if isinstance(net, DistributedDataParallel):
         net = cast(nn.Module, net.module)
@@ -184,7 +184,7 @@ def unwrapped(net: nn.Module, spec: ModelSpec | None = None, processes: Processe
     return plain
 
 
-def without_exchange(net: nn.Module, *, needed: bool) -> AbstractContextManager[Any]:
+def no_sync(net: nn.Module, *, needed: bool) -> AbstractContextManager[Any]:
     """Within the block gradients are not exchanged, unless needed: those of a step's earlier parts add up first."""
     if needed:
         return nullcontext()
@@ -193,7 +193,7 @@ def without_exchange(net: nn.Module, *, needed: bool) -> AbstractContextManager[
     return nullcontext()
 
 
-def clip(net: nn.Module, largest: float) -> Tensor:
+def clip_gradient(net: nn.Module, largest: float) -> Tensor:
     """Scale the gradient down to a norm of at most `largest`, 0 leaving it as it is; the norm that it had.
 
     The norm is the same in all processes, and stays on its device.
@@ -202,9 +202,9 @@ def clip(net: nn.Module, largest: float) -> Tensor:
     return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
 
-def whole_batch(output: FusionOutput, labels: Tensor, processes: Processes) -> tuple[FusionOutput, Tensor]:
+def gather_batch(output: FusionOutput, labels: Tensor, processes: Processes) -> tuple[FusionOutput, Tensor]:
     """The outputs and labels of all processes' batches, as one batch, for a loss that compares samples."""
-    if processes.world == 1:
+    if processes.world_size == 1:
         return output, labels
 
     def gather(x: Tensor) -> Tensor:
@@ -221,7 +221,7 @@ def whole_batch(output: FusionOutput, labels: Tensor, processes: Processes) -> t
 
 def _whole_presence(output: FusionOutput, processes: Processes) -> dict[str, Tensor]:
     """Masks of all processes; one that has none for a modality has it for all of its samples."""
-    masked = sorted({name for names in processes.collect(sorted(output.presence)) for name in names})
+    masked = sorted({name for names in processes.all_gather(sorted(output.presence)) for name in names})
     everyone = torch.ones(len(output.logits), dtype=torch.bool, device=output.logits.device)
     return {
         name: gather_over_processes(output.presence.get(name, everyone).float(), processes.group) > 0 for name in masked

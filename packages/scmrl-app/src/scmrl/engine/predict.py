@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from scmrl.engine.clips import Clip, how_to_read
-from scmrl.engine.evaluate import says
+from scmrl.engine.evaluate import predict_batch
 from scmrl.engine.inputs import Inputs
 from scmrl.engine.open_run import OpenRun
 from snn_datasets import Draw, Modality, Sample, Source, collate
@@ -26,7 +26,7 @@ BATCH = 32
 
 
 @dataclass(frozen=True)
-class Answer:
+class ClipPrediction:
     """What the model said of a clip, or why it was not asked."""
 
     clip: Clip
@@ -39,7 +39,7 @@ class Answer:
 
 
 @torch.no_grad()
-def answers(run: OpenRun, clips: Iterable[Clip], *, debug: bool = False) -> Iterator[Answer]:
+def predict_clips(run: OpenRun, clips: Iterable[Clip], *, debug: bool = False) -> Iterator[ClipPrediction]:
     """Read clips and ask the model about them, in their order; what cannot be read is told in its place.
 
     Args:
@@ -54,18 +54,20 @@ def answers(run: OpenRun, clips: Iterable[Clip], *, debug: bool = False) -> Iter
         samples = [sample for sample in found if isinstance(sample, Sample)]
         row_probabilities: Iterator[list[float]] = iter(())
         if samples:
-            _, rows, _ = says(run.model, collate(samples), run.device)
+            _, rows, _ = predict_batch(run.model, collate(samples), run.device)
             row_probabilities = iter(cast("list[list[float]]", rows.double().cpu().tolist()))
         for clip, sample in zip(chunk, found, strict=True):
             if isinstance(sample, Sample):
                 without = tuple(name for name in run.inputs.modalities if name in sample.absent)
                 probabilities = next(row_probabilities)
                 if all(map(math.isfinite, probabilities)):
-                    yield Answer(clip, dict(zip(run.inputs.classes, probabilities, strict=True)), without)
+                    yield ClipPrediction(clip, dict(zip(run.inputs.classes, probabilities, strict=True)), without)
                 else:
-                    yield Answer(clip, fault=f"{clip.id}: the model's answer is not finite, so it says nothing of it")
+                    yield ClipPrediction(
+                        clip, fault=f"{clip.id}: the model's answer is not finite, so it says nothing of it"
+                    )
             else:
-                yield Answer(clip, fault=sample)
+                yield ClipPrediction(clip, fault=sample)
 
 
 def _read(inputs: Inputs, clip: Clip, timed: frozenset[str], *, debug: bool) -> Sample | str:

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from scmrl.data_access import DataAccess
 from scmrl.engine.atomic import write_text
-from scmrl.engine.sealed import read_sealed
+from scmrl.engine.checksummed import read_checksummed
 from scmrl.experiment import Experiment
 from scmrl.preflight import check_out
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = [
-    "absolute", "create_run_folder", "differences", "environment", "peak_memory", "read_experiment",
-    "require_readers", "write_json", "write_jsonl", "write_text",
+    "create_run_folder", "differences", "environment", "peak_memory", "read_experiment", "require_readers",
+    "with_absolute_paths", "write_json", "write_jsonl", "write_text",
 ]  # fmt: skip
 
 EXPERIMENT, INPUTS = "experiment.json", "inputs.json"
@@ -71,8 +71,8 @@ def create_run_folder(experiment: Experiment) -> Path:
 
 def _refuse_other_settings(experiment: Experiment, folder: Path) -> None:
     """A run goes on as it began, or not at all."""
-    before = absolute(read_experiment(folder, keep_cache_folder=True)).model_dump(mode="json")
-    now = absolute(experiment).model_dump(mode="json")
+    before = with_absolute_paths(read_experiment(folder, keep_cache_folder=True)).model_dump(mode="json")
+    now = with_absolute_paths(experiment).model_dump(mode="json")
     faults = [
         f"{name} was {old} and is {new} now"
         for name, old, new in differences(before, now)
@@ -98,7 +98,7 @@ def differences(old: object, new: object, place: str = "") -> Iterator[tuple[str
         yield place, old, new
 
 
-def absolute(experiment: Experiment) -> Experiment:
+def with_absolute_paths(experiment: Experiment) -> Experiment:
     """The experiment with absolute paths of data and caches, so that it means the same in every working folder."""
     data = experiment.data
     paths = {
@@ -136,7 +136,7 @@ def read_experiment(folder: Path, access: DataAccess | None = None, *, keep_cach
     path, access = folder / EXPERIMENT, access or DataAccess()
     if not path.is_file():
         raise ValueError(f"{folder} is no run folder: it holds no experiment.json; name one that `scmrl train` made")
-    content = read_sealed(path)
+    content = read_checksummed(path)
     try:
         experiment = Experiment.model_validate_json(json.dumps(content))
     except ValidationError as error:
@@ -163,7 +163,7 @@ def require_readers(folder: Path) -> None:
     path = folder / INPUTS
     if not path.is_file():
         raise ValueError(f"{folder} holds no {INPUTS}, which says how files are read; train again into another folder")
-    if not read_sealed(path).get("from_files"):
+    if not read_checksummed(path).get("from_files"):
         raise ValueError(
             f"{folder} cannot read files: the samples that it was trained on are made by a program, not read from "
             "files; train on files of your own (--data.kind manifest) to predict them"

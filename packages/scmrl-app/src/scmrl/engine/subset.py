@@ -9,7 +9,7 @@ from dataclasses import replace
 from snn_datasets import DatasetSplits, Sample, SampleDataset
 
 
-class Part(SampleDataset):
+class TrainingSubset(SampleDataset):
     """Some samples of a dataset.
 
     Args:
@@ -33,7 +33,7 @@ class Part(SampleDataset):
         return self.whole[self.places[index]]
 
 
-def part_of(splits: DatasetSplits, share: float, *, seed: int) -> DatasetSplits:
+def take_fraction(splits: DatasetSplits, share: float, *, seed: int) -> DatasetSplits:
     """The splits with a share of the training samples; validation and test stay whole.
 
     Args:
@@ -43,10 +43,12 @@ def part_of(splits: DatasetSplits, share: float, *, seed: int) -> DatasetSplits:
     """
     if share == 1:
         return splits
-    return replace(splits, train=Part(splits.train, stratified(splits.train.labels, share, seed=seed)))
+    return replace(
+        splits, train=TrainingSubset(splits.train, stratified_indices(splits.train.labels, share, seed=seed))
+    )
 
 
-def stratified(labels: Sequence[int], share: float, *, seed: int) -> list[int]:
+def stratified_indices(labels: Sequence[int], share: float, *, seed: int) -> list[int]:
     """Places of a share of N samples, in ascending order.
 
     Classes are as frequent as in the whole but for rounding, none is empty, and with the same seed a larger share

@@ -19,30 +19,39 @@ from torch import Tensor, nn
 from scmrl.assemble import model_spec
 from scmrl.engine import average, checkpoint
 from scmrl.engine.augmentation import augment
-from scmrl.engine.batches import add_up, class_weights, first_samples, to_device, training_batches
-from scmrl.engine.checkpoint import Position, Trained
-from scmrl.engine.divergence import divergence, not_finite_warning, shortened, skipped_warning
-from scmrl.engine.evaluate import Predictions, predict
-from scmrl.engine.failure import failure
+from scmrl.engine.batches import accumulate_totals, calibration_batch, class_weights, to_device, training_batches
+from scmrl.engine.checkpoint import Position, TrainingState
+from scmrl.engine.checksummed import write_checksummed
+from scmrl.engine.divergence import abbreviate, divergence_message, non_finite_warning, skipped_warning
+from scmrl.engine.evaluate import SplitPredictions, predict_split
+from scmrl.engine.failure import explain_failure
 from scmrl.engine.inputs import save_inputs
 from scmrl.engine.interruption import Interruption
 from scmrl.engine.lagging import lag_note
-from scmrl.engine.open_run import as_before
-from scmrl.engine.parallel import Processes, clip, finish, share, start, unwrapped, whole_batch, without_exchange
+from scmrl.engine.open_run import restore_data
+from scmrl.engine.parallel import (
+    Processes,
+    clip_gradient,
+    gather_batch,
+    join_processes,
+    leave_processes,
+    no_sync,
+    unwrap,
+    wrap_model,
+)
 from scmrl.engine.rates import rate_warnings
 from scmrl.engine.records import Records
 from scmrl.engine.run_folder import (
     INPUTS,
-    absolute,
     create_run_folder,
     environment,
     peak_memory,
     read_experiment,
+    with_absolute_paths,
     write_json,
 )
 from scmrl.engine.schedule import learning_rate, parameter_groups
-from scmrl.engine.sealed import write_sealed
-from scmrl.engine.subset import part_of
+from scmrl.engine.subset import take_fraction
 from scmrl.engine.training_state import Generators
 from scmrl.experiment import Experiment, Schedule
 from scmrl.progress import Progress
@@ -61,11 +70,11 @@ class Run:
     spec: ModelSpec
     splits: DatasetSplits
     position: Position
-    validation: Predictions | None = None
+    validation: SplitPredictions | None = None
     """Of the model that was kept, on the validation split."""
-    test: Predictions | None = None
+    test: SplitPredictions | None = None
     """Of the same on the test split."""
-    first: bool = True
+    is_rank0: bool = True
     """Whether this process is the one that writes and speaks."""
     seconds: float = 0.0
     """How long it took, earlier parts of a run that was gone on with included."""
@@ -87,58 +96,58 @@ def train(experiment: Experiment, progress: Progress) -> Run:
         KeyboardInterrupt, Stopped: the user or a scheduler stopped the run; the text says how to go on.
     """
     with Interruption() as interruption:
-        processes, threads = start(experiment.train.device), torch.get_num_threads()
+        processes, threads = join_processes(experiment.train.device), torch.get_num_threads()
         try:
-            return _train(experiment, processes, progress if processes.first else progress.mute(), interruption)
+            return _train(experiment, processes, progress if processes.is_rank0 else progress.mute(), interruption)
         except (RuntimeError, MemoryError) as error:
-            message = failure(error, interruption.folder, experiment.train, processes)
+            message = explain_failure(error, interruption.folder, experiment.train, processes)
             if message is None:
                 raise
             raise message from error
         finally:
             torch.set_num_threads(threads)
-            finish(processes)
+            leave_processes(processes)
 
 
 def _train(experiment: Experiment, processes: Processes, progress: Progress, interruption: Interruption) -> Run:
-    experiment = absolute(experiment)
+    experiment = with_absolute_paths(experiment)
     options, began = experiment.train, time.monotonic()
     if experiment.init_from is not None and not (experiment.init_from / "model.safetensors").is_file():
         raise FileNotFoundError(f"--init-from {experiment.init_from} holds no model.safetensors; name a run folder")
-    folder = processes.from_first(lambda: create_run_folder(experiment))
+    folder = processes.on_rank0(lambda: create_run_folder(experiment))
     interruption.folder = folder
-    epochs_before = processes.from_first(lambda: _epochs_of(folder))
+    epochs_before = processes.on_rank0(lambda: _epochs_of(folder))
     _seed_everything(experiment.seed)
 
     with progress.phase("preparing data", 1, "samples") as reading:
         data = experiment.data.build(reading.update)
-    resumed = experiment.resume and ((folder / INPUTS).is_file() or bool(checkpoint.finished(folder)))
+    resumed = experiment.resume and ((folder / INPUTS).is_file() or bool(checkpoint.complete_checkpoints(folder)))
     if resumed:
-        data = as_before(data, experiment.data, folder, progress)
-    splits = part_of(data, options.share, seed=experiment.seed)
+        data = restore_data(data, experiment.data, folder, progress)
+    splits = take_fraction(data, options.share, seed=experiment.seed)
     experiment, schedule = _scheduled(experiment, folder, len(splits.train), processes)
     options = experiment.train
     spec = model_spec(experiment.model, splits.info)
     model = spec.build().to(processes.device)
-    run = Run(experiment, schedule, folder, spec, splits, Position(), first=processes.first)
-    processes.from_first(lambda: _write_settings(run, data if not resumed else None, processes))
-    progress.say(_announcement(run, model, processes))
+    run = Run(experiment, schedule, folder, spec, splits, Position(), is_rank0=processes.is_rank0)
+    processes.on_rank0(lambda: _write_settings(run, data if not resumed else None, processes))
+    progress.info(_announcement(run, model, processes))
     for note in splits.info.notes:
-        progress.say(f"note: {note}")
+        progress.info(f"note: {note}")
 
     preparation = time.monotonic() - began
-    resumes = experiment.resume and bool(processes.from_first(lambda: checkpoint.finished(folder)))
+    resumes = experiment.resume and bool(processes.on_rank0(lambda: checkpoint.complete_checkpoints(folder)))
     if epochs_before is not None and not resumes:
-        progress.say("there is no checkpoint to go on from yet: starting from the beginning")
+        progress.info("there is no checkpoint to go on from yet: starting from the beginning")
     if not resumes:
         _initialize(model, run, processes, progress)
     some_absent = bool(experiment.model.modality_dropout) or splits.train.has_absences
     synchronize = options.synchronize_batch_norm and not some_absent
-    net = share(model, processes, options.parallel, synchronize=synchronize)
-    if processes.world > 1 and options.synchronize_batch_norm and some_absent:
+    net = wrap_model(model, processes, options.parallel, synchronize=synchronize)
+    if processes.world_size > 1 and options.synchronize_batch_norm and some_absent:
         progress.warn("some samples lack a modality, so batch norm takes its statistics in each process by itself")
     _seed_everything(experiment.seed + 1_000_003 * processes.rank)  # what is drawn in training differs by process
-    trained = Trained(
+    trained = TrainingState(
         net,
         torch.optim.AdamW(parameter_groups(net, options.weight_decay), lr=options.learning_rate),
         torch.amp.GradScaler(processes.device.type, enabled=options.precision == "float16"),  # pyright: ignore
@@ -147,7 +156,7 @@ def _train(experiment: Experiment, processes: Processes, progress: Progress, int
     )
     generators = _resume(run, trained, processes, progress, epochs_before) if resumes else None
 
-    with Records(folder, run.position, options, first=processes.first) as records, interruption.after_steps():
+    with Records(folder, run.position, options, first=processes.is_rank0) as records, interruption.after_steps():
         if generators is not None:
             generators.restore(processes.device)
         _fit(run, trained, processes, progress, interruption, records)
@@ -155,11 +164,11 @@ def _train(experiment: Experiment, processes: Processes, progress: Progress, int
     best = from_pretrained(folder, require_checksums=True).to(processes.device)
     for split in ("val", "test"):
         dataset = getattr(splits, split)
-        predictions = predict(best, dataset, batch_size=options.evaluation_batch_size, processes=processes)
+        predictions = predict_split(best, dataset, batch_size=options.evaluation_batch_size, processes=processes)
         name = {"val": "validation", "test": "test"}[split]
         setattr(run, name, predictions)
-        if predictions.not_finite:
-            progress.warn(not_finite_warning(name, predictions.not_finite))
+        if predictions.non_finite:
+            progress.warn(non_finite_warning(name, predictions.non_finite))
     run.seconds = run.position.seconds + preparation
     return run
 
@@ -170,18 +179,18 @@ def _initialize(model: FusionModel, run: Run, processes: Processes, progress: Pr
     only = {"calibrated": "", "calibrated_fusion": "fusion"}.get(run.spec.init)
     # Some ways to fuse have no neurons to calibrate.
     if only is not None and any(name.startswith(only) for name in spiking_layers(model)):
-        inputs, present = to_device(first_samples(run.splits, options.calibration_samples), processes)
+        inputs, present = to_device(calibration_batch(run.splits, options.calibration_samples), processes)
         calibrate(model, inputs, present=present, target_rate=options.target_rate, only=only)
     if run.experiment.init_from is not None:
         report = load_weights(model, run.experiment.init_from)
-        progress.say(f"weights of {run.experiment.init_from}: {str(report).splitlines()[0]}")
+        progress.info(f"weights of {run.experiment.init_from}: {str(report).splitlines()[0]}")
 
 
 def _resume(
-    run: Run, trained: Trained, processes: Processes, progress: Progress, epochs_before: int | None
+    run: Run, trained: TrainingState, processes: Processes, progress: Progress, epochs_before: int | None
 ) -> Generators:
     """Put the newest good checkpoint in place, generators aside."""
-    loaded = checkpoint.load_newest(run.folder, trained, processes, progress.warn)
+    loaded = checkpoint.load_newest_checkpoint(run.folder, trained, processes, progress.warn)
     assert loaded is not None
     path, generators = loaded
     position, epochs = run.position, run.schedule.epochs
@@ -189,13 +198,13 @@ def _resume(
         from_pretrained(
             run.folder, require_checksums=True
         )  # a damaged best model is noticed now, not after the training
-    progress.say(
+    progress.info(
         f"going on from {path.name}, epoch {position.epoch} of {epochs}"
         if position.epoch <= epochs
         else f"going on from {path.name}: all {epochs} epochs are done, and are evaluated again"
     )
     if epochs_before is not None and epochs > epochs_before:
-        progress.say(
+        progress.info(
             f"the run is extended from {epochs_before} to {epochs} epochs: from here the learning rate follows the "
             f"schedule of {epochs}, so the result differs from {epochs} epochs in one go"
         )
@@ -212,23 +221,28 @@ def _epochs_of(folder: Path) -> int | None:
 
 def _write_settings(run: Run, data: DatasetSplits | None, processes: Processes) -> None:
     """Write what the run is; the data, before a share of them is taken, unless they were written before."""
-    write_sealed(run.folder / "experiment.json", run.experiment.model_dump(mode="json"))
+    write_checksummed(run.folder / "experiment.json", run.experiment.model_dump(mode="json"))
     write_json(run.folder / "environment.json", environment(run.experiment, str(processes.device)))
     if data is not None:
         save_inputs(data, run.folder, seed=run.experiment.data.seed)
 
 
 def _fit(
-    run: Run, trained: Trained, processes: Processes, progress: Progress, interruption: Interruption, records: Records
+    run: Run,
+    trained: TrainingState,
+    processes: Processes,
+    progress: Progress,
+    interruption: Interruption,
+    records: Records,
 ) -> None:
     """The training loop: fills the run's history, and its folder with checkpoints and the best model so far."""
     options, schedule, position, data = run.experiment.train, run.schedule, run.position, run.splits.train
     batch_size = min(schedule.batch_size, len(data))
-    parts = processes.world * options.accumulate
+    parts = processes.world_size * options.accumulate
     if batch_size % parts:
         raise ValueError(
             f"train.batch_size {batch_size} (of {len(data)} training samples) has to be a multiple of "
-            f"{processes.world} processes times train.accumulate {options.accumulate}"
+            f"{processes.world_size} processes times train.accumulate {options.accumulate}"
         )
     steps = len(data) // batch_size
     weights = class_weights(run.splits, processes) if options.class_weights == "balanced" else None
@@ -236,14 +250,14 @@ def _fit(
 
     for epoch in range(position.epoch, schedule.epochs + 1):
         if options.patience and epoch - 1 - position.best_epoch >= options.patience and position.best_epoch:
-            progress.say(f"no better epoch for {options.patience}: stopping early")
+            progress.info(f"no better epoch for {options.patience}: stopping early")
             break
         loader = training_batches(
             data,
             batch_size // parts,
             seed=run.experiment.seed,
             epoch=epoch,
-            first=position.batch * (batch_size // processes.world),
+            first=position.batch * (batch_size // processes.world_size),
             workers=options.workers,
             processes=processes,
         )
@@ -260,22 +274,22 @@ def _fit(
                 due = time.monotonic() - saved > 60 * options.checkpoint_minutes
                 broken, stop, due = processes.any(bool(lost), interruption.asked, due)
                 if broken:
-                    raise FloatingPointError(divergence(run, lost, batches, processes))
+                    raise FloatingPointError(divergence_message(run, lost, batches, processes))
                 if position.step == 0 and (unused := _without_gradient(run, trained)):
                     progress.warn(unused)
                 position.batch, position.step = position.batch + 1, position.step + 1
                 bar.advance()
                 if (due or stop) and position.batch < steps:
                     position.seconds, saved = time.monotonic() - started, time.monotonic()
-                    checkpoint.save(run.folder, trained, processes)
+                    checkpoint.save_checkpoint(run.folder, trained, processes)
                 if stop and position.batch < steps:
                     interruption.end(f"in epoch {epoch} of {schedule.epochs}")
         rate = (position.batch - before) * batch_size / max(1e-9, time.monotonic() - began)
         record, better = _validate(run, trained, processes, progress, rate)
-        processes.from_first(lambda record=record: records.epoch(record))
+        processes.on_rank0(lambda record=record: records.epoch(record))
         progress.epoch(epoch, schedule.epochs, record, best=better)
         if note := lag_note(position.history):
-            progress.say(note)
+            progress.info(note)
         if len(position.history) == 1:
             for warning in rate_warnings(position.rates_last):
                 progress.warn(warning)
@@ -284,13 +298,19 @@ def _fit(
         position.epoch, position.batch, position.totals = epoch + 1, 0, {}
         position.skipped = 0
         position.seconds, saved = time.monotonic() - started, time.monotonic()
-        checkpoint.save(run.folder, trained, processes)
+        checkpoint.save_checkpoint(run.folder, trained, processes)
         if processes.any(interruption.asked)[0] and epoch < schedule.epochs:
             interruption.end(f"after epoch {epoch} of {schedule.epochs}")
 
 
 def _step(
-    run: Run, trained: Trained, batches: list[Batch], processes: Processes, weights: Tensor | None, *, watched: bool
+    run: Run,
+    trained: TrainingState,
+    batches: list[Batch],
+    processes: Processes,
+    weights: Tensor | None,
+    *,
+    watched: bool,
 ) -> str:
     """One optimizer step over a batch, in the parts it comes in; if it is not done, what was not finite."""
     options, position, net = run.experiment.train, trained.position, trained.net
@@ -301,20 +321,20 @@ def _step(
         inputs, present = to_device(batch, processes)
         labels = batch["labels"].to(processes.device)
         autocast = torch.autocast(processes.device.type, dtype, enabled=options.precision != "float32")
-        with without_exchange(net, needed=number == len(batches) - 1):
-            with autocast, record_firing_rates(unwrapped(net)) if watched else nullcontext(dict[str, float]()) as rates:
+        with no_sync(net, needed=number == len(batches) - 1):
+            with autocast, record_firing_rates(unwrap(net)) if watched else nullcontext(dict[str, float]()) as rates:
                 output = net(inputs, present)
-            whole, all_labels = whole_batch(output, labels, processes)
-            loss: Loss = unwrapped(net).total_loss(whole, all_labels, weights)
+            whole, all_labels = gather_batch(output, labels, processes)
+            loss: Loss = unwrap(net).total_loss(whole, all_labels, weights)
             if not math.isfinite(float(loss.total.detach())):
                 return "loss"
             trained.scaler.scale(loss.total / len(batches)).backward()
-        add_up(position.totals, loss, whole.logits, all_labels)
+        accumulate_totals(position.totals, loss, whole.logits, all_labels)
         if watched:
             position.rates_last = rates
             position.rates_first = position.rates_first or rates
     trained.scaler.unscale_(trained.optimizer)
-    norm = clip(net, options.gradient_clip)
+    norm = clip_gradient(net, options.gradient_clip)
     if not math.isfinite(float(norm)):
         # A scaler skips such a step by itself and takes a smaller scale, down to one at which that cannot be the cause.
         if not trained.scaler.is_enabled() or trained.scaler.get_scale() < 1:
@@ -327,39 +347,39 @@ def _step(
     return ""
 
 
-def _without_gradient(run: Run, trained: Trained) -> str:
+def _without_gradient(run: Run, trained: TrainingState) -> str:
     """A warning that names the parameters that the first step did not train; empty if there are none."""
     if run.experiment.model.modality_dropout or run.splits.train.has_absences:
         return ""  # a modality may have been absent from the whole batch
-    parameters = unwrapped(trained.net).named_parameters()
+    parameters = unwrap(trained.net).named_parameters()
     unused = [name for name, parameter in parameters if parameter.requires_grad and parameter.grad is None]
     if not unused:
         return ""
     return (
-        f"{len(unused)} parameters take no part in the loss, so they are not trained: {shortened(unused, 3)}; use them "
-        "in the forward pass, or remove them from the model"
+        f"{len(unused)} parameters take no part in the loss, so they are not trained: {abbreviate(unused, 3)}; use "
+        "them in the forward pass, or remove them from the model"
     )
 
 
 def _validate(
-    run: Run, trained: Trained, processes: Processes, progress: Progress, rate: float
+    run: Run, trained: TrainingState, processes: Processes, progress: Progress, rate: float
 ) -> tuple[dict[str, float], bool]:
     """The epoch's record, and whether it is the best so far; the best model is kept in the folder."""
     options, position = run.experiment.train, trained.position
     split = run.splits.test if options.selection == "published" else run.splits.val
     with average.in_place(trained.averaged, trained.net):
-        plain = unwrapped(trained.net, run.spec, processes)
-        predictions = predict(plain, split, batch_size=options.evaluation_batch_size, processes=processes)
+        plain = unwrap(trained.net, run.spec, processes)
+        predictions = predict_split(plain, split, batch_size=options.evaluation_batch_size, processes=processes)
         reached = {"accuracy": predictions.accuracy, "loss": predictions.loss}
         better = position.best is None or (
             _merit(position.epoch, reached, run) > _merit(position.best_epoch, position.best, run)
         )
         if better:
             position.best, position.best_epoch = reached, position.epoch
-            processes.from_first(lambda: save_pretrained(plain, run.spec, run.folder))
-    if predictions.not_finite and position.epoch == 1:
+            processes.on_rank0(lambda: save_pretrained(plain, run.spec, run.folder))
+    if predictions.non_finite and position.epoch == 1:
         progress.warn(
-            not_finite_warning("test" if options.selection == "published" else "validation", predictions.not_finite)
+            non_finite_warning("test" if options.selection == "published" else "validation", predictions.non_finite)
         )
     n = position.totals["n"]
     record = {
@@ -394,7 +414,7 @@ def _scheduled(experiment: Experiment, folder: Path, samples: int, processes: Pr
         before = read_experiment(folder).train
         begun = {name: getattr(before, name) for name in ("epochs", "batch_size", "warmup_epochs")}
         options = options.model_copy(update={k: v for k, v in begun.items() if getattr(options, k) == "auto"})
-    schedule = options.schedule(samples, processes.world * options.accumulate)
+    schedule = options.schedule(samples, processes.world_size * options.accumulate)
     return experiment.model_copy(update={"train": options.fixed(schedule)}), schedule
 
 
@@ -410,7 +430,9 @@ def _announcement(run: Run, model: nn.Module, processes: Processes) -> str:
     sizes = f"{len(splits.train)} training, {len(splits.val)} validation, {len(splits.test)} test samples"
     schedule = run.schedule
     steps = max(1, len(splits.train) // min(schedule.batch_size, len(splits.train)))
-    several = f" in {processes.world} processes ({run.experiment.train.parallel})" if processes.world > 1 else ""
+    several = (
+        f" in {processes.world_size} processes ({run.experiment.train.parallel})" if processes.world_size > 1 else ""
+    )
     return (
         f"{splits.info.name}: {sizes}, {len(run.classes)} classes, {' and '.join(run.spec.encoders)}; "
         f"{parameters:,} parameters on {processes.device}{several}; run folder {run.folder}\n"

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from scmrl.engine.parallel import unwrapped
+from scmrl.engine.parallel import unwrap
 
 Platform = dict[str, Any]
 """What decides the bits of a result beside seeds and settings."""
@@ -30,7 +30,7 @@ def tensors_of(net: nn.Module, optimizer: torch.optim.Optimizer, averaged: Mappi
         ValueError: a module keeps extra state that is not a tensor.
     """
     named = _targets(net, averaged)
-    names: dict[Tensor, str] = {parameter: name for name, parameter in unwrapped(net).named_parameters()}
+    names: dict[Tensor, str] = {parameter: name for name, parameter in unwrap(net).named_parameters()}
     for parameter, state in optimizer.state.items():
         named |= {f"optimizer/{names[parameter]}/{key}": value for key, value in state.items()}
     stored: dict[str, Tensor] = {}
@@ -55,7 +55,7 @@ def restore_tensors(
         ValueError: the stored tensors are not those of this model; nothing was changed.
     """
     targets = _targets(net, averaged)
-    parameters = dict(unwrapped(net).named_parameters())
+    parameters = dict(unwrap(net).named_parameters())
     states: dict[str, dict[str, Tensor]] = {}
     for name, tensor in stored.items():
         if name.startswith("optimizer/"):
@@ -98,7 +98,7 @@ def _restore_optimizer(
 
 
 def _targets(net: nn.Module, averaged: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    model = cast("dict[str, object]", unwrapped(net).state_dict())
+    model = cast("dict[str, object]", unwrap(net).state_dict())
     for name, value in model.items():
         if not isinstance(value, Tensor):
             raise ValueError(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from scmrl.engine.evaluate import says
+from scmrl.engine.evaluate import predict_batch
 from scmrl.explain.geometry import Floats
 from scmrl.explain.panels import plain
 from scmrl.progress import Phase
@@ -70,7 +70,7 @@ def features(model: FusionModel, dataset: SampleDataset, *, batch_size: int, pha
     ]
     try:
         for batch in DataLoader(Subset(dataset, chosen), batch_size=batch_size, collate_fn=collate):
-            output, said, nothing = says(model, batch, device)
+            output, said, nothing = predict_batch(model, batch, device)
             labels = batch["labels"]
             right = said.argmax(1).cpu() == labels
             tokens, fused = cast("dict[str, Tensor]", met["tokens"]), cast(Fused, met["fused"])

@@ -18,7 +18,7 @@ from matplotlib import rc_context
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from scmrl.engine.atomic import write_text, writing
+from scmrl.engine.atomic import atomic_write, write_text
 from scmrl.explain.explanation import Explanation
 from scmrl.explain.panels import of_two_inks
 from scmrl.explain.pictures import (
@@ -101,7 +101,7 @@ def save(figure: Figure, path: Path) -> None:
         write(figure, path)
         figure.set_layout_engine("none")  # found once, good for both
         FigureCanvasSVG(figure)
-        with writing(path.with_suffix(".svg")) as part:
+        with atomic_write(path.with_suffix(".svg")) as part:
             figure.savefig(part, format="svg", facecolor="white", metadata={"Date": None})
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scmrl.data_access import DataAccess
-from scmrl.engine.evaluate import Split, unaugmented
+from scmrl.engine.evaluate import Split, without_augmentation
 from scmrl.engine.open_run import open_run
 from scmrl.engine.run_folder import write_json, write_text
 from scmrl.explain.explanation import explain
@@ -53,7 +53,7 @@ def make(
     batch_size = opened.experiment.train.evaluation_batch_size
     with Progress.create() as progress:
         splits = opened.data(progress)
-        dataset = unaugmented(getattr(splits, split))
+        dataset = without_augmentation(getattr(splits, split))
         if ids is not None:
             samples = named(dataset, ids, split)
         elif wrong:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from scmrl.explain.explanation import Explanation
 from scmrl.explain.folder import Picture
-from scmrl.tables import escaped
+from scmrl.tables import escape_markdown
 from snn_fusion import CMCI, FusionModel, NoFusion, WeightAttention
 
 READING_FEATURES = (
@@ -77,32 +77,32 @@ def about(model: FusionModel) -> str:
 
 def page(title: str, notes: Sequence[str], samples: Sequence[Shown]) -> str:
     """The whole page."""
-    lines = [f"# {escaped(title)}", ""]
-    lines += [f"> {escaped(note)}\n" for note in notes]
+    lines = [f"# {escape_markdown(title)}", ""]
+    lines += [f"> {escape_markdown(note)}\n" for note in notes]
     lines += ["| sample | answer | probability | true class | contributions (points of probability) |"]
     lines += ["| --- | --- | ---: | --- | --- |"]
     for shown in samples:
         cells = (shown.id, shown.answer, shown.probability, shown.label, shown.contributions)
-        lines += ["| " + " | ".join(map(escaped, cells)) + " |"]
+        lines += ["| " + " | ".join(map(escape_markdown, cells)) + " |"]
     lines += ["", "Contributions start at chance, 1 / (number of classes), and add up to the answer's probability.", ""]
     lines += ["How to read a kind of picture is said below the first of that kind.", ""]
     explained: set[str] = set()
     for shown in samples:
         verdict = "right" if shown.right else f"wrong, it is {shown.label}"
-        lines += [f"## {escaped(shown.id)}: {escaped(shown.answer)} ({escaped(verdict)})", ""]
+        lines += [f"## {escape_markdown(shown.id)}: {escape_markdown(shown.answer)} ({escape_markdown(verdict)})", ""]
         if shown.absent:
-            lines += [f"This sample has no {escaped(', '.join(shown.absent))}.", ""]
+            lines += [f"This sample has no {escape_markdown(', '.join(shown.absent))}.", ""]
         for picture in shown.pictures:
             lines += [
-                f"### {escaped(picture.title)}",
+                f"### {escape_markdown(picture.title)}",
                 "",
-                f"![{escaped(picture.title)}]({shown.folder}/{picture.file})",
+                f"![{escape_markdown(picture.title)}]({shown.folder}/{picture.file})",
             ]
             lines.append("")
             if picture.reading not in explained:
                 explained.add(picture.reading)
-                lines += [escaped(picture.reading), ""]
+                lines += [escape_markdown(picture.reading), ""]
             if picture.note:
-                lines += [escaped(picture.note), ""]
+                lines += [escape_markdown(picture.note), ""]
     lines += ["## All samples before and after fusion", "", "![samples before and after fusion](features.png)", ""]
     return "\n".join([*lines, READING_FEATURES, ""])

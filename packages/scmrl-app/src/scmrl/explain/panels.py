@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scmrl.explain.explanation import Explanation
 from scmrl.explain.geometry import Floats
 from scmrl.report.figures import BLUE, ORANGE, clean
-from scmrl.tables import printable
+from scmrl.tables import one_line
 
 HEAT = LinearSegmentedColormap.from_list("heat", [(*to_rgb(ORANGE), 0.0), (1.0, 0.35, 0.0, 0.4), (0.9, 0.1, 0.0, 0.7)])
 """From nothing to much. It never covers wholly: the picture below stays to be seen everywhere."""
@@ -43,7 +43,7 @@ SHARP = "none"
 
 def plain(text: str) -> str:
     """Text that matplotlib shows as it is: names come from files and are no formulas."""
-    return printable(text).replace("$", r"\$")
+    return one_line(text).replace("$", r"\$")
 
 
 def draw_places(

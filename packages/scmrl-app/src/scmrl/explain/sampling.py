@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from scmrl.engine.evaluate import predict
+from scmrl.engine.evaluate import predict_split
 from scmrl.engine.parallel import Processes
 from scmrl.overlay.faults import did_you_mean
 from snn_datasets import Sample, SampleDataset
@@ -59,7 +59,7 @@ def mistaken(model: FusionModel, dataset: SampleDataset, *, batch_size: int, spl
         ValueError: there are none.
     """
     processes = Processes(0, 1, next(model.parameters()).device)
-    said = predict(model, dataset, batch_size=batch_size, processes=processes)
+    said = predict_split(model, dataset, batch_size=batch_size, processes=processes)
     wrong = (said.probabilities.argmax(1) != said.labels).numpy().nonzero()[0]
     if not len(wrong):
         raise ValueError(f"the model is right about all {said.n} samples of the {split} split; leave out --wrong")

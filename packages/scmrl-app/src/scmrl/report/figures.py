@@ -22,10 +22,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from scmrl.engine.atomic import writing
+from scmrl.engine.atomic import atomic_write
 from scmrl.engine.rates import SILENT
 from scmrl.report.layer_names import layer_name
-from scmrl.tables import printable
+from scmrl.tables import one_line
 
 DPI = 150
 BLUE, SKY, ORANGE, GREEN = "#0072B2", "#56B4E9", "#D55E00", "#009E73"
@@ -67,7 +67,7 @@ def plot_rates(first: Mapping[str, float], last: Mapping[str, float], path: Path
 def write(figure: Figure, path: Path) -> Path:
     """Save a figure as a PNG file, and make its folder if need be."""
     FigureCanvasAgg(figure)
-    with writing(path) as part:
+    with atomic_write(path) as part:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(part, dpi=DPI, format="png", facecolor="white")
     return path
@@ -202,7 +202,7 @@ def _every(size: int) -> int:
 
 def shortened(name: str) -> str:
     """The name of a class as a figure shows it, on one line and cut where it is long."""
-    name = printable(name)
+    name = one_line(name)
     return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
 
 

@@ -20,7 +20,7 @@ from scmrl.energy.measure import measure
 from scmrl.energy.picture import draw
 from scmrl.energy.tables import TABLES
 from scmrl.engine.evaluate import evaluate as run_evaluation
-from scmrl.engine.evaluate import says
+from scmrl.engine.evaluate import predict_batch
 from scmrl.engine.open_run import open_data, open_run
 from scmrl.engine.run_folder import write_json, write_text
 from scmrl.evaluate_command import contents, markdown, tables
@@ -214,7 +214,7 @@ def look(
         for first in range(0, len(places), BATCH):
             chosen = places[first : first + BATCH]
             batch = collate([splits.test[place] for place in chosen])
-            _, probabilities, blank = says(model, batch, device)
+            _, probabilities, blank = predict_batch(model, batch, device)
             confidence, answer = probabilities.max(1)
             looks += [
                 Look(place, int(batch["labels"][row]), int(answer[row]), float(confidence[row]))

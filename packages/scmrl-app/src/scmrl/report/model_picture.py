@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from scmrl.report.drawings import COLORS
-from scmrl.tables import printable
+from scmrl.tables import one_line
 from snn_fusion.topology import pairs
 
 METHODS = {
@@ -134,7 +134,7 @@ def describe(model: ModelShape) -> str:
         f"{name}{f' ({shape})' if shape else ''} by a {kind} encoder" for name, (kind, shape) in model.encoders.items()
     )
     read = ", ".join(f"{target} reads {source}" for target, source in model.pairs)
-    return printable(
+    return one_line(
         f"{encoders}. Fusion: {model.method}{': ' + read if read else ''}. Readout into {model.classes:,} classes."
     )
 
@@ -187,7 +187,7 @@ def _box(
 def _text(
     x: float, y: float, text: str, anchor: str, *, bold: bool = False, small: bool = False, quiet: bool = False
 ) -> Markup:
-    text = printable(text)
+    text = one_line(text)
     short = text if len(text) <= LONGEST + 12 * small else f"{text[: LONGEST + 12 * small - 1]}…"
     look = f"font-size:{12.5 if small else 14.5}px" + (";font-weight:600" if bold else "")
     title = Markup("<title>{}</title>").format(text) if short != text else ""

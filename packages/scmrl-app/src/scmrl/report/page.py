@@ -13,7 +13,7 @@ from scmrl import __version__
 from scmrl.data_access import DataAccess
 from scmrl.energy.wording import joules
 from scmrl.engine.rates import SATURATED, SILENT
-from scmrl.progress import Progress, duration
+from scmrl.progress import Progress, format_duration
 from scmrl.report import wording
 from scmrl.report.alone import runs_alone
 from scmrl.report.drawings import lines
@@ -67,7 +67,7 @@ def _runs(files: Sequence[RunFiles], names: Mapping[Path, str], room: Room, prog
     found: list[Findings] = []
     for each in files:
         if len(files) > 1:
-            progress.say(f"{names[each.folder]}:")
+            progress.info(f"{names[each.folder]}:")
         found.append(find_out(each, examples=examples, progress=progress))
         for missing in found[-1].missing:
             progress.warn(f"{names[each.folder]}: the page is without {missing.what}: {missing.why}")
@@ -113,7 +113,7 @@ def _render(runs: Sequence[RunSection], studies: Sequence[StudySection]) -> str:
         "joules": joules,
         "count": wording.count,
         "breakable": wording.breakable,
-        "duration": duration,
+        "duration": format_duration,
     }
     curves = [
         (

@@ -11,7 +11,7 @@ import numpy as np
 from markupsafe import Markup
 
 from scmrl.energy.wording import tables as energy_tables
-from scmrl.engine.metrics import Mistake, class_scores, mistakes
+from scmrl.engine.metrics import ConfusedPair, class_scores, confused_pairs
 from scmrl.engine.rates import SATURATED, SILENT
 from scmrl.evaluate_command import mark_of
 from scmrl.report.alone import AloneRun, missing_alone
@@ -24,7 +24,7 @@ from scmrl.report.pictures import Picture, Shown
 from scmrl.report.settings import Setting, unusual
 from scmrl.report.stored import ClassRow
 from scmrl.report.verdict import verdict
-from scmrl.tables import Block, extremes
+from scmrl.tables import DataTable, first_and_last
 from snn_datasets.card import DatasetCard
 from snn_fusion.specs.files import to_yaml
 
@@ -182,7 +182,7 @@ class RunSection:
         ]
 
     @property
-    def energy(self) -> list[Block]:
+    def energy(self) -> list[DataTable]:
         """Operations and energy of one inference, as tables; of all layers together first."""
         energy = self.found.energy
         if energy is None:
@@ -254,7 +254,7 @@ class RunSection:
         if len(every) <= MOST_CLASSES:
             return every
         ranked = sorted(every, key=lambda at: self.classes[at].f1)
-        return [ranked[at] for at in extremes(len(ranked), MOST_CLASSES)]
+        return [ranked[at] for at in first_and_last(len(ranked), MOST_CLASSES)]
 
     @cached_property
     def macro_f1(self) -> float:
@@ -271,9 +271,9 @@ class RunSection:
         return confusion_picture(self.confusion) if len(self.classes) > WIDEST else ""
 
     @cached_property
-    def mistakes(self) -> list[Mistake]:
+    def mistakes(self) -> list[ConfusedPair]:
         """The most frequent ones."""
-        return mistakes(self.confusion, most=MOST_MISTAKES)
+        return confused_pairs(self.confusion, limit=MOST_MISTAKES)
 
     @cached_property
     def curves(self) -> list[Drawing]:

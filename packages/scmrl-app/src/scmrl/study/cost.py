@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from scmrl.engine.batches import first_samples, to_device
+from scmrl.engine.batches import calibration_batch, to_device
 from scmrl.engine.parallel import Processes, pick_device
 from scmrl.engine.train import Run
 from snn_core import record_synaptic_operations
@@ -36,7 +36,7 @@ def cost(run: Run) -> dict[str, Any]:
     options = run.experiment.train
     processes = Processes(0, 1, pick_device(options.device))
     model = from_pretrained(run.folder).to(processes.device)
-    batch = first_samples(run.splits, run.schedule.batch_size)
+    batch = calibration_batch(run.splits, run.schedule.batch_size)
     inputs, present = to_device(batch, processes)
     labels = batch["labels"].to(processes.device)
     count, dtype = len(labels), getattr(torch, options.precision)

@@ -17,7 +17,7 @@ from torch import Generator, Tensor
 from torch.utils.data import DataLoader
 
 from scmrl.engine.augmentation import white_noise
-from scmrl.engine.evaluate import says
+from scmrl.engine.evaluate import predict_batch
 from scmrl.engine.parallel import pick_device
 from scmrl.engine.train import Run
 from scmrl.study.noise import Kind
@@ -98,7 +98,7 @@ def under_disturbance(run: Run, strengths: Mapping[Kind, Sequence[float]], *, se
                 for strength in every
             }
         for disturbance, right in found.items():
-            _, said, _ = says(model, disturbance(batch, info, seed=seed), device)
+            _, said, _ = predict_batch(model, disturbance(batch, info, seed=seed), device)
             right.append(said.argmax(1).cpu() == batch["labels"])
     return [
         {

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from scmrl.engine.evaluate import Predictions, predict
+from scmrl.engine.evaluate import SplitPredictions, predict_split
 from scmrl.engine.parallel import Processes, pick_device
 from scmrl.engine.rates import SILENT
 from scmrl.engine.train import Run
@@ -33,7 +33,7 @@ def scores(run: Run) -> dict[str, Any]:
     }
 
 
-def right(said: Predictions) -> Any:
+def right(said: SplitPredictions) -> Any:
     """Which samples were right, bool [N]."""
     return (said.probabilities.argmax(1) == said.labels).numpy()
 
@@ -54,7 +54,7 @@ def branch(run: Run) -> dict[str, Any]:
         if removed and not isinstance(model.fusion, ResidualFusion):
             continue
         with without_residuals(model) if removed else record_firing_rates(model) as seen:
-            said = predict(model, run.splits.test, batch_size=batch_size, processes=processes)
+            said = predict_split(model, run.splits.test, batch_size=batch_size, processes=processes)
         if removed:
             without = said.accuracy
         else:

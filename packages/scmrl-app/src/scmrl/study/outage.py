@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from scmrl.progress import duration
+from scmrl.progress import format_duration
 
 AWAY = 600.0
 """Seconds that a database may be away."""
@@ -58,12 +58,12 @@ class Patience:
                     if self._since is None:
                         self._since = self._now()
                         reason = " ".join(str(error).split())
-                        self._say(f"the database is away ({reason}); waiting for it for up to {duration(AWAY)}")
+                        self._say(f"the database is away ({reason}); waiting for it for up to {format_duration(AWAY)}")
                     if self._now() - self._since > AWAY or self._over.wait(AGAIN):
                         raise
                 else:
                     if self._since is not None:
                         away, self._since = self._now() - self._since, None
                         self._waited += away
-                        self._say(f"the database is back after {duration(away)}")
+                        self._say(f"the database is back after {format_duration(away)}")
                     return connection

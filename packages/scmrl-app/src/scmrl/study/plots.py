@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 
-from scmrl.tables import extremes
+from scmrl.tables import first_and_last
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +35,7 @@ def accuracy_plot(accuracies: Mapping[str, Sequence[float]], label: str) -> Figu
     count = len(accuracies)
     if count > MOST_ROWS:
         ranked = sorted(accuracies, key=lambda name: -float(np.mean(accuracies[name])))
-        drawn = {ranked[at] for at in extremes(count, MOST_ROWS)}
+        drawn = {ranked[at] for at in first_and_last(count, MOST_ROWS)}
         accuracies = {name: values for name, values in accuracies.items() if name in drawn}
     figure = Figure(figsize=(7, 0.9 + 0.34 * max(1, len(accuracies))), layout="constrained")
     axes = figure.add_subplot()

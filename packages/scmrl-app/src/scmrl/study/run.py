@@ -19,7 +19,7 @@ from optuna.exceptions import StorageInternalError
 
 from scmrl.engine.interruption import Stopped
 from scmrl.engine.run_folder import differences
-from scmrl.progress import Progress, duration
+from scmrl.progress import Progress, format_duration
 from scmrl.study.kinds import read_content
 from scmrl.study.outage import Patience
 from scmrl.study.points import Point
@@ -86,7 +86,7 @@ def _findings(
     keys = [point.key for point in points]
     work.offer(keys, retry_failed=spec.retry_failed)
     left = len(work.unfinished(keys))
-    progress.say(f"{spec.kind}: {len(points)} trainings, {left} of them to do; study folder {folder}")
+    progress.info(f"{spec.kind}: {len(points)} trainings, {left} of them to do; study folder {folder}")
     if left and spec.jobs != 0:
         _watch(spec, folder, points, left, work, progress)
     # The folder may know of more points, of seeds or variants that were asked for another time.
@@ -160,10 +160,10 @@ def _watch(spec: StudySpec, folder: Path, points: list[Point], left: int, work: 
                 for key in [key for key in keys if key in results and key not in told]:
                     told.add(key)
                     rest = time_left(results, keys, waiting=len(waiting), jobs=jobs)
-                    progress.say(
+                    progress.info(
                         f"{len(told)} of {len(points)}: {key}{_accuracy(results[key])} in "
-                        f"{duration(results[key]['seconds'])}"
-                        + (f", about {duration(rest)} left" if rest is not None else "")
+                        f"{format_duration(results[key]['seconds'])}"
+                        + (f", about {format_duration(rest)} left" if rest is not None else "")
                     )
                 phase.update(len(told) + len(_only(keys, failures)))
                 for index in ended:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scmrl.engine.atomic import writing
-from scmrl.tables import Block, escaped
+from scmrl.engine.atomic import atomic_write
+from scmrl.tables import DataTable, escape_markdown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,7 +37,7 @@ class StudyTable:
 
     def markdown(self) -> str:
         """The table as Markdown, with its title above."""
-        return Block(self.title, self.columns, self.rows).markdown()
+        return DataTable(self.title, self.columns, self.rows).markdown()
 
     def csv(self) -> str:
         """The table as comma-separated values, with a line of titles."""
@@ -83,14 +83,14 @@ class Findings:
         for plot in self.plots:
             name = f"{plot.name}.svg"
             for path in (folder / name, (folder / name).with_suffix(".png")):
-                with writing(path, part=_beside(path)) as part:
+                with atomic_write(path, part=_beside(path)) as part:
                     plot.figure.savefig(part, bbox_inches="tight", dpi=150, format=path.suffix[1:])
                 written.append(path)
             plots.append({"title": plot.title, "file": name})
         written += [write_text(folder / name, text) for name, text in self.files.items()]
-        document = [f"# {escaped(self.title)}", "", *(f"> {escaped(note)}\n" for note in self.notes)]
+        document = [f"# {escape_markdown(self.title)}", "", *(f"> {escape_markdown(note)}\n" for note in self.notes)]
         document += [table.markdown() for table in self.tables]
-        document += [f"![{escaped(plot['title'])}]({plot['file']})\n" for plot in plots]
+        document += [f"![{escape_markdown(plot['title'])}]({plot['file']})\n" for plot in plots]
         written.append(write_text(folder / "results.md", "\n".join(document)))
         content = {
             "format_version": FORMAT_VERSION,
@@ -112,7 +112,7 @@ def write_text(path: Path, text: str) -> Path:
     Raises:
         OSError: it cannot be written; what was there before is unchanged.
     """
-    with writing(path, part=_beside(path)) as part:
+    with atomic_write(path, part=_beside(path)) as part:
         part.write_text(text, encoding="utf-8")
     return path
 

@@ -226,7 +226,7 @@ class Watched(Progress):
         self.best = max(accuracy, self.best or 0.0)
         self.trial.report(accuracy, index)
         if index < total and self.trial.should_prune():
-            self.say(f"pruned after epoch {index} of {total}: other trials were better by then")
+            self.info(f"pruned after epoch {index} of {total}: other trials were better by then")
             raise optuna.TrialPruned
 
 

@@ -13,13 +13,13 @@ from snn_fusion.checksum import FIELD, json_checksum, with_checksum
 RESTORE = "restore it from a backup, or train again into another folder"
 
 
-def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
+def write_checksummed(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON object with its checksum in the field `sha256`."""
     write_text(path, json.dumps(with_checksum(content), indent=2, allow_nan=False) + "\n")
 
 
-def read_sealed(path: Path) -> dict[str, Any]:
-    """What `write_sealed` wrote, without the checksum.
+def read_checksummed(path: Path) -> dict[str, Any]:
+    """What `write_checksummed` wrote, without the checksum.
 
     Raises:
         ValueError: the file is damaged, was edited, or carries no checksum.

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from scmrl.engine.sealed import read_sealed, write_sealed
+from scmrl.engine.checksummed import read_checksummed, write_checksummed
 
 
 def rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     """Change a JSON file of a run folder and give it the checksum of what it holds then."""
-    content = json.loads(json.dumps(read_sealed(path)))
+    content = json.loads(json.dumps(read_checksummed(path)))
     change(content)
-    write_sealed(path, content)
+    write_checksummed(path, content)
