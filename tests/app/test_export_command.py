@@ -36,7 +36,7 @@ def logits_of(run: Path) -> tuple[dict[str, Tensor], Tensor]:
         return inputs, from_pretrained(run)(inputs).logits
 
 
-@pytest.mark.parametrize("fault", [float("nan"), float("inf")])
+@pytest.mark.parametrize("fault", [pytest.param(float("nan"), marks=pytest.mark.slow), float("inf")])
 def test_an_exported_model_gives_no_confident_answer_to_what_is_not_finite(one_sense, fault):
     from scmrl.engine.export import program
 

@@ -38,8 +38,9 @@ def test_batch_norm_that_is_not_synchronized_would_differ(alone: dict[str, Any],
     assert distance(torch.load(tmp_path / "ddp-2.pt", weights_only=True), alone) > 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.needs("compiler")
-@pytest.mark.parametrize("sharing", ["ddp", pytest.param("fsdp", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("sharing", ["ddp", "fsdp"])
 def test_the_command_trains_in_two_processes(tmp_path: Path, sharing: str):
     data = write_tiny_dataset(tmp_path)
     out, log = tmp_path / "run", tmp_path / "log"

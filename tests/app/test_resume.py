@@ -70,7 +70,8 @@ def test_a_finished_run_that_is_gone_on_with_stays_as_it_is(data: Path, whole: P
     assert outcome(whole) == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGUSR1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_scheduler_that_asks_to_stop_gets_a_checkpoint_and_exit_code_0(
     data: Path, whole: Path, tmp_path: Path, number: int
 ):

@@ -151,6 +151,7 @@ def test_a_pickle_in_place_of_a_file_is_not_loaded(trained, run, tmp_path, name)
     assert not marker.exists()
 
 
+@pytest.mark.slow
 def test_a_pickle_in_a_cache_is_not_loaded(trained, run, tmp_path, monkeypatch):
     marker, cache = tmp_path / "executed", tmp_path / "cache"
     monkeypatch.setenv("SNN_DATASETS_CACHE", str(cache))

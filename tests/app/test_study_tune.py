@@ -160,6 +160,7 @@ def test_the_best_settings_are_a_file_that_train_takes(data: Path, tmp_path: Pat
     assert (read.out, read.resume, read.train.epochs) == (None, False, 1)
 
 
+@pytest.mark.slow
 def test_trials_that_are_behind_are_pruned_and_those_that_diverge_are_counted(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -221,6 +222,7 @@ def test_a_search_without_a_trial_that_ended_well_has_no_best(
     assert not (folder / "best.yaml").exists()
 
 
+@pytest.mark.slow
 def test_final_trainings_of_what_was_best_before_are_not_taken_for_those_of_the_best(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

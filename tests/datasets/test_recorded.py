@@ -126,7 +126,7 @@ def test_values_are_the_same_with_and_without_cache(root: Path, cache: str):
     assert all(equal(a, b) for a, b in zip(batches(ours, epoch=2), batches(plain, epoch=2), strict=True))
 
 
-@pytest.mark.parametrize(("workers", "context"), [(2, "fork"), (2, "spawn")])
+@pytest.mark.parametrize(("workers", "context"), [(2, "fork"), pytest.param(2, "spawn", marks=pytest.mark.slow)])
 def test_batches_are_identical_for_any_number_of_workers(root: Path, workers: int, context: str):
     splits = spec(root).build()
     many = list(batches(splits, epoch=1, workers=workers, context=context))
@@ -134,6 +134,7 @@ def test_batches_are_identical_for_any_number_of_workers(root: Path, workers: in
     assert all(equal(a, b) for a, b in zip(batches(splits, epoch=1), many, strict=True))
 
 
+@pytest.mark.slow
 def test_batches_are_identical_in_another_process(root: Path):
     code = (
         "import sys; from pathlib import Path; from datasets.test_recorded import spec, total\n"
@@ -269,6 +270,7 @@ def test_a_fill_that_was_killed_leaves_nothing_that_counts_and_the_next_one_is_r
     assert not [name for name in stores(root) if name.endswith(".part")]
 
 
+@pytest.mark.slow
 def test_of_two_processes_that_fill_one_cache_the_second_waits_and_both_are_right(root: Path):
     with start_fill(root) as a, start_fill(root) as b:
         said = [fill.communicate()[0].split() for fill in (a, b)]

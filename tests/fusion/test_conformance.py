@@ -148,7 +148,7 @@ def test_mixed_precision_trains(method: str):
 # Compiling takes up to half a minute, longest where there are many pairs; one method with pairs is always tried.
 @pytest.mark.parametrize(
     "method",
-    [pytest.param(kind, marks=[] if kind in ("none", "cmci") else pytest.mark.slow) for kind in METHODS.specs()],
+    [pytest.param(kind, marks=[] if kind == "cmci" else pytest.mark.slow) for kind in METHODS.specs()],
 )
 def test_a_compiler_and_an_exporter_give_the_same(method: str):
     model = model_of(method, 3).eval()
