@@ -1,12 +1,12 @@
-"""Does the cross-modal branch live? Firing rates of its layers before and after training, published against calibrated.
+"""Measure firing rates of the cross-modal branch before and after training, published against calibrated.
 
-For two senses (spoken and written digits) and three (sound, upper and lower half of the picture), token counts of 4, 16
-and 64 and head widths of 2, 8 and 16: the lowest and highest firing rate of the branch's layers at step 0 and after
+For two modalities (spoken and written digits) and three (audio, upper and lower half of the image), token counts of 4,
+16 and 64 and head widths of 2, 8 and 16: the lowest and highest firing rate of the branch's layers at step 0 and after
 training, how many are silent (below 0.1 %), and test accuracy with the branch and with alpha set to 0. Then, for two
-senses, 16 tokens and head width 4, what else might keep the branch alive:
+modalities, 16 tokens and head width 4, other changes that might keep the branch active:
 
     uv run python benchmarks/life.py                         prints the tables; 66 short trainings, about half an hour
-    uv run python benchmarks/life.py --output FILE.md        writes it, too
+    uv run python benchmarks/life.py --output FILE.md        also writes them to a file
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from snn_fusion import FusionModel, ModelSpec, calibrate
 CHANNELS = 64
 BATCH = 32
 TARGET_RATE = 0.2
-"""The rate that calibration sets, and that the penalty asks for."""
+"""Firing rate that calibration sets and that the penalty compares with."""
 SIDES = {4: 8, 16: 16, 64: 32}
-"""Pixels along an input's edge by the tokens that shallow patch splitting makes of it."""
+"""Height and width of an input in pixels, by its number of tokens after shallow patch splitting."""
 Data = dict[str, tuple[dict[str, Tensor], Tensor]]
 Fields = dict[str, object]
 
 
 @dataclass(frozen=True)
 class Change:
-    """One thing that is done in another way than by default."""
+    """One departure from the defaults."""
 
     name: str
     fusion: Fields = field(default_factory=Fields)
@@ -52,7 +52,7 @@ class Change:
     """Weight in the loss of `rate_penalty`."""
 
 
-NOTHING = Change("as it is")
+NOTHING = Change("none")
 STUDY = (
     NOTHING,
     Change("heads merged as published", fusion={"head_merge": "published"}),
@@ -73,32 +73,32 @@ STUDY = (
 
 
 @cache
-def senses(modalities: int, side: int) -> Data:
-    """Training and test inputs by sense, each [samples, 1, side, side], and labels."""
+def load_digits(modalities: int, side: int) -> Data:
+    """Return training and test inputs by modality, each [samples, 1, side, side], and labels."""
     splits = DigitsSpec().build()
-    found: Data = {}
+    data: Data = {}
     for name, split in (("train", splits.train), ("test", splits.test)):
-        seen, heard = split.inputs["visual"], split.inputs["audio"]
-        half = seen.shape[2] // 2
+        visual, audio = split.inputs["visual"], split.inputs["audio"]
+        half = visual.shape[2] // 2
         parts = (
-            {"audio": heard, "visual": seen}
+            {"audio": audio, "visual": visual}
             if modalities == 2
-            else {"audio": heard, "upper": seen[:, :, :half], "lower": seen[:, :, half:]}
+            else {"audio": audio, "upper": visual[:, :, :half], "lower": visual[:, :, half:]}
         )
         inputs = {key: F.interpolate(x, (side, side), mode="bilinear", antialias=True) for key, x in parts.items()}
-        found[name] = inputs, torch.tensor(split.labels)
-    return found
+        data[name] = inputs, torch.tensor(split.labels)
+    return data
 
 
 def branch_rates(model: FusionModel, inputs: dict[str, Tensor]) -> list[float]:
-    """Firing rates of the layers of the branch."""
+    """Return the firing rate of each layer of the branch."""
     layers = model.health(inputs).layers
     return [layer.firing_rate for name, layer in layers.items() if name.startswith("fusion.")]
 
 
 @contextmanager
 def live_rates(model: FusionModel) -> Generator[list[Tensor], None, None]:
-    """Within the block, firing rates of the branch's layers in the order in which they run, with their gradients."""
+    """Collect firing rates of the branch's layers, differentiable and in the order in which the layers run."""
     rates: list[Tensor] = []
 
     def note(_module: nn.Module, _inputs: object, spikes: Tensor) -> None:
@@ -113,13 +113,13 @@ def live_rates(model: FusionModel) -> Generator[list[Tensor], None, None]:
 
 
 def rate_penalty(rates: list[Tensor]) -> Tensor:
-    """Mean over layers of the squared distance to the target rate; the surrogate gradient makes it differentiable."""
+    """Return the mean over layers of the squared distance to the target rate."""
     return (torch.stack(rates) - TARGET_RATE).square().mean()
 
 
 @torch.no_grad()
 def accuracy(model: FusionModel, inputs: dict[str, Tensor], labels: Tensor) -> float:
-    """Share of samples whose class is found, in evaluation mode."""
+    """Return the accuracy in evaluation mode."""
     model.eval()
     parts = [
         model({name: x[start : start + 100] for name, x in inputs.items()}).logits.argmax(1)
@@ -139,9 +139,9 @@ def row(
     seed: int,
     change: Change = NOTHING,
 ) -> list[str]:
-    """Train one model and describe its branch: rates and silent layers before and after, accuracy with and without."""
+    """Train one model; return rates and silent layers before and after, and accuracy with and without the branch."""
     torch.manual_seed(seed)
-    data = senses(modalities, SIDES[tokens])
+    data = load_digits(modalities, SIDES[tokens])
     inputs, labels = data["train"]
     spec = ModelSpec.model_validate(
         {
@@ -198,13 +198,13 @@ def main() -> None:
     options = parser.parse_args()
     started = time.perf_counter()
     lines = [
-        "# Does the cross-modal branch live?",
+        "# Firing rates of the cross-modal branch",
         "",
         f"Digits, C = {CHANNELS}, T = 4, batch {BATCH}, {options.steps} steps, seed {options.seed}; PyTorch "
         f"{torch.__version__}, {platform.machine()}, {torch.get_num_threads()} threads. Rates are the lowest and "
         "highest of the branch's layers; silent is below 0.1 %.",
         "",
-        "| senses | tokens | head width | init | rates at step 0 | silent | rates at the end | silent | accuracy "
+        "| modalities | tokens | head width | init | rates at step 0 | silent | rates at the end | silent | accuracy "
         "| with alpha 0 |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
@@ -215,9 +215,9 @@ def main() -> None:
         print(lines[-1], flush=True)
     lines += [
         "",
-        "## What else might keep it alive",
+        "## Other changes that might keep it active",
         "",
-        "Two senses, 16 tokens, head width 4.",
+        "Two modalities, 16 tokens, head width 4.",
         "",
         "| change | init | rates at step 0 | silent | rates at the end | silent | accuracy | with alpha 0 |",
         "|---|---|---|---|---|---|---|---|",

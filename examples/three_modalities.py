@@ -1,6 +1,6 @@
-"""Three senses of different shapes in one spiking network, one of them missing for some samples.
+"""Three modalities of different shapes in one spiking network, one of them missing for some samples.
 
-Needs `pip install snn-fusion` alone; the data are drawn here, so that everything runs as it stands in a few seconds.
+Needs only `pip install snn-fusion`. The data are generated here, and the example runs in a few seconds.
 """
 
 import torch
@@ -22,7 +22,7 @@ spec = ModelSpec.model_validate(
 torch.manual_seed(0)
 model = spec.build()
 
-# Every class is a wave of its own in each sense: a pitch, a direction of stripes, a rhythm. Noise hides most of it.
+# Each class has its own wave in each modality: a pitch, a direction of stripes, a rhythm. Noise hides most of it.
 k = torch.arange(1, 5)[:, None, None, None]
 y, x, t = torch.arange(16)[:, None], torch.arange(24)[None], torch.arange(50)
 patterns = {
@@ -34,7 +34,7 @@ NOISE = {"audio": 2.5, "visual": 2.5, "touch": 2.0}
 
 
 def draw(samples: int) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], torch.Tensor]:
-    """Inputs by sense, which samples have touch, and labels."""
+    """Return inputs by modality, which samples have touch, and labels."""
     labels = torch.randint(4, (samples,))
     inputs = {
         name: pattern[labels] + NOISE[name] * torch.randn_like(pattern[labels]) for name, pattern in patterns.items()
@@ -54,8 +54,8 @@ for _ in range(40):
 model.eval()
 inputs, _, labels = draw(400)
 with torch.no_grad():
-    for senses in (("audio", "visual", "touch"), ("audio", "visual"), ("touch",)):
-        logits = model({name: inputs[name] for name in senses}).logits
-        print(f"{' + '.join(senses)}: {(logits.argmax(1) == labels).float().mean():.0%} of 400 samples")
+    for modalities in (("audio", "visual", "touch"), ("audio", "visual"), ("touch",)):
+        logits = model({name: inputs[name] for name in modalities}).logits
+        print(f"{' + '.join(modalities)}: {(logits.argmax(1) == labels).float().mean():.0%} of 400 samples")
 for target, sources in model.residual_share(inputs).items():
     print(f"{target} consists of " + ", ".join(f"{share:.0%} {source}" for source, share in sources.items()))

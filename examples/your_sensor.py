@@ -1,7 +1,7 @@
-"""A sensor of your own beside pictures: one more column in the manifest, and a line that says how to read it.
+"""Add your own sensor to images: one more column in the manifest, and one line with its reader and coding.
 
-In a clone, `pip install ./packages/snn-datasets` is all it needs; with uv, `uv run python examples/your_sensor.py`. The
-files are made up here, so that everything runs as it stands.
+Needs only `pip install ./packages/snn-datasets` in a clone; with uv, run `uv run python examples/your_sensor.py`. The
+files are generated here.
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ with TemporaryDirectory() as folder:
         Image.fromarray(rng.integers(0, 256, (24, 24, 3), np.uint8)).save(root / f"fruit{n}.png")
         readings = rng.normal(n % 2, 0.1, (50, 8)).cumsum(0)  # 5 s of 8 sensors, 10 times a second
         np.savetxt(root / f"fruit{n}.csv", readings, delimiter=",")
-        gas = "" if n == 4 else f"fruit{n}.csv"  # the sensor was not there that day
+        gas = "" if n == 4 else f"fruit{n}.csv"  # the sensor was missing that day
         rows.append(f"{split},{label},fruit{n}.png,{gas}")
     (root / "manifest.csv").write_text("\n".join(rows))
 
@@ -33,4 +33,4 @@ with TemporaryDirectory() as folder:
         print(f"{name}: {modality.kind} {modality.shape}, {modality.time_steps or 'no'} time steps")
     batch = next(iter(DataLoader(splits.train, batch_size=len(splits.train), collate_fn=collate)))
     for name, value in batch["inputs"].items():
-        print(f"{name} {tuple(value.shape)}, there for {int(batch['present'][name].sum())} of {len(batch['labels'])}")
+        print(f"{name} {tuple(value.shape)}, present for {int(batch['present'][name].sum())} of {len(batch['labels'])}")

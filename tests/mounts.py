@@ -1,4 +1,4 @@
-"""Small file systems of their own, for tests of full and read-only disks."""
+"""Small separate file systems, for tests of full and read-only disks."""
 
 from __future__ import annotations
 

@@ -1,20 +1,19 @@
-"""Keep download addresses out of the committed uv.lock, and check that the committed lock is right.
+"""Strip download addresses from uv.lock, and check that the committed lock is stripped and up to date.
 
-A lock as uv writes it names the index that answered and an address for every file, so it serves behind that index
-only. The committed lock names neither; the first `uv sync` or `uv run` writes them back:
+uv writes the index and the address of every file into a lock, which then works behind that index only. The committed
+lock has neither; the first `uv sync` or `uv run` writes them back:
 
     uv writes                                      strip leaves
     source = { registry = "<address>" }            source = { registry = "pypi" }
     url = "<address>/<file name>"                  path = "<file name>"
-    size = ..., upload-time = "..."                nothing: not every index tells them, the hash decides
+    size = ..., upload-time = "..."                nothing: not every index has them, the hash decides
     [manifest] and its sub-tables                  nothing
 
-Without [manifest] uv misses the members of the workspace in the lock, resolves again, prefers every version that the
-lock names, and writes the lock that it wrote before. It takes the hashes from the index as it does so and does not
-compare them with the stripped ones: `check` does.
+Without [manifest], uv resolves again, prefers every version that the lock names, and writes the lock that it wrote
+before. It takes the hashes from the index and does not compare them with the stripped ones; `check` does.
 
-Plain Python and nothing else: `uv run python tools/lock.py strip` would have uv write the addresses first, which does
-no harm but takes longer.
+Run it with plain Python: `uv run python tools/lock.py strip` makes uv write the addresses first, which is harmless but
+slower.
 """
 
 from __future__ import annotations
@@ -35,24 +34,24 @@ from urllib.parse import unquote, urlsplit
 
 TABLE = re.compile(r"\[+([\w.-]+)\]+\s*")
 REGISTRY = re.compile(r'\bregistry = "[a-z][a-z0-9+.-]*://[^"]*"')
-# A file stands on a line of its own. A `url` anywhere else is a dependency given by its address, which has no name to
-# fall back on; it stays, and makes strip refuse.
+# A file has its own line. A `url` elsewhere is a dependency given by its address, which has no name to fall back on;
+# strip refuses it.
 FILE = re.compile(r'(?P<start>sdist = \{ |    \{ )url = "(?P<address>[a-z][a-z0-9+.-]*://[^"]*)"')
-TOLD_BY_INDEX = re.compile(r', (?:size = \d+|upload-time = "[^"]*")')
+INDEX_FIELDS = re.compile(r', (?:size = \d+|upload-time = "[^"]*")')
 STRIPPED_FILE = re.compile(r"(?:sdist = \{ |    \{ )path = ")
 
 DIFF_LINES = 60
 RENEW = "python tools/lock.py strip && uv lock && python tools/lock.py strip && git add uv.lock"
-# Set, they keep uv from writing the lock.
+# These variables keep uv from writing the lock.
 FREEZING = ("UV_FROZEN", "UV_LOCKED")
 
 
 class LockError(Exception):
-    """What is wrong with the lock or around it, and what to do about it."""
+    """The lock or its surroundings are wrong; the message says what to do."""
 
 
 class Stripped(NamedTuple):
-    """A lock without addresses, and what it took."""
+    """A lock without addresses, and counts of what was removed."""
 
     text: str
     registries: int
@@ -61,7 +60,7 @@ class Stripped(NamedTuple):
 
 
 def strip_addresses(lock: str) -> Stripped:
-    """Take the addresses and [manifest] out of the text of a lock; a stripped lock comes back as it is."""
+    """Return the text of a lock without addresses and [manifest]; a stripped lock is returned unchanged."""
     try:
         tomllib.loads(lock)
     except tomllib.TOMLDecodeError as error:
@@ -69,7 +68,7 @@ def strip_addresses(lock: str) -> Stripped:
             f"uv.lock is not valid TOML: {error}.\n"
             "After a merge, take either side (`git checkout --ours uv.lock`) and run `uv lock`."
         ) from error
-    kept: list[str] = []
+    lines: list[str] = []
     registries = files = 0
     manifest = in_manifest = False
     for number, line in enumerate(lock.splitlines(keepends=True), start=1):
@@ -78,24 +77,24 @@ def strip_addresses(lock: str) -> Stripped:
             manifest |= in_manifest
         if in_manifest:
             continue
-        line, found = REGISTRY.subn('registry = "pypi"', line)
-        registries += found
+        line, matches = REGISTRY.subn('registry = "pypi"', line)
+        registries += matches
         if file := FILE.match(line):
             line = f'{file["start"]}path = "{file_name(file["address"], number)}"{line[file.end() :]}'
             files += 1
         if STRIPPED_FILE.match(line):
-            line = TOLD_BY_INDEX.sub("", line)
+            line = INDEX_FIELDS.sub("", line)
         if "://" in line:
             raise LockError(
                 f"line {number} of uv.lock holds an address that has no stripped form:\n    {line.strip()[:160]}\n"
                 "Depend on a release from an index instead of a URL or a git repository."
             )
-        kept.append(line)
-    return Stripped("".join(kept), registries, files, manifest)
+        lines.append(line)
+    return Stripped("".join(lines), registries, files, manifest)
 
 
 def file_name(address: str, number: int) -> str:
-    """Return the last part of an address, decoded: uv reads `path` as it stands, with neither %2B nor a query."""
+    """Return the last part of an address, decoded: uv reads `path` literally, without %2B or a query."""
     name = unquote(urlsplit(address).path.rpartition("/")[2])
     if not re.fullmatch(r"[\w.+!-]+", name):
         raise LockError(f"line {number} of uv.lock: the address {address!r} does not end in the name of a file.")
@@ -122,7 +121,7 @@ def strip(root: Path) -> None:
 
 
 def check(root: Path) -> None:
-    """Check the lock in the git index: it is stripped, and uv arrives at the same one from the pyproject files."""
+    """Check that the lock in the git index is stripped and that uv resolves the pyproject files to it."""
     committed = committed_lock(root)
     for number, line in enumerate(committed.splitlines(), start=1):
         if "://" in line:
@@ -144,18 +143,18 @@ def check(root: Path) -> None:
     if not difference:
         print("The committed uv.lock holds no address, and uv locks the same.")
         return
-    shown = "\n".join(excerpt(difference))
-    raise LockError(f"the committed uv.lock is not what uv locks from the pyproject files.\n\n{shown}\n\nRun: {RENEW}")
+    diff = "\n".join(excerpt(difference))
+    raise LockError(f"the committed uv.lock is not what uv locks from the pyproject files.\n\n{diff}\n\nRun: {RENEW}")
 
 
 def excerpt(lines: list[str]) -> list[str]:
-    """Shorten a diff to what one can read."""
+    """Return the first lines of a diff."""
     left_out = len(lines) - DIFF_LINES
     return lines if left_out <= 0 else [*lines[:DIFF_LINES], f"... and {left_out} lines more"]
 
 
 def committed_lock(root: Path) -> str:
-    """Read the lock from the git index: `uv run` may have put the addresses back into the one in the working tree."""
+    """Return the lock in the git index: `uv run` may have written addresses into the one in the working tree."""
     git = shutil.which("git")
     if git is None:
         raise LockError("git is not on PATH; the check reads the committed uv.lock from the git index.")
@@ -169,7 +168,7 @@ def committed_lock(root: Path) -> str:
 
 
 def lock_again(root: Path, committed: str) -> str:
-    """Lock in a temporary folder that holds the pyproject files and the committed lock; return the new lock."""
+    """Return the lock that uv writes in a temporary folder with the pyproject files and the committed lock."""
     if not (root / "pyproject.toml").is_file():
         raise LockError(f"there is no pyproject.toml in {root}; give the root of the workspace with --root.")
     with tempfile.TemporaryDirectory(prefix="lock-check-") as folder:
@@ -193,19 +192,19 @@ def lock_again(root: Path, committed: str) -> str:
             raise LockError(
                 f"`uv lock` failed on the committed uv.lock:\n\n{done.stderr.strip()}\n\n"
                 "It needs the package index. If that answers, the lock is damaged or the pyproject files contradict\n"
-                f"each other: mend those, take uv.lock from an earlier commit, and run: {RENEW}"
+                f"each other: fix those, take uv.lock from an earlier commit, and run: {RENEW}"
             )
         again = lock.read_bytes().decode()
     if again == committed:
         raise LockError(
-            "uv took the stripped uv.lock as it stands and did not resolve, so nothing was checked.\n"
+            "uv accepted the stripped uv.lock without resolving, so nothing was checked.\n"
             "Does the workspace still have members, and does this version of uv still record them in the lock?"
         )
     return again
 
 
 def uv_command() -> list[str]:
-    """Find uv: the one that runs this script, else the one on PATH, else the one in this Python."""
+    """Return the command of uv: the one that runs this script, else the one on PATH, else the one in this Python."""
     for uv in (os.environ.get("UV"), shutil.which("uv")):
         if uv and Path(uv).is_file():
             return [uv]
@@ -217,7 +216,7 @@ def uv_command() -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(
         description="Keep download addresses out of the committed uv.lock.",
-        epilog="exit status: 0 all is well, 1 something is wrong (the message says what to do), 2 wrong usage",
+        epilog="exit status: 0 the lock is right, 1 it is wrong (the message says what to do), 2 wrong usage",
     )
     parser.add_argument(
         "--root",

@@ -2,8 +2,8 @@
 
     uv run python tools/wheel_check.py
 
-An empty environment gets nothing but the two wheels and what they ask for; what was installed is listed, and anything
-that only the other packages want fails the check. Needs the package index.
+An empty environment gets the two wheels and their dependencies. The installed packages are listed, and one that only
+other packages need fails the check. Needs the package index.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "three_modalities.py"
-NOT_WANTED = ("torchvision", "torchaudio", "spikingjelly", "matplotlib", "scikit-learn", "snn-datasets", "scmrl-app")
+UNWANTED = ("torchvision", "torchaudio", "spikingjelly", "matplotlib", "scikit-learn", "snn-datasets", "scmrl-app")
 
 
 def run(*command: str | Path, cwd: Path) -> str:
@@ -26,8 +26,8 @@ def run(*command: str | Path, cwd: Path) -> str:
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         for package in ("snn-core", "snn-fusion"):
             run("uv", "build", "--wheel", "--out-dir", folder, ROOT / "packages" / package, cwd=folder)
         wheels = sorted(folder.glob("*.whl"))
@@ -37,8 +37,8 @@ def main() -> None:
         listed = run("uv", "pip", "list", "--python", python, cwd=folder)
         names = [line.split()[0] for line in listed.splitlines()[2:]]
         print(f"{len(wheels)} wheels, {len(names)} packages installed: {', '.join(names)}")
-        if surplus := [name for name in names if name in NOT_WANTED]:
-            sys.exit(f"snn-fusion brought what only others want: {', '.join(surplus)}")
+        if surplus := [name for name in names if name in UNWANTED]:
+            sys.exit(f"snn-fusion installed what only other packages need: {', '.join(surplus)}")
         print(run(python, EXAMPLE, cwd=folder), end="")
 
 

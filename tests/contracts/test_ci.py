@@ -1,4 +1,4 @@
-"""What .ci/run runs is what the README tells people to run."""
+"""The command that .ci/run runs is the one in the README."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The import contracts of the root pyproject.toml hold, and would notice if they did not."""
+"""The import contracts of the root pyproject.toml hold, and fail on an import that breaks them."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ RUN_LINTER = "from importlinter.cli import lint_imports_command; lint_imports_co
 
 
 def lint(cwd: Path, **environment: str) -> tuple[int, str]:
-    """Run import-linter with the real contracts; it finds the packages as Python does, on PYTHONPATH first."""
+    """Run import-linter with the real contracts; packages on PYTHONPATH come first."""
     done = subprocess.run(
         [sys.executable, "-c", RUN_LINTER, "--config", CONFIG, "--no-cache"],
         cwd=cwd,
@@ -38,15 +38,15 @@ def write_packages(folder: Path, imports: dict[str, str]) -> None:
 
 
 def test_packages_keep_the_arrows(tmp_path: Path):
-    status, said = lint(tmp_path)
-    assert status == 0, said
-    assert "2 kept, 0 broken" in said
+    status, output = lint(tmp_path)
+    assert status == 0, output
+    assert "2 kept, 0 broken" in output
 
 
 def test_arrows_that_are_allowed_pass(tmp_path: Path):
     write_packages(tmp_path, {"scmrl": "snn_fusion", "snn_fusion": "snn_core"})
-    status, said = lint(tmp_path, PYTHONPATH=str(tmp_path))
-    assert status == 0, said
+    status, output = lint(tmp_path, PYTHONPATH=str(tmp_path))
+    assert status == 0, output
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_arrows_that_are_allowed_pass(tmp_path: Path):
 )
 def test_arrow_that_points_back_is_named(tmp_path: Path, source: str, target: str, contract: str):
     write_packages(tmp_path, {source: target})
-    status, said = lint(tmp_path, PYTHONPATH=str(tmp_path))
-    assert status == 1, said
-    assert f"{contract} BROKEN" in said
-    assert f"{source}.inner -> {target}" in said
+    status, output = lint(tmp_path, PYTHONPATH=str(tmp_path))
+    assert status == 1, output
+    assert f"{contract} BROKEN" in output
+    assert f"{source}.inner -> {target}" in output

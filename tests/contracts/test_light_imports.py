@@ -1,4 +1,4 @@
-"""The libraries load nothing that only some of their users have or want."""
+"""The libraries do not import optional or slow packages."""
 
 import subprocess
 import sys
@@ -6,10 +6,21 @@ from pathlib import Path
 
 HEAVY = ("torchvision", "torchaudio", "spikingjelly", "matplotlib", "sklearn", "nir", "h5py", "triton")
 
-# What reads recordings, and torch itself: a command line lists and checks datasets without waiting for them.
-OF_RECORDINGS = ("torch", "torchvision", "torchaudio", "av", "h5py", "scipy", "soundfile", "PIL", "sklearn", "pyarrow")
+# Readers need these, and torch is slow to import: listing and checking datasets must not wait for them.
+READER_PACKAGES = (
+    "torch",
+    "torchvision",
+    "torchaudio",
+    "av",
+    "h5py",
+    "scipy",
+    "soundfile",
+    "PIL",
+    "sklearn",
+    "pyarrow",
+)
 
-# Names may be loaded on first use: ask for every one.
+# Names may be loaded on first use, so every one is read.
 PUBLIC_NAMES = """
 import snn_core, snn_fusion
 
@@ -18,8 +29,8 @@ for package in (snn_core, snn_fusion):
         getattr(package, name)
 """
 
-# pkgutil.walk_packages imports a package before one can say no to it; `interop` is where the heavy imports may be, and
-# the modules beside `triton/__init__.py` are Triton code.
+# pkgutil.walk_packages imports a package before it can be skipped. Heavy imports are allowed in `interop`, and the
+# modules beside `triton/__init__.py` are Triton code.
 SUBMODULES = """
 import importlib, pkgutil, sys
 import snn_core, snn_fusion
@@ -46,10 +57,10 @@ for kind in DATASETS:
 
 
 def heavy_modules_after(code: str, cwd: Path, heavy: tuple[str, ...] = HEAVY) -> str:
-    """Run the code in a Python of its own; tell what is heavy of all it loaded and, if it failed, why."""
-    tell = f"\nimport sys\nprint(*[name for name in {heavy!r} if name in sys.modules])"
+    """Run the code in a new process; return the names of the heavy modules that it imported."""
+    report = f"\nimport sys\nprint(*[name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run(
-        [sys.executable, "-c", code + tell],
+        [sys.executable, "-c", code + report],
         cwd=cwd,
         capture_output=True,
         text=True,
@@ -67,9 +78,9 @@ def test_every_submodule_outside_interop_is_light(tmp_path: Path):
     assert heavy_modules_after(SUBMODULES, tmp_path) == ""
 
 
-def test_the_datasets_are_known_without_what_reads_them(tmp_path: Path):
-    assert heavy_modules_after("import snn_datasets", tmp_path, (*OF_RECORDINGS, "numpy", "pydantic")) == ""
-    assert heavy_modules_after(DATASETS_AND_CARDS, tmp_path, OF_RECORDINGS) == ""
+def test_datasets_are_listed_without_their_readers(tmp_path: Path):
+    assert heavy_modules_after("import snn_datasets", tmp_path, (*READER_PACKAGES, "numpy", "pydantic")) == ""
+    assert heavy_modules_after(DATASETS_AND_CARDS, tmp_path, READER_PACKAGES) == ""
 
 
 def test_a_heavy_module_would_be_noticed(tmp_path: Path):

@@ -1,4 +1,4 @@
-"""Every Python example in a README or a page of the documentation runs as it stands."""
+"""Every Python example in a README and in docs/ runs unchanged."""
 
 import re
 import warnings

@@ -1,4 +1,4 @@
-"""Four packages, one version, and the files that every package must carry."""
+"""The four packages share one version and carry the required files."""
 
 import importlib
 import importlib.metadata
@@ -36,21 +36,21 @@ def test_package_has_the_version_of_the_workspace(package: str):
 def test_version_attribute_comes_from_the_metadata(package: str):
     module = importlib.import_module(MODULES[package])
     assert module.__version__ == importlib.metadata.version(package) == VERSION
-    # Equal today says nothing about the next release: the number must not stand in the source as well.
+    # The number must not be in the source as well, where the next release could miss it.
     assert VERSION not in Path(str(module.__file__)).read_text()
 
 
 @every_package
 def test_siblings_are_pinned_to_the_same_version(package: str):
-    asks = project(ROOT / "packages" / package)
-    lines = chain(asks.get("dependencies", []), *asks.get("optional-dependencies", {}).values())
+    needs = project(ROOT / "packages" / package)
+    lines = chain(needs.get("dependencies", []), *needs.get("optional-dependencies", {}).values())
     siblings = [line for line in map(Requirement, lines) if line.name in MODULES]
     assert {str(line.specifier) for line in siblings} <= {f"=={VERSION}"}
 
 
 def test_the_application_pins_every_library():
-    asks = {Requirement(line).name for line in project(ROOT / "packages" / "scmrl-app")["dependencies"]}
-    assert set(MODULES) - {"scmrl-app"} <= asks
+    needs = {Requirement(line).name for line in project(ROOT / "packages" / "scmrl-app")["dependencies"]}
+    assert set(MODULES) - {"scmrl-app"} <= needs
 
 
 @every_package

@@ -1,4 +1,4 @@
-"""tools/lock.py on a made-up lock, with a made-up uv: no network."""
+"""Test tools/lock.py with a fake lock and a fake uv, without a network."""
 
 import os
 import shutil
@@ -89,7 +89,7 @@ pathlib.Path("uv.lock").write_bytes(result.read_bytes())
 
 
 class Workspace:
-    """A git repository with one member, and an executable in the place of uv that locks to what it is told."""
+    """A git repository with one member, and an executable in place of uv that writes a lock of our choice."""
 
     def __init__(self, folder: Path):
         self.root = folder / "root"
@@ -109,11 +109,11 @@ class Workspace:
         subprocess.run(["git", *arguments], cwd=self.root, env=self.environment, check=True)
 
     def commit(self, lock: str) -> None:
-        """Put the lock where a commit would take it from."""
+        """Stage the lock."""
         (self.root / "uv.lock").write_text(lock)
         self.git("add", "uv.lock")
 
-    def uv_locks(self, lock: str) -> None:
+    def set_uv_result(self, lock: str) -> None:
         self.uv.with_name("result").write_text(lock)
 
     def run(self, command: str) -> tuple[int, str]:
@@ -138,19 +138,19 @@ def workspace(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path)
 
 
-def test_strip_takes_addresses_and_manifest_out(workspace: Workspace):
+def test_strip_removes_addresses_and_manifest(workspace: Workspace):
     workspace.commit(FULL)
-    status, said = workspace.run("strip")
+    status, output = workspace.run("strip")
     assert (status, workspace.lock) == (0, STRIPPED)
-    assert "3 files and 2 registries taken out, [manifest] dropped" in said
+    assert "3 files and 2 registries taken out, [manifest] dropped" in output
     assert {path.name for path in workspace.root.iterdir()} == {".git", "packages", "pyproject.toml", "uv.lock"}
 
 
 def test_strip_leaves_a_stripped_lock_alone(workspace: Workspace):
     workspace.commit(STRIPPED)
-    status, said = workspace.run("strip")
+    status, output = workspace.run("strip")
     assert (status, workspace.lock) == (0, STRIPPED)
-    assert "left as it is" in said
+    assert "left as it is" in output
 
 
 @pytest.mark.parametrize(
@@ -164,66 +164,66 @@ def test_strip_leaves_a_stripped_lock_alone(workspace: Workspace):
 def test_strip_refuses_an_address_it_cannot_replace(workspace: Workspace, source: str):
     lock = FULL.replace('{ registry = "https://example.invalid/simple" }\nsdist', f"{source}\nsdist")
     workspace.commit(lock)
-    status, said = workspace.run("strip")
+    status, output = workspace.run("strip")
     assert (status, workspace.lock) == (1, lock)
-    assert f"line {lock.splitlines().index(f'source = {source}') + 1} of uv.lock" in said
+    assert f"line {lock.splitlines().index(f'source = {source}') + 1} of uv.lock" in output
 
 
 def test_strip_refuses_an_address_without_a_file_name(workspace: Workspace):
     workspace.commit(FULL.replace("/d/foo-1.0%2Bcu1-py3-none-any.whl", "/d/"))
-    status, said = workspace.run("strip")
+    status, output = workspace.run("strip")
     assert status == 1
-    assert "does not end in the name of a file" in said
+    assert "does not end in the name of a file" in output
 
 
-def test_strip_refuses_the_marks_of_a_merge(workspace: Workspace):
+def test_strip_refuses_merge_markers(workspace: Workspace):
     workspace.commit("<<<<<<< ours\n" + FULL)
-    status, said = workspace.run("strip")
+    status, output = workspace.run("strip")
     assert status == 1
-    assert "not valid TOML" in said
+    assert "not valid TOML" in output
 
 
-def test_strip_says_that_there_is_no_lock(workspace: Workspace):
-    status, said = workspace.run("strip")
+def test_strip_reports_a_missing_lock(workspace: Workspace):
+    status, output = workspace.run("strip")
     assert status == 1
-    assert "run `uv lock`" in said
+    assert "run `uv lock`" in output
 
 
 def test_check_passes_when_uv_locks_the_same(workspace: Workspace):
     workspace.commit(STRIPPED)
-    workspace.uv_locks(FULL)
+    workspace.set_uv_result(FULL)
     assert workspace.run("check") == (0, "The committed uv.lock holds no address, and uv locks the same.\n")
 
 
 def test_check_reads_what_is_committed_not_what_uv_wrote_since(workspace: Workspace):
     workspace.commit(STRIPPED)
-    workspace.uv_locks(FULL)
+    workspace.set_uv_result(FULL)
     (workspace.root / "uv.lock").write_text(FULL)
     assert workspace.run("check")[0] == 0
     assert workspace.lock == FULL
 
 
-def test_check_does_not_mind_what_another_index_tells_of_the_files(workspace: Workspace):
+def test_check_ignores_fields_that_depend_on_the_index(workspace: Workspace):
     workspace.commit(STRIPPED)
-    workspace.uv_locks(FULL.replace("example.invalid", "mirror.invalid").replace(", size = 34", ""))
+    workspace.set_uv_result(FULL.replace("example.invalid", "mirror.invalid").replace(", size = 34", ""))
     assert workspace.run("check")[0] == 0
 
 
 def test_check_fails_on_an_address(workspace: Workspace):
     workspace.commit(FULL)
-    workspace.uv_locks(FULL)
-    status, said = workspace.run("check")
+    workspace.set_uv_result(FULL)
+    status, output = workspace.run("check")
     assert status == 1
-    assert "line 11 of the committed uv.lock holds an address" in said
-    assert "tools/lock.py strip && git add uv.lock" in said
+    assert "line 11 of the committed uv.lock holds an address" in output
+    assert "tools/lock.py strip && git add uv.lock" in output
 
 
 def test_check_fails_on_a_manifest(workspace: Workspace):
     workspace.commit(STRIPPED.replace("[[package]]", '[manifest]\nmembers = ["app"]\n\n[[package]]', 1))
-    workspace.uv_locks(FULL)
-    status, said = workspace.run("check")
+    workspace.set_uv_result(FULL)
+    status, output = workspace.run("check")
     assert status == 1
-    assert "not in the stripped form" in said
+    assert "not in the stripped form" in output
 
 
 @pytest.mark.parametrize(
@@ -233,56 +233,56 @@ def test_check_fails_on_a_manifest(workspace: Workspace):
 )
 def test_check_fails_on_a_difference_and_shows_it(workspace: Workspace, committed: str, locked: str):
     workspace.commit(STRIPPED)
-    workspace.uv_locks(FULL.replace("%2B", "+").replace(committed, locked))
-    status, said = workspace.run("check")
+    workspace.set_uv_result(FULL.replace("%2B", "+").replace(committed, locked))
+    status, output = workspace.run("check")
     assert status == 1
-    shown = said.splitlines()
-    assert any(line.startswith("-") and committed in line for line in shown)
-    assert any(line.startswith("+") and locked in line for line in shown)
-    assert "git add uv.lock" in shown[-1]
+    lines = output.splitlines()
+    assert any(line.startswith("-") and committed in line for line in lines)
+    assert any(line.startswith("+") and locked in line for line in lines)
+    assert "git add uv.lock" in lines[-1]
 
 
 def test_check_fails_when_a_file_of_a_locked_release_is_not_in_the_lock(workspace: Workspace):
     new = '    { path = "foo-1.0+cu1-cp399-cp399-any.whl", hash = "sha256:ee" },\n'
     workspace.commit(STRIPPED)
-    workspace.uv_locks(FULL.replace("wheels = [\n", "wheels = [\n" + new))
-    status, said = workspace.run("check")
+    workspace.set_uv_result(FULL.replace("wheels = [\n", "wheels = [\n" + new))
+    status, output = workspace.run("check")
     assert status == 1
-    assert "+" + new in said
+    assert "+" + new in output
 
 
 def test_check_fails_when_uv_does_not_resolve(workspace: Workspace):
     workspace.commit(STRIPPED)
-    workspace.uv_locks(STRIPPED)
-    status, said = workspace.run("check")
+    workspace.set_uv_result(STRIPPED)
+    status, output = workspace.run("check")
     assert status == 1
-    assert "nothing was checked" in said
+    assert "nothing was checked" in output
 
 
-def test_check_passes_on_what_uv_said_when_it_failed(workspace: Workspace):
+def test_check_passes_on_what_uv_printed_when_it_failed(workspace: Workspace):
     workspace.commit(STRIPPED)
-    status, said = workspace.run("check")
+    status, output = workspace.run("check")
     assert status == 1
-    assert "error: no route to the index" in said
+    assert "error: no route to the index" in output
 
 
-def test_check_says_that_nothing_is_committed(workspace: Workspace):
+def test_check_reports_that_nothing_is_committed(workspace: Workspace):
     (workspace.root / "uv.lock").write_text(STRIPPED)
-    status, said = workspace.run("check")
+    status, output = workspace.run("check")
     assert status == 1
-    assert "git finds no uv.lock in its index" in said
+    assert "git finds no uv.lock in its index" in output
 
 
 def test_check_finds_uv_on_path(workspace: Workspace):
     workspace.commit(STRIPPED)
-    workspace.uv_locks(FULL)
+    workspace.set_uv_result(FULL)
     del workspace.environment["UV"]
     workspace.environment["PATH"] = f"{workspace.uv.parent}{os.pathsep}{workspace.environment['PATH']}"
     assert workspace.run("check")[0] == 0
 
 
 @pytest.mark.parametrize("missing", ["git", "uv"])
-def test_check_says_which_program_is_missing(workspace: Workspace, tmp_path: Path, missing: str):
+def test_check_names_the_missing_program(workspace: Workspace, tmp_path: Path, missing: str):
     workspace.commit(STRIPPED)
     only = tmp_path / "only"
     only.mkdir()
@@ -290,6 +290,6 @@ def test_check_says_which_program_is_missing(workspace: Workspace, tmp_path: Pat
         (only / "git").symlink_to(str(shutil.which("git")))
         del workspace.environment["UV"]
     workspace.environment["PATH"] = str(only)
-    status, said = workspace.run("check")
+    status, output = workspace.run("check")
     assert status == 1
-    assert f"{missing} is not on PATH" in said
+    assert f"{missing} is not on PATH" in output
