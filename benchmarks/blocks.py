@@ -102,14 +102,14 @@ def bytes_held(model: nn.Module, x: Tensor, *, bits: bool = False) -> int:
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> object:
-        held = packing._keep(tensor) if bits else tensor
+        held = packing.pack_if_binary(tensor) if bits else tensor
         storage = (held if isinstance(held, Tensor) else held.memory.bits).untyped_storage()
         if storage.data_ptr() not in others:
             kept[storage.data_ptr()] = storage.nbytes()
         return held
 
     functional.reset_net(model)
-    with torch.autograd.graph.saved_tensors_hooks(keep, packing._restore):
+    with torch.autograd.graph.saved_tensors_hooks(keep, packing.restore):
         out = model(x)
     assert out.requires_grad
     return sum(kept.values())

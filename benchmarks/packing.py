@@ -22,7 +22,7 @@ from spikingjelly.activation_based.memopt import BitSpikeCompressor
 from torch import Tensor, nn
 
 from snn_core import SpikingConv2d, SpikingLinear
-from snn_core.packing import _exact_bits, _keep, _restore, pack_spikes, spikes_as_bits, unpack_spikes
+from snn_core.packing import bits_if_binary, pack_if_binary, pack_spikes, restore, spikes_as_bits, unpack_spikes
 
 ELEMENTS = 1 << 23
 RATE = 0.2
@@ -40,7 +40,7 @@ def packing(dtype: torch.dtype) -> str:
             "copy": lambda: target.copy_(x),
             "clone": x.clone,
             "pack": lambda: pack_spikes(x),
-            "exact": lambda: _exact_bits(x),
+            "exact": lambda: bits_if_binary(x),
             "unpack": lambda: unpack_spikes(packed),
             "operation's pack": lambda: functional.bit_spike_compress(x),
             "operation's unpack": lambda: functional.bit_spike_decompress(packed.bits, x.shape, dtype),
@@ -63,13 +63,13 @@ def held(model: nn.Module, x: Tensor, *, packed: bool) -> int:
     parameters = {p.untyped_storage().data_ptr() for p in model.parameters()}
 
     def keep(tensor: Tensor) -> object:
-        kept = _keep(tensor) if packed else tensor
+        kept = pack_if_binary(tensor) if packed else tensor
         alive.append(kept)  # so that no address is used twice
         storage = (kept if isinstance(kept, Tensor) else kept.memory.bits).untyped_storage()
         storages[storage.data_ptr()] = storage.nbytes()
         return kept
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, _restore):
+    with torch.autograd.graph.saved_tensors_hooks(keep, restore):
         model(x)
     return sum(size for address, size in storages.items() if address not in parameters)
 

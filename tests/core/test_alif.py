@@ -1,4 +1,4 @@
-"""The adaptive neuron against its own equations in float64, against LIF, and against an example worked by hand."""
+"""ALIF against its equations in float64, against LIF, and against a hand-computed example."""
 
 import inspect
 import itertools
@@ -23,7 +23,7 @@ FEW = SETTINGS[:: len(SURROGATES) + 1]
 CONSTANTS = {"tau": 1.7, "tau_adaptation": 3.5, "beta": 0.3, "v_threshold": 0.8}
 
 
-def states(*shape: int) -> tuple[Tensor, Tensor, Tensor]:
+def random_inputs(*shape: int) -> tuple[Tensor, Tensor, Tensor]:
     """Currents [T, ...], potential and adaptation [...]."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(shape, generator=generator) + 1.0
@@ -31,7 +31,7 @@ def states(*shape: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def run(function, inputs: tuple[Tensor, ...], dtype: torch.dtype, outputs: slice = slice(None)) -> dict[str, Tensor]:
-    """Results, and gradients of everything that can have one, for fixed upstream gradients of some of the results."""
+    """Return outputs and all gradients for fixed upstream gradients of some of the outputs."""
     x, v, b = (tensor.to(dtype).clone().requires_grad_() for tensor in inputs)
     constants = {name: torch.tensor(value, dtype=dtype, requires_grad=True) for name, value in CONSTANTS.items()}
     results = function(x, v, b, constants)
@@ -39,8 +39,8 @@ def run(function, inputs: tuple[Tensor, ...], dtype: torch.dtype, outputs: slice
     upstream = [torch.randn(result.shape, generator=generator).to(result.dtype) for result in results]
     torch.autograd.backward(results[outputs], upstream[outputs])
     leaves = {"x": x, "v_init": v, "b_init": b, **constants}
-    found = dict(zip(("spikes", "v_last", "b_last"), (result.detach() for result in results), strict=True))
-    return found | {f"grad {n}": torch.zeros_like(t) if t.grad is None else t.grad for n, t in leaves.items()}
+    actual = dict(zip(("spikes", "v_last", "b_last"), (result.detach() for result in results), strict=True))
+    return actual | {f"grad {n}": torch.zeros_like(t) if t.grad is None else t.grad for n, t in leaves.items()}
 
 
 def reference(settings: dict):
@@ -48,13 +48,13 @@ def reference(settings: dict):
     return lambda x, v, b, constants: alif_reference(x, v, b, **constants, **named)
 
 
-def ours(settings: dict, implementation: str, **more):
-    named = {**settings, "slope": 3.0, "implementation": implementation, **more}
+def ours(settings: dict, implementation: str, **extra):
+    named = {**settings, "slope": 3.0, "implementation": implementation, **extra}
     return lambda x, v, b, constants: alif(x, v_init=v, b_init=b, **constants, **named)
 
 
-def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float) -> None:
-    for name, value in found.items():
+def assert_close(actual: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float) -> None:
+    for name, value in actual.items():
         torch.testing.assert_close(
             value.to(expected[name].dtype),
             expected[name],
@@ -65,8 +65,8 @@ def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor], toleranc
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: "-".join(map(str, s.values())))
-def test_spikes_and_gradients_are_those_of_the_equations(settings: dict):
-    inputs = states(7, 5, 11)  # T=7, B=5, 11 neurons
+def test_spikes_and_gradients_equal_the_equations(settings: dict):
+    inputs = random_inputs(7, 5, 11)  # T=7, B=5, 11 neurons
     expected = run(reference(settings), inputs, torch.float64)
     assert 0.05 < expected["spikes"].mean() < 0.95
     for implementation, dtype, tolerance in (
@@ -74,15 +74,15 @@ def test_spikes_and_gradients_are_those_of_the_equations(settings: dict):
         ("torch", torch.float32, 1e-5),
         ("native", torch.float32, 1e-5),
     ):
-        found = run(ours(settings, implementation), inputs, dtype)
-        assert torch.equal(found["spikes"].double(), expected["spikes"])
-        assert_close(found, expected, tolerance)
+        actual = run(ours(settings, implementation), inputs, dtype)
+        assert torch.equal(actual["spikes"].double(), expected["spikes"])
+        assert_close(actual, expected, tolerance)
 
 
 @pytest.mark.parametrize("settings", FEW, ids=lambda s: "-".join(map(str, s.values())))
 @pytest.mark.parametrize("implementation", ["torch", "native"])
-def test_what_is_learned_changes_no_other_gradient(implementation, settings):
-    inputs, function = states(7, 5, 300), ours(settings, implementation)
+def test_learning_constants_does_not_change_other_gradients(implementation, settings):
+    inputs, function = random_inputs(7, 5, 300), ours(settings, implementation)
     learned = run(function, inputs, torch.float32)
 
     def not_learning(x, v, b, constants):
@@ -97,31 +97,31 @@ def test_what_is_learned_changes_no_other_gradient(implementation, settings):
 
 @pytest.mark.parametrize("implementation", ["torch", "native"])
 @pytest.mark.parametrize("result", [0, 1, 2], ids=["spikes", "v_last", "b_last"])
-def test_each_result_alone_sends_its_gradient_back(result, implementation):
+def test_each_output_alone_has_a_gradient(result, implementation):
     settings = {"v_reset": None, "decay_input": True, "detach_reset": False, "detach_membrane": False}
     settings["surrogate"] = "atan"
-    inputs, only = states(6, 3, 8), slice(result, result + 1)
+    inputs, only = random_inputs(6, 3, 8), slice(result, result + 1)
     expected = run(reference(settings), inputs, torch.float64, only)
-    found = run(ours(settings, implementation), inputs, torch.float32, only)
-    assert_close(found, expected, 1e-5)
-    # Through the state, b_last depends on everything; what v_last and the spikes depend on is in it, too.
+    actual = run(ours(settings, implementation), inputs, torch.float32, only)
+    assert_close(actual, expected, 1e-5)
+    # Through the state, b_last depends on everything, and so do v_last and the spikes.
     assert all(expected[f"grad {name}"].count_nonzero() for name in ("x", "v_init", "b_init", *CONSTANTS))
 
 
 @pytest.mark.parametrize("settings", FEW, ids=lambda s: "-".join(map(str, s.values())))
 @pytest.mark.parametrize("implementation", ["torch", "native"])
-def test_padded_steps_count_for_nothing(implementation, settings):
-    """Each sample alone, without its padding, is what the batch with lengths must give."""
+def test_padded_steps_are_ignored(implementation, settings):
+    """A batch with lengths equals each sample alone without its padding."""
     T, B, N, lengths = 6, 5, 700, [6, 1, 4, 0, 3]
-    x, v, b = states(T, B, N)
+    x, v, b = random_inputs(T, B, N)
     generator = torch.Generator().manual_seed(2)
     upstream = [torch.randn(shape, generator=generator) for shape in ((T, B, N), (B, N), (B, N))]
     options = {**settings, "slope": 3.0, "implementation": implementation}
 
-    def gradients(x, v, b, upstream, **more):
+    def gradients(x, v, b, upstream, **extra):
         x, v, b = (tensor.clone().requires_grad_() for tensor in (x, v, b))
         constants = {name: torch.tensor(value, requires_grad=True) for name, value in CONSTANTS.items()}
-        results = alif(x, v_init=v, b_init=b, **constants, **options, **more)
+        results = alif(x, v_init=v, b_init=b, **constants, **options, **extra)
         torch.autograd.backward(results, upstream)
         grads = [torch.zeros_like(t) if t.grad is None else t.grad for t in (x, v, b)]
         return [*(result.detach() for result in results), *grads], [c.grad for c in constants.values()]
@@ -133,20 +133,20 @@ def test_padded_steps_count_for_nothing(implementation, settings):
         assert not spikes[length:].any()
         assert not grad_x[length:].any()
         if length == 0:
-            for found, expected in ((v_last, v), (b_last, b), (grad_v, upstream[1]), (grad_b, upstream[2])):
-                torch.testing.assert_close(found, expected[i])
+            for actual, expected in ((v_last, v), (b_last, b), (grad_v, upstream[1]), (grad_b, upstream[2])):
+                torch.testing.assert_close(actual, expected[i])
             continue
         here = slice(i, i + 1)
         alone, grads = gradients(
             x[:length, here], v[here], b[here], (upstream[0][:length, here], upstream[1][here], upstream[2][here])
         )
         assert torch.equal(spikes[:length], alone[0][:, 0])
-        for found, expected in zip((v_last, b_last, grad_v, grad_b), (alone[1], alone[2], *alone[4:]), strict=True):
-            torch.testing.assert_close(found, expected[0])
+        for actual, expected in zip((v_last, b_last, grad_v, grad_b), (alone[1], alone[2], *alone[4:]), strict=True):
+            torch.testing.assert_close(actual, expected[0])
         torch.testing.assert_close(grad_x[:length], alone[3][:, 0])
         sums = [total + grad for total, grad in zip(sums, grads, strict=True)]
-    for found, expected in zip(constant_grads, sums, strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)
+    for actual, expected in zip(constant_grads, sums, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("v_reset", [0.0, None])
@@ -156,10 +156,10 @@ def test_padded_steps_count_for_nothing(implementation, settings):
         ((5, 3, 1111), torch.float32),
         ((5, 3, 1111), torch.bfloat16),
         ((5, 3, 1111), torch.float16),
-        ((4, 270_001), torch.float32),  # results of this size go past the caches
+        ((4, 270_001), torch.float32),  # results of this size bypass the caches
     ],
 )
-def test_native_code_agrees_with_torch_at_sizes_that_fill_no_tile(shape, dtype, v_reset):
+def test_native_code_agrees_with_torch_at_sizes_that_are_no_multiple_of_a_tile(shape, dtype, v_reset):
     generator = torch.Generator().manual_seed(3)
     x = (torch.randint(-8, 24, shape, generator=generator) / 8).to(dtype)  # exact in every dtype
     upstream = torch.randn(shape, generator=generator).to(dtype)
@@ -206,8 +206,8 @@ def test_the_threshold_rises_until_the_neuron_stops_firing(implementation):
     assert (v.item(), b.item()) == (0.0, 1.34375)
 
 
-def test_a_spike_is_remembered_far_beyond_the_membrane():
-    # Two neurons with the same past but for one early spike: 40 steps later, one answers to a current, the other not.
+def test_adaptation_remembers_a_spike_longer_than_the_membrane():
+    # Two neurons differ in one early spike: 40 steps later only the one without it responds to a current.
     x = torch.zeros(42, 2)
     x[0, 1], x[41] = 3.0, 2.4
     options = {"tau": 2.0, "tau_adaptation": 100.0, "beta": 0.4}
@@ -216,14 +216,14 @@ def test_a_spike_is_remembered_far_beyond_the_membrane():
 
 @pytest.mark.parametrize("implementation", ["torch", "native"])
 @pytest.mark.parametrize("settings", FEW, ids=lambda s: "-".join(map(str, s.values())))
-def test_without_beta_it_is_the_lif_neuron_to_the_last_digit(settings, implementation):
-    x, v, b = states(7, 3, 400)
+def test_without_beta_alif_is_bit_identical_to_lif(settings, implementation):
+    x, v, b = random_inputs(7, 3, 400)
     upstream = torch.randn(7, 3, 400)
     options = {**settings, "implementation": implementation}
     results: list[tuple[Tensor, ...]] = []
-    for function, more in ((lif, {}), (alif, {"beta": 0.0, "b_init": b})):
+    for function, extra in ((lif, {}), (alif, {"beta": 0.0, "b_init": b})):
         leaf = x.clone().requires_grad_()
-        spikes, v_last, *_ = function(leaf, v_init=v, **options, **more)
+        spikes, v_last, *_ = function(leaf, v_init=v, **options, **extra)
         spikes.backward(upstream)
         results.append((spikes.detach(), v_last.detach(), leaf.grad))
     for i in range(2):
@@ -239,7 +239,7 @@ def test_the_adaptation_has_a_gradient_where_reset_and_membrane_are_detached():
     assert x.grad.flatten().sign().tolist() == [-1, -1, 1, 0]
 
 
-def test_a_surrogate_of_the_users_own():
+def test_custom_surrogates():
     x = torch.rand(3, 4, requires_grad=True)
     layer = ALIF(surrogate=lambda d, slope: torch.full_like(d, slope), slope=7.0, detach_membrane=True, beta=0.0)
     layer(x).sum().backward()
@@ -249,7 +249,7 @@ def test_a_surrogate_of_the_users_own():
 
 def test_chunks_of_a_stream_equal_the_whole_in_values_and_gradients():
     layer, upstream = ALIF(tau=1.5, beta=0.5), torch.randn(9, 4, 5)
-    x, _, _ = states(9, 4, 5)
+    x, _, _ = random_inputs(9, 4, 5)
     whole, chunked = x.clone().requires_grad_(), x.clone().requires_grad_()
     spikes = layer(whole)
     spikes.backward(upstream)
@@ -258,23 +258,30 @@ def test_chunks_of_a_stream_equal_the_whole_in_values_and_gradients():
     assert torch.equal(torch.cat([first, second]), spikes)
     torch.cat([first, second]).backward(upstream)
     torch.testing.assert_close(chunked.grad, whole.grad)
-    assert not torch.equal(layer(x[4:], v_init=v), spikes[4:])  # the potential alone is not enough
+    assert not torch.equal(layer(x[4:], v_init=v), spikes[4:])  # the potential alone is not the whole state
 
 
 def test_the_module_is_the_operation_with_its_settings():
-    x, v, b = states(5, 3, 20)
-    given = {"tau": 3.0, "tau_adaptation": 4.0, "beta": 0.6, "decay_input": False, "v_threshold": 1.2, "v_reset": -0.1}
-    given |= {"detach_reset": False, "detach_membrane": True, "surrogate": "atan", "slope": 2.0}
+    x, v, b = random_inputs(5, 3, 20)
+    options = {
+        "tau": 3.0,
+        "tau_adaptation": 4.0,
+        "beta": 0.6,
+        "decay_input": False,
+        "v_threshold": 1.2,
+        "v_reset": -0.1,
+    }
+    options |= {"detach_reset": False, "detach_membrane": True, "surrogate": "atan", "slope": 2.0}
     lengths = torch.tensor([5, 2, 0])
-    expected = alif(x, v_init=v, b_init=b, lengths=lengths, **given)
-    found = ALIF(**given)(x, v_init=v, b_init=b, lengths=lengths, return_state=True)
-    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
-    spikes, v_last = ALIF(**given)(x, v_init=v, b_init=b, lengths=lengths, return_v=True)
+    expected = alif(x, v_init=v, b_init=b, lengths=lengths, **options)
+    actual = ALIF(**options)(x, v_init=v, b_init=b, lengths=lengths, return_state=True)
+    assert all(torch.equal(a, b) for a, b in zip(actual, expected, strict=True))
+    spikes, v_last = ALIF(**options)(x, v_init=v, b_init=b, lengths=lengths, return_v=True)
     assert torch.equal(spikes, expected[0])
     assert torch.equal(v_last, expected[1])
 
 
-def test_it_takes_every_option_of_other_neurons_with_the_same_default():
+def test_alif_has_the_options_and_defaults_of_other_neurons():
     options = {name: parameter.default for name, parameter in inspect.signature(Neuron).parameters.items()}
     assert options.keys() == get_type_hints(NeuronOptions).keys()
     options |= {"tau": LIF().tau, "decay_input": LIF().decay_input}
@@ -282,11 +289,11 @@ def test_it_takes_every_option_of_other_neurons_with_the_same_default():
 
 
 def test_a_learned_threshold_equals_a_fixed_one_and_gets_its_gradient():
-    x, _, _ = states(6, 50)
+    x, _, _ = random_inputs(6, 50)
     fixed, learned = ALIF(v_threshold=0.7), ALIF(v_threshold=0.7, learn_threshold=True)
     assert torch.equal(fixed(x), learned(x))
     learned(x).sum().backward()
-    # A higher threshold makes fewer spikes.
+    # A higher threshold gives fewer spikes.
     assert learned.log_v_threshold is not None
     assert learned.log_v_threshold.grad < 0
     assert [name for name, _ in learned.named_parameters()] == ["log_v_threshold"]
@@ -294,7 +301,7 @@ def test_a_learned_threshold_equals_a_fixed_one_and_gets_its_gradient():
 
 
 @pytest.mark.parametrize("channels_axis", [-1, -3])
-def test_spiking_layers_take_it_after_their_batch_norm(channels_axis):
+def test_spiking_layers_run_alif_after_their_batch_norm(channels_axis):
     torch.manual_seed(0)
     if channels_axis == -1:
         layer, x = SpikingLinear(6, 7, neuron=ALIF), torch.randn(5, 2, 3, 6)
@@ -324,39 +331,39 @@ def test_a_current_expanded_over_time_needs_no_copy():
 
 
 @pytest.mark.parametrize("implementation", ["torch", "native"])
-def test_states_may_lie_anywhere_in_memory(implementation):
-    x, v, b = states(5, 6, 7)
+def test_states_may_have_any_memory_layout(implementation):
+    x, v, b = random_inputs(5, 6, 7)
     expected = alif(x, v_init=v, b_init=b, implementation=implementation)
     spread = torch.stack([v, b], dim=-1)  # every other value
     turned = x.mT.contiguous().mT
-    found = alif(turned, v_init=spread[..., 0], b_init=spread[..., 1], implementation=implementation)
-    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    actual = alif(turned, v_init=spread[..., 0], b_init=spread[..., 1], implementation=implementation)
+    assert all(torch.equal(a, b) for a, b in zip(actual, expected, strict=True))
 
 
-def test_four_bytes_an_element_are_kept():
-    kept = 0
+def test_the_backward_saves_four_bytes_per_element():
+    saved = 0
 
     def pack(tensor: Tensor) -> Tensor:
-        nonlocal kept
+        nonlocal saved
         if tensor.untyped_storage().nbytes() > 1000:
-            kept += tensor.untyped_storage().nbytes()
+            saved += tensor.untyped_storage().nbytes()
         return tensor
 
     x = torch.randn(16, 5000, requires_grad=True)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         alif(x)
-    assert kept == 4 * x.numel()
+    assert saved == 4 * x.numel()
 
 
-def test_nothing_is_kept_where_no_gradient_is_asked_for():
+def test_nothing_is_saved_without_gradients():
     with torch.no_grad():
         assert alif(torch.randn(3, 4, requires_grad=True))[0].grad_fn is None
     assert alif(torch.randn(3, 4))[0].grad_fn is None
     assert alif(torch.randn(3, 4), b_init=torch.rand(4, requires_grad=True))[0].grad_fn is not None
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # PyTorch's own check does it
-def test_the_operations_pass_pytorchs_own_check():
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # caused by opcheck
+def test_the_operations_pass_opcheck():
     constants = torch.tensor([0.5, 0.5, 1.0, 0.3, 0.8], dtype=torch.float64, requires_grad=True)
     for dtype, lengths in ((torch.float32, None), (torch.float64, torch.tensor([3, 1, 0, 2], dtype=torch.int32))):
         x, v = torch.randn(3, 4, 5, dtype=dtype, requires_grad=True), torch.zeros(4, 5, dtype=dtype)
@@ -367,25 +374,25 @@ def test_the_operations_pass_pytorchs_own_check():
     torch.library.opcheck(torch.ops.snn_core.alif_forward.default, plain)
 
 
-def test_a_compiler_sees_one_node_and_gets_the_same():
-    seen: list[str] = []
+def test_torch_compile_captures_one_node_with_equal_results():
+    nodes: list[str] = []
 
-    def look(graph: torch.fx.GraphModule, _inputs: list[Tensor]):
-        seen.extend(str(node.target) for node in graph.graph.nodes if "snn_core" in str(node.target))
+    def record(graph: torch.fx.GraphModule, _inputs: list[Tensor]):
+        nodes.extend(str(node.target) for node in graph.graph.nodes if "snn_core" in str(node.target))
         return graph.forward
 
     layer = nn.Sequential(ALIF(beta=0.5, learn_threshold=True))
-    x, _, _ = states(6, 4, 5)
+    x, _, _ = random_inputs(6, 4, 5)
     eager, compiled = x.clone().requires_grad_(), x.clone().requires_grad_()
     expected = layer(eager)
-    found = torch.compile(layer, fullgraph=True, backend=look)(compiled)
-    assert torch.equal(found, expected)
+    actual = torch.compile(layer, fullgraph=True, backend=record)(compiled)
+    assert torch.equal(actual, expected)
     expected.sum().backward()
     threshold_grad, layer[0].log_v_threshold.grad = layer[0].log_v_threshold.grad, None
-    found.sum().backward()
+    actual.sum().backward()
     assert torch.equal(compiled.grad, eager.grad)
     assert torch.equal(layer[0].log_v_threshold.grad, threshold_grad)
-    assert seen == ["snn_core.alif"]
+    assert nodes == ["snn_core.alif"]
 
 
 @pytest.mark.parametrize(
@@ -394,10 +401,13 @@ def test_a_compiler_sees_one_node_and_gets_the_same():
         (lambda: alif(torch.zeros(0, 3)), "at least one time step"),
         (
             lambda: alif(torch.zeros(2, 3), tau=0.5),
-            "tau is a time constant in time steps and at least 1, but it is 0.5",
+            "tau must be a time constant of at least 1 time step, but it is 0.5",
         ),
-        (lambda: alif(torch.zeros(2, 3), tau_adaptation=0.2), "tau_adaptation is a time constant .* but it is 0.2"),
-        (lambda: alif(torch.zeros(2, 3), surrogate="none"), "no surrogate is called 'none'"),
+        (
+            lambda: alif(torch.zeros(2, 3), tau_adaptation=0.2),
+            "tau_adaptation must be a time constant .* but it is 0.2",
+        ),
+        (lambda: alif(torch.zeros(2, 3), surrogate="none"), "unknown surrogate 'none'"),
         (lambda: alif(torch.zeros(2, 3), v_init=torch.zeros(4)), r"v_init has shape \(4,\), .* has \(3,\)"),
         (lambda: alif(torch.zeros(2, 3), b_init=torch.zeros(2, 3)), r"b_init has shape \(2, 3\), .* has \(3,\)"),
         (lambda: alif(torch.zeros(2, 3), lengths=torch.tensor([1, 2, 3])), "between 0 and T = 2, but one is 3"),
@@ -405,19 +415,19 @@ def test_a_compiler_sees_one_node_and_gets_the_same():
         (lambda: alif(torch.zeros(2, 3), implementation="triton"), "no Triton kernel .* take implementation='auto'"),
         (lambda: alif(torch.zeros(2, 3).double(), implementation="native"), "input is float64; give it float32"),
         (lambda: alif(torch.zeros(2, 3), implementation="native", surrogate=lambda d, _: d), "runs in torch only"),
-        (lambda: ALIF(tau=0.5), "tau is a time constant in time steps and at least 1, but it is 0.5"),
-        (lambda: ALIF(tau_adaptation=0.5), "tau_adaptation is a time constant"),
-        (lambda: ALIF(surrogate="none"), "no surrogate is called 'none'"),
-        (lambda: ALIF(save="x"), "but save is 'x'; take save='d32'"),
-        (lambda: ALIF(learn_threshold=True, v_threshold=0.0), "starts above 0, but v_threshold is 0.0"),
+        (lambda: ALIF(tau=0.5), "tau must be a time constant of at least 1 time step, but it is 0.5"),
+        (lambda: ALIF(tau_adaptation=0.5), "tau_adaptation must be a time constant"),
+        (lambda: ALIF(surrogate="none"), "unknown surrogate 'none'"),
+        (lambda: ALIF(save="x"), "supports only save='d32', but save is 'x'"),
+        (lambda: ALIF(learn_threshold=True, v_threshold=0.0), "must start above 0, but v_threshold is 0.0"),
     ],
 )
-def test_mistakes_are_named(call, message: str):
+def test_invalid_arguments_raise(call, message: str):
     with pytest.raises(ValueError, match=message):
         call()
 
 
-def test_printing_tells_the_settings():
+def test_repr_shows_the_settings():
     text = repr(ALIF(tau_adaptation=20.0, beta=0.3, v_threshold=0.5))
     assert "tau_adaptation=20.0, beta=0.3, v_threshold=0.5" in text
     assert "v_threshold=0.5 (learned)" in repr(ALIF(v_threshold=0.5, learn_threshold=True))

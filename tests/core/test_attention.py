@@ -1,4 +1,4 @@
-"""Spiking attention: both orders agree, axes do not mix, silence stays silent; query-key attention is QKFormer's."""
+"""Spiking attention: equal orders, no mixed axes, no spikes from silence; query-key attention equals QKFormer's."""
 
 import itertools
 import re
@@ -20,7 +20,7 @@ def spikes(*shape: int, rate: float = 0.4, seed: int = 0) -> torch.Tensor:
 
 
 def firing(attend: SpikingAttention) -> SpikingAttention:
-    """Weights large enough that every layer fires, so that equalities are not between zeros."""
+    """Raise the drives so that every layer spikes and equal results are not all zero."""
     for layer in (attend.query, attend.key, attend.value, attend.output):
         layer.adjust_drive(8.0, 0.5)
     attend.spike.adjust_drive(4.0, 0.0)
@@ -34,8 +34,8 @@ ORDERS = ["auto", "scores_first", "state_first"]
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("scale", [1.0, 0.25, 1 / 3])
 @pytest.mark.parametrize(("n", "m", "d", "e"), [(5, 3, 16, 9), (64, 64, 4, 4), (3, 50, 2, 7), (300, 1500, 32, 32)])
-def test_all_orders_are_equal_bit_for_bit_and_exact(n: int, m: int, d: int, e: int, scale: float, dtype: torch.dtype):
-    # At a rate of 0.9 and 1500 tokens, states reach 1300 and results 37000: far from what 16 bits hold exactly.
+def test_all_orders_are_exact_and_bit_identical(n: int, m: int, d: int, e: int, scale: float, dtype: torch.dtype):
+    # At a rate of 0.9 and 1500 tokens, states reach 1300 and results 37000: far beyond what 16 bits represent exactly.
     q, k, v = spikes(2, n, d, rate=0.9), spikes(2, m, d, rate=0.9, seed=1), spikes(2, m, e, rate=0.9, seed=2)
     counts = torch.einsum("bnd,bmd,bme->bne", q.double(), k.double(), v.double())
     expected = (counts.float() * scale).to(dtype)
@@ -47,7 +47,7 @@ def test_all_orders_are_equal_bit_for_bit_and_exact(n: int, m: int, d: int, e: i
             assert torch.equal(result, expected), (order, autocast)
 
 
-def test_spikes_without_a_fraction_are_counted_too():
+def test_boolean_spikes_are_counted():
     q, k, v = spikes(2, 5, 8), spikes(2, 3, 8, seed=1), spikes(2, 3, 4, seed=2)
     assert torch.equal(spiking_attention(q.bool(), k.bool(), v.bool()), spiking_attention(q, k, v))
 
@@ -57,8 +57,8 @@ def test_both_orders_have_the_same_gradient(order: str):
     q, k, v = (spikes(2, n, 4, seed=n).double().requires_grad_() for n in (6, 5, 5))
     upstream = torch.randn(2, 6, 4, dtype=torch.float64)
     expected = torch.autograd.grad(0.5 * torch.einsum("bnd,bmd,bme->bne", q, k, v), (q, k, v), upstream)
-    found = torch.autograd.grad(spiking_attention(q, k, v, scale=0.5, order=order), (q, k, v), upstream)
-    for a, b in zip(found, expected, strict=True):
+    actual = torch.autograd.grad(spiking_attention(q, k, v, scale=0.5, order=order), (q, k, v), upstream)
+    for a, b in zip(actual, expected, strict=True):
         torch.testing.assert_close(a, b)
 
 
@@ -96,7 +96,7 @@ def test_attention_over_tokens_is_the_published_formula():
     assert 0 < result.mean() < 1
 
 
-def test_attention_over_time_keeps_places_apart():
+def test_attention_over_time_does_not_mix_tokens():
     attend = firing(SpikingAttention(8, num_heads=2, over="time"))
     target, source = spikes(4, 2, 6, 8, rate=0.8), spikes(4, 2, 6, 8, rate=0.8, seed=1)
     changed = source.clone()
@@ -130,32 +130,32 @@ def test_silent_source_makes_no_spikes():
     assert attend(target, silence).count_nonzero() == 0
 
 
-def test_without_a_source_tokens_read_themselves():
+def test_without_a_source_tokens_attend_to_themselves():
     attend, x = firing(SpikingAttention(8, num_heads=2)), spikes(3, 2, 6, 8)
     assert torch.equal(attend(x), attend(x, x))
     assert not torch.equal(attend(x), attend(x, x.roll(1, dims=2) * 0))
 
 
-def test_query_key_attention_passes_the_keys_of_tokens_that_fire():
+def test_query_key_attention_gates_keys_by_query_spikes():
     T, B, H, N, d = 3, 2, 2, 5, 4
     query, key = spikes(T, B, H, N, d), spikes(T, B, H, N, d, rate=0.7, seed=1)
     result = query_key_attention(query, key, lambda counts: (counts >= 2).float())
-    for place in itertools.product(range(T), range(B), range(H), range(N)):
-        opened = query[place].sum() >= 2
-        assert torch.equal(result[place], key[place] if opened else torch.zeros(d))
+    for index in itertools.product(range(T), range(B), range(H), range(N)):
+        is_open = query[index].sum() >= 2
+        assert torch.equal(result[index], key[index] if is_open else torch.zeros(d))
     assert 0 < result.sum() < key.sum()
 
 
 def test_query_key_attention_counts_exactly_in_16_bits():
-    seen: list[torch.Tensor] = []
+    inputs: list[torch.Tensor] = []
 
     def fire(counts: torch.Tensor) -> torch.Tensor:
-        seen.append(counts)
+        inputs.append(counts)
         return (counts >= 1).to(counts.dtype)
 
     query, key = torch.ones(1, 2, 301, dtype=torch.bfloat16), spikes(1, 2, 301).bfloat16()
     result = query_key_attention(query, key, fire)
-    assert seen[0].tolist() == [[[301.0], [301.0]]]
+    assert inputs[0].tolist() == [[[301.0], [301.0]]]
     assert torch.equal(result, key)
     assert result.dtype == torch.bfloat16
 
@@ -186,7 +186,7 @@ def test_query_key_attention_agrees_with_spikingjelly(training: bool):
     assert torch.equal(result, expected)
 
 
-def test_the_gate_is_the_targets_and_the_keys_are_the_sources():
+def test_the_target_gates_the_keys_of_the_source():
     attend = QKAttention(8, num_heads=2).eval()
     for layer in (attend.query, attend.key, attend.output):
         layer.adjust_drive(8.0, 0.5)
@@ -199,7 +199,7 @@ def test_the_gate_is_the_targets_and_the_keys_are_the_sources():
     assert not torch.equal(attend(target), attend(target, source))
 
 
-def test_query_key_attention_has_calibratable_layers_and_trains():
+def test_query_key_attention_trains_all_its_layers():
     attend = QKAttention(8, num_heads=2)
     assert list(spiking_layers(attend)) == ["query", "key", "gate", "output"]
     attend(spikes(4, 3, 6, 8, rate=0.8)).sum().backward()
@@ -210,15 +210,15 @@ def test_query_key_attention_has_calibratable_layers_and_trains():
 
 
 @pytest.mark.parametrize("kind", [SpikingAttention, QKAttention])
-def test_a_compiler_and_an_export_see_one_graph_for_any_batch(kind: type[SpikingAttention | QKAttention]):
+def test_compile_and_export_give_one_graph_for_any_batch_size(kind: type[SpikingAttention | QKAttention]):
     attend = kind(8, num_heads=2, neuron=nn.Sigmoid).eval()
     target, source = torch.rand(3, 2, 6, 8), torch.rand(3, 2, 6, 8)
     compiled = torch.compile(attend, backend="eager", fullgraph=True)
     torch.testing.assert_close(compiled(target, source), attend(target, source))
     batch = {1: torch.export.Dim("batch")}
     program = torch.export.export(attend, (target, source), dynamic_shapes=(batch, batch)).module()
-    more, others = torch.rand(3, 5, 6, 8), torch.rand(3, 5, 6, 8)
-    torch.testing.assert_close(program(more, others), attend(more, others))
+    other_target, other_source = torch.rand(3, 5, 6, 8), torch.rand(3, 5, 6, 8)
+    torch.testing.assert_close(program(other_target, other_source), attend(other_target, other_source))
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ def test_a_compiler_and_an_export_see_one_graph_for_any_batch(kind: type[Spiking
         (lambda: SpikingAttention(8, num_heads=3), "8 is not by 3"),
         (
             lambda: SpikingAttention(8, num_heads=2, over="time")(torch.zeros(3, 2, 6, 8), torch.zeros(3, 2, 5, 8)),
-            "pairs tokens by place",
+            "pairs tokens by index",
         ),
         *[
             (
@@ -269,6 +269,6 @@ def test_a_compiler_and_an_export_see_one_graph_for_any_batch(kind: type[Spiking
         ],
     ],
 )
-def test_mistakes_are_named(call, message: str):
+def test_invalid_arguments_raise(call, message: str):
     with pytest.raises(ValueError, match=message):
         call()

@@ -1,4 +1,4 @@
-"""A neuron's constants: those that cannot be are refused, NaN above all, and learned ones stay usable at extremes."""
+"""Constants of a neuron: invalid ones raise, NaN included, and learned ones stay valid at extremes."""
 
 import math
 
@@ -14,35 +14,35 @@ X = torch.tensor([[0.5, 3.0, 40.0], [2.0, -1.0, 0.1], [0.0, 5.0, 7.0]])
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: LIF(tau=NAN), "tau is a time constant in time steps and at least 1, but it is nan"),
-        (lambda: LIF(tau=INF), "tau is .* but it is inf"),
-        (lambda: PLIF(tau=NAN), "starts above 1 time step, but tau is nan"),
+        (lambda: LIF(tau=NAN), "tau must be a time constant of at least 1 time step, but it is nan"),
+        (lambda: LIF(tau=INF), "tau must .* but it is inf"),
+        (lambda: PLIF(tau=NAN), "must start above 1 time step, but tau is nan"),
         (lambda: PLIF(tau=1e9), "at most 16777216 time steps"),
-        (lambda: ALIF(tau_adaptation=NAN), "tau_adaptation is .* but it is nan"),
-        (lambda: ALIF(beta=NAN), "beta is a finite number, but it is nan"),
-        (lambda: LIF(v_threshold=NAN), "v_threshold is a finite number, but it is nan"),
-        (lambda: LIF(v_threshold=INF), "v_threshold is a finite number, but it is inf"),
-        (lambda: LIF(v_threshold=NAN, learn_threshold=True), "starts above 0, but v_threshold is nan"),
-        (lambda: LIF(v_reset=NAN), "v_reset is a finite number"),
+        (lambda: ALIF(tau_adaptation=NAN), "tau_adaptation must .* but it is nan"),
+        (lambda: ALIF(beta=NAN), "beta must be a finite number, but it is nan"),
+        (lambda: LIF(v_threshold=NAN), "v_threshold must be a finite number, but it is nan"),
+        (lambda: LIF(v_threshold=INF), "v_threshold must be a finite number, but it is inf"),
+        (lambda: LIF(v_threshold=NAN, learn_threshold=True), "must start above 0, but v_threshold is nan"),
+        (lambda: LIF(v_reset=NAN), "v_reset must be a finite number"),
         (lambda: LIF(v_reset=1.0), r"v_reset \(1\.0\) must be below v_threshold \(1\.0\)"),
         (lambda: IF(v_threshold=-1.0, v_reset=None), "a soft reset needs a threshold above 0"),
-        (lambda: LIF(slope=0.0), "slope is a finite number above 0, but it is 0.0"),
-        (lambda: LIF(slope=-1.0), "slope is a finite number above 0"),
-        (lambda: LIF(slope=NAN), "slope is a finite number above 0"),
-        (lambda: lif(X, tau=NAN), "at least 1, but it is nan"),
-        (lambda: lif(X, v_threshold=NAN), "v_threshold is a finite number"),
+        (lambda: LIF(slope=0.0), "slope must be a finite number above 0, but it is 0.0"),
+        (lambda: LIF(slope=-1.0), "slope must be a finite number above 0"),
+        (lambda: LIF(slope=NAN), "slope must be a finite number above 0"),
+        (lambda: lif(X, tau=NAN), "at least 1 time step, but it is nan"),
+        (lambda: lif(X, v_threshold=NAN), "v_threshold must be a finite number"),
         (lambda: lif(X, v_threshold=torch.tensor(INF)), "a neuron's threshold is inf"),
         (lambda: lif(X, tau=torch.tensor(NAN)), "a neuron's decay is nan"),
         (lambda: alif(X, beta=torch.tensor(NAN)), "a neuron's beta is nan"),
-        (lambda: alif(X, tau_adaptation=NAN), "tau_adaptation is .* but it is nan"),
+        (lambda: alif(X, tau_adaptation=NAN), "tau_adaptation must .* but it is nan"),
     ],
 )
-def test_impossible_constants_are_refused(make, message: str):
+def test_invalid_constants_raise(make, message: str):
     with pytest.raises(ValueError, match=message):
         make()
 
 
-def test_a_threshold_below_zero_is_possible_with_a_reset_below_it():
+def test_negative_thresholds_work_with_a_lower_reset():
     spikes = LIF(v_threshold=-50.0, v_reset=-65.0)(X)
     assert spikes.sum() > 0
 
@@ -79,16 +79,16 @@ def check_finite(neuron: Neuron) -> None:
     assert all(parameter.grad.isfinite().all() for parameter in neuron.parameters())
 
 
-def test_ordinary_learned_constants_are_what_they_were():
+def test_learned_constants_within_bounds_are_exact():
     neuron = PLIF(tau=3.0, learn_threshold=True)
     share, threshold = torch.sigmoid(neuron.w), neuron.log_v_threshold.exp()
     assert torch.equal(neuron.leak()[1], share)
     assert torch.equal(neuron.v_threshold, threshold)
-    (found,) = torch.autograd.grad(neuron.leak()[1], neuron.w)
-    assert torch.equal(found, share * (1 - share))
+    (gradient,) = torch.autograd.grad(neuron.leak()[1], neuron.w)
+    assert torch.equal(gradient, share * (1 - share))
 
 
-def test_a_parameter_that_is_nan_does_not_fall_silent():
+def test_a_nan_parameter_raises():
     neuron = PLIF()
     with torch.no_grad():
         neuron.w.fill_(NAN)
@@ -96,11 +96,11 @@ def test_a_parameter_that_is_nan_does_not_fall_silent():
         neuron(X)
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # PyTorch, when it loads forward derivatives
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # raised when PyTorch loads forward derivatives
 @pytest.mark.parametrize("neuron", [LIF(), ALIF()])
-def test_transforms_that_a_neuron_does_not_know_are_refused(neuron: torch.nn.Module):
+def test_unsupported_transforms_raise(neuron: torch.nn.Module):
     for transform in (torch.func.grad(lambda x: neuron(x).sum()), torch.func.vmap(neuron), torch.func.jacrev(neuron)):
-        with pytest.raises(NotImplementedError, match=r"outside of torch\.func transforms only"):
+        with pytest.raises(NotImplementedError, match=r"do not support torch\.func transforms"):
             transform(X)
     with torch.autograd.forward_ad.dual_level():
         dual = torch.autograd.forward_ad.make_dual(X, torch.ones_like(X))

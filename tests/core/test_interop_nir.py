@@ -1,4 +1,4 @@
-"""A NIR graph, written to a file and read back, spikes like the network it came from when integrated by Euler steps."""
+"""A NIR graph, saved and loaded, gives the spikes of its network when integrated by Euler steps."""
 
 import importlib
 import sys
@@ -15,20 +15,20 @@ from snn_core.interop.nir import to_nir
 
 
 def windows(x: np.ndarray, kernel, stride, padding, dilation=(1, 1)) -> np.ndarray:
-    """[B, C, H, W] -> [B, C, H', W', kh, kw], what a kernel sees at each place."""
+    """[B, C, H, W] -> [B, C, H', W', kh, kw], the patch under the kernel at each output position."""
     (kh, kw), (sh, sw), (ph, pw), (dh, dw) = kernel, stride, padding, dilation
     padded = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
     extent = (dh * (kh - 1) + 1, dw * (kw - 1) + 1)
-    seen = np.lib.stride_tricks.sliding_window_view(padded, extent, axis=(2, 3))
-    return seen[:, :, ::sh, ::sw, ::dh, ::dw]
+    patches = np.lib.stride_tricks.sliding_window_view(padded, extent, axis=(2, 3))
+    return patches[:, :, ::sh, ::sw, ::dh, ::dw]
 
 
 def integrate(graph: nir.NIRGraph, currents: np.ndarray, dt: float) -> np.ndarray:
-    """Forward Euler over a chain of NIR nodes, by their equations alone: [T, B, ...] -> [T, B, ...]."""
-    following = dict(graph.edges)
+    """Integrate a chain of NIR nodes by forward Euler, from their equations: [T, B, ...] -> [T, B, ...]."""
+    successor = dict(graph.edges)
     chain = ["input"]
-    while chain[-1] in following:
-        chain.append(following[chain[-1]])
+    while chain[-1] in successor:
+        chain.append(successor[chain[-1]])
     assert set(chain) == set(graph.nodes)
     potentials: dict[str, np.ndarray] = {}
     outputs = []
@@ -48,8 +48,8 @@ def step(node: nir.NIRNode, x: np.ndarray, potentials: dict[str, np.ndarray], na
         case nir.Scale():
             return x * node.scale
         case nir.Conv2d():
-            seen = windows(x, node.weight.shape[2:], node.stride, node.padding, node.dilation)
-            return np.einsum("bchwij,ocij->bohw", seen, node.weight) + node.bias[:, None, None]
+            patches = windows(x, node.weight.shape[2:], node.stride, node.padding, node.dilation)
+            return np.einsum("bchwij,ocij->bohw", patches, node.weight) + node.bias[:, None, None]
         case nir.AvgPool2d():
             return windows(x, node.kernel_size, node.stride, node.padding).mean((4, 5))
         case nir.SumPool2d():
@@ -70,13 +70,13 @@ def step(node: nir.NIRNode, x: np.ndarray, potentials: dict[str, np.ndarray], na
     return spikes.astype(np.float64)
 
 
-def through_a_file(graph: nir.NIRGraph, folder: Path) -> nir.NIRGraph:
+def save_and_load(graph: nir.NIRGraph, folder: Path) -> nir.NIRGraph:
     nir.write(folder / "network.nir", graph)
     return nir.read(folder / "network.nir")
 
 
-def random_statistics(net: nn.Module) -> nn.Module:
-    """Evaluation mode with batch norms that do something."""
+def randomize_norms(net: nn.Module) -> nn.Module:
+    """Randomize batch norms and switch to evaluation mode."""
     for module in net.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.running_mean.normal_(0.0, 0.3)
@@ -93,8 +93,8 @@ def assert_same_spikes(net: nn.Module, x: Tensor, tmp_path: Path, dt: float = 1e
         expected = net(x).numpy()
     assert 0.05 < expected.mean() < 0.95
     currents = x.numpy() if batch_axis else x.numpy()[:, None]
-    found = integrate(through_a_file(graph, tmp_path), currents, dt)
-    np.testing.assert_array_equal(found if batch_axis else found[:, 0], expected)
+    actual = integrate(save_and_load(graph, tmp_path), currents, dt)
+    np.testing.assert_array_equal(actual if batch_axis else actual[:, 0], expected)
 
 
 @pytest.mark.parametrize("v_reset", [0.0, -0.5])
@@ -108,8 +108,8 @@ def assert_same_spikes(net: nn.Module, x: Tensor, tmp_path: Path, dt: float = 1e
     ],
     ids=["IF", "LIF", "LIF without decay_input", "PLIF"],
 )
-def test_neurons_fire_at_their_threshold_as_ours_do(make, v_reset, tmp_path: Path):
-    # Dyadic currents meet the threshold exactly, and often: NIR's own rule fires only above it.
+def test_nir_neurons_spike_at_our_threshold(make, v_reset, tmp_path: Path):
+    # Dyadic currents often meet the threshold exactly; a NIR neuron spikes only above it.
     x = torch.randint(-4, 17, (8, 3, 50), generator=torch.Generator().manual_seed(2)) * 0.25  # T=8 B=3 N=50
     neuron = make(v_threshold=0.5, v_reset=v_reset).eval()
     assert_same_spikes(neuron, x, tmp_path, dt=2.0**-10)
@@ -128,7 +128,7 @@ def test_a_network_of_spiking_layers_with_batch_norm_folded(tmp_path: Path):
         ScaledSpike(0.75, neuron=lambda: IF(v_threshold=0.5)),
     )
     x = torch.rand(6, 3, 2, 5, 4) * 2  # T=6 B=3 C=2 H=5 W=4
-    assert_same_spikes(random_statistics(net), x, tmp_path)
+    assert_same_spikes(randomize_norms(net), x, tmp_path)
     assert list(to_nir(net, input_shape=(2, 5, 4)).nodes) == [
         "input",
         "0.conv",
@@ -164,7 +164,7 @@ def test_plain_layers_on_a_stream_without_a_batch(tmp_path: Path):
         LIF(v_threshold=0.25),
     )
     x = torch.randn(9, 2, 7, 8)  # T=9 C=2 H=7 W=8
-    assert_same_spikes(random_statistics(net), x, tmp_path, dt=1e-3, batch_axis=False)
+    assert_same_spikes(randomize_norms(net), x, tmp_path, dt=1e-3, batch_axis=False)
 
 
 def test_time_is_in_seconds():
@@ -173,7 +173,7 @@ def test_time_is_in_seconds():
     np.testing.assert_allclose(to_nir(IF().eval(), input_shape=(3,), dt=2e-3).nodes["if"].r, [500.0] * 3)
 
 
-def test_exporting_leaves_the_network_as_it_was():
+def test_exporting_does_not_change_the_network():
     net = nn.Sequential(SpikingLinear(4, 3)).eval()
     before = {name: value.clone() for name, value in net.state_dict().items()}
     graph = to_nir(net, input_shape=(4,))
@@ -184,29 +184,29 @@ def test_exporting_leaves_the_network_as_it_was():
 @pytest.mark.parametrize(
     ("net", "shape", "message"),
     [
-        (LIF(v_reset=None), (3,), r"^the network itself \(LIF\) cannot be .* no soft reset"),
+        (LIF(v_reset=None), (3,), r"^the network \(LIF\) cannot be .* no soft reset"),
         (nn.Sequential(nn.Sequential(nn.Linear(2, 2), nn.ReLU())), (2,), r"^0\.1 \(ReLU\) .* no rule .* AvgPool2d"),
         (nn.Sequential(ALIF()), (2,), r"^0 \(ALIF\) .* no rule"),
         (nn.Sequential(nn.Linear(4, 2)), (5, 4), r"samples of shape \(4,\), but its input is \(5, 4\)"),
         (nn.Sequential(nn.Conv2d(2, 2, 3, groups=2)), (2, 8, 8), "groups=2"),
         (nn.Sequential(nn.Conv2d(2, 2, 3, padding_mode="circular")), (2, 8, 8), "padding_mode='circular'"),
-        (nn.Sequential(nn.Conv2d(2, 2, (3, 2))), (2, 8, 8), r"kernel_size=\(3, 2\), but .* for square"),
+        (nn.Sequential(nn.Conv2d(2, 2, (3, 2))), (2, 8, 8), r"kernel_size=\(3, 2\), but .* assumes square"),
         (nn.Sequential(nn.Conv2d(2, 2, 3)), (3, 8, 8), r"maps \(2, H, W\), but its input is \(3, 8, 8\)"),
         (nn.Sequential(nn.AvgPool2d(3, ceil_mode=True)), (3, 8, 8), "ceil_mode=True"),
         (nn.Sequential(nn.AvgPool2d(3, padding=1, count_include_pad=False)), (3, 8, 8), "count_include_pad"),
         (nn.Sequential(nn.AvgPool2d(3, divisor_override=5)), (3, 8, 8), "divisor_override=5"),
-        (nn.Sequential(nn.Flatten(1)), (3, 8, 8), "start_dim=1 flattens time or batch; .* is 2 here"),
-        (nn.Sequential(nn.BatchNorm1d(4)), (4,), "only folded into a linear layer"),
+        (nn.Sequential(nn.Flatten(1)), (3, 8, 8), "start_dim=1 flattens time or batch; .* first axis is 2"),
+        (nn.Sequential(nn.BatchNorm1d(4)), (4,), "must follow a linear layer"),
         (nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4, track_running_stats=False)), (4,), "running statistics"),
         (nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(5)), (4,), r"normalizes 5 channels, but its input is \(4,\)"),
-        (nn.Sequential(LIF(), nn.BatchNorm1d(4)), (4,), "only folded into a linear layer"),
+        (nn.Sequential(LIF(), nn.BatchNorm1d(4)), (4,), "must follow a linear layer"),
         (nn.Sequential(SpikingLinear(4, 4, neuron=nn.Tanh)), (4,), r"^0\.neuron \(Tanh\)"),
         (nn.Sequential(nn.Linear(4, 4), nn.Dropout().train()), (4,), r"^1 \(Dropout\) .* training mode"),
-        (nn.ModuleDict({"a": LIF()}), (4,), r"^the network itself \(ModuleDict\)"),
+        (nn.ModuleDict({"a": LIF()}), (4,), r"^the network \(ModuleDict\)"),
     ],
     ids=str,
 )
-def test_what_nir_cannot_express_is_refused_by_path(net, shape, message: str):
+def test_unsupported_modules_raise_with_their_path(net, shape, message: str):
     for module in net.modules():
         if not isinstance(module, nn.Dropout):
             module.training = False
@@ -214,7 +214,7 @@ def test_what_nir_cannot_express_is_refused_by_path(net, shape, message: str):
         to_nir(net, input_shape=shape)
 
 
-def test_mistakes_are_named():
+def test_invalid_arguments_raise():
     net = nn.Sequential(nn.Linear(2, 3))
     with pytest.raises(ValueError, match=r"call eval\(\) on the network first"):
         to_nir(net, input_shape=(2,))
@@ -226,7 +226,7 @@ def test_mistakes_are_named():
         to_nir(named.eval(), input_shape=(2,))
 
 
-def test_without_nir_the_extra_is_named(monkeypatch: pytest.MonkeyPatch):
+def test_without_nir_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "nir", None)
     monkeypatch.delitem(sys.modules, "snn_core.interop.nir")
     with pytest.raises(ImportError, match=r'pip install "snn-core\[nir\]"'):

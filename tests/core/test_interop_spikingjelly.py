@@ -1,4 +1,4 @@
-"""Neurons, surrogates and whole networks mean the same on both sides of the bridge; what does not cross is refused."""
+"""Converted neurons, surrogates and networks compute the same; what cannot be converted raises."""
 
 import copy
 import importlib
@@ -31,7 +31,7 @@ THEIRS = {
 
 
 def dyadic(*shape: int, low: int = -8, high: int = 20, unit: float = 0.125, seed: int = 0) -> Tensor:
-    """Numbers whose sums and halves float32 holds exactly, so that both libraries must agree bit for bit."""
+    """Return numbers whose sums and halves are exact in float32, so that both libraries agree bit for bit."""
     return torch.randint(low, high, shape, generator=torch.Generator().manual_seed(seed)) * unit
 
 
@@ -44,15 +44,15 @@ def outputs_and_gradients(net: nn.Module, x: Tensor) -> tuple[Tensor, list[Tenso
     return spikes.detach(), list(torch.autograd.grad((spikes * upstream).sum(), [leaf, *net.parameters()]))
 
 
-def assert_same(found: nn.Module, expected: nn.Module, x: Tensor) -> None:
+def assert_same(actual: nn.Module, expected: nn.Module, x: Tensor) -> None:
     """Equal spikes and gradients in float64, and for dyadic numbers in float32.
 
-    In float32 the gradients of time constants are left out: they are sums that cancel.
+    Gradients of time constants are compared in float64 only: their terms cancel.
     """
     exact = torch.equal(x, (x * 8).round() / 8)
     for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-6))[: 1 + exact]:
         (spikes, gradients), (expected_spikes, expected_gradients) = (
-            outputs_and_gradients(copy.deepcopy(net).to(dtype), x.to(dtype)) for net in (found, expected)
+            outputs_and_gradients(copy.deepcopy(net).to(dtype), x.to(dtype)) for net in (actual, expected)
         )
         assert 0.05 < expected_spikes.mean() < 0.95
         assert torch.equal(spikes, expected_spikes)
@@ -75,7 +75,7 @@ def assert_same(found: nn.Module, expected: nn.Module, x: Tensor) -> None:
     ],
     ids=["IF", "LIF", "PLIF"],
 )
-def test_a_memory_neuron_carries_its_potential_over_calls_until_it_is_reset(step_mode, ours, theirs):
+def test_a_memory_neuron_keeps_its_potential_between_calls_until_reset(step_mode, ours, theirs):
     net, peer = nn.Sequential(MemoryNeuron(ours)), nn.Sequential(theirs)
     for module in (net, peer):
         functional.reset_net(module)
@@ -83,8 +83,8 @@ def test_a_memory_neuron_carries_its_potential_over_calls_until_it_is_reset(step
     x = dyadic(6, 3, 5)  # T=6 B=3 N=5
     calls = x.unbind(0) if step_mode == "s" else (x[:2], x[2:])
     for _ in range(2):
-        found, expected = ([module(call) for call in calls] for module in (net, peer))
-        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+        actual, expected = ([module(call) for call in calls] for module in (net, peer))
+        assert all(torch.equal(a, b) for a, b in zip(actual, expected, strict=True))
         assert torch.equal(net[0].v, theirs.v)
         functional.reset_net(net)
         functional.reset_net(peer)
@@ -92,14 +92,14 @@ def test_a_memory_neuron_carries_its_potential_over_calls_until_it_is_reset(step
 
 
 @pytest.mark.parametrize("step_mode", ["s", "m"])
-def test_an_adapting_neuron_carries_its_adaptation_too(step_mode):
+def test_a_memory_neuron_keeps_the_adaptation_of_alif(step_mode):
     neuron, x = ALIF(beta=0.5, v_threshold=0.5, v_reset=-0.25), 2 * dyadic(6, 3, 5)
     node = MemoryNeuron(neuron, step_mode=step_mode)
     whole, v, b = neuron(x, return_state=True)
     assert not torch.equal(whole, ALIF(beta=0.0, v_threshold=0.5, v_reset=-0.25)(x))
     for _ in range(2):
-        found = [node(step)[None] for step in x] if step_mode == "s" else [node(x[:2]), node(x[2:])]
-        assert torch.equal(torch.cat(found), whole)
+        actual = [node(step)[None] for step in x] if step_mode == "s" else [node(x[:2]), node(x[2:])]
+        assert torch.equal(torch.cat(actual), whole)
         assert torch.equal(node.v, v)
         assert torch.equal(node.b, b)
         functional.reset_net(node)
@@ -112,7 +112,7 @@ def test_an_input_of_another_shape_starts_a_memory_neuron_at_rest():
     assert torch.equal(node(dyadic(4, 5)), LIF(v_reset=0.25)(dyadic(4, 5)))
 
 
-def test_a_memory_neuron_starts_at_a_reset_value_of_the_users_own():
+def test_a_memory_neuron_starts_at_a_custom_reset_value():
     node = MemoryNeuron(LIF(), step_mode="m")
     node.set_reset_value("v", 0.75)
     node.reset()
@@ -133,7 +133,7 @@ def test_detaching_a_memory_neuron_cuts_the_gradient_between_calls():
     assert grads[1] == 0
 
 
-def test_monitors_see_a_memory_neuron():
+def test_monitors_record_a_memory_neuron():
     net = nn.Sequential(nn.Linear(5, 7), MemoryNeuron(LIF(), step_mode="m"))
     x = dyadic(4, 3, 5)
     with (
@@ -157,10 +157,10 @@ def test_a_memory_neuron_trains_its_time_constant_and_moves_with_its_network():
 # Theirs in ours
 
 
-def test_a_stateless_neuron_gives_the_same_in_every_call_and_keeps_nothing():
+def test_a_stateless_neuron_gives_equal_results_in_every_call():
     x = dyadic(6, 3, 5).requires_grad_()
     for kind in ("LIFNode", "QIFNode", "IzhikevichNode", "KLIFNode", "CUBALIFNode", "TernaryLIFNode"):
-        ours, node = StatelessNeuron(kind), changed(getattr(neuron, kind)(), step_mode="m")
+        ours, node = StatelessNeuron(kind), with_attributes(getattr(neuron, kind)(), step_mode="m")
         first = ours(x)
         assert torch.equal(ours(x), first)
         assert torch.equal(node(x), first)
@@ -168,20 +168,20 @@ def test_a_stateless_neuron_gives_the_same_in_every_call_and_keeps_nothing():
         copy.deepcopy(ours)(x).sum().backward()
 
 
-def test_a_stateless_neuron_takes_sequences_whatever_the_network_around_it_is_told():
+def test_a_stateless_neuron_ignores_the_step_mode_of_its_network():
     net, x = nn.Sequential(StatelessNeuron("LIFNode")), dyadic(6, 3, 5)
     expected = net(x)
     functional.set_step_mode(net, "s")
     assert torch.equal(net(x), expected)
 
 
-def test_an_instance_with_a_past_makes_layers_without_one():
+def test_stateless_resets_the_state_of_an_instance():
     node, x = neuron.LIFNode(step_mode="m"), dyadic(6, 3, 5).requires_grad_()
     first = node(x)
     assert torch.equal(stateless(node)()(x), first)
 
 
-def test_layers_take_neurons_of_spikingjelly_and_each_has_its_own():
+def test_layers_build_their_own_spikingjelly_neurons():
     template = neuron.ParametricLIFNode(init_tau=3.0)
     attend = SpikingAttention(8, num_heads=2, neuron=stateless(template))
     assert attend(torch.randn(4, 2, 6, 8)).shape == (4, 2, 6, 8)  # T=4 B=2 N=6 C=8
@@ -198,15 +198,15 @@ def test_layers_take_neurons_of_spikingjelly_and_each_has_its_own():
     ("make", "message"),
     [
         (lambda: StatelessNeuron("LIFNod"), "no neuron called 'LIFNod'"),
-        (lambda: StatelessNeuron("PSN"), "PSN needs arguments .*T.*give an instance"),
+        (lambda: StatelessNeuron("PSN"), "PSN needs arguments .*T.*pass an instance"),
         (lambda: StatelessNeuron(nn.ReLU()), "needs a multi-step mode to be a layer; ReLU has none"),
         (lambda: stateless("nope"), "no neuron called 'nope'"),
         (lambda: StatelessNeuron("NonSpikingIFNode")(torch.zeros(3, 2)), r"returned list for currents \(3, 2\)"),
-        (lambda: MemoryNeuron(nn.ReLU()), "holds a neuron of snn_core such as LIF.*it is a ReLU"),
+        (lambda: MemoryNeuron(nn.ReLU()), "wraps a snn_core neuron such as LIF.*got a ReLU"),
         (lambda: MemoryNeuron(LIF(), step_mode="x"), "step_mode can only be"),
     ],
 )
-def test_neurons_that_cannot_cross_are_named(make, message: str):
+def test_neurons_that_cannot_be_wrapped_raise(make, message: str):
     with pytest.raises(ValueError, match=message):
         make()
 
@@ -217,9 +217,9 @@ def test_neurons_that_cannot_cross_are_named(make, message: str):
 @pytest.mark.parametrize("name", SURROGATES)
 def test_surrogates_of_both_libraries_have_the_same_derivative(name: str):
     d = torch.linspace(-2, 2, 1001, dtype=torch.float64)
-    found = SpikingJellySurrogate(THEIRS[name].__name__)(d, 3.0)
-    torch.testing.assert_close(found, SURROGATES[name](d, 3.0), rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(SpikingJellySurrogate(THEIRS[name](alpha=3.0))(d, 99.0), found)
+    actual = SpikingJellySurrogate(THEIRS[name].__name__)(d, 3.0)
+    torch.testing.assert_close(actual, SURROGATES[name](d, 3.0), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(SpikingJellySurrogate(THEIRS[name](alpha=3.0))(d, 99.0), actual)
 
 
 def test_a_surrogate_of_spikingjelly_trains_our_neuron_as_it_trains_theirs():
@@ -232,17 +232,17 @@ def test_a_surrogate_of_spikingjelly_trains_our_neuron_as_it_trains_theirs():
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (surrogate.S2NN(), "even, but the derivative of S2NN"),
-        ("LogTailedReLU", "even, but the derivative of LogTailedReLU"),
-        (surrogate.LeakyKReLU(), "is 1 at 0.0001 and 0 at -0.0001; take another"),
-        (surrogate.MultiLevelSpikeCount(3), "does not fire exactly where the distance"),
-        (surrogate.PoissonPass(), "is no step with a surrogate derivative"),
+        (surrogate.S2NN(), "must be even, but the derivative of S2NN"),
+        ("LogTailedReLU", "must be even, but the derivative of LogTailedReLU"),
+        (surrogate.LeakyKReLU(), "is 1 at 0.0001 and 0 at -0.0001; use another"),
+        (surrogate.MultiLevelSpikeCount(3), "does not spike exactly where the distance"),
+        (surrogate.PoissonPass(), "is not a step with a surrogate derivative"),
         (surrogate.ATan(spiking=False), "non-spiking mode"),
         ("ATanh", "no surrogate called 'ATanh'"),
-        ("PiecewiseLeakyReLU", "has no alpha; give an instance"),
+        ("PiecewiseLeakyReLU", "has no alpha; pass an instance"),
     ],
 )
-def test_surrogates_that_our_neurons_cannot_use_are_refused(function, message: str):
+def test_unusable_surrogates_raise(function, message: str):
     with pytest.raises(ValueError, match=message):
         SpikingJellySurrogate(function)
 
@@ -266,7 +266,7 @@ def network() -> nn.Sequential:
     return net
 
 
-def test_a_network_turned_into_theirs_computes_the_same():
+def test_a_converted_network_computes_the_same():
     net = network()
     theirs = to_spikingjelly(net)
     assert [type(m).__name__ for m in theirs.modules() if isinstance(m, neuron.BaseNode)] == [
@@ -280,18 +280,18 @@ def test_a_network_turned_into_theirs_computes_the_same():
 def test_a_round_trip_changes_nothing():
     net, x = network(), dyadic(6, 3, 5)
     theirs = to_spikingjelly(net)
-    theirs(x)  # leaves potentials behind that are part of a graph
-    back = from_spikingjelly(theirs)
+    theirs(x)  # leaves potentials that are part of a graph
+    converted = from_spikingjelly(theirs)
     functional.reset_net(theirs)
-    assert str(back) == str(net)
-    assert list(back.state_dict()) == list(theirs.state_dict()) == list(net.state_dict())
-    assert_same(back, net, x)
-    back[0].weight.data.zero_()
+    assert str(converted) == str(net)
+    assert list(converted.state_dict()) == list(theirs.state_dict()) == list(net.state_dict())
+    assert_same(converted, net, x)
+    converted[0].weight.data.zero_()
     assert net[0].weight.abs().sum() > 0
 
 
 @pytest.mark.parametrize("kind", ["IFNode", "LIFNode", "ParametricLIFNode"])
-def test_every_shared_setting_of_theirs_crosses(kind: str):
+def test_every_shared_setting_is_converted(kind: str):
     x = dyadic(6, 3, 5)
     for v_reset, detach_reset, decay_input, name in itertools.product(
         (0.0, -0.5, None), (True, False), (True, False), THEIRS
@@ -310,7 +310,7 @@ def test_every_shared_setting_of_theirs_crosses(kind: str):
         assert_same(ours, theirs, x)
 
 
-def test_layers_of_both_libraries_stay_as_they_are():
+def test_layers_of_both_libraries_are_kept():
     theirs = nn.Sequential(
         layer.Conv2d(2, 3, 3, padding=1, bias=False),
         layer.BatchNorm2d(3),
@@ -350,13 +350,13 @@ def test_frozen_parameters_training_mode_and_shared_neurons_survive():
     assert theirs["a"][1] is theirs["b"][1]
     assert not theirs["a"][1].w.requires_grad
     assert not any(module.training for module in theirs.modules())
-    back = from_spikingjelly(theirs)
-    assert back["a"][1] is back["b"][1]
-    assert torch.equal(back["a"][1].w, shared.w)
-    assert back["a"][1].w is not shared.w
+    converted = from_spikingjelly(theirs)
+    assert converted["a"][1] is converted["b"][1]
+    assert torch.equal(converted["a"][1].w, shared.w)
+    assert converted["a"][1].w is not shared.w
 
 
-def test_wrapped_neurons_come_out_of_their_wrapping():
+def test_wrapped_neurons_are_unwrapped():
     theirs = to_spikingjelly(nn.Sequential(stateless(neuron.QIFNode(tau=3.0))(), MemoryNeuron(LIF())))
     assert [type(module) for module in theirs] == [neuron.QIFNode, MemoryNeuron]
     assert theirs[0].tau == 3.0
@@ -365,39 +365,39 @@ def test_wrapped_neurons_come_out_of_their_wrapping():
     assert [type(module) for module in ours] == [StatelessNeuron, PLIF]
 
 
-def changed(node: nn.Module, **attributes) -> nn.Module:
+def with_attributes(node: nn.Module, **attributes) -> nn.Module:
     for name, value in attributes.items():
         setattr(node, name, value)
     return node
 
 
-def moved_start(node: neuron.LIFNode) -> neuron.LIFNode:
+def with_start(node: neuron.LIFNode) -> neuron.LIFNode:
     node.set_reset_value("v", 0.5)
     return node
 
 
-class OwnLIF(LIF):
+class CustomLIF(LIF):
     pass
 
 
-class OwnNode(neuron.LIFNode):
+class CustomNode(neuron.LIFNode):
     pass
 
 
 @pytest.mark.parametrize(
     ("ours", "message"),
     [
-        (LIF(learn_threshold=True), "learn_threshold=True has no counterpart; put the neuron into a MemoryNeuron"),
+        (LIF(learn_threshold=True), "learn_threshold=True has no counterpart; wrap the neuron in a MemoryNeuron"),
         (LIF(detach_membrane=True), "detach_membrane=True has no counterpart"),
         (LIF(save="d16"), "save='d16' has no counterpart; set the neuron's save to 'd32'"),
         (LIF(implementation="torch"), "implementation='torch' has no counterpart; set the neuron's implementation to"),
-        (LIF(tau=1.0), "tau=1.0 is not above 1, as LIFNode's is; put it into a MemoryNeuron"),
-        (LIF(surrogate=lambda d, slope: torch.ones_like(d)), "surrogate=<function .* take one of sigmoid, atan"),
-        (ALIF(), "no counterpart in SpikingJelly; put it into a MemoryNeuron"),
-        (OwnLIF(), "no counterpart in SpikingJelly; put it into a MemoryNeuron"),
+        (LIF(tau=1.0), "tau=1.0 is not above 1, as LIFNode requires; wrap it in a MemoryNeuron"),
+        (LIF(surrogate=lambda d, slope: torch.ones_like(d)), "surrogate=<function .* use one of sigmoid, atan"),
+        (ALIF(), "no counterpart in SpikingJelly; wrap it in a MemoryNeuron"),
+        (CustomLIF(), "no counterpart in SpikingJelly; wrap it in a MemoryNeuron"),
     ],
 )
-def test_settings_without_a_counterpart_in_theirs_are_refused_by_path(ours, message: str):
+def test_settings_without_a_counterpart_in_theirs_raise_with_their_path(ours, message: str):
     with pytest.raises(ValueError, match=rf"^body\.1 \(\w+\): {message}"):
         to_spikingjelly(nn.ModuleDict({"body": nn.Sequential(nn.Linear(2, 2), ours)}))
 
@@ -408,31 +408,34 @@ def test_settings_without_a_counterpart_in_theirs_are_refused_by_path(ours, mess
         (neuron.LIFNode(), "step_mode='s' has no counterpart: .*set_step_mode"),
         (MemoryNeuron(LIF()), "step_mode='s' has no counterpart: .*set_step_mode"),
         (neuron.LIFNode(step_mode="m", store_v_seq=True), "store_v_seq=True has no counterpart"),
-        (changed(neuron.LIFNode(step_mode="m"), _neuron_precision=(torch.float32, "fp32", "fp32")), "the precision"),
         (
-            moved_start(neuron.LIFNode(step_mode="m")),
+            with_attributes(neuron.LIFNode(step_mode="m"), _neuron_precision=(torch.float32, "fp32", "fp32")),
+            "the precision",
+        ),
+        (
+            with_start(neuron.LIFNode(step_mode="m")),
             "potential after reset is 0.5, but ours start at rest, which is 0.0",
         ),
         (neuron.LIFNode(step_mode="m", surrogate_function=surrogate.S2NN()), "surrogate has no counterpart: .*even"),
         (neuron.IFNode(step_mode="m", surrogate_function=surrogate.Sigmoid(spiking=False)), "non-spiking mode"),
-        (neuron.QIFNode(step_mode="m"), "no counterpart in snn_core; put it into a StatelessNeuron"),
+        (neuron.QIFNode(step_mode="m"), "no counterpart in snn_core; wrap it in a StatelessNeuron"),
         (neuron.HalfThresholdIFNode(step_mode="m"), "no counterpart in snn_core"),
-        (OwnNode(step_mode="m"), "no counterpart in snn_core"),
+        (CustomNode(step_mode="m"), "no counterpart in snn_core"),
         (neuron.PSN(T=4), "no counterpart in snn_core"),
     ],
     ids=lambda value: None if isinstance(value, str) else type(value).__name__,
 )
-def test_settings_without_a_counterpart_in_ours_are_refused_by_path(theirs, message: str):
+def test_settings_without_a_counterpart_in_ours_raise_with_their_path(theirs, message: str):
     with pytest.raises(ValueError, match=rf"^body\.1 \(\w+\): .*{message}"):
         from_spikingjelly(nn.ModuleDict({"body": nn.Sequential(nn.Linear(2, 2), theirs)}))
 
 
-def test_a_network_that_is_a_neuron_is_named_as_such():
-    with pytest.raises(ValueError, match=r"^the network itself \(QIFNode\)"):
+def test_errors_name_a_network_that_is_a_single_neuron():
+    with pytest.raises(ValueError, match=r"^the network \(QIFNode\)"):
         from_spikingjelly(neuron.QIFNode(step_mode="m"))
 
 
-def test_without_spikingjelly_the_extra_is_named(monkeypatch: pytest.MonkeyPatch):
+def test_without_spikingjelly_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "spikingjelly.activation_based", None)
     monkeypatch.delitem(sys.modules, "snn_core.interop.spikingjelly")
     with pytest.raises(ImportError, match=r'pip install "snn-core\[spikingjelly\]"'):

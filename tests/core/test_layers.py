@@ -1,5 +1,4 @@
-"""Spiking layers: batch norm and neuron in one change nothing but the memory; a static input costs one step; drives
-can be scaled and shifted."""
+"""Spiking layers: fusion changes only memory, a static input costs one step, drives can be scaled and shifted."""
 
 import copy
 from collections.abc import Callable
@@ -26,8 +25,8 @@ from snn_core import (
 MAPS, TOKENS = (4, 3, 2, 7, 5), (4, 3, 6, 2)  # T=4 B=3 C=2 H=7 W=5, and T=4 B=3 N=6 C=2
 
 
-class Watched(nn.Module):
-    """A neuron of another kind, which the layer can only call on a drive."""
+class Wrapped(nn.Module):
+    """Another type of neuron, which cannot be fused."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
@@ -37,19 +36,19 @@ class Watched(nn.Module):
         return self.inner(drive)
 
 
-def made(shape: tuple[int, ...], neuron: Callable[[], nn.Module] = LIF) -> SpikingConv2d | SpikingLinear:
+def build_layer(shape: tuple[int, ...], neuron: Callable[[], nn.Module] = LIF) -> SpikingConv2d | SpikingLinear:
     return SpikingConv2d(2, 9, neuron=neuron) if len(shape) == 5 else SpikingLinear(2, 9, neuron=neuron)
 
 
-def with_another_kind_of_neuron(layer: SpikingLayer) -> SpikingLayer:
-    """The same layer, whose batch norm and neuron run one after the other."""
+def unfused(layer: SpikingLayer) -> SpikingLayer:
+    """Return a copy of the layer whose batch norm and neuron are not fused."""
     twin = copy.deepcopy(layer)
-    twin.neuron = Watched(twin.neuron)
+    twin.neuron = Wrapped(twin.neuron)
     return twin
 
 
-def assert_trains_alike(one: SpikingLayer, other: SpikingLayer, x: Tensor, *, rtol: float, atol: float) -> Tensor:
-    """Spikes, all gradients and all statistics of both agree; returns the spikes."""
+def assert_equal_training(one: SpikingLayer, other: SpikingLayer, x: Tensor, *, rtol: float, atol: float) -> Tensor:
+    """Assert equal spikes, gradients and statistics; return the spikes."""
     a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
     spikes, expected = one(a), other(b)
     assert torch.equal(spikes, expected)
@@ -67,24 +66,28 @@ def assert_trains_alike(one: SpikingLayer, other: SpikingLayer, x: Tensor, *, rt
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("kind", [IF, LIF, PLIF])
 @pytest.mark.parametrize("shape", [MAPS, TOKENS], ids=["maps", "tokens"])
-def test_batch_norm_and_neuron_in_one_change_nothing(shape: tuple[int, ...], kind: type, training: bool):
+def test_fused_batch_norm_and_neuron_equal_the_unfused(shape: tuple[int, ...], kind: type, training: bool):
     for dtype, tolerance in ((torch.float64, 1e-9), (torch.float32, 1e-4)):
-        ours = made(shape, lambda: kind(v_threshold=0.1, learn_threshold=True, v_reset=-0.1)).to(dtype).train(training)
-        spikes = assert_trains_alike(
-            ours, with_another_kind_of_neuron(ours), torch.randn(shape, dtype=dtype), rtol=tolerance, atol=tolerance
+        ours = (
+            build_layer(shape, lambda: kind(v_threshold=0.1, learn_threshold=True, v_reset=-0.1))
+            .to(dtype)
+            .train(training)
+        )
+        spikes = assert_equal_training(
+            ours, unfused(ours), torch.randn(shape, dtype=dtype), rtol=tolerance, atol=tolerance
         )
         assert 0.05 < spikes.mean() < 0.95
 
 
-def test_a_surrogate_of_the_users_own_trains_alike():
-    ours = made(MAPS, lambda: LIF(surrogate=lambda d, slope: slope / (1 + d.abs()))).double()
+def test_custom_surrogates_train_equally_when_fused():
+    ours = build_layer(MAPS, lambda: LIF(surrogate=lambda d, slope: slope / (1 + d.abs()))).double()
     x = torch.randn(MAPS, dtype=torch.float64)
-    assert_trains_alike(ours, with_another_kind_of_neuron(ours), x, rtol=1e-9, atol=1e-9)
+    assert_equal_training(ours, unfused(ours), x, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("shape", [MAPS, TOKENS], ids=["maps", "tokens"])
 def test_mixed_precision_keeps_statistics_and_membrane_in_float32(shape: tuple[int, ...]):
-    ours = made(shape)
+    ours = build_layer(shape)
     exact = copy.deepcopy(ours)
     x = torch.randn(shape)
     with torch.autocast("cpu", torch.bfloat16):
@@ -101,8 +104,8 @@ def test_mixed_precision_keeps_statistics_and_membrane_in_float32(shape: tuple[i
     assert all(p.grad is not None and p.grad.isfinite().all() for p in ours.parameters())
 
 
-def test_hooks_on_the_neuron_see_its_spikes_and_those_in_between_its_drive():
-    ours = made(MAPS)
+def test_hooks_get_the_spikes_and_the_drive_of_the_neuron():
+    ours = build_layer(MAPS)
     x = torch.randn(MAPS)
     fired, drives = list[Tensor](), list[Tensor]()
     with record_firing_rates(ours) as rates:
@@ -117,34 +120,34 @@ def test_hooks_on_the_neuron_see_its_spikes_and_those_in_between_its_drive():
     assert ours(x).mean() > spikes.mean()
 
 
-def test_a_norm_of_another_kind_takes_its_place():
-    ours = made(MAPS)
+def test_another_type_of_norm_is_used_unfused():
+    ours = build_layer(MAPS)
     ours.norm = nn.InstanceNorm2d(9)
     x = torch.randn(MAPS)
     drive = ours.norm(ours.conv(x.flatten(0, 1))).unflatten(0, MAPS[:2])
     assert torch.equal(ours(x), LIF()(drive))
 
 
-def bytes_held(model: nn.Module, x: Tensor, *, bits: bool = False) -> int:
-    """Bytes of all that is kept for the backward, each memory once, without the input and what the model keeps."""
+def saved_bytes(model: nn.Module, x: Tensor, *, bits: bool = False) -> int:
+    """Return the bytes saved for the backward, each storage once, without input, parameters and buffers."""
     others = {tensor.untyped_storage().data_ptr() for tensor in (x, *model.parameters(), *model.buffers())}
-    kept: dict[int, int] = {}
+    sizes: dict[int, int] = {}
 
-    def keep(tensor: Tensor) -> object:
-        held = packing._keep(tensor) if bits else tensor
-        storage = (held if isinstance(held, Tensor) else held.memory.bits).untyped_storage()
+    def save(tensor: Tensor) -> object:
+        saved = packing.pack_if_binary(tensor) if bits else tensor
+        storage = (saved if isinstance(saved, Tensor) else saved.memory.bits).untyped_storage()
         if storage.data_ptr() not in others:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return held
+            sizes[storage.data_ptr()] = storage.nbytes()
+        return saved
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, packing._restore):
+    with torch.autograd.graph.saved_tensors_hooks(save, packing.restore):
         alive = model(x)
     assert alive.requires_grad
-    return sum(kept.values())
+    return sum(sizes.values())
 
 
-@pytest.mark.parametrize(("bits", "ratio"), [(False, 0.56), (True, 0.3)], ids=["as they are", "spikes as bits"])
-def test_blocks_hold_a_fraction_of_what_spikingjellys_hold(bits: bool, ratio: float):
+@pytest.mark.parametrize(("bits", "ratio"), [(False, 0.56), (True, 0.3)], ids=["unpacked", "packed"])
+def test_blocks_save_a_fraction_of_the_memory_of_spikingjelly(bits: bool, ratio: float):
     def theirs() -> nn.Module:
         node = neuron.LIFNode(detach_reset=True, surrogate_function=jelly_surrogate.Sigmoid(4.0))
         return nn.Sequential(layer.Conv2d(16, 16, 3, padding=1, bias=False), layer.BatchNorm2d(16), node)
@@ -153,29 +156,29 @@ def test_blocks_hold_a_fraction_of_what_spikingjellys_hold(bits: bool, ratio: fl
     functional.set_step_mode(jelly, "m")
     x = torch.rand(4, 8, 16, 12, 12).round()
     neurons = 3 * x.numel()
-    ours = bytes_held(nn.Sequential(*[SpikingConv2d(16, 16) for _ in range(3)]), x, bits=bits)
-    peer = bytes_held(jelly, x)
+    ours = saved_bytes(nn.Sequential(*[SpikingConv2d(16, 16) for _ in range(3)]), x, bits=bits)
+    peer = saved_bytes(jelly, x)
     assert peer / neurons == pytest.approx(14.7, abs=0.3)
-    # The input is not ours to keep, so of three layers two keep spikes.
+    # The input is not counted, so two of three layers save spikes.
     assert ours / neurons == pytest.approx(4 + (2 / 3) * (1 / 8 if bits else 4), abs=0.1)
     assert ours <= ratio * peer
 
 
-def test_a_static_input_is_held_once_for_all_steps():
+def test_a_static_input_is_saved_once_for_all_steps():
     ours, x = SpikingConv2d(2, 16), torch.randn(8, 2, 12, 12)
 
-    class Held(nn.Module):
+    class Static(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return ours(x, time_steps=10)
 
-    model = Held()
+    model = Static()
     model.ours = ours
-    assert bytes_held(model, x) == pytest.approx(4 * 8 * 16 * 12 * 12, abs=500)
+    assert saved_bytes(model, x) == pytest.approx(4 * 8 * 16 * 12 * 12, abs=500)
 
 
 @pytest.mark.parametrize("time_steps", [None, 4])
-def test_a_compiler_sees_one_graph(time_steps: int | None):
-    ours = made(MAPS, PLIF)
+def test_torch_compile_captures_one_graph(time_steps: int | None):
+    ours = build_layer(MAPS, PLIF)
     twin = copy.deepcopy(ours)
     x = torch.randn(MAPS[1:] if time_steps else MAPS)
     compiled = torch.compile(ours, fullgraph=True, backend="aot_eager")
@@ -190,13 +193,13 @@ def test_a_compiler_sees_one_graph(time_steps: int | None):
     torch.testing.assert_close(ours.norm.running_var, twin.norm.running_var)
 
 
-def test_names_of_parameters_and_statistics_stay():
+def test_names_of_parameters_and_statistics():
     statistics = ["norm.running_mean", "norm.running_var", "norm.num_batches_tracked"]
-    assert list(made(MAPS).state_dict()) == ["conv.weight", "norm.weight", "norm.bias", *statistics]
-    assert list(made(TOKENS).state_dict()) == ["linear.weight", "norm.weight", "norm.bias", *statistics]
+    assert list(build_layer(MAPS).state_dict()) == ["conv.weight", "norm.weight", "norm.bias", *statistics]
+    assert list(build_layer(TOKENS).state_dict()) == ["linear.weight", "norm.weight", "norm.bias", *statistics]
 
 
-def test_a_convolution_has_the_kernel_stride_and_padding_asked_for():
+def test_convolution_uses_kernel_size_stride_and_padding():
     ours = SpikingConv2d(2, 9, kernel_size=(3, 5), stride=2, padding=(0, 2))
     assert ours.conv.weight.shape == (9, 2, 3, 5)
     assert ours(torch.randn(4, 3, 2, 9, 8)).shape == (4, 3, 9, 4, 4)
@@ -204,10 +207,10 @@ def test_a_convolution_has_the_kernel_stride_and_padding_asked_for():
 
 
 @pytest.mark.parametrize("momentum", [0.1, None])
-@pytest.mark.parametrize("fused", [True, False], ids=["in one", "apart"])
+@pytest.mark.parametrize("fused", [True, False], ids=["fused", "unfused"])
 @pytest.mark.parametrize("training", [True, False])
 def test_a_static_input_equals_its_repetition(training: bool, fused: bool, momentum: float | None):
-    kind = PLIF if fused else lambda: Watched(PLIF())
+    kind = PLIF if fused else lambda: Wrapped(PLIF())
     once, repeated = (SpikingConv2d(2, 5, neuron=kind).double().train(training) for _ in range(2))
     repeated.load_state_dict(once.state_dict())
     once.norm.momentum = repeated.norm.momentum = momentum
@@ -226,16 +229,16 @@ def test_a_static_input_equals_its_repetition(training: bool, fused: bool, momen
         torch.testing.assert_close(statistic, repeated.state_dict()[name], rtol=1e-12, atol=1e-14)
 
 
-def test_the_gradient_of_a_static_input_is_summed_a_few_samples_at_a_time(monkeypatch: pytest.MonkeyPatch):
+def test_the_gradient_of_a_static_input_is_summed_in_chunks(monkeypatch: pytest.MonkeyPatch):
     x, upstream = torch.randn(5, 2, 6, 7, dtype=torch.float64), torch.randn(3, 5, 4, 6, 7, dtype=torch.float64)
-    found = []
+    results = []
     for at_once in (1 << 22, 1000):  # all 5 samples together, and 1 at a time of 4 * 6 * 7 neurons and 3 steps
         monkeypatch.setattr("snn_core.ops.norm_lif.operation.AT_ONCE", at_once)
         torch.manual_seed(0)
         leaf, one = x.clone().requires_grad_(), SpikingConv2d(2, 4, neuron=PLIF).double()
         one(leaf, time_steps=3).backward(upstream)
-        found.append((leaf.grad, one.neuron.w.grad, one.conv.weight.grad))
-    for a, b in zip(*found, strict=True):
+        results.append((leaf.grad, one.neuron.w.grad, one.conv.weight.grad))
+    for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
 
 
@@ -262,11 +265,11 @@ def test_adjust_drive_scales_and_shifts_what_the_neuron_receives(layer: SpikingL
 
 def test_linear_normalizes_channels_over_everything_else():
     layer = SpikingLinear(3, 4).train()
-    seen: list[torch.Tensor] = []
-    layer.neuron.register_forward_pre_hook(lambda _module, args: seen.append(args[0]))
+    drives: list[torch.Tensor] = []
+    layer.neuron.register_forward_pre_hook(lambda _module, args: drives.append(args[0]))
     layer(torch.randn(2, 50, 30, 3))
-    torch.testing.assert_close(seen[0].mean((0, 1, 2)), torch.zeros(4), atol=1e-5, rtol=0)
-    torch.testing.assert_close(seen[0].var((0, 1, 2)), torch.ones(4), atol=1e-2, rtol=0)
+    torch.testing.assert_close(drives[0].mean((0, 1, 2)), torch.zeros(4), atol=1e-5, rtol=0)
+    torch.testing.assert_close(drives[0].var((0, 1, 2)), torch.ones(4), atol=1e-2, rtol=0)
 
 
 def test_the_mlp_widens_and_narrows():
@@ -286,6 +289,6 @@ def test_the_mlp_widens_and_narrows():
         (lambda: SpikingLinear(2, 3, norm=False), "needs norm or bias"),
     ],
 )
-def test_mistakes_are_named(call, message: str):
+def test_invalid_arguments_raise(call, message: str):
     with pytest.raises(ValueError, match=message):
         call()

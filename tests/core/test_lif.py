@@ -1,4 +1,4 @@
-"""The LIF op against its own equations in float64; test_neurons.py has SpikingJelly as a second judge."""
+"""LIF against its equations in float64; test_neurons.py compares with SpikingJelly."""
 
 import itertools
 
@@ -19,7 +19,7 @@ SETTINGS = [
 
 
 def run(function, x: Tensor, v: Tensor, settings: dict, dtype: torch.dtype) -> tuple[Tensor, ...]:
-    """Spikes, last potential and the gradients of x and v_init for fixed upstream gradients."""
+    """Return spikes, last potential and the gradients of x and v_init for fixed upstream gradients."""
     x, v = x.to(dtype).clone().requires_grad_(), v.to(dtype).clone().requires_grad_()
     spikes, v_last = function(x, v, settings)
     generator = torch.Generator().manual_seed(1)
@@ -44,7 +44,7 @@ def native_path(x: Tensor, v: Tensor, settings: dict) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: "-".join(map(str, s.values())))
-def test_spikes_and_gradients_are_those_of_the_equations(settings: dict):
+def test_spikes_and_gradients_equal_the_equations(settings: dict):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(7, 5, 11, generator=generator) + 0.5  # T=7, B=5, 11 neurons
     v = torch.randn(5, 11, generator=generator) * 0.3
@@ -54,10 +54,10 @@ def test_spikes_and_gradients_are_those_of_the_equations(settings: dict):
         (torch_path, torch.float32, 1e-6),
         (native_path, torch.float32, 1e-6),
     ):
-        found = run(function, x, v, settings, dtype)
-        assert torch.equal(found[0].double(), expected[0])
-        assert 0.05 < found[0].mean() < 0.95
-        for name, a, b in zip(("v_last", "grad x", "grad v_init"), found[1:], expected[1:], strict=True):
+        actual = run(function, x, v, settings, dtype)
+        assert torch.equal(actual[0].double(), expected[0])
+        assert 0.05 < actual[0].mean() < 0.95
+        for name, a, b in zip(("v_last", "grad x", "grad v_init"), actual[1:], expected[1:], strict=True):
             error = (a.double() - b).abs().max() / b.abs().max().clamp(min=1e-12)
             assert error < tolerance, f"{name}: {error:.1e} of the largest entry, {function.__name__}, {dtype}"
 
@@ -65,18 +65,18 @@ def test_spikes_and_gradients_are_those_of_the_equations(settings: dict):
 @pytest.mark.parametrize("settings", SETTINGS[:: len(SURROGATES) + 1], ids=lambda s: "-".join(map(str, s.values())))
 @pytest.mark.parametrize("implementation", ["torch", "native"])
 @pytest.mark.parametrize("save", ["d32", "x"])
-def test_padded_steps_count_for_nothing(save, implementation, settings):
-    """Each sample alone, without its padding, is what the batch with lengths must give."""
+def test_padded_steps_are_ignored(save, implementation, settings):
+    """A batch with lengths equals each sample alone without its padding."""
     generator = torch.Generator().manual_seed(2)
     T, B, N, lengths = 6, 5, 700, [6, 1, 4, 0, 3]
     x, v = torch.randn(T, B, N, generator=generator) + 0.5, torch.randn(B, N, generator=generator) * 0.3
     options = {**settings, "slope": 3.0, "implementation": implementation, "save": save}
     upstream, upstream_v = torch.randn(T, B, N, generator=generator), torch.randn(B, N, generator=generator)
 
-    def gradients(x, v, upstream, upstream_v, **more):
+    def gradients(x, v, upstream, upstream_v, **extra):
         tau, threshold = torch.tensor(1.7, requires_grad=True), torch.tensor(0.8, requires_grad=True)
         x, v = x.clone().requires_grad_(), v.clone().requires_grad_()
-        spikes, v_last = lif(x, v_init=v, tau=tau, v_threshold=threshold, **options, **more)
+        spikes, v_last = lif(x, v_init=v, tau=tau, v_threshold=threshold, **options, **extra)
         torch.autograd.backward((spikes, v_last), (upstream, upstream_v))
         grad_v = torch.zeros_like(v) if v.grad is None else v.grad
         return spikes.detach(), v_last.detach(), x.grad, grad_v, tau.grad, threshold.grad
@@ -104,7 +104,7 @@ def test_padded_steps_count_for_nothing(save, implementation, settings):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("save", ["d32", "d16", "x", "u8"])
 @pytest.mark.parametrize("surrogate", SURROGATES)
-def test_native_code_agrees_with_torch_at_sizes_that_fill_no_tile(surrogate, save, dtype):
+def test_native_code_agrees_with_torch_at_sizes_that_are_no_multiple_of_a_tile(surrogate, save, dtype):
     generator = torch.Generator().manual_seed(3)
     x = (torch.randint(-8, 24, (5, 3, 1111), generator=generator) / 8).to(dtype)  # exact in every dtype
     upstream = torch.randn(5, 3, 1111, generator=generator).to(dtype)
@@ -116,7 +116,7 @@ def test_native_code_agrees_with_torch_at_sizes_that_fill_no_tile(surrogate, sav
         results.append((spikes.detach(), v_last.detach(), leaf.grad))
     assert torch.equal(results[0][0], results[1][0])
     assert torch.equal(results[0][1], results[1][1])
-    # Two roundings of the code apart at most; else one of the input's type.
+    # At most two roundings of the code, else one of the dtype.
     error = 2 / 254 * 2.0 if save == "u8" else 2 * torch.finfo(dtype).eps
     torch.testing.assert_close(results[1][2], results[0][2], rtol=2 * torch.finfo(dtype).eps, atol=error)
 
@@ -134,7 +134,7 @@ def test_results_do_not_depend_on_the_number_of_threads():
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
-def test_a_hand_worked_example():
+def test_hand_computed_example():
     # tau 2, threshold 1, hard reset: h = 0.9, 1.35 fires, then 0.9 again.
     spikes, v_last = lif(torch.tensor([1.8, 1.8, 1.8]))
     assert spikes.tolist() == [0, 1, 0]
@@ -148,13 +148,13 @@ def test_chunks_of_a_stream_equal_the_whole():
     assert torch.equal(torch.cat([first, layer(x[4:], v_init=v)]), whole)
 
 
-def test_a_layer_keeps_nothing_between_calls():
+def test_layers_are_stateless():
     layer, x = LIF(), torch.rand(5, 3) * 2
     assert torch.equal(layer(x), layer(x))
     assert not layer.state_dict()
 
 
-def test_detached_membrane_sends_no_gradient_through_time():
+def test_detach_membrane_stops_the_gradient_through_time():
     x = torch.full((4, 1), 0.9, requires_grad=True)
     LIF(detach_membrane=True)(x)[2].sum().backward()
     assert x.grad is not None
@@ -177,20 +177,20 @@ def test_a_current_expanded_over_time_needs_no_copy():
     assert current.grad.shape == (3, 4)
 
 
-def test_a_surrogate_of_the_users_own():
+def test_custom_surrogates():
     x = torch.rand(3, 4, requires_grad=True)
     LIF(surrogate=lambda d, slope: torch.full_like(d, slope), slope=7.0, detach_membrane=True)(x).sum().backward()
     assert x.grad is not None
     torch.testing.assert_close(x.grad, torch.full((3, 4), 3.5))
 
 
-class Lopsided:
-    """Wider above the threshold than below; equal to others of its kind, so that it cannot be hashed."""
+class Asymmetric:
+    """Wider above the threshold than below, and not hashable."""
 
     __hash__ = None
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Lopsided)
+        return isinstance(other, Asymmetric)
 
     def __call__(self, d: Tensor, slope: float) -> Tensor:
         return torch.where(d > 0, torch.exp(-d / slope), torch.exp(d))
@@ -198,10 +198,10 @@ class Lopsided:
 
 @pytest.mark.parametrize("implementation", ["auto", "torch"])
 @pytest.mark.parametrize("detach_reset", [True, False])
-def test_a_surrogate_of_the_users_own_may_be_lopsided(detach_reset, implementation):
+def test_custom_surrogates_may_be_asymmetric(detach_reset, implementation):
     x = torch.randn(6, 40, dtype=torch.float64) + 0.5
     v = torch.zeros(40, dtype=torch.float64)
-    options = {"detach_reset": detach_reset, "surrogate": Lopsided(), "slope": 3.0}
+    options = {"detach_reset": detach_reset, "surrogate": Asymmetric(), "slope": 3.0}
     ours, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
     lif(ours, implementation=implementation, **options)[0].sum().backward()
     rest = {"tau": 2.0, "v_threshold": 1.0, "v_reset": 0.0, "decay_input": True, "detach_membrane": False}
@@ -219,24 +219,24 @@ def gradient(x: Tensor, upstream: Tensor, **options) -> Tensor:
 @pytest.mark.parametrize("surrogate", ["sigmoid", "atan", "triangle"])
 @pytest.mark.parametrize("v_reset", [0.0, -0.3, None])
 @pytest.mark.parametrize(("save", "error"), [("x", 0.0), ("d16", 3e-4), ("u8", 2e-2)])
-def test_what_is_kept_changes_the_gradient_by_its_rounding_only(save, error, v_reset, surrogate):
+def test_save_modes_change_the_gradient_only_by_rounding(save, error, v_reset, surrogate):
     x, upstream = torch.randn(8, 3000) + 0.3, torch.randn(8, 3000)
     options = {"v_reset": v_reset, "surrogate": surrogate, "slope": 2.0}
     exact = gradient(x, upstream, **options)
-    found = gradient(x, upstream, save=save, **options)
-    assert (found - exact).norm() <= error * exact.norm()
-    assert torch.cosine_similarity(found.flatten(), exact.flatten(), dim=0) > 0.9999
+    actual = gradient(x, upstream, save=save, **options)
+    assert (actual - exact).norm() <= error * exact.norm()
+    assert torch.cosine_similarity(actual.flatten(), exact.flatten(), dim=0) > 0.9999
 
 
-def test_sixteen_bits_keep_the_spike_of_a_distance_that_rounds_to_zero():
-    # Potentials a hair below, at and above the threshold: their distances are 0 in 16 bits but for the sign.
+def test_d16_keeps_the_spike_of_a_distance_that_rounds_to_zero():
+    # Potentials just below, at and just above the threshold: in 16 bits only the sign of the distance differs.
     x = torch.tensor([[1 - 6e-8, 1.0, 1 + 1.2e-7]]).expand(2, 3) * torch.tensor([[1.0], [0.0]])
     options = {"tau": 1.0, "detach_reset": True, "surrogate": "rectangle"}
     for implementation in ("torch", "native"):
         options["implementation"] = implementation
         silent = gradient(x, torch.ones(2, 3), save="d16", **options)
         assert torch.equal(silent, gradient(x, torch.ones(2, 3), **options))
-        # What the last potential hands back stops where a neuron fired at exactly its threshold.
+        # The gradient of the last potential stops where a neuron spiked exactly at its threshold.
         leaf = x[:1].clone().requires_grad_()
         lif(leaf, save="d16", **options)[1].sum().backward()
         assert leaf.grad is not None
@@ -245,19 +245,19 @@ def test_sixteen_bits_keep_the_spike_of_a_distance_that_rounds_to_zero():
 
 
 @pytest.mark.parametrize("save", ["d32", "d16", "x", "u8"])
-def test_the_bytes_kept_are_those_promised(save: str):
-    kept = 0
+def test_the_backward_saves_the_documented_bytes(save: str):
+    saved = 0
 
     def pack(tensor: Tensor) -> Tensor:
-        nonlocal kept
+        nonlocal saved
         if tensor.data_ptr() != x.data_ptr() and tensor.untyped_storage().nbytes() > 1000:
-            kept += tensor.untyped_storage().nbytes()
+            saved += tensor.untyped_storage().nbytes()
         return tensor
 
     x = torch.randn(16, 5000, requires_grad=True)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         lif(x, save=save)
-    assert kept == {"d32": 4, "d16": 2, "x": 0, "u8": 1}[save] * x.numel()
+    assert saved == {"d32": 4, "d16": 2, "x": 0, "u8": 1}[save] * x.numel()
 
 
 @pytest.mark.parametrize("v_reset", [0.0, -0.3, None])
@@ -270,20 +270,20 @@ def test_gradients_of_a_learned_time_constant_and_threshold(v_reset, detach_rese
     upstream = torch.randn(7, 400, dtype=torch.float64), torch.randn(400, dtype=torch.float64)
     settings = {"v_reset": v_reset, "detach_reset": detach_reset, "decay_input": decay_input}
     results = []
-    for function, more in (
+    for function, extra in (
         (lif_reference, {"detach_membrane": False, "surrogate": SURROGATES["atan"]}),
         (lambda x, v, **named: lif(x, v_init=v, **named), {"surrogate": "atan", "save": save}),
     ):
         tau, threshold = (torch.tensor(value, dtype=torch.float64, requires_grad=True) for value in (1.7, 0.8))
-        outputs = function(x, v, tau=tau, v_threshold=threshold, slope=3.0, **settings, **more)
+        outputs = function(x, v, tau=tau, v_threshold=threshold, slope=3.0, **settings, **extra)
         torch.autograd.backward(outputs, upstream)
         results.append((tau.grad, threshold.grad))
-    for found, expected in zip(results[1], results[0], strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    for actual, expected in zip(results[1], results[0], strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # PyTorch's own check does it
-def test_the_operations_pass_pytorchs_own_check():
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # caused by opcheck
+def test_the_operations_pass_opcheck():
     constants = torch.tensor([0.5, 0.5, 1.0], dtype=torch.float64)
     for dtype, save in ((torch.float32, "d32"), (torch.float64, "x"), (torch.float32, "u8")):
         x, v = torch.randn(3, 4, 5, dtype=dtype, requires_grad=True), torch.zeros(4, 5, dtype=dtype)
@@ -292,7 +292,7 @@ def test_the_operations_pass_pytorchs_own_check():
         torch.library.opcheck(torch.ops.snn_core.lif_forward.default, (x.detach(), *options[1:]))
 
 
-def test_nothing_is_kept_where_no_gradient_is_asked_for():
+def test_nothing_is_saved_without_gradients():
     with torch.no_grad():
         assert lif(torch.randn(3, 4, requires_grad=True))[0].grad_fn is None
     assert lif(torch.randn(3, 4))[0].grad_fn is None
@@ -306,11 +306,11 @@ def test_channels_last_maps_keep_their_layout():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: lif(torch.zeros(2, 3), save="d8"), "save is d32, d16, x or u8, but it is 'd8'"),
-        (lambda: lif(torch.zeros(2, 3), save="u8", detach_reset=False), "take another save"),
+        (lambda: lif(torch.zeros(2, 3), save="d8"), "save must be d32, d16, x or u8, but it is 'd8'"),
+        (lambda: lif(torch.zeros(2, 3), save="u8", detach_reset=False), "use another save"),
         (lambda: lif(torch.zeros(2, 3), save="d16", tau=torch.tensor(2.0, requires_grad=True)), "too coarse"),
-        (lambda: LIF(tau=0.5), "tau is a time constant in time steps and at least 1, but it is 0.5"),
-        (lambda: LIF(surrogate="sigmiod"), "no surrogate is called 'sigmiod'; known: sigmoid, atan"),
+        (lambda: LIF(tau=0.5), "tau must be a time constant of at least 1 time step, but it is 0.5"),
+        (lambda: LIF(surrogate="sigmiod"), "unknown surrogate 'sigmiod'; choose one of sigmoid, atan"),
         (lambda: lif(torch.zeros(2, 3), implementation="cuda"), "auto, torch, native or triton, but it is 'cuda'"),
         (lambda: lif(torch.zeros(2, 3), implementation="triton"), "runs on CUDA devices, and the input is on cpu"),
         (lambda: lif(torch.zeros(2, 3).double(), implementation="native"), "input is float64; give it float32"),
@@ -321,7 +321,7 @@ def test_channels_last_maps_keep_their_layout():
         (lambda: lif(torch.zeros(2, 3), v_init=torch.zeros(4)), r"v_init has shape \(4,\), .* has \(3,\)"),
     ],
 )
-def test_mistakes_are_named(call, message: str):
+def test_invalid_arguments_raise(call, message: str):
     with pytest.raises(ValueError, match=message):
         call()
 
@@ -337,7 +337,7 @@ def test_mistakes_are_named(call, message: str):
         (torch.zeros(2, 3), {"surrogate": lambda d, slope: d}, "torch", "a surrogate of your own runs in torch only"),
     ],
 )
-def test_a_call_says_which_implementation_it_takes_and_why(x, options, implementation, reason):
+def test_which_implementation_gives_the_choice_and_its_reason(x, options, implementation, reason):
     choice = which_implementation(x, **options)
     assert choice.implementation == implementation
     assert reason in choice.reason
@@ -346,15 +346,15 @@ def test_a_call_says_which_implementation_it_takes_and_why(x, options, implement
 @pytest.mark.parametrize(
     "layer", [LIF(), LIF(surrogate="atan", v_reset=None), PLIF(), LIF(learn_threshold=True)], ids=str
 )
-def test_a_compiler_sees_one_node_and_gives_the_same(layer):
+def test_torch_compile_captures_one_node_with_equal_results(layer):
     nodes: list[str] = []
 
     def backend(graph, inputs):
-        def look(inner, _inputs):
+        def record(inner, _inputs):
             nodes.extend(str(node.target) for node in inner.graph.nodes if "snn_core" in str(node.target))
             return make_boxed_func(inner)
 
-        return aot_autograd(fw_compiler=look, bw_compiler=look)(graph, inputs)
+        return aot_autograd(fw_compiler=record, bw_compiler=record)(graph, inputs)
 
     x, upstream = torch.randn(5, 3, 7), torch.randn(5, 3, 7)
     results = []
@@ -365,5 +365,5 @@ def test_a_compiler_sees_one_node_and_gives_the_same(layer):
         spikes.backward(upstream)
         results.append([spikes.detach(), leaf.grad, *(p.grad.clone() for p in layer.parameters())])
     assert nodes == ["snn_core.lif.default", "snn_core.lif_backward.default"]
-    for found, expected in zip(results[1], results[0], strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+    for actual, expected in zip(results[1], results[0], strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-6, atol=1e-6)

@@ -1,4 +1,4 @@
-"""Building the C code: what happens where it cannot be built."""
+"""Building the C code, and the fallback where it cannot be built."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 from snn_core.ops import native_build
 
-LOUD = """
+PRINT_IMPLEMENTATION = """
 import logging, torch
 logging.basicConfig(format="%(message)s")
 from snn_core import lif
@@ -18,7 +18,7 @@ x = torch.full((2, 3), 1.5)
 print(which_implementation(x).implementation, lif(x)[0].sum().item(), lif(x)[0].sum().item())
 """
 
-ASKED_FOR = """
+REQUEST_NATIVE = """
 import torch, snn_core
 try:
     snn_core.LIF(implementation="native")(torch.ones(2, 3))
@@ -27,19 +27,19 @@ except ValueError as error:
 """
 
 
-def run(tmp_path: Path, code: str = LOUD, **environment: str) -> subprocess.CompletedProcess[str]:
-    given = {"SNN_CORE_CACHE": str(tmp_path), "HOME": str(tmp_path), "PATH": os.environ["PATH"], **environment}
-    return subprocess.run([sys.executable, "-c", code], env=given, capture_output=True, text=True, check=True)
+def run(tmp_path: Path, code: str = PRINT_IMPLEMENTATION, **environment: str) -> subprocess.CompletedProcess[str]:
+    variables = {"SNN_CORE_CACHE": str(tmp_path), "HOME": str(tmp_path), "PATH": os.environ["PATH"], **environment}
+    return subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True)
 
 
 @pytest.mark.needs("compiler")
-def test_the_first_use_builds_and_the_next_finds_the_build(tmp_path):
+def test_the_first_use_builds_and_the_next_reuses_the_build(tmp_path):
     first = run(tmp_path)
     assert first.stdout.split() == ["native", "3.0", "3.0"]
     assert not first.stderr
     (built,) = tmp_path.iterdir()
     before = built.stat().st_mtime_ns
-    assert run(tmp_path, PATH="").stdout.split()[0] == "native"  # no compiler is needed any more
+    assert run(tmp_path, PATH="").stdout.split()[0] == "native"  # needs no compiler
     assert built.stat().st_mtime_ns == before
 
 
@@ -53,7 +53,7 @@ def test_the_first_use_builds_and_the_next_finds_the_build(tmp_path):
         ({"SNN_CORE_CACHE": "/proc/nowhere"}, "set SNN_CORE_CACHE to a folder that can"),
     ],
 )
-def test_where_it_cannot_be_built_torch_takes_over_with_one_log_line(tmp_path, environment, message):
+def test_torch_is_used_with_one_log_line_where_the_build_fails(tmp_path, environment, message):
     result = run(tmp_path, **environment)
     assert result.stdout.split() == ["torch", "3.0", "3.0"]
     (line,) = result.stderr.splitlines()
@@ -64,73 +64,73 @@ def test_where_it_cannot_be_built_torch_takes_over_with_one_log_line(tmp_path, e
 CODE = "int number(void) { return 7; }\n"
 
 
-def built(tmp_path, monkeypatch) -> Path:
-    """The folder of a cache that holds one build."""
+def cache_with_a_build(tmp_path, monkeypatch) -> Path:
+    """Return the folder of a cache with one build."""
     monkeypatch.setenv("SNN_CORE_CACHE", str(tmp_path / "cache"))
     (tmp_path / "code.c").write_text(CODE)
-    assert loaded(tmp_path).number() == 7
+    assert reload(tmp_path).number() == 7
     return tmp_path / "cache"
 
 
-def loaded(tmp_path):
+def reload(tmp_path):
     native_build.load.cache_clear()
     return native_build.load(tmp_path / "code.c")
 
 
 @pytest.mark.needs("compiler")
 @pytest.mark.parametrize("mode", [0o775, 0o757, 0o777])
-@pytest.mark.parametrize("which", ["file", "folder"])
-def test_a_build_that_others_may_change_is_not_loaded(tmp_path, monkeypatch, which, mode):
-    folder = built(tmp_path, monkeypatch)
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_build_writable_by_others_is_not_loaded(tmp_path, monkeypatch, kind, mode):
+    folder = cache_with_a_build(tmp_path, monkeypatch)
     (file,) = folder.iterdir()
-    path = {"file": file, "folder": folder}[which]
+    path = {"file": file, "folder": folder}[kind]
     path.chmod(mode)
-    reason = loaded(tmp_path)
+    reason = reload(tmp_path)
     assert isinstance(reason, str)
     assert reason.startswith(
         f"{path} may be written by others (mode {mode:o}), and loading a library runs what is in it"
     )
     path.chmod(0o755)
-    assert loaded(tmp_path).number() == 7
+    assert reload(tmp_path).number() == 7
 
 
 @pytest.mark.needs("compiler")
-def test_a_library_under_the_name_of_a_build_is_not_loaded_from_a_folder_of_all(tmp_path, monkeypatch):
-    """As /tmp is: whoever comes first chooses what the file holds."""
-    folder = built(tmp_path, monkeypatch)
+def test_a_library_in_a_world_writable_folder_is_not_loaded(tmp_path, monkeypatch):
+    """In a folder such as /tmp any user could place the file."""
+    folder = cache_with_a_build(tmp_path, monkeypatch)
     folder.chmod(0o1777)
-    assert "set SNN_CORE_CACHE to a folder of your own" in loaded(tmp_path)
+    assert "set SNN_CORE_CACHE to a folder of your own" in reload(tmp_path)
     for file in folder.iterdir():
         file.unlink()
-    assert "set SNN_CORE_CACHE to a folder of your own" in loaded(tmp_path)
+    assert "set SNN_CORE_CACHE to a folder of your own" in reload(tmp_path)
     assert not list(folder.iterdir())
 
 
 @pytest.mark.needs("compiler")
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give files away")
-@pytest.mark.parametrize("which", ["file", "folder"])
-def test_a_build_of_another_user_is_not_loaded(tmp_path, monkeypatch, which):
-    folder = built(tmp_path, monkeypatch)
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_build_of_another_user_is_not_loaded(tmp_path, monkeypatch, kind):
+    folder = cache_with_a_build(tmp_path, monkeypatch)
     (file,) = folder.iterdir()
-    path = {"file": file, "folder": folder}[which]
+    path = {"file": file, "folder": folder}[kind]
     os.chown(path, 65534, -1)
-    assert loaded(tmp_path).startswith(f"{path} belongs to another user")
+    assert reload(tmp_path).startswith(f"{path} belongs to another user")
 
 
 @pytest.mark.needs("compiler")
-def test_builds_are_the_users_own_whatever_the_umask(tmp_path, monkeypatch):
+def test_builds_are_private_under_any_umask(tmp_path, monkeypatch):
     before = os.umask(0)
     try:
-        folder = built(tmp_path, monkeypatch)
+        folder = cache_with_a_build(tmp_path, monkeypatch)
     finally:
         os.umask(before)
     (file,) = folder.iterdir()
     assert folder.stat().st_mode & 0o022 == 0
     assert file.stat().st_mode & 0o022 == 0
-    assert loaded(tmp_path).number() == 7
+    assert reload(tmp_path).number() == 7
 
 
-def test_one_log_line_says_that_there_is_no_compiler_however_many_files_want_one(tmp_path, monkeypatch, caplog):
+def test_a_missing_compiler_is_logged_once(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("SNN_CORE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CC", raising=False)
@@ -141,15 +141,15 @@ def test_one_log_line_says_that_there_is_no_compiler_however_many_files_want_one
     assert len(caplog.records) == 1
 
 
-def test_it_can_be_switched_off(tmp_path):
+def test_native_code_can_be_disabled(tmp_path):
     result = run(tmp_path, SNN_CORE_NATIVE="0")
     assert result.stdout.split()[0] == "torch"
     assert not result.stderr
     assert not list(tmp_path.iterdir())
 
 
-def test_asking_for_it_where_it_cannot_be_built_says_what_to_do(tmp_path):
-    result = run(tmp_path, ASKED_FOR, PATH="")
+def test_requesting_native_without_a_compiler_says_what_to_do(tmp_path):
+    result = run(tmp_path, REQUEST_NATIVE, PATH="")
     assert "implementation='native' cannot run here: no C compiler is on PATH; install gcc or clang" in result.stdout
 
 

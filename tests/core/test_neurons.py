@@ -1,4 +1,4 @@
-"""IF, LIF and PLIF against SpikingJelly's nodes; learned time constants and thresholds move and stay in range."""
+"""IF, LIF and PLIF against SpikingJelly's nodes; learned time constants and thresholds."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from snn_core import IF, LIF, PLIF
 
 
 def both(theirs, ours, *, steps: int = 6) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Spikes and gradient of x of both on the same currents; parameter gradients are left on the modules."""
+    """Return spikes and gradient of x of both for equal currents; parameter gradients stay on the modules."""
     x = torch.randn(steps, 40, generator=torch.Generator().manual_seed(2)) + 1.2
     upstream = torch.randn(steps, 40, generator=torch.Generator().manual_seed(3))
     results = []
@@ -55,7 +55,7 @@ def test_lif_agrees_with_spikingjelly(v_reset, decay_input, surrogate, detach_re
 
 @pytest.mark.parametrize("v_reset", [0.0, -0.5, None])
 @pytest.mark.parametrize("decay_input", [True, False])
-def test_plif_agrees_with_spikingjelly_also_in_its_parameter(v_reset, decay_input):
+def test_plif_agrees_with_spikingjelly_including_its_parameter(v_reset, decay_input):
     theirs = neuron.ParametricLIFNode(
         init_tau=1.8,
         decay_input=decay_input,
@@ -76,7 +76,7 @@ def test_a_learned_threshold_equals_a_fixed_one_and_gets_its_gradient():
     assert torch.equal(fixed(x), learned(x))
     assert [name for name, _ in learned.named_parameters()] == ["log_v_threshold"]
     learned(x).sum().backward()
-    # A higher threshold makes fewer spikes.
+    # A higher threshold gives fewer spikes.
     assert learned.log_v_threshold.grad < 0
 
 
@@ -93,23 +93,23 @@ def test_learning_a_threshold_and_a_time_constant_reaches_a_firing_rate():
 
 
 @pytest.mark.parametrize("kind", [IF, LIF, PLIF])
-def test_printing_tells_the_settings(kind):
+def test_repr_shows_the_settings(kind):
     assert "v_threshold=0.5" in repr(kind(v_threshold=0.5))
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: PLIF(tau=1.0), "starts above 1 time step, but tau is 1.0"),
-        (lambda: LIF(learn_threshold=True, v_threshold=0.0), "starts above 0, but v_threshold is 0.0"),
-        (lambda: IF(surrogate="none"), "no surrogate is called 'none'"),
+        (lambda: PLIF(tau=1.0), "must start above 1 time step, but tau is 1.0"),
+        (lambda: LIF(learn_threshold=True, v_threshold=0.0), "must start above 0, but v_threshold is 0.0"),
+        (lambda: IF(surrogate="none"), "unknown surrogate 'none'"),
     ],
 )
-def test_mistakes_are_named(call, message):
+def test_invalid_arguments_raise(call, message):
     with pytest.raises(ValueError, match=message):
         call()
 
 
-def test_a_misspelled_option_is_refused():
+def test_misspelled_options_raise():
     with pytest.raises(TypeError, match="v_treshold"):
         LIF(v_treshold=0.5)

@@ -1,4 +1,4 @@
-"""Batch norm and neuron in one against their equations in float64, and against PyTorch's batch norm and our neuron."""
+"""Fused batch norm and neuron against their equations in float64, and against PyTorch's batch norm and our neuron."""
 
 import copy
 import itertools
@@ -19,7 +19,7 @@ MAPS, TOKENS = (4, 3, 5, 6, 2), (4, 3, 6, 5)  # T=4 B=3 C=5 H=6 W=2, and T=4 B=3
 
 
 def norm_of(shape: tuple[int, ...], dtype: torch.dtype = torch.float64, **options) -> nn.BatchNorm1d | nn.BatchNorm2d:
-    """A batch norm of 5 channels whose parameters and running statistics are all different from channel to channel."""
+    """Return a batch norm of 5 channels, each with different parameters and running statistics."""
     norm = (nn.BatchNorm2d if shape == MAPS else nn.BatchNorm1d)(5, **options)
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
@@ -31,23 +31,23 @@ def norm_of(shape: tuple[int, ...], dtype: torch.dtype = torch.float64, **option
     return norm.to(dtype)
 
 
-def apart(norm: nn.Module, neuron: nn.Module, x: Tensor, **options) -> Tensor:
-    """Batch norm, then the neuron."""
+def unfused(norm: nn.Module, neuron: nn.Module, x: Tensor, **options) -> Tensor:
+    """Run batch norm, then the neuron."""
     drive = norm(x.flatten(0, 1)).view(x.shape) if x.dim() == 5 else norm(x.flatten(0, -2)).view(x.shape)
     return neuron(drive, **options)
 
 
-def numbers(shape: tuple[int, ...], seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
+def randn(shape: tuple[int, ...], seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
 
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("shape", [MAPS, TOKENS], ids=["maps", "tokens"])
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: "-".join(map(str, s.values())))
-def test_spikes_and_gradients_are_those_of_the_equations(settings: dict, shape: tuple[int, ...], training: bool):
+def test_spikes_and_gradients_equal_the_equations(settings: dict, shape: tuple[int, ...], training: bool):
     axis = 2 if shape == MAPS else 3
-    upstream = numbers(shape, 1), numbers(shape[1:], 2)
-    start = {"x": 2 * numbers(shape, 0) + 3, "v_init": 0.3 * numbers(shape[1:], 4)}
+    upstream = randn(shape, 1), randn(shape[1:], 2)
+    start = {"x": 2 * randn(shape, 0) + 3, "v_init": 0.3 * randn(shape[1:], 4)}
     exact = {name: value.clone().requires_grad_() for name, value in start.items()}
     norm = norm_of(shape)
     outputs = norm_lif_reference(
@@ -84,22 +84,22 @@ def test_spikes_and_gradients_are_those_of_the_equations(settings: dict, shape: 
             "x": (leaves["x"].grad, exact["x"].grad),
             "v_init": (leaves["v_init"].grad, exact["v_init"].grad),
         }
-        for name, (found, expected) in pairs.items():
-            expected = torch.zeros_like(found, dtype=torch.float64) if expected is None else expected
+        for name, (actual, expected) in pairs.items():
+            expected = torch.zeros_like(actual, dtype=torch.float64) if expected is None else expected
             torch.testing.assert_close(
-                found.double(), expected, rtol=tolerance, atol=tolerance, msg=lambda text, n=name: f"{n}: {text}"
+                actual.double(), expected, rtol=tolerance, atol=tolerance, msg=lambda text, n=name: f"{n}: {text}"
             )
 
 
 @pytest.mark.parametrize("kind", [IF, LIF, PLIF])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("shape", [MAPS, TOKENS], ids=["maps", "tokens"])
-def test_learned_constants_get_the_gradients_that_they_get_apart(kind: type[Neuron], shape, training: bool):
+def test_learned_constants_get_the_gradients_of_the_unfused_neuron(kind: type[Neuron], shape, training: bool):
     norm = norm_of(shape).train(training)
     neuron = kind(v_threshold=0.9, v_reset=-0.2, learn_threshold=True).double()
     twins = copy.deepcopy(norm), copy.deepcopy(neuron)
-    x, upstream = numbers(shape, 0), numbers(shape, 1)
-    apart(norm, neuron, x).backward(upstream)
+    x, upstream = randn(shape, 0), randn(shape, 1)
+    unfused(norm, neuron, x).backward(upstream)
     twins[1](x, norm=InputNorm(twins[0])).backward(upstream)
     assert neuron.log_v_threshold.grad != 0
     for ours, expected in zip(twins, (norm, neuron), strict=True):
@@ -110,14 +110,14 @@ def test_learned_constants_get_the_gradients_that_they_get_apart(kind: type[Neur
 @pytest.mark.parametrize("momentum", [0.1, 0.7, 0.0, None])
 @pytest.mark.parametrize("track", [True, False])
 @pytest.mark.parametrize("shape", [MAPS, TOKENS], ids=["maps", "tokens"])
-def test_running_statistics_move_as_pytorchs(shape, track: bool, momentum: float | None):
+def test_running_statistics_equal_those_of_pytorch(shape, track: bool, momentum: float | None):
     theirs = norm_of(shape, torch.float32, momentum=momentum, track_running_stats=track, eps=1e-2)
     ours, neuron = copy.deepcopy(theirs), LIF()
     for step in range(3):
         for norm in (theirs, ours):
             norm.train(step < 2)
-        x = 3 * numbers(shape, step, torch.float32) + step
-        assert torch.equal(neuron(x, norm=InputNorm(ours)), apart(theirs, neuron, x))
+        x = 3 * randn(shape, step, torch.float32) + step
+        assert torch.equal(neuron(x, norm=InputNorm(ours)), unfused(theirs, neuron, x))
     assert list(ours.state_dict()) == list(theirs.state_dict())
     for name, statistic in ours.state_dict().items():
         torch.testing.assert_close(statistic, theirs.state_dict()[name], msg=lambda text, n=name: f"{n}: {text}")
@@ -125,7 +125,7 @@ def test_running_statistics_move_as_pytorchs(shape, track: bool, momentum: float
 
 @pytest.mark.parametrize("inner", [(7, 9), None], ids=["maps", "tokens"])
 def test_statistics_far_from_zero_lose_no_digits(inner: tuple[int, int] | None):
-    x = 100 + 0.1 * numbers((4, 32, 5, *inner) if inner else (4, 32, 60, 5), 0, torch.float32)
+    x = 100 + 0.1 * randn((4, 32, 5, *inner) if inner else (4, 32, 60, 5), 0, torch.float32)
     over = (0, 1, 3, 4) if inner else (0, 1, 2)
     norm = (nn.BatchNorm2d if inner else nn.BatchNorm1d)(5, momentum=1.0)
     LIF()(x, norm=InputNorm(norm))
@@ -134,9 +134,9 @@ def test_statistics_far_from_zero_lose_no_digits(inner: tuple[int, int] | None):
 
 
 @pytest.mark.parametrize("inner", [(32, 30), None], ids=["maps", "tokens"])
-def test_several_threads_give_the_same(inner: tuple[int, int] | None):
+def test_results_are_equal_for_several_threads(inner: tuple[int, int] | None):
     shape = (2, 40, 5, *inner) if inner else (2, 400, 300, 5)  # large enough to be worth two threads
-    x, upstream = numbers(shape, 0, torch.float32) + 1, numbers(shape, 1, torch.float32)
+    x, upstream = randn(shape, 0, torch.float32) + 1, randn(shape, 1, torch.float32)
     norm, threads = (nn.BatchNorm2d if inner else nn.BatchNorm1d)(5), torch.get_num_threads()
     results = []
     try:
@@ -156,9 +156,9 @@ def test_several_threads_give_the_same(inner: tuple[int, int] | None):
 def test_samples_of_different_lengths():
     norm = norm_of(MAPS)
     twin, neuron, lengths = copy.deepcopy(norm), LIF(tau=3.0), torch.tensor([4, 1, 3])
-    x, upstream = numbers(MAPS, 0), numbers(MAPS, 1)
+    x, upstream = randn(MAPS, 0), randn(MAPS, 1)
     a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
-    spikes, expected = neuron(a, norm=InputNorm(norm), lengths=lengths), apart(twin, neuron, b, lengths=lengths)
+    spikes, expected = neuron(a, norm=InputNorm(norm), lengths=lengths), unfused(twin, neuron, b, lengths=lengths)
     assert torch.equal(spikes, expected)
     assert not spikes[1:, 1].any()
     spikes.backward(upstream)
@@ -169,7 +169,7 @@ def test_samples_of_different_lengths():
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("shape", [MAPS, TOKENS], ids=["maps", "tokens"])
 def test_sixteen_bit_inputs_are_normalized_and_integrated_in_float32(shape, dtype: torch.dtype):
-    x, upstream = numbers(shape, 0, dtype).requires_grad_(), numbers(shape, 1, dtype)
+    x, upstream = randn(shape, 0, dtype).requires_grad_(), randn(shape, 1, dtype)
     wide = x.detach().float().requires_grad_()
     norms = norm_of(shape, torch.float32), norm_of(shape, torch.float32)
     (spikes, v_last), (expected, v_expected) = (
@@ -186,36 +186,36 @@ def test_sixteen_bit_inputs_are_normalized_and_integrated_in_float32(shape, dtyp
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_channels_last_maps_are_worked_through_as_they_lie(training: bool):
-    x, upstream = numbers(MAPS, 0), numbers(MAPS, 1)
-    lying = x.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
-    a, b = x.clone().requires_grad_(), lying.requires_grad_()
+def test_channels_last_maps_are_processed_without_a_copy(training: bool):
+    x, upstream = randn(MAPS, 0), randn(MAPS, 1)
+    channels_last = x.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
+    a, b = x.clone().requires_grad_(), channels_last.requires_grad_()
     norm = norm_of(MAPS).train(training)
     twin = copy.deepcopy(norm)
     for leaf, module in ((a, norm), (b, twin)):
         spikes = LIF()(leaf, norm=InputNorm(module))
         spikes.backward(upstream)
-    assert spikes.stride() == lying.stride()
+    assert spikes.stride() == channels_last.stride()
     torch.testing.assert_close(b.grad, a.grad, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(twin.running_var, norm.running_var, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # PyTorch's own check does it
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # caused by opcheck
 @pytest.mark.parametrize("repeats", [0, 3])
-@pytest.mark.parametrize("given", [True, False], ids=["running", "batch"])
-def test_the_operation_passes_pytorchs_own_check(given: bool, repeats: int):
-    x = numbers((2, 4, 5, 6) if repeats else (3, 2, 4, 5, 6), 0, torch.float32).requires_grad_()  # 4 channels
+@pytest.mark.parametrize("running", [True, False], ids=["running", "batch"])
+def test_the_operation_passes_opcheck(running: bool, repeats: int):
+    x = randn((2, 4, 5, 6) if repeats else (3, 2, 4, 5, 6), 0, torch.float32).requires_grad_()  # 4 channels
     v = torch.zeros(2, 4, 5, 6)
     constants = torch.tensor([0.5, 0.5, 1.0], dtype=torch.float64)
     weight, bias = torch.rand(4, requires_grad=True), torch.rand(4, requires_grad=True)
-    statistics = (torch.rand(4), torch.rand(4) + 0.5) if given else (None, None)
+    statistics = (torch.rand(4), torch.rand(4) + 0.5) if running else (None, None)
     options = (30, 1e-5, repeats, False, True, False, "atan", 2.0, "torch")
     arguments = (x, v, constants, None, weight, bias, *statistics, *options)
     torch.library.opcheck(torch.ops.snn_core.norm_lif.default, arguments)
 
 
-def test_a_compiler_sees_one_operation():
-    norm, x = norm_of(MAPS, torch.float32), numbers(MAPS, 0, torch.float32)
+def test_torch_compile_captures_one_operation():
+    norm, x = norm_of(MAPS, torch.float32), randn(MAPS, 0, torch.float32)
     twin = copy.deepcopy(norm)
     a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
     neuron = PLIF()
@@ -242,10 +242,13 @@ def test_a_compiler_sees_one_operation():
         (lambda neuron, norm: neuron(torch.zeros(2, 5, 10), norm=norm), r"C = 5 as .* it is \(2, 5, 10\)"),
         (lambda neuron, norm: neuron(torch.zeros(2), norm=norm), r"\[T, ..., C\] with C = 5"),
         (lambda _, norm: LIF(implementation="c")(torch.zeros(2, 3, 5), norm=norm), "implementation is auto, torch"),
-        (lambda _, norm: LIF(save="d8")(torch.zeros(2, 3, 5), norm=norm), "save is d32, d16, x or u8"),
-        (lambda neuron, norm: neuron(torch.zeros(2, 3, 5), norm=norm, lengths=torch.ones(4).int()), "one whole number"),
+        (lambda _, norm: LIF(save="d8")(torch.zeros(2, 3, 5), norm=norm), "save must be d32, d16, x or u8"),
+        (
+            lambda neuron, norm: neuron(torch.zeros(2, 3, 5), norm=norm, lengths=torch.ones(4).int()),
+            "lengths must be integers",
+        ),
     ],
 )
-def test_mistakes_are_named(call, message: str):
+def test_invalid_arguments_raise(call, message: str):
     with pytest.raises(ValueError, match=message):
         call(LIF(), InputNorm(nn.BatchNorm1d(5)))

@@ -1,4 +1,4 @@
-"""Spikes as bits: the layout is NumPy's and SpikingJelly's, nothing is lost, gradients stay the same bit for bit."""
+"""Packed spikes: layout of NumPy and SpikingJelly, lossless, bit-identical gradients."""
 
 import numpy as np
 import pytest
@@ -8,15 +8,15 @@ from torch import Tensor, nn
 
 from snn_core import LIF, SpikingConv2d, SpikingLinear
 from snn_core.packing import (
-    LEAST,
+    MIN_ELEMENTS,
     TILE,
+    PackedMemory,
     PackedSpikes,
-    _keep,
-    _Kept,
     _portable_bits,
     _portable_spikes,
-    _restore,
+    pack_if_binary,
     pack_spikes,
+    restore,
     spikes_as_bits,
     unpack_spikes,
 )
@@ -28,24 +28,24 @@ def spikes(*shape: int, rate: float = 0.3, dtype: torch.dtype = torch.float32) -
     return (torch.rand(shape) < rate).to(dtype)
 
 
-def bytes_of(kept: Tensor | _Kept) -> int:
-    return kept.untyped_storage().nbytes() if isinstance(kept, Tensor) else kept.memory.bits.nbytes
+def bytes_of(saved: Tensor | PackedMemory) -> int:
+    return saved.untyped_storage().nbytes() if isinstance(saved, Tensor) else saved.memory.bits.nbytes
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("shape", [(), (0,), (1,), (7,), (8,), (3, 5, 7), (2 * TILE + 3,)], ids=str)
-def test_packing_is_that_of_numpy_and_unpacking_undoes_it(dtype: torch.dtype, shape: tuple[int, ...]):
+def test_packing_equals_numpy_and_unpacking_inverts_it(dtype: torch.dtype, shape: tuple[int, ...]):
     x = spikes(*shape, dtype=dtype)
     packed = pack_spikes(x)
     assert packed.bits.dtype == torch.uint8
     np.testing.assert_array_equal(packed.bits, np.packbits(x.bool().numpy(), bitorder="little"))
-    back = unpack_spikes(packed)
-    assert (back.dtype, back.shape) == (x.dtype, x.shape)
-    assert torch.equal(back, x)
+    restored = unpack_spikes(packed)
+    assert (restored.dtype, restored.shape) == (x.dtype, x.shape)
+    assert torch.equal(restored, x)
 
 
 @pytest.mark.parametrize("shape", [(5,), (3, 5, 7), (4, 2, 8)], ids=str)
-def test_the_bytes_are_those_of_spikingjelly(shape: tuple[int, ...]):
+def test_packed_bytes_equal_those_of_spikingjelly(shape: tuple[int, ...]):
     x = spikes(*shape)
     theirs = functional.bit_spike_compress(x)
     assert torch.equal(pack_spikes(x).bits, theirs)
@@ -53,7 +53,7 @@ def test_the_bytes_are_those_of_spikingjelly(shape: tuple[int, ...]):
     assert torch.equal(functional.bit_spike_decompress(pack_spikes(x).bits, shape, x.dtype), x)
 
 
-def test_bits_are_in_row_major_order_however_the_memory_lies():
+def test_bits_are_in_row_major_order_for_any_memory_layout():
     x = spikes(3, 5, 7).permute(2, 0, 1)
     assert torch.equal(pack_spikes(x).bits, pack_spikes(x.contiguous()).bits)
     assert torch.equal(unpack_spikes(pack_spikes(x)), x)
@@ -67,18 +67,18 @@ def test_other_devices_pack_the_same_bytes(n: int):
 
 
 @pytest.mark.gpu
-def test_a_gpu_packs_the_same_bytes_and_knows_spikes():
+def test_a_gpu_packs_the_same_bytes_and_recognizes_spikes():
     x = spikes(64, 1003)
     packed = pack_spikes(x.cuda())
     assert torch.equal(packed.bits.cpu(), pack_spikes(x).bits)
     assert torch.equal(unpack_spikes(packed).cpu(), x)
-    kept = _keep(x.cuda())
-    assert isinstance(kept, _Kept)
-    assert torch.equal(_restore(kept).cpu(), x)
-    assert isinstance(_keep((x * 0.5).cuda()), Tensor)
+    saved = pack_if_binary(x.cuda())
+    assert isinstance(saved, PackedMemory)
+    assert torch.equal(restore(saved).cpu(), x)
+    assert isinstance(pack_if_binary((x * 0.5).cuda()), Tensor)
 
 
-def test_other_values_are_named_on_request_and_count_as_one_otherwise():
+def test_check_reports_other_values_that_are_packed_as_one():
     x = torch.tensor([[0.0, 1.0], [-0.0, 0.25]])
     assert pack_spikes(x).bits.tolist() == [0b1010]
     with pytest.raises(ValueError, match=r"1 of 4 values are not, the first one 0.25 at \(1, 1\)"):
@@ -88,8 +88,8 @@ def test_other_values_are_named_on_request_and_count_as_one_otherwise():
         pack_spikes(torch.tensor([float("nan")]), check=True)
 
 
-def test_bits_that_do_not_fit_the_shape_are_refused():
-    with pytest.raises(ValueError, match=r"9 spikes of shape \(9,\) are 2 bytes of bits, but there are 1"):
+def test_bits_of_another_size_raise():
+    with pytest.raises(ValueError, match=r"9 spikes of shape \(9,\) take 2 bytes, but bits has 1"):
         unpack_spikes(PackedSpikes(torch.zeros(1, dtype=torch.uint8), torch.Size([9]), torch.float32))
 
 
@@ -109,50 +109,50 @@ def views(dtype: torch.dtype) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", views(torch.bool))
-def test_what_is_kept_comes_back_with_its_values_and_strides(name: str, dtype: torch.dtype):
+def test_saved_tensors_are_restored_with_values_and_strides(name: str, dtype: torch.dtype):
     x = views(dtype)[name]
-    kept = _keep(x)
-    assert isinstance(kept, _Kept)
-    assert kept.memory.bits.numel() <= -(-x.numel() // 8)
-    back = _restore(kept)
-    assert (back.dtype, back.shape, back.stride()) == (x.dtype, x.shape, x.stride())
-    assert torch.equal(back, x)
+    saved = pack_if_binary(x)
+    assert isinstance(saved, PackedMemory)
+    assert saved.memory.bits.numel() <= -(-x.numel() // 8)
+    restored = restore(saved)
+    assert (restored.dtype, restored.shape, restored.stride()) == (x.dtype, x.shape, x.stride())
+    assert torch.equal(restored, x)
 
 
-def changed(value: float, dtype: torch.dtype = torch.float32) -> Tensor:
-    x = spikes(TILE + LEAST, dtype=dtype)
+def with_last_element(value: float, dtype: torch.dtype = torch.float32) -> Tensor:
+    x = spikes(TILE + MIN_ELEMENTS, dtype=dtype)
     x[-1] = value
     return x
 
 
-def other() -> dict[str, Tensor]:
+def unpackable() -> dict[str, Tensor]:
     return {
-        "half": changed(0.5),
-        "minus": changed(-1.0),
-        "two": changed(2.0),
-        "minus_zero": changed(-0.0),
-        "nan": changed(float("nan")),
-        "tiny": changed(1e-45),
-        "next_to_one": changed(1.0078125, torch.bfloat16),
-        "parameter": nn.Parameter(torch.ones(LEAST)),
-        "view_of_parameter": nn.Parameter(torch.ones(64, LEAST)).t(),
-        "small": torch.ones(LEAST - 1),
-        "integers": torch.ones(LEAST, dtype=torch.int64),
-        "gaps": torch.ones(LEAST, 2)[:, 0],
-        "sparse": torch.ones(64, LEAST).to_sparse(),
-        "complex": torch.ones(LEAST, dtype=torch.complex64),
-        "negated": torch.zeros(LEAST, dtype=torch.complex64).conj().imag,
+        "half": with_last_element(0.5),
+        "minus": with_last_element(-1.0),
+        "two": with_last_element(2.0),
+        "minus_zero": with_last_element(-0.0),
+        "nan": with_last_element(float("nan")),
+        "tiny": with_last_element(1e-45),
+        "next_to_one": with_last_element(1.0078125, torch.bfloat16),
+        "parameter": nn.Parameter(torch.ones(MIN_ELEMENTS)),
+        "view_of_parameter": nn.Parameter(torch.ones(64, MIN_ELEMENTS)).t(),
+        "small": torch.ones(MIN_ELEMENTS - 1),
+        "integers": torch.ones(MIN_ELEMENTS, dtype=torch.int64),
+        "gaps": torch.ones(MIN_ELEMENTS, 2)[:, 0],
+        "sparse": torch.ones(64, MIN_ELEMENTS).to_sparse(),
+        "complex": torch.ones(MIN_ELEMENTS, dtype=torch.complex64),
+        "negated": torch.zeros(MIN_ELEMENTS, dtype=torch.complex64).conj().imag,
     }
 
 
-@pytest.mark.parametrize("name", other())
-def test_everything_else_is_left_alone(name: str):
-    x = other()[name]
-    assert _keep(x) is x
+@pytest.mark.parametrize("name", unpackable())
+def test_other_tensors_are_not_packed(name: str):
+    x = unpackable()[name]
+    assert pack_if_binary(x) is x
 
 
 def gradients(model: nn.Module, x: Tensor, *, packed: bool, autocast: bool = False) -> list[Tensor]:
-    """Gradients of the input and all parameters, of two backward passes through one graph."""
+    """Return gradients of input and parameters after two backward passes through one graph."""
     model.zero_grad()
     leaf = x.clone(memory_format=torch.preserve_format).requires_grad_()
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
@@ -169,7 +169,7 @@ def gradients(model: nn.Module, x: Tensor, *, packed: bool, autocast: bool = Fal
 
 
 class TwiceUsed(nn.Module):
-    """Spikes that a product with themselves and two layers keep."""
+    """Spikes saved by their product with themselves and by two layers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -215,7 +215,7 @@ class ChannelsLast(nn.Module):
     ],
     ids=["conv", "linear", "twice", "channels_last"],
 )
-def test_gradients_are_equal_bit_for_bit(build, shape: tuple[int, ...], autocast: bool):
+def test_gradients_are_bit_identical(build, shape: tuple[int, ...], autocast: bool):
     torch.manual_seed(1)
     model, x = build(), torch.randn(shape) * 2
     plain = gradients(model, x, packed=False, autocast=autocast)
@@ -242,7 +242,7 @@ def test_second_derivatives_pass_through_packed_tensors():
     assert results[0].count_nonzero() > 0
 
 
-def test_a_change_in_place_after_the_forward_does_not_reach_the_backward():
+def test_an_in_place_change_after_the_forward_does_not_affect_the_backward():
     s, weight = spikes(64, 100), torch.randn(100, 3, requires_grad=True)
     expected = s.t() @ torch.ones(64, 3)
     with spikes_as_bits():
@@ -252,23 +252,23 @@ def test_a_change_in_place_after_the_forward_does_not_reach_the_backward():
     assert torch.equal(weight.grad, expected)
 
 
-def test_a_convolutional_stack_keeps_its_spikes_in_an_eighth_of_a_byte():
+def test_a_convolutional_stack_saves_one_bit_per_spike():
     model, x = nn.Sequential(*(Maps(16, 16) for _ in range(3))), spikes(8, 16, 24, 20)
-    held = {}
+    bytes_per_element = {}
     for packed in (False, True):
         storages: dict[int, int] = {}
-        alive: list[Tensor | _Kept] = []
+        alive: list[Tensor | PackedMemory] = []
 
-        def keep(tensor: Tensor, packed=packed, storages=storages, alive=alive) -> Tensor | _Kept:
-            kept = _keep(tensor) if packed else tensor
-            alive.append(kept)  # so that no address is used twice
-            memory = kept if isinstance(kept, Tensor) else kept.memory.bits
+        def save(tensor: Tensor, packed=packed, storages=storages, alive=alive) -> Tensor | PackedMemory:
+            saved = pack_if_binary(tensor) if packed else tensor
+            alive.append(saved)  # prevents reuse of an address
+            memory = saved if isinstance(saved, Tensor) else saved.memory.bits
             storages[memory.untyped_storage().data_ptr()] = memory.untyped_storage().nbytes()
-            return kept
+            return saved
 
-        with torch.autograd.graph.saved_tensors_hooks(keep, _restore):
+        with torch.autograd.graph.saved_tensors_hooks(save, restore):
             model(x)
-        held[packed] = sum(storages.values()) / (3 * x.numel())
-    # Each layer keeps its input, the input of its batch norm and the neuron's distances to threshold.
-    assert held[False] == pytest.approx(12, rel=0.02)
-    assert held[True] == pytest.approx(8 + 1 / 8, rel=0.02)
+        bytes_per_element[packed] = sum(storages.values()) / (3 * x.numel())
+    # Each layer saves its input, the input of its batch norm and the neuron's distances to threshold.
+    assert bytes_per_element[False] == pytest.approx(12, rel=0.02)
+    assert bytes_per_element[True] == pytest.approx(8 + 1 / 8, rel=0.02)

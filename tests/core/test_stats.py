@@ -1,4 +1,4 @@
-"""Rates and operations are what a count by hand and SpikingJelly give, and recording leaves nothing behind."""
+"""Rates and operations equal manual counts and SpikingJelly's, and recording removes its hooks."""
 
 import itertools
 
@@ -18,7 +18,7 @@ from snn_core import ScaledSpike, SpikingAttention, SpikingConv2d, SpikingLinear
 from snn_core.stats import SynapticOperations, record_synaptic_operations
 
 
-def test_rates_are_shares_of_neurons_and_steps_over_all_passes():
+def test_rates_are_averaged_over_neurons_steps_and_passes():
     model = nn.Sequential(ScaledSpike(1.0), nn.Identity())
     with record_firing_rates(model) as rates:
         model(torch.tensor([[9.0, 0.0], [9.0, 0.0]]))  # T=2: one neuron fires twice, the other never
@@ -32,7 +32,7 @@ def test_names_are_those_of_the_layers_inside_the_model():
     assert list(spiking_layers(model)) == ["a", "b.0"]
 
 
-def test_nothing_stays_attached_and_unused_layers_are_left_out():
+def test_hooks_are_removed_and_unused_layers_are_omitted():
     model = nn.ModuleDict({"used": ScaledSpike(1.0), "unused": ScaledSpike(1.0)})
     with record_firing_rates(model) as rates:
         model["used"](torch.ones(2, 2))
@@ -46,38 +46,38 @@ def spikes(*shape: int, rate: float = 0.3) -> Tensor:
     return (torch.rand(shape, generator=torch.Generator().manual_seed(4)) < rate).float()
 
 
-def counted(layer: nn.Module, x: Tensor) -> SynapticOperations:
+def count(layer: nn.Module, x: Tensor) -> SynapticOperations:
     with record_synaptic_operations(nn.ModuleList([layer])) as results:
         layer(x)
         assert results == {}
     return results["0"]
 
 
-def test_a_spike_costs_a_linear_layer_one_addition_for_each_output():
+def test_a_spike_costs_a_linear_layer_one_addition_per_output():
     x = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]])[:, None]  # T=2 B=1 C=3
-    assert counted(nn.Linear(3, 5), x) == SynapticOperations(macs=30, operations=10, input_rate=2 / 6, inputs="spikes")
-    assert counted(nn.Linear(3, 5), x * 2) == SynapticOperations(30, 10, 2 / 6, "whole")
-    real = counted(nn.Linear(3, 5), x * 0.5)
+    assert count(nn.Linear(3, 5), x) == SynapticOperations(macs=30, operations=10, input_rate=2 / 6, inputs="spikes")
+    assert count(nn.Linear(3, 5), x * 2) == SynapticOperations(30, 10, 2 / 6, "whole")
+    real = count(nn.Linear(3, 5), x * 0.5)
     assert real == SynapticOperations(30, 10, 2 / 6, "real")
     assert not real.spiking
 
 
 def test_a_spike_in_a_corner_reaches_fewer_outputs_than_one_in_the_middle():
     conv = nn.Conv2d(1, 2, 3, padding=1)
-    for place, outputs in (((0, 0), 4), ((0, 2), 6), ((2, 2), 9)):
+    for (row, column), outputs in (((0, 0), 4), ((0, 2), 6), ((2, 2), 9)):
         x = torch.zeros(1, 1, 5, 5)
-        x[0, 0, place[0], place[1]] = 1
-        found = counted(conv, x)
-        assert (found.operations, found.macs) == (2 * outputs, 2 * 9 * 25)
+        x[0, 0, row, column] = 1
+        counts = count(conv, x)
+        assert (counts.operations, counts.macs) == (2 * outputs, 2 * 9 * 25)
 
 
-def operations_one_by_one(layer: nn.Module, x: Tensor) -> int:
-    """How many outputs move when one input element does, summed over those that are not 0."""
+def operations_by_perturbation(layer: nn.Module, x: Tensor) -> int:
+    """Return how many outputs change with each nonzero input element, summed over the elements."""
     total, baseline = 0, layer(torch.zeros_like(x))
-    for place in x.nonzero().tolist():
-        alone = torch.zeros_like(x)
-        alone[tuple(place)] = 1.0
-        total += int((layer(alone) != baseline).sum())
+    for index in x.nonzero().tolist():
+        single = torch.zeros_like(x)
+        single[tuple(index)] = 1.0
+        total += int((layer(single) != baseline).sum())
     return total
 
 
@@ -94,10 +94,10 @@ def operations_one_by_one(layer: nn.Module, x: Tensor) -> int:
     ],
     ids=lambda value: None if isinstance(value, tuple) else str(value),
 )
-def test_operations_are_those_of_moving_every_input_alone(layer: nn.Module, shape: tuple[int, ...]):
+def test_operations_equal_the_outputs_that_each_input_changes(layer: nn.Module, shape: tuple[int, ...]):
     layer.double()
     x = spikes(*shape).double()
-    assert counted(layer, x).operations == operations_one_by_one(layer, x) > 0
+    assert count(layer, x).operations == operations_by_perturbation(layer, x) > 0
 
 
 def spikingjelly_total(counter: BaseCounter, layer: nn.Module, *inputs: Tensor) -> int:
@@ -106,7 +106,7 @@ def spikingjelly_total(counter: BaseCounter, layer: nn.Module, *inputs: Tensor) 
     return counter.get_total()
 
 
-def test_counts_are_those_of_spikingjelly():
+def test_counts_equal_those_of_spikingjelly():
     layers = itertools.chain(
         [(nn.Linear(7, 5), (4, 3, 7))],
         (
@@ -116,8 +116,8 @@ def test_counts_are_those_of_spikingjelly():
     )
     for layer, shape in layers:
         x, real = spikes(*shape), torch.randn(shape)
-        assert counted(layer, x).operations == spikingjelly_total(SynOpCounter(), layer, x)
-        assert counted(layer, real).macs == spikingjelly_total(MACCounter(), layer, real)
+        assert count(layer, x).operations == spikingjelly_total(SynOpCounter(), layer, x)
+        assert count(layer, real).macs == spikingjelly_total(MACCounter(), layer, real)
 
 
 def test_a_network_is_counted_layer_by_layer_over_all_calls():
@@ -162,8 +162,8 @@ def test_attention_is_counted_by_its_projections_and_its_coincidences(over):
             dense += 1
     assert (results["[0]"].operations, results["[0]"].macs) == (met, dense)
     assert met > 0
-    made = first[0] @ first[1]
-    left, right = (second[0], made) if state else (made, second[0])
+    product_of_both = first[0] @ first[1]
+    left, right = (second[0], product_of_both) if state else (product_of_both, second[0])
     met = sum(
         bool(left[p, i, c] and right[p, c, j])
         for p, i, c, j in itertools.product(*(range(size) for size in (*left.shape, right.shape[2])))
@@ -174,7 +174,7 @@ def test_attention_is_counted_by_its_projections_and_its_coincidences(over):
     assert results["[1]"].input_rate == pytest.approx(second[0].mean())
 
 
-def test_products_of_activations_are_additions_where_one_factor_spikes():
+def test_products_with_one_spiking_factor_count_as_additions():
     class Product(nn.Module):
         def forward(self, a: Tensor, b: Tensor) -> Tensor:
             return a @ b
@@ -190,13 +190,13 @@ def test_products_of_activations_are_additions_where_one_factor_spikes():
     assert counts(3 * a, b) == SynapticOperations(60, met, float(b.double().mean()), "spikes")
     assert counts(3 * a, 0.5 * b) == SynapticOperations(60, met, float(a.double().mean()), "real")
     assert counts(3 * a, 2 * b).inputs == "whole"
-    # SpikingJelly counts coincidences, too, where both factors spike; else it takes the other one for dense.
+    # SpikingJelly also counts coincidences where both factors spike; else it counts the other factor as dense.
     for left, right, expected in ((a, b, met), (3 * a, b, int(b.sum()) * 3), (a, 2 * b, int(a.sum()) * 4)):
         assert spikingjelly_total(ACCounter(), model, left, right) == expected
 
 
-def test_layers_of_any_author_are_counted_and_a_weight_of_0_counts():
-    class Own(nn.Module):
+def test_custom_layers_are_counted_including_zero_weights():
+    class Custom(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.weight = nn.Parameter(torch.zeros(3, 7))
@@ -209,13 +209,13 @@ def test_layers_of_any_author_are_counted_and_a_weight_of_0_counts():
             torch.nn.functional.scaled_dot_product_attention(x, x, x)
             return self.up(x)
 
-    own, x = Own(), spikes(4, 2, 7)
-    with record_synaptic_operations(own) as results:
-        own(x)
+    custom, x = Custom(), spikes(4, 2, 7)
+    with record_synaptic_operations(custom) as results:
+        custom(x)
     assert results["[0]"].operations == results["[1]"].operations == int(x.sum()) * 3
     assert results["[2]"].operations == int(x[0].sum()) * 3
     assert results["[3]"] == SynapticOperations(4 * 2 * 2 * 14, 4 * 2 * 2 * 14, float(x.double().mean()), "real")
-    assert results["up"].operations == operations_one_by_one(own.up, x)
+    assert results["up"].operations == operations_by_perturbation(custom.up, x)
     assert results["up"].macs == 4 * 2 * 7 * 3 * 4
 
 
@@ -229,36 +229,36 @@ def test_only_what_the_model_runs_is_counted():
     assert {name: count.macs for name, count in results.items()} == {"": 24}
 
 
-def test_counting_changes_nothing_and_leaves_nothing_behind():
+def test_counting_does_not_change_results_and_removes_its_hooks():
     model = nn.Sequential(SpikingConv2d(2, 3), nn.Flatten(2), SpikingLinear(60, 6)).eval()
     x = (torch.rand(4, 2, 2, 5, 4) * 3).requires_grad_()
     expected = model(x)
     with record_synaptic_operations(model):
-        found = model(x)
-    assert torch.equal(found, expected)
-    found.sum().backward()
+        outputs = model(x)
+    assert torch.equal(outputs, expected)
+    outputs.sum().backward()
     assert x.grad is not None
-    with pytest.raises(ValueError, match="maps are"), record_synaptic_operations(model):
+    with pytest.raises(ValueError, match="maps must be"), record_synaptic_operations(model):
         model(torch.zeros(2, 2))
     assert not any(module._forward_hooks for module in model.modules())
     assert not torch.nn.modules.module._global_forward_hooks
     assert not torch.nn.modules.module._global_forward_pre_hooks
 
 
-def test_counting_keeps_batch_norm_and_neuron_as_one(monkeypatch):
-    layer, alone = SpikingLinear(3, 5).eval(), []
-    monkeypatch.setattr(layer.norm, "forward", lambda x: alone.append(x) or x)
+def test_counting_keeps_batch_norm_and_neuron_fused(monkeypatch):
+    layer, single = SpikingLinear(3, 5).eval(), []
+    monkeypatch.setattr(layer.norm, "forward", lambda x: single.append(x) or x)
     with record_synaptic_operations(layer):
         layer(spikes(4, 2, 6, 3))
-    assert not alone
+    assert not single
 
 
 def test_counts_are_the_same_in_inference_mode_and_mixed_precision():
     conv, x = nn.Conv2d(2, 3, 3, padding=1), spikes(2, 2, 5, 6)
-    expected = counted(conv, x)
+    expected = count(conv, x)
     linear, tokens = nn.Linear(7, 5), spikes(4, 3, 7)
     with torch.inference_mode():
-        assert counted(conv, x) == expected
-        assert counted(linear, tokens).operations == int(tokens.sum()) * 5
+        assert count(conv, x) == expected
+        assert count(linear, tokens).operations == int(tokens.sum()) * 5
     with torch.autocast("cpu", torch.bfloat16):
-        assert counted(conv, x) == expected
+        assert count(conv, x) == expected

@@ -1,4 +1,4 @@
-"""Each surrogate is the derivative of the function that its docstring names."""
+"""Each surrogate is the derivative of the function in its docstring."""
 
 import math
 
@@ -21,8 +21,8 @@ PRIMITIVES = {
 
 @pytest.mark.parametrize("name", SURROGATES)
 @pytest.mark.parametrize("slope", [1.0, 4.0])
-def test_is_the_derivative_of_its_primitive(name: str, slope: float):
-    # An even number of points keeps clear of the corners that triangle and rectangle have.
+def test_surrogates_are_the_derivatives_of_their_primitives(name: str, slope: float):
+    # An even number of points avoids the corners of triangle and rectangle.
     d, step = torch.linspace(-2, 2, 400, dtype=torch.float64), 1e-6
     primitive = PRIMITIVES[name]
     differences = (primitive(d + step, slope) - primitive(d - step, slope)) / (2 * step)
@@ -30,7 +30,7 @@ def test_is_the_derivative_of_its_primitive(name: str, slope: float):
 
 
 @pytest.mark.parametrize("name", SURROGATES)
-def test_is_even_and_has_an_integral_of_one(name: str):
+def test_surrogates_are_even_and_integrate_to_one(name: str):
     d = torch.linspace(-400, 400, 800_001, dtype=torch.float64)
     bump = SURROGATES[name](d, 2.0)
     torch.testing.assert_close(bump, bump.flip(0), rtol=1e-12, atol=1e-15)

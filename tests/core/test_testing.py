@@ -1,4 +1,4 @@
-"""The checks for other people's kernels: right ones pass, each kind of mistake is found and named."""
+"""The checks for custom kernels: correct kernels pass, and each kind of error is detected and described."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ from snn_core.testing import (
 )
 
 SOME = lif_settings()[::7]
-"""Enough for a mistake that all settings show."""
+"""Enough settings for an error that shows in all of them."""
 
 
 def ours(x: Tensor, v_init: Tensor, **settings: Any) -> tuple[Tensor, Tensor]:
@@ -27,7 +27,7 @@ def ours(x: Tensor, v_init: Tensor, **settings: Any) -> tuple[Tensor, Tensor]:
 
 
 def plain(x: Tensor, v_init: Tensor, **settings: Any) -> tuple[Tensor, Tensor]:
-    """The equations in float32, as a kernel would do it."""
+    """Compute the equations in float32, as a kernel would."""
     wide = x.to(v_init.dtype)
     named = {**settings, "surrogate": surrogate_gradient(settings["surrogate"])}
     spikes, v_last = lif_reference(wide, v_init, **named)
@@ -35,7 +35,7 @@ def plain(x: Tensor, v_init: Tensor, **settings: Any) -> tuple[Tensor, Tensor]:
 
 
 class Broken(torch.autograd.Function):
-    """Gives its second input's values forward, and a changed gradient backward."""
+    """Return the values of the second input forward and a changed gradient backward."""
 
     @staticmethod
     def forward(ctx: Any, good: Tensor, values: Tensor, change: Any) -> Tensor:
@@ -56,44 +56,44 @@ def with_gradient(good: Tensor, change: Any) -> Tensor:
 
 
 def copy_all_but_last(good: Tensor) -> Tensor:
-    """A copy into new memory that forgets the last element."""
-    made = torch.empty(good.shape, dtype=good.dtype)
-    made.flatten()[:-1] = good.detach().flatten()[:-1]
-    return made
+    """Copy all but the last element into new memory."""
+    copy = torch.empty(good.shape, dtype=good.dtype)
+    copy.flatten()[:-1] = good.detach().flatten()[:-1]
+    return copy
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
-def test_the_equations_themselves_pass(dtype: torch.dtype):
+def test_the_equations_pass(dtype: torch.dtype):
     check_lif_implementation(plain, dtype=dtype, settings=SOME)
 
 
-def test_our_own_neuron_passes_in_all_settings():
+def test_our_neuron_passes_in_all_settings():
     check_lif_implementation(ours)
 
 
-def test_the_settings_are_all_combinations_and_no_default():
-    found = {tuple(s.values()) for s in lif_settings()}
-    assert len(found) == 3 * 2 * 2 * 2 * 6
+def test_lif_settings_are_all_combinations_without_defaults():
+    settings = {tuple(s.values()) for s in lif_settings()}
+    assert len(settings) == 3 * 2 * 2 * 2 * 6
     assert lif_settings()[0]["tau"] != 2.0
 
 
-def fired_one_more(spikes: Tensor) -> Tensor:
+def flip_last(spikes: Tensor) -> Tensor:
     values = spikes.detach().clone()
     values[-1].flatten()[-1:].fill_(1 - values[-1].flatten()[-1].item())
     return values
 
 
-MISTAKES = {
+ERRORS = {
     "spike not written": (
         lambda x, v, s: (with_output(s, copy_all_but_last(s)), v),
-        r"1 of \d+ spikes differ .* nan instead of .*; 1 are nan, as elements are that nothing was written to",
+        r"1 of \d+ spikes differ .* nan instead of .*; 1 are NaN: probably never written",
     ),
-    "spike flipped": (lambda x, v, s: (with_output(s, fired_one_more(s)), v), r"1 of \d+ spikes differ"),
+    "spike flipped": (lambda x, v, s: (with_output(s, flip_last(s)), v), r"1 of \d+ spikes differ"),
     "potential not written": (
         lambda x, v, s: (s, with_output(v, copy_all_but_last(v))),
-        r"1 of \d+ last potentials differ; .* 1 are nan",
+        r"1 of \d+ last potentials differ; .* 1 are NaN",
     ),
-    "potential next to the right one": (lambda x, v, s: (s, v * (1 + 2**-23)), "last potentials differ"),
+    "potential off by one unit": (lambda x, v, s: (s, v * (1 + 2**-23)), "last potentials differ"),
     "gradient of spikes": (
         lambda x, v, s: (with_gradient(s, lambda grad: grad * 1.001), v),
         r"gradient of spikes and last potential with respect to x: .* off by more than 1e-05 of the largest",
@@ -104,7 +104,7 @@ MISTAKES = {
     ),
     "gradient not written": (
         lambda x, v, s: (with_gradient(s, copy_all_but_last), v),
-        r"nan instead of .*; \d+ are nan",
+        r"nan instead of .*; \d+ are NaN",
     ),
     "gradient read as if it were dense": (
         lambda x, v, s: (with_gradient(s, lambda grad: grad if 0 not in grad.stride() else grad * 0), v),
@@ -117,9 +117,9 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("name", MISTAKES)
-def test_mistakes_are_found_and_named(name: str):
-    change, message = MISTAKES[name]
+@pytest.mark.parametrize("name", ERRORS)
+def test_errors_are_detected_and_described(name: str):
+    change, message = ERRORS[name]
 
     def broken(x: Tensor, v_init: Tensor, **settings: Any) -> tuple[Tensor, Tensor]:
         spikes, v_last = ours(x, v_init, **settings)
@@ -132,15 +132,15 @@ def test_mistakes_are_found_and_named(name: str):
 
 
 @pytest.mark.parametrize("name", list(LIFSettings.__annotations__))
-def test_a_setting_that_is_not_passed_on_is_found(name: str):
-    def forgetful(x: Tensor, v_init: Tensor, **settings: Any) -> tuple[Tensor, Tensor]:
+def test_an_ignored_setting_is_detected(name: str):
+    def ignoring(x: Tensor, v_init: Tensor, **settings: Any) -> tuple[Tensor, Tensor]:
         return ours(x, v_init, **{key: value for key, value in settings.items() if key != name})
 
     with pytest.raises(AssertionError):
-        check_lif_implementation(forgetful)
+        check_lif_implementation(ignoring)
 
 
-def test_a_mistake_at_the_threshold_alone_is_found():
+def test_an_error_only_at_the_threshold_is_detected():
     def strict(x: Tensor, v_init: Tensor, **settings: Any) -> tuple[Tensor, Tensor]:
         return ours(x, v_init, **{**settings, "v_threshold": settings["v_threshold"] * (1 + 2**-22)})
 
@@ -148,7 +148,7 @@ def test_a_mistake_at_the_threshold_alone_is_found():
         check_lif_implementation(strict, settings=[s for s in lif_settings() if s["v_reset"] == 0.0])
 
 
-def test_a_mistake_in_inference_alone_is_found():
+def test_an_error_only_in_inference_is_detected():
     def broken(x: Tensor, v_init: Tensor, **settings: Any) -> tuple[Tensor, Tensor]:
         spikes, v_last = ours(x, v_init, **settings)
         return (spikes, v_last) if torch.is_grad_enabled() else (1 - spikes, v_last)
@@ -159,14 +159,14 @@ def test_a_mistake_in_inference_alone_is_found():
 
 @pytest.mark.parametrize("mode", [0, 1, 2])
 @pytest.mark.parametrize("fill", [False, True])
-def test_poisoned_memory_is_nan_and_everything_is_put_back(mode: int, fill: bool):
+def test_poisoned_memory_is_nan_and_settings_are_restored(mode: int, fill: bool):
     before = torch.utils.deterministic.fill_uninitialized_memory
-    made: list[Tensor] = []
+    tensors: list[Tensor] = []
 
     def interrupted() -> None:
         with poison_empty_memory():
-            made.extend((torch.empty(3), torch.empty_like(torch.zeros(2, 2)), torch.zeros(1).new_empty(4)))
-            made.append(torch.empty(2, dtype=torch.int32))
+            tensors.extend((torch.empty(3), torch.empty_like(torch.zeros(2, 2)), torch.zeros(1).new_empty(4)))
+            tensors.append(torch.empty(2, dtype=torch.int32))
             raise RuntimeError("inside")
 
     try:
@@ -179,7 +179,7 @@ def test_poisoned_memory_is_nan_and_everything_is_put_back(mode: int, fill: bool
     finally:
         torch.set_deterministic_debug_mode(0)
         torch.utils.deterministic.fill_uninitialized_memory = before
-    *floats, integers = made
+    *floats, integers = tensors
     assert all(y.isnan().all() for y in floats)
     assert integers.tolist() == [2**31 - 1] * 2
 
@@ -199,7 +199,7 @@ def test_flips_are_counted_and_the_first_is_named():
         assert_same_spikes(actual, expected[..., 0])
 
 
-def test_gradients_are_measured_by_the_largest():
+def test_gradient_errors_are_relative_to_the_largest_gradient():
     expected = torch.tensor([[100.0, 1e-3], [0.0, -5.0]])
     actual = expected.clone()
     actual[0, 1] = 2e-3
@@ -208,7 +208,7 @@ def test_gradients_are_measured_by_the_largest():
     with pytest.raises(AssertionError, match=message):
         assert_close_gradients(actual, expected, tolerance=1e-6)
     actual[1, 0] = torch.nan
-    with pytest.raises(AssertionError, match=r"worst at index \(1, 0\): nan instead of 0; 1 are nan"):
+    with pytest.raises(AssertionError, match=r"worst at index \(1, 0\): nan instead of 0; 1 are NaN"):
         assert_close_gradients(actual, expected, tolerance=1)
     with pytest.raises(AssertionError, match=r"no gradient, but one of shape \(2, 2\)"):
         assert_close_gradients(None, expected)

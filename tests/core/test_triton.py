@@ -1,7 +1,7 @@
 """The Triton kernels against the equations in float64, on the CPU: Triton's interpreter runs them in a child process.
 
-Whether kernels are interpreted or compiled is settled when they are defined, hence a process of its own. The child
-writes what went wrong with which case; here each case is a test.
+Kernels are interpreted or compiled depending on an environment variable at their definition, so they run in a separate
+process. It writes the error of each case; here each case is a test.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from snn_core.ops.lif.settings import Settings
 PLAIN = Settings(0.5, 0.5, 1.0, False, True, False, "sigmoid", 4.0, "d32")
 
 
-def interpreted(results: Path, *options: str) -> dict[str, str | None]:
-    """What the child process found wrong with each case."""
-    done = subprocess.run(
+def run_interpreted(results: Path, *options: str) -> dict[str, str | None]:
+    """Return the error of each case, or None, from the child process."""
+    completed = subprocess.run(
         [sys.executable, triton_cases.__file__, results, *options],
         env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert completed.returncode == 0, completed.stderr
     return json.loads(results.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
 def covering(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | None]:
-    return interpreted(tmp_path_factory.mktemp("triton") / "results.json")
+    return run_interpreted(tmp_path_factory.mktemp("triton") / "results.json")
 
 
 @pytest.mark.parametrize("case", covering_cases(), ids=str)
@@ -46,7 +46,7 @@ def test_kernels_agree_with_the_equations(case: Case, covering: dict[str, str | 
     assert covering[str(case)] is None, covering[str(case)]
 
 
-def test_sixteen_bits_keep_the_spike_of_a_distance_that_rounds_to_zero(covering: dict[str, str | None]):
+def test_d16_keeps_the_spike_of_a_distance_that_rounds_to_zero(covering: dict[str, str | None]):
     assert covering[triton_cases.SIGNS] is None, covering[triton_cases.SIGNS]
 
 
@@ -57,50 +57,50 @@ def test_every_value_of_every_option_is_covered():
 
 
 @pytest.mark.slow
-def test_kernels_agree_with_the_equations_in_many_more_cases(tmp_path: Path):
-    found = interpreted(tmp_path / "results.json", "--wide")
-    assert len(found) > 0.9 * triton_cases.WIDE
-    wrong = {case: error for case, error in found.items() if error is not None}
-    assert not wrong, f"{len(wrong)} of {len(found)} cases; the first: " + "\n".join(next(iter(wrong.items())))
+def test_kernels_agree_with_the_equations_in_random_cases(tmp_path: Path):
+    results = run_interpreted(tmp_path / "results.json", "--wide")
+    assert len(results) > 0.9 * triton_cases.WIDE
+    wrong = {case: error for case, error in results.items() if error is not None}
+    assert not wrong, f"{len(wrong)} of {len(results)} cases; the first: " + "\n".join(next(iter(wrong.items())))
 
 
-def test_a_wrong_kernel_would_be_noticed():
+def test_the_checks_detect_a_wrong_kernel():
     call = triton_cases.Call(Case())
     spikes, v_last, grad_x, _ = call.equations()
     assert 0.05 < spikes.mean() < 0.95
     off = grad_x.clone()
     off[1, 2] += 2e-6 * grad_x.abs().max()
     with pytest.raises(AssertionError, match=r"off by 2\.0e-06 of the largest"):
-        triton_cases.near("gradient of x", off, grad_x, 1e-6)
-    with pytest.raises(AssertionError, match="not written everywhere"):
-        triton_cases.near("last potential", torch.where(v_last == v_last[3], torch.nan, v_last), v_last, 1e-6)
+        triton_cases.assert_near("gradient of x", off, grad_x, 1e-6)
+    with pytest.raises(AssertionError, match="not fully written"):
+        triton_cases.assert_near("last potential", torch.where(v_last == v_last[3], torch.nan, v_last), v_last, 1e-6)
     output = triton_cases.Poisoned((2, 3), torch.float32, "cpu")
     output.all[6] = 0.0
     with pytest.raises(AssertionError, match="written beyond the end"):
         output.read()
 
 
-def test_spiking_core_does_not_load_triton():
+def test_importing_snn_core_does_not_import_triton():
     code = (
         "import sys, snn_core; from snn_core.ops.lif import triton; triton.obstacle(); print('triton' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout == b"False\n"
 
 
-def test_an_obstacle_names_its_remedy(monkeypatch: pytest.MonkeyPatch):
-    find = triton.obstacle.__wrapped__  # without the memory of an earlier answer
+def test_obstacles_say_what_to_do(monkeypatch: pytest.MonkeyPatch):
+    obstacle = triton.obstacle.__wrapped__  # without its cache
     monkeypatch.setattr(torch.version, "hip", None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
-    assert find() is None
+    assert obstacle() is None
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
-    assert "compute capability 8.0 (A100, RTX 30) or newer" in find()
+    assert "compute capability 8.0 (A100, RTX 30) or newer" in obstacle()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert "install NVIDIA's driver and a CUDA build of PyTorch" in find()
+    assert "install NVIDIA's driver and a CUDA build of PyTorch" in obstacle()
     monkeypatch.setenv("TRITON_INTERPRET", "1")
-    assert find() is None
+    assert obstacle() is None
     monkeypatch.setattr(triton, "find_spec", lambda name: None)
-    assert "pip install triton" in find()
+    assert "pip install triton" in obstacle()
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_an_obstacle_names_its_remedy(monkeypatch: pytest.MonkeyPatch):
         ),
     ],
 )
-def test_mistakes_are_named(x: torch.Tensor, s: Settings, message: str):
+def test_invalid_arguments_raise(x: torch.Tensor, s: Settings, message: str):
     v = torch.zeros(3, dtype=torch.float32)
     with pytest.raises(ValueError, match=message):
         triton.forward(x, v, s, torch.empty_like(x), None, torch.empty_like(v))
@@ -123,7 +123,7 @@ def test_mistakes_are_named(x: torch.Tensor, s: Settings, message: str):
         triton.backward(x, None, x, v, s, torch.empty_like(x), torch.empty_like(v), None)
 
 
-def test_too_many_neurons_are_refused(monkeypatch: pytest.MonkeyPatch):
+def test_too_many_neurons_raise(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(triton, "_interpreted", lambda: True)
     x = torch.zeros(1, 1).expand(1, 1 << 31)
     with pytest.raises(

@@ -1,6 +1,6 @@
-"""What Triton makes of the kernels for devices that are not here: access widths, registers, spills.
+"""Compile the Triton kernels for devices that need not be present: access widths, registers, spills.
 
-Calls are caught on their way to the device and compiled just as they would have been there.
+Kernel launches are recorded and compiled as they would be on the device.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ POINTERS = {
 }
 
 
-class Catch:
-    """Takes a kernel's place and keeps what it is called with."""
+class RecordedKernel:
+    """Replaces a kernel and records its arguments."""
 
     def __init__(self, kernel: Any) -> None:
         self.kernel = kernel
@@ -56,7 +56,7 @@ class Catch:
         names = self.kernel.arg_names
         signature, constants, aligned = dict[str, str](), dict[str, Any](), dict[tuple[int], Any]()
         values = dict(zip(names, arguments, strict=False)) | compiled_in
-        for place, name in enumerate(names):
+        for position, name in enumerate(names):
             value = values[name]
             runtime = name in kernels.RUNTIME
             if isinstance(value, Tensor):
@@ -68,19 +68,21 @@ class Catch:
                 signature[name] = "i32" if isinstance(value, int) else "fp32"
                 multiple = isinstance(value, int) and value % 16 == 0 and not runtime
             if multiple:
-                aligned[(place,)] = [["tt.divisibility", 16]]
+                aligned[(position,)] = [["tt.divisibility", 16]]
         assert len(names) == len(arguments) + len(compiled_in)
         return ASTSource(self.kernel, signature, constants, aligned), options
 
 
-def compiled(monkeypatch: pytest.MonkeyPatch, name: str, capability: int, **case: Any) -> tuple[str, dict[str, int]]:
-    """PTX of a kernel and its use of registers and memory on a device of this compute capability."""
-    catch = Catch(getattr(kernels, name))
+def compile_kernel(
+    monkeypatch: pytest.MonkeyPatch, name: str, capability: int, **case: Any
+) -> tuple[str, dict[str, int]]:
+    """Return the PTX of a kernel and its registers and memory on a device of this compute capability."""
+    recorded = RecordedKernel(getattr(kernels, name))
     with monkeypatch.context() as patch:
-        patch.setattr(kernels, name, catch)
-        patch.setattr(triton, "_interpreted", lambda: True)  # lets arrays on the CPU through
+        patch.setattr(kernels, name, recorded)
+        patch.setattr(triton, "_interpreted", lambda: True)  # accepts arrays on the CPU
         call(backward=name != "lif_forward", **case)
-    source, options = catch.source()
+    source, options = recorded.source()
     binary = triton_language.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
     return binary.asm["ptx"], resources(binary.asm["cubin"])
 
@@ -104,40 +106,40 @@ def call(
     spikes: bool = True,
     packed: bool = False,
 ) -> None:
-    """Call the launcher on uninitialized arrays: only their types, shapes and addresses count."""
+    """Call the launcher on uninitialized arrays: only their types, shapes and addresses matter."""
     s = Settings(0.5, 0.5, 1.0, soft_reset, detach_reset, detach_membrane, surrogate, 4.0, save)  # pyright: ignore[reportArgumentType]
     x, v = torch.empty(T, N, dtype=dtype), torch.empty(N)
-    kept_dtype = {"d32": torch.float32, "d16": torch.float16, "u8": torch.uint8, "x": dtype}[save]
-    kept = None if infer or (save == "x" and not backward) else torch.empty(T, N, dtype=kept_dtype)
+    saved_dtype = {"d32": torch.float32, "d16": torch.float16, "u8": torch.uint8, "x": dtype}[save]
+    saved = None if infer or (save == "x" and not backward) else torch.empty(T, N, dtype=saved_dtype)
     more: dict[str, Any] = {
         "lengths": torch.empty(3, dtype=torch.int32) if lengths else None,
         "affine": (torch.empty(64), torch.empty(64), 1024) if affine else None,
         "residual": torch.empty_like(x) if residual else None,
     }
     if backward:
-        assert kept is not None
+        assert saved is not None
         constants = torch.zeros(3, dtype=torch.float64) if learned else None
-        triton.backward(x, v, kept, v, s, torch.empty_like(x), torch.empty(N), constants, **more)
+        triton.backward(x, v, saved, v, s, torch.empty_like(x), torch.empty(N), constants, **more)
     else:
         words = torch.empty(T, -(-N // 32), dtype=torch.int32) if packed else None
-        triton.forward(x, v, s, torch.empty_like(x) if spikes else None, kept, torch.empty(N), packed=words, **more)
+        triton.forward(x, v, s, torch.empty_like(x) if spikes else None, saved, torch.empty(N), packed=words, **more)
 
 
 def resources(cubin: bytes) -> dict[str, int]:
-    """Registers of a thread, and bytes of its stack, as the binary states them."""
+    """Return registers per thread and bytes of its stack, from the binary."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        told = subprocess.run(
+        dump = subprocess.run(
             [CUOBJDUMP, "--dump-resource-usage", file.name], capture_output=True, check=True, text=True
         )
-    found = {name: int(value) for name, value in re.findall(r"(REG|STACK|SHARED|LOCAL):(\d+)", told.stdout)}
-    assert found.keys() == {"REG", "STACK", "SHARED", "LOCAL"}, told.stdout
-    return found
+    usage = {name: int(value) for name, value in re.findall(r"(REG|STACK|SHARED|LOCAL):(\d+)", dump.stdout)}
+    assert usage.keys() == {"REG", "STACK", "SHARED", "LOCAL"}, dump.stdout
+    return usage
 
 
 def widths(ptx: str, access: str) -> set[int]:
-    """Bits of the global accesses of a thread ("ld" or "st"), scalars left out."""
+    """Return the bits of a thread's global accesses ("ld" or "st"), without scalars."""
     return {int(count or 1) * int(bits) for count, bits in re.findall(rf"{access}\.global(?:\.v(\d))?\.b(\d+)", ptx)}
 
 
@@ -170,10 +172,10 @@ def describe(value: Any) -> str:
 
 @pytest.mark.parametrize("capability", [80, 90])
 @pytest.mark.parametrize(("kernel", "case"), WIDE_ACCESS, ids=describe)
-def test_every_access_takes_128_bits(
+def test_every_memory_access_is_128_bits_wide(
     monkeypatch: pytest.MonkeyPatch, kernel: str, case: dict[str, Any], capability: int
 ):
-    ptx, used = compiled(monkeypatch, kernel, capability, **case)
+    ptx, used = compile_kernel(monkeypatch, kernel, capability, **case)
     assert widths(ptx, "ld") == widths(ptx, "st") == {128}
     assert used["STACK"] == used["LOCAL"] == 0
     assert used["REG"] <= 128
@@ -181,42 +183,44 @@ def test_every_access_takes_128_bits(
 
 @pytest.mark.parametrize("capability", [80, 90])
 @pytest.mark.parametrize(("kernel", "case"), NARROW_ACCESS, ids=describe)
-def test_options_fit_the_registers(monkeypatch: pytest.MonkeyPatch, kernel: str, case: dict[str, Any], capability: int):
-    ptx, used = compiled(monkeypatch, kernel, capability, **case)
+def test_all_options_fit_into_the_registers(
+    monkeypatch: pytest.MonkeyPatch, kernel: str, case: dict[str, Any], capability: int
+):
+    ptx, used = compile_kernel(monkeypatch, kernel, capability, **case)
     assert 128 in widths(ptx, "ld") | widths(ptx, "st")
     assert used["STACK"] == used["LOCAL"] == 0
     assert used["REG"] <= 128
 
 
-def test_products_and_sums_are_rounded_one_by_one(monkeypatch: pytest.MonkeyPatch):
-    # Contracted to one operation they would differ from those of the CPU, and so would spikes.
+def test_products_and_sums_are_not_contracted(monkeypatch: pytest.MonkeyPatch):
+    # Fused multiply-adds would give other results, and other spikes, than the CPU.
     for kernel in ("lif_forward", "lif_backward_from_x"):
-        ptx, _ = compiled(monkeypatch, kernel, 90, save="x", surrogate="triangle")
+        ptx, _ = compile_kernel(monkeypatch, kernel, 90, save="x", surrogate="triangle")
         assert "mul.rn.f32" in ptx
         assert "fma" not in ptx
 
 
-def test_kernels_serve_every_number_of_neurons_and_long_sequences(monkeypatch: pytest.MonkeyPatch):
+def test_kernels_are_shared_by_all_sizes_and_long_sequences(monkeypatch: pytest.MonkeyPatch):
     def key(**case: Any) -> str:
-        catch = Catch(kernels.lif_forward)
+        recorded = RecordedKernel(kernels.lif_forward)
         with monkeypatch.context() as patch:
-            patch.setattr(kernels, "lif_forward", catch)
+            patch.setattr(kernels, "lif_forward", recorded)
             patch.setattr(triton, "_interpreted", lambda: True)
             call(backward=False, **case)
-        source, options = catch.source()
+        source, options = recorded.source()
         return f"{source.hash()} {options}"
 
     base = key(T=17, N=4096, lengths=True, affine=True)
     for T, N in ((18, 4096), (33, 8192), (64, 65536), (400, 4160)):
         assert key(T=T, N=N, lengths=True, affine=True) == base
-    # Odd numbers of neurons have rows that do not start at 128 bits, and share one kernel too.
+    # Rows of odd numbers of neurons are not aligned to 128 bits; they share one kernel too.
     odd = key(T=17, N=4099, lengths=True, affine=True)
     assert key(T=64, N=5001, lengths=True, affine=True) == odd != base
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("capability", [80, 90])
-def test_every_combination_compiles_and_keeps_to_its_registers(monkeypatch: pytest.MonkeyPatch, capability: int):
+def test_every_combination_compiles_within_its_registers(monkeypatch: pytest.MonkeyPatch, capability: int):
     wrong = dict[str, str]()
     for case in triton_cases.covering_cases():
         options = {
@@ -232,9 +236,9 @@ def test_every_combination_compiles_and_keeps_to_its_registers(monkeypatch: pyte
         back = {"detach_membrane": case.detach_membrane, "learned": case.learned}
         backward = "lif_backward_from_x" if case.save == "x" else "lif_backward"
         for kernel, more in (("lif_forward", {}), (backward, back)):
-            _, used = compiled(monkeypatch, kernel, capability, **options, **more)
-            # A pointer or two may go to the stack where that lets one block more run at once. With 168 registers,
-            # which odd numbers of neurons with every option come near to, 3 blocks of 4 warps still do.
+            _, used = compile_kernel(monkeypatch, kernel, capability, **options, **more)
+            # A pointer or two may spill to the stack if one more block runs at once. Odd numbers of neurons with every
+            # option need nearly 168 registers, with which 3 blocks of 4 warps still run.
             if used["STACK"] > 16 or used["REG"] > 168:
                 wrong[f"{kernel} {case}"] = f"{used}"
     assert not wrong

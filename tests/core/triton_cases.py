@@ -1,8 +1,8 @@
-"""One call of the Triton kernels, forward and backward, checked against the equations; see `test_triton.py`.
+"""Check one call of the Triton kernels, forward and backward, against the equations; see `test_triton.py`.
 
     TRITON_INTERPRET=1 python tests/core/triton_cases.py RESULTS.json [--wide]
 
-runs every case on the CPU and writes what went wrong with each, or null. The same cases run on a device in `tests/gpu`.
+runs every case on the CPU and writes the error of each, or null. `tests/gpu` runs the same cases on a device.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from snn_core.ops.lif.settings import Affine, Settings
 
 SAMPLES, CHANNELS, INNER = 3, 5, 7
 GUARD = 64
-"""Elements behind each output that nobody may write to."""
+"""Elements after each output that must not be written."""
 SLOPE = 2.0
 PRECISION = {"cpu": 1e-6, "cuda": 4e-6}
-"""Of gradients, relative to the largest; a device's exponential and division are good to 2 units in the last place."""
+"""Tolerance of gradients relative to the largest; exponential and division on a device are accurate to 2 ulp."""
 WIDE = 500
-"""Cases drawn at random for the wide run."""
+"""Random cases of the wide run."""
 
 
 SIGNS = "signs of zero"
-"""What `check_signs_of_zero` is called among the results."""
+"""Name of `check_signs_of_zero` in the results."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One combination of everything that the kernels compile in."""
+    """One combination of all compile-time options of the kernels."""
 
     T: int = 4
     neurons: int = INNER
@@ -51,33 +51,33 @@ class Case:
     """Infinite for IF."""
     decay_input: bool = True
     threshold: float = 47 / 64
-    """Below 0, neurons fire at rest. Constant currents lead to multiples of 1/16, where rounding would decide."""
+    """Below 0, neurons spike at rest. Not a multiple of 1/16, which constant currents reach: rounding would decide."""
     soft_reset: bool = False
     detach_reset: bool = True
     detach_membrane: bool = False
     surrogate: str = "sigmoid"
     save: str = "d32"
     v_init: str = "each"
-    """`each` neuron its own, or one `shared` by all."""
+    """One potential for `each` neuron, or one `shared` by all."""
     lengths: bool = False
     affine: bool = False
     residual: bool = False
     grads: str = "both"
-    """Which gradients arrive: of the `spikes`, of the last `potential`, or `both`."""
+    """Upstream gradients: of the `spikes`, of the last `potential`, or `both`."""
     learned: bool = False
-    """Whether gradients of the constants are wanted."""
+    """Whether the constants have gradients."""
     outputs: str = "spikes"
     """`spikes` in the dtype of x, `bytes`, `bits`, or `both` spikes and bits."""
     strided: bool = False
-    """Whether x and the gradient of the spikes are views of something else."""
+    """Whether x and the gradient of the spikes are strided views."""
 
     def __str__(self) -> str:
         default = Case()
-        told = {name: value for name, value in asdict(self).items() if value != getattr(default, name)}
-        return ",".join(f"{name}={value}" for name, value in told.items()) or "default"
+        changed = {name: value for name, value in asdict(self).items() if value != getattr(default, name)}
+        return ",".join(f"{name}={value}" for name, value in changed.items()) or "default"
 
-    def possible(self) -> bool:
-        """Whether the options can stand together."""
+    def is_valid(self) -> bool:
+        """Return whether the options can be combined."""
         coarse = self.save in ("d16", "u8")
         return not (self.save == "u8" and not self.detach_reset) and not (coarse and self.learned)
 
@@ -107,12 +107,12 @@ VALUES = {
 
 @functools.cache
 def covering_cases() -> list[Case]:
-    """Few cases in which any two values of two options meet that can meet at all."""
+    """Return a small set of cases that covers every valid pair of option values."""
     drawn = drawn_cases(4000)
     pairs = {case: set(itertools.combinations(asdict(case).items(), 2)) for case in drawn}
     missing, cases = set[object]().union(*pairs.values()), list[Case]()
     while missing:
-        # The best of a few is nearly the best of all, and found sooner.
+        # The best of a few is nearly the best of all, and actual sooner.
         best = max(drawn[len(cases) :: 20], key=lambda case: len(missing & pairs[case]))
         if not missing & pairs[best]:
             best = next(case for case in drawn if missing & pairs[case])
@@ -122,39 +122,39 @@ def covering_cases() -> list[Case]:
 
 
 def drawn_cases(count: int) -> list[Case]:
-    """Cases drawn at random, the same ones every time."""
+    """Return random cases from a fixed seed."""
     draw, cases = random.Random(0), list[Case]()
     while len(cases) < count:
         case = Case(**{name: draw.choice(values) for name, values in VALUES.items()})
-        if case.possible():
+        if case.is_valid():
             cases.append(case)
     return cases
 
 
 def check(case: Case, device: str) -> None:
-    """Run the case on the device; fails where it differs from the equations in float64."""
+    """Run the case on the device; fail where it differs from the equations in float64."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         call = Call(case)
-    kept, grads = call.check_against_equations(device)
-    call.check_against_few_pass(device, kept, grads)
+    saved, grads = call.check_against_equations(device)
+    call.check_against_few_pass(device, saved, grads)
 
 
 def check_signs_of_zero(device: str) -> None:
-    """Potentials a hair below, at and above the threshold: 16 bits keep of their distances the sign alone."""
+    """Potentials just below, at and above the threshold: 16 bits keep only the sign of their distances."""
     s = Settings(1.0, 1.0, 2**-10, False, True, False, "rectangle", 1.0, "d16")
     v_init = 2**-10 + torch.tensor([-(2**-30), 0.0, 2**-30], device=device)
     x, spikes, grad_x = (torch.zeros(1, 3, device=device) for _ in range(3))
-    kept, v_last, grad_v = x.half(), torch.zeros(3, device=device), torch.zeros(3, device=device)
-    triton.forward(x, v_init, s, spikes, kept, v_last)
-    triton.backward(None, torch.ones(3, device=device), kept, v_init, s, grad_x, grad_v, None)
-    assert kept.tolist() == [[0.0, 0.0, 0.0]]
+    saved, v_last, grad_v = x.half(), torch.zeros(3, device=device), torch.zeros(3, device=device)
+    triton.forward(x, v_init, s, spikes, saved, v_last)
+    triton.backward(None, torch.ones(3, device=device), saved, v_init, s, grad_x, grad_v, None)
+    assert saved.tolist() == [[0.0, 0.0, 0.0]]
     assert spikes.tolist() == [[0.0, 1.0, 1.0]]
     assert grad_v.tolist() == [1.0, 0.0, 0.0], f"the reset lets through {grad_v.tolist()}"
 
 
 class Call:
-    """The inputs of a case on dyadic grids, where sums are exact and spikes therefore have to agree."""
+    """The inputs of a case on dyadic grids, where sums are exact and spikes must be equal."""
 
     def __init__(self, case: Case) -> None:
         T, N, dtype = case.T, SAMPLES * CHANNELS * case.neurons, getattr(torch, case.dtype)
@@ -162,7 +162,7 @@ class Call:
         self.x = grid((T, N), -8, 24).to(dtype)
         self.grad_spikes = None if case.grads == "potential" else grid((T, N), -16, 17).to(dtype)
         if case.strided:
-            # A current that is the same at every step, and a gradient from a wider array of more steps.
+            # A constant current, and a gradient that is a view of a larger array.
             self.x = self.x[:1].expand(T, N)
             if self.grad_spikes is not None:
                 self.grad_spikes = grid((2 * T, N + 3), -16, 17).to(dtype)[::2, :N]
@@ -186,7 +186,7 @@ class Call:
         )
 
     def drive(self) -> Tensor:
-        """What the neurons receive [T, N], in float64."""
+        """Return the drive of the neurons [T, N] in float64."""
         x = self.x.double()
         if self.affine is not None:
             scale, shift, inner = self.affine
@@ -195,13 +195,13 @@ class Call:
         return x if self.residual is None else x + self.residual
 
     def equations(self) -> tuple[Tensor, ...]:
-        """Spikes, last potential and the gradients of drive and v_init, by autograd, one sample after the other."""
+        """Return spikes, last potential and the gradients of drive and v_init by autograd, sample by sample."""
         drive, v_init = self.drive().requires_grad_(), self.v_init.double().requires_grad_()
         T = len(drive)
         lengths = [T] * SAMPLES if self.lengths is None else self.lengths.tolist()
         spikes, v_last = list[Tensor](), list[Tensor]()
         for length, x, v in zip(lengths, drive.chunk(SAMPLES, 1), v_init.chunk(SAMPLES), strict=True):
-            found = torch.zeros_like(x)
+            actual = torch.zeros_like(x)
             if length:
                 fired, v = lif_reference(
                     x[:length],
@@ -215,52 +215,52 @@ class Call:
                     surrogate=SURROGATES[self.s.surrogate],
                     slope=self.s.slope,
                 )
-                found = torch.cat([fired, found[length:]])
-            spikes.append(found)
+                actual = torch.cat([fired, actual[length:]])
+            spikes.append(actual)
             v_last.append(v)
         outputs = torch.cat(spikes, 1), torch.cat(v_last)
         loss = torch.zeros((), dtype=torch.float64)
         for output, upstream in zip(outputs, (self.grad_spikes, self.grad_v_last), strict=True):
             if upstream is not None:
                 loss = loss + (output * upstream.double()).sum()
-        # A detached membrane leaves the loss without a way to v_init; added like this, both gradients exist.
+        # With a detached membrane the loss may not depend on v_init; this makes both gradients exist.
         loss = loss + 0.0 * (drive.sum() + v_init.sum())
         return *(output.detach() for output in outputs), *torch.autograd.grad(loss, (drive, v_init))
 
     def forward(self, device: str) -> tuple[Tensor | None, Tensor | None, Tensor, Tensor | None]:
-        """Spikes, the same packed, last potential and what was kept."""
+        """Return spikes, packed spikes, last potential and saved tensor."""
         (T, N), case = self.x.shape, self.case
         dtype = {"bytes": torch.uint8, "bits": None}.get(case.outputs, self.x.dtype)
         spikes = None if dtype is None else Poisoned((T, N), dtype, device)
         packed = Poisoned((T, -(-N // 32)), torch.int32, device) if case.outputs in ("bits", "both") else None
-        kept = {"d32": torch.float32, "d16": torch.float16, "u8": torch.uint8, "x": None}[case.save]
-        kept = None if kept is None else Poisoned((T, N), kept, device)
+        saved = {"d32": torch.float32, "d16": torch.float16, "u8": torch.uint8, "x": None}[case.save]
+        saved = None if saved is None else Poisoned((T, N), saved, device)
         v_last = Poisoned((N,), torch.float32, device)
-        written = spikes, packed, v_last, kept
+        written = spikes, packed, v_last, saved
         triton.forward(
             self.x.to(device),
             self.v_init.to(device),
             self.s,
             None if spikes is None else spikes.tensor,
-            None if kept is None else kept.tensor,
+            None if saved is None else saved.tensor,
             v_last.tensor,
             lengths=on(self.lengths, device),
             affine=self.affine_on(device),
             residual=on(self.residual, device),
             packed=None if packed is None else packed.tensor,
         )
-        found = [None if output is None else output.read() for output in written]
-        assert found[2] is not None
-        return found[0], found[1], found[2], found[3]
+        actual = [None if output is None else output.read() for output in written]
+        assert actual[2] is not None
+        return actual[0], actual[1], actual[2], actual[3]
 
-    def backward(self, kept: Tensor, device: str) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients of the drive, of v_init and of the constants."""
+    def backward(self, saved: Tensor, device: str) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the gradients of the drive, v_init and the constants."""
         grad_x, grad_v = (Poisoned(y.shape, y.dtype, device) for y in (self.x, self.v_init))
         grad_constants = torch.zeros(3, dtype=torch.float64, device=device)
         triton.backward(
             on(self.grad_spikes, device),
             on(self.grad_v_last, device),
-            kept.to(device),
+            saved.to(device),
             self.v_init.to(device),
             self.s,
             grad_x.tensor,
@@ -276,29 +276,29 @@ class Call:
         return None if self.affine is None else (self.affine[0].to(device), self.affine[1].to(device), self.affine[2])
 
     def check_against_equations(self, device: str) -> tuple[Tensor | None, tuple[Tensor, ...]]:
-        """Spikes exactly, gradients to rounding; returns what was kept, and the gradients."""
+        """Compare spikes exactly and gradients up to rounding; return the saved tensor and the gradients."""
         spikes, v_last, grad_x, grad_v = self.equations()
-        found_spikes, packed, found_v, kept = self.forward(device)
-        if found_spikes is not None:
-            assert torch.equal(found_spikes.double(), spikes), "spikes differ"
+        actual_spikes, packed, actual_v, saved = self.forward(device)
+        if actual_spikes is not None:
+            assert torch.equal(actual_spikes.double(), spikes), "spikes differ"
         if packed is not None:
             assert np.array_equal(packed.numpy().view(np.uint8), bits_of(spikes)), "bits differ"
-        near("last potential", found_v, v_last, PRECISION[device])
-        grads = self.backward(self.x if kept is None else kept, device)
-        # What is kept in fewer bytes changes the gradient by its rounding.
+        assert_near("last potential", actual_v, v_last, PRECISION[device])
+        grads = self.backward(self.x if saved is None else saved, device)
+        # Saving fewer bytes rounds the gradient.
         precision = {"d16": 2e-3, "u8": 3e-2}.get(self.s.save, PRECISION[device])
         if not (self.s.save == "d16" and self.s.surrogate == "rectangle"):
-            # There rounding moves distances over the edge; that leaves the comparison with `few_pass`.
-            near("gradient of x", grads[0], grad_x, precision)
-            near("gradient of v_init", grads[1], grad_v, precision)
-        return kept, grads
+            # Rounding moves distances across the edge; the comparison with `few_pass` remains.
+            assert_near("gradient of x", grads[0], grad_x, precision)
+            assert_near("gradient of v_init", grads[1], grad_v, precision)
+        return saved, grads
 
     def check_against_few_pass(self, device: str, ours: Tensor | None, grads: tuple[Tensor, ...]) -> None:
-        """What either of the two keeps serves the other, and both take the same gradients of constants from it."""
+        """The saved tensor of either implementation works in the other, with equal gradients of the constants."""
         x, v_init, s = self.drive(), self.v_init.double(), self.s
         precise = torch.float64 if s.save in ("d32", "x") else None
-        kept_type = precise or {"d16": torch.float16, "u8": torch.uint8}[s.save]
-        theirs = torch.empty(x.shape, dtype=kept_type)
+        saved_type = precise or {"d16": torch.float16, "u8": torch.uint8}[s.save]
+        theirs = torch.empty(x.shape, dtype=saved_type)
         few_pass.forward(
             x,
             v_init,
@@ -308,14 +308,14 @@ class Call:
             torch.empty_like(v_init),
             lengths=self.lengths,
         )
-        kept_by = {"few_pass": theirs, "triton": ours} if ours is not None else {"triton": x}
-        for name, kept in kept_by.items():
+        saved_by = {"few_pass": theirs, "triton": ours} if ours is not None else {"triton": x}
+        for name, saved in saved_by.items():
             grad_x, grad_v = torch.empty_like(x), torch.empty_like(v_init)
             grad_constants = torch.zeros(3, dtype=torch.float64)
             few_pass.backward(
                 None if self.grad_spikes is None else self.grad_spikes.double(),
                 None if self.grad_v_last is None else self.grad_v_last.double(),
-                kept.to(kept_type),
+                saved.to(saved_type),
                 v_init,
                 s,
                 grad_x,
@@ -323,17 +323,19 @@ class Call:
                 grad_constants if self.case.learned else None,
                 lengths=self.lengths,
             )
-            found = grads if name == "triton" else self.backward(kept.float() if s.save == "d32" else kept, device)
-            near(f"gradient of x from what {name} kept", found[0], grad_x, PRECISION[device])
-            near(f"gradient of v_init from what {name} kept", found[1], grad_v, PRECISION[device])
+            actual = grads if name == "triton" else self.backward(saved.float() if s.save == "d32" else saved, device)
+            assert_near(f"gradient of x from the saved tensor of {name}", actual[0], grad_x, PRECISION[device])
+            assert_near(f"gradient of v_init from the saved tensor of {name}", actual[1], grad_v, PRECISION[device])
             if self.case.learned:
-                # Sums of many terms of either sign: what is left of them may be smaller than the terms.
+                # Sums of many terms of either sign, which may cancel.
                 precision = 3 * PRECISION[device]
-                near(f"gradient of the constants from what {name} kept", found[2], grad_constants, precision)
+                assert_near(
+                    f"gradient of the constants from the saved tensor of {name}", actual[2], grad_constants, precision
+                )
 
 
 class Poisoned:
-    """An output full of NaN (255 where it holds integers), with a guard behind it."""
+    """An output filled with NaN (integers: 255), followed by a guard."""
 
     def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, device: str) -> None:
         self.size = int(np.prod(shape))
@@ -342,14 +344,14 @@ class Poisoned:
         self.tensor = self.all[: self.size].view(shape)
 
     def read(self) -> Tensor:
-        """What was written, on the CPU."""
+        """Return the output on the CPU after checking the guard."""
         guard = torch.full((GUARD,), self.poison, dtype=self.all.dtype)
         assert torch.equal(self.all[self.size :].cpu().nan_to_num(7.0), guard.nan_to_num(7.0)), "written beyond the end"
         return self.tensor.cpu()
 
 
 def grid(shape: tuple[int, ...], low: int, high: int) -> Tensor:
-    """Random eighths in [low / 8, high / 8)."""
+    """Return random multiples of 1/8 in [low / 8, high / 8)."""
     return torch.randint(low, high, shape) / 8
 
 
@@ -358,18 +360,18 @@ def on(x: Tensor | None, device: str) -> Tensor | None:
 
 
 def bits_of(spikes: Tensor) -> np.ndarray:
-    """Spikes [T, N] as bits, each row filled up to whole words of 32."""
+    """Pack spikes [T, N] into bits, each row padded to whole 32-bit words."""
     packed = np.packbits(spikes.bool().numpy(), axis=1, bitorder="little")
     return np.pad(packed, ((0, 0), (0, -packed.shape[1] % 4)))
 
 
-def near(name: str, found: Tensor, expected: Tensor, precision: float) -> None:
-    """Equal to a precision relative to the largest value, and to the rounding of 16 bits if `found` has these."""
-    assert not found.isnan().any(), f"{name}: not written everywhere"
-    # Triton's interpreter cuts bfloat16 off where a device rounds to the nearest.
-    rounding = {torch.bfloat16: 2**-7, torch.float16: 2**-10}.get(found.dtype, 0.0)
+def assert_near(name: str, actual: Tensor, expected: Tensor, precision: float) -> None:
+    """Assert equality up to a precision relative to the largest value, plus the rounding of a 16-bit `actual`."""
+    assert not actual.isnan().any(), f"{name}: not fully written"
+    # Triton's interpreter truncates bfloat16, a device rounds to nearest.
+    rounding = {torch.bfloat16: 2**-7, torch.float16: 2**-10}.get(actual.dtype, 0.0)
     largest = max(1e-3, float(expected.abs().max()))
-    error = (found.double() - expected).abs() - rounding * expected.abs()
+    error = (actual.double() - expected).abs() - rounding * expected.abs()
     assert error.max() <= precision * largest, f"{name}: off by {error.max() / largest:.1e} of the largest"
 
 
@@ -378,7 +380,7 @@ def main() -> None:
     parser.add_argument("results", type=Path)
     parser.add_argument("--wide", action="store_true", help="run many random cases instead")
     options = parser.parse_args()
-    # The interpreter takes as long for a small block as for a large one; the largest N here still needs two.
+    # The interpreter needs the same time for small and large blocks; the largest N still needs two.
     triton._block = lambda N, *arrays: (512, 4)
     results = dict[str, str | None]()
     checks = {

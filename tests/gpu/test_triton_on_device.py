@@ -1,6 +1,6 @@
 """The Triton kernels on a CUDA device: the cases of `tests/core/test_triton.py`, public functions, graphs, compilation.
 
-Expected values are those of the plain PyTorch implementation in float64 on the CPU.
+Expected values come from the PyTorch implementation in float64 on the CPU.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ def test_kernels_agree_with_the_equations(case: Case):
     check(case, DEVICE)
 
 
-def test_sixteen_bits_keep_the_spike_of_a_distance_that_rounds_to_zero():
+def test_d16_keeps_the_spike_of_a_distance_that_rounds_to_zero():
     check_signs_of_zero(DEVICE)
 
 
 @pytest.mark.slow
-def test_kernels_agree_with_the_equations_in_many_more_cases():
+def test_kernels_agree_with_the_equations_in_random_cases():
     for case in drawn_cases(400):
         check(case, DEVICE)
 
@@ -47,9 +47,9 @@ def run(x: Tensor, v: Tensor, upstream: tuple[Tensor, Tensor], **options: Any) -
     return *(y.detach() for y in outputs), *grads
 
 
-def near(found: Tensor, expected: Tensor, precision: float = PRECISION[DEVICE]) -> None:
+def assert_near(actual: Tensor, expected: Tensor, precision: float = PRECISION[DEVICE]) -> None:
     scale = max(1e-3, float(expected.abs().max()))
-    torch.testing.assert_close(found.cpu().double() / scale, expected.cpu().double() / scale, rtol=0, atol=precision)
+    torch.testing.assert_close(actual.cpu().double() / scale, expected.cpu().double() / scale, rtol=0, atol=precision)
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: "-".join(map(str, s.values())))
@@ -58,10 +58,10 @@ def test_the_public_function_agrees_with_plain_pytorch(settings: dict[str, Any])
     upstream = torch.randn(7, 5, 11), torch.randn(5, 11)
     options = {"tau": 2.0, "v_threshold": 0.75, "slope": 3.0, **settings}
     expected = run(x.double(), v.double(), upstream, implementation="torch", **options)
-    found = run(x.to(DEVICE), v.to(DEVICE), upstream, implementation="triton", **options)
-    assert torch.equal(found[0].cpu().double(), expected[0])
-    for a, b in zip(found[1:], expected[1:], strict=True):
-        near(a, b)
+    actual = run(x.to(DEVICE), v.to(DEVICE), upstream, implementation="triton", **options)
+    assert torch.equal(actual[0].cpu().double(), expected[0])
+    for a, b in zip(actual[1:], expected[1:], strict=True):
+        assert_near(a, b)
 
 
 @pytest.mark.parametrize("save", ["d32", "d16", "x", "u8"])
@@ -72,13 +72,13 @@ def test_large_layers_in_every_dtype(T: int, dtype: torch.dtype, save: str):
     x, v = grid((T, 3, 100_003), -8, 24).to(dtype), grid((3, 100_003), -4, 5)
     upstream = grid((T, 3, 100_003), -16, 17), grid((3, 100_003), -16, 17)
     expected = run(x.double(), v.double(), upstream, implementation="torch")
-    found = run(x.to(DEVICE), v.to(DEVICE), upstream, implementation="triton", save=save)
-    assert torch.equal(found[0].cpu().double(), expected[0])
+    actual = run(x.to(DEVICE), v.to(DEVICE), upstream, implementation="triton", save=save)
+    assert torch.equal(actual[0].cpu().double(), expected[0])
     rounding = {torch.bfloat16: 2**-8, torch.float16: 2**-10}.get(dtype, 0.0)
     precision = {"d16": 2e-3, "u8": 3e-2}.get(save, PRECISION[DEVICE])
-    near(found[1], expected[1])
-    near(found[2], expected[2], precision + rounding)
-    near(found[3], expected[3], precision)
+    assert_near(actual[1], expected[1])
+    assert_near(actual[2], expected[2], precision + rounding)
+    assert_near(actual[3], expected[3], precision)
 
 
 @pytest.mark.parametrize("save", ["d32", "x"])
@@ -91,11 +91,11 @@ def test_gradients_of_learned_constants_and_their_order(v_reset: float | None, s
         return torch.autograd.grad((spikes.sum() + v_last.sum()), (tau, threshold))
 
     x = grid((12, 4, 300), -8, 24)
-    expected, found = learned(x.double(), "torch"), learned(x.to(DEVICE), "triton")
-    for a, b in zip(found, expected, strict=True):
-        near(a, b, 1e-4)
+    expected, actual = learned(x.double(), "torch"), learned(x.to(DEVICE), "triton")
+    for a, b in zip(actual, expected, strict=True):
+        assert_near(a, b, 1e-4)
     again = learned(x.to(DEVICE), "triton")
-    assert all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(actual, again, strict=True))
 
 
 def test_samples_of_different_length():
@@ -122,7 +122,7 @@ def test_an_autocast_network_stays_on_the_kernels_with_a_float32_membrane():
     assert torch.equal(spikes.cpu().float(), lif(drive.detach().cpu().float(), implementation="torch")[0])
 
 
-def test_nothing_waits_for_the_device():
+def test_no_call_synchronizes_with_the_device():
     x, v = grid((5, 3, 40), -8, 24).to(DEVICE), torch.zeros(3, 40, device=DEVICE)
     lengths = torch.tensor([5, 2, 0], device=DEVICE, dtype=torch.int32)
     upstream = torch.randn(5, 3, 40, device=DEVICE), torch.randn(3, 40, device=DEVICE)
@@ -204,14 +204,14 @@ def test_no_kernel_is_compiled_for_a_longer_sequence_or_another_batch(monkeypatc
 
 def test_an_expanded_input_and_channels_last_maps():
     current = grid((3, 40), -8, 24)
-    found = lif(current.to(DEVICE).expand(6, 3, 40), implementation="triton")[0]
-    assert torch.equal(found.cpu(), lif(current.repeat(6, 1, 1), implementation="torch")[0])
+    actual = lif(current.to(DEVICE).expand(6, 3, 40), implementation="triton")[0]
+    assert torch.equal(actual.cpu(), lif(current.repeat(6, 1, 1), implementation="torch")[0])
     maps = grid((4, 2, 8, 5, 6), -8, 24)
     last = maps.to(DEVICE).flatten(0, 1).to(memory_format=torch.channels_last).unflatten(0, (4, 2))
     assert torch.equal(lif(last, implementation="triton")[0].cpu(), lif(maps, implementation="torch")[0])
 
 
-def test_float64_and_surrogates_without_a_name_are_refused_by_name():
+def test_float64_and_custom_surrogates_raise():
     with pytest.raises(ValueError, match="float32"):
         lif(torch.zeros(2, 3, device=DEVICE, dtype=torch.float64), implementation="triton")
     with pytest.raises(ValueError, match="SURROGATES"):

@@ -1,4 +1,4 @@
-"""Checks of numbers that users give; NaN passes none of them, as it is neither above nor below anything."""
+"""Checks of numeric arguments. NaN fails all of them."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ def check_number(
     """Raise `ValueError` unless the value is finite and within the bounds.
 
     Args:
-        name: of the argument, for the message.
-        value: what was given.
-        above: the value must be larger.
-        at_least: the value must be as large.
-        below: the value must be smaller.
+        name: name of the argument, for the message.
+        value: the argument.
+        above: exclusive lower bound.
+        at_least: inclusive lower bound.
+        below: exclusive upper bound.
     """
-    fits = (
+    in_range = (
         math.isfinite(value)
         and (above is None or value > above)
         and (at_least is None or value >= at_least)
         and (below is None or value < below)
     )
-    if not fits:
+    if not in_range:
         bounds = {"above": above, "at least": at_least, "below": below}
         range_text = " and ".join(f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None)
-        raise ValueError(f"{name} is a finite number{' ' if range_text else ''}{range_text}, but it is {value}")
+        raise ValueError(f"{name} must be a finite number{' ' if range_text else ''}{range_text}, but it is {value}")

@@ -1,8 +1,8 @@
 """Spiking attention without softmax: scores are counts of coinciding spikes (Zhou et al. 2023, arXiv:2209.15425).
 
-Tokens attend over places (one time step at a time) or over time (one place at a time), to themselves or to another
-modality's tokens. Without a softmax the product is associative, which makes attention linear in the number of tokens;
-query-key attention (Zhou et al. 2024, arXiv:2403.16552) is linear in the channels, too.
+Tokens attend over tokens (within one time step) or over time (at one token index), to themselves or to the tokens of
+another modality. Without a softmax the product is associative, which makes attention linear in the number of tokens;
+query-key attention (Zhou et al. 2024, arXiv:2403.16552) is also linear in the channels.
 """
 
 from __future__ import annotations
@@ -20,46 +20,45 @@ from snn_core.layers import NeuronFactory, ScaledSpike, SpikingLinear
 from snn_core.neurons import LIF
 
 Order = Literal["auto", "scores_first", "state_first"]
-"""How `query key^T value` is multiplied: `(query key^T) value`, `query (key^T value)`, or the one with fewer
-multiply-adds."""
+"""Order of the products in `query key^T value`: `(query key^T) value`, `query (key^T value)`, or the cheaper one."""
 
 
 def spiking_attention(
     query: Tensor, key: Tensor, value: Tensor, *, scale: float = 1.0, order: Order = "auto"
 ) -> Tensor:
-    """`scale * query key^T value`, multiplied in the cheaper order.
+    """Compute `scale * query key^T value` in the cheaper order.
 
-    Without a softmax the product is associative, and for spikes every intermediate is a whole number, so both orders
-    agree bit for bit. This holds below 2^24: products are taken in float32 whatever the dtype and under autocast (16
-    bits hold counts to 256 or 2048 only), and the scale comes last, before the result is rounded to the query's dtype.
-    With `torch.backends.cuda.matmul.allow_tf32` it holds below 2^11.
+    Without a softmax the product is associative, and for spikes every intermediate result is a whole number, so both
+    orders are bit-identical for counts below 2^24. Products are computed in float32 for every dtype and under autocast
+    (16 bits represent counts only up to 256 or 2048 exactly). The scale is applied last, before rounding to the dtype
+    of the query. With `torch.backends.cuda.matmul.allow_tf32` the limit is 2^11.
 
-    Shape: query [..., N, d], key [..., M, d], value [..., M, e] -> [..., N, e]; the axes in front are broadcast.
+    Shape: query [..., N, d], key [..., M, d], value [..., M, e] -> [..., N, e]; leading axes are broadcast.
 
     Args:
-        query: spikes of the tokens that read.
-        key: spikes of the tokens that are read.
-        value: what is read of them.
+        query: spikes of the target tokens.
+        key: spikes of the source tokens.
+        value: values of the source tokens.
         scale: factor on the counts.
-        order: `scores_first` holds N * M scores, `state_first` a state of d * e; `auto` takes the one with fewer
+        order: `scores_first` stores N * M scores, `state_first` a state of d * e; `auto` chooses the one with fewer
             multiply-adds.
 
     Raises:
-        ValueError: shapes that do not fit, or an unknown order.
+        ValueError: the shapes do not match, or the order is unknown.
     """
     if (
         min(query.dim(), key.dim(), value.dim()) < 2
         or query.shape[-1] != key.shape[-1]
         or key.shape[-2] != value.shape[-2]
-        or not _broadcast_together(query.shape[:-2], key.shape[:-2], value.shape[:-2])
+        or not _can_broadcast(query.shape[:-2], key.shape[:-2], value.shape[:-2])
     ):
         raise ValueError(
-            "query [..., N, d], key [..., M, d] and value [..., M, e] share d, M and the axes in front, but they are "
+            "query [..., N, d], key [..., M, d] and value [..., M, e] must share d, M and leading axes, but they are "
             f"{tuple(query.shape)}, {tuple(key.shape)} and {tuple(value.shape)}"
         )
     first = _cheaper_order(query.shape, key.shape, value.shape) if order == "auto" else order
     if first not in ("scores_first", "state_first"):
-        raise ValueError(f"order is auto, scores_first or state_first, but it is {order!r}")
+        raise ValueError(f"order must be auto, scores_first or state_first, but it is {order!r}")
     dtype = torch.promote_types(query.dtype, torch.float32)
     with torch.autocast(query.device.type, enabled=False):
         q, k, v = query.to(dtype), key.to(dtype), value.to(dtype)
@@ -68,57 +67,57 @@ def spiking_attention(
         return scaled.to(query.dtype) if query.is_floating_point() else scaled
 
 
-def _broadcast_together(*fronts: torch.Size) -> bool:
-    """Whether each axis, counted from the last, has one size only, 1 aside."""
+def _can_broadcast(*leading: torch.Size) -> bool:
+    """Return whether these leading axes can be broadcast."""
     return all(
         a == b or a == 1 or b == 1
-        for one, other in combinations(fronts, 2)
+        for one, other in combinations(leading, 2)
         for a, b in zip(reversed(one), reversed(other), strict=False)
     )
 
 
 def _cheaper_order(query: torch.Size, key: torch.Size, value: torch.Size) -> Order:
-    """The order with fewer multiply-adds, each product taken as often as the axes in front of it ask for."""
+    """Return the order with fewer multiply-adds, counting each product once per index of its leading axes."""
     (*q, n, d), (*k, m, _), (*v, _, e) = query, key, value
     scores_first = _products(q, k) * n * m * d + _products(q, k, v) * n * m * e
     state_first = _products(k, v) * m * d * e + _products(q, k, v) * n * d * e
     return "state_first" if state_first < scores_first else "scores_first"
 
 
-def _products(*fronts: list[int]) -> int:
-    """How many matrix products tensors with these axes in front make."""
-    shape = torch.broadcast_shapes(*fronts)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+def _products(*leading: list[int]) -> int:
+    """Return the number of matrix products of tensors with these leading axes."""
+    shape = torch.broadcast_shapes(*leading)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
     return math.prod(shape)  # pyright: ignore[reportUnknownArgumentType]
 
 
 def query_key_attention(query: Tensor, key: Tensor, fire: Callable[[Tensor], Tensor]) -> Tensor:
-    """Let through the keys of those tokens whose query spikes are many enough to fire.
+    """Gate the keys of each token by the spike count of its query.
 
-    Token attention of QKFormer (Zhou et al. 2024, arXiv:2403.16552): `fire(sum of query over d) * key`. The query says
-    which tokens matter, in each head for itself; no token reads another, so the cost is linear in tokens and channels.
+    Token attention of QKFormer (Zhou et al. 2024, arXiv:2403.16552): `fire(sum of query over d) * key`. The query
+    selects tokens, separately in each head; tokens do not interact, so the cost is linear in tokens and channels.
 
     Shape: query [T, ..., N, d], key [T, ..., N, e] -> [T, ..., N, e]
 
     Args:
-        query: spikes that are counted for each token.
+        query: spikes, counted for each token.
         key: spikes of the same tokens.
-        fire: neuron from counts [T, ..., N, 1] to a mask of spikes in the same shape.
+        fire: neuron from counts [T, ..., N, 1] to spikes of the same shape, the gate.
 
     Raises:
         ValueError: query and key differ in an axis other than the last.
     """
     if query.shape[:-1] != key.shape[:-1]:
         raise ValueError(
-            "query-key attention gates token by token and needs a key for every query, but the query is "
-            f"{tuple(query.shape)} and the key {tuple(key.shape)}; bring both to the same tokens first, by pooling, say"
+            "query-key attention gates each token and needs a key for every query, but the query is "
+            f"{tuple(query.shape)} and the key {tuple(key.shape)}; pool one of them first"
         )
-    # Counted in float32 also under mixed precision: the neuron must not see a rounded count.
+    # Sum in float32 under mixed precision too: the neuron must not get a rounded count.
     counts = query.sum(-1, keepdim=True, dtype=torch.promote_types(query.dtype, torch.float32))
     return fire(counts).to(key.dtype) * key
 
 
 def _check_tokens(target: Tensor, source: Tensor, channels: int) -> None:
-    """Refuse what is no pair of target [T, B, N, C] and source [T, B, M, C]."""
+    """Raise `ValueError` unless the shapes are target [T, B, N, C] and source [T, B, M, C]."""
     if (
         target.dim() != 4
         or source.dim() != 4
@@ -127,32 +126,32 @@ def _check_tokens(target: Tensor, source: Tensor, channels: int) -> None:
         or source.shape[-1] != channels
     ):
         raise ValueError(
-            f"target [T, B, N, {channels}] and source [T, B, M, {channels}] share time steps T, samples B and channels,"
+            f"target [T, B, N, {channels}] and source [T, B, M, {channels}] must share T, B and channels,"
             f" but the target is {tuple(target.shape)} and the source {tuple(source.shape)}"
         )
 
 
 class SpikingAttention(nn.Module):
-    """Target tokens read source tokens; with no source they read themselves.
+    """Target tokens attend to source tokens, or to themselves without a source.
 
     query from the target, key and value from the source, each linear -> batch norm -> neuron; heads of width
-    C / num_heads; `neuron(scale * query key^T value)`; then one more linear -> batch norm -> neuron. Equations: the
-    spatial and temporal halves of CCSSA in S-CMRL (He et al. 2025, arXiv:2502.12488).
+    C / num_heads; `neuron(scale * query key^T value)`; then linear -> batch norm -> neuron. Equations: the spatial and
+    temporal parts of CCSSA in S-CMRL (He et al. 2025, arXiv:2502.12488).
 
     Shape: target [T, B, N, C], source [T, B, M, C] -> spikes [T, B, N, C]; over time M must be N.
 
     Args:
         channels: token width C.
         num_heads: heads h; C must be divisible by it.
-        over: `tokens` attends over places within a time step, `time` over time steps within a place.
-        scale: factor on the counts before they reach the neuron; 0.25 as published, whatever the head width.
-        head_merge: how heads become channels again when attending over time. `ordered` puts the h heads of width d
-            side by side; `published` reads `[h, T, d]` as `[T, h d]`, which mixes heads and time steps as the
-            authors' code does. Over tokens the two are the same.
-        neuron: makes each of the five neuron layers.
+        over: `tokens` attends over tokens within a time step, `time` over time steps at a token index.
+        scale: factor on the counts before the neuron; 0.25 for every head width, as published.
+        head_merge: how heads are merged into channels when attending over time. `ordered` concatenates the h heads of
+            width d; `published` reads `[h, T, d]` as `[T, h d]`, which mixes heads and time steps as the authors' code
+            does. Over tokens both are the same.
+        neuron: builds each of the five neurons.
 
     Raises:
-        ValueError: channels not divisible by num_heads.
+        ValueError: channels is not divisible by num_heads.
     """
 
     def __init__(
@@ -182,7 +181,7 @@ class SpikingAttention(nn.Module):
         """Target [T, B, N, C] (and source [T, B, M, C]) -> spikes [T, B, N, C].
 
         Raises:
-            ValueError: other shapes, or attention over time between different numbers of tokens.
+            ValueError: the shapes are wrong, or numbers of tokens differ in attention over time.
         """
         source = target if source is None else source
         _check_tokens(target, source, self.channels)
@@ -197,7 +196,7 @@ class SpikingAttention(nn.Module):
     def _over_time(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         if query.shape != key.shape:
             raise ValueError(
-                "attention over time pairs tokens by place and needs equal shapes, but the target's tokens are "
+                "attention over time pairs tokens by index and needs equal shapes, but the target's tokens are "
                 f"{tuple(query.shape)} and the source's {tuple(key.shape)}"
             )
         q, k, v = (rearrange(x, "t b n (h d) -> b n h t d", h=self.num_heads) for x in (query, key, value))
@@ -209,24 +208,24 @@ class SpikingAttention(nn.Module):
 
 
 class QKAttention(nn.Module):
-    """The target's tokens decide which of the source's tokens pass; with no source, which of their own.
+    """Target tokens gate the source tokens, or themselves without a source.
 
-    query from the target and key from the source, each linear -> batch norm -> neuron; in each of the heads of width
-    C / num_heads `neuron(scale * sum of query) * key`, see `query_key_attention`; then one more linear -> batch norm ->
-    neuron (Zhou et al. 2024, arXiv:2403.16552). Across modalities, the target's token n opens the gate for the source's
-    token n: they must stand for the same place.
+    query from the target and key from the source, each linear -> batch norm -> neuron; in each head of width
+    C / num_heads `neuron(scale * sum of query) * key`, see `query_key_attention`; then linear -> batch norm -> neuron
+    (Zhou et al. 2024, arXiv:2403.16552). Token n of the target gates token n of the source, so across modalities they
+    must correspond.
 
     Shape: target [T, B, N, C], source [T, B, N, C] -> spikes [T, B, N, C]
 
     Args:
         channels: token width C.
         num_heads: heads h; C must be divisible by it.
-        scale: factor on the counts before they reach the gate's neuron. With 2 and `LIF()`, one query spike opens the
-            gate, as in the authors' code, which has a threshold of 0.5 there instead.
-        neuron: makes each of the four neuron layers.
+        scale: factor on the counts before the gate. With 2 and `LIF()`, one query spike opens the gate, as in the
+            authors' code, which uses a threshold of 0.5 instead.
+        neuron: builds each of the four neurons.
 
     Raises:
-        ValueError: channels not divisible by num_heads.
+        ValueError: channels is not divisible by num_heads.
     """
 
     def __init__(self, channels: int, *, num_heads: int, scale: float = 2.0, neuron: NeuronFactory = LIF) -> None:
@@ -244,13 +243,13 @@ class QKAttention(nn.Module):
         """Target [T, B, N, C] (and source [T, B, N, C]) -> spikes [T, B, N, C].
 
         Raises:
-            ValueError: other shapes, different numbers of tokens among them.
+            ValueError: the shapes are wrong, or the numbers of tokens differ.
         """
         source = target if source is None else source
         _check_tokens(target, source, self.channels)
         if target.shape[2] != source.shape[2]:
             raise ValueError(
-                "query-key attention gates the source's tokens one by one and needs as many of the target's, but the "
+                "query-key attention gates each source token and needs as many target tokens, but the "
                 f"target is {tuple(target.shape)} and the source {tuple(source.shape)}; pool one of them first"
             )
         query, key = (

@@ -1,8 +1,7 @@
-"""Training in several processes as if in one: what all of them hold together, with gradients.
+"""Differentiable collectives and synchronized batch norm, so that data-parallel training equals training on one rank.
 
-Each process computes the loss of the whole batch on what it gathers, and differentiates it. The gradient that reaches a
-process's own part is then as many times too large as there are processes, and data-parallel training, which averages
-gradients over processes, puts that right.
+Each rank computes the loss of the whole gathered batch and differentiates it. The gradient of the local part is then
+too large by a factor of the world size; data-parallel training averages gradients over ranks and cancels the factor.
 """
 
 # torch leaves some of its own signatures open.
@@ -54,22 +53,22 @@ class _Gather(Function):
 
 
 def sum_over_processes(x: Tensor, group: dist.ProcessGroup | None = None) -> Tensor:
-    """The sum of every process's `x` [...], of one shape everywhere; differentiable."""
+    """Return the sum of `x` [...] over all ranks; differentiable. The shape must be the same on every rank."""
     return _Sum.apply(x, group)  # pyright: ignore[reportReturnType]
 
 
 def gather_over_processes(x: Tensor, group: dist.ProcessGroup | None = None) -> Tensor:
-    """Every process's `x` [B, ...], of one shape everywhere, one after the other by rank [processes * B, ...].
+    """Concatenate `x` [B, ...] of all ranks in rank order: [world size * B, ...]; differentiable where x is.
 
-    Differentiable where x is.
+    The shape must be the same on every rank.
     """
     return _Gather.apply(x, group)  # pyright: ignore[reportReturnType]
 
 
 class SynchronizedBatchNorm(_BatchNorm):
-    """Batch norm whose statistics in training are those of all processes' batches together.
+    """Batch norm with training statistics over the batches of all ranks.
 
-    Unlike `torch.nn.SyncBatchNorm` it runs on CPUs, too. Processes may hold different numbers of rows, none included.
+    Unlike `torch.nn.SyncBatchNorm` it also runs on CPUs. Ranks may have different numbers of rows, including none.
 
     Shape: [rows, C] or [rows, C, H, W] -> the same
     """
@@ -80,7 +79,7 @@ class SynchronizedBatchNorm(_BatchNorm):
         assert input.dim() in (2, 4)
 
     def forward(self, input: Tensor, *, repeats: int = 1) -> Tensor:
-        """Normalize; `repeats` is how many times the input stands in the batch, which only the variance tells."""
+        """Normalize an input that stands `repeats` times in the batch, which changes only the unbiased variance."""
         if not self.training:
             return super().forward(input)
         axes = (0,) if input.dim() == 2 else (0, 2, 3)
@@ -90,7 +89,7 @@ class SynchronizedBatchNorm(_BatchNorm):
         sums = sum_over_processes(torch.cat([wide.sum(axes), rows]), self.group)
         count = int(sums[-1].item())
         mean = sums[:-1] / count
-        # The mean first and then the squares of what is left: the difference of two large numbers would lose digits.
+        # Two passes, mean then centered squares: the difference of two large numbers would lose digits.
         centered = wide - mean.view(shape)
         var = sum_over_processes(centered.square().sum(axes), self.group) / count
         update_running_statistics(self, mean.detach(), var.detach(), count * repeats)  # pyright: ignore[reportArgumentType]
@@ -101,11 +100,11 @@ class SynchronizedBatchNorm(_BatchNorm):
 
 
 def synchronize_batch_norm(model: M, group: dist.ProcessGroup | None = None) -> M:
-    """Let every batch norm of a model take its statistics over all processes, in place; state dicts stay as they are.
+    """Replace every batch norm of a model by a synchronized one, in place; state dicts do not change.
 
     Args:
-        model: its `nn.BatchNorm1d` and `nn.BatchNorm2d` are replaced; parameters and buffers are taken over.
-        group: the processes; None means all.
+        model: `nn.BatchNorm1d` and `nn.BatchNorm2d` are replaced and keep their parameters and buffers.
+        group: the process group; None means all ranks.
 
     Returns:
         the model.

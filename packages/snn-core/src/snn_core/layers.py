@@ -1,7 +1,7 @@
-"""Layers that end in a neuron: a real-valued drive is computed, normalized, and fired.
+"""Layers that end in a neuron: compute a real-valued drive, normalize it, spike.
 
-Every one is a `SpikingLayer`: it names its neuron `neuron`, and `adjust_drive` scales and shifts what that neuron
-receives, which is how data-dependent initialization sets firing rates without knowing what kind of layer it is.
+Each is a `SpikingLayer`: its neuron is called `neuron`, and `adjust_drive` scales and shifts the input of that neuron.
+Calibration sets firing rates with it, whatever the type of the layer.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from snn_core.neurons import LIF, Neuron
 from snn_core.ops.norm_lif import BatchNorm, InputNorm, update_running_statistics
 
 NeuronFactory = Callable[[], nn.Module]
-"""Makes one neuron layer: a module from currents [T, ...] to spikes [T, ...]."""
+"""Builds one layer of neurons: a module from currents [T, ...] to spikes [T, ...]."""
 
 
 class SpikingLayer(nn.Module, ABC):
@@ -29,7 +29,7 @@ class SpikingLayer(nn.Module, ABC):
 
     @abstractmethod
     def adjust_drive(self, gain: float, offset: float) -> None:
-        """Change the parameters in place so that the neuron receives `gain * drive + offset` from now on."""
+        """Change the parameters in place so that the neuron receives `gain * drive + offset`."""
 
 
 @torch.no_grad()
@@ -38,14 +38,14 @@ def _adjust_affine(weight: Tensor, bias: Tensor, gain: float, offset: float) -> 
     bias.mul_(gain).add_(offset)
 
 
-def _go_as_one(norm: nn.Module, neuron: nn.Module) -> TypeGuard[BatchNorm]:
-    """Whether the neuron can take this batch norm in: both are of the known kinds, and no hook looks in between."""
+def _can_fuse(norm: nn.Module, neuron: nn.Module) -> TypeGuard[BatchNorm]:
+    """Return whether batch norm and neuron can run as one operation: known types, and no hook between them."""
     return (
         isinstance(neuron, Neuron)
         and type(neuron).forward is Neuron.forward
         and type(norm) in (nn.BatchNorm1d, nn.BatchNorm2d)
         and norm.affine is True
-        # Hooks on the neuron's results see the same either way.
+        # Hooks on the neuron's output are unaffected by fusion.
         and not any(_hooks(norm, "forward_pre", "forward", "backward_pre", "backward"))
         and not any(_hooks(neuron, "forward_pre", "backward"))
     )
@@ -58,10 +58,10 @@ def _hooks(module: nn.Module, *kinds: str) -> list[Any]:
 class SpikingLinear(SpikingLayer):
     """Linear -> batch norm -> neuron, over tokens.
 
-    Batch norm sees T*B*N as its batch. With `norm=False` the linear layer's own bias takes its place. Batch norm and a
-    `Neuron` run as one operation, which keeps only the linear layer's output for the backward; a hook on what passes
-    between the two, or a module of another kind in the place of one, makes them run one after the other. The linear
-    layer keeps its input: within `spikes_as_bits`, as an eighth of a byte a spike.
+    The batch of the batch norm is T*B*N. With `norm=False` the linear layer has a bias instead. Batch norm and an IF,
+    LIF or PLIF neuron run as one fused operation, which saves only the output of the linear layer for the backward. A
+    hook between the two, or another type of module, disables the fusion. The linear layer saves its input: within
+    `spikes_as_bits` as one bit a spike.
 
     Shape: [T, B, N, C_in] (any axes between T and channels) -> spikes [T, B, N, C_out]
     """
@@ -77,7 +77,7 @@ class SpikingLinear(SpikingLayer):
     ) -> None:
         super().__init__()
         if not norm and not bias:
-            raise ValueError("a spiking linear layer needs norm or bias: without both nothing can shift its drive")
+            raise ValueError("a spiking linear layer needs norm or bias, or nothing can shift its drive")
         self.linear = nn.Linear(in_channels, out_channels, bias=bias)
         self.norm = nn.BatchNorm1d(out_channels) if norm else None
         self.neuron = neuron()
@@ -87,12 +87,12 @@ class SpikingLinear(SpikingLayer):
         drive = self.linear(x)
         if self.norm is None:
             return self.neuron(drive)
-        if _go_as_one(self.norm, self.neuron):
+        if _can_fuse(self.norm, self.neuron):
             return self.neuron(drive, norm=InputNorm(self.norm))
         return self.neuron(self.norm(drive.flatten(0, -2)).view(drive.shape))
 
     def adjust_drive(self, gain: float, offset: float) -> None:
-        """Change the normalization's (or the linear layer's) scale and bias in place."""
+        """Scale and shift the drive by weight and bias of the norm, or of the linear layer without one."""
         affine = self.linear if self.norm is None else self.norm
         _adjust_affine(affine.weight, affine.bias, gain, offset)
 
@@ -100,9 +100,9 @@ class SpikingLinear(SpikingLayer):
 class SpikingConv2d(SpikingLayer):
     """Convolution (no bias) -> batch norm -> neuron, over feature maps.
 
-    Batch norm sees T*B as its batch. A static input [B, C, H, W] is the same at each time step, so its convolution and
-    batch norm run once; values, gradients and running statistics equal those of the input repeated over time. Batch
-    norm and neuron run as one, as in `SpikingLinear`.
+    The batch of the batch norm is T*B. Convolution and batch norm of a static input [B, C, H, W] run once; values,
+    gradients and running statistics equal those of the input repeated over time. Batch norm and neuron are fused as in
+    `SpikingLinear`.
 
     Shape: [T, B, C_in, H, W], or static [B, C_in, H, W] with `time_steps` -> spikes [T, B, C_out, H', W']; with the
     defaults H' = H and W' = W.
@@ -111,9 +111,9 @@ class SpikingConv2d(SpikingLayer):
         in_channels: channels of the input.
         out_channels: channels of the spikes.
         kernel_size: height and width of the kernel.
-        stride: step of the kernel.
-        padding: zeros added on every side.
-        neuron: makes the neuron layer.
+        stride: stride of the kernel.
+        padding: zeros added on each side.
+        neuron: builds the neuron.
     """
 
     def __init__(
@@ -132,30 +132,30 @@ class SpikingConv2d(SpikingLayer):
         self.neuron = neuron()
 
     def forward(self, x: Tensor, *, time_steps: int | None = None) -> Tensor:
-        """Maps [T, B, C_in, H, W], or [B, C_in, H, W] held for `time_steps` -> spikes [T, B, C_out, H', W'].
+        """Maps [T, B, C_in, H, W], or [B, C_in, H, W] repeated for `time_steps` -> spikes [T, B, C_out, H', W'].
 
         Raises:
-            ValueError: a static input without `time_steps`, or another number of axes.
+            ValueError: a static input without `time_steps`, or a wrong number of axes.
         """
         if x.dim() == 5:
             drive = self.conv(x.flatten(0, 1))
-            if _go_as_one(self.norm, self.neuron):
+            if _can_fuse(self.norm, self.neuron):
                 return self.neuron(drive.unflatten(0, x.shape[:2]), norm=InputNorm(self.norm))
             return self.neuron(self.norm(drive).unflatten(0, x.shape[:2]))
         if x.dim() == 4 and time_steps is not None:
             drive = self.conv(x)
-            if _go_as_one(self.norm, self.neuron):
+            if _can_fuse(self.norm, self.neuron):
                 return self.neuron(drive, norm=InputNorm(self.norm, time_steps))
             return self.neuron(self._normalize_repeated(drive, time_steps).expand(time_steps, -1, -1, -1, -1))
         raise ValueError(
-            f"maps are [T, B, C, H, W], or [B, C, H, W] with time_steps, but the shape is {tuple(x.shape)}"
+            f"maps must be [T, B, C, H, W], or [B, C, H, W] with time_steps, but the shape is {tuple(x.shape)}"
             + ("" if time_steps else " and time_steps is not given")
         )
 
     def _normalize_repeated(self, drive: Tensor, time_steps: int) -> Tensor:
-        """Batch norm of `drive` as if it stood `time_steps` times in the batch.
+        """Apply batch norm as if `drive` were repeated `time_steps` times in the batch.
 
-        Mean and biased variance are the same; only the unbiased variance, which goes into the running one, is not.
+        Only the unbiased variance, which updates the running variance, depends on the repetition.
         """
         if isinstance(self.norm, SynchronizedBatchNorm):
             return self.norm(drive, repeats=time_steps)
@@ -169,17 +169,17 @@ class SpikingConv2d(SpikingLayer):
         return normalized
 
     def adjust_drive(self, gain: float, offset: float) -> None:
-        """Change the batch norm's scale and bias in place."""
+        """Scale and shift the drive by weight and bias of the batch norm."""
         _adjust_affine(self.norm.weight, self.norm.bias, gain, offset)
 
 
 class ScaledSpike(SpikingLayer):
-    """A neuron on a drive times one stored scale, for integer counts that no normalization precedes.
+    """A neuron whose input is scaled by one stored factor, for counts without a normalization.
 
     Shape: [T, ...] -> spikes [T, ...]
 
     Raises:
-        ValueError: a scale that is not finite.
+        ValueError: the scale is not finite.
     """
 
     scale: Tensor
@@ -196,18 +196,18 @@ class ScaledSpike(SpikingLayer):
 
     @torch.no_grad()
     def adjust_drive(self, gain: float, offset: float) -> None:
-        """Change the scale in place.
+        """Scale the drive by the stored factor.
 
         Raises:
-            ValueError: an offset other than 0, which a scale cannot give.
+            ValueError: the offset is not 0.
         """
         if offset:
-            raise ValueError(f"a scaled spike can change its drive's gain only, but offset is {offset}")
+            raise ValueError(f"a scaled spike can only scale its drive, but offset is {offset}")
         self.scale.mul_(gain)
 
 
 class SpikingMLP(nn.Module):
-    """Two linear -> batch norm -> neuron layers with a wider middle, the Transformer's feed-forward part.
+    """The feed-forward part of a Transformer: two linear -> batch norm -> neuron layers with a wider middle.
 
     Shape: tokens [T, B, N, C] -> spikes [T, B, N, C]
     """

@@ -1,7 +1,7 @@
-"""Spikes as bits: eight to a byte, for what is kept, sent or stored.
+"""Pack spikes into bits, eight to a byte, to save, send or store them.
 
 The first spike in row-major order is the lowest bit of the first byte, as in SpikingJelly 2.0 and in
-`numpy.packbits(..., bitorder="little")`; the last byte is filled up with zeros.
+`numpy.packbits(..., bitorder="little")`. The last byte is padded with zeros.
 """
 
 from __future__ import annotations
@@ -19,108 +19,114 @@ from torch import Tensor, nn
 from snn_core.ops.memory import empty
 
 TILE = 1 << 17
-"""Elements that a CPU works through at once: what lies between two steps stays in its cache. A multiple of 8."""
-LEAST = 1 << 12
-"""Tensors with fewer elements stay as they are in `spikes_as_bits`: there is nothing to gain."""
+"""Elements that a CPU processes at once, so that intermediate results stay in its cache. A multiple of 8."""
+MIN_ELEMENTS = 1 << 12
+"""`spikes_as_bits` leaves smaller tensors unpacked: packing them saves nothing."""
 _WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 @dataclass(frozen=True, eq=False)
 class PackedSpikes:
-    """Spikes as bits, with what is needed to get them back."""
+    """Packed spikes with the shape and dtype to restore."""
 
     bits: Tensor
     """uint8 [ceil(n / 8)], on the device of the spikes."""
     shape: torch.Size
-    """Shape of the spikes, with n elements."""
+    """Shape of the spikes, n elements."""
     dtype: torch.dtype
-    """Their dtype."""
+    """Dtype of the spikes."""
 
 
 def pack_spikes(spikes: Tensor, *, check: bool = False) -> PackedSpikes:
-    """Spikes of any shape and real dtype as bits, without a gradient.
+    """Pack spikes of any shape and real dtype into bits. There is no gradient.
 
     Args:
-        spikes: values 0 and 1. Any other value but 0 counts as 1, too.
-        check: look at all values first, which takes longer than the packing itself.
+        spikes: values 0 and 1. Any other nonzero value is packed as 1.
+        check: verify all values first, which takes longer than packing.
 
     Raises:
-        ValueError: `check`, and a value is neither 0 nor 1.
+        ValueError: a value is neither 0 nor 1 (only with `check`).
     """
     flat = spikes.detach().flatten()
     if check:
         other = ((flat != 0) & (flat != 1)).nonzero()
         if len(other):
-            place, value = int(other[0, 0]), flat[other[0, 0]].item()
+            position, value = int(other[0, 0]), flat[other[0, 0]].item()
             raise ValueError(
-                f"spikes are 0 or 1, but {len(other)} of {flat.numel()} values are not, the first one {value} at "
-                f"{tuple(int(i) for i in np.unravel_index(place, spikes.shape))}; pack what the neuron gives, unscaled"
+                f"spikes must be 0 or 1, but {len(other)} of {flat.numel()} values are not, the first one {value} at "
+                f"{tuple(int(i) for i in np.unravel_index(position, spikes.shape))}; pack unscaled spikes"
             )
     return PackedSpikes(_bits(flat.to(torch.bool)), spikes.shape, spikes.dtype)
 
 
 def unpack_spikes(packed: PackedSpikes) -> Tensor:
-    """The spikes 0 and 1 behind `packed`, in their shape and dtype, contiguous, on the device of the bits.
+    """Return the spikes 0 and 1 in their shape and dtype, contiguous, on the device of the bits.
 
     Raises:
-        ValueError: the number of bytes does not fit the shape.
+        ValueError: the number of bytes does not match the shape.
     """
     n = packed.shape.numel()
     if packed.bits.numel() != -(-n // 8):
         raise ValueError(
-            f"{n} spikes of shape {tuple(packed.shape)} are {-(-n // 8)} bytes of bits, but there are "
-            f"{packed.bits.numel()}"
+            f"{n} spikes of shape {tuple(packed.shape)} take {-(-n // 8)} bytes, but bits has {packed.bits.numel()}"
         )
     return _spikes(packed.bits, n, packed.dtype).view(packed.shape)
 
 
 @contextmanager
 def spikes_as_bits() -> Generator[None, None, None]:
-    """Within the block, autograd keeps spikes for the backward pass as bits: 1/8 byte each instead of 4 or 2.
+    """Within the block, autograd saves spikes for the backward pass as bits: 1/8 byte each instead of 4 or 2.
 
-    It knows spikes by their values: a tensor is packed if every element is 0 or 1 to the last bit, which one pass over
-    it tells (on a GPU, the host waits for the answer). A mark set by neurons would cost less, but mixed precision,
-    pooling and concatenation make new tensors without it, and a mark left on a tensor that was changed would lose data.
-    So this holds for any module, gradients are the same bit for bit, and masks of dropout, say, are packed as well.
+    A tensor is packed if every element is exactly 0 or 1, which takes one pass over it (on a GPU, the host waits for
+    the result). A mark set by neurons would be cheaper, but mixed precision, pooling and concatenation create new
+    tensors without it, and a mark on a tensor that was changed later would lose data. So this works for any module,
+    gradients are bit-identical, and binary tensors such as dropout masks are packed too.
 
-    Everything else stays as it is: other values, parameters, small tensors, and views with gaps in their memory. A
-    tensor that k operations keep is packed k times. Only the forward pass has to run within the block; of nested
-    blocks and other hooks on saved tensors, the innermost counts.
+    Other values, parameters, small tensors and views with gaps in memory are saved unchanged. A tensor that k
+    operations save is packed k times. Only the forward pass has to run within the block. The innermost of nested
+    blocks and other saved-tensor hooks applies.
     """
-    with torch.autograd.graph.saved_tensors_hooks(_keep, _restore):
+    with torch.autograd.graph.saved_tensors_hooks(pack_if_binary, restore):
         yield
 
 
-class _Kept(NamedTuple):
-    """Packed memory of a tensor, and how the tensor lay in it."""
+class PackedMemory(NamedTuple):
+    """Packed storage of a tensor with the shape and strides of the tensor."""
 
     memory: PackedSpikes
     shape: torch.Size
     stride: tuple[int, ...]
 
 
-def _keep(x: Tensor) -> Tensor | _Kept:
+def pack_if_binary(x: Tensor) -> Tensor | PackedMemory:
+    """Pack a tensor of zeros and ones; return any other tensor unchanged."""
     owner = x if x._base is None else x._base  # pyright: ignore[reportPrivateUsage]
-    if x.numel() < LEAST or isinstance(owner, nn.Parameter) or type(x) is not Tensor or x.layout is not torch.strided:
+    if (
+        x.numel() < MIN_ELEMENTS
+        or isinstance(owner, nn.Parameter)
+        or type(x) is not Tensor
+        or x.layout is not torch.strided
+    ):
         return x
     if not (x.is_floating_point() or x.dtype is torch.bool):
         return x
-    memory = _memory(x)
-    bits = None if memory is None else _exact_bits(memory)
+    memory = _dense_elements(x)
+    bits = None if memory is None else bits_if_binary(memory)
     if memory is None or bits is None:
         return x
-    return _Kept(PackedSpikes(bits, memory.shape, x.dtype), x.shape, x.stride())
+    return PackedMemory(PackedSpikes(bits, memory.shape, x.dtype), x.shape, x.stride())
 
 
-def _restore(kept: Tensor | _Kept) -> Tensor:
-    if isinstance(kept, Tensor):
-        return kept
-    # The same strides as before: with others a kernel might add up in another order.
-    return unpack_spikes(kept.memory).as_strided(kept.shape, kept.stride)
+def restore(saved: Tensor | PackedMemory) -> Tensor:
+    """Undo `pack_if_binary`."""
+    if isinstance(saved, Tensor):
+        return saved
+    # The same strides as before: with others a kernel might sum in another order.
+    return unpack_spikes(saved.memory).as_strided(saved.shape, saved.stride)
 
 
-def _memory(x: Tensor) -> Tensor | None:
-    """The elements of x [n] in the order of memory and each once, without a copy; None if there are gaps in between."""
+def _dense_elements(x: Tensor) -> Tensor | None:
+    """Return the distinct elements of x [n] in memory order without a copy, or None if there are gaps between them."""
     once = x.detach()
     for axis, stride in enumerate(x.stride()):
         if stride == 0:
@@ -129,8 +135,8 @@ def _memory(x: Tensor) -> Tensor | None:
     return ordered.flatten() if ordered.is_contiguous() and not ordered.is_neg() else None
 
 
-def _exact_bits(flat: Tensor) -> Tensor | None:
-    """The bits of x [n] if its elements are 0 and 1, compared as integers so that -0.0 is another value; else None."""
+def bits_if_binary(flat: Tensor) -> Tensor | None:
+    """Return the bits of x [n] if all elements are 0 or 1, else None. Compared as integers, so -0.0 is not 0."""
     words = flat.view(_WORDS[flat.element_size()])
     one = torch.ones((), dtype=flat.dtype).view(words.dtype).item()
     if flat.device.type != "cpu":

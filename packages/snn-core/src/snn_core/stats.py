@@ -1,6 +1,6 @@
-"""What a network does: firing rates and synaptic operations by layer name.
+"""Measure firing rates and synaptic operations by layer name.
 
-Both are counted by what exists within a `with` block only; outside of it nothing is attached.
+Hooks exist only within the `with` block.
 """
 
 # PyTorch leaves the types of its operations open.
@@ -22,16 +22,16 @@ from snn_core.layers import SpikingLayer
 
 
 def spiking_layers(model: nn.Module) -> dict[str, SpikingLayer]:
-    """Every layer of `model` that ends in a neuron, by its dotted name, in order of definition."""
+    """Return every layer of `model` that ends in a neuron by its dotted name, in order of definition."""
     return {name: module for name, module in model.named_modules() if isinstance(module, SpikingLayer)}  # pyright: ignore[reportUnknownVariableType]
 
 
 @contextmanager
 def record_firing_rates(model: nn.Module) -> Generator[dict[str, float], None, None]:
-    """Within the block, collect the share of (neuron, time step) pairs that fire, by layer name.
+    """Measure the fraction of (neuron, time step) pairs that spike within the block, by layer name.
 
-    The dictionary is filled when the block ends; layers that never ran are not in it. Several forward passes are
-    averaged with each element counted once.
+    The dictionary is filled when the block ends; layers that did not run are missing. Forward passes are averaged by
+    element.
 
     Yields:
         rates in [0, 1] by the name of each `SpikingLayer` inside `model`.
@@ -42,7 +42,7 @@ def record_firing_rates(model: nn.Module) -> Generator[dict[str, float], None, N
 
     def counter(name: str) -> Any:
         def count(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-            # Kept as a tensor: asking for its value here would wait for the device at every layer.
+            # A tensor: reading its value here would synchronize with the device at every layer.
             fired = output.detach().sum(dtype=torch.float64)
             spikes[name] = spikes[name] + fired if name in spikes else fired
             elements[name] = elements.get(name, 0) + output.numel()
@@ -59,51 +59,50 @@ def record_firing_rates(model: nn.Module) -> Generator[dict[str, float], None, N
 
 
 Values = Literal["spikes", "whole", "real"]
-"""What numbers are: 0 or 1; whole numbers, such as sums of spikes; or any."""
+"""0 or 1; whole numbers, such as sums of spikes; or any real numbers."""
 
 
 @dataclass(frozen=True)
 class SynapticOperations:
-    """What one layer, or one product of activations, has computed, summed over calls, time steps and samples."""
+    """Operation counts of one layer, or one product of activations, over all calls, time steps and samples."""
 
     macs: int
-    """Multiply-accumulates of the dense computation; a convolution's include those on padding."""
+    """Multiply-accumulates of the dense computation, including those on the padding of a convolution."""
     operations: int
-    """Those of which neither factor is 0: for every input element that is not, the number of outputs it reaches, and in
-    a product of activations the number of coincidences. A weight counts whatever it is."""
+    """Multiply-accumulates whose input is not 0: the number of outputs that each nonzero input element reaches; in a
+    product of activations the number of coincidences. A weight of 0 counts too."""
     input_rate: float
-    """Share of input elements that are not 0, in [0, 1]."""
+    """Fraction of input elements that are not 0, in [0, 1]."""
     inputs: Values
-    """What all inputs were. In a product of activations the input is the factor that spikes, the left one if both do or
-    neither does."""
+    """Kind of the inputs. In a product of activations the input is the spiking factor, or the left one if both or none
+    spike."""
 
     @property
     def spiking(self) -> bool:
-        """Whether every input was 0 or 1, so that `operations` are mere additions; else they multiply, too."""
+        """Whether every input was 0 or 1, so that `operations` are additions without multiplications."""
         return self.inputs == "spikes"
 
 
 @contextmanager
 def record_synaptic_operations(model: nn.Module) -> Generator[dict[str, SynapticOperations], None, None]:
-    """Within the block, count what spikes make the products inside `model` compute: layers, attention, anything else.
+    """Count synaptic operations of all products inside `model` within the block: layers, attention, anything else.
 
-    Counted are all convolutions and matrix products that run while `model` or one of its modules is called, whoever
-    wrote them: PyTorch's dispatcher tells of each. An input element at the edge of a map reaches fewer outputs than one
-    in the middle; with padding, stride, dilation and groups each is counted for what it reaches. A layer that computes
-    once for an input that stands still (`SpikingConv2d` with `time_steps`) is counted once. PyTorch's fused attention
-    with softmax counts as dense. Not counted are biases, normalizations, neurons, element-wise products and sums, and
-    the fused recurrent layers of PyTorch (`nn.LSTM`, `nn.GRU`).
+    All convolutions and matrix products that PyTorch's dispatcher runs while `model` or one of its modules is called
+    are counted. An input element at the edge of a map reaches fewer outputs than one in the middle; padding, stride,
+    dilation and groups are taken into account. A layer that computes a static input once (`SpikingConv2d` with
+    `time_steps`) is counted once. PyTorch's fused attention with softmax counts as dense. Not counted: biases,
+    normalization, neurons, element-wise operations and PyTorch's fused recurrent layers (`nn.LSTM`, `nn.GRU`).
 
-    The dictionary is filled when the block ends; layers that never ran are not in it.
+    The dictionary is filled when the block ends; layers that did not run are missing.
 
     Yields:
-        `SynapticOperations` in the order of their first run, by the dotted name of each linear layer or convolution.
-        Other products have the name of the module that computes them and a number within one call of it: in
-        `SpikingAttention` `[0]` is the first product of query, key and value, `[1]` the second.
+        `SynapticOperations` in order of the first run, by the dotted name of each linear layer or convolution. Other
+        products are named after the module that computes them and their index within one call: in `SpikingAttention`
+        `[0]` is the first product of query, key and value, `[1]` the second.
     """
     results: dict[str, SynapticOperations] = {}
     counter = _Counter(model)
-    # Hooks on the modules themselves would keep batch norm and neuron from running as one.
+    # Hooks on the modules themselves would prevent the fusion of batch norm and neuron.
     entering = register_module_forward_pre_hook(counter.enter)
     leaving = register_module_forward_hook(counter.leave, always_call=True)
     try:
@@ -126,18 +125,18 @@ _MATRICES: dict[Any, int] = {
     torch.ops.aten.addbmm.default: 1,
     torch.ops.aten.addmv.default: 1,
 }
-"""Matrix products, and which of their arguments is the left factor; the right one follows."""
+"""Index of the left factor in the arguments of each matrix product; the right factor follows."""
 _FUSED_ATTENTION = "aten._scaled_dot_product_"
-"""How the names of PyTorch's operations from query, key and value to attention with softmax begin."""
+"""Prefix of the names of PyTorch's fused softmax attention."""
 
 
 class _Counter(TorchDispatchMode):
-    """Sees every operation and puts those that are products down to the module that runs."""
+    """Intercept every operation and attribute products to the running module."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.names = {module: name for name, module in model.named_modules()}
-        # A weight is known by its memory, because what a product gets is often a view of it.
+        # A weight is identified by its storage, because a product often gets a view of it.
         self.weights = {x.untyped_storage().data_ptr() for x in (*model.parameters(), *model.buffers())}
         self.running: list[tuple[nn.Module, Iterator[int]]] = []
         self.counts: dict[str, _Counts] = {}
@@ -155,11 +154,11 @@ class _Counter(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if torch.is_inference_mode_enabled():  # operations that others are made of come undivided then
+        if torch.is_inference_mode_enabled():  # composite operations are not decomposed here
             with self:
-                made = func.decompose(*args, **kwargs)
-            if made is not NotImplemented:
-                return made
+                result = func.decompose(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
         result = func(*args, **kwargs)
         if self.running:
             if func is _CONVOLUTION:
@@ -172,7 +171,7 @@ class _Counter(TorchDispatchMode):
         return result
 
     def _next(self) -> _Counts:
-        """The counts of the product that runs now."""
+        """Return the counts of the product that runs now."""
         module, numbers = self.running[-1]
         name, number = self.names[module], next(numbers)
         return self.counts.setdefault(name if isinstance(module, _Synapses) else f"{name}[{number}]", _Counts())
@@ -181,7 +180,7 @@ class _Counter(TorchDispatchMode):
         return x.untyped_storage().data_ptr() in self.weights
 
     def _reach(self, args: tuple[Any, ...]) -> Tensor:
-        """How many outputs each element of a sample [C, ...] reaches: the gradient of a sum under weights of 1."""
+        """Return how many outputs each element of a sample [C, ...] reaches: the gradient of a sum of unit weights."""
         x, weight, _, *settings = args
         key = (x.shape[1:], weight.shape, x.device, str(settings))
         if key not in self.reach:
@@ -196,7 +195,7 @@ _Synapses = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d |
 
 
 class _Factor:
-    """What one factor of a product has held. What depends on values stays on the device until it is asked for."""
+    """Statistics of one factor of a product. Values stay on the device until they are read."""
 
     def __init__(self) -> None:
         self.elements = 0
@@ -204,7 +203,7 @@ class _Factor:
         self.binary = self.whole = torch.ones((), dtype=torch.bool)
 
     def add(self, x: Tensor) -> Tensor:
-        """Take in one more tensor; which of its elements are not 0."""
+        """Add one tensor to the statistics; return a mask of its nonzero elements."""
         active = x != 0
         self.elements += x.numel()
         self.nonzero = self.nonzero.to(x.device) + active.sum()
@@ -232,7 +231,7 @@ class _Counts:
 
     def add_convolution(self, args: tuple[Any, ...], output: Tensor, reach: Tensor) -> None:
         x, weight, transposed = args[0], args[1], args[6]
-        # Each output of a convolution, and each input of a transposed one, meets the weights of one channel.
+        # Each output of a convolution, and each input of a transposed one, uses the weights of one channel.
         self.macs += (x if transposed else output).numel() * weight[0].numel()
         self._add((self._active("left", x).sum(0) * reach).sum())
 
@@ -246,11 +245,11 @@ class _Counts:
         elif left_is_weight:
             self._add(self._active("right", right).sum() * rows)
         else:
-            # At each place of the axis that is summed over, every row's element meets every column's.
+            # At each index of the summed axis, every row's element meets every column's.
             self._add((self._active("left", left).sum(-2) * self._active("right", right).sum(-1)).sum())
 
     def add_attention(self, query: Tensor, key: Tensor, value: Tensor) -> None:
-        # A softmax leaves nothing at 0, so all of query [..., N, d], key [..., M, d] and value [..., M, e] counts.
+        # No softmax output is 0, so all of query [..., N, d], key [..., M, d] and value [..., M, e] counts.
         self.real = True
         macs = query.numel() * key.shape[-2] + query[..., 0].numel() * value.shape[-2] * value.shape[-1]
         self._active("left", query)

@@ -1,9 +1,8 @@
-"""The derivative that stands in for the Heaviside step's in the backward pass.
+"""Surrogate gradients: they replace the derivative of the spike, a Heaviside step, in the backward pass.
 
-A neuron fires when its distance to threshold `d = h - v_threshold` reaches 0. That step has no useful derivative, so
-the backward pass uses a smooth bump around 0 instead (Neftci et al. 2019, arXiv:1901.09948). Each function here maps
-`d` of any shape and a `slope` to that bump; larger slopes make it narrower and higher. All are even (d and -d give
-the same) and, but for the scale of a user's own, have an integral of 1.
+A neuron spikes when its distance to threshold `d = h - v_threshold` reaches 0. That step has no useful derivative, so
+the backward pass uses a bump around 0 instead (Neftci et al. 2019, arXiv:1901.09948). Each function maps `d` of any
+shape and a `slope` to the bump; a larger slope makes it narrower and higher. All are even in `d` and integrate to 1.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ SurrogateGradient = Callable[[Tensor, float], Tensor]
 
 
 def sigmoid(d: Tensor, slope: float) -> Tensor:
-    """Derivative of `sigmoid(slope * d)`; the choice of S-CMRL (arXiv:2502.12488) with slope 4."""
+    """Derivative of `sigmoid(slope * d)`; S-CMRL (arXiv:2502.12488) uses it with slope 4."""
     s = torch.sigmoid(d * slope)
     return (1 - s).mul_(s).mul_(slope)
 
@@ -60,7 +59,7 @@ SURROGATES: dict[str, SurrogateGradient] = {
 
 
 def surrogate_gradient(surrogate: str | SurrogateGradient) -> SurrogateGradient:
-    """The function behind a name, or the user's own function as it is.
+    """Return the surrogate of this name; a function is returned unchanged.
 
     Raises:
         ValueError: the name is not one of `SURROGATES`.
@@ -68,5 +67,5 @@ def surrogate_gradient(surrogate: str | SurrogateGradient) -> SurrogateGradient:
     if callable(surrogate):
         return surrogate
     if surrogate not in SURROGATES:
-        raise ValueError(f"no surrogate is called {surrogate!r}; known: {', '.join(SURROGATES)}, or give a function")
+        raise ValueError(f"unknown surrogate {surrogate!r}; choose one of {', '.join(SURROGATES)}, or pass a function")
     return SURROGATES[surrogate]

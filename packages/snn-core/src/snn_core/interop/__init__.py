@@ -1,1 +1,1 @@
-"""Bridges to other libraries. Each module here needs an extra of its own, and nothing else imports it."""
+"""Conversions to and from other libraries. Each module needs its own extra, and nothing else imports it."""

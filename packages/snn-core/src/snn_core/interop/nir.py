@@ -1,15 +1,15 @@
 """Export to NIR, the exchange format of neuromorphic simulators and chips (Pedersen et al. 2024, arXiv:2311.14641).
 
-Needs `pip install "snn-core[nir]"`. NIR describes neurons by differential equations; a step of dt seconds of forward
-Euler brings ours back. With tau in time steps, v_rest = v_reset, and I the input current:
+Needs `pip install "snn-core[nir]"`. NIR describes neurons by differential equations; forward Euler with a step of dt
+seconds yields our equations. With tau in time steps, v_rest = v_reset, and I the input current:
 
     nir.LIF   tau dt dv/dt = v_leak - v + r I    ->    v += (v_leak - v + r I) / tau
               v_leak = v_rest, r = 1 with decay_input, else tau
     nir.IF    dv/dt = r I                        ->    v += dt r I
               r = 1 / dt
 
-NIR fires above its threshold, a neuron here at it. The threshold in the graph is therefore the float32 number just
-below ours, which makes both fire at the same float32 potentials.
+A NIR neuron spikes above its threshold, ours at it. The threshold in the graph is therefore the float32 number just
+below ours, so that both spike at the same float32 potentials.
 """
 
 # nir ships no types.
@@ -39,35 +39,35 @@ __all__ = ["to_nir"]
 
 @torch.no_grad()
 def to_nir(module: nn.Module, *, input_shape: Sequence[int], dt: float = 1e-4, batch_axis: bool = True) -> nir.NIRGraph:
-    """A feed-forward network in evaluation mode as a NIR graph; `nir.write(path, graph)` stores it.
+    """Convert a feed-forward network in evaluation mode to a NIR graph; `nir.write(path, graph)` saves it.
 
-    Exported are `nn.Sequential` and what we build like it (`SpikingLinear`, `SpikingConv2d`, `ScaledSpike`,
-    `SpikingMLP`) of `nn.Linear`, `nn.Conv2d`, `nn.AvgPool2d`, `nn.Flatten`, batch norm right after a linear layer or a
-    convolution (folded into it), `nn.Dropout` and `nn.Identity` (left out), `IF`, `LIF` and `PLIF` (as an LIF with its
-    present tau). Nodes carry the dotted names of the modules. How a network trains (surrogates, what is detached) is no
-    part of NIR. Nor is the potential before the first step: ours is v_reset.
+    Supported are `nn.Sequential` and our sequential layers (`SpikingLinear`, `SpikingConv2d`, `ScaledSpike`,
+    `SpikingMLP`) of `nn.Linear`, `nn.Conv2d`, `nn.AvgPool2d`, `nn.Flatten`, batch norm directly after a linear layer or
+    a convolution (folded into it), `nn.Dropout` and `nn.Identity` (dropped), `IF`, `LIF` and `PLIF` (as an LIF with its
+    current tau). Nodes have the dotted names of the modules. NIR has no training settings (surrogate, detached terms)
+    and no initial potential; ours is v_reset.
 
     Args:
         module: the network, in evaluation mode.
-        input_shape: one sample at one time step: the network's input shape without T and B, e.g. (2, 34, 34).
+        input_shape: shape of one sample at one time step, without T and B, e.g. (2, 34, 34).
         dt: length of a time step in seconds.
-        batch_axis: whether the network takes [T, B, ...], or [T, ...] without a batch; `nn.Flatten` counts axes by it.
+        batch_axis: whether inputs are [T, B, ...] or [T, ...] without a batch; `nn.Flatten` counts axes by it.
 
     Raises:
-        ValueError: a module or setting that NIR cannot express, with its path; a network in training mode; a dt that is
-            not above 0; or an input shape that does not fit the first layer.
+        ValueError: NIR cannot express a module or setting (gives its path), the network is in training mode, dt is not
+            above 0, or the input shape does not match the first layer.
     """
     if not dt > 0:
-        raise ValueError(f"dt is the length of a time step in seconds and above 0, but it is {dt}")
+        raise ValueError(f"dt, the length of a time step in seconds, must be above 0, but it is {dt}")
     if module.training:
         raise ValueError("NIR describes networks in evaluation mode; call eval() on the network first")
-    export = _Export(tuple(input_shape), dt, leading=2 if batch_axis else 1)
-    export.add("", module)
-    return export.graph()
+    builder = _GraphBuilder(tuple(input_shape), dt, leading=2 if batch_axis else 1)
+    builder.add("", module)
+    return builder.graph()
 
 
-class _Export:
-    """The chain of NIR nodes so far, and the shape of what leaves it."""
+class _GraphBuilder:
+    """The chain of NIR nodes so far and the shape of its output."""
 
     def __init__(self, shape: tuple[int, ...], dt: float, leading: int) -> None:
         self.input_shape = self.shape = shape
@@ -110,11 +110,11 @@ class _Export:
         else:
             known = "nn.Sequential, SpikingLinear, SpikingConv2d, SpikingMLP, nn.Dropout, nn.Identity"
             rules = ", ".join(kind.__name__ for kind in self.rules)
-            raise _refusal(path, module, f"there is no rule to export it; known are {known}, {rules}")
+            raise _refusal(path, module, f"there is no rule to export it; supported are {known}, {rules}")
 
     def append(self, name: str, node: nir.NIRNode, shape: Iterable[int]) -> None:
         if name in ("input", "output"):
-            raise ValueError(f"a module is called {name!r}, which NIR calls an end of the graph; give it another name")
+            raise ValueError(f"a module is called {name!r}, which NIR reserves for an end of the graph; rename it")
         self.nodes[name or type(node).__name__.lower()] = node
         self.shape = tuple(int(size) for size in shape)
 
@@ -133,13 +133,13 @@ class _Export:
 
     def conv2d(self, path: str, module: nn.Conv2d) -> None:
         if module.groups != 1:
-            raise _refusal(path, module, f"groups={module.groups}, but the types of NIR know only 1")
+            raise _refusal(path, module, f"groups={module.groups}, but NIR supports only 1")
         if module.padding_mode != "zeros":
-            raise _refusal(path, module, f"padding_mode={module.padding_mode!r}, but NIR knows only zeros")
+            raise _refusal(path, module, f"padding_mode={module.padding_mode!r}, but NIR supports only zeros")
         if module.kernel_size[0] != module.kernel_size[1]:
-            # nir 1.0.8 takes the height for the width when it infers the shape of the output, here and in `nir.read`.
+            # nir 1.0.8 uses the height as the width when it infers the output shape, here and in `nir.read`.
             raise _refusal(
-                path, module, f"kernel_size={module.kernel_size}, but the package nir takes kernels for square"
+                path, module, f"kernel_size={module.kernel_size}, but the package nir assumes square kernels"
             )
         self._check_map(path, module, module.in_channels)
         bias = np.zeros(module.out_channels, dtype=np.float32) if module.bias is None else _array(module.bias)
@@ -157,12 +157,16 @@ class _Export:
     def batch_norm(self, path: str, module: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
         """Fold `gain * (y - mean) + shift` into the weights and the bias that make y."""
         if module.training or module.running_mean is None or module.running_var is None:
-            raise _refusal(path, module, "only batch norm with running statistics, in evaluation mode, is a constant")
+            raise _refusal(path, module, "it can only be folded with running statistics, in evaluation mode")
         if module.num_features != self.shape[0]:
             raise _refusal(path, module, f"it normalizes {module.num_features} channels, but its input is {self.shape}")
         name, node = next(reversed(self.nodes.items()), ("", None))
         if not isinstance(node, nir.Linear | nir.Affine | nir.Conv2d):
-            raise _refusal(path, module, "NIR has batch norm only folded into a linear layer or convolution before it")
+            raise _refusal(
+                path,
+                module,
+                "NIR has no batch norm; it must follow a linear layer or convolution to be folded into",
+            )
         variance = module.running_var.double()
         gain = (variance + module.eps).rsqrt() * (module.weight.double() if module.affine else 1.0)
         shift = module.bias.double() if module.affine else 0.0
@@ -185,7 +189,7 @@ class _Export:
             raise _refusal(path, module, "count_include_pad=False, but NIR averages over the padding too")
         if module.divisor_override not in (None, 1):
             raise _refusal(
-                path, module, f"divisor_override={module.divisor_override}; NIR has averages and sums (1) only"
+                path, module, f"divisor_override={module.divisor_override}, but NIR has only averages and sums (1)"
             )
         self._check_map(path, module, self.shape[0])
         kind = nir.SumPool2d if module.divisor_override == 1 else nir.AvgPool2d
@@ -199,8 +203,7 @@ class _Export:
             raise _refusal(
                 path,
                 module,
-                f"start_dim={module.start_dim} flattens time or batch; the first axis of a sample is "
-                f"{self.leading} here",
+                f"start_dim={module.start_dim} flattens time or batch; a sample's first axis is {self.leading}",
             )
         node = nir.Flatten(input_type={"input": np.array(self.shape)}, start_dim=start, end_dim=end)
         self.append(path, node, node.output_type["output"])
@@ -246,4 +249,4 @@ def _array(x: Tensor) -> npt.NDArray[np.float32]:
 
 
 def _refusal(path: str, module: nn.Module, reason: str) -> ValueError:
-    return ValueError(f"{path or 'the network itself'} ({type(module).__name__}) cannot be exported to NIR: {reason}")
+    return ValueError(f"{path or 'the network'} ({type(module).__name__}) cannot be exported to NIR: {reason}")

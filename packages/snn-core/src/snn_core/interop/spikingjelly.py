@@ -1,10 +1,10 @@
-"""Our neurons in SpikingJelly's networks, its neurons and surrogates in ours, and networks turned into one another.
+"""Use our neurons in SpikingJelly's networks, its neurons and surrogates in ours, and convert whole networks.
 
 Needs `pip install "snn-core[spikingjelly]"` (SpikingJelly 2, Fang et al. 2023, doi:10.1126/sciadv.adi1480).
 
-The two libraries differ in one thing above all: a neuron there keeps its membrane potential from call to call until
-`functional.reset_net`, a neuron here keeps nothing. `MemoryNeuron` and `StatelessNeuron` carry one into the world of
-the other as it is; `to_spikingjelly` and `from_spikingjelly` replace it by its counterpart.
+The main difference: a SpikingJelly neuron keeps its membrane potential between calls until `functional.reset_net`, our
+neurons are stateless. `MemoryNeuron` and `StatelessNeuron` wrap a neuron for use in the other library;
+`to_spikingjelly` and `from_spikingjelly` replace it by its counterpart.
 
 | snn-core | SpikingJelly | |
 |---|---|---|
@@ -58,22 +58,22 @@ _SURROGATE_NAMES = {kind: name for name, kind in _SURROGATES.items()}
 
 
 class MemoryNeuron(base.MemoryModule):
-    """One of our neurons as a SpikingJelly module: the membrane potential `v` is a memory that carries over calls.
+    """One of our neurons as a SpikingJelly module: its membrane potential `v` persists between calls.
 
-    So is the adaptation `b` of an `ALIF`.
+    So does the adaptation `b` of an `ALIF`.
 
-    `functional.reset_net`, `set_step_mode` and `detach_net`, and the monitors (`AttributeMonitor("v", ...)`) treat it
-    as they treat `LIFNode`. In step mode 'm' a call is one run of our operation. As there, an input of another shape
-    starts at rest; unlike there, the membrane stays in float32 under 16-bit inputs, and there is no `store_v_seq`.
+    `functional.reset_net`, `set_step_mode` and `detach_net`, and the monitors (`AttributeMonitor("v", ...)`) work as
+    for `LIFNode`. In step mode 'm' a call runs our operation once. As in SpikingJelly, an input of another shape starts
+    at rest; unlike there, the potential stays in float32 for 16-bit inputs, and there is no `store_v_seq`.
 
     Shape: currents [T, ...] -> spikes [T, ...] in step mode 'm'; [...] -> [...] in step mode 's'.
 
     Args:
-        neuron: the neuron, whose parameters become those of this module.
-        step_mode: 's' for one time step a call, 'm' for a sequence.
+        neuron: the neuron; its parameters become those of this module.
+        step_mode: 's' for one time step per call, 'm' for a sequence.
 
     Raises:
-        ValueError: another step mode, or a neuron that is neither a `snn_core.Neuron` nor an `ALIF`.
+        ValueError: the step mode is unknown, or the neuron is not one of snn_core.
     """
 
     v: float | Tensor
@@ -82,7 +82,7 @@ class MemoryNeuron(base.MemoryModule):
     def __init__(self, neuron: Neuron | ALIF, *, step_mode: str = "s") -> None:
         super().__init__()
         if not isinstance(neuron, Neuron | ALIF):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ValueError(f"a memory neuron holds a neuron of snn_core such as LIF(), but it is a {_kind(neuron)}")
+            raise ValueError(f"a memory neuron wraps a snn_core neuron such as LIF(), but got a {_type_name(neuron)}")
         self.neuron = neuron
         self.step_mode = step_mode
         self.register_memory("v", float(neuron.v_reset or 0.0))
@@ -105,7 +105,7 @@ class MemoryNeuron(base.MemoryModule):
 
 
 def _start(memory: float | Tensor, rest: float, x_seq: Tensor) -> Tensor | None:
-    """The state [...] before the first step of x_seq [T, ...], or None for rest."""
+    """Return the state [...] before the first step of x_seq [T, ...], or None at rest."""
     shape = x_seq.shape[1:]
     if isinstance(memory, Tensor):
         return memory if memory.shape == shape else None
@@ -113,16 +113,16 @@ def _start(memory: float | Tensor, rest: float, x_seq: Tensor) -> Tensor | None:
 
 
 class StatelessNeuron(nn.Module):
-    """One of SpikingJelly's neurons as a layer of ours: it is reset around each call and so keeps nothing.
+    """One of SpikingJelly's neurons as a stateless layer: it is reset before and after each call.
 
     Shape: currents [T, ...] -> spikes [T, ...]
 
     Args:
         node: the neuron as an instance, or the name of a class in `spikingjelly.activation_based.neuron` that needs no
-            arguments. It is put into step mode 'm'.
+            arguments. It is set to step mode 'm'.
 
     Raises:
-        ValueError: no such class, one that needs arguments, or a neuron without a multi-step mode.
+        ValueError: the class does not exist or needs arguments, or the neuron has no multi-step mode.
     """
 
     def __init__(self, node: str | nn.Module) -> None:
@@ -130,7 +130,7 @@ class StatelessNeuron(nn.Module):
         self.node = _node_by_name(node) if isinstance(node, str) else node
         if not isinstance(self.node, base.StepModule) or "m" not in self.node.supported_step_mode():
             raise ValueError(
-                f"a neuron of SpikingJelly needs a multi-step mode to be a layer; {_kind(self.node)} has none"
+                f"a neuron of SpikingJelly needs a multi-step mode to be a layer; {_type_name(self.node)} has none"
             )
         self.node.step_mode = "m"
 
@@ -138,22 +138,22 @@ class StatelessNeuron(nn.Module):
         """Currents [T, ...] -> spikes [T, ...].
 
         Raises:
-            ValueError: the neuron returns something else than one tensor in the shape of x.
+            ValueError: the neuron does not return one tensor in the shape of x.
         """
         self._reset()
         assert isinstance(self.node, base.StepModule)
-        # Again in each call: `functional.set_step_mode` on the network around this layer reaches its node, too.
+        # Set in each call: `functional.set_step_mode` on the whole network changes the node too.
         self.node.step_mode = "m"
         try:
             spikes = self.node(x)
         finally:
-            # Once more: what is left would keep this call's graph alive, and could not be copied.
+            # A remaining state would keep the graph of this call alive and could not be memo.
             self._reset()
         if not isinstance(spikes, Tensor) or spikes.shape != x.shape:
-            found = tuple(spikes.shape) if isinstance(spikes, Tensor) else type(spikes).__name__
+            result = tuple(spikes.shape) if isinstance(spikes, Tensor) else type(spikes).__name__
             raise ValueError(
-                f"{_kind(self.node)} returned {found} for currents {tuple(x.shape)}; only neurons that map [T, ...] to "
-                "[T, ...] can be a layer here"
+                f"{_type_name(self.node)} returned {result} for currents {tuple(x.shape)}; only neurons that map "
+                "[T, ...] to [T, ...] can be a layer"
             )
         return spikes
 
@@ -164,39 +164,38 @@ class StatelessNeuron(nn.Module):
 
 
 def stateless(node: str | nn.Module) -> NeuronFactory:
-    """A factory of `StatelessNeuron`s for our layers, e.g. `SpikingLinear(8, 16, neuron=stateless("QIFNode"))`.
+    """Return a factory of `StatelessNeuron`s for our layers, e.g. `SpikingLinear(8, 16, neuron=stateless("QIFNode"))`.
 
     Args:
-        node: as in `StatelessNeuron`; every layer gets a copy of an instance.
+        node: as in `StatelessNeuron`; every layer gets its own copy.
 
     Raises:
-        ValueError: as in `StatelessNeuron`, at once.
+        ValueError: as in `StatelessNeuron`, raised by this call.
     """
     template = StatelessNeuron(node if isinstance(node, str) else _copy(node))
     return lambda: copy.deepcopy(template)
 
 
 def _node_by_name(name: str) -> nn.Module:
-    kind = getattr(nodes, name, None)
-    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
+    node_class = getattr(nodes, name, None)
+    if not (isinstance(node_class, type) and issubclass(node_class, nn.Module)):
         raise ValueError(f"SpikingJelly has no neuron called {name!r}; see spikingjelly.activation_based.neuron")
     try:
-        return kind()
+        return node_class()
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} needs arguments ({error}); give an instance in the place of its name") from error
+        raise ValueError(f"{name} needs arguments ({error}); pass an instance instead of the name") from error
 
 
 class SpikingJellySurrogate:
     """A surrogate function of SpikingJelly as a `surrogate` for our neurons.
 
     Args:
-        function: an instance, whose own settings count whatever the neuron's slope is; or the name of a class in
-            `spikingjelly.activation_based.surrogate`, whose `alpha` then is the neuron's slope.
+        function: an instance, which ignores the slope of the neuron; or the name of a class in
+            `spikingjelly.activation_based.surrogate`, whose `alpha` is then the slope of the neuron.
 
     Raises:
-        ValueError: no such class, one whose settings are not an alpha alone, or a function that cannot stand in for
-            the step: it is in non-spiking mode, does not fire exactly where d >= 0, or has a derivative that is not
-            even in d or not finite, which our neurons rely on.
+        ValueError: the class does not exist or has other settings than alpha, or the function cannot be used: it is in
+            non-spiking mode, does not spike exactly where d >= 0, or its derivative is not finite or not even in d.
     """
 
     def __init__(self, function: str | surrogate.SurrogateFunctionBase) -> None:
@@ -204,18 +203,18 @@ class SpikingJellySurrogate:
         self._check()
 
     def function(self, slope: float) -> surrogate.SurrogateFunctionBase:
-        """The instance, or one of the named class with `alpha = slope`."""
+        """Return the instance, or one of the named class with `alpha = slope`."""
         if not isinstance(self._function, str):
             return self._function
-        kind = getattr(surrogate, self._function, None)
-        if not (isinstance(kind, type) and issubclass(kind, surrogate.SurrogateFunctionBase)):
+        function_class = getattr(surrogate, self._function, None)
+        if not (isinstance(function_class, type) and issubclass(function_class, surrogate.SurrogateFunctionBase)):
             raise ValueError(
                 f"SpikingJelly has no surrogate called {self._function!r}; see spikingjelly.activation_based.surrogate"
             )
         try:
-            return kind(alpha=float(slope))
+            return function_class(alpha=float(slope))
         except TypeError as error:
-            raise ValueError(f"{self._function} has no alpha; give an instance in the place of its name") from error
+            raise ValueError(f"{self._function} has no alpha; pass an instance instead of the name") from error
 
     def __call__(self, d: Tensor, slope: float) -> Tensor:
         """Distances to threshold d [...] -> derivative [...]."""
@@ -228,21 +227,21 @@ class SpikingJellySurrogate:
         d = torch.logspace(-4, 1, 101, dtype=torch.float64)
         function = self.function(2.0)
         if not function.spiking:
-            raise ValueError(f"{function} is in non-spiking mode; a neuron here fires, so call set_spiking_mode(True)")
+            raise ValueError(f"{function} is in non-spiking mode; call set_spiking_mode(True) first")
         try:
             (fired, above), (silent, below) = _value_and_derivative(function, d), _value_and_derivative(function, -d)
         except RuntimeError as error:
-            raise ValueError(f"{function} is no step with a surrogate derivative: {error}") from error
+            raise ValueError(f"{function} is not a step with a surrogate derivative: {error}") from error
         if not (fired.eq(1).all() and silent.eq(0).all()):
-            raise ValueError(f"{function} does not fire exactly where the distance to threshold is 0 or more")
+            raise ValueError(f"{function} does not spike exactly where the distance to threshold is 0 or more")
         if not torch.isfinite(above).all():
-            raise ValueError(f"the derivative of {function} is not finite everywhere; take another surrogate")
+            raise ValueError(f"the derivative of {function} is not finite everywhere; use another surrogate")
         if not torch.allclose(above, below, rtol=1e-6, atol=1e-9):
             worst = int((above - below).abs().argmax())
             raise ValueError(
-                f"a surrogate here is even, but the derivative of {function} is {above[worst].item():.4g} at "
-                f"{d[worst].item():.4g} and {below[worst].item():.4g} at {-d[worst].item():.4g}; take another "
-                "surrogate, or leave the neuron as it is in a StatelessNeuron"
+                f"a surrogate must be even, but the derivative of {function} is {above[worst].item():.4g} at "
+                f"{d[worst].item():.4g} and {below[worst].item():.4g} at {-d[worst].item():.4g}; use another "
+                "surrogate, or wrap the neuron in a StatelessNeuron"
             )
 
 
@@ -254,65 +253,64 @@ def _value_and_derivative(function: surrogate.SurrogateFunctionBase, d: Tensor) 
     return value.detach(), derivative
 
 
-_Copied = dict[int, Any]
-"""What stands in the copy for an object of the original, by the id of that: the memo of `copy.deepcopy`."""
+_CopyMemo = dict[int, Any]
+"""The memo of `copy.deepcopy`: the copy of an object by the id of the original."""
 
 
 def to_spikingjelly(module: nn.Module) -> nn.Module:
-    """A copy of a network with each of our neurons replaced by SpikingJelly's counterpart, in step mode 'm'.
+    """Copy a network and replace each of our neurons by SpikingJelly's counterpart, in step mode 'm'.
 
-    Only neurons are replaced: the rest, and so every shape, stays as it is ([T, ...] in and out), and so do the names
-    in `state_dict`. The copy remembers: call `functional.reset_net` between batches. A `StatelessNeuron` gives back the
-    neuron inside, a `MemoryNeuron` stays. Forward hooks on our neurons stay behind.
+    Everything else is unchanged, including shapes ([T, ...] in and out) and names in `state_dict`. The copy is
+    stateful: call `functional.reset_net` between batches. A `StatelessNeuron` is unwrapped, a `MemoryNeuron` is kept.
+    Forward hooks on our neurons are not copied.
 
     Raises:
-        ValueError: a neuron or setting without a counterpart, with its path, its value and what to do. Those are
+        ValueError: a neuron or setting has no counterpart; gives its path, its value and what to do. This holds for
             neurons other than IF, LIF and PLIF; tau = 1; `learn_threshold`, `detach_membrane`; a `save` other than
-            d32, an `implementation` other than auto; and surrogate functions of one's own.
+            d32, an `implementation` other than auto; and custom surrogate functions.
     """
     return _copy_with(module, _to_theirs)
 
 
 def from_spikingjelly(module: nn.Module) -> nn.Module:
-    """A copy of a network with each of SpikingJelly's neurons replaced by ours.
+    """Copy a network and replace each of SpikingJelly's neurons by ours.
 
-    Only neurons are replaced: the rest stays, so SpikingJelly's layers in step mode 'm' and its containers go on to
-    take [T, B, ...], and so do the names in `state_dict`. The copy's neurons start at rest in each call, whatever
-    potential the originals held. A `MemoryNeuron` gives back the neuron inside, a `StatelessNeuron` stays. A surrogate
-    without a counterpart comes along as a `SpikingJellySurrogate` if it is even. Forward hooks on the neurons stay
-    behind.
+    Everything else is unchanged: SpikingJelly's layers in step mode 'm' and its containers still take [T, B, ...], and
+    names in `state_dict` are the same. The new neurons start at rest in each call, whatever the potential of the
+    originals. A `MemoryNeuron` is unwrapped, a `StatelessNeuron` is kept. A surrogate without a counterpart becomes a
+    `SpikingJellySurrogate` if it is even. Forward hooks on the neurons are not copied.
 
     Raises:
-        ValueError: a neuron or setting without a counterpart, with its path, its value and what to do. Those are
+        ValueError: a neuron or setting has no counterpart; gives its path, its value and what to do. This holds for
             neurons other than IFNode, LIFNode and ParametricLIFNode; step mode 's'; `store_v_seq`; a precision
-            configuration; a potential after `reset` that is not the resting one; and surrogates that are not even.
+            configuration; a potential after `reset` other than the resting potential; and surrogates that are not even.
     """
     return _copy_with(module, _to_ours)
 
 
-def _copy_with(module: nn.Module, convert: Callable[[str, nn.Module, _Copied], nn.Module | None]) -> nn.Module:
-    """A deep copy in which modules that `convert` gives something for are that, wherever they are referred to."""
-    copied: _Copied = {}
+def _copy_with(module: nn.Module, convert: Callable[[str, nn.Module, _CopyMemo], nn.Module | None]) -> nn.Module:
+    """Deep-copy a module; submodules for which `convert` returns a module are replaced by it wherever they occur."""
+    memo: _CopyMemo = {}
 
     def visit(path: str, child: nn.Module) -> None:
-        replacement = convert(path, child, copied)
+        replacement = convert(path, child, memo)
         if replacement is not None:
-            copied[id(child)] = replacement.train(child.training)
+            memo[id(child)] = replacement.train(child.training)
             return
         for name, grandchild in child.named_children():
             visit(f"{path}.{name}" if path else name, grandchild)
 
     visit("", module)
-    return _copy(module, copied)
+    return _copy(module, memo)
 
 
-def _copy(module: nn.Module, copied: _Copied | None = None) -> nn.Module:
-    """A deep copy that does not fail on memories which are part of a graph, as `copy.deepcopy` does."""
+def _copy(module: nn.Module, memo: _CopyMemo | None = None) -> nn.Module:
+    """Deep-copy a module whose memories may be part of a graph, on which `copy.deepcopy` fails."""
     detached = {id(v): v.detach().clone() for v in base.memories(module) if isinstance(v, Tensor)}
-    return copy.deepcopy(module, {**detached, **(copied or {})})
+    return copy.deepcopy(module, {**detached, **(memo or {})})
 
 
-def _to_theirs(path: str, module: nn.Module, copied: _Copied) -> nn.Module | None:
+def _to_theirs(path: str, module: nn.Module, memo: _CopyMemo) -> nn.Module | None:
     if isinstance(module, MemoryNeuron):
         return _copy(module)
     if isinstance(module, StatelessNeuron):
@@ -320,12 +318,12 @@ def _to_theirs(path: str, module: nn.Module, copied: _Copied) -> nn.Module | Non
     if not isinstance(module, ConfiguredNeuron):
         return None
     if type(module) not in (IF, LIF, PLIF):
-        raise _refusal(path, module, "no counterpart in SpikingJelly; put it into a MemoryNeuron")
+        raise _refusal(path, module, "no counterpart in SpikingJelly; wrap it in a MemoryNeuron")
     if module.log_v_threshold is not None:
-        advice = "has no counterpart; put the neuron into a MemoryNeuron, or replace it by one with a fixed threshold"
+        advice = "has no counterpart; wrap the neuron in a MemoryNeuron, or replace it by one with a fixed threshold"
         raise _refusal(path, module, f"learn_threshold=True {advice}")
     if module.detach_membrane:
-        raise _refusal(path, module, "detach_membrane=True has no counterpart; put the neuron into a MemoryNeuron")
+        raise _refusal(path, module, "detach_membrane=True has no counterpart; wrap the neuron in a MemoryNeuron")
     for name, default in (("save", "d32"), ("implementation", "auto")):
         if (value := getattr(module, name)) != default:
             advice = f"set the neuron's {name} to {default!r} first"
@@ -339,18 +337,18 @@ def _to_theirs(path: str, module: nn.Module, copied: _Copied) -> nn.Module | Non
     }
     if isinstance(module, PLIF):
         node = nodes.ParametricLIFNode(decay_input=module.decay_input, **options)
-        node.w = _same_parameter(module.w, copied)
+        node.w = _same_parameter(module.w, memo)
         return node
     if isinstance(module, LIF):
         if module.tau <= 1:
             raise _refusal(
-                path, module, f"tau={module.tau} is not above 1, as LIFNode's is; put it into a MemoryNeuron"
+                path, module, f"tau={module.tau} is not above 1, as LIFNode requires; wrap it in a MemoryNeuron"
             )
         return nodes.LIFNode(tau=float(module.tau), decay_input=module.decay_input, **options)
     return nodes.IFNode(**options)
 
 
-def _to_ours(path: str, module: nn.Module, copied: _Copied) -> nn.Module | None:
+def _to_ours(path: str, module: nn.Module, memo: _CopyMemo) -> nn.Module | None:
     if isinstance(module, StatelessNeuron):
         return _copy(module)
     if isinstance(module, MemoryNeuron):
@@ -359,7 +357,7 @@ def _to_ours(path: str, module: nn.Module, copied: _Copied) -> nn.Module | None:
     if not any(kind.__module__.startswith(nodes.__name__) for kind in type(module).__mro__):
         return None
     if type(module) not in (nodes.IFNode, nodes.LIFNode, nodes.ParametricLIFNode):
-        raise _refusal(path, module, "no counterpart in snn_core; put it into a StatelessNeuron")
+        raise _refusal(path, module, "no counterpart in snn_core; wrap it in a StatelessNeuron")
     assert isinstance(module, nodes.BaseNode)
     _check_step_mode(path, module)
     if module.store_v_seq:
@@ -378,7 +376,7 @@ def _to_ours(path: str, module: nn.Module, copied: _Copied) -> nn.Module | None:
     }
     if isinstance(module, nodes.ParametricLIFNode):
         neuron = PLIF(decay_input=module.decay_input, **options)
-        neuron.w = _same_parameter(module.w, copied)
+        neuron.w = _same_parameter(module.w, memo)
         return neuron
     if isinstance(module, nodes.LIFNode):
         return LIF(tau=module.tau, decay_input=module.decay_input, **options)
@@ -392,13 +390,13 @@ def _check_step_mode(path: str, module: base.MemoryModule) -> None:
 
 
 def _their_surrogate(path: str, neuron: ConfiguredNeuron) -> surrogate.SurrogateFunctionBase:
-    given = neuron.surrogate
-    if isinstance(given, SpikingJellySurrogate):
-        return copy.deepcopy(given.function(neuron.slope))
-    if not isinstance(given, str) or given not in _SURROGATES:
-        advice = f"has no counterpart; take one of {', '.join(_SURROGATES)}, or put the neuron into a MemoryNeuron"
-        raise _refusal(path, neuron, f"surrogate={given!r} {advice}")
-    return _SURROGATES[given](alpha=float(neuron.slope))
+    function = neuron.surrogate
+    if isinstance(function, SpikingJellySurrogate):
+        return copy.deepcopy(function.function(neuron.slope))
+    if not isinstance(function, str) or function not in _SURROGATES:
+        advice = f"has no counterpart; use one of {', '.join(_SURROGATES)}, or wrap the neuron in a MemoryNeuron"
+        raise _refusal(path, neuron, f"surrogate={function!r} {advice}")
+    return _SURROGATES[function](alpha=float(neuron.slope))
 
 
 def _our_surrogate(path: str, node: nodes.BaseNode) -> dict[str, str | float | SurrogateGradient]:
@@ -412,16 +410,16 @@ def _our_surrogate(path: str, node: nodes.BaseNode) -> dict[str, str | float | S
         raise _refusal(path, node, f"its surrogate has no counterpart: {error}") from error
 
 
-def _same_parameter(parameter: nn.Parameter, copied: _Copied) -> nn.Parameter:
-    """The parameter's copy, the same one for neurons that share it."""
-    if id(parameter) not in copied:
-        copied[id(parameter)] = nn.Parameter(parameter.detach().clone(), requires_grad=parameter.requires_grad)
-    return copied[id(parameter)]
+def _same_parameter(parameter: nn.Parameter, memo: _CopyMemo) -> nn.Parameter:
+    """Return the copy of a parameter; neurons that share it share the copy."""
+    if id(parameter) not in memo:
+        memo[id(parameter)] = nn.Parameter(parameter.detach().clone(), requires_grad=parameter.requires_grad)
+    return memo[id(parameter)]
 
 
 def _refusal(path: str, module: nn.Module, reason: str) -> ValueError:
-    return ValueError(f"{path or 'the network itself'} ({_kind(module)}): {reason}")
+    return ValueError(f"{path or 'the network'} ({_type_name(module)}): {reason}")
 
 
-def _kind(module: object) -> str:
+def _type_name(module: object) -> str:
     return type(module).__name__

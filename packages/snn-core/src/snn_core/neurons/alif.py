@@ -49,12 +49,10 @@ class ALIF(ConfiguredNeuron):
         super().__init__(**options)
         for name, constant in (("tau", tau), ("tau_adaptation", tau_adaptation)):
             if not 1 <= constant < math.inf:
-                raise ValueError(f"{name} is a time constant in time steps and at least 1, but it is {constant}")
+                raise ValueError(f"{name} must be a time constant of at least 1 time step, but it is {constant}")
         check_number("beta", beta)
         if self.save != "d32":
-            raise ValueError(
-                f"ALIF keeps 32 bits an element for the backward, but save is {self.save!r}; take save='d32'"
-            )
+            raise ValueError(f"ALIF supports only save='d32', but save is {self.save!r}")
         self.tau = tau
         self.tau_adaptation = tau_adaptation
         self.beta = beta

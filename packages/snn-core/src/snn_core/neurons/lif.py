@@ -44,7 +44,7 @@ class LIF(Neuron):
     def __init__(self, *, tau: float = 2.0, decay_input: bool = True, **options: Unpack[NeuronOptions]) -> None:
         super().__init__(**options)
         if not 1 <= tau < math.inf:
-            raise ValueError(f"tau is a time constant in time steps and at least 1, but it is {tau}")
+            raise ValueError(f"tau must be a time constant of at least 1 time step, but it is {tau}")
         self.tau = tau
         self.decay_input = decay_input
 
@@ -75,9 +75,9 @@ class PLIF(Neuron):
     def __init__(self, *, tau: float = 2.0, decay_input: bool = True, **options: Unpack[NeuronOptions]) -> None:
         super().__init__(**options)
         if not tau > 1:
-            raise ValueError(f"a time constant to learn starts above 1 time step, but tau is {tau}")
+            raise ValueError(f"a learned time constant must start above 1 time step, but tau is {tau}")
         if tau > LARGEST_TAU:
-            raise ValueError(f"a time constant to learn is at most {LARGEST_TAU} time steps, but tau is {tau}")
+            raise ValueError(f"a learned time constant must be at most {LARGEST_TAU} time steps, but tau is {tau}")
         self.w = nn.Parameter(torch.tensor(-math.log(tau - 1)))
         self.decay_input = decay_input
 

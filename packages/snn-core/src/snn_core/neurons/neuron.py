@@ -68,7 +68,7 @@ class ConfiguredNeuron(nn.Module):
         super().__init__()
         surrogate_gradient(surrogate)
         if learn_threshold and not math.exp(-LARGEST_LOG) <= v_threshold <= math.exp(LARGEST_LOG):
-            raise ValueError(f"a threshold to learn starts above 0, but v_threshold is {v_threshold}")
+            raise ValueError(f"a learned threshold must start above 0, but v_threshold is {v_threshold}")
         check_constants(v_threshold, v_reset, slope)
         self.log_v_threshold = nn.Parameter(torch.tensor(math.log(v_threshold))) if learn_threshold else None
         self._v_threshold = v_threshold

@@ -75,7 +75,7 @@ def alif(
         raise ValueError(f"x needs at least one time step in its first axis, but its shape is {tuple(x.shape)}")
     for name, constant in (("tau", tau), ("tau_adaptation", tau_adaptation)):
         if not isinstance(constant, Tensor) and not 1 <= constant < math.inf:
-            raise ValueError(f"{name} is a time constant in time steps and at least 1, but it is {constant}")
+            raise ValueError(f"{name} must be a time constant of at least 1 time step, but it is {constant}")
     for name, state in (("v_init", v_init), ("b_init", b_init)):
         if state is not None and state.shape != x.shape[1:]:
             raise ValueError(f"{name} has shape {tuple(state.shape)}, but one time step of x has {tuple(x.shape[1:])}")

@@ -64,7 +64,7 @@ def lif(
             that do not fit x, options that cannot stand together, or an implementation that cannot run.
     """
     if not isinstance(tau, Tensor) and not 1 <= tau < math.inf:
-        raise ValueError(f"tau is a time constant in time steps and at least 1, but it is {tau}")
+        raise ValueError(f"tau must be a time constant of at least 1 time step, but it is {tau}")
     leak = 1 / tau
     return leaky_integrate_fire(
         x,

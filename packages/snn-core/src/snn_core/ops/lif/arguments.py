@@ -20,12 +20,12 @@ def check_differentiation(x: Tensor) -> None:
     """
     if torch._C._are_functorch_transforms_active():  # pyright: ignore[reportAttributeAccessIssue, reportPrivateUsage, reportUnknownMemberType]
         raise NotImplementedError(
-            "spiking neurons run outside of torch.func transforms only (grad, vmap, jvp, jacrev, ...): take "
-            "loss.backward() or torch.autograd.grad, and a loop over samples in the place of vmap"
+            "spiking neurons do not support torch.func transforms (grad, vmap, jvp, jacrev, ...); use loss.backward() "
+            "or torch.autograd.grad, and a loop over samples instead of vmap"
         )
     if forward_ad._current_level >= 0 and forward_ad.unpack_dual(x).tangent is not None:  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType]
         raise NotImplementedError(
-            "spiking neurons have no forward-mode derivative: take loss.backward() or torch.autograd.grad"
+            "spiking neurons have no forward-mode derivative; use loss.backward() or torch.autograd.grad"
         )
 
 
@@ -38,14 +38,16 @@ def check_constants(v_threshold: float | Tensor, v_reset: float | None, slope: f
     """
     check_number("slope", slope, above=0)
     if v_reset is not None and not math.isfinite(v_reset):
-        raise ValueError(f"v_reset is a finite number, or None for a soft reset, but it is {v_reset}")
+        raise ValueError(f"v_reset must be a finite number, or None for a soft reset, but it is {v_reset}")
     if isinstance(v_threshold, Tensor):
         return
     check_number("v_threshold", v_threshold)
     if v_reset is None and v_threshold <= 0:
-        raise ValueError(f"a soft reset needs a threshold above 0 to subtract, but v_threshold is {v_threshold}")
+        raise ValueError(f"a soft reset needs a threshold above 0, but v_threshold is {v_threshold}")
     if v_reset is not None and v_reset >= v_threshold:
-        raise ValueError(f"v_reset ({v_reset}) must be below v_threshold ({v_threshold}): a neuron fires for ever else")
+        raise ValueError(
+            f"v_reset ({v_reset}) must be below v_threshold ({v_threshold}), or the neuron spikes at every step"
+        )
 
 
 def stack_constants(*values: float | Tensor) -> Tensor:
@@ -63,14 +65,14 @@ def check_lengths(lengths: Tensor, x: Tensor) -> Tensor:
     """
     if x.dim() < 2 or lengths.shape != x.shape[1:2] or lengths.is_floating_point():
         raise ValueError(
-            f"lengths are one whole number a sample, [B] for x [T, B, ...], but they are {lengths.dtype} "
+            f"lengths must be integers [B] for x [T, B, ...], but they are {lengths.dtype} "
             f"{tuple(lengths.shape)} and x is {tuple(x.shape)}"
         )
     # On a GPU, and while a compiler looks on, asking for values would wait or break the graph.
     if lengths.device.type == "cpu" and not torch.compiler.is_compiling():
         wrong = (lengths < 0) | (lengths > len(x))
         if wrong.any():
-            raise ValueError(f"lengths lie between 0 and T = {len(x)}, but one is {int(lengths[wrong][0])}")
+            raise ValueError(f"lengths must be between 0 and T = {len(x)}, but one is {int(lengths[wrong][0])}")
     return lengths.to(x.device, torch.int32)
 
 
@@ -81,10 +83,10 @@ def check_save(save: str, surrogate: str | SurrogateGradient, detach_reset: bool
         ValueError: an unknown save, or one that lacks what the surrogate, the reset or a learned constant needs.
     """
     if save not in ("d32", "d16", "x", "u8"):
-        raise ValueError(f"save is d32, d16, x or u8, but it is {save!r}")
+        raise ValueError(f"save must be d32, d16, x or u8, but it is {save!r}")
     if save == "u8" and not detach_reset:
-        raise ValueError("save u8 keeps no potential, which detach_reset=False needs; take another save")
+        raise ValueError("save u8 does not store potentials, which detach_reset=False needs; use another save")
     if save == "u8" and callable(surrogate):
-        raise ValueError("save u8 needs a surrogate by name; take another save")
+        raise ValueError("save u8 needs a named surrogate; use another save")
     if save in ("d16", "u8") and learned:
-        raise ValueError(f"save {save} is too coarse for a learned tau or threshold; take d32 or x")
+        raise ValueError(f"save {save} is too coarse for a learned tau or threshold; use d32 or x")
