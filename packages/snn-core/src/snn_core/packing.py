@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from snn_core.ops.memory import empty
+from snn_core.ops.common.memory import empty
 
 TILE = 1 << 17
 """Elements that a CPU processes at once, so that intermediate results stay in its cache. A multiple of 8."""

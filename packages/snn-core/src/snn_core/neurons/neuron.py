@@ -10,8 +10,8 @@ from typing import Literal, TypedDict, overload
 import torch
 from torch import Tensor, nn
 
+from snn_core.ops.common.arguments import check_constants
 from snn_core.ops.lif import Implementation, Save, leaky_integrate_fire
-from snn_core.ops.lif.arguments import check_constants
 from snn_core.ops.norm_lif import InputNorm, norm_leaky_integrate_fire
 from snn_core.surrogate import SurrogateGradient, surrogate_gradient
 

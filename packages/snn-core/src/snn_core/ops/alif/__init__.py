@@ -13,8 +13,8 @@ from torch import Tensor
 
 from snn_core.ops.alif.implementation import implementation_of
 from snn_core.ops.alif.operation import apply
+from snn_core.ops.common.arguments import check_constants, check_lengths
 from snn_core.ops.lif import Implementation
-from snn_core.ops.lif.arguments import check_constants, check_lengths
 from snn_core.surrogate import SurrogateGradient, surrogate_gradient
 
 __all__ = ["alif"]

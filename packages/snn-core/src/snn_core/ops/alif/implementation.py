@@ -8,8 +8,8 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from snn_core.ops.alif import few_pass, native
-from snn_core.ops.lif.implementation import Implementation
+from snn_core.ops.alif import cpu, few_pass
+from snn_core.ops.common.implementation import Implementation
 from snn_core.surrogate import SurrogateGradient
 
 
@@ -27,7 +27,7 @@ def implementation_of(implementation: str, x: Tensor, surrogate: str | Surrogate
         raise ValueError("there is no Triton kernel of the adaptive neuron; take implementation='auto'")
     obstacle = _obstacle(x, surrogate)
     if obstacle is None:
-        return native
+        return cpu
     if implementation == "native":
         raise ValueError(f"implementation='native' cannot run here: {obstacle}; or take implementation='auto'")
     return few_pass
@@ -41,4 +41,4 @@ def _obstacle(x: Tensor, surrogate: str | SurrogateGradient) -> str | None:
         return f"it computes in float32, and the input is {str(x.dtype).removeprefix('torch.')}; give it float32 input"
     if x.device.type != "cpu":
         return f"it runs on the CPU, and the input is on {x.device}; move the input"
-    return native.obstacle()
+    return cpu.obstacle()

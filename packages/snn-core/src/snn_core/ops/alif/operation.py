@@ -19,9 +19,9 @@ from snn_core.ops.alif import few_pass
 from snn_core.ops.alif.few_pass import Gradients
 from snn_core.ops.alif.implementation import implementation_of
 from snn_core.ops.alif.settings import Settings
-from snn_core.ops.lif.arguments import check_differentiation, stack_constants
+from snn_core.ops.common.arguments import check_differentiation, stack_constants
+from snn_core.ops.common.memory import empty
 from snn_core.ops.lif.operation import flat
-from snn_core.ops.memory import empty
 from snn_core.surrogate import SurrogateGradient
 
 Options = tuple[bool, bool, bool, Any, float, str]

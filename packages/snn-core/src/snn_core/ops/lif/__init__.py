@@ -11,8 +11,8 @@ import math
 import torch
 from torch import Tensor
 
-from snn_core.ops.lif.arguments import check_constants, check_lengths, check_save
-from snn_core.ops.lif.implementation import Choice, Implementation, which_implementation
+from snn_core.ops.common.arguments import check_constants, check_lengths, check_save
+from snn_core.ops.common.implementation import Choice, Implementation, which_implementation
 from snn_core.ops.lif.operation import apply
 from snn_core.ops.lif.settings import Save, Settings
 from snn_core.surrogate import SurrogateGradient, surrogate_gradient

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from snn_core.ops.lif import few_pass, native
-from snn_core.ops.lif.arguments import check_differentiation, stack_constants
-from snn_core.ops.lif.implementation import implementation_of
+from snn_core.ops.common.arguments import check_differentiation, stack_constants
+from snn_core.ops.common.implementation import implementation_of
+from snn_core.ops.common.memory import empty
+from snn_core.ops.lif import cpu, few_pass
 from snn_core.ops.lif.settings import Affine, Settings
-from snn_core.ops.memory import empty
 from snn_core.surrogate import SurrogateGradient
 
 Options = tuple[bool, bool, bool, Any, float, str, str]
@@ -94,8 +94,8 @@ def run(
     fresh = keep and s.save != "x"
     kept = empty(x.shape if fresh else (0,), dtype=_kept_dtype(s.save, x, v_init), device=x.device)
     chosen = implementation_of(implementation, x, s.surrogate)
-    if chosen is native:  # takes arrays as they are: making flat views costs more than a small layer itself
-        native.forward(x, v_init, s, spikes, kept if fresh else None, v_last, lengths=lengths, affine=affine)
+    if chosen is cpu:  # takes arrays as they are: making flat views costs more than a small layer itself
+        cpu.forward(x, v_init, s, spikes, kept if fresh else None, v_last, lengths=lengths, affine=affine)
     else:
         kept_flat = flat(kept) if fresh else None
         arrays = (flat(x), v_init.reshape(-1), s, flat(spikes), kept_flat, v_last.view(-1))
@@ -123,9 +123,9 @@ def run_backward(
     grad_constants = torch.zeros(3, dtype=torch.float64, device=kept.device)
     constants = grad_constants if learned else None
     chosen = few_pass if bump else implementation_of(implementation, grad_x, s.surrogate)
-    if chosen is native:
+    if chosen is cpu:
         gradients = (grad_spikes, grad_v_last, kept, v_init, s, grad_x, grad_v, constants)
-        native.backward(*gradients, lengths=lengths, affine=affine)
+        cpu.backward(*gradients, lengths=lengths, affine=affine)
         return grad_x, grad_v, grad_constants
     gradients = (
         None if grad_spikes is None else flat(grad_spikes),

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from snn_core.ops.common.arguments import check_constants, check_lengths, check_save
 from snn_core.ops.lif import Implementation, Save, which_implementation
-from snn_core.ops.lif.arguments import check_constants, check_lengths, check_save
 from snn_core.ops.norm_lif.batch_norm import arithmetic_dtype
 from snn_core.ops.norm_lif.operation import Layout, apply
 from snn_core.surrogate import SurrogateGradient, surrogate_gradient

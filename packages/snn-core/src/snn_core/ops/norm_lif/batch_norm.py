@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from snn_core.ops.norm_lif import native
+from snn_core.ops.norm_lif import cpu
 
 
 def arithmetic_dtype(x: Tensor) -> torch.dtype:
@@ -21,8 +21,8 @@ def arithmetic_dtype(x: Tensor) -> torch.dtype:
 
 def moments(x: Tensor, eps: float, *, compiled: bool) -> tuple[Tensor, Tensor]:
     """Mean and biased variance [C] of x [M, C, inner]."""
-    if compiled and native.can_run(x):
-        return native.moments(x)
+    if compiled and cpu.can_run(x):
+        return cpu.moments(x)
     if x.device.type == "cuda":
         mean, invstd = torch.batch_norm_stats(x, eps)
         return mean, (invstd.square().reciprocal() - eps).clamp_(min=0)
@@ -47,8 +47,8 @@ def gradients(
     `of_batch`: mean and variance are those of x, so that x also acts through them. With z = (x - mean) / std and G the
     gradient of the drive, that of x is then `weight / std * (G - mean(G) - z * mean(G * z))`, else `weight / std * G`.
     """
-    if compiled and native.can_run(x):
-        return native.gradients(grad_drive, x, weight, mean, var, eps, of_batch)
+    if compiled and cpu.can_run(x):
+        return cpu.gradients(grad_drive, x, weight, mean, var, eps, of_batch)
     invstd = torch.rsqrt(var + eps)
     return torch.ops.aten.native_batch_norm_backward(
         grad_drive, x, weight, mean, var, mean, invstd, of_batch, eps, [True, True, True]

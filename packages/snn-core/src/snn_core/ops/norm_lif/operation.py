@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from snn_core.ops.lif.arguments import check_differentiation, stack_constants
+from snn_core.ops.common.arguments import check_differentiation, stack_constants
+from snn_core.ops.common.memory import empty
 from snn_core.ops.lif.operation import Options, run, run_backward, settings
 from snn_core.ops.lif.settings import Affine, Settings
-from snn_core.ops.memory import empty
 from snn_core.ops.norm_lif.batch_norm import gradients, moments
 from snn_core.surrogate import SurrogateGradient
 

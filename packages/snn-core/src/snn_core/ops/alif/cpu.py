@@ -1,4 +1,4 @@
-"""The adaptive neuron in C on the CPU: the same flat arrays as `few_pass.py`, the code in `native.c`."""
+"""The adaptive neuron in C on the CPU: the same flat arrays as `few_pass.py`, the code in `cpu.c`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from snn_core.ops import native_build
 from snn_core.ops.alif.few_pass import Gradients
 from snn_core.ops.alif.settings import Settings
-from snn_core.ops.lif.native import SURROGATES, TYPES
-from snn_core.ops.native_threads import split
+from snn_core.ops.common import build
+from snn_core.ops.common.threads import split
+from snn_core.ops.lif.cpu import SURROGATES, TYPES
 
 
 class _Job(ctypes.Structure):
@@ -28,7 +28,7 @@ class _Job(ctypes.Structure):
 
 @cache
 def _library() -> ctypes.CDLL | str:
-    library = native_build.load(Path(__file__).with_name("native.c"))
+    library = build.load(Path(__file__).with_name("cpu.c"))
     if isinstance(library, str):
         return library
     pointer, number = ctypes.c_void_p, ctypes.c_int64

@@ -1,4 +1,4 @@
-"""Batch norm's sums and its backward in C on the CPU, for float32; the code is in `native.c`."""
+"""Batch norm's sums and its backward in C on the CPU, for float32; the code is in `cpu.c`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from snn_core.ops import native_build
-from snn_core.ops.native_threads import split
+from snn_core.ops.common import build
+from snn_core.ops.common.threads import split
 
 
 @cache
 def _library() -> ctypes.CDLL | str:
-    library = native_build.load(Path(__file__).with_name("native.c"))
+    library = build.load(Path(__file__).with_name("cpu.c"))
     if isinstance(library, str):
         return library
     pointer, number = ctypes.c_void_p, ctypes.c_int64

@@ -1,11 +1,11 @@
 /* The adaptive-threshold neuron on a CPU: equations in reference.py, the buffers' meaning in few_pass.py. Built like the
- * neuron without adaptation (ops/lif/native.c): tiles of neurons whose state stays in the first-level cache while time
+ * neuron without adaptation (ops/lif/cpu.c): tiles of neurons whose state stays in the first-level cache while time
  * runs over them, and stages that are one loop over a tile each.
  */
 #include <stdint.h>
 #include <string.h>
 
-#include "../surrogates.h"
+#include "../common/neuron.h"
 
 typedef struct {
     int64_t T, N;        /* time steps, neurons */

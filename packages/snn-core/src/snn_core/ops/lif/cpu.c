@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "../surrogates.h"
+#include "../common/neuron.h"
 
 #define LEVELS 127 /* steps of the one-byte code of the surrogate gradient */
 

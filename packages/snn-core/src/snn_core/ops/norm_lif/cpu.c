@@ -1,5 +1,5 @@
-/* Batch norm's sums over a batch, and its backward in place, for float32 on a CPU. Called from native.py, which has the
- * equations; x is [M, C, inner]. Plain C with a C interface, as ops/lif/native.c.
+/* Batch norm's sums over a batch, and its backward in place, for float32 on a CPU. Called from cpu.py, which has the
+ * equations; x is [M, C, inner]. Plain C with a C interface, as ops/lif/cpu.c.
  */
 #include <math.h>
 #include <stdint.h>

@@ -1,4 +1,4 @@
-"""The neuron in C on the CPU: the same arrays as in `few_pass.py`, flat or not; the code is in `native.c`."""
+"""The neuron in C on the CPU: the same arrays as in `few_pass.py`, flat or not; the code is in `cpu.c`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from snn_core.ops import native_build
+from snn_core.ops.common import build
+from snn_core.ops.common.threads import split
 from snn_core.ops.lif.settings import Affine, Settings
-from snn_core.ops.native_threads import split
 
 TILE = 1024
-"""Neurons that are worked through together, as `native.c` has it."""
-# As the enumerations of `surrogates.h` have them.
+"""Neurons that are worked through together, as `cpu.c` has it."""
+# As the enumerations of `neuron.h` have them.
 TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 _SAVES = {"d32": 0, "d16": 1, "x": 2, "u8": 3}
 SURROGATES = {"sigmoid": 0, "atan": 1, "triangle": 2, "rectangle": 3, "fast_sigmoid": 4, "erf": 5}
@@ -40,7 +40,7 @@ class _Job(ctypes.Structure):
 
 @cache
 def _library() -> ctypes.CDLL | str:
-    library = native_build.load(Path(__file__).with_name("native.c"))
+    library = build.load(Path(__file__).with_name("cpu.c"))
     if isinstance(library, str):
         return library
     pointer, number = ctypes.c_void_p, ctypes.c_int64

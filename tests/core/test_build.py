@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from snn_core.ops import native_build
+from snn_core.ops.common import build
 
 PRINT_IMPLEMENTATION = """
 import logging, torch
@@ -48,7 +48,7 @@ def test_the_first_use_builds_and_the_next_reuses_the_build(tmp_path):
     ("environment", "message"),
     [
         ({"PATH": ""}, "no C compiler is on PATH; install gcc or clang, or set CC"),
-        ({"CC": "false"}, "false could not build native.c: no output"),
+        ({"CC": "false"}, "false could not build cpu.c: no output"),
         ({"CC": "no-such-compiler"}, "no-such-compiler"),
         ({"SNN_CORE_CACHE": "/proc/nowhere"}, "set SNN_CORE_CACHE to a folder that can"),
     ],
@@ -73,8 +73,8 @@ def cache_with_a_build(tmp_path, monkeypatch) -> Path:
 
 
 def reload(tmp_path):
-    native_build.load.cache_clear()
-    return native_build.load(tmp_path / "code.c")
+    build.load.cache_clear()
+    return build.load(tmp_path / "code.c")
 
 
 @pytest.mark.needs("compiler")
@@ -134,10 +134,10 @@ def test_a_missing_compiler_is_logged_once(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("SNN_CORE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CC", raising=False)
-    native_build._warn_once.cache_clear()
+    build._warn_once.cache_clear()
     for name in ("a.c", "b.c"):
         (tmp_path / name).write_text(CODE)
-        assert "no C compiler is on PATH" in native_build.load(tmp_path / name)
+        assert "no C compiler is on PATH" in build.load(tmp_path / name)
     assert len(caplog.records) == 1
 
 
@@ -160,6 +160,6 @@ def test_a_build_depends_on_the_headers_that_it_includes(tmp_path, monkeypatch):
     source.write_text('#include "number.h"\nint number(void) { return NUMBER; }\n')
     for number in (3, 4):
         header.write_text(f"#define NUMBER {number}\n")
-        native_build.load.cache_clear()
-        assert native_build.load(source).number() == number
+        build.load.cache_clear()
+        assert build.load(source).number() == number
     assert len(list((tmp_path / "cache").iterdir())) == 2

@@ -15,7 +15,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from snn_core.ops.lif import few_pass, native
+from snn_core.ops.lif import cpu, few_pass
 from snn_core.surrogate import SurrogateGradient
 
 Implementation = Literal["auto", "torch", "native", "triton"]
@@ -66,7 +66,7 @@ def implementation_of(implementation: str, x: Tensor, surrogate: str | Surrogate
     if chosen == "torch":
         return few_pass
     if chosen == "native":
-        return native
+        return cpu
     from snn_core.ops.lif import triton
 
     return triton
@@ -83,7 +83,7 @@ def _obstacle(
     if implementation == "native":
         if device != "cpu":
             return f"it runs on the CPU, and the input is on {device}; move the input"
-        return native.obstacle()
+        return cpu.obstacle()
     if find_spec("triton") is None:
         return "Triton is not installed; pip install triton"
     if device != "cuda":

@@ -1,0 +1,1 @@
+"""What the operations share: arguments, registration, choice of implementation, CPU builds and memory."""
