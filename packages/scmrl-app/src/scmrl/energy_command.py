@@ -1,7 +1,4 @@
-"""`scmrl energy`: what one inference costs, by layer, beside the same network without spikes.
-
-Nothing here loads PyTorch before the command runs.
-"""
+"""`scmrl energy`: operations and energy of one inference, by layer. PyTorch is loaded only when the command runs."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from cyclopts import Parameter
 from scmrl.data_access import AS_TRAINED, DataAccess
 
 BATCH = 16
-"""Samples counted at a time."""
+"""Samples per batch."""
 
 
 def energy(
@@ -26,51 +23,51 @@ def energy(
     json: Annotated[Path | None, Parameter(name="--json")] = None,
     access: DataAccess = AS_TRAINED,
 ) -> int:
-    """Count the operations of one inference by layer, and what energy they take, beside the network without spikes.
+    """Count the operations and energy of one inference by layer, compared with the same network without spikes.
 
-    Multiplications with addition (MAC) and additions alone (AC) are counted as they occur on samples of the split, by
-    the literature's convention and by a strict one. Memory access is not counted. Writes energy.json, energy.md and the
-    picture energy.png and .svg into the run's folder; those of an earlier count are replaced.
+    Multiply-accumulates (MAC) and accumulates (AC) are counted on samples of the split, by the convention of the
+    literature and by a strict one. Memory access is not counted. Writes energy.json, energy.md, energy.png and
+    energy.svg into the run's folder and replaces older ones.
 
     Args:
-        run: folder that `scmrl train` left; none: the newest one in the folder `runs`.
-        samples: how many to count on, evenly spaced over the split; all if it has fewer.
-        table: energy of an operation: 45nm (float32), 45nm-fp16, 45nm-int32, 45nm-int8, or values of your own in
+        run: run folder of `scmrl train`; none: the newest one in the folder `runs`.
+        samples: number of samples, evenly spaced over the split; all if it has fewer.
+        table: energy of an operation: 45nm (float32), 45nm-fp16, 45nm-int32, 45nm-int8, or custom values in
             picojoules: mac=4.6,ac=0.9.
-        split: samples to count on.
-        json: another file to write energy.json to.
-        access: where the data are now.
+        split: the split of these samples.
+        json: a second path for energy.json.
+        access: where the data are.
     """
-    from scmrl.energy.tables import energy_table
+    from scmrl.energy.prices import energy_table
     from scmrl.engine.newest_run import run_or_newest
     from scmrl.engine.run_folder import read_experiment, write_json, write_text
 
     if samples < 1:
-        raise ValueError(f"--samples {samples}: counting needs at least 1 sample")
+        raise ValueError(f"--samples {samples}: at least 1 sample is needed")
     prices = energy_table(table)
     if json is not None and not json.absolute().parent.is_dir():
-        raise ValueError(f"--json {json}: there is no folder {json.absolute().parent}")
+        raise ValueError(f"--json {json}: the folder {json.absolute().parent} does not exist")
     run = run_or_newest(run)
     read_experiment(run, access)
 
     from rich.console import Console
 
-    from scmrl.energy.measure import measure
-    from scmrl.energy.picture import draw
-    from scmrl.energy.wording import SHOWN, contents, markdown, print_tables, tables
+    from scmrl.energy.figure import write_figure
+    from scmrl.energy.measure import measure_energy
+    from scmrl.energy.output import PRINTED_TABLES, make_tables, print_tables, to_json, to_markdown
     from scmrl.progress import Progress
     from scmrl.tables import one_line
 
     with Progress.create() as progress:
-        data, counts = measure(run, split, samples, BATCH, progress, access)
-    content = contents(counts, prices, data=data, split=split)
-    blocks = tables(content)
+        data, counts = measure_energy(run, split, samples, BATCH, progress, access)
+    content = to_json(counts, prices, data=data, split=split)
+    blocks = make_tables(content)
     write_json(run / "energy.json", content)
-    write_text(run / "energy.md", markdown(content, blocks))
-    draw(content, run)
+    write_text(run / "energy.md", to_markdown(content, blocks))
+    write_figure(content, run)
     if json is not None:
         write_json(json, content)
-    print_tables(blocks[:SHOWN], Console())
+    print_tables(blocks[:PRINTED_TABLES], Console())
     for note in content["notes"]:
         print(f"note: {one_line(note)}")
     written = "energy.json, energy.md, energy.png, energy.svg"

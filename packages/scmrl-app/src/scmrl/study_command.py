@@ -1,4 +1,4 @@
-"""`scmrl study`: many trainings that answer one question. Nothing here loads PyTorch before a study runs."""
+"""`scmrl study`: many trainings that answer one question. PyTorch is loaded only when a study runs."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from cyclopts import App, Parameter
 
 from scmrl.spec_commands import help_topic, read_experiment
 
-study = App(name="study", help="Answer questions that take many trainings: tables, plots and a page for the report.")
+study = App(name="study", help="Run many trainings that answer one question; write tables and plots.")
 
-Options = Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]
+OptionTokens = Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]
 
 
 @study.command(help_flags=[])
-def ablation(*options: Options) -> int:
-    """Every fusion method, each sense alone, S-CMRL without its parts; `scmrl study ablation --help`."""
+def ablation(*options: OptionTokens) -> int:
+    """Every fusion method, each modality alone, S-CMRL without its parts; `scmrl study ablation --help`."""
     return _study("ablation", options, "scmrl study ablation three-senses --train.epochs 8 --out studies/parts")
 
 
 @study.command(help_flags=[])
-def sensitivity(*options: Options) -> int:
-    """What settings do: a grid over --vary FIELD=VALUES, curves, importance; `scmrl study sensitivity --help`."""
+def sensitivity(*options: OptionTokens) -> int:
+    """Effect of settings: a grid over --vary FIELD=VALUES, curves, importance; `scmrl study sensitivity --help`."""
     example = "scmrl study sensitivity --vary model.fusion.alpha=0,1,2 --out studies/alpha"
     return _study("sensitivity", options, example)
 
 
 @study.command(help_flags=[])
-def tune(*options: Options) -> int:
-    """Search for the best settings in ranges, --search FIELD=RANGE; `scmrl study tune --help`."""
+def tune(*options: OptionTokens) -> int:
+    """Search for the best settings in ranges --search FIELD=RANGE; `scmrl study tune --help`."""
     example = (
         "scmrl study tune --search train.learning_rate=1e-3..1e-1,log \\\n"
         "    --search model.channels='32|64' --trials 30 --out studies/tune"
@@ -39,14 +39,14 @@ def tune(*options: Options) -> int:
 
 
 @study.command(help_flags=[])
-def noise(*options: Options) -> int:
-    """Accuracy against the strength of noise, occlusion and losses; `scmrl study noise --help`."""
+def noise(*options: OptionTokens) -> int:
+    """Accuracy over the strength of noise, occlusion and missing data; `scmrl study noise --help`."""
     return _study("noise", options, "scmrl study noise three-senses --train.epochs 8 --train_noisy --out studies/n")
 
 
 @study.command(help_flags=[])
-def scaling(*options: Options) -> int:
-    """Accuracy and cost against training samples and senses; `scmrl study scaling --help`."""
+def scaling(*options: OptionTokens) -> int:
+    """Accuracy and cost over training samples and modalities; `scmrl study scaling --help`."""
     return _study("scaling", options, "scmrl study scaling three-senses --every_subset --out studies/scaling")
 
 
@@ -68,42 +68,42 @@ def _study(kind: str, options: tuple[str, ...], example: str) -> int:
         return 0
 
     if spec_type.repeated is not None:
-        from scmrl.study.ranges import gather
+        from scmrl.study.ranges import merge_repeated
 
-        field, shown = spec_type.repeated
-        options = tuple(gather(options, f"--{field}", shown))
+        field, field_example = spec_type.repeated
+        options = tuple(merge_repeated(options, f"--{field}", field_example))
     spec = read_experiment(options, spec_type)
-    spec.check()  # mistakes are told before PyTorch is loaded
+    spec.check()  # mistakes are reported before PyTorch is loaded
 
     from scmrl.preflight import check_device, check_extras
 
-    if spec.jobs != 0:  # tables of what is there need neither
+    if spec.jobs != 0:  # tables of finished trainings need neither
         check_extras(spec)
         check_device(spec.train.device)
 
     from scmrl.progress import Progress
-    from scmrl.study.points import where_runs_lie
+    from scmrl.study.points import describe_run_folders
     from scmrl.study.run import run_study
 
     with Progress.create() as progress:
         folder, findings, failures = run_study(spec, progress)
     if findings is not None:
         print((folder / "results.md").read_text(encoding="utf-8"))
-        runs = where_runs_lie(folder, (point.key for point in spec.points()))
+        runs = describe_run_folders(folder, (point.key for point in spec.points()))
         print(f"in {folder}: results.md, results.json, tables as .csv, plots as .svg and .png, {runs}")
     elif not failures:
-        print("scmrl: nothing is done yet, so there are no tables", file=sys.stderr)
+        print("scmrl: no training has finished yet, so there are no tables", file=sys.stderr)
     for key, error in failures.items():
         print(f"scmrl: {key} failed: {error.splitlines()[0]}; see {folder / 'points' / key}.log", file=sys.stderr)
     if failures:
-        print("scmrl: the same command with --retry_failed tries them again", file=sys.stderr)
+        print("scmrl: to retry them, add --retry_failed to the same command", file=sys.stderr)
     return 1 if failures or findings is None else 0
 
 
 def _without_bare_variants(options: tuple[str, ...]) -> tuple[str, ...] | None:
-    """The options without a `--variants` that has no value; None where there is no such option."""
+    """Return the options without a `--variants` that has no value; None if there is no such option."""
     for index, option in enumerate(options):
-        follows = options[index + 1] if index + 1 < len(options) else "--"
-        if option == "--variants" and follows.startswith("--"):
+        following = options[index + 1] if index + 1 < len(options) else "--"
+        if option == "--variants" and following.startswith("--"):
             return options[:index] + options[index + 1 :]
     return None

@@ -1,1 +1,1 @@
-"""What one inference costs: operations of a spiking network and of its twin without spikes, times energy each."""
+"""Operations and energy of one inference, for a spiking network and the same network without spikes."""

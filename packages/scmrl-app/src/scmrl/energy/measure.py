@@ -1,4 +1,4 @@
-"""From a run's folder to the account of its model."""
+"""Count the operations of a run's model."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from pathlib import Path
 from torch.utils.data import DataLoader, Subset
 
 from scmrl.data_access import DataAccess
-from scmrl.energy.account import Account, account
+from scmrl.energy.counting import ModelOperations, count_operations
 from scmrl.engine.evaluate import Split, without_augmentation
 from scmrl.engine.open_run import open_run
 from scmrl.progress import Progress
 from snn_datasets import collate
 
 
-def measure(
+def measure_energy(
     folder: Path, split: Split, samples: int, batch_size: int, progress: Progress, access: DataAccess | None = None
-) -> tuple[str, Account]:
-    """The name of a run's dataset, and what its model computes for samples evenly spaced over a split.
+) -> tuple[str, ModelOperations]:
+    """Return the name of a run's dataset, and its model's operations on samples evenly spaced over a split.
 
     Raises:
-        ValueError: the dataset is no longer the one that the run was trained on.
-        FileNotFoundError: the folder holds no model, or the dataset is not there.
+        ValueError: the dataset has changed since the run was trained.
+        FileNotFoundError: the folder holds no model, or the dataset is missing.
     """
     run = open_run(folder, access)
     splits = run.data(progress)
     dataset = without_augmentation(getattr(splits, split))
-    taken = min(samples, len(dataset))
-    chosen = Subset(dataset, [place * len(dataset) // taken for place in range(taken)])
-    with progress.phase(f"counting on {split}", taken, "samples") as phase:
-        loader = DataLoader(chosen, batch_size=batch_size, collate_fn=collate)
-        return splits.info.name, account(run.model, loader, run.device, phase.update)
+    count = min(samples, len(dataset))
+    subset = Subset(dataset, [index * len(dataset) // count for index in range(count)])
+    with progress.phase(f"counting on {split}", count, "samples") as phase:
+        loader = DataLoader(subset, batch_size=batch_size, collate_fn=collate)
+        return splits.info.name, count_operations(run.model, loader, run.device, phase.update)

@@ -15,10 +15,10 @@ from typing import TypeVar
 
 import torch
 
-from scmrl.energy import wording
-from scmrl.energy.measure import measure
-from scmrl.energy.picture import draw
-from scmrl.energy.tables import TABLES
+from scmrl.energy.figure import write_figure
+from scmrl.energy.measure import measure_energy
+from scmrl.energy.output import make_tables, to_json, to_markdown
+from scmrl.energy.prices import TABLES
 from scmrl.engine.evaluate import evaluate as run_evaluation
 from scmrl.engine.evaluate import predict_batch
 from scmrl.engine.open_run import open_data, open_run
@@ -144,11 +144,11 @@ def evaluated(run: RunFiles, progress: Progress) -> Evaluation:
 
 def measured(run: RunFiles, progress: Progress) -> Energy:
     """Count operations on test samples and leave energy.json, energy.md and the picture, as `scmrl energy` does."""
-    data, account = measure(run.folder, "test", ENERGY_SAMPLES, ENERGY_BATCH, progress, run.access)
-    content = wording.contents(account, next(iter(TABLES.values())), data=data, split="test")
+    data, operations = measure_energy(run.folder, "test", ENERGY_SAMPLES, ENERGY_BATCH, progress, run.access)
+    content = to_json(operations, next(iter(TABLES.values())), data=data, split="test")
     write_json(run.folder / "energy.json", content)
-    write_text(run.folder / "energy.md", wording.markdown(content, wording.tables(content)))
-    draw(content, run.folder)
+    write_text(run.folder / "energy.md", to_markdown(content, make_tables(content)))
+    write_figure(content, run.folder)
     return read_file(run.folder / "energy.json", Energy)
 
 

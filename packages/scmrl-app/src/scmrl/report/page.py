@@ -11,7 +11,7 @@ from jinja2 import FileSystemLoader, StrictUndefined
 
 from scmrl import __version__
 from scmrl.data_access import DataAccess
-from scmrl.energy.wording import joules
+from scmrl.energy.output import format_joules
 from scmrl.engine.rates import SATURATED, SILENT
 from scmrl.progress import Progress, format_duration
 from scmrl.report import wording
@@ -110,7 +110,7 @@ def _render(runs: Sequence[RunSection], studies: Sequence[StudySection]) -> str:
         "percent": wording.percent,
         "points": wording.points,
         "interval": wording.interval,
-        "joules": joules,
+        "joules": format_joules,
         "count": wording.count,
         "breakable": wording.breakable,
         "duration": format_duration,

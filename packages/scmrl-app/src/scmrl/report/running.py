@@ -19,16 +19,16 @@ def results_so_far(folder: Path) -> Results:
     """
     from scmrl.study.kinds import read_study
     from scmrl.study.storage import open_storage
-    from scmrl.study.work import WorkList
+    from scmrl.study.work import WorkQueue
 
     spec, name, storage = read_study(folder)
     keys = [point.key for point in spec.points()]
     results, failures, notes = {}, {}, list[str]()
     if not isinstance(storage, Path) or storage.is_file():
         try:
-            work = WorkList(open_storage(storage), name, only_read=True)
-            results = {key: result for key, result in work.results().items() if key in keys}
-            failures = {key: error for key, error in work.failures().items() if key in keys}
+            queue = WorkQueue(open_storage(storage), name, read_only=True)
+            results = {key: result for key, result in queue.results().items() if key in keys}
+            failures = {key: error for key, error in queue.failures().items() if key in keys}
         except KeyError:  # nothing has been listed yet
             pass
         except Exception as error:  # journals and drivers of databases have exceptions of their own

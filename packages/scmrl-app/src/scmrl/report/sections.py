@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 from markupsafe import Markup
 
-from scmrl.energy.wording import tables as energy_tables
+from scmrl.energy.output import make_tables as make_energy_tables
 from scmrl.engine.metrics import ConfusedPair, class_scores, confused_pairs
 from scmrl.engine.rates import SATURATED, SILENT
 from scmrl.evaluate_command import mark_of
@@ -188,7 +188,7 @@ class RunSection:
         if energy is None:
             return []
         mark = mark_of(energy.split, self.files.summary.selection)
-        blocks = energy_tables(energy.model_dump())
+        blocks = make_energy_tables(energy.model_dump())
         return [replace(each, title=f"{each.title} ({mark})") if mark else each for each in blocks]
 
     @property

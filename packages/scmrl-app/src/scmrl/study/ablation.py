@@ -1,4 +1,4 @@
-"""`scmrl study ablation`: which part of a fusion is worth what."""
+"""`scmrl study ablation`: the contribution of each part of a fusion method."""
 
 from __future__ import annotations
 
@@ -6,153 +6,161 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from scmrl.study.cells import CHANCE, compared, plus_minus
-from scmrl.study.points import Point, refuse_twins
+from scmrl.study.cells import INTERVAL_NOTE, SELECTED_ON_TEST, difference_cells, plus_minus
+from scmrl.study.points import Point, check_unique_keys
 from scmrl.study.spec import Results, StudySpec
-from scmrl.study.variants import chosen_variants, every_variant
+from scmrl.study.variants import all_variants, select_variants
 
 if TYPE_CHECKING:
     from scmrl.engine.train import Run
-    from scmrl.study.statistics import Difference, Summary
-    from scmrl.study.tables import Findings
+    from scmrl.study.statistics import MeanStd, PairedDifference
+    from scmrl.study.tables import StudyFindings
 
 
-RATE, LOST = "branch fires at", "lost with alpha 0, points"
+RATE, LOSS = "branch firing rate", "loss with alpha 0, points"
 """Columns in which some variants have no value."""
 
 
 class AblationSpec(StudySpec):
-    """Every fusion method against each sense alone, and S-CMRL without each of its parts."""
+    """Every fusion method, each modality alone, and S-CMRL without each of its parts."""
 
     kind: ClassVar[str] = "ablation"
-    asked: ClassVar[frozenset[str]] = frozenset({"seeds", "variants"})
+    selectors: ClassVar[frozenset[str]] = frozenset({"seeds", "variants"})
 
     variants: tuple[str, ...] = ()
-    """Which variants to compare; none: all. Given without a value, it lists them."""
+    """Variants to compare; none: all. Without a value, lists them."""
 
     def points(self) -> list[Point]:
-        """Every variant with every seed, one seed after the other.
+        """Return every variant with every seed, seed by seed.
 
         Raises:
-            ValueError: a variant that there is not, or data of one sense only.
+            ValueError: an unknown variant, or data with one modality only.
         """
-        chosen = chosen_variants(self, self.variants or tuple(every_variant(self)))
-        points = [Point(name, settings, seed) for seed in self.every_seed for name, settings in chosen.items()]
-        refuse_twins(points)
+        selected = select_variants(self, self.variants or tuple(all_variants(self)))
+        points = [Point(name, settings, seed) for seed in self.all_seeds for name, settings in selected.items()]
+        check_unique_keys(points)
         return points
 
     def measure(self, run: Run) -> dict[str, Any]:
-        """Accuracies, which test samples were right, and what the cross-modal branch does."""
-        from scmrl.study.measures import branch, scores
+        """Return accuracies, correct test samples, and the activity of the cross-modal branch."""
+        from scmrl.study.measures import branch_activity, scores
 
-        return {**scores(run), **branch(run)}
+        return {**scores(run), **branch_activity(run)}
 
-    def tabulate(self, results: Results) -> Findings:
-        """Accuracy of each variant, how it compares with the best other one, and whether its branch does anything."""
+    def tabulate(self, results: Results) -> StudyFindings:
+        """Make the table of accuracies, differences from the best other variant, and branch activity."""
         from scmrl.study.plots import accuracy_plot
-        from scmrl.study.tables import Findings, StudyPlot, StudyTable
+        from scmrl.study.tables import StudyFindings, StudyPlot, StudyTable
 
         rows = _rows(self.points(), results)
         columns = (
             "variant",
             "test accuracy, %",
             "seeds",
-            "against the best other, points",
+            "vs. best other, points",
             "95 % interval",
             "p",
             RATE,
             "silent layers",
-            LOST,
+            LOSS,
             "validation, %",
         )
         table = StudyTable("ablation", f"Ablation on {self.data.card().title}", columns, [row.cells() for row in rows])
         notes = [
-            "Mean and standard deviation over seeds. The best other variant is the one with the highest mean among the "
-            f"rest, chosen on the test split. {CHANCE}",
-            "The cross-modal branch is all neuron layers of the fusion, on the test split. What is lost with alpha 0 "
-            "tells whether a branch that fires is of any use: near 0, the fusion does nothing.",
-            *_dashes(rows),
+            "Mean and standard deviation over seeds. The best other variant has the highest mean test accuracy of the "
+            f"other variants. {INTERVAL_NOTE}",
+            "The cross-modal branch is all neuron layers of the fusion; its rate is on the test split. The loss with "
+            "alpha 0 is the accuracy lost when the branch is removed: near 0, the fusion has no effect.",
+            *_missing_value_notes(rows),
         ]
         if self.train.selection == "published":
-            notes.insert(0, "Epochs were selected on the test split, as published: no estimate for new data.")
+            notes.insert(0, SELECTED_ON_TEST)
         plot = StudyPlot(
             "accuracy",
             "Test accuracy by variant",
             accuracy_plot({row.variant: list(row.accuracies.values()) for row in rows}, "test accuracy, %"),
         )
-        return Findings(self.kind, table.title, [table], [plot], notes)
+        return StudyFindings(self.kind, table.title, [table], [plot], notes)
 
 
 @dataclass(frozen=True, eq=False)
-class _Row:
+class _VariantRow:
     """One variant over its seeds."""
 
     variant: str
     accuracies: Mapping[int, float]
-    validation: Summary
-    difference: Difference | None
-    branch_rate: Summary | None
+    validation: MeanStd
+    difference: PairedDifference | None
+    branch_rate: MeanStd | None
     silent: str
-    lost: Summary | None
+    loss: MeanStd | None
 
     def cells(self) -> list[str]:
-        """As the table shows it."""
-        from scmrl.study.statistics import Summary
+        """Return the cells of its row."""
+        from scmrl.study.statistics import MeanStd
 
-        accuracy = Summary.of(list(self.accuracies.values()))
+        accuracy = MeanStd.of(list(self.accuracies.values()))
         return [
             self.variant,
             plus_minus(accuracy, 100),
             str(accuracy.n),
-            *compared(self.difference),
+            *difference_cells(self.difference),
             f"{self.branch_rate.mean:.1%}" if self.branch_rate else "-",
             self.silent,
-            plus_minus(self.lost, 100) if self.lost else "-",
+            plus_minus(self.loss, 100) if self.loss else "-",
             plus_minus(self.validation, 100),
         ]
 
 
-def _dashes(rows: Sequence[_Row]) -> list[str]:
-    """Why there is a dash in place of a number, a sentence for each reason."""
+def _missing_value_notes(rows: Sequence[_VariantRow]) -> list[str]:
+    """Explain the dashes in the table, one sentence for each reason."""
     reasons = {
-        f"'{RATE}': nothing in this fusion is a neuron": [row.variant for row in rows if row.branch_rate is None],
-        f"'{LOST}': no residual scaled by alpha is added, so there is none to set to 0 (a method has one by deriving "
-        "from snn_fusion.methods.residual.ResidualFusion)": [row.variant for row in rows if row.lost is None],
-        "'against the best other': no other variant was tested on the same samples (some samples lack modalities)": [
+        f"'{RATE}': the fusion has no neurons": [row.variant for row in rows if row.branch_rate is None],
+        f"'{LOSS}': the fusion adds no residual scaled by alpha (methods that do derive from "
+        "snn_fusion.methods.residual.ResidualFusion)": [row.variant for row in rows if row.loss is None],
+        "'vs. best other': no other variant was tested on the same samples (some samples lack modalities)": [
             row.variant for row in rows if row.difference is None and len(rows) > 1
         ],
     }
-    return [f"A dash under {reason}: {', '.join(names)}." for reason, names in reasons.items() if names]
+    return [f"A dash in {reason}: {', '.join(names)}." for reason, names in reasons.items() if names]
 
 
-def _rows(points: list[Point], results: Results) -> list[_Row]:
-    from scmrl.study.statistics import Summary, comparable, from_bits, paired
+def _rows(points: list[Point], results: Results) -> list[_VariantRow]:
+    from scmrl.study.statistics import MeanStd, comparable, paired_difference, unpack_bits
 
-    done: dict[str, dict[int, Mapping[str, Any]]] = {}
+    by_variant: dict[str, dict[int, Mapping[str, Any]]] = {}
     for point in points:
         if point.key in results:
-            done.setdefault(point.variant, {})[point.seed] = results[point.key]
-    right = {variant: {seed: from_bits(r["right"]) for seed, r in of.items()} for variant, of in done.items()}
-    mean = {variant: Summary.of([float(bits.mean()) for bits in of.values()]).mean for variant, of in right.items()}
-    rows: list[_Row] = []
-    for variant, of in done.items():
-        others = [other for other in done if other != variant and comparable(done[other], of)]
+            by_variant.setdefault(point.variant, {})[point.seed] = results[point.key]
+    correct = {
+        variant: {seed: unpack_bits(r["correct"]) for seed, r in by_seed.items()}
+        for variant, by_seed in by_variant.items()
+    }
+    mean = {
+        variant: MeanStd.of([float(bits.mean()) for bits in by_seed.values()]).mean
+        for variant, by_seed in correct.items()
+    }
+    rows: list[_VariantRow] = []
+    for variant, by_seed in by_variant.items():
+        others = [other for other in by_variant if other != variant and comparable(by_variant[other], by_seed)]
         best = max(others, key=lambda other: mean[other], default=None)
-        rates = [r["branch_rate"] for r in of.values() if r["branch_rate"] is not None]
-        lost = [
-            r["test_accuracy"] - r["alpha_zero_accuracy"] for r in of.values() if r["alpha_zero_accuracy"] is not None
+        rates = [r["branch_rate"] for r in by_seed.values() if r["branch_rate"] is not None]
+        losses = [
+            r["test_accuracy"] - r["alpha_zero_accuracy"]
+            for r in by_seed.values()
+            if r["alpha_zero_accuracy"] is not None
         ]
-        silent = [r["branch_silent"] for r in of.values() if r["branch_silent"] is not None]
-        layers = next(iter(of.values()))["branch_layers"]
+        silent = [r["branch_silent"] for r in by_seed.values() if r["branch_silent"] is not None]
+        layers = next(iter(by_seed.values()))["branch_layers"]
         rows.append(
-            _Row(
+            _VariantRow(
                 variant,
-                {seed: r["test_accuracy"] for seed, r in of.items()},
-                Summary.of([r["validation_accuracy"] for r in of.values()]),
-                None if best is None else paired(right[variant], right[best]),
-                Summary.of(rates) if rates else None,
+                {seed: r["test_accuracy"] for seed, r in by_seed.items()},
+                MeanStd.of([r["validation_accuracy"] for r in by_seed.values()]),
+                None if best is None else paired_difference(correct[variant], correct[best]),
+                MeanStd.of(rates) if rates else None,
                 f"{sum(silent) / len(silent):.3g} of {layers}" if silent else "-",
-                Summary.of(lost) if lost else None,
+                MeanStd.of(losses) if losses else None,
             )
         )
     return rows

@@ -1,29 +1,31 @@
-"""How numbers are written into the cells of a study's tables."""
+"""Text of the cells in a study's tables."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from scmrl.study.statistics import Difference, Summary
+    from scmrl.study.statistics import MeanStd, PairedDifference
 
-COMPARED = ("difference, points", "95 % interval", "p")
-"""Columns of what `compared` gives."""
-CHANCE = (
-    "The interval allows for other seeds and other test samples, with one seed for other samples alone; p is of the "
-    "paired t-test over seeds, and not corrected for the number of comparisons."
+DIFFERENCE_COLUMNS = ("difference, points", "95 % interval", "p")
+"""Titles of the columns that `difference_cells` fills."""
+INTERVAL_NOTE = (
+    "The interval covers the variation of seeds and test samples; with one seed, of test samples only. p is from a "
+    "paired t-test over seeds, not corrected for multiple comparisons."
 )
-"""What they mean, as a note."""
+"""Note that explains these columns."""
+SELECTED_ON_TEST = "Epochs were selected on the test split, as published; the accuracies are no estimate for new data."
+"""Note for `train.selection=published`."""
 
 
-def plus_minus(summary: Summary, factor: float = 1.0) -> str:
-    """Mean and deviation, as in `71.2 ± 0.8`; the mean alone of one number."""
+def plus_minus(summary: MeanStd, factor: float = 1.0) -> str:
+    """Format mean and standard deviation as in `71.2 ± 0.8`; the mean only if there is one value."""
     mean = f"{factor * summary.mean:.1f}"
-    return f"{mean} ± {factor * summary.deviation:.1f}" if summary.n > 1 else mean
+    return f"{mean} ± {factor * summary.std:.1f}" if summary.n > 1 else mean
 
 
-def compared(difference: Difference | None) -> list[str]:
-    """Difference of two accuracies in points, its interval, and p; dashes for what there is not."""
+def difference_cells(difference: PairedDifference | None) -> list[str]:
+    """Format a difference of accuracies in points, its interval and p; dashes where there is none."""
     if difference is None:
         return ["-", "-", "-"]
     d = difference

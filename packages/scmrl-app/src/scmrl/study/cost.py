@@ -1,4 +1,4 @@
-"""What a model costs: parameters, time, memory and operations, measured alike for every model."""
+"""The cost of a model: parameters, time, memory and operations, measured the same way for every model."""
 
 # PyTorch leaves the types of some of its own methods open.
 # pyright: reportUnknownMemberType=false
@@ -20,18 +20,17 @@ from scmrl.engine.train import Run
 from snn_core import record_synaptic_operations
 from snn_fusion import from_pretrained
 
-WARM_UP, TIMED = 2, 7
-"""Training steps before the clock runs, and while it does."""
+WARMUP_STEPS, TIMED_STEPS = 2, 7
 
 
-def cost(run: Run) -> dict[str, Any]:
-    """What the model of a run costs on this machine.
+def measure_cost(run: Run) -> dict[str, Any]:
+    """Measure the cost of a run's model on this machine.
 
     Returns:
-        `parameters`; `step_seconds`, the median over `TIMED` steps of forward and backward pass on one batch, and
-        `step_samples`, its size; `kept_bytes`, what autograd keeps for the backward pass of one sample; `macs` and
-        `operations`, those of the dense computation and those that spikes make of it, for one sample in evaluation;
-        `hardware`, where the time was taken.
+        `parameters`; `step_seconds`, the median over `TIMED_STEPS` forward and backward passes of one batch, and
+        `step_samples`, the size of the batch; `saved_bytes`, what autograd saves for the backward pass of one sample;
+        `macs` and `operations`, dense and spike-driven operations for one sample in evaluation mode; `hardware`, where
+        the time was measured.
     """
     options = run.experiment.train
     processes = Processes(0, 1, pick_device(options.device))
@@ -50,42 +49,42 @@ def cost(run: Run) -> dict[str, Any]:
     with torch.no_grad(), record_synaptic_operations(model.eval()) as layers:
         model(inputs, present)
     model.train()
-    kept = kept_bytes(model, step)
+    saved = saved_bytes(model, step)
     seconds: list[float] = []
-    for _ in range(WARM_UP + TIMED):
+    for _ in range(WARMUP_STEPS + TIMED_STEPS):
         began = _now(processes.device)
         step()
         seconds.append(_now(processes.device) - began)
     return {
         "parameters": sum(p.numel() for p in model.parameters()),
-        "step_seconds": statistics.median(seconds[WARM_UP:]),
+        "step_seconds": statistics.median(seconds[WARMUP_STEPS:]),
         "step_samples": count,
-        "kept_bytes": kept / count,
+        "saved_bytes": saved / count,
         "macs": sum(layer.macs for layer in layers.values()) / count,
         "operations": sum(layer.operations for layer in layers.values()) / count,
         "hardware": _hardware(run),
     }
 
 
-def kept_bytes(model: nn.Module, step: Callable[[], None]) -> int:
-    """Bytes that autograd keeps for the backward pass of a training step, without the weights of the model.
+def saved_bytes(model: nn.Module, step: Callable[[], None]) -> int:
+    """Count the bytes that autograd saves for the backward pass of a training step, without the model's weights.
 
-    Memory that several tensors share counts once.
+    Memory shared by several tensors counts once.
     """
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    kept: dict[int, int] = {}
+    sizes: dict[int, int] = {}
 
-    def keep(x: Tensor) -> Tensor:
+    def pack(x: Tensor) -> Tensor:
         # All of them live until the backward pass, so no two have the same address.
-        kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        sizes[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
         return x
 
-    with saved_tensors_hooks(keep, _as_it_is):
+    with saved_tensors_hooks(pack, _unpack):
         step()
-    return sum(size for address, size in kept.items() if address not in weights)
+    return sum(size for address, size in sizes.items() if address not in weights)
 
 
-def _as_it_is(x: Tensor) -> Tensor:
+def _unpack(x: Tensor) -> Tensor:
     return x
 
 

@@ -1,4 +1,4 @@
-"""Every kind of study, and a study read back from its folder."""
+"""The kinds of studies, and reading a study from its folder."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from scmrl.study.tune import TuneSpec
 KINDS: Mapping[str, type[StudySpec]] = MappingProxyType(
     {spec.kind: spec for spec in (AblationSpec, SensitivitySpec, TuneSpec, NoiseSpec, ScalingSpec)}
 )
-"""Studies by the name that the command line knows them by."""
+"""Study specs by their name on the command line."""
 
 
 def read_study(folder: Path) -> tuple[StudySpec, str, str | Path]:
-    """A study's settings, its name in the storage, and the storage: an address or a journal file.
+    """Read a study's spec, its name in the storage, and the storage: a database address or a journal file.
 
-    A database's address may hold a password, so it is in the environment variable SCMRL_STORAGE rather than in the
+    A database address may hold a password, so it is read from the environment variable SCMRL_STORAGE and not from the
     folder.
 
     Raises:
-        ValueError: the folder holds no study, or one that this version cannot read, or the address is missing.
+        ValueError: the folder holds no study or one that this version cannot read, or SCMRL_STORAGE is not set.
     """
     content = read_content(folder)
     try:
@@ -40,22 +40,20 @@ def read_study(folder: Path) -> tuple[StudySpec, str, str | Path]:
     if storage is None:
         return spec, name, folder / "journal.log"
     if "SCMRL_STORAGE" not in os.environ:
-        raise ValueError(f"the study in {folder} is in a database, {storage}: give its address in SCMRL_STORAGE")
+        raise ValueError(f"the study in {folder} is stored in the database {storage}: set SCMRL_STORAGE to its address")
     return spec, name, os.environ["SCMRL_STORAGE"]
 
 
 def read_content(folder: Path) -> dict[str, Any]:
-    """What a study's folder says of the study, unchecked.
+    """Read study.json without validating its fields.
 
     Raises:
-        ValueError: the folder holds no study, or its file is damaged.
+        ValueError: the folder holds no study.json, or the file is damaged.
     """
     path = folder / "study.json"
     if not path.is_file():
-        raise ValueError(f"{folder} holds no study: there is no study.json; name a folder that `scmrl study` made")
+        raise ValueError(f"{folder} holds no study (no study.json); name a folder that `scmrl study` created")
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError, RecursionError) as error:
-        raise ValueError(
-            f"{path} is damaged ({error}); put back the one that was there, or name another --out"
-        ) from error
+        raise ValueError(f"{path} is damaged ({error}); restore it, or choose another --out") from error

@@ -1,4 +1,4 @@
-"""`scmrl study noise`: what accuracy is left when senses are disturbed."""
+"""`scmrl study noise`: accuracy under disturbances of the inputs."""
 
 from __future__ import annotations
 
@@ -6,102 +6,101 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from pydantic import field_validator, model_validator
 
-from scmrl.study.points import Point, refuse_twins
+from scmrl.study.points import Point, check_unique_keys
 from scmrl.study.spec import Results, StudySpec
-from scmrl.study.variants import chosen_variants
+from scmrl.study.variants import select_variants
 
 if TYPE_CHECKING:
     from scmrl.engine.train import Run
-    from scmrl.study.tables import Findings
+    from scmrl.study.tables import StudyFindings
 
-Kind = Literal["gaussian", "occlusion", "frame-drop", "event-drop", "missing"]
-"""What can happen to a sense."""
-KINDS: tuple[Kind, ...] = get_args(Kind)
+DisturbanceKind = Literal["gaussian", "occlusion", "frame-drop", "event-drop", "missing"]
+DISTURBANCE_KINDS: tuple[DisturbanceKind, ...] = get_args(DisturbanceKind)
 
 
 class NoiseSpec(StudySpec):
-    """Accuracy against the strength of disturbances, on each sense and on all of them."""
+    """Accuracy over the strength of disturbances, for each modality and for all of them."""
 
     kind: ClassVar[str] = "noise"
-    asked: ClassVar[frozenset[str]] = frozenset({"seeds", "variants"})
+    selectors: ClassVar[frozenset[str]] = frozenset({"seeds", "variants"})
 
     variants: tuple[str, ...] = ("ccssa", "add", "concat")
-    """Ways to fuse, as `scmrl study ablation` names them; the first one is compared with the best of the others."""
-    disturbances: tuple[Kind, ...] = KINDS
+    """Variants as in `scmrl study ablation`; the first one is compared with the best of the others."""
+    disturbances: tuple[DisturbanceKind, ...] = DISTURBANCE_KINDS
     """gaussian: white noise; occlusion: a rectangle or span is blank; frame-drop: time steps are blank; event-drop:
-    events are lost; missing: samples lack the sense. Those that do not apply to a sense are left out."""
+    events are lost; missing: samples lack the modality. Kinds that do not apply to a modality are skipped."""
     snr_db: tuple[float, ...] = (20.0, 10.0, 5.0, 0.0, -5.0, -10.0)
-    """Strengths of gaussian: power of a sample over power of its noise, in dB."""
+    """Strengths of gaussian: signal-to-noise power ratio of each sample, in dB."""
     shares: tuple[float, ...] = (0.125, 0.25, 0.5, 0.75, 1.0)
-    """Strengths of all others: share of the plane, the time steps, the events, the samples."""
+    """Strengths of all others: fraction of the plane, the time steps, the events, the samples."""
     train_noisy: bool = False
-    """Train every variant a second time with gaussian noise on all senses, drawn between the lowest and the highest of
-    snr_db for each sample and epoch."""
+    """Also train every variant with gaussian noise on all modalities, drawn between the lowest and the highest snr_db
+    for each sample and epoch."""
 
     @field_validator("snr_db")
     @classmethod
-    def _weak_first(cls, ratios: tuple[float, ...]) -> tuple[float, ...]:
+    def _sort_snr(cls, ratios: tuple[float, ...]) -> tuple[float, ...]:
         if not ratios or len(set(ratios)) < len(ratios):
-            raise ValueError("give one or more different ratios")
+            raise ValueError("must be one or more distinct ratios")
         return tuple(sorted(ratios, reverse=True))
 
     @field_validator("shares")
     @classmethod
-    def _few_first(cls, shares: tuple[float, ...]) -> tuple[float, ...]:
+    def _sort_shares(cls, shares: tuple[float, ...]) -> tuple[float, ...]:
         if not shares or len(set(shares)) < len(shares) or not all(0 < share <= 1 for share in shares):
-            raise ValueError("give one or more different shares above 0, up to 1")
+            raise ValueError("must be one or more distinct fractions above 0, up to 1")
         return tuple(sorted(shares))
 
     @field_validator("variants", "disturbances")
     @classmethod
-    def _some(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         if not names or len(set(names)) < len(names):
-            raise ValueError("give one or more different names")
+            raise ValueError("must be one or more distinct names")
         return names
 
     @model_validator(mode="after")
-    def _trained_clean(self) -> NoiseSpec:
+    def _check_train_noise(self) -> NoiseSpec:
         if self.train.noise_snr_db is not None:
-            raise ValueError("train.noise_snr_db is what the study decides; ask for --train_noisy instead")
+            raise ValueError("train.noise_snr_db is set by the study; use --train_noisy instead")
         return self
 
     def points(self) -> list[Point]:
-        """Every variant with every seed, trained without noise and, if asked for, with it.
+        """Return every variant with every seed, trained without noise and, if requested, with noise.
 
         Raises:
-            ValueError: a variant that there is not, or data of one sense only.
+            ValueError: an unknown variant, or data with one modality only.
         """
-        chosen = chosen_variants(self, self.variants)
+        selected = select_variants(self, self.variants)
         noise = {"train.noise_snr_db": f"{min(self.snr_db):g},{max(self.snr_db):g}"}
         points = [
             Point(f"{name} trained with noise" if noisy else name, {**settings, **(noise if noisy else {})}, seed)
-            for seed in self.every_seed
+            for seed in self.all_seeds
             for noisy in (False, True)[: 1 + self.train_noisy]
-            for name, settings in chosen.items()
+            for name, settings in selected.items()
         ]
-        refuse_twins(points)
+        check_unique_keys(points)
         return points
 
-    def strengths(self, kind: Kind) -> tuple[float, ...]:
-        """Of a kind of disturbance, from weak to strong."""
+    def strengths(self, kind: DisturbanceKind) -> tuple[float, ...]:
+        """Return the strengths of a kind of disturbance, weakest first."""
         return self.snr_db if kind == "gaussian" else self.shares
 
     def measure(self, run: Run) -> dict[str, Any]:
-        """Accuracies, and which test samples are right, undisturbed and under each disturbance."""
-        from scmrl.study.disturb import under_disturbance
+        """Return accuracies and the correct test samples, undisturbed and under each disturbance."""
+        from scmrl.study.disturb import evaluate_disturbed
         from scmrl.study.measures import scores
 
         labels = run.splits.test.labels
-        every: dict[Kind, tuple[float, ...]] = {kind: self.strengths(kind) for kind in self.disturbances}
+        strengths: dict[DisturbanceKind, tuple[float, ...]] = {kind: self.strengths(kind) for kind in self.disturbances}
         return {
             **scores(run),
-            "senses": list(run.splits.info.modalities),
+            "modalities": list(run.splits.info.modalities),
             "most_frequent": max(labels.count(label) for label in set(labels)) / len(labels),
-            "disturbed": under_disturbance(run, every, seed=self.data.seed),
+            "disturbed": evaluate_disturbed(run, strengths, seed=self.data.seed),
         }
 
-    def tabulate(self, results: Results) -> Findings:
-        """Areas under the curves, the first variant against the best other one, a table a curve, a plot a kind."""
-        from scmrl.study.robustness import findings
+    def tabulate(self, results: Results) -> StudyFindings:
+        """Make areas under the curves, the first variant against the best other one, and tables and plots of curves."""
+        from scmrl.study.robustness import noise_findings
 
-        return findings(self, results)
+        return noise_findings(self, results)

@@ -1,8 +1,7 @@
-"""A database that is away for a while, because it is restarted or the network is: studies wait for it.
+"""Waiting for a database that is down for a while, because of a restart or the network.
 
-Whoever asks the storage something takes a connection that is tried first and made anew if it was cut, so it is enough
-to be patient where connections are made. A question that is cut in the middle fails all the
-same; asked again, it waits.
+Every access to the storage takes a connection that is tested first and reopened if it was cut, so it is enough to wait
+where connections are opened. A query that is cut while it runs still fails; if it is repeated, it waits.
 """
 
 from __future__ import annotations
@@ -14,56 +13,56 @@ from typing import Any
 
 from scmrl.progress import format_duration
 
-AWAY = 600.0
-"""Seconds that a database may be away."""
-AGAIN = 2.0
+MAX_OUTAGE = 600.0
+"""Seconds to wait for a database that is down."""
+RETRY_INTERVAL = 2.0
 """Seconds between two attempts to reach it."""
 
 
-class Patience:
-    """Makes connections to a database, and waits for it for up to `AWAY` seconds.
+class Reconnect:
+    """Opens connections to a database, and waits for up to `MAX_OUTAGE` seconds while it is down.
 
     Args:
-        say: told when waiting begins and when it ends.
-        clock: seconds that only grow.
+        notify: called with a message when an outage begins and when it ends.
+        clock: monotonic seconds.
     """
 
-    def __init__(self, say: Callable[[str], object], *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._say, self._now = say, clock
-        self._waited, self._since = 0.0, None
-        self._one_at_a_time, self._over = threading.Lock(), threading.Event()
+    def __init__(self, notify: Callable[[str], object], *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._notify, self._now = notify, clock
+        self._waited, self._down_since = 0.0, None
+        self._lock, self._cancelled = threading.Lock(), threading.Event()
 
-    _since: float | None
-    """When the database was missed first; None while it is there."""
+    _down_since: float | None
+    """Start of the current outage; None while the database is up."""
 
     def clock(self) -> float:
-        """Seconds that only grow, without those for which the database was away: no worker could count up in them."""
+        """Return monotonic seconds without those of outages, in which no worker can send heartbeats."""
         return self._now() - self._waited
 
-    def end(self) -> None:
-        """Wait no longer, now or ever, since this process is to stop."""
-        self._over.set()
+    def cancel(self) -> None:
+        """Stop waiting, now and in future outages, because this process has to stop."""
+        self._cancelled.set()
 
     def connect(self, dialect: Any, record: object, arguments: Any, options: Any) -> Any:
-        """Make a connection, as SQLAlchemy's event `do_connect` does.
+        """Open a connection; the signature is that of SQLAlchemy's event `do_connect`.
 
         Raises:
-            dialect.loaded_dbapi.OperationalError: the database was away for too long.
+            dialect.loaded_dbapi.OperationalError: the database was down for too long.
         """
-        with self._one_at_a_time:
+        with self._lock:
             while True:
                 try:
                     connection = dialect.connect(*arguments, **options)
                 except dialect.loaded_dbapi.OperationalError as error:
-                    if self._since is None:
-                        self._since = self._now()
+                    if self._down_since is None:
+                        self._down_since = self._now()
                         reason = " ".join(str(error).split())
-                        self._say(f"the database is away ({reason}); waiting for it for up to {format_duration(AWAY)}")
-                    if self._now() - self._since > AWAY or self._over.wait(AGAIN):
+                        self._notify(f"the database is down ({reason}); waiting up to {format_duration(MAX_OUTAGE)}")
+                    if self._now() - self._down_since > MAX_OUTAGE or self._cancelled.wait(RETRY_INTERVAL):
                         raise
                 else:
-                    if self._since is not None:
-                        away, self._since = self._now() - self._since, None
-                        self._waited += away
-                        self._say(f"the database is back after {format_duration(away)}")
+                    if self._down_since is not None:
+                        outage, self._down_since = self._now() - self._down_since, None
+                        self._waited += outage
+                        self._notify(f"the database is back after {format_duration(outage)}")
                     return connection

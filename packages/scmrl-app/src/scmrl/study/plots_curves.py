@@ -1,4 +1,4 @@
-"""Curves with a band over seeds: accuracy against the strength of a disturbance, or against the number of samples."""
+"""Curves with a band over seeds, such as accuracy over the strength of a disturbance or the number of samples."""
 
 # matplotlib types many of its arguments loosely.
 # pyright: reportUnknownMemberType=false
@@ -15,23 +15,23 @@ from matplotlib.ticker import NullLocator
 from scmrl.study.statistics import Floats
 
 COLORS = ("#3b78c3", "#d5722b", "#2f9e6e", "#b3589a", "#a08a2c", "#4fa9c9", "#c2534f", "#7a7f88")
-"""Of middling brightness, so that they show on white and on black; they also differ in hue for the color-blind."""
+"""Of medium brightness, so that they are visible on white and on black, and distinct for the color-blind."""
 MARKERS = "os^Dvph*"
 
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """One line, with a band of one standard deviation to either side."""
+    """One line, with a band of one standard deviation on either side."""
 
     label: str
     x: Sequence[float]
     y: Sequence[Floats]
-    """One array a seed, as long as `x`."""
+    """One array per seed, as long as `x`."""
     color: int
-    """Curves of one number have the same color and marker, whatever the panel."""
+    """Index of color and marker."""
     dashed: bool = False
-    apart: bool = False
-    """Whether the first point stands by itself, on no scale with the others."""
+    detached_first: bool = False
+    """Whether the first point is off the scale of the others and drawn detached."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,7 @@ class Panel:
     label: str = "test accuracy, %"
     """Of the vertical axis."""
     factor: float = 100.0
-    """That values are multiplied with."""
+    """Multiplies the values."""
 
 
 def curves_plot(
@@ -57,24 +57,24 @@ def curves_plot(
     columns: int = 3,
     from_zero: bool = False,
 ) -> Figure:
-    """Panels side by side with one legend.
+    """Draw panels side by side with one legend.
 
     Args:
-        panels: one or more; panels with the same vertical axis share its range.
+        panels: one or more; panels with the same label share the range of the vertical axis.
         label: of the horizontal axis.
-        ticks: where it has marks, and what is written there; None leaves that to matplotlib.
-        reverse: whether the horizontal axis runs from large to small.
+        ticks: positions and labels of its ticks; None: chosen by matplotlib.
+        reverse: whether the horizontal axis runs from high to low.
         logarithmic: whether it is logarithmic.
-        chance: accuracy of whoever always says the most frequent class, as a dotted line.
-        columns: panels in a row.
-        from_zero: whether vertical axes begin at 0.
+        chance: accuracy of always predicting the most frequent class, drawn as a dotted line.
+        columns: number of panels per row.
+        from_zero: whether vertical axes start at 0.
     """
     columns = min(len(panels), columns)
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(max(5.0, 3.6 * columns + 0.6), 3.1 * rows + 0.7), layout="constrained")
     shared: dict[str, Axes] = {}
-    for place, panel in enumerate(panels):
-        axes = figure.add_subplot(rows, columns, place + 1, sharey=shared.get(panel.label))
+    for index, panel in enumerate(panels, 1):
+        axes = figure.add_subplot(rows, columns, index, sharey=shared.get(panel.label))
         shared.setdefault(panel.label, axes)
         for curve in panel.curves:
             _draw(axes, curve, panel.factor)
@@ -91,7 +91,7 @@ def curves_plot(
             axes.invert_xaxis()
         if from_zero:
             axes.set_ylim(bottom=0)
-        # Names come from files: a dollar in them is no formula.
+        # Names come from files: a dollar in them must not start a formula.
         axes.set_title(panel.title, fontsize=10, parse_math=False)
         axes.set_xlabel(label)
         axes.set_ylabel(panel.label)
@@ -118,9 +118,9 @@ def _draw(axes: Axes, curve: Curve, factor: float) -> None:
     )
     style = "--" if curve.dashed else "-"
     face = "white" if curve.dashed else color
-    if curve.apart:
+    if curve.detached_first:
         axes.plot(x[:2], mean[:2], ":", color=color, linewidth=1.0)
-    line = slice(1, None) if curve.apart else slice(None)
+    line = slice(1, None) if curve.detached_first else slice(None)
     axes.plot(x[line], mean[line], style, color=color, linewidth=1.6)
     axes.plot(x, mean, marker, color=color, markerfacecolor=face, markersize=4.5)
     axes.plot([], [], style, color=color, marker=marker, markerfacecolor=face, markersize=4.5, label=curve.label)
@@ -129,5 +129,5 @@ def _draw(axes: Axes, curve: Curve, factor: float) -> None:
         axes.fill_between(
             x[line], (mean - deviation)[line], (mean + deviation)[line], color=color, alpha=0.13, linewidth=0
         )
-        if curve.apart:
+        if curve.detached_first:
             axes.errorbar(x[:1], mean[:1], deviation[:1], color=color, capsize=2, linewidth=1)

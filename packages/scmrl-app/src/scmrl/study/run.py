@@ -1,4 +1,4 @@
-"""Do a study: start workers, show how far they are, and write what came of it."""
+"""Run a study: start workers, show their progress, and write the results."""
 
 from __future__ import annotations
 
@@ -21,76 +21,77 @@ from scmrl.engine.interruption import Stopped
 from scmrl.engine.run_folder import differences
 from scmrl.progress import Progress, format_duration
 from scmrl.study.kinds import read_content
-from scmrl.study.outage import Patience
+from scmrl.study.outage import Reconnect
 from scmrl.study.points import Point
 from scmrl.study.spec import StudySpec
-from scmrl.study.storage import open_storage, shown
-from scmrl.study.tables import PART, Findings, write_text
-from scmrl.study.work import WorkList
+from scmrl.study.storage import hide_password, open_storage
+from scmrl.study.tables import PART, StudyFindings, write_text
+from scmrl.study.work import WorkQueue
 
 T = TypeVar("T")
 
-LOOK = 1.0
-"""Seconds between two looks at the work list."""
-RESTARTS = 5
-"""Workers that are started in place of dead ones, for each of the first."""
+POLL_INTERVAL = 1.0
+"""Seconds between two reads of the work queue."""
+MAX_RESTARTS = 5
+"""Number of dead workers that are replaced, per job."""
 
 
-def run_study(spec: StudySpec, progress: Progress) -> tuple[Path, Findings | None, dict[str, str]]:
-    """Do every point that is not done yet, and write tables and plots into the study's folder.
+def run_study(spec: StudySpec, progress: Progress) -> tuple[Path, StudyFindings | None, dict[str, str]]:
+    """Train every unfinished point, and write tables and plots into the study's folder.
 
-    The same command goes on where it was stopped. Given on several machines with the same `storage`, or the same
+    The same command resumes a study that was stopped. Run on several machines with the same `storage` or the same
     folder, it shares the work.
 
     Returns:
-        the folder, what was found (None where no point is done), and by point what went wrong.
+        the folder, the findings (None if no point has finished), and the errors by point.
 
     Raises:
-        ValueError: settings that the study cannot do, a folder that holds something else or is broken, or a database
-            that stays away.
-        ChildProcessError: workers died again and again, so points are left; what is done is written.
-        KeyboardInterrupt: the user stopped it; its text says how to go on.
-        Stopped: a scheduler did.
+        ValueError: invalid settings, a folder that holds something else or is damaged, or a database that stays down.
+        ChildProcessError: workers died repeatedly, so points are unfinished; the finished ones are written.
+        KeyboardInterrupt: the user stopped it; the message says how to resume.
+        Stopped: a scheduler stopped it.
     """
     points = spec.points()
     folder = study_folder(spec)
     try:
-        return folder, *_findings(spec, folder, points, progress)
+        return folder, *_run(spec, folder, points, progress)
     except json.JSONDecodeError as error:
         raise ValueError(
-            f"{folder / 'journal.log'} is damaged ({error}); restore it from a backup, or begin anew with another --out"
+            f"{folder / 'journal.log'} is damaged ({error}); restore it from a backup, or start again with another "
+            "--out"
         ) from error
     except StorageInternalError as error:
         assert spec.storage is not None
+        reason = str(error.__cause__ or error).splitlines()[0]
         raise ValueError(
-            f"--storage {shown(spec.storage)} was lost ({str(error.__cause__ or error).splitlines()[0]}); go on with "
-            f"the same command and --out {folder}"
+            f"the connection to --storage {hide_password(spec.storage)} was lost ({reason}); resume with the same "
+            f"command and --out {folder}"
         ) from error
 
 
-def _findings(
+def _run(
     spec: StudySpec, folder: Path, points: list[Point], progress: Progress
-) -> tuple[Findings | None, dict[str, str]]:
-    """Do what is to do, and write what came of it; by point, what went wrong."""
+) -> tuple[StudyFindings | None, dict[str, str]]:
+    """Train the unfinished points and write the findings; also return the errors by point."""
     settings = spec.settings()
     name = f"{spec.kind}-{hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]}"
     content = {
         "kind": spec.kind,
         "name": name,
-        "storage": spec.storage and shown(spec.storage),
+        "storage": spec.storage and hide_password(spec.storage),
         "spec": spec.model_dump(mode="json", exclude={"storage"}),
         "settings": settings,
     }
     write_text(folder / "study.json", json.dumps(content, indent=2) + "\n")
-    work = WorkList(open_storage(spec.storage or folder / "journal.log", Patience(progress.warn)), name)
+    queue = WorkQueue(open_storage(spec.storage or folder / "journal.log", Reconnect(progress.warn)), name)
     keys = [point.key for point in points]
-    work.offer(keys, retry_failed=spec.retry_failed)
-    left = len(work.unfinished(keys))
-    progress.info(f"{spec.kind}: {len(points)} trainings, {left} of them to do; study folder {folder}")
-    if left and spec.jobs != 0:
-        _watch(spec, folder, points, left, work, progress)
-    # The folder may know of more points, of seeds or variants that were asked for another time.
-    results, failures = _only(keys, work.results()), _only(keys, work.failures())
+    queue.enqueue(keys, retry_failed=spec.retry_failed)
+    unfinished = len(queue.unfinished(keys))
+    progress.info(f"{spec.kind}: {len(points)} trainings, {unfinished} unfinished; study folder {folder}")
+    if unfinished and spec.jobs != 0:
+        _supervise_workers(spec, folder, points, unfinished, queue, progress)
+    # The queue may hold further points, of seeds or variants that were selected another time.
+    results, failures = _select(keys, queue.results()), _select(keys, queue.failures())
     findings = spec.tabulate(results) if results else None
     if findings is not None:
         missing = len(points) - len(results)
@@ -98,17 +99,17 @@ def _findings(
             note = f"{missing} of {len(points)} trainings are missing."
             findings = replace(findings, notes=[note, *findings.notes])
         findings.write(folder)
-    left = len(work.unfinished(keys))
-    if left and spec.jobs != 0:
+    unfinished = len(queue.unfinished(keys))
+    if unfinished and spec.jobs != 0:
         raise ChildProcessError(
-            f"{left} of {len(points)} trainings are not done, because workers died again and again: see "
-            f"{folder / 'workers.log'}; go on with the same command and --out {folder}"
+            f"{unfinished} of {len(points)} trainings are unfinished because workers died repeatedly: see "
+            f"{folder / 'workers.log'}; resume with the same command and --out {folder}"
         )
     return findings, failures
 
 
 def study_folder(spec: StudySpec) -> Path:
-    """The study's folder, made if it is new.
+    """Return the study's folder; create it if it is new.
 
     Raises:
         ValueError: it holds something else, or a study with other settings.
@@ -118,104 +119,108 @@ def study_folder(spec: StudySpec) -> Path:
         content = read_content(folder)
         before, kind = content.get("settings", {}), content.get("kind")
         if kind != spec.kind:
-            raise ValueError(f"{folder} holds a study of another kind, {kind}; name another folder with --out")
-        faults = [f"{place} was {old} and is {new} now" for place, old, new in differences(before, spec.settings())]
+            raise ValueError(f"{folder} holds a study of another kind, {kind}; choose another folder with --out")
+        faults = [f"{field} was {old} and is now {new}" for field, old, new in differences(before, spec.settings())]
         if faults:
             raise ValueError(
-                f"the study in {folder} has other settings: {'; '.join(faults)}; give the same ones to go on with it, "
+                f"the study in {folder} has other settings: {'; '.join(faults)}; use the same settings to resume it, "
                 "or another --out"
             )
     elif folder.exists() and (not folder.is_dir() or any(not p.name.startswith(PART) for p in folder.iterdir())):
-        raise ValueError(f"--out {folder} holds something that is no study; name a folder that is new or empty")
+        raise ValueError(f"--out {folder} exists and is not a study; choose a new or empty folder")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def default_jobs() -> int:
-    """One process a GPU; without, one a core up to eight."""
+    """Return one job per GPU; without a GPU, one per core, up to eight."""
     import torch
 
     return torch.cuda.device_count() or min(8, os.cpu_count() or 1)
 
 
-def _watch(spec: StudySpec, folder: Path, points: list[Point], left: int, work: WorkList, progress: Progress) -> None:
-    """Start workers and wait for them; they are told to stop when this process is."""
-    jobs = min(spec.jobs or default_jobs(), left)
+def _supervise_workers(
+    spec: StudySpec, folder: Path, points: list[Point], unfinished: int, queue: WorkQueue, progress: Progress
+) -> None:
+    """Start workers and wait for them; stop them when this process is stopped."""
+    jobs = min(spec.jobs or default_jobs(), unfinished)
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
     keys = [point.key for point in points]
-    told = set(_only(keys, work.results()))
+    reported = set(_select(keys, queue.results()))
     environment = {**os.environ, **({"SCMRL_STORAGE": spec.storage} if spec.storage else {})}
     environment.setdefault("OMP_NUM_THREADS", threads)
     workers: dict[int, subprocess.Popen[bytes]] = {}
-    restarts = RESTARTS * jobs
-    before_us = signal.signal(signal.SIGTERM, _stop)
+    restarts = MAX_RESTARTS * jobs
+    previous_handler = signal.signal(signal.SIGTERM, _stop)
     try:
         for index in range(jobs):
-            workers[index] = _start(folder, index, environment)
+            workers[index] = _start_worker(folder, index, environment)
         with progress.phase(f"{spec.kind}, {jobs} at a time", len(points), "trainings") as phase:
             while workers:
-                time.sleep(LOOK)
+                time.sleep(POLL_INTERVAL)
                 ended = [index for index, process in workers.items() if process.poll() is not None]
-                results, failures, waiting = _ask(lambda: (work.results(), work.failures(), work.unfinished(keys)))
-                for key in [key for key in keys if key in results and key not in told]:
-                    told.add(key)
+                results, failures, waiting = _retry_once(
+                    lambda: (queue.results(), queue.failures(), queue.unfinished(keys))
+                )
+                for key in [key for key in keys if key in results and key not in reported]:
+                    reported.add(key)
                     rest = time_left(results, keys, waiting=len(waiting), jobs=jobs)
                     progress.info(
-                        f"{len(told)} of {len(points)}: {key}{_accuracy(results[key])} in "
+                        f"{len(reported)} of {len(points)}: {key}{_accuracy_text(results[key])} in "
                         f"{format_duration(results[key]['seconds'])}"
                         + (f", about {format_duration(rest)} left" if rest is not None else "")
                     )
-                phase.update(len(told) + len(_only(keys, failures)))
+                phase.update(len(reported) + len(_select(keys, failures)))
                 for index in ended:
                     status = workers.pop(index).returncode
                     if status and waiting:
-                        progress.warn(f"a worker ended with exit status {status}, see {folder / 'workers.log'}")
+                        progress.warn(f"a worker exited with status {status}, see {folder / 'workers.log'}")
                         if restarts:
                             restarts -= 1
-                            workers[index] = _start(folder, index, environment)
+                            workers[index] = _start_worker(folder, index, environment)
     except (KeyboardInterrupt, Stopped) as stop:
-        raise type(stop)(f"stopped; go on with the same command and --out {folder}") from None
+        raise type(stop)(f"stopped; resume with the same command and --out {folder}") from None
     finally:
         for process in workers.values():
             process.terminate()
         for process in workers.values():
             process.wait()
-        signal.signal(signal.SIGTERM, before_us)
+        signal.signal(signal.SIGTERM, previous_handler)
 
 
 def time_left(
     results: Mapping[str, Mapping[str, Any]], keys: Sequence[str], *, waiting: int, jobs: int
 ) -> float | None:
-    """Seconds until all trainings are done, by the mean of those that are; None where that is not known yet.
+    """Estimate the seconds until all trainings have finished; None while too few have finished.
 
     Args:
-        results: of the trainings that are done.
+        results: of the finished trainings.
         keys: every training of the study.
-        waiting: how many are not done, those under way included.
-        jobs: how many train at a time.
+        waiting: number of unfinished trainings, running ones included.
+        jobs: number of parallel trainings.
     """
     seconds = [float(results[key]["seconds"]) for key in keys if key in results]
     if not waiting or len(seconds) < min(jobs, 3):
         return None
-    under_way = min(jobs, waiting)
-    # On average, half of each training under way is behind it.
-    return max(1.0, (waiting - under_way / 2) / under_way) * sum(seconds) / len(seconds)
+    running = min(jobs, waiting)
+    # On average, each running training is half done.
+    return max(1.0, (waiting - running / 2) / running) * sum(seconds) / len(seconds)
 
 
-def _only(keys: list[str], found: Mapping[str, T]) -> dict[str, T]:
-    return {key: found[key] for key in keys if key in found}
+def _select(keys: list[str], values: Mapping[str, T]) -> dict[str, T]:
+    return {key: values[key] for key in keys if key in values}
 
 
-def _ask(question: Callable[[], T]) -> T:
-    """The answer to a question to the storage; one that was cut in the middle is asked again, which waits."""
+def _retry_once(query: Callable[[], T]) -> T:
+    """Query the storage; repeat a query that was cut, which then waits for the database."""
     try:
-        return question()
+        return query()
     except StorageInternalError:
-        return question()
+        return query()
 
 
-def _accuracy(result: Mapping[str, Any]) -> str:
-    """What is said of a training: a search does not look at the test split."""
+def _accuracy_text(result: Mapping[str, Any]) -> str:
+    """Format the test accuracy, or the validation accuracy of a search trial, which has no test accuracy."""
     split = "test" if "test_accuracy" in result else "validation"
     accuracy = result.get(f"{split}_accuracy")
     return f": {split} accuracy {accuracy:.1%}" if accuracy is not None else ""
@@ -225,9 +230,9 @@ def _stop(*_: object) -> NoReturn:
     raise Stopped
 
 
-def _start(folder: Path, index: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def _start_worker(folder: Path, index: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
     with (folder / "workers.log").open("ab") as log:
         command = [sys.executable, "-m", "scmrl.study.worker", str(folder)]
         environment = {**environment, "SCMRL_WORKER": str(index)}
-        # A session of its own: Ctrl-C reaches the workers through this process, which tells them to stop well.
+        # In a new session, Ctrl-C reaches the workers only through this process, which terminates them cleanly.
         return subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)

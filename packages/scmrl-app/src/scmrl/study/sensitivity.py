@@ -1,4 +1,4 @@
-"""`scmrl study sensitivity`: what settings do, and which values are as good as the best."""
+"""`scmrl study sensitivity`: the effect of settings, and which values are as good as the best."""
 
 from __future__ import annotations
 
@@ -10,126 +10,133 @@ from pydantic import field_validator
 
 from scmrl.experiment import Experiment
 from scmrl.overlay import OptionError
-from scmrl.study.points import Point, refuse_twins, slug
-from scmrl.study.ranges import by_field, faults_of, said_of, short_names, values_of, what_it_says
+from scmrl.study.points import Point, check_unique_keys, slug
+from scmrl.study.ranges import base_value, dump_experiment, find_faults, group_by_field, parse_values, short_names
 from scmrl.study.spec import Results, StudySpec
 
 if TYPE_CHECKING:
     from scmrl.engine.train import Run
-    from scmrl.study.tables import Findings
+    from scmrl.study.tables import StudyFindings
 
-BASE = "as it is"
-"""The experiment itself, among points that differ from it in one field each."""
+BASE = "base"
+"""Variant of the unchanged experiment, among points that differ from it in one field each."""
 
 
 class SensitivitySpec(StudySpec):
-    """Accuracy over the values of some settings: every combination, or each setting by itself."""
+    """Accuracy over the values of some settings: all combinations, or one setting at a time."""
 
     kind: ClassVar[str] = "sensitivity"
     repeated: ClassVar[tuple[str, str] | None] = ("vary", "model.fusion.alpha=0,0.5,1")
 
     vary: tuple[str, ...] = ()
-    """FIELD=VALUES, once for each setting to vary: any option of the experiment, and its values, separated by commas,
-    or by | where values hold commas."""
+    """FIELD=VALUES, once per setting: any option of the experiment and its values, separated by commas, or by | if the
+    values contain commas."""
     one_at_a_time: bool = False
-    """Vary each setting by itself, all others as the experiment says, rather than every combination."""
+    """Vary one setting at a time and keep the others at the experiment's values, instead of all combinations."""
 
     @field_validator("vary", mode="before")
     @classmethod
-    def _by_field(cls, given: object) -> tuple[str, ...]:
-        return by_field(given)
+    def _group_by_field(cls, value: object) -> tuple[str, ...]:
+        return group_by_field(value)
 
     def points(self) -> list[Point]:
-        """Every combination with every seed, one seed after the other.
+        """Return every combination with every seed, seed by seed.
 
         Raises:
-            ValueError: nothing to vary, or values or combinations that the experiment may not have.
+            ValueError: nothing to vary, or invalid values or combinations.
         """
         combinations, base = self._combinations(), self.base()
-        names = short_names(list(self._values()))
+        names = short_names(list(self.values()))
         faults: list[str] = []
         for settings in combinations if len(names) > 1 else ():
-            faults += [f"{_said(settings)}: {fault}" for fault in faults_of(base, settings)]
+            faults += [f"{_as_options(settings)}: {fault}" for fault in find_faults(base, settings)]
         if faults:
             raise OptionError(list(dict.fromkeys(faults)))
         variants = [
             (" ".join(f"{names[field]}={value}" for field, value in settings.items()) or BASE, settings)
             for settings in combinations
         ]
-        points = [Point(variant, settings, seed) for seed in self.every_seed for variant, settings in variants]
-        refuse_twins(points)
+        points = [Point(variant, settings, seed) for seed in self.all_seeds for variant, settings in variants]
+        check_unique_keys(points)
         return points
 
-    def _values(self) -> dict[str, tuple[str, ...]]:
+    def values(self) -> dict[str, tuple[str, ...]]:
+        """Return the values to try, by field.
+
+        Raises:
+            ValueError: nothing to vary, or invalid values.
+        """
         if not self.vary:
-            raise ValueError("--vary says what to vary, as in --vary model.fusion.alpha=0,0.5,1,1.5")
-        return values_of(self.base(), self.vary)
+            raise ValueError("--vary is required, for example --vary model.fusion.alpha=0,0.5,1,1.5")
+        return parse_values(self.base(), self.vary)
 
     def _combinations(self) -> list[dict[str, str]]:
-        """The settings of every point, each once; in one_at_a_time, the first is the experiment as it is."""
-        values = self._values()
+        """Return the distinct settings of all points; with one_at_a_time, the unchanged experiment comes first."""
+        values = self.values()
         if not self.one_at_a_time:
-            return [dict(zip(values, chosen, strict=True)) for chosen in product(*values.values())]
+            return [dict(zip(values, combination, strict=True)) for combination in product(*values.values())]
         base = self.base()
-        as_it_is = what_it_says(base, {})
-        alone = [{field: value} for field, texts in values.items() for value in texts]
-        return [{}, *(settings for settings in alone if what_it_says(base, settings) != as_it_is)]
+        unchanged = dump_experiment(base, {})
+        single = [{field: value} for field, texts in values.items() for value in texts]
+        return [{}, *(settings for settings in single if dump_experiment(base, settings) != unchanged)]
 
     def measure(self, run: Run) -> dict[str, Any]:
-        """Accuracies on the validation and the test split."""
+        """Return the accuracies on the validation and the test split."""
         from scmrl.study.measures import scores
 
         return scores(run)
 
-    def tabulate(self, results: Results) -> Findings:
-        """Each setting's curve, importance and best values, and every point."""
+    def tabulate(self, results: Results) -> StudyFindings:
+        """Make the curve, importance and best values of each setting, and the table of all points."""
+        from scmrl.study.cells import SELECTED_ON_TEST
         from scmrl.study.plots import heat_map, response_plot
-        from scmrl.study.response import advise, cells_of, curves_of, grid_table, tables_of
-        from scmrl.study.tables import Findings, StudyPlot
+        from scmrl.study.response import curve_tables, grid_table, group_results, recommend, response_curves
+        from scmrl.study.tables import StudyFindings, StudyPlot
 
-        base, values = self.base(), self._values()
+        base, values = self.base(), self.values()
         names = short_names(list(values))
-        as_it_is = {field: _as_it_is(base, field, texts) for field, texts in values.items()}
-        cells = cells_of(self.points(), results)
-        curves = curves_of(values, cells, as_it_is if self.one_at_a_time else None)
-        # Of a setting alone there is no share of anything to tell.
-        alone = self.one_at_a_time or len(values) == 1
-        advice, notes = advise(base, curves, cells, one_at_a_time=alone)
+        base_values = {field: _find_base_value(base, field, texts) for field, texts in values.items()}
+        combinations = group_results(self.points(), results)
+        curves = response_curves(values, combinations, base_values if self.one_at_a_time else None)
+        # With a single setting there is no variance to share.
+        independent = self.one_at_a_time or len(values) == 1
+        advice, notes = recommend(base, curves, combinations, one_at_a_time=independent)
         plots = [
-            StudyPlot(f"curve-{slug(names[field])}", f"Accuracy over {field}", response_plot(curve, as_it_is[field]))
+            StudyPlot(f"curve-{slug(names[field])}", f"Accuracy over {field}", response_plot(curve, base_values[field]))
             for field, curve in curves.items()
         ]
         if len(values) == 2 and not self.one_at_a_time:
             title = f"Validation accuracy over {' and '.join(values)}"
             rows, columns = values.items()
-            means = {tuple(cell.settings.values()): 100 * cell.mean("validation") for cell in cells}
+            means = {tuple(each.settings.values()): 100 * each.mean("validation") for each in combinations}
             plots.append(StudyPlot("grid", title, heat_map(means, rows, columns, "validation accuracy, %")))
         notes.append(
-            "Mean and standard deviation over seeds. Values are compared on the validation split: as good as the best "
-            "is what lies within one standard error of its mean."
+            "Mean and standard deviation over seeds. Values are compared on the validation split; a value is as good "
+            "as the best if it is within one standard error of the best mean."
         )
         notes.append(
-            "The range is that of the mean validation accuracies of a setting, in points; chance widens it."
-            if alone
-            else "A curve is the mean over all values of the other settings. Importance is the share of the variance "
-            "of validation accuracy over the grid that a setting explains by itself; the rest of 100 % is how settings "
-            "act together. Chance adds to all of them."
+            "The range is between the lowest and the highest mean validation accuracy of a setting, in points; random "
+            "variation widens it."
+            if independent
+            else "A curve is the mean over all values of the other settings. Importance is the fraction of the "
+            "variance of validation accuracy over the grid that a setting explains alone; the rest of 100 % is "
+            "interaction. Random variation adds to all of them."
         )
         if "published" in (self.train.selection, *values.get("train.selection", ())):
-            notes.insert(0, "Epochs were selected on the test split, as published: no estimate for new data.")
+            notes.insert(0, SELECTED_ON_TEST)
         title = f"Sensitivity on {self.data.card().title}"
-        tables = [advice, *tables_of(curves, names), grid_table(values, cells)]
-        return Findings(self.kind, title, [table for table in tables if table.rows], plots, notes)
+        tables = [advice, *curve_tables(curves, names), grid_table(values, combinations)]
+        return StudyFindings(self.kind, title, [table for table in tables if table.rows], plots, notes)
 
 
-def _said(settings: Mapping[str, str]) -> str:
+def _as_options(settings: Mapping[str, str]) -> str:
     return " ".join(f"--{field} {value}" for field, value in settings.items())
 
 
-def _as_it_is(base: Experiment, field: str, values: Sequence[str]) -> str:
-    """What the experiment says of a field: as it was given, if it was."""
-    says = what_it_says(base, {})
+def _find_base_value(base: Experiment, field: str, values: Sequence[str]) -> str:
+    """Return the experiment's value of a field, in the spelling of `values` if it is among them."""
+    unchanged = dump_experiment(base, {})
     for value in values:
-        if what_it_says(base, {field: value}) == says:
+        if dump_experiment(base, {field: value}) == unchanged:
             return value
-    return said_of(base, field)
+    return base_value(base, field)

@@ -1,4 +1,4 @@
-"""What every study can be told. Imports no PyTorch."""
+"""Options that all studies share. Imports no PyTorch."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from scmrl.study.points import Point
 if TYPE_CHECKING:
     from scmrl.engine.train import Run
     from scmrl.progress import Progress
-    from scmrl.study.tables import Findings
+    from scmrl.study.tables import StudyFindings
     from scmrl.study.work import Claim
 
 Results = Mapping[str, Mapping[str, Any]]
-"""What was measured, by the key of the point."""
+"""Measurements by the key of the point."""
 
-OF_THE_WORK = ("out", "resume", "seed", "jobs", "storage", "retry_failed")
-"""Fields that change how a study is done, not what it finds."""
+EXECUTION_FIELDS = ("out", "resume", "seed", "jobs", "storage", "retry_failed")
+"""Fields that change how a study is executed, not its results."""
 
 
 class StudySpec(Experiment, ABC):
@@ -31,57 +31,57 @@ class StudySpec(Experiment, ABC):
 
     kind: ClassVar[str]
     """The study's name on the command line."""
-    asked: ClassVar[frozenset[str]] = frozenset({"seeds"})
-    """Fields that say which points are wanted, not what a point is: they may change while the study goes on."""
+    selectors: ClassVar[frozenset[str]] = frozenset({"seeds"})
+    """Fields that select points without changing them. They may differ when a study is resumed."""
     repeated: ClassVar[tuple[str, str] | None] = None
-    """A field that may be given many times on the command line, and an example of it."""
+    """A field that may be repeated on the command line, and an example of its value."""
 
     seeds: tuple[int, ...] | None = None
-    """Seeds of the trainings, each with every variant; none: seed and the two that follow it."""
+    """Training seeds, each used with every variant; none: seed and the next two."""
     jobs: int | None = Field(default=None, ge=0, le=256)
-    """Processes that train at the same time on this machine; none: one a GPU, or one a core without; 0 trains nothing
-    and makes the tables of what is there."""
+    """Parallel training processes on this machine; none: one per GPU, or one per core without a GPU; 0: train nothing,
+    only write the tables of finished trainings."""
     storage: str | None = None
-    """Database that workers on several machines share, such as postgresql+psycopg://user@host/name; none: a journal
+    """Database shared by workers on several machines, such as postgresql+psycopg://user@host/name; none: a journal
     file in the study's folder."""
     retry_failed: bool = False
-    """Try points again that ended in an error."""
+    """Retry points that failed with an error."""
 
     @field_validator("seeds")
     @classmethod
-    def _differ(cls, seeds: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    def _check_seeds(cls, seeds: tuple[int, ...] | None) -> tuple[int, ...] | None:
         if seeds is not None and (not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0 or max(seeds) >= 2**32):
-            raise ValueError("seeds are one or more different numbers from 0 to 2**32 - 1")
+            raise ValueError("seeds must be one or more distinct numbers from 0 to 2**32 - 1")
         return seeds
 
     @property
-    def every_seed(self) -> tuple[int, ...]:
-        """The seeds of the trainings."""
+    def all_seeds(self) -> tuple[int, ...]:
+        """The training seeds, with the default filled in."""
         return self.seeds if self.seeds is not None else (self.seed, self.seed + 1, self.seed + 2)
 
     def base(self) -> Experiment:
-        """The experiment that points differ from."""
+        """Return the experiment that the points vary."""
         return Experiment.model_validate({name: getattr(self, name) for name in Experiment.model_fields})
 
     def settings(self) -> dict[str, Any]:
-        """Everything that decides what a point finds, as JSON holds it."""
-        said = self.model_dump(mode="json", exclude={*OF_THE_WORK, *self.asked})
-        return {"kind": self.kind, **said, **({"seeds": list(self.every_seed)} if "seeds" in said else {})}
+        """Return everything that affects a point's results, as JSON."""
+        fields = self.model_dump(mode="json", exclude={*EXECUTION_FIELDS, *self.selectors})
+        return {"kind": self.kind, **fields, **({"seeds": list(self.all_seeds)} if "seeds" in fields else {})}
 
     @abstractmethod
     def points(self) -> list[Point]:
-        """Every training of the study, in the order in which they are begun.
+        """Return every training of the study, in the order in which they start.
 
         Raises:
-            ValueError: settings that the study cannot do.
+            ValueError: invalid settings.
         """
 
     def check(self) -> None:
-        """Whether every training can be told to the engine; no data are read.
+        """Validate the settings of every training; reads no data.
 
         Raises:
-            ValueError: settings that the study cannot do.
-            OptionError: trainings whose settings do not fit together, all of them.
+            ValueError: invalid settings of the study.
+            OptionError: all trainings whose settings are inconsistent.
         """
         base = self.base()
         faults: list[str] = []
@@ -94,33 +94,33 @@ class StudySpec(Experiment, ABC):
             raise OptionError(faults)
 
     def stages(self) -> list[list[Point]]:
-        """The points in stages, each of which begins when the one before it has ended."""
+        """Return the points in stages; each stage starts when the previous one has finished."""
         return [self.points()]
 
-    def carry_out(
-        self, point: Point, place: Path, progress: Progress, claim: Claim
+    def run_point(
+        self, point: Point, folder: Path, progress: Progress, claim: Claim
     ) -> tuple[dict[str, Any], float | None]:
-        """Do one point.
+        """Train one point and measure it.
 
         Args:
-            point: what to do.
-            place: its run folder.
-            progress: where to show it.
-            claim: on the point; a search decides what to do by it.
+            point: the training.
+            folder: its run folder.
+            progress: the display.
+            claim: the worker's claim on the point; a search uses it to choose settings.
 
         Returns:
-            what was measured, and its accuracy on the validation split; None in its place for a point given up.
+            the measurements, and the validation accuracy, None for a pruned point.
         """
         from scmrl.engine.train import train
 
-        run = train(point.experiment(self.base(), place), progress)
+        run = train(point.experiment(self.base(), folder), progress)
         assert run.validation is not None
         return {"seconds": run.seconds, **self.measure(run)}, run.validation.accuracy
 
     @abstractmethod
     def measure(self, run: Run) -> dict[str, Any]:
-        """What the study wants to know of a training that has ended, as JSON holds it."""
+        """Return the study's measurements of a finished training, as JSON."""
 
     @abstractmethod
-    def tabulate(self, results: Results) -> Findings:
-        """Tables and plots of the points that are done, which may be some only."""
+    def tabulate(self, results: Results) -> StudyFindings:
+        """Make tables and plots of the finished points, which may be a part of all points."""

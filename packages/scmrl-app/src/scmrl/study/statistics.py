@@ -1,4 +1,4 @@
-"""What numbers from several seeds say: means, deviations, paired comparisons, importance of settings."""
+"""Statistics over seeds: means, standard deviations, paired comparisons, importance of settings."""
 
 # SciPy has no stubs.
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
@@ -17,97 +17,95 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Summary:
-    """Some numbers in short."""
+class MeanStd:
+    """Mean and standard deviation of some values."""
 
     mean: float
-    deviation: float
-    """Standard deviation with n - 1 in the denominator; 0 for a single number."""
+    std: float
+    """Standard deviation with n - 1 in the denominator; 0 for a single value."""
     n: int
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Summary:
-        """Of one number or more."""
+    def of(cls, values: Sequence[float]) -> MeanStd:
+        """Compute them from one or more values."""
         array = np.asarray(values, np.float64)
         return cls(float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else 0.0, len(array))
 
 
 @dataclass(frozen=True)
-class Difference:
-    """How much better one of two variants is."""
+class PairedDifference:
+    """Difference in accuracy between two variants."""
 
     mean: float
-    """Of the differences, seed by seed."""
+    """Mean of the differences of each seed."""
     low: float
     high: float
-    """The 95 % confidence interval: of all such intervals, from other seeds and other test samples of the same kind,
-    about 95 in 100 hold the true difference. Of one seed it is that of the test samples alone."""
+    """95 % confidence interval over seeds and test samples; with one seed, over test samples only."""
     p: float | None
-    """Of the paired t-test over seeds: how probable a difference as large would be between equals; None with one seed
-    or where all seeds differ by the same."""
+    """p-value of the paired t-test over seeds; None with one seed or where the difference is the same for all seeds."""
 
 
-def paired(one: Mapping[int, Floats], other: Mapping[int, Floats]) -> Difference:
+def paired_difference(one: Mapping[int, Floats], other: Mapping[int, Floats]) -> PairedDifference:
     """Compare two variants on the seeds that both have.
 
-    Seeds and test samples are both drawn by chance, so the variance of the mean is that over seeds plus that over
-    samples, which counts the chance of a single answer twice and so errs on the safe side. The interval is that of
-    Student's t, with degrees of freedom after Satterthwaite (1946, doi:10.2307/3002019). To draw seeds anew instead, as
-    a bootstrap does, gives far too narrow ones with two or three seeds. The t-test takes the seeds' accuracies alone,
-    so it has little power with so few.
+    Seeds and test samples are both random, so the variance of the mean is the sum of the variances over seeds and over
+    samples. This counts the randomness of a single prediction twice and so errs on the safe side. The interval is
+    Student's t with degrees of freedom after Satterthwaite (1946, doi:10.2307/3002019). A bootstrap over seeds would
+    give far too narrow intervals with two or three seeds. The t-test uses the accuracies of the seeds only, so it has
+    little power with few seeds.
 
     Args:
-        one: by seed, which test samples were right, 0 or 1 [N], or a share of the times that they were.
-        other: the same of the other variant, with the same samples in the same order.
+        one: by seed, which test samples are correct, 0 or 1 [N], or the fraction of conditions in which they are.
+        other: the same for the other variant, with the same samples in the same order.
 
     Raises:
-        ValueError: no seed that both have, or samples that differ in number.
+        ValueError: the variants have no common seed or different numbers of samples.
     """
     seeds = sorted(one.keys() & other.keys())
     if not seeds:
         raise ValueError("the variants have no seed in common")
-    if len({len(right) for key in seeds for right in (one[key], other[key])}) > 1:
+    if len({len(correct) for key in seeds for correct in (one[key], other[key])}) > 1:
         raise ValueError("the variants were tested on different numbers of samples")
     differences = np.stack([one[key] - other[key] for key in seeds]).astype(np.float64)  # [seeds, samples]
     by_seed = differences.mean(1)
     mean, half = float(by_seed.mean()), _half_width([by_seed, differences.mean(0)])
     p = float(np.asarray(stats.ttest_1samp(by_seed, 0.0))[1]) if len(seeds) > 1 and np.ptp(by_seed) > 1e-12 else None
-    return Difference(mean, mean - half, mean + half, p)
+    return PairedDifference(mean, mean - half, mean + half, p)
 
 
 def comparable(one: Mapping[int, Mapping[str, Any]], other: Mapping[int, Mapping[str, Any]]) -> bool:
-    """Whether two variants have a seed in common and were tested on the same samples with it.
+    """Return whether two variants have a common seed and were tested on the same samples.
 
-    They were not where samples lack modalities: a model of audio alone is tested on the samples that have audio.
+    They were not where samples lack modalities: an audio-only model is tested on the samples that have audio.
 
     Args:
-        one: by seed, what was measured: `right`, and `samples`, a checksum of the samples' names.
-        other: the same of the other variant.
+        one: by seed, measurements with `correct`, and `samples`, a checksum of the sample ids.
+        other: the same for the other variant.
     """
     seeds = one.keys() & other.keys()
     return bool(seeds) and all(
         one[seed].get("samples") == other[seed].get("samples")
-        and len(from_bits(one[seed]["right"])) == len(from_bits(other[seed]["right"]))
+        and len(unpack_bits(one[seed]["correct"])) == len(unpack_bits(other[seed]["correct"]))
         for seed in seeds
     )
 
 
-def _half_width(means: Sequence[Floats]) -> float:
-    """Half of the 95 % interval of a mean to which several things add their chance, each with means of its own."""
-    freedom = [len(values) - 1 for values in means if len(values) > 1]
-    variances = [float(values.var(ddof=1)) / len(values) for values in means if len(values) > 1]
+def _half_width(sources: Sequence[Floats]) -> float:
+    """Half of the 95 % interval of a mean with several sources of variation, each given by its own means."""
+    degrees = [len(values) - 1 for values in sources if len(values) > 1]
+    variances = [float(values.var(ddof=1)) / len(values) for values in sources if len(values) > 1]
     total = sum(variances)
     if total < 1e-24:
         return 0.0
-    freely = total**2 / sum(variance**2 / free for variance, free in zip(variances, freedom, strict=True))
-    return float(stats.t.ppf(0.975, freely)) * total**0.5
+    effective = total**2 / sum(variance**2 / degree for variance, degree in zip(variances, degrees, strict=True))
+    return float(stats.t.ppf(0.975, effective)) * total**0.5
 
 
 def main_effects(values: Mapping[tuple[Any, ...], float]) -> list[float]:
-    """Share of a full grid's variance that each axis explains by itself; the rest of 1 is their interplay.
+    """Compute the fraction of a full grid's variance that each axis explains alone; the rest of 1 is interaction.
 
-    For axis i: the variance of the means over all others, over the variance of all (first-order Sobol index, Sobol'
-    1993; the same as functional ANOVA on the grid). All are 0 where nothing varies.
+    For axis i: the variance of the means over all other axes, over the total variance (first-order Sobol index, Sobol'
+    1993; the same as functional ANOVA on the grid). All are 0 for constant values.
 
     Args:
         values: the mean over seeds at each point of the grid, by its coordinates; all combinations.
@@ -127,30 +125,30 @@ def main_effects(values: Mapping[tuple[Any, ...], float]) -> list[float]:
     return [float(grid.mean(axis=rest).var() / total) if total > 1e-15 else 0.0 for rest in others]
 
 
-def as_good_as_the_best(scores: Sequence[Sequence[float]]) -> list[int]:
-    """Which settings cannot be told from the best: within one standard error of its mean (Breiman et al. 1984).
+def within_one_standard_error(scores: Sequence[Sequence[float]]) -> list[int]:
+    """Return the settings within one standard error of the best mean (Breiman et al. 1984).
 
-    With one seed the error is unknown, and only those that equal the best are.
+    With one seed the error is unknown, and only settings equal to the best are returned.
 
     Args:
-        scores: of each setting, one for each seed.
+        scores: for each setting, one per seed.
 
     Returns:
-        their places, the best one's first.
+        their indices, the best one's first.
     """
-    summaries = [Summary.of(values) for values in scores]
+    summaries = [MeanStd.of(values) for values in scores]
     best = max(range(len(summaries)), key=lambda i: summaries[i].mean)
-    error = summaries[best].deviation / np.sqrt(summaries[best].n)
+    error = summaries[best].std / np.sqrt(summaries[best].n)
     near = [i for i, s in enumerate(summaries) if i != best and s.mean >= summaries[best].mean - error]
     return [best, *near]
 
 
-def bits(right: NDArray[np.bool_]) -> str:
-    """Which samples were right [N], in little space: their number and hexadecimal digits of eight samples each."""
-    return f"{len(right)}:{np.packbits(right).tobytes().hex()}"
+def pack_bits(mask: NDArray[np.bool_]) -> str:
+    """Encode a mask [N] as its length and hexadecimal digits, two for eight samples."""
+    return f"{len(mask)}:{np.packbits(mask).tobytes().hex()}"
 
 
-def from_bits(text: str) -> Floats:
-    """What `bits` packed, as 0 and 1 [N]."""
+def unpack_bits(text: str) -> Floats:
+    """Decode a mask of `pack_bits` as 0 and 1 [N]."""
     count, _, digits = text.partition(":")
     return np.unpackbits(np.frombuffer(bytes.fromhex(digits), np.uint8))[: int(count)].astype(np.float64)

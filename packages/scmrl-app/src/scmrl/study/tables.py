@@ -1,4 +1,4 @@
-"""What a study found, as tables that people and programs read: CSV, Markdown and results.json."""
+"""Findings of a study as tables for people and programs: CSV, Markdown and results.json."""
 
 # matplotlib types many of its arguments loosely.
 # pyright: reportUnknownMemberType=false
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PART = ".part-"
-"""What names of files begin with that are not whole yet."""
+"""Prefix of the names of files that are not complete yet."""
 FORMAT_VERSION = 1
-"""Of results.json; raised when what is there changes its meaning."""
+"""Of results.json; raised when the meaning of its fields changes."""
 
 
 @dataclass(frozen=True)
@@ -30,17 +30,17 @@ class StudyTable:
     """One table; the first column names its rows."""
 
     name: str
-    """Of its file, without .csv."""
+    """Name of its file, without .csv."""
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
 
     def markdown(self) -> str:
-        """The table as Markdown, with its title above."""
+        """Return the title and the table as Markdown."""
         return DataTable(self.title, self.columns, self.rows).markdown()
 
     def csv(self) -> str:
-        """The table as comma-separated values, with a line of titles."""
+        """Return the table as comma-separated values with a header line."""
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([self.columns, *self.rows])
         return text.getvalue()
@@ -48,17 +48,17 @@ class StudyTable:
 
 @dataclass(frozen=True, eq=False)
 class StudyPlot:
-    """One picture."""
+    """One plot."""
 
     name: str
-    """Of its files, without .svg and .png."""
+    """Name of its files, without .svg and .png."""
     title: str
     figure: Figure
 
 
 @dataclass(frozen=True, eq=False)
-class Findings:
-    """What a study found; `write` puts it into the study's folder."""
+class StudyFindings:
+    """Tables, plots and notes of a study."""
 
     kind: str
     title: str
@@ -66,15 +66,15 @@ class Findings:
     plots: Sequence[StudyPlot] = ()
     notes: Sequence[str] = field(default=())
     files: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Further files of text, by name."""
+    """Further text files, by name."""
 
     def write(self, folder: Path) -> list[Path]:
-        """Write every table as CSV, all of them as results.md, every plot as SVG and PNG, and results.json last.
+        """Write every table as CSV, all tables as results.md, every plot as SVG and PNG, and results.json last.
 
         Several commands that share a study may write at the same time.
 
         Raises:
-            OSError: a file cannot be written, such as on a full disk; what was there before is unchanged.
+            OSError: a file cannot be written, for example because the disk is full; the previous file is unchanged.
         """
         written: list[Path] = []
         for table in self.tables:
@@ -83,7 +83,7 @@ class Findings:
         for plot in self.plots:
             name = f"{plot.name}.svg"
             for path in (folder / name, (folder / name).with_suffix(".png")):
-                with atomic_write(path, part=_beside(path)) as part:
+                with atomic_write(path, part=_part_path(path)) as part:
                     plot.figure.savefig(part, bbox_inches="tight", dpi=150, format=path.suffix[1:])
                 written.append(path)
             plots.append({"title": plot.title, "file": name})
@@ -107,15 +107,15 @@ class Findings:
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Write beside and rename, under a name that no other process uses.
+    """Write a file atomically, through a temporary name that no other process uses.
 
     Raises:
-        OSError: it cannot be written; what was there before is unchanged.
+        OSError: the file cannot be written; the previous file is unchanged.
     """
-    with atomic_write(path, part=_beside(path)) as part:
+    with atomic_write(path, part=_part_path(path)) as part:
         part.write_text(text, encoding="utf-8")
     return path
 
 
-def _beside(path: Path) -> Path:
+def _part_path(path: Path) -> Path:
     return path.with_name(f"{PART}{secrets.token_hex(4)}-{path.name}")

@@ -1,4 +1,4 @@
-"""Ways to fuse senses, by the names that studies know them by. Imports no PyTorch."""
+"""Variants of a fusion that studies compare, by name. Imports no PyTorch."""
 
 from __future__ import annotations
 
@@ -9,83 +9,85 @@ from scmrl.experiment import Experiment
 from scmrl.overlay.faults import did_you_mean
 from snn_fusion.specs import METHODS, CCSSASpec
 
-Options = dict[str, str]
-"""Options in place of an experiment's, as on the command line."""
+VariantOptions = dict[str, str]
+"""Options that override an experiment's, as on the command line."""
 
-ALONE: Mapping[str, str] = {"model.fusion.kind": "none", "model.alignment": "none"}
-"""For a single sense: there is nothing to fuse or align."""
+UNIMODAL: Mapping[str, str] = {"model.fusion.kind": "none", "model.alignment": "none"}
+"""For a single modality: there is nothing to fuse or align."""
 
 
-def every_variant(experiment: Experiment) -> dict[str, Options]:
-    """Options by the name of the variant: each sense alone, every method, S-CMRL without its parts.
+def all_variants(experiment: Experiment) -> dict[str, VariantOptions]:
+    """Return the options of every variant, by name: each modality alone, every method, S-CMRL without its parts.
 
     Raises:
-        ValueError: data of one sense only.
+        ValueError: data with one modality only.
     """
-    senses = experiment.data.selected_modalities()
-    if len(senses) < 2:
+    modalities = experiment.data.selected_modalities()
+    if len(modalities) < 2:
         raise ValueError(
-            f"the study compares ways to fuse senses, but data.modalities is {', '.join(senses) or 'not given'}: "
-            "name two or more"
+            "the study compares ways to fuse modalities, but data.modalities is "
+            f"{', '.join(modalities) or 'not set'}: name two or more"
         )
-    found: dict[str, Options] = {f"{sense} alone": {"data.modalities": sense, **ALONE} for sense in senses}
+    variants: dict[str, VariantOptions] = {
+        f"{modality} alone": {"data.modalities": modality, **UNIMODAL} for modality in modalities
+    }
     model = experiment.model
     for combine in ("add", "concat"):
-        found[combine] = {**ALONE, "model.readout.combine": combine}
+        variants[combine] = {**UNIMODAL, "model.readout.combine": combine}
         if model.init != "published":
-            # Calibration is for what lies between senses; where nothing does, it may cost.
-            found[f"{combine} uncalibrated"] = {**found[combine], "model.init": "published"}
+            # Calibration serves the layers between modalities; without such layers it may cost accuracy.
+            variants[f"{combine} uncalibrated"] = {**variants[combine], "model.init": "published"}
     for kind, method in METHODS.specs().items():
         if kind not in ("none", "ccssa"):
-            rest = {} if method.makes_residuals else {"model.alignment": "none"}
-            found[kind] = {"model.fusion.kind": kind, **rest}
+            alignment = {} if method.makes_residuals else {"model.alignment": "none"}
+            variants[kind] = {"model.fusion.kind": kind, **alignment}
     ccssa = {"model.fusion.kind": "ccssa"}
-    found["ccssa"] = ccssa
-    asked = model.fusion.attention if isinstance(model.fusion, CCSSASpec) else "spatiotemporal"
+    variants["ccssa"] = ccssa
+    default = model.fusion.attention if isinstance(model.fusion, CCSSASpec) else "spatiotemporal"
     for attention in ("spatial", "temporal", "spatiotemporal"):
-        if attention != asked:
-            found[f"ccssa {attention}"] = {**ccssa, "model.fusion.attention": attention}
+        if attention != default:
+            variants[f"ccssa {attention}"] = {**ccssa, "model.fusion.attention": attention}
     if model.alignment is not None:
-        found["ccssa without alignment"] = {**ccssa, "model.alignment": "none"}
+        variants["ccssa without alignment"] = {**ccssa, "model.alignment": "none"}
     if model.init != "calibrated_fusion":
-        found["ccssa calibrated between senses"] = {**ccssa, "model.init": "calibrated_fusion"}
+        variants["ccssa calibrated between modalities"] = {**ccssa, "model.init": "calibrated_fusion"}
     published = {**ccssa, "model.init": "published", "model.fusion.head_merge": "published"}
-    found["ccssa as published"] = published
+    variants["ccssa as published"] = published
     if model.alignment is not None:
-        found["ccssa as published without alignment"] = {**published, "model.alignment": "none"}
-    return found
+        variants["ccssa as published without alignment"] = {**published, "model.alignment": "none"}
+    return variants
 
 
-def chosen_variants(experiment: Experiment, names: Sequence[str]) -> dict[str, Options]:
-    """The variants of those names, in the order of the names.
+def select_variants(experiment: Experiment, names: Sequence[str]) -> dict[str, VariantOptions]:
+    """Return the variants with these names, in the order of the names.
 
     Raises:
-        ValueError: a variant that there is not or that is named twice, or data of one sense only.
+        ValueError: an unknown or repeated name, or data with one modality only.
     """
-    every = every_variant(experiment)
+    variants = all_variants(experiment)
     for name in names:
         if names.count(name) > 1:
-            raise ValueError(f"--variants {name}: given twice; keep one")
-        if name not in every:
+            raise ValueError(f"--variants {name}: duplicate name; keep one")
+        if name not in variants:
             raise ValueError(
-                f"--variants {name}: no such variant{did_you_mean(name, every)}; there are: {', '.join(every)}"
+                f"--variants {name}: no such variant{did_you_mean(name, variants)}; choose from: {', '.join(variants)}"
             )
-    return {name: every[name] for name in names}
+    return {name: variants[name] for name in names}
 
 
 def describe_variants(experiment: Experiment, *, command: str) -> str:
-    """Every variant with the options that make it, a line each, and how to choose some.
+    """List every variant with its options, one per line, and how to select some.
 
     Raises:
-        ValueError: data of one sense only.
+        ValueError: data with one modality only.
     """
-    every = every_variant(experiment)
-    width = max(map(len, every))
-    lines = [f"{len(every)} variants of this study, each with the options that make it:"]
-    for name, options in every.items():
-        made = " ".join(f"--{field} {value}" for field, value in options.items())
-        lines.append(f"  {name.ljust(width)}  {made}")
-    last = [name for name in every if name.startswith("ccssa")][:2]
-    lines.append(f"docs/methods.md says what each method is and where it is from. Some of them: {command} \\")
-    lines.append(f"    --variants {shlex.quote(','.join(['add', *last]))}")
+    variants = all_variants(experiment)
+    width = max(map(len, variants))
+    lines = [f"{len(variants)} variants of this study, and the options of each:"]
+    for name, options in variants.items():
+        text = " ".join(f"--{field} {value}" for field, value in options.items())
+        lines.append(f"  {name.ljust(width)}  {text}")
+    examples = ["add", *[name for name in variants if name.startswith("ccssa")][:2]]
+    lines.append(f"docs/methods.md describes the methods and their sources. To select variants: {command} \\")
+    lines.append(f"    --variants {shlex.quote(','.join(examples))}")
     return "\n".join(lines)

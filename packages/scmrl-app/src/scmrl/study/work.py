@@ -1,17 +1,17 @@
-"""Who does which point of a study: a list of work that any number of processes and machines share.
+"""The work queue of a study, shared by any number of processes and machines.
 
-The list is a study of Optuna (Akiba et al. 2019, doi:10.1145/3292500.3330701) in one of its storages: a journal file,
-which NFS can hold too, or a database. Every point is a trial that waits, is taken by one worker, and ends complete,
-pruned or failed. Optuna's samplers do not know grids that several workers share, nor do its journals notice dead
-workers, so four rules of our own keep the promise that every point is done exactly once:
+The queue is an Optuna study (Akiba et al. 2019, doi:10.1145/3292500.3330701) in one of Optuna's storages: a journal
+file, which may be on NFS, or a database. Every point is a trial that waits, is claimed by one worker, and ends as
+complete, pruned or failed. Optuna's samplers do not support grids shared by several workers, and its journals do not
+detect dead workers. Four rules ensure that every point is done exactly once:
 
-- Of several trials of one point, that with the lowest number that has not failed is the point; others are never taken.
-  So it does no harm if two workers list the same point at the same time.
-- To take a trial is to set it running, which a storage lets only one worker do.
-- A worker counts up while it works. If its count stands still for `PATIENCE` seconds by the watch of another worker, or
-  its process is gone from the machine of that other, the trial is failed and its point listed anew. Whoever was only
-  slow can then no longer complete it: a storage does not change what has ended.
-- A point that ended in an error is over, with all trials of its round; to try it again is to list it in a new round.
+- If a point has several trials, the one with the lowest number that has not failed counts; the others are never
+  claimed. So two workers may enqueue the same point at the same time.
+- Claiming a trial means setting its state to RUNNING, which a storage allows only one worker to do.
+- A worker sends heartbeats. If they stop for `HEARTBEAT_TIMEOUT` seconds by another worker's clock, or if its process
+  no longer exists on that other worker's machine, the trial fails and its point is enqueued again. A slow worker can
+  no longer complete it then, because a storage does not change a finished trial.
+- A point that failed with an error is finished, with all trials of its round. A retry enqueues it in a new round.
 """
 
 from __future__ import annotations
@@ -34,28 +34,28 @@ from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-BEAT = 5.0
-"""Seconds between two counts of a worker that is alive."""
-PATIENCE = 60.0
-"""Seconds of a count that stands still after which its worker is given up."""
-LOSSES = 3
-"""Workers that a point may take down before nobody tries it again."""
+HEARTBEAT_INTERVAL = 5.0
+"""Seconds between two heartbeats of a worker."""
+HEARTBEAT_TIMEOUT = 60.0
+"""Seconds without a heartbeat after which a worker counts as dead."""
+MAX_LOST_WORKERS = 3
+"""Number of workers that may die on a point before it is given up."""
 
 Result = dict[str, Any]
-"""What was measured at a point, as JSON holds it."""
+"""Measurements of a point, as JSON."""
 
 
-class WorkList:
+class WorkQueue:
     """The points of one study, by key.
 
     Args:
-        storage: that all workers share.
+        storage: shared by all workers.
         name: of the study in the storage.
-        clock: seconds that only grow; of this process alone.
-        only_read: whether to leave the storage as it is, where nothing but what is done is asked for.
+        clock: monotonic seconds of this process.
+        read_only: leave the storage unchanged; only results can be read then.
 
     Raises:
-        KeyError: it is to be read only, and the storage holds no such study.
+        KeyError: `read_only`, and the storage holds no such study.
     """
 
     def __init__(
@@ -64,181 +64,182 @@ class WorkList:
         name: str,
         *,
         clock: Callable[[], float] = time.monotonic,
-        only_read: bool = False,
+        read_only: bool = False,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.storage = storage
         self.study = (
             optuna.load_study(storage=storage, study_name=name)
-            if only_read
+            if read_only
             else optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
         )
         self._clock = clock
-        self._seen: dict[int, tuple[object, float]] = {}
+        self._heartbeats: dict[int, tuple[object, float]] = {}
 
-    def offer(self, keys: Iterable[str], *, retry_failed: bool = False) -> None:
-        """List every point that is not listed; those that failed only if they are to be tried again."""
-        trials = self._by_key()
+    def enqueue(self, keys: Iterable[str], *, retry_failed: bool = False) -> None:
+        """Add every point that is not in the queue; failed points only with `retry_failed`."""
+        trials_by_key = self._trials_by_key()
         for key in keys:
-            mine = trials.get(key, [])
-            is_over = _given_up(mine)
-            if _official(mine) is None and (retry_failed or not is_over):
-                attributes = {"key": key, "round": _last_round(mine) + is_over}
+            trials = trials_by_key.get(key, [])
+            failed = _has_failed(trials)
+            if _active_trial(trials) is None and (retry_failed or not failed):
+                attributes = {"key": key, "round": _last_round(trials) + failed}
                 self.study.add_trial(create_trial(state=TrialState.WAITING, user_attrs=attributes))
 
-    def take(self, keys: Iterable[str], on_loss: Callable[[], object] = lambda: None) -> Claim | None:
-        """One of these points for this process to do, if one waits; points of dead workers are listed anew first.
+    def claim(self, keys: Iterable[str], on_loss: Callable[[], object] = lambda: None) -> Claim | None:
+        """Claim one waiting point for this process; points of dead workers are enqueued again first.
 
         Args:
             keys: of the points.
-            on_loss: called, from another thread, when this process was given up and its point is free for others.
+            on_loss: called from another thread if this worker was declared dead and its point is free for others.
         """
         keys = list(keys)
-        self.give_up_the_dead()
-        self.offer(keys)
-        trials = self._by_key()
+        self.fail_dead_workers()
+        self.enqueue(keys)
+        trials_by_key = self._trials_by_key()
         for key in keys:
-            mine = trials.get(key, [])
-            trial = _official(mine)
+            trials = trials_by_key.get(key, [])
+            trial = _active_trial(trials)
             if trial is None or trial.state != TrialState.WAITING:
                 continue
             with suppress(UpdateFinishedTrialError):
                 if self.storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING):  # pyright: ignore
-                    before = next((other.params for other in mine if other.params), dict[str, Any]())
-                    return Claim(self, key, trial._trial_id, before, on_loss)  # pyright: ignore[reportPrivateUsage]
+                    previous = next((other.params for other in trials if other.params), dict[str, Any]())
+                    return Claim(self, key, trial._trial_id, previous, on_loss)  # pyright: ignore[reportPrivateUsage]
         return None
 
-    def give_up_the_dead(self) -> None:
-        """Fail what workers had taken that are dead."""
+    def fail_dead_workers(self) -> None:
+        """Mark the trials of dead workers as failed."""
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            beat = trial.user_attrs.get("beat")
-            since = self._seen.get(trial.number)
-            if since is None or since[0] != beat:
-                self._seen[trial.number] = since = (beat, self._clock())
-            if self._clock() - since[1] > PATIENCE or _died_here(trial.user_attrs.get("worker", "")):
-                with suppress(UpdateFinishedTrialError):  # another worker has seen it, too
+            heartbeat = trial.user_attrs.get("heartbeat")
+            last = self._heartbeats.get(trial.number)
+            if last is None or last[0] != heartbeat:
+                self._heartbeats[trial.number] = last = (heartbeat, self._clock())
+            timed_out = self._clock() - last[1] > HEARTBEAT_TIMEOUT
+            if timed_out or _is_dead_here(trial.user_attrs.get("worker", "")):
+                with suppress(UpdateFinishedTrialError):  # another worker was faster
                     self.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)  # pyright: ignore
 
     def unfinished(self, keys: Iterable[str]) -> list[str]:
-        """Points that someone does or may still do."""
-        trials = self._by_key()
-        found: list[str] = []
+        """Return the points that are running or may still run."""
+        trials_by_key = self._trials_by_key()
+        unfinished: list[str] = []
         for key in keys:
-            mine = trials.get(key, [])
-            official = _official(mine)
-            if not (_given_up(mine) if official is None else official.state.is_finished()):
-                found.append(key)
-        return found
+            trials = trials_by_key.get(key, [])
+            active = _active_trial(trials)
+            if not (_has_failed(trials) if active is None else active.state.is_finished()):
+                unfinished.append(key)
+        return unfinished
 
     def results(self) -> dict[str, Result]:
-        """What was measured, by key, of the points that are done."""
-        done = {key: _official(trials) for key, trials in self._by_key().items()}
+        """Return the measurements of the finished points, by key."""
+        active_trials = {key: _active_trial(trials) for key, trials in self._trials_by_key().items()}
         return {
             key: json.loads(trial.user_attrs["result"])
-            for key, trial in done.items()
+            for key, trial in active_trials.items()
             if trial is not None and trial.state.is_finished()
         }
 
     def failures(self) -> dict[str, str]:
-        """What went wrong, by key, with the points that nobody tries again."""
+        """Return the errors of the failed points, by key."""
         return {
             key: next(
                 (t.user_attrs["error"] for t in reversed(trials) if "error" in t.user_attrs),
-                f"{LOSSES} workers died of it",
+                f"{MAX_LOST_WORKERS} workers died on it",
             )
-            for key, trials in self._by_key().items()
-            if _official(trials) is None and _given_up(trials)
+            for key, trials in self._trials_by_key().items()
+            if _active_trial(trials) is None and _has_failed(trials)
         }
 
-    def _by_key(self) -> dict[str, list[FrozenTrial]]:
-        found: dict[str, list[FrozenTrial]] = {}
+    def _trials_by_key(self) -> dict[str, list[FrozenTrial]]:
+        trials_by_key: dict[str, list[FrozenTrial]] = {}
         for trial in sorted(self.study.get_trials(deepcopy=False), key=lambda trial: trial.number):
-            found.setdefault(trial.user_attrs.get("key", ""), []).append(trial)
-        return found
+            trials_by_key.setdefault(trial.user_attrs.get("key", ""), []).append(trial)
+        return trials_by_key
 
 
 class Claim:
-    """A point that this process has taken; within the block, it counts up.
+    """A point that this process has claimed; sends heartbeats within the block.
 
     Args:
-        work: the list that it was taken from.
+        queue: the queue of the point.
         key: of the point.
-        trial_id: the trial that stands for it.
-        before: what an earlier trial of the point was to try; a search goes on with the same.
-        on_loss: called from another thread when the point was given to someone else.
+        trial_id: the trial that stands for the point.
+        previous: parameters of an earlier trial of the point, which a search uses again.
+        on_loss: called from another thread if the point was given to another worker.
     """
 
     def __init__(
-        self, work: WorkList, key: str, trial_id: int, before: Mapping[str, Any], on_loss: Callable[[], object]
+        self, queue: WorkQueue, key: str, trial_id: int, previous: Mapping[str, Any], on_loss: Callable[[], object]
     ) -> None:
-        self.work, self.key, self.before = work, key, before
-        self._trial_id, self._storage, self._on_loss = trial_id, work.storage, on_loss
+        self.queue, self.key, self.previous = queue, key, previous
+        self._trial_id, self._storage, self._on_loss = trial_id, queue.storage, on_loss
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._count, daemon=True)
+        self._thread = threading.Thread(target=self._send_heartbeats, daemon=True)
 
     def __enter__(self) -> Claim:
-        with suppress(UpdateFinishedTrialError):  # was given up already; the count will notice
-            self._storage.set_trial_user_attr(self._trial_id, "worker", f"{machine()}:{os.getpid()}")
+        with suppress(UpdateFinishedTrialError):  # already lost; the next heartbeat will notice
+            self._storage.set_trial_user_attr(self._trial_id, "worker", f"{machine_id()}:{os.getpid()}")
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop_counting()
+        self._stop_heartbeats()
 
     def trial(self, sampler: BaseSampler, pruner: BasePruner, first: Mapping[str, Any]) -> optuna.Trial:
-        """The trial by which a search asks what to try, and tells how it goes.
+        """Return the Optuna trial of this point, from which a search draws settings and to which it reports.
 
         Args:
-            sampler: decides what to try, unless a trial of this point was begun before.
-            pruner: decides when to give the trial up.
-            first: what to try if none was begun before, in place of the sampler's choice.
+            sampler: draws the settings, unless an earlier trial of this point has some.
+            pruner: decides when to stop the trial.
+            first: settings to use in place of the sampler's if there is no earlier trial.
         """
-        fixed = dict(self.before or first)
+        fixed = dict(self.previous or first)
         if fixed:
             self._storage.set_trial_system_attr(self._trial_id, "fixed_params", fixed)
-        return optuna.Trial(optuna.Study(self.work.study.study_name, self._storage, sampler, pruner), self._trial_id)
+        return optuna.Trial(optuna.Study(self.queue.study.study_name, self._storage, sampler, pruner), self._trial_id)
 
     def finish(self, result: Result, score: float | None) -> bool:
-        """The point is done; False if another worker was given it in the meantime, and this result is dropped.
+        """Store the result; return False if another worker has the point now and the result is dropped.
 
         Args:
-            result: what was measured.
-            score: the higher the better, for searches; None where a search gave the point up.
+            result: the measurements.
+            score: for searches, higher is better; None for a pruned point.
         """
         state = TrialState.PRUNED if score is None else TrialState.COMPLETE
         return self._end(state, "result", json.dumps(result, allow_nan=False), None if score is None else [score])
 
     def fail(self, error: str) -> bool:
-        """The point cannot be done."""
+        """Mark the point as failed."""
         return self._end(TrialState.FAIL, "error", error)
 
     def release(self) -> bool:
-        """The point is to be done by someone else."""
+        """Free the point for another worker."""
         return self._end(TrialState.FAIL, "released", "yes")
 
     def _end(self, state: TrialState, name: str, text: str, values: list[float] | None = None) -> bool:
-        self._stop_counting()
+        self._stop_heartbeats()
         try:
             self._storage.set_trial_user_attr(self._trial_id, name, text)
             return self._storage.set_trial_state_values(self._trial_id, state, values)
         except UpdateFinishedTrialError:
             return False
 
-    def _stop_counting(self) -> None:
+    def _stop_heartbeats(self) -> None:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
 
-    def _count(self) -> None:
+    def _send_heartbeats(self) -> None:
         count = 0
-        while not self._stop.wait(BEAT):
+        while not self._stop.wait(HEARTBEAT_INTERVAL):
             count += 1
             try:
-                self._storage.set_trial_user_attr(self._trial_id, "beat", count)
+                self._storage.set_trial_user_attr(self._trial_id, "heartbeat", count)
             except UpdateFinishedTrialError:
                 self._on_loss()
                 return
-            except Exception:  # a storage that is away for a moment; if it stays away, others give this worker up
+            except Exception:  # a short outage of the storage; after a long one, others declare this worker dead
                 continue
 
 
@@ -246,40 +247,40 @@ def _last_round(trials: list[FrozenTrial]) -> int:
     return max((trial.user_attrs["round"] for trial in trials), default=0)
 
 
-def _official(trials: list[FrozenTrial]) -> FrozenTrial | None:
-    """The trial that stands for the point: what is done, else the first of the last round that has not failed."""
-    done = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
-    if done or _given_up(trials):
-        return next(iter(done), None)
+def _active_trial(trials: list[FrozenTrial]) -> FrozenTrial | None:
+    """Return the trial that stands for the point: a finished one, else the first unfailed one of the last round."""
+    finished = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    if finished or _has_failed(trials):
+        return next(iter(finished), None)
     last = [trial for trial in trials if trial.user_attrs["round"] == _last_round(trials)]
     return next((trial for trial in last if trial.state != TrialState.FAIL), None)
 
 
-def _given_up(trials: list[FrozenTrial]) -> bool:
-    """Whether the last round has ended, in an error or with the death of too many."""
+def _has_failed(trials: list[FrozenTrial]) -> bool:
+    """Return whether the last round ended in an error or lost too many workers."""
     last = [trial for trial in trials if trial.user_attrs["round"] == _last_round(trials)]
     failed = [trial for trial in last if trial.state == TrialState.FAIL]
     lost = [trial for trial in failed if "released" not in trial.user_attrs]
-    return any("error" in trial.user_attrs for trial in failed) or len(lost) >= LOSSES
+    return any("error" in trial.user_attrs for trial in failed) or len(lost) >= MAX_LOST_WORKERS
 
 
 @cache
-def machine() -> str:
-    """Where a process is known by its number: the machine, since it was started, and the container on it.
+def machine_id() -> str:
+    """Return an id of the scope in which a process id is unique: host, boot and container.
 
-    The name alone would not do: machines of the same name, or containers, would take each other's workers for dead.
+    The host name is not enough: machines or containers with the same name would declare each other's workers dead.
     """
     parts = [platform.node()]
-    with suppress(OSError):  # only Linux has them
+    with suppress(OSError):  # Linux only
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
         parts.append(os.readlink("/proc/self/ns/pid"))
     return "/".join(parts)
 
 
-def _died_here(worker: str) -> bool:
-    """Whether a worker ran on this machine and is gone."""
-    where, _, pid = worker.rpartition(":")
-    if where != machine() or not pid.isdigit() or os.name == "nt":  # where to ask would be to kill
+def _is_dead_here(worker: str) -> bool:
+    """Return whether a worker ran on this machine and its process no longer exists."""
+    machine, _, pid = worker.rpartition(":")
+    if machine != machine_id() or not pid.isdigit() or os.name == "nt":  # on Windows, os.kill would kill it
         return False
     try:
         os.kill(int(pid), 0)

@@ -1,4 +1,4 @@
-"""One worker of a study: `python -m scmrl.study.worker FOLDER` takes points until none is left."""
+"""One worker of a study: `python -m scmrl.study.worker FOLDER` trains points until none is left."""
 
 from __future__ import annotations
 
@@ -16,58 +16,58 @@ from rich.console import Console
 from scmrl.engine.interruption import Stopped
 from scmrl.progress import Progress
 from scmrl.study.kinds import read_study
-from scmrl.study.outage import Patience
+from scmrl.study.outage import Reconnect
 from scmrl.study.points import Point
 from scmrl.study.spec import StudySpec
 from scmrl.study.storage import open_storage
-from scmrl.study.work import Claim, WorkList
+from scmrl.study.work import Claim, WorkQueue
 
-WAIT = 1.0
-"""Seconds until a worker looks again whether someone else's point has become free."""
-LOST = 4
+POLL_INTERVAL = 1.0
+"""Seconds between two checks whether a point has become free."""
+EXIT_CLAIM_LOST = 4
 """Exit status of a worker whose point was given to another one."""
 
 
-def work(folder: Path, index: int = 0) -> None:
-    """Take points of the study in `folder` until all are done, failed or nobody's, one stage after the other.
+def run_worker(folder: Path, index: int = 0) -> None:
+    """Train the points of the study in `folder`, stage by stage, until all of them have finished or failed.
 
     Raises:
-        KeyboardInterrupt: the worker was told to stop; its point is free again.
+        KeyboardInterrupt: the worker was stopped; its point is free again.
     """
     spec, name, storage = read_study(folder)
-    patience = Patience(_say)
-    every = WorkList(open_storage(storage, patience), name, clock=patience.clock)
+    reconnect = Reconnect(_print)
+    queue = WorkQueue(open_storage(storage, reconnect), name, clock=reconnect.clock)
     _choose_gpu(index)
     for stage in spec.stages():
         points = {point.key: point for point in stage}
-        while every.unfinished(points):
-            # Whoever was given up ends at once: it must not write where another one now works.
-            claim = every.take(points, on_loss=lambda: os._exit(LOST))
+        while queue.unfinished(points):
+            # A worker that lost its claim exits at once: it must not write where another one works now.
+            claim = queue.claim(points, on_loss=lambda: os._exit(EXIT_CLAIM_LOST))
             if claim is None:
-                time.sleep(WAIT)
+                time.sleep(POLL_INTERVAL)
                 continue
             with claim:
-                _do(spec, points[claim.key], claim, folder, patience)
+                _run_point(spec, points[claim.key], claim, folder, reconnect)
 
 
-def _do(spec: StudySpec, point: Point, claim: Claim, folder: Path, patience: Patience) -> None:
-    place = folder / "points" / point.key
-    place.mkdir(parents=True, exist_ok=True)
-    with (place.parent / f"{point.key}.log").open("a", encoding="utf-8") as log:
+def _run_point(spec: StudySpec, point: Point, claim: Claim, folder: Path, reconnect: Reconnect) -> None:
+    run_folder = folder / "points" / point.key
+    run_folder.mkdir(parents=True, exist_ok=True)
+    with (run_folder.parent / f"{point.key}.log").open("a", encoding="utf-8") as log:
         began = time.monotonic()
         try:
             with Progress.create(Console(file=log, force_terminal=False, width=160)) as progress:
-                result, score = spec.carry_out(point, place, progress, claim)
+                result, score = spec.run_point(point, run_folder, progress, claim)
             if claim.finish(result, score):
-                shutil.rmtree(place / "checkpoints", ignore_errors=True)  # the model that was kept stays
+                shutil.rmtree(run_folder / "checkpoints", ignore_errors=True)  # the selected model stays
         except (KeyboardInterrupt, Stopped):
-            patience.end()  # whoever stops has no time to wait for a database
+            reconnect.cancel()  # a stopping worker has no time to wait for a database
             claim.release()
             raise KeyboardInterrupt from None
-        except StorageInternalError:  # the database's fault and not the point's, which goes on from its checkpoint
+        except StorageInternalError:  # the database failed, not the point, which resumes from its checkpoint
             log.write(traceback.format_exc())
             claim.release()
-        except Exception as error:  # one point's fault must not end the study
+        except Exception as error:  # one failed point must not end the study
             log.write(traceback.format_exc())
             claim.fail(f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error))
         log.write(f"{time.monotonic() - began:.0f} s\n")
@@ -80,15 +80,15 @@ def _choose_gpu(index: int) -> None:
         torch.cuda.set_device(index % torch.cuda.device_count())
 
 
-def _say(message: str) -> None:
+def _print(message: str) -> None:
     print(message, flush=True)
 
 
 def main() -> None:
-    """Run one worker; a scheduler's or the user's wish to stop frees its point."""
+    """Run one worker; SIGTERM and SIGINT free its point."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C does
     try:
-        work(Path(sys.argv[1]), int(os.environ.get("SCMRL_WORKER", "0")))
+        run_worker(Path(sys.argv[1]), int(os.environ.get("SCMRL_WORKER", "0")))
     except KeyboardInterrupt:
         sys.exit(130)
 

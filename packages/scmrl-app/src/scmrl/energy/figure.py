@@ -1,4 +1,4 @@
-"""Energy by layer as a picture."""
+"""Figure of energy by layer."""
 
 # matplotlib leaves the keyword arguments of its methods untyped.
 # pyright: reportUnknownMemberType=false
@@ -13,57 +13,57 @@ from matplotlib import rc_context  # pyright: ignore[reportUnknownVariableType]
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from scmrl.energy.wording import UNITS, joules
+from scmrl.energy.output import UNITS, format_joules
 from scmrl.engine.atomic import atomic_write
 from scmrl.report.figures import BLUE, DPI, LIGHT, MOST_BARS, ORANGE, clean, layout
 from scmrl.report.layer_names import layer_name
 
 
-def draw(content: Mapping[str, Any], folder: Path) -> None:
+def write_figure(content: Mapping[str, Any], folder: Path) -> None:
     """Write energy.png and energy.svg from the contents of energy.json."""
     figure = energy_figure(content)
     FigureCanvasAgg(figure)
     with atomic_write(folder / "energy.png") as part:
         figure.savefig(part, format="png", dpi=DPI, facecolor="white")
-    # Without a date and with the same ids, the same numbers give the same file.
+    # Without a date and with fixed ids, the same values give the same file.
     with atomic_write(folder / "energy.svg") as part, rc_context({"svg.hashsalt": "scmrl"}):
         figure.savefig(part, format="svg", facecolor="white", metadata={"Date": None})
 
 
 def energy_figure(content: Mapping[str, Any]) -> Figure:
-    """Bars of each layer's energy by both conventions, in the order in which layers run.
+    """Draw bars of each layer's energy by both conventions, in execution order.
 
     Raises:
         ValueError: there is no layer.
     """
-    every = content["layers"]
-    if not every:
-        raise ValueError("there is no layer to draw: the model computes no product")
-    costs = sorted((layer["energy_j"] for layer in every), reverse=True)
+    all_layers = content["layers"]
+    if not all_layers:
+        raise ValueError("there is no layer to draw: the model computes no products")
+    costs = sorted((layer["energy_j"] for layer in all_layers), reverse=True)
     least = costs[MOST_BARS - 1] if len(costs) > MOST_BARS else -1.0
-    layers = [layer for layer in every if layer["energy_j"] >= least][:MOST_BARS]
+    layers = [layer for layer in all_layers if layer["energy_j"] >= least][:MOST_BARS]
     largest = max(max(layer["energy_j"], layer["paper"]["energy_j"]) for layer in layers)
     size, unit = next(((size, unit) for size, unit in UNITS if largest >= size), UNITS[-1])
     figure = Figure(figsize=(9, 1.9 + 0.3 * len(layers)), layout=layout())
     axes = figure.add_subplot()
-    title = "Energy of one inference, layer by layer"
-    if len(layers) < len(every):
-        title += f"\n{len(layers)} of {len(every)} layers, those that take most; all are in energy.json"
+    title = "Energy of one inference by layer"
+    if len(layers) < len(all_layers):
+        title += f"\n{len(layers)} of {len(all_layers)} layers with the highest energy; all are in energy.json"
     figure.suptitle(title, fontsize=11)
     for offset, label, color, energies in (
         (-0.2, "paper", BLUE, [layer["paper"]["energy_j"] for layer in layers]),
         (0.2, "strict", ORANGE, [layer["energy_j"] for layer in layers]),
     ):
-        places = [place + offset for place in range(len(layers))]
-        total = joules(content["totals"][label]["energy_j"])
+        positions = [index + offset for index in range(len(layers))]
+        total = format_joules(content["totals"][label]["energy_j"])
         values = [energy / size for energy in energies]
-        axes.barh(places, values, height=0.38, label=f"{label} ({total} in all)", color=color)
+        axes.barh(positions, values, height=0.38, label=f"{label} (total {total})", color=color)
     axes.set_ylim(len(layers) - 0.4, -0.6)
-    # Names of modalities come from files: a dollar in them is no formula.
+    # Names come from files: a dollar in them must not start a formula.
     axes.set_yticks(
         range(len(layers)), [layer_name(layer["layer"]) for layer in layers], fontsize=7.5, parse_math=False
     )
-    axes.set_xlabel(f"energy of one inference ({unit}), arithmetic alone")
+    axes.set_xlabel(f"energy of one inference ({unit}), arithmetic only")
     axes.grid(axis="x", color=LIGHT, linewidth=0.6)
     axes.tick_params(axis="y", length=0)
     clean(axes)
