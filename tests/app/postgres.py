@@ -1,4 +1,4 @@
-"""A PostgreSQL server of a test's own, which listens on a socket in its own folder and nowhere else."""
+"""A PostgreSQL server for one test, which listens only on a socket in its own folder."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pathlib import Path
 
 from requirements import DEBIAN_POSTGRESQL, postgres_programs
 
-SECONDS = 60
-"""Within which the server has to start."""
+START_TIMEOUT = 60
+"""Seconds within which the server must start."""
 
 
 @dataclass(frozen=True)
@@ -23,15 +23,15 @@ class Server:
     """A running server."""
 
     address: str
-    """Of its database, as SQLAlchemy takes it."""
+    """SQLAlchemy URL of its database."""
     folder: Path
     """Holds its data and its socket."""
     programs: Path
     user: str | None
-    """Whom it runs as; None: as the user of this process."""
+    """User that it runs as; None: the user of this process."""
 
     def run(self, program: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        """Run one of PostgreSQL's programs to its end as the server's user."""
+        """Run one of PostgreSQL's programs as the server's user and wait for it."""
         return subprocess.run(
             [self.programs / program, *arguments],
             user=self.user, env={**os.environ, "LC_ALL": "C"}, cwd=self.folder,
@@ -39,40 +39,40 @@ class Server:
         )  # fmt: skip
 
     def start(self) -> None:
-        """Start it on the data that are there, and wait until it answers."""
+        """Start it on the existing data, and wait until it accepts connections."""
         options = f"-k {self.folder} -c listen_addresses= -c fsync=off"
         self._control("start", "-l", self.folder / "log", "-o", options)
 
     def stop(self) -> None:
-        """Stop it at once, without waiting for clients."""
+        """Stop it without waiting for clients."""
         self._control("stop", "-m", "fast")
 
     def _control(self, *arguments: str | Path) -> None:
-        done = self.run("pg_ctl", "-w", "-s", "-t", str(SECONDS), "-D", self.folder / "data", *arguments)
+        process = self.run("pg_ctl", "-w", "-s", "-t", str(START_TIMEOUT), "-D", self.folder / "data", *arguments)
         log = self.folder / "log"
-        assert done.returncode == 0, done.stdout + (log.read_text() if log.is_file() else "")
+        assert process.returncode == 0, process.stdout + (log.read_text() if log.is_file() else "")
 
 
 @contextmanager
 def postgres() -> Generator[Server, None, None]:
-    """Start a server; stop it in the end, whatever happens. Tests that call this are marked `needs("postgres")`."""
+    """Run a server within the block. Tests that use this are marked `needs("postgres")`."""
     programs = postgres_programs()
     assert programs is not None
-    # Not below pytest's folder, which the server's user may not enter; and the path of a socket has to be short.
+    # Outside pytest's folder, which the server's user may not enter; a socket also needs a short path.
     folder = Path(tempfile.mkdtemp(prefix="pg-"))
     try:
         user = None
         if os.getuid() == 0:  # PostgreSQL refuses to run as root
             user = next((name for name in ("postgres", "nobody") if _exists(name)), None)
-            assert user, "these tests run as root, and PostgreSQL does not: there is no user postgres to run it as"
+            assert user, "PostgreSQL refuses to run as root, and there is no user postgres or nobody"
             if DEBIAN_POSTGRESQL not in programs.parents:
-                # A virtual environment of root's is often closed to other users, so the server runs from a copy.
-                programs = _copied(programs, folder / "programs")
+                # Other users often cannot read root's virtual environment, so the server runs from a copy.
+                programs = _copy_programs(programs, folder / "programs")
             folder.chmod(0o755)
             shutil.chown(folder, user)
         server = Server(f"postgresql+psycopg://study@/postgres?host={folder}", folder, programs, user)
-        made = server.run("initdb", "-D", folder / "data", "-U", "study", "-A", "trust", "--no-sync", "-E", "UTF8")
-        assert made.returncode == 0, made.stdout
+        initdb = server.run("initdb", "-D", folder / "data", "-U", "study", "-A", "trust", "--no-sync", "-E", "UTF8")
+        assert initdb.returncode == 0, initdb.stdout
         server.start()
         try:
             yield server
@@ -83,8 +83,8 @@ def postgres() -> Generator[Server, None, None]:
         shutil.rmtree(folder)
 
 
-def _copied(programs: Path, folder: Path) -> Path:
-    """A copy of the wheel's programs, with the libraries beside the package that they find by relative paths."""
+def _copy_programs(programs: Path, folder: Path) -> Path:
+    """Copy the wheel's programs, and the libraries that they load by relative paths."""
     package = programs.parents[1]
     for each in package.parent.glob(f"{package.name}*"):
         if each.is_dir() and each.suffix != ".dist-info":

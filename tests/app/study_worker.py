@@ -1,7 +1,6 @@
-"""A worker of a study whose points cost nothing: `study_worker.py STORAGE COUNT NOTES [HANG]`.
+"""A worker of a study with trivial points: `study_worker.py STORAGE COUNT LOG [HANG]`.
 
-It writes `begin KEY` and `end KEY` into NOTES. At the HANG-th of its points it stays, as one that trains for long, to
-be killed there.
+It writes `begin KEY` and `end KEY` into LOG. It hangs at its HANG-th point, so that a test can kill it there.
 """
 
 import sys
@@ -9,25 +8,25 @@ import time
 from pathlib import Path
 
 from scmrl.study.storage import open_storage
-from scmrl.study.work import WorkList
+from scmrl.study.work import WorkQueue
 
 
 def main() -> None:
-    """Take points until all are done."""
-    where, count, notes, hang = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]), int((sys.argv[4:] or ["0"])[0])
+    """Process points until all have finished."""
+    location, count, path, hang = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]), int((sys.argv[4:] or ["0"])[0])
     keys = [f"point{i}" for i in range(count)]
-    work = WorkList(open_storage(where if "://" in where else Path(where)), "study")
-    taken = 0
-    while work.unfinished(keys):
-        claim = work.take(keys)
+    queue = WorkQueue(open_storage(location if "://" in location else Path(location)), "study")
+    claimed = 0
+    while queue.unfinished(keys):
+        claim = queue.claim(keys)
         if claim is None:
             time.sleep(0.02)
             continue
-        with claim, notes.open("a") as file:
-            taken += 1
+        with claim, path.open("a") as file:
+            claimed += 1
             print("begin", claim.key, file=file, flush=True)
-            time.sleep(600 if taken == hang else 0.02)
-            claim.finish({"by": notes.name}, 1.0)
+            time.sleep(600 if claimed == hang else 0.02)
+            claim.finish({"by": path.name}, 1.0)
             print("end", claim.key, file=file, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""What an inference costs: counts by hand, by brute force and by SpikingJelly, and the command as a person meets it."""
+"""Operations and energy of one inference: counts by hand, by brute force and by SpikingJelly, and the command."""
 
 import itertools
 import json
@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from app.finished import finished_run, scmrl
 from app.tiny import write_tiny_dataset
-from scmrl.energy.account import Account, Cost, account, update_cost
-from scmrl.energy.picture import draw, energy_figure
-from scmrl.energy.tables import TABLES, energy_table
-from scmrl.energy.wording import contents, count, joules, markdown, tables
+from scmrl.energy.counting import ModelOperations, Operations, count_operations, update_operations
+from scmrl.energy.figure import energy_figure, write_figure
+from scmrl.energy.output import format_count, format_joules, make_tables, to_json, to_markdown
+from scmrl.energy.prices import TABLES, energy_table
 from snn_core import ALIF, IF, LIF, PLIF, SpikingConv2d, SpikingLinear, spiking_layers
 from snn_datasets import Batch
 from snn_fusion import METHODS, NEURONS, FusionModel, ModelSpec, calibrate
@@ -37,7 +37,7 @@ class TwoLayers(Encoder):
 
     def __init__(self, *, neuron=LIF) -> None:
         super().__init__((2, 5, 4), time_steps=T)
-        self.conv = SpikingConv2d(2, 3, kernel_size=3, stride=2, padding=1, neuron=neuron)  # to 3 x 3 x 2
+        self.conv = SpikingConv2d(2, 3, kernel_size=3, stride=2, padding=1, neuron=neuron)  # 3 x 3 x 2
         self.linear = SpikingLinear(18, 8, neuron=neuron)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -71,112 +71,113 @@ def binary(*shape: int) -> Tensor:
 
 
 def spikes_of(module: nn.Module, model: FusionModel, batch: Batch) -> np.ndarray:
-    """What a module of the model gives for a batch."""
-    caught: list[Tensor] = []
-    handle = module.register_forward_hook(lambda *call: caught.append(call[-1]))
+    """Return the output of a module of the model for a batch."""
+    outputs: list[Tensor] = []
+    handle = module.register_forward_hook(lambda *call: outputs.append(call[-1]))
     with torch.no_grad():
         model(batch["inputs"])
     handle.remove()
-    return caught[0].double().numpy()
+    return outputs[0].double().numpy()
 
 
 def outputs_reached(row: int, column: int) -> int:
-    """Places of the 3 x 2 outputs whose 3 x 3 window, at stride 2 and padding 1, covers a pixel of 5 x 4."""
+    """Count the 3 x 2 outputs whose 3 x 3 window, at stride 2 and padding 1, covers a pixel of 5 x 4."""
     return sum(abs(2 * i - row) <= 1 and abs(2 * j - column) <= 1 for i in range(3) for j in range(2))
 
 
-def layers_of(found: Account) -> dict:
-    return {layer.name.removeprefix("encoders.sight."): layer for layer in found.layers}
+def layers_of(counts: ModelOperations) -> dict:
+    return {layer.name.removeprefix("encoders.sight."): layer for layer in counts.layers}
 
 
-def test_a_still_picture_is_counted_as_by_hand():
+def test_counts_of_a_static_image_are_those_by_hand():
     model, batch = two_layers(), batch_of(sight=torch.rand(B, 2, 5, 4) + 0.1)
     fired = spikes_of(model.encoders["sight"].conv, model, batch)
-    found = account(model, [batch], CPU)
-    assert (found.samples, found.time_steps, found.timed, found.unlayered) == (B, T, (), ())
-    layers = layers_of(found)
+    counts = count_operations(model, [batch], CPU)
+    assert (counts.samples, counts.time_steps, counts.timed, counts.unlayered) == (B, T, (), ())
+    layers = layers_of(counts)
     assert list(layers) == ["conv.conv", "linear.linear", "readout.head"]
 
-    # The picture stands still: its convolution of 2 x 9 weights for each of 18 outputs runs once, on real values.
-    assert layers["conv.conv"].paper == layers["conv.conv"].strict == Cost(mac=18 * 18)
+    # For a static image, the convolution of 2 x 9 weights for each of 18 outputs runs once, on real values.
+    assert layers["conv.conv"].paper == layers["conv.conv"].strict == Operations(mac=18 * 18)
     linear = layers["linear.linear"]
     assert (linear.inputs, linear.dense) == ("spikes", T * 18 * 8)
     assert 0.05 < linear.rate < 0.95
-    assert linear.strict == Cost(ac=fired.sum() / B * 8)
+    assert linear.strict == Operations(ac=fired.sum() / B * 8)
     assert linear.paper.ac == pytest.approx(fired.mean() * T * 18 * 8)
-    # Means over time are real, which the paper's convention does not mind.
+    # Means over time are real, which the paper's convention ignores.
     head = layers["readout.head"]
-    assert (head.inputs, head.strict) == ("real", Cost(mac=8 * K))
-    assert head.paper == Cost(ac=pytest.approx(head.rate * 8 * K))
+    assert (head.inputs, head.strict) == ("real", Operations(mac=8 * K))
+    assert head.paper == Operations(ac=pytest.approx(head.rate * 8 * K))
 
-    assert found.paper == sum((layer.paper for layer in found.layers), Cost())
-    assert found.strict == Cost(mac=18 * 18 + 8 * K, ac=linear.strict.ac)
-    assert found.dense == Cost(mac=18 * 18 + T * 18 * 8 + 8 * K)
-    assert found.dense_once == Cost(mac=18 * 18 + 18 * 8 + 8 * K)
-    assert [(neurons.name, neurons.updates) for neurons in found.neurons] == [
+    assert counts.paper == sum((layer.paper for layer in counts.layers), Operations())
+    assert counts.strict == Operations(mac=18 * 18 + 8 * K, ac=linear.strict.ac)
+    assert counts.dense == Operations(mac=18 * 18 + T * 18 * 8 + 8 * K)
+    assert counts.dense_once == Operations(mac=18 * 18 + 18 * 8 + 8 * K)
+    assert [(neurons.name, neurons.updates) for neurons in counts.neurons] == [
         ("encoders.sight.conv", T * 18),
         ("encoders.sight.linear", T * 8),
     ]
-    assert found.neurons[0].rate == pytest.approx(fired.mean())
-    assert found.updates == Cost(mac=T * 26)
+    assert counts.neurons[0].rate == pytest.approx(fired.mean())
+    assert counts.updates == Operations(mac=T * 26)
 
 
-def test_events_are_counted_as_by_hand_at_the_border_too():
+def test_counts_of_events_are_those_by_hand_including_the_border():
     events = binary(T, B, 2, 5, 4)
-    found = account(two_layers(), [batch_of(sight=events)], CPU)
-    conv = layers_of(found)["conv.conv"]
+    counts = count_operations(two_layers(), [batch_of(sight=events)], CPU)
+    conv = layers_of(counts)["conv.conv"]
     reached = sum(
         events[:, :, :, i, j].sum().item() * outputs_reached(i, j) for i, j in itertools.product(range(5), range(4))
     )
-    assert conv.strict == Cost(ac=3 * reached / B)
-    assert conv.paper == Cost(ac=pytest.approx(events.double().mean().item() * T * 18 * 18))
-    assert conv.strict.ac < conv.paper.ac  # which takes padding for places that spikes reach
-    assert found.timed == ("sight",)
-    assert found.dense.mac == pytest.approx(T * (found.dense_once.mac - 8 * K) + 8 * K)
+    assert conv.strict == Operations(ac=3 * reached / B)
+    assert conv.paper == Operations(ac=pytest.approx(events.double().mean().item() * T * 18 * 18))
+    assert conv.strict.ac < conv.paper.ac  # paper counts padding as reached by spikes
+    assert counts.timed == ("sight",)
+    assert counts.dense.mac == pytest.approx(T * (counts.dense_once.mac - 8 * K) + 8 * K)
 
 
-def test_the_first_product_of_an_encoder_is_its_first_layer_whoever_computes_it():
+def test_the_first_product_of_an_encoder_counts_as_its_first_layer():
     class Functional(TwoLayers):
         def forward(self, x: Tensor) -> Tensor:
             return super().forward(torch.einsum("b c h w, d c -> b d h w", x, 0.5 * torch.eye(2)))
 
     model = FusionModel({"sight": Functional(), "sight2": TwoLayers()}, NoFusion(), Readout(("sight", "sight2"), 8, K))
     x = torch.rand(B, 2, 5, 4)
-    found = {layer.name: layer for layer in account(model, [batch_of(sight=x, sight2=x)], CPU).layers}
-    macs = {name: layer.paper.mac for name, layer in found.items() if layer.paper.mac}
+    counts = {layer.name: layer for layer in count_operations(model, [batch_of(sight=x, sight2=x)], CPU).layers}
+    macs = {name: layer.paper.mac for name, layer in counts.items() if layer.paper.mac}
     assert macs == {"encoders.sight[0]": 2 * 2 * 20, "encoders.sight2.conv.conv": 18 * 18}
 
 
-def test_counted_events_are_no_spikes():
-    found = account(two_layers(), [batch_of(sight=2 * binary(T, B, 2, 5, 4))], CPU)
-    conv = layers_of(found)["conv.conv"]
+def test_event_counts_are_not_spikes():
+    counts = count_operations(two_layers(), [batch_of(sight=2 * binary(T, B, 2, 5, 4))], CPU)
+    conv = layers_of(counts)["conv.conv"]
     assert conv.inputs == "whole"
-    assert conv.paper == conv.strict == Cost(mac=T * 18 * 18)
+    assert conv.paper == conv.strict == Operations(mac=T * 18 * 18)
 
 
-def test_samples_are_averaged_over_batches_and_the_model_stays_as_it_was():
+def test_samples_are_averaged_over_batches_and_the_model_is_unchanged():
     model = two_layers().train()
     inputs = torch.rand(2 * B, 2, 5, 4)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    done: list[int] = []
+    progress: list[int] = []
     batches = [batch_of(sight=inputs[:B]), batch_of(sight=inputs[B:])]
-    both = account(model, batches, CPU, done.append)
-    alone = [account(model, [batch], CPU) for batch in batches]
-    assert done == [B, 2 * B]
-    assert both.strict.ac == pytest.approx((alone[0].strict.ac + alone[1].strict.ac) / 2)
-    assert both.dense == alone[0].dense
+    both = count_operations(model, batches, CPU, progress.append)
+    single = [count_operations(model, [batch], CPU) for batch in batches]
+    assert progress == [B, 2 * B]
+    assert both.strict.ac == pytest.approx((single[0].strict.ac + single[1].strict.ac) / 2)
+    assert both.dense == single[0].dense
     assert model.training
     assert model.encoders["sight"].time_steps == T
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not any(module._forward_hooks for module in model.modules())
 
 
-def test_neurons_cost_what_their_states_need():
-    assert update_cost(LIF()) == update_cost(PLIF()) == update_cost(nn.Identity()) == Cost(mac=1)
-    assert update_cost(IF()) == Cost(ac=1)
-    assert update_cost(ALIF()) == Cost(mac=2, ac=1)
-    found = account(two_layers(neuron=IF), [batch_of(sight=torch.rand(B, 2, 5, 4))], CPU)
-    assert found.updates == Cost(ac=T * 26)
+def test_updates_of_neurons_depend_on_their_states():
+    for neuron in (LIF(), PLIF(), nn.Identity()):
+        assert update_operations(neuron) == Operations(mac=1)
+    assert update_operations(IF()) == Operations(ac=1)
+    assert update_operations(ALIF()) == Operations(mac=2, ac=1)
+    counts = count_operations(two_layers(neuron=IF), [batch_of(sight=torch.rand(B, 2, 5, 4))], CPU)
+    assert counts.updates == Operations(ac=T * 26)
 
 
 def small_model(fusion: dict, *, blocks: int = 0, neuron: str = "lif") -> tuple[FusionModel, Batch]:
@@ -201,22 +202,22 @@ def small_model(fusion: dict, *, blocks: int = 0, neuron: str = "lif") -> tuple[
     return model.eval(), batch_of(**{name: x[:B] for name, x in inputs.items()})
 
 
-def test_every_kind_of_neuron_is_counted_for_its_updates_alone():
-    seen = {}
+def test_kinds_of_neurons_differ_only_in_their_updates():
+    by_kind = {}
     for kind in NEURONS.specs():
         model, batch = small_model({"kind": "ccssa", "num_heads": 4}, neuron=kind)
-        found = account(model, [batch], CPU)
-        seen[kind] = [(neurons.name, neurons.updates) for neurons in found.neurons], found.dense, found.dense_once
-    assert {"if", "lif", "plif", "alif"} <= seen.keys()
-    assert all(counts == seen["lif"] for counts in seen.values())
-    assert [name for name, _ in seen["lif"][0]] == list(spiking_layers(model))
+        counts = count_operations(model, [batch], CPU)
+        by_kind[kind] = [(neurons.name, neurons.updates) for neurons in counts.neurons], counts.dense, counts.dense_once
+    assert {"if", "lif", "plif", "alif"} <= by_kind.keys()
+    assert all(each == by_kind["lif"] for each in by_kind.values())
+    assert [name for name, _ in by_kind["lif"][0]] == list(spiking_layers(model))
 
 
 @pytest.mark.parametrize("sharing", ["pair", "source"])
-def test_attention_is_counted_by_brute_force(sharing):
+def test_counts_of_attention_are_those_by_brute_force(sharing):
     fusion = {"kind": "ccssa", "num_heads": 8, "attention": "spatial", "sharing": sharing}
     model, batch = small_model(fusion)
-    found = {layer.name: layer for layer in account(model, [batch], CPU).layers}
+    counts = {layer.name: layer for layer in count_operations(model, [batch], CPU).layers}
     readers = model.fusion.readers
     spikes = {}
     for target, source in (("a", "b"), ("b", "a")):
@@ -242,12 +243,12 @@ def test_attention_is_counted_by_brute_force(sharing):
         assert read_met > 0
         if sharing == "pair":
             name = f"fusion.readers.{target}_reads_{source}.spatial"
-            first, second = found[f"{name}[0]"], found[f"{name}[1]"]
-        else:  # the states of the sources a reads and b reads, then what a and b read
-            place = ("a", "b").index(target)
-            first, second = found[f"fusion.readers.spatial[{place}]"], found[f"fusion.readers.spatial[{place + 2}]"]
-        assert first.strict == Cost(ac=state_met / B)
-        assert second.strict == Cost(ac=read_met / B)
+            first, second = counts[f"{name}[0]"], counts[f"{name}[1]"]
+        else:  # the states of both sources come first, then the reads of both targets
+            i = ("a", "b").index(target)
+            first, second = counts[f"fusion.readers.spatial[{i}]"], counts[f"fusion.readers.spatial[{i + 2}]"]
+        assert first.strict == Operations(ac=state_met / B)
+        assert second.strict == Operations(ac=read_met / B)
         assert first.paper.ac == pytest.approx(k.mean() * first.dense)
         assert second.paper.ac == pytest.approx(q.mean() * second.dense)
 
@@ -260,86 +261,87 @@ METHOD_OPTIONS = {
 
 
 @pytest.mark.parametrize("method", METHODS.specs())
-def test_multiplications_are_those_that_spikingjelly_finds(method):
+def test_multiplications_equal_those_of_spikingjelly(method):
     fusion = {"kind": method, **METHOD_OPTIONS[method]}
     if "num_heads" in METHODS.specs()[method].model_fields:
         fusion["num_heads"] = 4
     model, batch = small_model(fusion, blocks=1)
     for module in model.modules():
-        if isinstance(module, SourceGates):  # their weights begin at 0, which SpikingJelly takes for spikes
+        if isinstance(module, SourceGates):  # their initial weights are 0, which SpikingJelly counts as spikes
             for weight in module.parameters():
                 torch.nn.init.uniform_(weight, 0.1, 0.2)
-    found = account(model, [batch], CPU)
-    assert {layer.name.partition(".")[0] for layer in found.layers} <= {"encoders", "fusion", "readout"}
-    for layer in found.layers:
+    counts = count_operations(model, [batch], CPU)
+    assert {layer.name.partition(".")[0] for layer in counts.layers} <= {"encoders", "fusion", "readout"}
+    for layer in counts.layers:
         assert 0 <= layer.strict.ac + layer.strict.mac <= layer.dense
         assert layer.paper.ac <= layer.dense
-    theirs = MACCounter()
-    with torch.no_grad(), DispatchCounterMode([theirs]):
+    reference = MACCounter()
+    with torch.no_grad(), DispatchCounterMode([reference]):
         model(batch["inputs"])
-    assert found.strict.mac * B == theirs.get_total()
+    assert counts.strict.mac * B == reference.get_total()
 
 
-def test_additions_are_those_that_spikingjelly_finds_where_all_spikes_are_binary():
+def test_additions_equal_those_of_spikingjelly_for_binary_spikes():
     model, batch = two_layers(), batch_of(sight=binary(T, B, 2, 5, 4))
-    theirs = SynOpCounter()
-    with torch.no_grad(), DispatchCounterMode([theirs]):
+    reference = SynOpCounter()
+    with torch.no_grad(), DispatchCounterMode([reference]):
         model.encoders["sight"](batch["inputs"]["sight"])
-    found = layers_of(account(model, [batch], CPU))
-    assert (found["conv.conv"].strict.ac + found["linear.linear"].strict.ac) * B == theirs.get_total() > 0
+    counts = layers_of(count_operations(model, [batch], CPU))
+    assert (counts["conv.conv"].strict.ac + counts["linear.linear"].strict.ac) * B == reference.get_total() > 0
 
 
-def test_sums_of_spikes_are_where_the_conventions_part():
-    """SpikingJelly and the strict convention multiply what is 2; the paper's does not look."""
+def test_the_conventions_differ_for_sums_of_spikes():
+    """SpikingJelly and the strict convention multiply a value of 2; the paper's convention adds it."""
     model, batch = small_model({"kind": "none"}, blocks=1)
     for layer in (model.encoders["a"].encoder.stages[-1], model.encoders["a"].encoder.position):
         layer.adjust_drive(4.0, 1.0)
-    found = {layer.name: layer for layer in account(model, [batch], CPU).layers}
-    query = found["encoders.a.blocks.0.attention.query.linear"]
+    counts = {layer.name: layer for layer in count_operations(model, [batch], CPU).layers}
+    query = counts["encoders.a.blocks.0.attention.query.linear"]
     assert query.inputs == "whole"
-    assert query.strict == Cost(mac=query.dense)
-    assert query.paper == Cost(ac=query.rate * query.dense)
+    assert query.strict == Operations(mac=query.dense)
+    assert query.paper == Operations(ac=query.rate * query.dense)
     linear = model.encoders["a"].blocks[0].attention.query.linear
     x = torch.from_numpy(spikes_of(model.encoders["a"].encoder, model, batch)).float()
-    theirs = MACCounter()
-    with torch.no_grad(), DispatchCounterMode([theirs]):
+    reference = MACCounter()
+    with torch.no_grad(), DispatchCounterMode([reference]):
         linear(x)
-    assert theirs.get_total() == query.strict.mac * B
+    assert reference.get_total() == query.strict.mac * B
 
 
-def test_tables_have_names_or_values_of_ones_own():
+def test_energy_tables_have_a_name_or_custom_values():
     fp32 = energy_table("45nm")
     assert (fp32.mac, fp32.ac) == (4.6, 0.9)
     assert fp32.joules(2, 10) == pytest.approx(18.2e-12)
     assert next(iter(TABLES)) == "45nm"
-    own = energy_table("ac=0.5, mac=3")
-    assert (own.mac, own.ac, own.name) == (3.0, 0.5, "ac=0.5, mac=3")
+    custom = energy_table("ac=0.5, mac=3")
+    assert (custom.mac, custom.ac, custom.name) == (3.0, 0.5, "ac=0.5, mac=3")
 
 
 @pytest.mark.parametrize(
     "text", ["mac=1", "mac=1,ac=x", "mac=1,ac=-1", "mac=1,ac=nan", "mac=1,mac=2", "a=1,mac=1,ac=1"]
 )
-def test_values_that_are_none(text):
-    with pytest.raises(ValueError, match="are the picojoules of the two operations"):
+def test_invalid_custom_values_are_refused(text):
+    with pytest.raises(ValueError, match="must be the picojoules of both operations"):
         energy_table(text)
 
 
-def test_an_unknown_table_lists_what_there_is():
-    with pytest.raises(ValueError, match="no such energy table; there are: 45nm, 45nm-fp16, 45nm-int32, 45nm-int8"):
+def test_an_unknown_table_lists_the_known_ones():
+    with pytest.raises(ValueError, match="no such energy table; choose from 45nm, 45nm-fp16, 45nm-int32, 45nm-int8"):
         energy_table("7nm")
 
 
-def test_numbers_stay_short():
+def test_numbers_are_formatted_with_three_digits():
     texts = ["0", "640", "999", "1 k", "73.7 k", "1 M", "2.5 G"]
-    assert [count(n) for n in (0, 640, 999.4, 999.7, 73728, 999_999, 2.5e9)] == texts
-    assert [joules(e) for e in (0, 4.6e-12, 9.999e-10, 33.8e-6, 2)] == ["0 pJ", "4.6 pJ", "1 nJ", "33.8 µJ", "2e+03 mJ"]
+    assert [format_count(n) for n in (0, 640, 999.4, 999.7, 73728, 999_999, 2.5e9)] == texts
+    energies = ["0 pJ", "4.6 pJ", "1 nJ", "33.8 µJ", "2e+03 mJ"]
+    assert [format_joules(e) for e in (0, 4.6e-12, 9.999e-10, 33.8e-6, 2)] == energies
 
 
-def test_names_from_files_do_not_become_markup():
-    found = account(two_layers(), [batch_of(sight=torch.rand(B, 2, 5, 4))], CPU)
-    content = contents(found, TABLES["45nm"], data="a|b <i>", split="test")
+def test_names_from_files_are_escaped():
+    counts = count_operations(two_layers(), [batch_of(sight=torch.rand(B, 2, 5, 4))], CPU)
+    content = to_json(counts, TABLES["45nm"], data="a|b <i>", split="test")
     content["layers"][0]["layer"] = r"encoders.$\nothing$|<b>"
-    text = markdown(content, tables(content))
+    text = to_markdown(content, make_tables(content))
     assert r"a\|b \<i\>" in text
     assert r"\$\\nothing\$\|\<b\>" in text
     assert "<" not in text.replace("\\<", "")
@@ -348,7 +350,7 @@ def test_names_from_files_do_not_become_markup():
     assert figure.axes[0].get_yticklabels()[0].get_text() == r"encoders: $\nothing$|<b>"
 
 
-def test_what_a_time_axis_and_an_encoder_without_layers_mean_is_noted():
+def test_a_time_axis_and_an_encoder_without_layers_are_noted():
     spec = {
         "encoders": {"a": {"kind": "tokens", "input_shape": (4, 16)}},
         "num_classes": K,
@@ -357,9 +359,9 @@ def test_what_a_time_axis_and_an_encoder_without_layers_mean_is_noted():
         "alignment": None,
     }
     model = ModelSpec.model_validate(spec).build().eval()
-    found = account(model, [batch_of(a=torch.rand(T, B, 4, 16))], CPU)
-    assert (found.unlayered, found.timed) == (("a",), ("a",))
-    notes = contents(found, TABLES["45nm"], data="x", split="test")["notes"]
+    counts = count_operations(model, [batch_of(a=torch.rand(T, B, 4, 16))], CPU)
+    assert (counts.unlayered, counts.timed) == (("a",), ("a",))
+    notes = to_json(counts, TABLES["45nm"], data="x", split="test")["notes"]
     assert notes[-2].startswith("a: the input has a time axis")
     assert notes[-1].startswith("a: the encoder has no layer")
     assert any("arXiv:2409.08290" in note and note.startswith("not counted: memory access") for note in notes)
@@ -377,29 +379,29 @@ def counted(run: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(run, tmp_path / "run"))
 
 
-def test_a_run_is_counted_and_its_totals_are_those_of_its_layers(counted, tmp_path, monkeypatch, capsys):
+def test_the_totals_of_a_run_are_the_sums_of_its_layers(counted, tmp_path, monkeypatch, capsys):
     copy = tmp_path / "copy.json"
     assert scmrl(monkeypatch, "energy", counted, "--samples", "9", "--json", copy) == 0
-    found = json.loads((counted / "energy.json").read_text())
-    assert json.loads(copy.read_text()) == found
-    assert (found["format_version"], found["table"], found["samples"], found["split"]) == (1, "45nm", 9, "test")
-    assert found["time_steps"] == 3
-    totals = found["totals"]
+    content = json.loads((counted / "energy.json").read_text())
+    assert json.loads(copy.read_text()) == content
+    assert (content["format_version"], content["table"], content["samples"], content["split"]) == (1, "45nm", 9, "test")
+    assert content["time_steps"] == 3
+    totals = content["totals"]
     for name, part in (("paper", lambda layer: layer["paper"]), ("strict", lambda layer: layer)):
         for quantity in ("mac", "ac", "energy_j"):
-            total = math.fsum(part(layer)[quantity] for layer in found["layers"])
+            total = math.fsum(part(layer)[quantity] for layer in content["layers"])
             assert totals[name][quantity] == pytest.approx(total)
         assert totals[name]["energy_j"] == pytest.approx(4.6e-12 * totals[name]["mac"] + 0.9e-12 * totals[name]["ac"])
-    assert totals["dense_twin_same_steps"]["mac"] == pytest.approx(sum(layer["dense"] for layer in found["layers"]))
+    assert totals["dense_twin_same_steps"]["mac"] == pytest.approx(sum(layer["dense"] for layer in content["layers"]))
     assert totals["dense_twin_same_steps"]["time_steps"] == 3
     assert totals["dense_twin"]["time_steps"] == 1
     assert totals["dense_twin"]["mac"] < totals["dense_twin_same_steps"]["mac"]
     assert totals["strict_with_neurons"]["energy_j"] == pytest.approx(
         totals["strict"]["energy_j"] + totals["neurons"]["energy_j"]
     )
-    macs = [layer["layer"] for layer in found["layers"] if layer["paper"]["mac"]]
+    macs = [layer["layer"] for layer in content["layers"] if layer["paper"]["mac"]]
     assert macs == ["encoders.image.stages.0.conv", "encoders.audio.stages.0.conv"]
-    assert len(found["neurons"]) == 32
+    assert len(content["neurons"]) == 32
 
     printed = capsys.readouterr()
     assert "spiking, strict" in printed.out
@@ -414,44 +416,44 @@ def test_a_run_is_counted_and_its_totals_are_those_of_its_layers(counted, tmp_pa
     assert not list(counted.glob("*.part"))
 
 
-def test_the_same_numbers_give_the_same_picture_and_another_table_other_energies(counted, monkeypatch):
-    seen = []
+def test_the_figure_is_reproducible_and_another_table_changes_energies_only(counted, monkeypatch):
+    contents = []
     for table in ("45nm", "mac=2,ac=1"):
         assert scmrl(monkeypatch, "energy", counted, "--samples", "2", "--table", table) == 0
-        seen.append(json.loads((counted / "energy.json").read_text()))
-    first, other = (content["totals"]["strict"] for content in seen)
+        contents.append(json.loads((counted / "energy.json").read_text()))
+    first, other = (content["totals"]["strict"] for content in contents)
     assert (first["mac"], first["ac"]) == (other["mac"], other["ac"])
     assert other["energy_j"] == pytest.approx(2e-12 * other["mac"] + 1e-12 * other["ac"])
-    picture = (counted / "energy.svg").read_bytes()
-    draw(seen[1], counted)
-    assert (counted / "energy.svg").read_bytes() == picture
+    figure = (counted / "energy.svg").read_bytes()
+    write_figure(contents[1], counted)
+    assert (counted / "energy.svg").read_bytes() == figure
 
 
-def test_more_samples_than_there_are_count_all(counted, monkeypatch):
+def test_more_samples_than_available_counts_all(counted, monkeypatch):
     assert scmrl(monkeypatch, "energy", counted, "--split", "val") == 0
-    found = json.loads((counted / "energy.json").read_text())
-    assert (found["samples"], found["split"]) == (10, "val")
+    content = json.loads((counted / "energy.json").read_text())
+    assert (content["samples"], content["split"]) == (10, "val")
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--samples", "0"], "--samples 0: counting needs at least 1 sample"),
-        (["--table", "horowitz"], "there is no such energy table; there are: 45nm,"),
-        (["--json", "nowhere/x.json"], "there is no folder"),
+        (["--samples", "0"], "--samples 0: at least 1 sample is needed"),
+        (["--table", "horowitz"], "no such energy table; choose from 45nm,"),
+        (["--json", "nowhere/x.json"], "does not exist"),
         (["--split", "all"], "all"),
     ],
 )
-def test_mistakes_end_in_a_message(run, options, message, monkeypatch, capsys, tmp_path):
+def test_mistakes_end_with_a_message(run, options, message, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert scmrl(monkeypatch, "energy", run, *options) == 2
-    said = capsys.readouterr()
-    assert message in said.err + said.out
-    assert "Traceback" not in said.err
+    output = capsys.readouterr()
+    assert message in output.err + output.out
+    assert "Traceback" not in output.err
     assert not (run / "energy.json").exists()
 
 
-def test_a_folder_that_is_no_run(tmp_path, monkeypatch, capsys):
+def test_a_folder_that_is_not_a_run_is_refused(tmp_path, monkeypatch, capsys):
     assert scmrl(monkeypatch, "energy", tmp_path) == 2
     assert "is no run folder: it holds no experiment.json" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

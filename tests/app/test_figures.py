@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scmrl.energy.picture import energy_figure
+from scmrl.energy.figure import energy_figure
 from scmrl.report.figures import (
     confusion_figure,
     curves_figure,

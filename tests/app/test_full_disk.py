@@ -8,7 +8,7 @@ import pytest
 
 from app.finished import data_and_run
 from app.stopping import outcome
-from app.studies import done, study
+from app.studies import run_here, study
 from app.test_run_integrity import command
 from app.tiny import tiny_options
 from mounts import filled, small_disk
@@ -120,7 +120,7 @@ def test_a_training_on_a_full_disk_goes_on_when_there_is_room(trained, disk):
 
 def test_tables_and_plots_of_a_study_on_a_full_disk_stay_as_they_were(trained, disk):
     spec = study(SensitivitySpec, trained / "data", disk / "study", "--vary", "train.weight_decay=0", "--seeds", "0")
-    done(spec)
+    run_here(spec)
     options = tiny_options(trained / "data", disk / "study")
     options[options.index("--train.epochs") + 1] = "1"
     for name in ("results.json", "results.md"):

@@ -162,7 +162,7 @@ def test_help_may_stand_behind_other_arguments_and_take_its_topic_by_a_sign(monk
 
 def test_a_study_explains_its_own_options_in_full(monkeypatch, capsys):
     assert scmrl(monkeypatch, "study", "tune", "--help", "trials") == 0
-    assert "Settings to try" in capsys.readouterr().out
+    assert "Number of settings to try" in capsys.readouterr().out
 
 
 def test_an_unknown_topic_is_answered_with_the_nearest(monkeypatch, capsys):

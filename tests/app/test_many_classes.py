@@ -12,7 +12,7 @@ from rich.console import Console
 
 from app.finished import finished_run, scmrl
 from app.tiny import write_tiny_dataset
-from scmrl.energy.wording import print_tables
+from scmrl.energy.output import print_tables
 from scmrl.engine import metrics
 from scmrl.evaluate_command import markdown, printed, tables
 from scmrl.report import summary

@@ -19,7 +19,7 @@ from safetensors import safe_open
 from app.finished import finished_run
 from app.rewriting import rewrite
 from app.tiny import write_tiny_dataset
-from scmrl.energy.wording import joules
+from scmrl.energy.output import format_joules
 from scmrl.experiment import Experiment, TrainSpec
 from scmrl.report import page as page_module
 from scmrl.report.drawings import confusion_picture, lines
@@ -171,7 +171,9 @@ def test_both_counts_of_energy_stand_at_the_top(run, told):
     for name, convention in (("paper", "papers' convention"), ("strict", "strict count")):
         share = totals[name]["energy_j"] / totals["dense_twin"]["energy_j"]
         assert f"energy a sample, {convention}" in top
-        assert f"{joules(totals[name]['energy_j'])}estimated; {share:.0%} of the same network without spikes" in top
+        assert (
+            f"{format_joules(totals[name]['energy_j'])}estimated; {share:.0%} of the same network without spikes" in top
+        )
 
 
 def test_it_begins_with_a_verdict(run, told):

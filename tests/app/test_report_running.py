@@ -14,14 +14,14 @@ from scmrl.progress import Progress
 from scmrl.report.folders import StudyFiles, read_folder
 from scmrl.report_command import report
 from scmrl.study.ablation import AblationSpec
-from scmrl.study.points import where_runs_lie
+from scmrl.study.points import describe_run_folders
 from scmrl.study.run import run_study
 from scmrl.study.storage import open_storage
-from scmrl.study.work import WorkList
+from scmrl.study.work import WorkQueue
 
 
 @pytest.fixture
-def begun(tmp_path: Path) -> tuple[Path, WorkList, list[str]]:
+def begun(tmp_path: Path) -> tuple[Path, WorkQueue, list[str]]:
     """A study whose points are listed, and none of which is done."""
     (tmp_path / "data").mkdir()
     data = write_tiny_dataset(tmp_path / "data", train=4, test=2)
@@ -31,11 +31,11 @@ def begun(tmp_path: Path) -> tuple[Path, WorkList, list[str]]:
     folder, findings, _ = run_study(spec, Progress(Console(quiet=True), None, lambda: 0.0))
     assert findings is None
     name = json.loads((folder / "study.json").read_text())["name"]
-    return folder, WorkList(open_storage(folder / "journal.log"), name), [point.key for point in spec.points()]
+    return folder, WorkQueue(open_storage(folder / "journal.log"), name), [point.key for point in spec.points()]
 
 
-def finish(work: WorkList, key: str, share: float) -> None:
-    claim = work.take([key])
+def finish(queue: WorkQueue, key: str, share: float) -> None:
+    claim = queue.claim([key])
     assert claim is not None
     with claim:
         assert claim.finish(result(share), share)
@@ -49,13 +49,13 @@ def told(folder: Path) -> tuple[list[str], list[str]]:
 
 
 def test_the_page_of_a_running_study_shows_what_is_done(begun, tmp_path):
-    folder, work, keys = begun
+    folder, queue, keys = begun
     rows, notes = told(folder)
     assert rows == []
     assert notes == [f"This study is not finished: 0 of {len(keys)} trainings are done."]
 
-    finish(work, keys[0], 0.5)
-    finish(work, keys[1], 0.75)
+    finish(queue, keys[0], 0.5)
+    finish(queue, keys[1], 0.75)
     rows, notes = told(folder)
     assert len(rows) == 2
     assert notes[0] == f"This study is not finished: 2 of {len(keys)} trainings are done."
@@ -70,8 +70,8 @@ def test_the_page_of_a_running_study_shows_what_is_done(begun, tmp_path):
 
 
 def test_points_that_failed_are_named(begun):
-    folder, work, keys = begun
-    claim = work.take([keys[2]])
+    folder, queue, keys = begun
+    claim = queue.claim([keys[2]])
     assert claim is not None
     with claim:
         claim.fail("it went wrong")
@@ -83,12 +83,12 @@ def test_a_list_of_work_that_is_broken_is_told(begun):
     journal = folder / "journal.log"
     journal.write_bytes(b"nonsense\n" + journal.read_bytes())
     with pytest.raises(
-        ValueError, match=r"journal\.log is damaged .*restore it from a backup, or begin anew with another --out"
+        ValueError, match=r"journal\.log is damaged .*restore it from a backup, or start again with another --out"
     ):
         read_folder(folder)
 
 
 def test_where_the_run_folders_of_a_shared_study_lie(tmp_path):
     (tmp_path / "points" / "a-seed0").mkdir(parents=True)
-    assert where_runs_lie(tmp_path, ["a-seed0"]) == "one run folder a point in points/"
-    assert where_runs_lie(tmp_path, ["a-seed0", "b-seed0"]).startswith("the run folders of 1 of 2 points in points/;")
+    assert describe_run_folders(tmp_path, ["a-seed0"]) == "one run folder per point in points/"
+    assert describe_run_folders(tmp_path, ["a-seed0", "b-seed0"]).startswith("run folders of 1 of 2 points in points/;")

@@ -1,4 +1,4 @@
-"""`scmrl study scaling`: shares of the training samples, choices of senses, what they bring and what they cost."""
+"""`scmrl study scaling`: fractions of the training samples, subsets of modalities, their gain and cost."""
 
 import json
 from collections import Counter
@@ -17,47 +17,48 @@ from scmrl.engine.train import train
 from scmrl.experiment import Experiment
 from scmrl.overlay import load
 from scmrl.progress import Progress
-from scmrl.study.cost import kept_bytes
+from scmrl.study.cost import saved_bytes
 from scmrl.study.kinds import KINDS
 from scmrl.study.scaling import ScalingSpec
-from scmrl.study.statistics import bits
+from scmrl.study.statistics import pack_bits
 from snn_datasets import DigitsSpec, Sample, SampleDataset
 
 
 def spec_of(*options: str) -> ScalingSpec:
-    senses = ("audio", "visual", "touch")
-    return load(ScalingSpec, options, defaults=Experiment(data=DigitsSpec(modalities=senses)))
+    modalities = ("audio", "visual", "touch")
+    return load(ScalingSpec, options, defaults=Experiment(data=DigitsSpec(modalities=modalities)))
 
 
 LABELS = [0] * 40 + [1] * 80 + [2] * 3 + [3] * 37
 
 
 @pytest.mark.parametrize("share", [0.05, 0.125, 0.3, 0.5, 0.9])
-def test_a_share_has_every_class_as_frequent_as_the_whole(share: float):
-    places = stratified_indices(LABELS, share, seed=3)
-    assert places == sorted(set(places))
-    assert len(places) == round(share * len(LABELS))
-    counts, whole = Counter(LABELS[place] for place in places), Counter(LABELS)
+def test_a_stratified_subset_has_the_class_frequencies_of_all_samples(share: float):
+    indices = stratified_indices(LABELS, share, seed=3)
+    assert indices == sorted(set(indices))
+    assert len(indices) == round(share * len(LABELS))
+    counts, total = Counter(LABELS[index] for index in indices), Counter(LABELS)
     for label in range(4):
         assert counts[label] >= 1
-        assert abs(counts[label] - share * whole[label]) < 1.6
+        assert abs(counts[label] - share * total[label]) < 1.6
 
 
-def test_smaller_shares_are_part_of_larger_ones_and_seeds_draw_their_own():
+def test_smaller_subsets_are_nested_in_larger_ones_and_differ_between_seeds():
     for seed in range(5):
-        shares = [set(stratified_indices(LABELS, share, seed=seed)) for share in (0.025, 0.1, 0.25, 0.5, 1.0)]
-        assert all(small < large for small, large in pairwise(shares))
-        assert shares[-1] == set(range(160))
+        subsets = [set(stratified_indices(LABELS, share, seed=seed)) for share in (0.025, 0.1, 0.25, 0.5, 1.0)]
+        assert all(small < large for small, large in pairwise(subsets))
+        assert subsets[-1] == set(range(160))
     draws = [stratified_indices(LABELS, 0.25, seed=seed) for seed in range(5)]
     assert draws[0] == stratified_indices(LABELS, 0.25, seed=0)
-    assert len({tuple(places) for places in draws}) == 5
-    taken = Counter(place for seed in range(200) for place in stratified_indices([0] * 10 + [1] * 10, 0.25, seed=seed))
-    assert len(taken) == 20
-    assert max(taken.values()) < 90  # 50 expected, 6 deviations
+    assert len({tuple(indices) for indices in draws}) == 5
+    labels = [0] * 10 + [1] * 10
+    counts = Counter(index for seed in range(200) for index in stratified_indices(labels, 0.25, seed=seed))
+    assert len(counts) == 20
+    assert max(counts.values()) < 90  # 50 expected, 6 standard deviations
 
 
-def test_a_part_passes_the_epoch_on():
-    class Whole(SampleDataset):
+def test_a_training_subset_passes_the_epoch_on():
+    class FourSamples(SampleDataset):
         labels = (5, 6, 7, 8)
         has_absences = True
 
@@ -65,22 +66,22 @@ def test_a_part_passes_the_epoch_on():
             return 4
 
         def __getitem__(self, index: int | tuple[int, int]) -> Sample:
-            epoch, place = index if isinstance(index, tuple) else (0, index)
-            return Sample(f"{place} in {epoch}", {}, self.labels[place])
+            epoch, position = index if isinstance(index, tuple) else (0, index)
+            return Sample(f"{position} in {epoch}", {}, self.labels[position])
 
-    part = TrainingSubset(Whole(), [1, 3])
-    assert len(part) == 2
-    assert part.labels == (6, 8)
-    assert part.has_absences
-    assert [one.id for one in part] == ["1 in 0", "3 in 0"]
-    assert part[9, 1].id == "3 in 9"
+    subset = TrainingSubset(FourSamples(), [1, 3])
+    assert len(subset) == 2
+    assert subset.labels == (6, 8)
+    assert subset.has_absences
+    assert [sample.id for sample in subset] == ["1 in 0", "3 in 0"]
+    assert subset[9, 1].id == "3 in 9"
 
 
-def test_every_share_meets_every_choice_of_senses():
+def test_every_fraction_is_combined_with_every_subset_of_modalities():
     spec = spec_of("--variants=ccssa,concat", "--fractions=1,0.25", "--seeds=0,4")
     points = spec.points()
-    ways = [f"{way} {senses}" for senses in ("audio+visual", "audio+visual+touch") for way in ("ccssa", "concat")]
-    rows = ["audio alone", *ways]
+    subsets = ("audio+visual", "audio+visual+touch")
+    rows = ["audio alone", *(f"{variant} {subset}" for subset in subsets for variant in ("ccssa", "concat"))]
     assert list(spec.rows()) == rows
     assert [point.variant for point in points[:10]] == [f"{row} {share}" for share in ("25%", "100%") for row in rows]
     assert len({point.key for point in points}) == len(points) == 5 * 2 * 2
@@ -95,7 +96,7 @@ def test_every_share_meets_every_choice_of_senses():
     assert two.train.share == 1
 
 
-def test_every_subset_of_the_senses():
+def test_every_subset_of_the_modalities():
     subsets = spec_of("--every_subset").subsets()
     assert [len(subset) for subset in subsets] == [1, 1, 1, 2, 2, 2, 3]
     assert len(set(subsets)) == 7
@@ -103,7 +104,7 @@ def test_every_subset_of_the_senses():
     assert [point.variant for point in single.points()] == ["touch alone 100%"] * 3
 
 
-def test_steps_or_epochs_stay_the_same():
+def test_the_budget_keeps_steps_or_epochs_constant():
     options = (
         "--train.epochs=6",
         "--train.warmup_epochs=1.5",
@@ -122,18 +123,18 @@ def test_steps_or_epochs_stay_the_same():
     ("options", "message"),
     [
         (["--variants=ccsa"], "--variants ccsa: no such variant.*ccssa"),
-        (["--variants=visual alone"], "single senses are part of the study"),
-        (["--fractions=0,1"], "different shares above 0, up to 1"),
-        (["--train.share=0.5"], "give --fractions instead"),
-        (["--data.kind=manifest", "--data.root=x"], "data.modalities is not given"),
+        (["--variants=visual alone"], "single modalities are always included"),
+        (["--fractions=0,1"], "distinct fractions above 0, up to 1"),
+        (["--train.share=0.5"], "use --fractions instead"),
+        (["--data.kind=manifest", "--data.root=x"], "needs data.modalities, which is not set"),
     ],
 )
-def test_what_cannot_be_studied_is_told_before_anything_is_trained(options: list[str], message: str):
+def test_invalid_options_are_refused_before_training(options: list[str], message: str):
     with pytest.raises(ValueError, match=message):
         load(ScalingSpec, options).points()
 
 
-def test_what_autograd_keeps_is_counted_by_hand():
+def test_saved_bytes_are_those_counted_by_hand():
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -143,27 +144,27 @@ def test_what_autograd_keeps_is_counted_by_hand():
             return self.second(self.first(x).relu())
 
     net, x = Net(), torch.rand(11, 30)
-    # The input for the first weights' gradient; what relu gives for its own and for the second weights', once.
-    assert kept_bytes(net, lambda: net(x).sum().backward()) == 4 * 11 * (30 + 50)
+    # The input, for the gradient of the first weights; the output of relu, for its own and the second gradient, once.
+    assert saved_bytes(net, lambda: net(x).sum().backward()) == 4 * 11 * (30 + 50)
 
 
-def test_a_share_is_trained_on_and_measured(tmp_path: Path):
+def test_a_fraction_is_trained_and_measured(tmp_path: Path):
     tiny = tiny_options(write_tiny_dataset(tmp_path, train=64, test=10), tmp_path / "study")
     tiny[tiny.index("--train.epochs") + 1] = "1"
-    senses = ["--data.modalities=image,audio", "--variants=add", "--seeds=0", "--fractions=0.5"]
-    spec = load(ScalingSpec, [*tiny, *senses])
-    assert KINDS["scaling"].model_validate(json.loads(spec.model_dump_json())) == spec, "as a worker reads it"
+    options = ["--data.modalities=image,audio", "--variants=add", "--seeds=0", "--fractions=0.5"]
+    spec = load(ScalingSpec, [*tiny, *options])
+    assert KINDS["scaling"].model_validate(json.loads(spec.model_dump_json())) == spec, "as a worker loads it"
     results: dict[str, dict[str, Any]] = {}
     for point in spec.points():
         run = train(point.experiment(spec.base(), tmp_path / point.key), Progress.create().mute())
-        assert len(run.splits.train) == 24, "half of what validation leaves of 64"
+        assert len(run.splits.train) == 24, "half of 64 without the validation split"
         assert Counter(run.splits.train.labels) == {0: 12, 1: 12}
         assert (len(run.splits.val), len(run.splits.test)) == (16, 10)
         results[point.key] = json.loads(json.dumps({"seconds": run.seconds, **spec.measure(run)}))
     one, two = results.values()
     assert (one["samples"], one["steps"]) == (24, 2 * 3), "two epochs of three batches"
-    assert two["senses"] == ["image", "audio"]
-    for quantity in ("parameters", "kept_bytes", "macs", "operations"):
+    assert two["modalities"] == ["image", "audio"]
+    for quantity in ("parameters", "saved_bytes", "macs", "operations"):
         assert two[quantity] > one[quantity] > 0
     for result in (one, two):
         assert result["operations"] < result["macs"]
@@ -173,27 +174,27 @@ def test_a_share_is_trained_on_and_measured(tmp_path: Path):
 
 
 def results_by_hand(spec: ScalingSpec) -> dict[str, dict[str, Any]]:
-    """Of 8 samples, as many are right as there are senses, and 2 more with all training samples."""
-    found: dict[str, dict[str, Any]] = {}
-    for row, (senses, _) in spec.rows().items():
+    """Of 8 samples, one per modality is correct, and 2 more with all training samples."""
+    results: dict[str, dict[str, Any]] = {}
+    for row, (modalities, _) in spec.rows().items():
         for share in spec.fractions:
-            for seed in spec.every_seed:
-                n = len(senses)
-                right = n + (2 if share == 1 else 0) + (1 if row == "visual alone" else 0)
-                found[spec.point(row, share, seed).key] = {
-                    "seconds": 60.0, "test_accuracy": right / 8, "right": bits(np.arange(8) < right),
-                    "senses": list(senses), "samples": int(1000 * share), "steps": 40, "parameters": 2000 * n,
-                    "step_seconds": 0.08 * n, "step_samples": 32, "kept_bytes": 1.5e6 * n, "macs": 4e6 * n,
+            for seed in spec.all_seeds:
+                n = len(modalities)
+                correct = n + (2 if share == 1 else 0) + (1 if row == "visual alone" else 0)
+                results[spec.point(row, share, seed).key] = {
+                    "seconds": 60.0, "test_accuracy": correct / 8, "correct": pack_bits(np.arange(8) < correct),
+                    "modalities": list(modalities), "samples": int(1000 * share), "steps": 40, "parameters": 2000 * n,
+                    "step_seconds": 0.08 * n, "step_samples": 32, "saved_bytes": 1.5e6 * n, "macs": 4e6 * n,
                     "operations": 1e6 * n, "hardware": "a machine",
                 }  # fmt: skip
-    return found
+    return results
 
 
-def test_tables_say_what_samples_and_senses_bring_and_cost():
+def test_tables_list_the_gain_and_cost_of_samples_and_modalities():
     spec = spec_of("--every_subset", "--fractions=0.25,1", "--seeds=0,1", "--variants=ccssa,add")
     findings = spec.tabulate(results_by_hand(spec))
     tables = {table.name: table for table in findings.tables}
-    assert list(tables["accuracy"].columns) == ["senses", "250 samples", "1000 samples"]
+    assert list(tables["accuracy"].columns) == ["modalities", "250 samples", "1000 samples"]
     accuracy = {row[0]: row[1:] for row in tables["accuracy"].rows}
     assert accuracy["audio alone"] == ["12.5 ± 0.0", "37.5 ± 0.0"]
     assert accuracy["add audio+visual+touch"] == ["37.5 ± 0.0", "62.5 ± 0.0"]
@@ -201,7 +202,7 @@ def test_tables_say_what_samples_and_senses_bring_and_cost():
     assert len(gains) == 2 * 4 * 2
     assert gains["ccssa audio+visual", "250"][:2] == ["visual alone", "+0.0"]
     assert gains["ccssa audio+touch", "250"][:2] == ["audio alone", "+12.5"]
-    assert gains["add audio+visual+touch", "1000"][0].startswith("add "), "the same way to fuse"
+    assert gains["add audio+visual+touch", "1000"][0].startswith("add "), "the same fusion method"
     cost = {row[0]: row[1:] for row in tables["cost"].rows}
     assert cost["ccssa audio+visual"] == ["4", "5", "3", "2", "8"]
     assert tables["training"].rows[0][1] == "40; 60 s"
@@ -213,7 +214,7 @@ def test_tables_say_what_samples_and_senses_bring_and_cost():
     assert any("a machine" in note for note in findings.notes)
 
 
-def test_a_part_of_the_points_makes_tables_too():
+def test_tables_can_be_made_of_some_points():
     spec = spec_of("--fractions=0.25,1", "--seeds=0,1")
     results = {key: value for key, value in results_by_hand(spec).items() if key in (
         "ccssa-audio+visual-25-seed0", "ccssa-audio+visual-25-seed1", "ccssa-audio+visual-100-seed1"
