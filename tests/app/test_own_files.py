@@ -72,7 +72,8 @@ def test_three_sensors_are_learned_with_the_commands_as_printed(tmp_path, monkey
     with served(run) as demo:
         for suffix in (".csv", ".wav", ".npy"):
             file = next(Path("new/fast").glob(f"*{suffix}"))
-            answer = demo.client.post("/api/clips", params={"name": file.name}, content=file.read_bytes())
+            sent = {"content-type": "application/octet-stream"}
+            answer = demo.client.post("/api/clips", params={"name": file.name}, content=file.read_bytes(), headers=sent)
             assert answer.status_code == 201, answer.text
             assert answer.json()["faults"] == {}
             assert answer.json()["senses"] == [{".csv": "series", ".wav": "audio", ".npy": "events"}[suffix]]
