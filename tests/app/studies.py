@@ -11,11 +11,11 @@ from rich.console import Console
 from app.tiny import tiny_options
 from scmrl.progress import Progress
 from scmrl.spec_commands import read_experiment
+from scmrl.study.queue.worker import run_worker
 from scmrl.study.ranges import merge_repeated
 from scmrl.study.run import run_study
 from scmrl.study.spec import StudySpec
 from scmrl.study.tables import StudyFindings
-from scmrl.study.worker import run_worker
 
 S = TypeVar("S", bound=StudySpec)
 

@@ -7,8 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-from scmrl.study.storage import open_storage
-from scmrl.study.work import WorkQueue
+from scmrl.study.queue.storage import open_storage
+from scmrl.study.queue.work import WorkQueue
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from app.tiny import tiny_options
 from mounts import filled, small_disk
 from scmrl.engine.atomic import atomic_write
 from scmrl.engine.export_nir import save_nir
-from scmrl.study.sensitivity import SensitivitySpec
+from scmrl.study.sensitivity.spec import SensitivitySpec
 from snn_fusion import ModelSpec
 
 FULL = "the disk is full: free some space"

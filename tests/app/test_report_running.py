@@ -13,11 +13,11 @@ from app.tiny import write_tiny_dataset
 from scmrl.progress import Progress
 from scmrl.report.folders import StudyFiles, read_folder
 from scmrl.report_command import report
-from scmrl.study.ablation import AblationSpec
+from scmrl.study.ablation.spec import AblationSpec
 from scmrl.study.points import describe_run_folders
+from scmrl.study.queue.storage import open_storage
+from scmrl.study.queue.work import WorkQueue
 from scmrl.study.run import run_study
-from scmrl.study.storage import open_storage
-from scmrl.study.work import WorkQueue
 
 
 @pytest.fixture

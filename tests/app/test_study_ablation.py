@@ -17,8 +17,8 @@ from app.tiny import write_tiny_dataset
 from scmrl import cli
 from scmrl.progress import Progress
 from scmrl.spec_commands import read_experiment
-from scmrl.study.ablation import AblationSpec
-from scmrl.study.noise import NoiseSpec
+from scmrl.study.ablation.spec import AblationSpec
+from scmrl.study.noise.spec import NoiseSpec
 from scmrl.study.plots import accuracy_plot
 from scmrl.study.points import Point, check_unique_keys, slug
 from scmrl.study.run import run_study, study_folder

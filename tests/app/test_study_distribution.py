@@ -23,7 +23,7 @@ from sqlalchemy.pool import NullPool
 from app.postgres import postgres
 from app.tiny import tiny_options, write_tiny_dataset
 from scmrl.study.kinds import read_study
-from scmrl.study.storage import open_storage
+from scmrl.study.queue.storage import open_storage
 
 WORKER = Path(__file__).with_name("study_worker.py")
 COUNT = 12

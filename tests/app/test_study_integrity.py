@@ -9,8 +9,8 @@ from app.studies import run_here, study
 from app.test_run_integrity import command
 from app.tiny import tiny_options, write_tiny_dataset
 from damage import planted_pickle
-from scmrl.study.sensitivity import SensitivitySpec
-from scmrl.study.worker import run_worker
+from scmrl.study.queue.worker import run_worker
+from scmrl.study.sensitivity.spec import SensitivitySpec
 
 VARY = ("--vary", "train.weight_decay=0")
 POINT = "weight-decay=0-seed0"

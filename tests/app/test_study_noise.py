@@ -18,10 +18,10 @@ from scmrl.engine.train import train
 from scmrl.experiment import Experiment, TrainSpec
 from scmrl.overlay import OptionError, load
 from scmrl.progress import Progress
-from scmrl.study.disturb import Disturbance, is_applicable, target_modalities
 from scmrl.study.kinds import KINDS
-from scmrl.study.noise import DisturbanceKind, NoiseSpec
-from scmrl.study.robustness import area_weights
+from scmrl.study.noise.disturbances import Disturbance, is_applicable, target_modalities
+from scmrl.study.noise.findings import area_weights
+from scmrl.study.noise.spec import DisturbanceKind, NoiseSpec
 from scmrl.study.statistics import pack_bits
 from snn_datasets import Batch, DatasetInfo, DigitsSpec, ModalityInfo, Sample, collate
 from snn_fusion import from_pretrained

@@ -21,14 +21,14 @@ from app.postgres import postgres
 from app.studies import run_here, study
 from app.tiny import tiny_options, write_tiny_dataset
 from scmrl.progress import Progress
-from scmrl.study import outage as outage_module
 from scmrl.study import run as run_module
 from scmrl.study.kinds import read_study
-from scmrl.study.outage import MAX_OUTAGE, RETRY_INTERVAL, Reconnect
 from scmrl.study.points import Point
-from scmrl.study.sensitivity import SensitivitySpec
-from scmrl.study.storage import open_storage
-from scmrl.study.work import HEARTBEAT_TIMEOUT, MAX_LOST_WORKERS, WorkQueue
+from scmrl.study.queue import outage as outage_module
+from scmrl.study.queue.outage import MAX_OUTAGE, RETRY_INTERVAL, Reconnect
+from scmrl.study.queue.storage import open_storage
+from scmrl.study.queue.work import HEARTBEAT_TIMEOUT, MAX_LOST_WORKERS, WorkQueue
+from scmrl.study.sensitivity.spec import SensitivitySpec
 
 ALPHA = "model.fusion.alpha"
 

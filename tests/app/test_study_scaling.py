@@ -17,9 +17,9 @@ from scmrl.engine.train import train
 from scmrl.experiment import Experiment
 from scmrl.overlay import load
 from scmrl.progress import Progress
-from scmrl.study.cost import saved_bytes
 from scmrl.study.kinds import KINDS
-from scmrl.study.scaling import ScalingSpec
+from scmrl.study.scaling.cost import saved_bytes
+from scmrl.study.scaling.spec import ScalingSpec
 from scmrl.study.statistics import pack_bits
 from snn_datasets import DigitsSpec, Sample, SampleDataset
 

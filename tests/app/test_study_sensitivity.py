@@ -13,8 +13,8 @@ from app.studies import run_here, study
 from app.tiny import write_tiny_dataset
 from scmrl.experiment import Experiment
 from scmrl.study.ranges import short_names
-from scmrl.study.response import Combination, edge_side, format_values, recommend, response_curves
-from scmrl.study.sensitivity import SensitivitySpec
+from scmrl.study.sensitivity.response import Combination, edge_side, format_values, recommend, response_curves
+from scmrl.study.sensitivity.spec import SensitivitySpec
 
 ALPHA, TEMPERATURE = "model.fusion.alpha", "model.alignment.temperature"
 

@@ -21,8 +21,8 @@ from scmrl.overlay import load
 from scmrl.progress import Progress
 from scmrl.spec_commands import check
 from scmrl.study.ranges import Choices, Span, parse_ranges
-from scmrl.study.search_findings import importance, is_at_edge
-from scmrl.study.tune import TuneSpec
+from scmrl.study.tune.findings import importance, is_at_edge
+from scmrl.study.tune.spec import TuneSpec
 from snn_fusion.specs import CCSSASpec
 
 RATE, ALPHA = "train.learning_rate", "model.fusion.alpha"
@@ -302,7 +302,7 @@ def test_a_pruned_training_ends_cleanly(data: Path, tmp_path: Path):
     from rich.console import Console
 
     from scmrl.engine.train import train
-    from scmrl.study.tune import TrialProgress
+    from scmrl.study.tune.spec import TrialProgress
 
     study_ = optuna.create_study(direction="maximize", pruner=MedianPruner(n_startup_trials=1))
     for _ in range(2):

@@ -20,9 +20,9 @@ from optuna.samplers import RandomSampler
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import TrialState, create_trial
 
-from scmrl.study import work as work_module
-from scmrl.study.storage import JournalLock, hide_password, open_journal, open_storage, truncate_partial_line
-from scmrl.study.work import HEARTBEAT_TIMEOUT, MAX_LOST_WORKERS, Claim, WorkQueue, machine_id
+from scmrl.study.queue import work as work_module
+from scmrl.study.queue.storage import JournalLock, hide_password, open_journal, open_storage, truncate_partial_line
+from scmrl.study.queue.work import HEARTBEAT_TIMEOUT, MAX_LOST_WORKERS, Claim, WorkQueue, machine_id
 
 KEYS = ["first", "second", "third"]
 
@@ -337,7 +337,7 @@ def test_a_restarted_trial_uses_the_same_settings(storage: BaseStorage):
 HOLD = """
 import sys, time
 from pathlib import Path
-from scmrl.study.storage import JournalLock
+from scmrl.study.queue.storage import JournalLock
 JournalLock(Path(sys.argv[1])).acquire()
 with open(sys.argv[1], "ab") as journal:
     journal.write(b'{"op_code": 4, "half a li')

@@ -18,8 +18,8 @@ def results_so_far(folder: Path) -> Results:
         ValueError: the folder holds no study that can be read, or its database cannot be reached.
     """
     from scmrl.study.kinds import read_study
-    from scmrl.study.storage import open_storage
-    from scmrl.study.work import WorkQueue
+    from scmrl.study.queue.storage import open_storage
+    from scmrl.study.queue.work import WorkQueue
 
     spec, name, storage = read_study(folder)
     keys = [point.key for point in spec.points()]

@@ -9,12 +9,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from scmrl.study.ablation import AblationSpec
-from scmrl.study.noise import NoiseSpec
-from scmrl.study.scaling import ScalingSpec
-from scmrl.study.sensitivity import SensitivitySpec
+from scmrl.study.ablation.spec import AblationSpec
+from scmrl.study.noise.spec import NoiseSpec
+from scmrl.study.scaling.spec import ScalingSpec
+from scmrl.study.sensitivity.spec import SensitivitySpec
 from scmrl.study.spec import StudySpec
-from scmrl.study.tune import TuneSpec
+from scmrl.study.tune.spec import TuneSpec
 
 KINDS: Mapping[str, type[StudySpec]] = MappingProxyType(
     {spec.kind: spec for spec in (AblationSpec, SensitivitySpec, TuneSpec, NoiseSpec, ScalingSpec)}

@@ -15,7 +15,7 @@ from scmrl.tables import first_and_last
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from scmrl.study.response import ResponseCurve
+    from scmrl.study.sensitivity.response import ResponseCurve
 
 BLUE, GRAY = "#3b78c3", "#8a8f98"
 """Of medium brightness, so that they are visible on white and on black."""

@@ -21,12 +21,12 @@ from scmrl.engine.interruption import Stopped
 from scmrl.engine.run_folder import differences
 from scmrl.progress import Progress, format_duration
 from scmrl.study.kinds import read_content
-from scmrl.study.outage import Reconnect
 from scmrl.study.points import Point
+from scmrl.study.queue.outage import Reconnect
+from scmrl.study.queue.storage import hide_password, open_storage
+from scmrl.study.queue.work import WorkQueue
 from scmrl.study.spec import StudySpec
-from scmrl.study.storage import hide_password, open_storage
 from scmrl.study.tables import PART, StudyFindings, write_text
-from scmrl.study.work import WorkQueue
 
 T = TypeVar("T")
 
@@ -232,7 +232,7 @@ def _stop(*_: object) -> NoReturn:
 
 def _start_worker(folder: Path, index: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
     with (folder / "workers.log").open("ab") as log:
-        command = [sys.executable, "-m", "scmrl.study.worker", str(folder)]
+        command = [sys.executable, "-m", "scmrl.study.queue.worker", str(folder)]
         environment = {**environment, "SCMRL_WORKER": str(index)}
         # In a new session, Ctrl-C reaches the workers only through this process, which terminates them cleanly.
         return subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)

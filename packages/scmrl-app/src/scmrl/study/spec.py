@@ -16,8 +16,8 @@ from scmrl.study.points import Point
 if TYPE_CHECKING:
     from scmrl.engine.train import Run
     from scmrl.progress import Progress
+    from scmrl.study.queue.work import Claim
     from scmrl.study.tables import StudyFindings
-    from scmrl.study.work import Claim
 
 Results = Mapping[str, Mapping[str, Any]]
 """Measurements by the key of the point."""

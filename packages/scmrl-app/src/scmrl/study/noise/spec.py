@@ -87,8 +87,8 @@ class NoiseSpec(StudySpec):
 
     def measure(self, run: Run) -> dict[str, Any]:
         """Return accuracies and the correct test samples, undisturbed and under each disturbance."""
-        from scmrl.study.disturb import evaluate_disturbed
         from scmrl.study.measures import scores
+        from scmrl.study.noise.disturbances import evaluate_disturbed
 
         labels = run.splits.test.labels
         strengths: dict[DisturbanceKind, tuple[float, ...]] = {kind: self.strengths(kind) for kind in self.disturbances}
@@ -101,6 +101,6 @@ class NoiseSpec(StudySpec):
 
     def tabulate(self, results: Results) -> StudyFindings:
         """Make areas under the curves, the first variant against the best other one, and tables and plots of curves."""
-        from scmrl.study.robustness import noise_findings
+        from scmrl.study.noise.findings import noise_findings
 
         return noise_findings(self, results)

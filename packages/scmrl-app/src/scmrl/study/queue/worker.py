@@ -1,4 +1,4 @@
-"""One worker of a study: `python -m scmrl.study.worker FOLDER` trains points until none is left."""
+"""One worker of a study: `python -m scmrl.study.queue.worker FOLDER` trains points until none is left."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from rich.console import Console
 from scmrl.engine.interruption import Stopped
 from scmrl.progress import Progress
 from scmrl.study.kinds import read_study
-from scmrl.study.outage import Reconnect
 from scmrl.study.points import Point
+from scmrl.study.queue.outage import Reconnect
+from scmrl.study.queue.storage import open_storage
+from scmrl.study.queue.work import Claim, WorkQueue
 from scmrl.study.spec import StudySpec
-from scmrl.study.storage import open_storage
-from scmrl.study.work import Claim, WorkQueue
 
 POLL_INTERVAL = 1.0
 """Seconds between two checks whether a point has become free."""

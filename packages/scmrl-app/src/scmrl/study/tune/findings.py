@@ -21,7 +21,7 @@ from scmrl.study.tables import StudyFindings, StudyPlot, StudyTable
 from snn_fusion.specs.files import to_yaml
 
 if TYPE_CHECKING:
-    from scmrl.study.tune import TuneSpec
+    from scmrl.study.tune.spec import TuneSpec
 
 MIN_TRIALS_FOR_IMPORTANCE = 10
 """Complete trials below which importance is not reported."""

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     import optuna
 
     from scmrl.engine.train import Run
+    from scmrl.study.queue.work import Claim
     from scmrl.study.tables import StudyFindings
-    from scmrl.study.work import Claim
 
 STARTUP_TRIALS = 10
 """Random trials before the sampler learns from them, and finished trials before any is pruned; at most a third of
@@ -196,7 +196,7 @@ class TuneSpec(StudySpec):
 
     def tabulate(self, results: Results) -> StudyFindings:
         """Make the tables of the best settings, their accuracy, all trials, and the importance of settings."""
-        from scmrl.study.search_findings import search_findings
+        from scmrl.study.tune.findings import search_findings
 
         return search_findings(self, results)
 

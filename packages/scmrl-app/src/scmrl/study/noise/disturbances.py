@@ -20,7 +20,7 @@ from scmrl.engine.augmentation import white_noise
 from scmrl.engine.evaluate import predict_batch
 from scmrl.engine.parallel import pick_device
 from scmrl.engine.train import Run
-from scmrl.study.noise import DisturbanceKind
+from scmrl.study.noise.spec import DisturbanceKind
 from scmrl.study.statistics import pack_bits
 from snn_datasets import Batch, DatasetInfo, Draw, ModalityInfo, collate
 from snn_fusion import from_pretrained

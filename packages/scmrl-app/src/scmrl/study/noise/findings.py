@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from scmrl.plots.curves import Curve, Panel, curves_plot
 from scmrl.study.cells import DIFFERENCE_COLUMNS, INTERVAL_NOTE, SELECTED_ON_TEST, difference_cells, plus_minus
-from scmrl.study.noise import DisturbanceKind, NoiseSpec
-from scmrl.study.plots_curves import Curve, Panel, curves_plot
+from scmrl.study.noise.spec import DisturbanceKind, NoiseSpec
 from scmrl.study.points import slug
 from scmrl.study.spec import Results
 from scmrl.study.statistics import Floats, MeanStd, comparable, paired_difference, unpack_bits

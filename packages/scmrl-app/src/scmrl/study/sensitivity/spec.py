@@ -90,7 +90,7 @@ class SensitivitySpec(StudySpec):
         """Make the curve, importance and best values of each setting, and the table of all points."""
         from scmrl.study.cells import SELECTED_ON_TEST
         from scmrl.study.plots import heat_map, response_plot
-        from scmrl.study.response import curve_tables, grid_table, group_results, recommend, response_curves
+        from scmrl.study.sensitivity.response import curve_tables, grid_table, group_results, recommend, response_curves
         from scmrl.study.tables import StudyFindings, StudyPlot
 
         base, values = self.base(), self.values()

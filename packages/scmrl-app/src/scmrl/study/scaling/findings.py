@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from scmrl.experiment import PLENTY
+from scmrl.plots.curves import Curve, Panel, curves_plot
 from scmrl.study.cells import DIFFERENCE_COLUMNS, INTERVAL_NOTE, SELECTED_ON_TEST, difference_cells, plus_minus
-from scmrl.study.plots_curves import Curve, Panel, curves_plot
-from scmrl.study.scaling import ScalingSpec
+from scmrl.study.scaling.spec import ScalingSpec
 from scmrl.study.spec import Results
 from scmrl.study.statistics import MeanStd, comparable, paired_difference, unpack_bits
 from scmrl.study.tables import StudyFindings, StudyPlot, StudyTable

@@ -117,8 +117,8 @@ class ScalingSpec(StudySpec):
 
     def measure(self, run: Run) -> dict[str, Any]:
         """Return accuracies, the amount of training, and the cost of a sample."""
-        from scmrl.study.cost import measure_cost
         from scmrl.study.measures import scores
+        from scmrl.study.scaling.cost import measure_cost
 
         return {
             **scores(run),
@@ -130,6 +130,6 @@ class ScalingSpec(StudySpec):
 
     def tabulate(self, results: Results) -> StudyFindings:
         """Make tables and plots of accuracy, the gain of each further modality, and cost."""
-        from scmrl.study.growth import scaling_findings
+        from scmrl.study.scaling.findings import scaling_findings
 
         return scaling_findings(self, results)

@@ -20,7 +20,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from sqlalchemy import create_engine, event
 from sqlalchemy.pool import NullPool
 
-from scmrl.study.outage import Reconnect
+from scmrl.study.queue.outage import Reconnect
 
 try:
     import fcntl

@@ -1,0 +1,1 @@
+"""Colors, layout and figures that studies, energy and reports share."""

@@ -1,0 +1,1 @@
+"""Accuracy under disturbances of the inputs."""

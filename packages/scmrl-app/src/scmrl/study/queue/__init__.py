@@ -1,0 +1,1 @@
+"""The work queue of a study, its storage, and its workers."""

@@ -1,0 +1,1 @@
+"""Accuracy and cost over the number of training samples and of modalities."""

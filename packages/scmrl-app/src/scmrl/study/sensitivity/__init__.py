@@ -1,0 +1,1 @@
+"""Accuracy over the values of settings: curves, importance, recommended values."""
