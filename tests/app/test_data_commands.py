@@ -51,7 +51,7 @@ def test_the_list_names_what_there_is(monkeypatch, capsys):
     assert next(line for line in printed.out.splitlines() if line.startswith("digits")).split()[-1] == "embedded"
 
 
-def test_a_broken_package_is_named_and_takes_nothing_away(monkeypatch, capsys):
+def test_a_broken_package_is_named_and_hides_no_other(monkeypatch, capsys):
     broken = EntryPoint("smell", "no_such_package.nose:NoseSpec", "snn_datasets.datasets")
     monkeypatch.setitem(DATASETS._offered, "smell", broken)
     assert data(monkeypatch, "list") == 0
@@ -62,7 +62,7 @@ def test_a_broken_package_is_named_and_takes_nothing_away(monkeypatch, capsys):
     assert "no_such_package" in printed.err
 
 
-def test_show_tells_the_card_and_the_options(monkeypatch, capsys):
+def test_show_prints_the_card_and_the_options(monkeypatch, capsys):
     assert data(monkeypatch, "show", "made-up") == 0
     printed = capsys.readouterr().out
     assert printed.startswith("made-up: Pictures and traces of weather, version 2\n")
@@ -72,12 +72,12 @@ def test_show_tells_the_card_and_the_options(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("command", [("show",), ("check",), ("prepare",)])
-def test_an_unknown_dataset_is_answered_with_the_known_ones(monkeypatch, capsys, command):
+def test_an_unknown_dataset_lists_the_known_ones(monkeypatch, capsys, command):
     assert data(monkeypatch, *command, "maid-up") == 2
-    said = capsys.readouterr().err
-    assert "'maid-up'" in said
-    assert "did you mean made-up?" in said
-    assert "Traceback" not in said
+    message = capsys.readouterr().err
+    assert "'maid-up'" in message
+    assert "did you mean made-up?" in message
+    assert "Traceback" not in message
 
 
 @pytest.mark.parametrize(
@@ -109,11 +109,11 @@ def test_a_missing_dataset_name_is_a_mistake(monkeypatch, capsys):
 def test_a_sound_copy_passes(monkeypatch, capsys, root):
     assert data(monkeypatch, "check", "made-up", "--root", str(root), "--read", "all") == 0
     printed = capsys.readouterr()
-    assert printed.out.splitlines()[-1] == "made-up: nothing wrong was found"
+    assert printed.out.splitlines()[-1] == "made-up: no problems"
     assert "note: 12 of 12 recordings of trace were read" in printed.out
 
 
-def test_problems_are_told_and_counted(monkeypatch, capsys, root):
+def test_problems_are_reported_and_counted(monkeypatch, capsys, root):
     for path in (root / "pictures").glob("t*.raw"):
         path.write_bytes(b"")
     (root / "traces" / "val_calm_0.txt").unlink()
@@ -123,17 +123,17 @@ def test_problems_are_told_and_counted(monkeypatch, capsys, root):
     assert [line for line in lines if line.startswith("error")] == lines[-8:-1]
     assert lines[-2] == "error: 5 more: is empty; fetch it again"
     assert len([line for line in lines if line.endswith(".raw: is empty; fetch it again")]) == 5
-    assert lines[-1] == "made-up: 11 errors and 1 warning were found"
+    assert lines[-1] == "made-up: 11 errors and 1 warning"
 
 
 def test_hashes_are_compared_on_request(monkeypatch, capsys, root):
     assert data(monkeypatch, "check", "made-up", "--root", str(root), "--hashes", "--read", "none") == 0
     printed = capsys.readouterr().out
-    assert "no hashes are published for the files pictures/*.raw" in printed
+    assert "no checksums are published for pictures/*.raw" in printed
     assert "were read" not in printed
 
 
-def test_a_misspelled_option_is_a_mistake_told_as_that_of_training_is(monkeypatch, capsys, root):
+def test_a_misspelled_option_is_a_mistake_reported_as_in_training(monkeypatch, capsys, root):
     assert data(monkeypatch, "check", "made-up", "--rot", str(root), "--time-steps", "9") == 2
     assert capsys.readouterr().err.splitlines() == [
         "scmrl: --rot: no such option (did you mean --root?); there are: modalities, seed, root, on_error, cache, "
@@ -143,7 +143,7 @@ def test_a_misspelled_option_is_a_mistake_told_as_that_of_training_is(monkeypatc
     ]
 
 
-def test_an_unknown_sense_is_a_mistake(monkeypatch, capsys, root):
+def test_an_unknown_modality_is_a_mistake(monkeypatch, capsys, root):
     assert data(monkeypatch, "check", "made-up", "--root", str(root), "--modalities", "smell") == 2
     assert "'smell'" in capsys.readouterr().err
 
@@ -156,29 +156,29 @@ def test_prepare_fills_the_cache(monkeypatch, capsys, root):
     assert (entry.dataset, entry.modality, entry.samples, entry.bytes) == ("made-up", "trace", 12, 12 * 5 * 2 * 4)
 
 
-def test_prepare_hands_over_its_workers(monkeypatch, root):
-    seen: list[int] = []
+def test_prepare_passes_its_workers_on(monkeypatch, root):
+    counts: list[int] = []
     build = MadeUpSpec.build
 
     def watched(spec: MadeUpSpec, progress: object = None) -> object:
-        seen.append(spec.prepare_workers)
+        counts.append(spec.prepare_workers)
         return build(spec)
 
     monkeypatch.setattr(MadeUpSpec, "build", watched)
     assert data(monkeypatch, "prepare", "made-up", "--root", str(root)) == 0
-    monkeypatch.setattr(MadeUpSpec, "model_copy", lambda spec, update: seen.append(update["prepare_workers"]) or spec)
+    monkeypatch.setattr(MadeUpSpec, "model_copy", lambda spec, update: counts.append(update["prepare_workers"]) or spec)
     assert data(monkeypatch, "prepare", "made-up", "--root", str(root), "--workers", "3") == 0
-    assert seen == [0, 3, 0]
+    assert counts == [0, 3, 0]
 
 
-def test_prepare_refuses_what_has_no_cache(monkeypatch, capsys, root):
+def test_prepare_refuses_a_dataset_without_cache(monkeypatch, capsys, root):
     assert data(monkeypatch, "prepare", "digits") == 2
     assert "nothing to prepare" in capsys.readouterr().err
     assert data(monkeypatch, "prepare", "made-up", "--root", str(root), "--cache", "off") == 2
     assert "--cache off" in capsys.readouterr().err
 
 
-def test_init_writes_a_manifest_and_says_how_to_go_on(monkeypatch, capsys, tmp_path):
+def test_init_writes_a_manifest_and_prints_the_next_commands(monkeypatch, capsys, tmp_path):
     for name in ("cat_1", "cat_2", "dog_1", "dog_2"):
         Image.new("L", (4, 3), 90).save(tmp_path / f"{name}.png")
     assert data(monkeypatch, "init", str(tmp_path), "--output", "my pets.csv") == 0
@@ -195,17 +195,17 @@ def test_init_writes_a_manifest_and_says_how_to_go_on(monkeypatch, capsys, tmp_p
     assert (tmp_path / "my pets.csv").read_text() == written
 
 
-def test_what_init_wrote_passes_the_check(monkeypatch, capsys, tmp_path):
-    for place, split in enumerate(("train", "val", "test")):
+def test_a_manifest_from_init_passes_the_check(monkeypatch, capsys, tmp_path):
+    for index, split in enumerate(("train", "val", "test")):
         for label in ("cat", "dog"):
             (tmp_path / split / label).mkdir(parents=True)
             for number in range(2):
-                brightness = 50 + 90 * number + 10 * place + 5 * (label == "dog")
+                brightness = 50 + 90 * number + 10 * index + 5 * (label == "dog")
                 Image.new("L", (16, 16), brightness).save(tmp_path / split / label / f"{label}{number}.png")
     assert data(monkeypatch, "init", str(tmp_path)) == 0
     assert capsys.readouterr().out.splitlines()[-2] == f"scmrl data check manifest --root {tmp_path}"
     assert data(monkeypatch, "check", "manifest", "--root", str(tmp_path)) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "manifest: nothing wrong was found"
+    assert capsys.readouterr().out.splitlines()[-1] == "manifest: no problems"
 
 
 @pytest.fixture
@@ -229,12 +229,12 @@ def test_the_caches_are_listed_with_the_last_used_first(monkeypatch, capsys, cac
     assert total == f"2 caches, 624 B in {default_folder()}"
 
 
-def test_no_cache_is_told_so(monkeypatch, capsys, tmp_path):
+def test_no_cache_is_reported(monkeypatch, capsys, tmp_path):
     assert data(monkeypatch, "cache", "list", "--folder", str(tmp_path / "other")) == 0
     assert capsys.readouterr().out == f"nothing is kept in {tmp_path / 'other'}\n"
 
 
-def test_prune_removes_what_was_not_used_for_long(monkeypatch, capsys, caches):
+def test_prune_removes_long_unused_caches(monkeypatch, capsys, caches):
     assert data(monkeypatch, "cache", "prune", "--yes") == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("removed 1 of 2 caches, which frees 144 B")
     assert [path.is_dir() for path in caches] == [True, False]
@@ -258,14 +258,14 @@ def test_prune_asks_first(monkeypatch, capsys, caches, answer, left):
     assert len(entries(default_folder())) == left
 
 
-def test_prune_removes_nothing_that_nobody_agreed_to(monkeypatch, capsys, caches):
+def test_prune_removes_nothing_without_consent(monkeypatch, capsys, caches):
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     assert data(monkeypatch, "cache", "prune") == 2
     assert "--yes" in capsys.readouterr().err
     assert len(entries(default_folder())) == 2
 
 
-def test_prune_refuses_what_makes_no_sense(monkeypatch, capsys, caches):
+def test_prune_refuses_invalid_arguments(monkeypatch, capsys, caches):
     assert data(monkeypatch, "cache", "prune", "--unused-days", "-1", "--yes") == 2
     assert data(monkeypatch, "cache", "prune", "--dataset", "weather", "--yes") == 2
     assert "there is: made-up" in capsys.readouterr().err

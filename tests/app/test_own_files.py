@@ -1,4 +1,4 @@
-"""A folder of somebody's own recordings, from `data init` to the demo, with the commands as they are printed."""
+"""Own recordings from `data init` to the demo, using the printed commands."""
 
 import csv
 import json
@@ -16,13 +16,13 @@ LEAST_ALONE, LEAST_TOGETHER = 0.90, 0.95
 
 
 @pytest.fixture(autouse=True)
-def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SNN_DATASETS_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
 
 
 def printed_commands(capsys: pytest.CaptureFixture[str]) -> list[list[str]]:
-    """The commands that a person would copy, without the name of the program."""
+    """Return the printed commands without the program name."""
     lines = capsys.readouterr().out.splitlines()
     return [shlex.split(line)[1:] for line in lines if line.startswith("scmrl ")]
 
@@ -32,7 +32,7 @@ def only_run() -> Path:
     return run
 
 
-def test_init_names_each_sensor_and_what_it_wrote_is_taken_by_the_next_command(tmp_path, monkeypatch, capsys):
+def test_init_names_each_sensor_and_what_it_wrote_works_with_the_next_command(tmp_path, monkeypatch, capsys):
     write_machines(tmp_path / "my machines", samples=18, missing=0.2)
     assert scmrl(monkeypatch, "data", "init", "my machines") == 0
     check, train = printed_commands(capsys)
@@ -42,11 +42,11 @@ def test_init_names_each_sensor_and_what_it_wrote_is_taken_by_the_next_command(t
     assert {Path(row["events"]).suffix for row in rows} == {".npy", ""}
     assert {Path(row["series"]).suffix for row in rows} == {".csv", ""}
     assert scmrl(monkeypatch, *check) == 0
-    said = capsys.readouterr().out
-    assert "events: sensor of 32 x 32 pixels (height x width), 2 polarities" in said
-    assert "series: no column is time, so its rows are evenly spaced" in said
-    assert "series: 200 rows become a window of 200 values" in said
-    assert "nothing wrong was found" in said
+    printed = capsys.readouterr().out
+    assert "events: sensor of 32 x 32 pixels (height x width), 2 polarities" in printed
+    assert "series: no column holds time, so rows are assumed evenly spaced" in printed
+    assert "series: 200 rows become a window of 200 values" in printed
+    assert "no problems" in printed
 
 
 @pytest.mark.slow
@@ -62,7 +62,7 @@ def test_three_sensors_are_learned_with_the_commands_as_printed(tmp_path, monkey
     assert scmrl(monkeypatch, "evaluate", run) == 0
     write_machines(tmp_path / "new", samples=90, seed=1000 + seed)
     assert scmrl(monkeypatch, "predict", run, "new", "--json") == 0
-    assert right(capsys) >= LEAST_TOGETHER
+    assert accuracy(capsys) >= LEAST_TOGETHER
     first = next(Path("new/slow").glob("*.csv")).with_suffix("")
     for suffix in (".csv", ".wav", ".npy"):
         if first.with_suffix(suffix).exists():
@@ -89,11 +89,11 @@ def test_vibration_alone_is_learned_by_default(tmp_path, monkeypatch, capsys, se
     capsys.readouterr()
     write_machines(tmp_path / "new", samples=90, seed=1000 + seed, missing=0)
     assert scmrl(monkeypatch, "predict", only_run(), "new", "--json") == 0
-    assert right(capsys) >= LEAST_ALONE
+    assert accuracy(capsys) >= LEAST_ALONE
 
 
-def right(capsys: pytest.CaptureFixture[str]) -> float:
-    """The share of clips whose class is the folder that they lie in."""
+def accuracy(capsys: pytest.CaptureFixture[str]) -> float:
+    """Return the fraction of clips whose predicted class is the name of their folder."""
     answers = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
     assert len(answers) > 80
     assert {answer["class"] for answer in answers} <= set(SPEEDS)

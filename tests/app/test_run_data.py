@@ -83,14 +83,14 @@ def evaluate(monkeypatch: pytest.MonkeyPatch, run: Path, *options: str | Path) -
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
-def test_data_that_have_changed_are_named_and_the_earlier_evaluation_stays(here, change, monkeypatch, capsys):
+def test_changed_data_are_named_and_the_earlier_evaluation_stays(here, change, monkeypatch, capsys):
     assert evaluate(monkeypatch, here / "run") == 0
     before = (here / "run" / "evaluation.json").read_bytes()
     change(here / "data")
     assert evaluate(monkeypatch, here / "run") == 2
-    told = capsys.readouterr().err
-    assert CHANGES[change] in told
-    assert ("--accept-changed-data" in told) == (change is not rename_class)
+    message = capsys.readouterr().err
+    assert CHANGES[change] in message
+    assert ("--accept-changed-data" in message) == (change is not rename_class)
     assert (here / "run" / "evaluation.json").read_bytes() == before
     assert evaluate(monkeypatch, here / "run", "--accept-changed-data") == (2 if change is rename_class else 0)
     if change is not rename_class:
@@ -108,7 +108,7 @@ def test_data_that_have_changed_are_named_and_the_earlier_evaluation_stays(here,
     ],
     ids=lambda command: command[0],
 )
-def test_every_command_that_reads_the_data_compares_them(here, command, monkeypatch, capsys):
+def test_every_command_that_reads_the_data_verifies_them(here, command, monkeypatch, capsys):
     monkeypatch.chdir(here)
     swap_labels(here / "data")
     before = sorted(path.relative_to(here) for path in here.rglob("*"))
@@ -117,7 +117,7 @@ def test_every_command_that_reads_the_data_compares_them(here, command, monkeypa
     assert sorted(path.relative_to(here) for path in here.rglob("*")) == before
 
 
-def test_report_and_demo_say_why_they_do_without_the_data(here, monkeypatch, capsys):
+def test_report_and_demo_say_why_they_lack_the_data(here, monkeypatch, capsys):
     from scmrl.demo.session import open_demo
 
     swap_labels(here / "data")
@@ -147,8 +147,8 @@ def test_a_resumed_run_needs_its_samples_in_the_same_order(here, monkeypatch, ca
     assert "the training samples are in another order" in capsys.readouterr().err
 
 
-def test_files_are_prepared_as_in_training_whichever_comes_first_today(tmp_path, monkeypatch, capsys):
-    """The first training file decides rate and color; another row in its place must not."""
+def test_files_are_prepared_as_in_training_whichever_file_is_first(tmp_path, monkeypatch, capsys):
+    """The first training file decides rate and color; a different first row must not."""
     data = tmp_path / "data"
     data.mkdir()
     write_tiny_dataset(data, train=24, test=6)
@@ -219,7 +219,7 @@ def test_the_embedded_digits_have_a_fingerprint_that_rounding_does_not_change():
     assert changes(known, fingerprint(plain)) == []
 
 
-def test_a_cache_is_not_written_where_the_run_folder_says(here, tmp_path, monkeypatch, capsys):
+def test_the_run_folder_does_not_choose_the_cache_folder(here, tmp_path, monkeypatch, capsys):
     target = tmp_path / "planted"
     rewrite(here / "run" / "experiment.json", lambda e: e["data"].update(cache_folder=str(target)))
     assert evaluate(monkeypatch, here / "run") == 0
@@ -228,12 +228,12 @@ def test_a_cache_is_not_written_where_the_run_folder_says(here, tmp_path, monkey
     assert (tmp_path / "mine").is_dir()
 
 
-def test_what_is_shown_moves_no_cursor():
+def test_what_is_printed_moves_no_cursor():
     assert printable("cat\x1b[2J\r\n\u202ecod\x9b1m") == "cat\\x1b[2J\\r\\n\\u202ecod\\x9b1m"
     assert printable("café 猫") == "café 猫"
 
 
-def test_a_run_without_readers_or_fingerprint_is_not_taken_on_trust(here, monkeypatch, capsys):
+def test_a_run_without_readers_or_fingerprint_is_refused(here, monkeypatch, capsys):
     (here / "run" / "inputs.json").unlink()
     assert evaluate(monkeypatch, here / "run") == 2
     assert "holds no inputs.json, which says what it was trained on" in capsys.readouterr().err

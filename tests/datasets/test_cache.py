@@ -31,7 +31,7 @@ def filled(folder: Path, samples: list[Tensor] = SAMPLES) -> Store:
         CacheOptions(folder, limit_gb=1.0),
         dataset="numbers",
         name="left",
-        mark="0123",
+        key="0123",
         samples=range(len(samples)),
         prepare=samples.__getitem__,
         progress=None,
@@ -49,19 +49,19 @@ def tensor(prepared: object) -> Tensor:
 
 def damaged(whole: bytes, rng: np.random.Generator) -> bytes:
     """The file, with a bit flipped, or cut off, or some of it overwritten; never what it was."""
-    place = int(rng.integers(len(whole)))
+    offset = int(rng.integers(len(whole)))
     match rng.choice(["flip", "cut", "overwrite"]):
         case "flip":
-            return whole[:place] + bytes([whole[place] ^ 1 << int(rng.integers(8))]) + whole[place + 1 :]
+            return whole[:offset] + bytes([whole[offset] ^ 1 << int(rng.integers(8))]) + whole[offset + 1 :]
         case "cut":
-            return whole[:place]
+            return whole[:offset]
         case _:
             block = rng.bytes(16)
-            return whole[:place] + block + whole[place + 16 :]
+            return whole[:offset] + block + whole[offset + 16 :]
 
 
 @pytest.mark.parametrize("file", ["about.json", "index.npz", "data.bin"])
-def test_a_damaged_cache_is_named_and_filled_again(file: str, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_a_damaged_cache_is_reported_and_filled_again(file: str, tmp_path: Path, caplog: pytest.LogCaptureFixture):
     folder = filled(tmp_path).folder
     whole = (folder / file).read_bytes()
     rng = np.random.default_rng(0)
@@ -73,7 +73,7 @@ def test_a_damaged_cache_is_named_and_filled_again(file: str, tmp_path: Path, ca
         assert holds_the_samples(filled(tmp_path))
         (record,) = caplog.records
         assert record.getMessage().startswith(f"the cache {folder} is damaged: ")
-        assert record.getMessage().endswith("; its samples are prepared again")
+        assert record.getMessage().endswith("; preparing its samples again")
         Store(folder).verify()
     assert [path.name for path in folder.parent.iterdir() if path.is_dir()] == [folder.name]
 
@@ -82,7 +82,7 @@ def test_a_damaged_cache_is_named_and_filled_again(file: str, tmp_path: Path, ca
 def test_a_cache_that_lacks_a_file_is_filled_again(file: str, tmp_path: Path):
     folder = filled(tmp_path).folder
     (folder / file).unlink()
-    with pytest.raises(DamagedStoreError, match=f"it has no {file}"):
+    with pytest.raises(DamagedStoreError, match=f"{file} is missing"):
         Store(folder)
     assert holds_the_samples(filled(tmp_path))
 
@@ -115,7 +115,7 @@ def test_arrays_of_objects_are_refused_though_the_checksums_are_right(tmp_path: 
     del about["checksum"]
     about["columns"] = {"tensor": "|O"}
     (folder / "about.json").write_text(json.dumps({**about, "checksum": _checksum_of(about)}))
-    with pytest.raises(DamagedStoreError, match=r"it claims arrays of \|O"):
+    with pytest.raises(DamagedStoreError, match=r"arrays of type \|O"):
         Store(folder)
 
 
@@ -131,13 +131,13 @@ def test_a_damaged_sample_of_a_large_cache_is_prepared_from_its_file(
     content = bytearray((tmp_path / "s" / "data.bin").read_bytes())
     content[len(content) // 2] ^= 1
     (tmp_path / "s" / "data.bin").write_bytes(content)
-    kept = RecordedDataset(
+    cached = RecordedDataset(
         rows, {"m": modality}, seed=0, augment=False, stores={"m": (Store(tmp_path / "s"), range(3))}
     )
     for number in range(3):
-        assert torch.equal(kept[number].inputs["m"], plain[number].inputs["m"])
+        assert torch.equal(cached[number].inputs["m"], plain[number].inputs["m"])
     (record,) = caplog.records
-    assert "sample 1: its checksum is another one; it is prepared from its file instead" in record.getMessage()
+    assert "sample 1: its checksum differs; reading the file instead" in record.getMessage()
     assert f"`rm -r {tmp_path / 's'}`" in record.getMessage()
 
     monkeypatch.setattr(cache, "VERIFIED_BYTES", 0)
@@ -151,8 +151,8 @@ def test_samples_of_every_size_are_verified(tmp_path: Path):
     samples: list[Prepared] = [Waveform(np.ones((2, length), np.float32), 8_000) for length in (3, 0, 11)]
     write_store(tmp_path / "s", samples, {})
     whole = (tmp_path / "s" / "data.bin").read_bytes()
-    for place in range(len(whole)):
-        (tmp_path / "s" / "data.bin").write_bytes(whole[:place] + bytes([whole[place] ^ 8]) + whole[place + 1 :])
+    for offset in range(len(whole)):
+        (tmp_path / "s" / "data.bin").write_bytes(whole[:offset] + bytes([whole[offset] ^ 8]) + whole[offset + 1 :])
         with pytest.raises(DamagedStoreError):
             Store(tmp_path / "s").verify()
 
@@ -163,16 +163,16 @@ def test_a_cache_on_a_read_only_disk_is_used_and_not_touched(tmp_path: Path, cap
         make_read_only(disk)
         assert holds_the_samples(filled(disk))
         assert not caplog.records
-        with pytest.raises(StoreWriteError, match=r"/disk cannot be written: read-only file system; .*cache_folder"):
+        with pytest.raises(StoreWriteError, match=r"cannot write the cache .*/disk: read-only file system; "):
             open_or_fill(
                 CacheOptions(disk, limit_gb=1.0),
-                dataset="others", name="left", mark="1", samples=[0], prepare=SAMPLES.__getitem__, progress=None,
+                dataset="others", name="left", key="1", samples=[0], prepare=SAMPLES.__getitem__, progress=None,
             )  # fmt: skip
         with pytest.raises(OSError, match=f"the cache {folder} cannot be removed: read-only file system"):
             prune(disk, unused_days=0)
 
 
-def test_a_damaged_cache_that_cannot_be_removed_is_refused_with_the_line_to_type(tmp_path: Path):
+def test_a_damaged_cache_that_cannot_be_removed_is_refused_with_the_command_to_run(tmp_path: Path):
     with small_disk(tmp_path / "disk", kilobytes=512) as disk:
         folder = filled(disk).folder
         (folder / "data.bin").write_bytes(bytes(1200))
@@ -189,7 +189,7 @@ def test_a_full_disk_is_named_and_leaves_nothing_behind(tmp_path: Path, monkeypa
             filled(disk, large)
         assert str(refusal.value) == (
             f"the cache {disk / 'numbers'} cannot be written: no space left on device; free some "
-            "(`scmrl data cache prune`), name another cache_folder, or set cache to off"
+            "(`scmrl data cache prune`), choose another cache_folder, or set cache to off"
         )
         assert [path.name for path in (disk / "numbers").iterdir()] == ["left-0123.lock"]
         assert holds_the_samples(filled(disk))
@@ -210,50 +210,50 @@ def another_user() -> Iterator[Path]:
 
 
 def test_a_cache_of_another_user_is_used(caplog: pytest.LogCaptureFixture):
-    with another_user() as place:
-        store = filled(place).folder
+    with another_user() as folder:
+        store = filled(folder).folder
         os.utime(store, (1, 1))
         os.seteuid(65534)
-        assert holds_the_samples(filled(place))
+        assert holds_the_samples(filled(folder))
         assert store.stat().st_mtime == 1
         assert not caplog.records
 
 
-def test_a_cache_of_another_user_that_may_not_be_read_is_refused_by_name():
-    with another_user() as place:
-        store = filled(place).folder
+def test_a_cache_of_another_user_without_read_permission_is_refused_by_name():
+    with another_user() as folder:
+        store = filled(folder).folder
         store.chmod(0o700)
         os.seteuid(65534)
-        with pytest.raises(OSError, match=f"the cache {store} cannot be read: permission denied; have its owner allow"):
-            filled(place)
+        with pytest.raises(OSError, match=f"cannot read the cache {store}: permission denied; ask its owner"):
+            filled(folder)
 
 
-def test_a_damaged_cache_of_another_user_is_refused_with_the_line_to_type(caplog: pytest.LogCaptureFixture):
-    with another_user() as place:
-        store = filled(place).folder
+def test_a_damaged_cache_of_another_user_is_refused_with_the_command_to_run(caplog: pytest.LogCaptureFixture):
+    with another_user() as folder:
+        store = filled(folder).folder
         (store / "data.bin").write_bytes(b"")
         os.seteuid(65534)
         with pytest.raises(ValueError, match=r"damaged: .*cannot be replaced \(permission.*`rm -r .*left-0123`"):
-            filled(place)
+            filled(folder)
 
 
 @pytest.mark.parametrize("path", ["", "numbers"])
-def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path, path: str):
+def test_a_file_instead_of_the_folder_is_reported(tmp_path: Path, path: str):
     (tmp_path / "cache" / path).parent.mkdir(exist_ok=True)
     (tmp_path / "cache" / path).write_text("in the way")
-    with pytest.raises(StoreWriteError, match=rf"the cache {tmp_path / 'cache'} cannot be written: .*(file|directory)"):
+    with pytest.raises(StoreWriteError, match=rf"cannot write the cache {tmp_path / 'cache'}: .*(file|directory)"):
         filled(tmp_path / "cache")
     assert (tmp_path / "cache" / path).read_text() == "in the way"
 
 
-def test_what_else_goes_wrong_while_a_cache_is_filled_is_not_blamed_on_it(tmp_path: Path):
+def test_other_errors_while_a_cache_is_filled_are_not_attributed_to_it(tmp_path: Path):
     def prepare(number: int) -> Exception:
         return FileNotFoundError("no file at a.wav")
 
     with pytest.raises(FileNotFoundError, match=r"no file at a\.wav"):
         open_or_fill(
             CacheOptions(tmp_path, limit_gb=1.0),
-            dataset="numbers", name="left", mark="1", samples=[0], prepare=prepare, progress=None,
+            dataset="numbers", name="left", key="1", samples=[0], prepare=prepare, progress=None,
         )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ def card(request: pytest.FixtureRequest) -> DatasetCard:
 
 
 @pytest.mark.parametrize("kind", list(DATASETS))
-def test_a_card_is_that_of_its_kind(kind: str):
+def test_a_card_belongs_to_its_kind(kind: str):
     assert DATASETS[kind].card().kind == kind
 
 
@@ -33,9 +33,9 @@ def test_a_card_says_where_the_data_are_from_and_on_what_terms(card: DatasetCard
     assert card.citation or card.kind == "manifest"
 
 
-def test_classes_and_synthetic_senses_are_stated_consistently(card: DatasetCard):
+def test_classes_and_synthetic_modalities_are_stated_consistently(card: DatasetCard):
     assert len(set(card.classes)) == len(card.classes)
-    assert bool(card.synthetic) == any(sense.synthetic for sense in card.modalities.values())
+    assert bool(card.synthetic) == any(modality.synthetic for modality in card.modalities.values())
 
 
 def test_files_are_named_relative_to_the_root(card: DatasetCard):
@@ -50,7 +50,7 @@ def test_files_are_named_relative_to_the_root(card: DatasetCard):
         assert set(files.modalities) <= set(card.modalities)
 
 
-def test_stated_hashes_are_hashes(card: DatasetCard):
+def test_checksums_are_well_formed(card: DatasetCard):
     for files in card.files:
         assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in files.sha256.values())
         assert all(re.fullmatch("[0-9a-f]{32}", digest) for digest in files.md5.values())
@@ -68,10 +68,10 @@ def test_a_card_reads_in_a_terminal(card: DatasetCard, width: int):
     # Longer lines are those of one word that nobody would want broken.
     assert [line for line in text.splitlines() if len(line) > width and len(line.split()) > 2] == []
     words = " ".join(text.split())
-    for said in (card.title, card.license, card.citation, card.splits, card.synthetic, *card.notes, *card.sources):
-        assert " ".join(said.split()) in words
-    for sense in card.modalities:
-        assert f"{sense} (" in words
+    for text in (card.title, card.license, card.citation, card.splits, card.synthetic, *card.notes, *card.sources):
+        assert " ".join(text.split()) in words
+    for modality in card.modalities:
+        assert f"{modality} (" in words
     for files in card.files:
         assert files.pattern in words
 
@@ -83,7 +83,7 @@ def test_a_card_as_text():
         "license    CC0-1.0\n"
         "cite       nobody\n"
         "from       a drawer\n"
-        "senses     picture (image): [1, 3, 4], brightness, 0 to 1\n"
+        "modalities picture (image): [1, 3, 4], brightness, 0 to 1\n"
         "           trace (series): [T, 2], of the sensors\n"
         "classes    2: calm, storm\n"
         "splits     as the names of the files say\n"
@@ -97,11 +97,11 @@ def test_a_card_as_text():
     )
 
 
-def test_a_card_without_senses_or_classes_says_who_decides():
+def test_a_card_without_modalities_or_classes_refers_to_the_files():
     bare = CARD.model_copy(update={"classes": (), "modalities": {}, "files": (FileSet(pattern="*.csv", what="it"),)})
     text = describe(bare)
-    assert "senses     as the files say" in text
-    assert "classes    as the files say" in text
+    assert "modalities determined by the files" in text
+    assert "classes    determined by the files" in text
 
 
 def test_a_card_of_many_classes_names_the_first_and_counts_the_rest():
@@ -112,8 +112,8 @@ def test_a_card_of_many_classes_names_the_first_and_counts_the_rest():
     assert len(text) < 4_000
 
 
-def test_many_classes_that_look_alike_are_a_few_notes():
+def test_many_classes_with_similar_names_are_a_few_notes():
     labels = [spelling for number in range(900) for spelling in (f"Class {number}", f"class_{number}")]
     notes = similar_labels(labels)
     assert len(notes) == 6
-    assert notes[-1] == "895 more groups of classes differ only in how they are written"
+    assert notes[-1] == "895 more groups of classes differ only in spelling"

@@ -10,7 +10,7 @@ import pytest
 
 from datasets.formats.made_up import CARD, MadeUpSpec, write_made_up
 from snn_datasets.card import DatasetCard, FileSet
-from snn_datasets.check import SOME, Finding, PublishedFile, check, published_table, summary
+from snn_datasets.check import SAMPLE_SIZE, Finding, PublishedFile, check, published_table, summary
 from snn_datasets.dataset import DatasetSplits
 
 
@@ -51,20 +51,20 @@ def published(root: Path) -> dict[str, PublishedFile]:
     }
 
 
-def test_of_a_sound_copy_it_tells_what_was_looked_at(root: Path):
+def test_a_sound_copy_reports_what_was_checked(root: Path):
     assert [str(finding) for finding in check(MadeUpSpec(root=root), hashes=True, read="all")] == [
         "note: 12 files pictures/*.raw (gray pictures)",
-        "note: no hashes are published for the files pictures/*.raw",
+        "note: no checksums are published for pictures/*.raw",
         "note: 12 files traces/*.txt (pressure and wind)",
-        "note: no hashes are published for the files traces/*.txt",
-        "note: no files diary.md (what was seen); they are not required",
+        "note: no checksums are published for traces/*.txt",
+        "note: no files diary.md (what was seen); they are optional",
         "note: samples: 6 train, 2 val, 4 test",
         "note: 12 of 12 recordings of picture were read",
         "note: 12 of 12 recordings of trace were read",
     ]
 
 
-def test_nothing_is_read_or_kept_unless_asked_for(root: Path, tmp_path: Path):
+def test_nothing_is_read_or_cached_unless_requested(root: Path, tmp_path: Path):
     (root / "traces" / "test_calm_0.txt").write_text("wind", encoding="utf-8")
     spec = MadeUpSpec(root=root, cache_folder=tmp_path / "cache")
     assert complaints(check(spec, read="none")) == []
@@ -80,15 +80,15 @@ def test_progress_ends_at_its_total_and_never_goes_back(root: Path):
     assert [total for _, total in calls] == sorted(total for _, total in calls)
 
 
-@pytest.mark.parametrize("made", ["nothing", "a file"])
-def test_a_root_that_is_no_folder_is_told_with_the_layout(tmp_path: Path, made: str):
+@pytest.mark.parametrize("root_is", ["nothing", "a file"])
+def test_a_root_that_is_no_folder_is_reported_with_the_layout(tmp_path: Path, root_is: str):
     root = tmp_path / "nowhere"
-    if made == "a file":
+    if root_is == "a file":
         root.touch()
     finding = only(check(MadeUpSpec(root=root)))
     assert (finding.severity, finding.path) == ("error", root)
-    assert finding.problem == {"nothing": "is not there", "a file": "is a file, not a folder"}[made]
-    assert finding.advice.startswith("get them\n  from a drawer\n")
+    assert finding.problem == {"nothing": "does not exist", "a file": "is a file, not a folder"}[root_is]
+    assert finding.advice.startswith("fetch the files\n  from a drawer\n")
     assert "pictures/*.raw  (gray pictures)" in finding.advice
 
 
@@ -96,11 +96,11 @@ def test_a_missing_folder_is_named(root: Path):
     (root / "traces").rename(root / "attic")
     (finding,) = (finding for finding in check(MadeUpSpec(root=root), read="none") if finding.severity == "error")
     assert finding.path == root / "traces"
-    assert finding.problem == "is not there; traces/*.txt (pressure and wind) belong there"
-    assert finding.advice.startswith("get them\n  from a drawer\nwhich have to lie there as\n  pictures/*.raw")
+    assert finding.problem == "does not exist; traces/*.txt (pressure and wind) belong there"
+    assert finding.advice.startswith("fetch the files\n  from a drawer\ninto this layout\n  pictures/*.raw")
 
 
-def test_what_keeps_a_dataset_from_opening_is_told_once_and_the_layout_too(root: Path):
+def test_an_error_that_prevents_opening_is_reported_once_with_the_layout(root: Path):
     class NeedsAll(MadeUpSpec):
         def build(self, progress: object = None) -> DatasetSplits:
             raise FileNotFoundError(f"no traces under {self.root}")
@@ -111,53 +111,53 @@ def test_what_keeps_a_dataset_from_opening_is_told_once_and_the_layout_too(root:
     wrong = [finding for finding in findings if finding.severity == "error"]
     assert [finding.path for finding in wrong] == [root / "pictures", root / "traces"]
     assert [len(finding.advice.splitlines()) for finding in wrong] == [6, 1]
-    assert "note: no recording was read, since the dataset cannot be opened like this" in map(str, findings)
+    assert "note: no recording was read, because the dataset cannot be opened" in map(str, findings)
     (root / "old pictures").rename(root / "pictures")
     (root / "old traces").rename(root / "traces")
     assert str(only(check(NeedsAll(root=root)))) == f"error: no traces under {root}; fetch it again"
 
 
-def test_a_sense_that_is_not_read_need_not_lie_there(root: Path):
+def test_files_of_an_unselected_modality_are_not_needed(root: Path):
     (root / "traces").rename(root / "attic")
     assert complaints(check(MadeUpSpec(root=root, modalities=("picture",)), read="all")) == []
 
 
-def test_an_unknown_sense_is_the_users_mistake(root: Path):
+def test_an_unknown_modality_is_the_users_mistake(root: Path):
     with pytest.raises(ValueError, match=r"'smell'.*picture, trace"):
         check(MadeUpSpec(root=root, modalities=("smell",)))
 
 
-def test_a_folder_in_other_letters_is_recognized(root: Path):
+def test_a_folder_in_other_case_is_recognized(root: Path):
     (root / "traces").rename(root / "Traces")
     finding = next(finding for finding in check(MadeUpSpec(root=root)) if finding.severity == "error")
     assert (finding.problem, finding.advice) == (
-        "is not there, but Traces is",
-        "rename it: upper and lower case count",
+        "does not exist, but Traces does",
+        "rename it: names are case sensitive",
     )
 
 
 @pytest.mark.parametrize("off", [".", "pictures"])
-def test_a_root_one_folder_off_is_answered_with_the_right_one(root: Path, off: str):
+def test_a_root_one_folder_off_suggests_the_right_one(root: Path, off: str):
     wrong = root.parent if off == "." else root / off
-    found = check(MadeUpSpec(root=wrong), read="none")
-    assert [finding.advice for finding in found if finding.severity == "error"] == [f"give {root} as the root"] * 2
+    findings = check(MadeUpSpec(root=wrong), read="none")
+    assert [finding.advice for finding in findings if finding.severity == "error"] == [f"use {root} as the root"] * 2
 
 
 def test_an_incomplete_copy_is_a_warning(root: Path):
-    for sense, ending in (("pictures", "raw"), ("traces", "txt")):
-        (root / sense / f"test_calm_0.{ending}").unlink()
+    for modality, ending in (("pictures", "raw"), ("traces", "txt")):
+        (root / modality / f"test_calm_0.{ending}").unlink()
     findings = check(MadeUpSpec(root=root))
     assert complaints(findings) == [
-        f"warning: {root}: 11 files pictures/*.raw, where the complete dataset has 12; fetch the rest",
-        f"warning: {root}: 11 files traces/*.txt, where the complete dataset has 12; fetch the rest",
+        f"warning: {root}: 11 files pictures/*.raw, but the complete dataset has 12; fetch the rest",
+        f"warning: {root}: 11 files traces/*.txt, but the complete dataset has 12; fetch the rest",
     ]
-    assert summary(findings) == "2 warnings were found"
+    assert summary(findings) == "2 warnings"
 
 
-def test_surplus_files_are_a_warning(root: Path):
+def test_extra_files_are_a_warning(root: Path):
     (root / "pictures" / "test_calm_2.raw").rename(root / "pictures" / "test_calm_20.raw")
     (root / "pictures" / "test_calm_2.raw").write_bytes(bytes(12))
-    assert only(check(MadeUpSpec(root=root), read="none")).advice == "remove what does not belong there"
+    assert only(check(MadeUpSpec(root=root), read="none")).advice == "remove files that do not belong there"
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_surplus_files_are_a_warning(root: Path):
         (b"<!DOCTYPE html><html>Sign in</html>", "is a web page"),
     ],
 )
-def test_what_a_failed_download_leaves_is_told_once(root: Path, content: bytes, problem: str):
+def test_a_failed_download_is_reported_once(root: Path, content: bytes, problem: str):
     path = root / "pictures" / "val_calm_0.raw"
     path.write_bytes(content)
     finding = only(check(MadeUpSpec(root=root), read="all"))
@@ -177,7 +177,7 @@ def test_what_a_failed_download_leaves_is_told_once(root: Path, content: bytes, 
     assert finding.advice
 
 
-def test_a_file_that_the_reader_refuses_is_told_in_its_words(root: Path):
+def test_a_file_that_the_reader_refuses_is_reported_with_its_message(root: Path):
     path = root / "pictures" / "val_calm_0.raw"
     path.write_bytes(bytes(7))
     assert str(only(check(MadeUpSpec(root=root), read="all"))) == (
@@ -185,14 +185,14 @@ def test_a_file_that_the_reader_refuses_is_told_in_its_words(root: Path):
     )
 
 
-def test_a_missing_partner_is_told(root: Path):
+def test_a_missing_partner_is_reported(root: Path):
     spec = with_card(CARD.files[:1])(root=root)
     path = root / "traces" / "val_calm_0.txt"
     path.unlink()
-    assert str(only(check(spec, read="all"))) == f"error: {path}: is not there; fetch it again"
+    assert str(only(check(spec, read="all"))) == f"error: {path}: does not exist; fetch it again"
 
 
-def test_a_recording_that_comes_out_in_another_shape_is_told(root: Path):
+def test_a_recording_that_comes_out_in_another_shape_is_reported(root: Path):
     path = root / "traces" / "val_calm_0.txt"
     path.write_text("1000 1\n" * 3, encoding="utf-8")  # three seconds, where five are promised
     finding = only(check(MadeUpSpec(root=root), read="all"))
@@ -214,11 +214,11 @@ def test_sizes_are_compared_with_the_published_ones(root: Path, monkeypatch: pyt
     assert only(check(spec)).problem == "has 13 bytes, not 12: it is another version or was changed"
 
 
-def test_hashes_are_compared_when_asked_for(root: Path, monkeypatch: pytest.MonkeyPatch):
+def test_hashes_are_compared_on_request(root: Path, monkeypatch: pytest.MonkeyPatch):
     spec = with_published(monkeypatch, published(root))(root=root)
     findings = check(spec, hashes=True)
     assert complaints(findings) == []
-    assert "note: 12 files pictures/*.raw were compared with published hashes" in map(str, findings)
+    assert "note: verified 12 checksums of pictures/*.raw" in map(str, findings)
     path = root / "pictures" / "train_calm_4.raw"
     right = hashlib.sha256(path.read_bytes()).hexdigest()
     path.write_bytes(bytes(12))
@@ -232,20 +232,20 @@ def test_hashes_are_compared_when_asked_for(root: Path, monkeypatch: pytest.Monk
 def test_the_few_hashes_of_a_card_are_compared_too(root: Path, algorithm: str):
     path = root / "pictures" / "train_calm_4.raw"
     digest = hashlib.new(algorithm, path.read_bytes()).hexdigest()
-    said: dict[str, Any] = {algorithm: {"pictures/train_calm_4.raw": digest.upper()}}
-    spec = with_card((FileSet(pattern="pictures/*.raw", what="pictures", **said),))(root=root)
+    checksums: dict[str, Any] = {algorithm: {"pictures/train_calm_4.raw": digest.upper()}}
+    spec = with_card((FileSet(pattern="pictures/*.raw", what="pictures", **checksums),))(root=root)
     assert complaints(check(spec, hashes=True)) == []
     path.write_bytes(bytes(12))
     assert algorithm.upper() in only(check(spec, hashes=True)).problem
 
 
-def test_missing_and_foreign_files_are_told_by_name(root: Path, monkeypatch: pytest.MonkeyPatch):
+def test_missing_and_unknown_files_are_reported_by_name(root: Path, monkeypatch: pytest.MonkeyPatch):
     spec = with_published(monkeypatch, published(root))(root=root)
     (root / "pictures" / "test_calm_0.raw").rename(root / "pictures" / "test_calm_90.raw")
     (root / "traces" / "test_calm_0.txt").rename(root / "traces" / "test_calm_90.txt")
-    said = [str(finding) for finding in check(spec)]
-    assert f"warning: {root}: 1 published files are missing: pictures/test_calm_0.raw; fetch the rest" in said
-    assert f"note: {root}: 1 files are none of the published ones: pictures/test_calm_90.raw" in said
+    texts = [str(finding) for finding in check(spec)]
+    assert f"warning: {root}: 1 published files are missing: pictures/test_calm_0.raw; fetch the rest" in texts
+    assert f"note: {root}: 1 files are not among the published: pictures/test_calm_90.raw" in texts
 
 
 def test_a_packaged_table_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -268,28 +268,28 @@ def test_reading_some_takes_the_first_and_the_last_of_many(root: Path):
     ordered[-1].write_text("wind", encoding="utf-8")
     findings = check(MadeUpSpec(root=root), read="some")
     assert [finding.path for finding in findings if finding.severity == "error"] == [ordered[0], ordered[-1]]
-    assert f"note: {SOME} of 102 recordings of trace were read" in map(str, findings)
+    assert f"note: {SAMPLE_SIZE} of 102 recordings of trace were read" in map(str, findings)
 
 
 def test_an_empty_split_is_an_error(root: Path):
     for path in root.glob("*/val_*"):
         path.unlink()
-    assert "error: no sample belongs to the split val; fetch the rest of the dataset" in complaints(
+    assert "error: the split val has no samples; fetch the rest of the dataset" in complaints(
         check(MadeUpSpec(root=root))
     )
 
 
-def test_a_defect_of_the_code_is_told_without_a_traceback(root: Path):
+def test_a_bug_in_the_code_is_reported_without_a_traceback(root: Path):
     class Broken(MadeUpSpec):
         def build(self, progress: object = None) -> DatasetSplits:
             raise KeyError("storm")
 
     finding = only(check(Broken(root=root)))
     assert finding.problem == "the dataset cannot be opened: KeyError: 'storm'"
-    assert finding.advice == "this is a defect of the dataset's code: please report it"
+    assert finding.advice == "this is a bug in the dataset's code: please report it"
 
 
-def test_a_missing_package_is_told_once(root: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_missing_package_is_reported_once(root: Path, monkeypatch: pytest.MonkeyPatch):
     def read(reader: object, source: object) -> None:
         raise ImportError('reading traces needs barometer; pip install "weather[all]"')
 
@@ -298,7 +298,7 @@ def test_a_missing_package_is_told_once(root: Path, monkeypatch: pytest.MonkeyPa
     assert 'pip install "weather[all]"' in finding.problem
 
 
-def test_a_file_that_may_not_be_read_is_told(root: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_file_without_read_permission_is_reported(root: Path, monkeypatch: pytest.MonkeyPatch):
     path = root / "pictures" / "val_calm_0.raw"
 
     def locked(other: Path) -> None:
@@ -307,15 +307,15 @@ def test_a_file_that_may_not_be_read_is_told(root: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr("snn_datasets.check.placeholder", locked)
     assert str(only(check(MadeUpSpec(root=root)))) == (
-        f"error: {path}: cannot be opened: Permission denied; allow reading it"
+        f"error: {path}: cannot be opened: Permission denied; grant read access"
     )
 
 
 def test_the_summary_counts():
     error, warning = Finding("error", None, "bad"), Finding("warning", None, "odd")
-    assert summary([Finding("note", None, "fine")]) == "nothing wrong was found"
-    assert summary([error]) == "1 error was found"
-    assert summary([error, error, warning]) == "2 errors and 1 warning were found"
+    assert summary([Finding("note", None, "fine")]) == "no problems"
+    assert summary([error]) == "1 error"
+    assert summary([error, error, warning]) == "2 errors and 1 warning"
 
 
 def test_files_with_the_same_fault_are_alike_whatever_their_names_and_sizes():

@@ -143,7 +143,7 @@ def test_ids_are_unique_and_every_split_has_samples_of_known_classes(copy: Copy)
     assert len({sample.label for sample in copy.splits.train}) > 1
 
 
-def test_samples_are_what_the_description_promises(copy: Copy):
+def test_samples_match_the_description(copy: Copy):
     info = copy.splits.info
     for dataset in datasets(copy.splits):
         for sample in (dataset[index] for index in some(dataset)):
@@ -167,7 +167,7 @@ def test_recordings_are_not_blank_and_differ(copy: Copy):
         assert any(not torch.equal(value, values[0]) for value in values), name
 
 
-def test_a_second_build_is_the_same_and_reads_what_is_kept(copy: Copy, monkeypatch: pytest.MonkeyPatch):
+def test_a_second_build_is_the_same_and_reads_the_cache(copy: Copy, monkeypatch: pytest.MonkeyPatch):
     read: list[Source] = []
     for reader in readers(copy.splits):
         monkeypatch.setattr(type(reader), "read", watched(type(reader).read, read))
@@ -181,9 +181,9 @@ def readers(splits: DatasetSplits) -> list[Reader]:
     return [modality.reader for modality in train.modalities.values()] if isinstance(train, RecordedDataset) else []
 
 
-def watched(read: Callable[[Any, Source], Any], seen: list[Source]) -> Callable[[Any, Source], Any]:
+def watched(read: Callable[[Any, Source], Any], sources: list[Source]) -> Callable[[Any, Source], Any]:
     def watched_read(reader: Any, source: Source) -> Any:
-        seen.append(source)
+        sources.append(source)
         return read(reader, source)
 
     return watched_read
@@ -335,29 +335,29 @@ def make_pointer(path: Path) -> None:
 def test_check_finds_a_damaged_recording(
     fresh: FileDataSpec, damage: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("snn_datasets.check.SOME", 2)  # the first and the last
+    monkeypatch.setattr("snn_datasets.check.SAMPLE_SIZE", 2)  # the first and the last
     for path in recordings(fresh):
         whole = path.read_bytes()
         damage(path)
-        found = errors(fresh)
-        assert found, f"{path} was not noticed"
-        assert all(str(path) in str(finding) for finding in found)
+        findings = errors(fresh)
+        assert findings, f"{path} was not noticed"
+        assert all(str(path) in str(finding) for finding in findings)
         path.write_bytes(whole)
 
 
-def test_check_finds_what_is_missing(fresh: FileDataSpec, tmp_path: Path):
+def test_check_reports_missing_files(fresh: FileDataSpec, tmp_path: Path):
     for number, files in enumerate(required(fresh)):
         shutil.copytree(fresh.root, tmp_path / f"whole{number}")
         for path in list(fresh.root.glob(files.pattern)):
             path.unlink()
-        found = errors(fresh, read="none")
-        assert [files.pattern in finding.problem for finding in found] == [True]
-        assert found[0].advice
+        findings = errors(fresh, read="none")
+        assert [files.pattern in finding.problem for finding in findings] == [True]
+        assert findings[0].advice
         shutil.rmtree(fresh.root)
         (tmp_path / f"whole{number}").rename(fresh.root)
 
 
-def test_check_compares_what_is_published(fresh: FileDataSpec):
+def test_check_verifies_published_checksums(fresh: FileDataSpec):
     assert [finding.path for finding in errors(fresh, hashes=True, read="none")] == stated_files(fresh)
     for files in fresh.card().files:
         path = min(fresh.root.glob(files.pattern), default=None)

@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 
 from snn_datasets import DatasetSplits, DigitsSpec, InMemoryDataset, collate
 from snn_datasets.cache_folder import entries
-from snn_datasets.digits import Digits, Hearing, Seeing, Sense
+from snn_datasets.digits import AudioSimulator, Digits, ImageSimulator, Simulator
 from snn_datasets.speech import Speaker
 
 SPLITS = ("train", "val", "test")
@@ -93,7 +93,7 @@ def test_labels_are_those_of_the_images_named_in_the_ids(digits: DatasetSplits):
         assert [target[int(index)] for index in parts(dataset, "image")] == list(dataset.labels)
 
 
-def test_a_sample_is_what_the_description_says(digits: DatasetSplits):
+def test_a_sample_matches_the_description(digits: DatasetSplits):
     assert digits.info.name == "digits"
     assert digits.info.classes == DigitsSpec.card().classes == tuple("0123456789")
     assert digits.info.shapes == {"audio": (1, 16, 16), "visual": (1, 16, 16), "touch": (2, 10, 10)}
@@ -117,7 +117,7 @@ def test_a_sample_is_what_the_description_says(digits: DatasetSplits):
             assert values.isfinite().all()
 
 
-def test_the_card_describes_each_sense_as_it_comes(digits: DatasetSplits):
+def test_the_card_describes_each_modality(digits: DatasetSplits):
     card = DigitsSpec.card()
     assert tuple(card.modalities) == ALL
     for name, modality in digits.info.modalities.items():
@@ -131,7 +131,7 @@ def test_the_card_describes_each_sense_as_it_comes(digits: DatasetSplits):
         assert described.shape == f"[{lead}{', '.join(map(str, modality.shape))}]"
 
 
-def test_touch_is_asked_for_by_name():
+def test_touch_is_selected_by_name():
     assert DigitsSpec().selected_modalities() == ("audio", "visual")
     assert DigitsSpec(modalities=("touch", "audio")).selected_modalities() == ("touch", "audio")
     with pytest.raises(ValueError, match="digits has no modality 'smell'; choose among audio, visual, touch"):
@@ -161,11 +161,13 @@ def test_the_same_seed_gives_identical_samples_in_any_order_of_modalities(digits
     assert DigitsSpec(modalities=("visual", "audio")).build().info.synthetic == ("audio",)
 
 
-@pytest.mark.parametrize("sense", [Hearing(snr=3), Seeing(noise=0.3, occlusion=2)], ids=["audio", "visual"])
-def test_a_generator_decides_what_is_sensed(sense: Sense):
+@pytest.mark.parametrize(
+    "simulator", [AudioSimulator(snr=3), ImageSimulator(noise=0.3, occlusion=2)], ids=["audio", "visual"]
+)
+def test_a_generator_decides_what_is_simulated(simulator: Simulator):
     digits = Digits(torch.rand(9, 8, 8, generator=seeded()), list(range(9)), [Speaker()] * 9)
-    assert torch.equal(sense(digits, seeded(1)), sense(digits, seeded(1)))
-    assert not torch.equal(sense(digits, seeded(1)), sense(digits, seeded(2)))
+    assert torch.equal(simulator(digits, seeded(1)), simulator(digits, seeded(1)))
+    assert not torch.equal(simulator(digits, seeded(1)), simulator(digits, seeded(2)))
 
 
 @pytest.mark.parametrize("modality", ALL)
@@ -188,8 +190,8 @@ def test_another_seed_changes_everything_but_the_images_of_a_split(digits: Datas
         ("touch", {"touch_noise": 0.0, "touch_missed": 0.1, "time_steps": 7}),
     ],
 )
-def test_a_sense_does_not_depend_on_the_noise_of_others(digits: DatasetSplits, changed: str, fields: dict[str, Any]):
-    # Sound takes longest to make and is in the cache of what the fixture made, under its own noise alone.
+def test_a_modality_does_not_depend_on_the_noise_of_others(digits: DatasetSplits, changed: str, fields: dict[str, Any]):
+    # Audio is slowest to simulate; the fixture cached it under its own noise level.
     harder = DigitsSpec(modalities=("visual", "touch"), cache="off", **fields).build()
     for modality in ("visual", "touch"):
         assert same_inputs(harder, digits, modality) == (modality != changed)
@@ -197,7 +199,7 @@ def test_a_sense_does_not_depend_on_the_noise_of_others(digits: DatasetSplits, c
         assert same_inputs(DigitsSpec(modalities=("audio",), **fields).build(), digits, "audio")
 
 
-def test_a_sense_alone_is_as_among_others(digits: DatasetSplits):
+def test_a_modality_alone_is_as_among_others(digits: DatasetSplits):
     alone = DigitsSpec(modalities=("visual",), cache="off").build()
     assert list(alone.info.shapes) == list(alone.train[0].inputs) == ["visual"]
     assert alone.info.synthetic == ()
@@ -206,15 +208,15 @@ def test_a_sense_alone_is_as_among_others(digits: DatasetSplits):
 
 def test_samples_are_made_once_and_then_taken_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     spec = DigitsSpec(modalities=("visual", "touch"), cache_folder=tmp_path)
-    made = spec.build()
+    built = spec.build()
     assert sorted(entry.modality for entry in entries(tmp_path)) == ["labels", "touch", "visual"]
-    # What makes samples is gone: whatever comes now was kept.
+    # The simulation code is disabled, so the samples come from the cache.
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    kept = spec.build()
+    cached = spec.build()
     for modality in ("visual", "touch"):
-        assert same_inputs(kept, made, modality)
-    assert kept.info == made.info
-    # Another noise of one sense is made anew, the other sense is not.
+        assert same_inputs(cached, built, modality)
+    assert cached.info == built.info
+    # Another noise level of one modality recomputes that modality only.
     with pytest.raises(ImportError):
         DigitsSpec(modalities=("visual",), image_noise=0.4, cache_folder=tmp_path).build()
     DigitsSpec(modalities=("touch",), image_noise=0.4, cache_folder=tmp_path).build()
@@ -228,26 +230,26 @@ def test_without_a_cache_nothing_is_written(tmp_path: Path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_cache_that_cannot_be_written_is_answered_with_what_to_do(tmp_path: Path):
+def test_a_cache_that_cannot_be_written_says_what_to_do(tmp_path: Path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OSError, match="name another cache_folder, or set cache to off"):
+    with pytest.raises(OSError, match="choose another cache_folder, or set cache to off"):
         DigitsSpec(modalities=("visual",), cache_folder=tmp_path / "file").build()
 
 
 def test_preparation_leaves_the_number_of_threads_as_it_was():
     before = torch.get_num_threads()
     torch.set_num_threads(3)
-    seen: list[int] = []
+    threads: list[int] = []
     try:
         spec = DigitsSpec(modalities=("visual",), cache="off")
-        spec.build(progress=lambda done, total: seen.append(torch.get_num_threads()))
-        assert set(seen) == {1}
+        spec.build(progress=lambda done, total: threads.append(torch.get_num_threads()))
+        assert set(threads) == {1}
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
 
 
-def test_progress_counts_every_sample_of_every_sense():
+def test_progress_counts_every_sample_of_every_modality():
     calls: list[tuple[int, int]] = []
     spec = DigitsSpec(modalities=("visual", "touch"), cache="off")
     spec.build(progress=lambda done, total: calls.append((done, total)))
@@ -258,10 +260,10 @@ def test_progress_counts_every_sample_of_every_sense():
 
 
 def see(digits: Digits, *, noise: float = 0.0, occlusion: int = 0) -> Tensor:
-    return Seeing(noise=noise, occlusion=occlusion)(digits, seeded())
+    return ImageSimulator(noise=noise, occlusion=occlusion)(digits, seeded())
 
 
-def test_pixel_noise_has_the_standard_deviation_asked_for():
+def test_pixel_noise_has_the_standard_deviation_requested():
     ink = torch.rand(400, 8, 8, generator=seeded())
     written = Digits(ink, [0] * 400, [Speaker()] * 400)
     clean, noisy = see(written), see(written, noise=0.6)
@@ -282,7 +284,7 @@ def test_an_occlusion_blanks_one_square_of_each_image():
 
 def spectrograms(digit: int, snr: float) -> Tensor:
     spoken = Digits(torch.zeros(60, 8, 8), [digit] * 60, [Speaker()] * 60)
-    return Hearing(snr=snr)(spoken, seeded())[:, 0].mean(0)
+    return AudioSimulator(snr=snr)(spoken, seeded())[:, 0].mean(0)
 
 
 def test_low_bands_and_early_frames_come_first():
@@ -302,7 +304,7 @@ def test_noise_hides_speech_by_degrees():
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_each_sense_alone_is_moderate_and_more_together_are_better(seed: int):
+def test_each_modality_alone_is_moderate_and_more_together_are_better(seed: int):
     digits = DigitsSpec(modalities=ALL, seed=seed).build()
     train, test = split(digits, "train"), split(digits, "test")
 
@@ -323,7 +325,7 @@ def test_each_sense_alone_is_moderate_and_more_together_are_better(seed: int):
     assert accuracy(*ALL) >= max(pairs.values())
 
 
-def test_a_missing_scikit_learn_is_answered_with_the_command_to_install_it(monkeypatch: pytest.MonkeyPatch):
+def test_a_missing_scikit_learn_names_the_command_to_install_it(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(ImportError, match=re.escape('pip install "snn-datasets[digits]"')):
         DigitsSpec(cache="off").build()

@@ -120,7 +120,7 @@ def test_what_is_missing_is_named_with_where_it_belongs(tmp_path: Path):
         opened(tmp_path)
     splits = opened(tmp_path, on_error="missing")
     assert not any(FIRST in id_ for id_ in (*splits.train.ids, *splits.val.ids))
-    assert splits.info.notes == ("3 of 42 samples have no visual and are left out",)
+    assert splits.info.notes == ("3 of 42 samples have no visual and are skipped",)
 
 
 @pytest.mark.parametrize(
@@ -201,4 +201,4 @@ def test_a_gesture_past_the_end_of_its_recording_is_refused(tmp_path: Path, boun
     assert sorted(id_ for id_ in (*splits.train.ids, *splits.val.ids) if FIRST in id_) == [
         f"{FIRST}/{number:02d}" for number in range(3)
     ]
-    assert splits.info.notes == ("1 of 43 samples have no visual and are left out",)
+    assert splits.info.notes == ("1 of 43 samples have no visual and are skipped",)

@@ -45,7 +45,7 @@ def test_folders_of_splits_and_labels(tmp_path: Path):
     assert guess.splits == {"train": 6, "test": 6}
     assert guess.labels == {"cat": 6, "dog": 6}
     assert guess.columns == {"image": "image"}
-    assert guess.left_out == {}
+    assert guess.skipped == {}
     assert rows(guess)[0] == {"sample_id": "test/cat/1", "split": "test", "label": "cat", "image": "test/cat/1.jpg"}
     splits = build(tmp_path)
     assert len(splits.test) == 6
@@ -72,7 +72,7 @@ def test_folders_of_labels_alone_get_a_test_split_of_every_class(tmp_path: Path)
     assert len(build(tmp_path).test) == 4
 
 
-def test_which_samples_are_for_test_depends_on_their_names_alone(tmp_path: Path):
+def test_the_test_split_depends_on_names_only(tmp_path: Path):
     names = [f"{label}/{label}{n}.jpg" for label in ("cat", "dog") for n in range(10)]
     put(tmp_path / "one", *names)
     put(tmp_path / "other", *names[::-1])
@@ -80,13 +80,13 @@ def test_which_samples_are_for_test_depends_on_their_names_alone(tmp_path: Path)
     assert one.manifest.read_text() == other.manifest.read_text()
 
 
-@pytest.mark.parametrize("order", ["{sense}/{label}/{n}", "{label}/{sense}/{n}"])
-def test_folders_of_senses_are_matched_by_file_name(tmp_path: Path, order: str):
+@pytest.mark.parametrize("order", ["{modality}/{label}/{n}", "{label}/{modality}/{n}"])
+def test_folders_of_modalities_are_matched_by_file_name(tmp_path: Path, order: str):
     for label in ("cat", "dog"):
         for n in range(5):
-            put(tmp_path, order.format(sense="images", label=label, n=f"{n}.jpg"))
+            put(tmp_path, order.format(modality="images", label=label, n=f"{n}.jpg"))
             if (label, n) != ("dog", 4):
-                put(tmp_path, order.format(sense="sounds", label=label, n=f"{n}.wav"))
+                put(tmp_path, order.format(modality="sounds", label=label, n=f"{n}.wav"))
     guess = init_manifest(tmp_path)
     assert guess.columns == {"images": "image", "sounds": "waveform"}
     assert guess.files == {"images": 10, "sounds": 9}
@@ -94,12 +94,12 @@ def test_folders_of_senses_are_matched_by_file_name(tmp_path: Path, order: str):
     written = {row["sample_id"]: row for row in rows(guess)}
     assert written["dog/4"]["sounds"] == ""
     assert written["cat/2"]["label"] == "cat"
-    assert written["cat/2"]["sounds"] == order.format(sense="sounds", label="cat", n="2.wav")
-    assert "sounds   9 waveform files, 1 sample has none" in str(guess)
+    assert written["cat/2"]["sounds"] == order.format(modality="sounds", label="cat", n="2.wav")
+    assert "sounds   9 waveform files, missing in 1 sample" in str(guess)
     assert sum(len(part) for part in (build(tmp_path).train, build(tmp_path).val, build(tmp_path).test)) == 10
 
 
-def test_senses_are_told_by_their_kinds_where_their_names_say_nothing(tmp_path: Path):
+def test_modalities_are_recognized_by_kind_without_telling_names(tmp_path: Path):
     put(tmp_path, *(f"left/{label}/{n}.png" for label in "ab" for n in range(3)))
     put(tmp_path, *(f"right/{label}/{n}.wav" for label in "ab" for n in range(3)))
     guess = init_manifest(tmp_path)
@@ -107,16 +107,22 @@ def test_senses_are_told_by_their_kinds_where_their_names_say_nothing(tmp_path: 
     assert guess.labels == {"a": 3, "b": 3}
 
 
-def test_two_senses_of_one_kind_are_told_by_their_names(tmp_path: Path):
-    put(tmp_path, *(f"train/{sense}/{label}/{n}.png" for sense in ("rgb", "depth") for label in "ab" for n in range(3)))
-    put(tmp_path, *(f"test/{sense}/{label}/{n}.png" for sense in ("rgb", "depth") for label in "ab" for n in range(3)))
+def test_two_modalities_of_one_kind_are_recognized_by_name(tmp_path: Path):
+    put(
+        tmp_path,
+        *(f"train/{modality}/{label}/{n}.png" for modality in ("rgb", "depth") for label in "ab" for n in range(3)),
+    )
+    put(
+        tmp_path,
+        *(f"test/{modality}/{label}/{n}.png" for modality in ("rgb", "depth") for label in "ab" for n in range(3)),
+    )
     guess = init_manifest(tmp_path)
-    assert guess.layout == "split / sense / label / file"
+    assert guess.layout == "split / modality / label / file"
     assert guess.columns == {"depth": "image", "rgb": "image"}
     assert guess.samples == 12
 
 
-def test_classes_that_number_their_files_alike_are_no_senses(tmp_path: Path):
+def test_classes_with_the_same_file_numbers_are_not_modalities(tmp_path: Path):
     put(tmp_path, *(f"{label}/{n}.jpg" for label in ("cat", "dog", "cow") for n in range(4)))
     guess = init_manifest(tmp_path)
     assert guess.labels == {"cat": 4, "cow": 4, "dog": 4}
@@ -133,9 +139,9 @@ def test_flat_files_are_matched_by_stem_and_labeled_by_name(tmp_path: Path):
     assert guess.layout == "label and number"
     assert guess.labels == {"air horn": 5, "bell": 5}
     assert guess.columns == {"audio": "waveform", "image": "image"}
-    assert guess.left_out == {
-        "files .txt are of no known kind": ("readme.txt",),
-        "no image has the name of any of their kind": ("list.csv",),
+    assert guess.skipped == {
+        ".txt files are of no known kind": ("readme.txt",),
+        "no image file shares a name with a file of their kind": ("list.csv",),
     }
     assert {"split", "label", "sample_id", "audio", "image"} == rows(guess)[0].keys()
     assert build(tmp_path).info.classes == ("air horn", "bell")
@@ -162,22 +168,22 @@ def test_people_may_name_their_files_after_classes(tmp_path: Path):
     assert len({row["group"] for row in rows(guess) if row["split"] == "test"}) == 1
 
 
-def test_the_level_with_fewer_names_is_the_label_and_that_is_said(tmp_path: Path):
+def test_the_level_with_fewer_names_is_the_label_with_a_note(tmp_path: Path):
     put(
         tmp_path, *(f"{day}/{label}/{n}.wav" for day in ("mon", "tue", "wed") for label in ("on", "off") for n in "123")
     )
     guess = init_manifest(tmp_path)
     assert guess.labels == {"off": 9, "on": 9}
-    assert "'off' (2 names) are taken for labels" in guess.notes[0]
+    assert "'off' (2 names) are used as labels" in guess.notes[0]
     assert "swap" in guess.notes[0]
 
 
-def test_a_folder_around_everything_says_nothing(tmp_path: Path):
+def test_a_constant_folder_level_is_ignored(tmp_path: Path):
     put(tmp_path, *(f"data/{label}/{n}.png" for label in "ab" for n in range(3)))
     assert init_manifest(tmp_path).layout == "folder / label / file"
 
 
-def test_what_is_left_out_is_told_with_the_reason(tmp_path: Path):
+def test_what_is_skipped_is_reported_with_the_reason(tmp_path: Path):
     put(tmp_path, *(f"train/{label}/{n}.png" for label in "ab" for n in range(3)))
     put(tmp_path, *(f"test/{label}/{n}.png" for label in "ab" for n in range(3)))
     put(tmp_path, "extra/a/9.png", "train/9.png", "train/a/.hidden.png", "train/a/0.jpg", "train/a/notes.doc")
@@ -187,18 +193,18 @@ def test_what_is_left_out_is_told_with_the_reason(tmp_path: Path):
     (tmp_path / ".git").mkdir()
     guess = init_manifest(tmp_path)
     assert guess.samples == 12
-    assert {name: reason for reason, names in guess.left_out.items() for name in names} == {
-        "extra/a/9.png": "they lie beside the folders of the splits",
-        "train/9.png": "they lie deeper or less deep than most",
-        "train/a/.hidden.png": "their names begin with a dot",
-        ".git/": "their names begin with a dot",
+    assert {name: reason for reason, names in guess.skipped.items() for name in names} == {
+        "extra/a/9.png": "they are outside the folders of the splits",
+        "train/9.png": "their folder depth differs from most",
+        "train/a/.hidden.png": "they are hidden",
+        ".git/": "they are hidden",
         "test/link/": "they are links to folders",
-        "train/a/notes.doc": "files .doc are of no known kind",
+        "train/a/notes.doc": ".doc files are of no known kind",
         "train/a/empty.png": "each is empty; fetch it again",
         "train/a/lfs.png": "each is a Git-LFS pointer, not the file itself; run `git lfs pull` where it was cloned",
-        "train/a/0.png": "another file has the same name but for its ending",
+        "train/a/0.png": "another file differs only in its extension",
     }
-    assert "left out 1 because files .doc are of no known kind: train/a/notes.doc" in str(guess)
+    assert "skipped  1 because .doc files are of no known kind: train/a/notes.doc" in str(guess)
     assert len(build(tmp_path).test) == 6
 
 
@@ -216,7 +222,7 @@ def test_links_to_files_elsewhere_are_named_absolutely(tmp_path: Path):
 def test_nothing_is_overwritten(tmp_path: Path):
     put(tmp_path, *(f"{label}/{n}.png" for label in "ab" for n in range(3)))
     (tmp_path / "manifest.csv").write_text("mine")
-    with pytest.raises(FileExistsError, match=r"manifest\.csv is there already.*another output"):
+    with pytest.raises(FileExistsError, match=r"manifest\.csv exists and is not overwritten.*another output"):
         init_manifest(tmp_path)
     assert (tmp_path / "manifest.csv").read_text() == "mine"
     with pytest.raises(ValueError, match=r"ends in \.csv"):
@@ -231,7 +237,7 @@ def test_names_with_commas_quotes_and_signs_survive(tmp_path: Path):
     assert build(tmp_path).info.classes == ("a,b", "c")
 
 
-def test_too_few_samples_to_spare_any_are_all_for_training(tmp_path: Path):
+def test_too_few_samples_to_spare_are_all_for_training(tmp_path: Path):
     put(tmp_path, "a/1.png", "b/2.png")
     guess = init_manifest(tmp_path)
     assert guess.splits == {"train": 2}
@@ -241,12 +247,12 @@ def test_too_few_samples_to_spare_any_are_all_for_training(tmp_path: Path):
 def test_a_class_that_is_never_trained_is_noted(tmp_path: Path):
     put(tmp_path, "train/a/1.png", "train/b/1.png", "test/a/1.png", "test/c/1.png")
     (note,) = init_manifest(tmp_path).notes
-    assert note.startswith("no training sample has the label 'c'")
+    assert note.startswith("the label 'c' has no training sample")
 
 
 def test_splits_without_test_are_noted(tmp_path: Path):
     put(tmp_path, *(f"{split}/{label}/1.png" for split in ("train", "val") for label in "ab"))
-    assert "no folder of test samples" in init_manifest(tmp_path).notes[0]
+    assert "there is no test folder" in init_manifest(tmp_path).notes[0]
 
 
 @pytest.mark.parametrize(
@@ -259,26 +265,26 @@ def test_splits_without_test_are_noted(tmp_path: Path):
         ["cat1.png", "cat2.png", "dog1.png"],
     ],
 )
-def test_labels_that_cannot_be_told_are_an_error(tmp_path: Path, names: list[str]):
+def test_labels_that_cannot_be_inferred_are_an_error(tmp_path: Path, names: list[str]):
     put(tmp_path, *names)
-    with pytest.raises(ValueError, match=r"no labels can be told.*one folder a class"):
+    with pytest.raises(ValueError, match=r"cannot infer labels.*one folder per class"):
         init_manifest(tmp_path)
     assert not (tmp_path / "manifest.csv").exists()
 
 
 def test_a_folder_without_known_files_is_an_error(tmp_path: Path):
     (tmp_path / "a.xyz").touch()
-    with pytest.raises(ValueError, match=r"no file of a known kind lies under .*\.png"):
+    with pytest.raises(ValueError, match=r"no file of a known kind in .*\.png"):
         init_manifest(tmp_path)
     with pytest.raises(NotADirectoryError, match="nowhere is no folder"):
         init_manifest(tmp_path / "nowhere")
 
 
-def test_the_summary_says_what_was_guessed(tmp_path: Path):
+def test_the_summary_lists_the_guesses(tmp_path: Path):
     put(tmp_path, *(f"{split}/{label}/{n}.png" for split in ("train", "test") for label in "ab" for n in range(3)))
     assert str(init_manifest(tmp_path)).splitlines() == [
         f"{tmp_path / 'manifest.csv'}: 12 samples of 2 classes",
-        "  taken as split / label / file",
+        "  layout   split / label / file",
         "  split    train 6, test 6",
         "  label    a 6, b 6",
         "  image    12 image files",
@@ -286,17 +292,17 @@ def test_the_summary_says_what_was_guessed(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("senses", "columns"),
+    ("modalities", "columns"),
     [
         (("my images", "my sounds"), {"my_images", "my_sounds"}),
         (("2 images", "3 sounds"), {"image_2_images", "audio_3_sounds"}),
         (("фото", "звук"), {"image", "audio"}),
     ],
 )
-def test_columns_have_names_that_a_modality_may_have(tmp_path: Path, senses: tuple[str, str], columns: set[str]):
+def test_columns_have_names_that_a_modality_may_have(tmp_path: Path, modalities: tuple[str, str], columns: set[str]):
     for label in ("cat", "dog"):
         for n in range(5):
-            put(tmp_path, f"{senses[0]}/{label}/{n}.jpg", f"{senses[1]}/{label}/{n}.wav")
+            put(tmp_path, f"{modalities[0]}/{label}/{n}.jpg", f"{modalities[1]}/{label}/{n}.wav")
     guess = init_manifest(tmp_path)
     assert set(guess.columns) == columns
     assert guess.samples == 10

@@ -16,7 +16,7 @@ from PIL import Image
 from snn_datasets import ManifestSpec, ModalityInfo, ReadError, RecordedDataset, Sample, Series, Source, collate
 from snn_datasets.datasets.manifest import ColumnSpec
 from snn_datasets.encoding import Latency
-from snn_datasets.registries import ENCODERS, READERS
+from snn_datasets.registries import CODINGS, READERS
 from snn_datasets.series import SeriesReader
 
 SIZE = 16
@@ -29,7 +29,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     monkeypatch.setenv("SNN_DATASETS_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
-def write(root: Path, ending: str, write_file: Callable[[Path, int], None], *, column: str = "sense") -> None:
+def write(root: Path, ending: str, write_file: Callable[[Path, int], None], *, column: str = "sensor") -> None:
     """Four files and a manifest of them; the first two are for training."""
     rows = [f"split,label,{column}"]
     for number, split in enumerate(SPLITS):
@@ -39,7 +39,7 @@ def write(root: Path, ending: str, write_file: Callable[[Path, int], None], *, c
 
 
 def build(root: Path, **fields: Any) -> tuple[ModalityInfo, Sample]:
-    """What is said of the only column, and its test sample."""
+    """Return the info of the only column, and its test sample."""
     splits = ManifestSpec(root=root, image_size=SIZE, time_steps=STEPS, **fields).build()
     (info,) = splits.info.modalities.values()
     (sample,) = splits.test
@@ -71,7 +71,7 @@ def write_video(path: Path, number: int) -> None:
         container.mux(stream.encode())
 
 
-MEANS = {"sense": {"encode": {"kind": "steps", "steps": STEPS}}}
+MEANS = {"sensor": {"encode": {"kind": "steps", "steps": STEPS}}}
 EVENTS = {"t": [0, 40, 41, 299], "x": [0, 1, 6, 2], "y": [4, 3, 0, 2], "p": [1, 0, 1, 1]}
 
 
@@ -122,7 +122,7 @@ def test_a_video_can_be_shown_in_other_steps_and_sizes(tmp_path: Path):
 def test_events_are_counted_by_step(tmp_path: Path):
     write(tmp_path, ".npz", write_events)
     reader = {"kind": "events", "height": 5, "width": 7}
-    info, sample = build(tmp_path, columns={"sense": {"reader": reader}})
+    info, sample = build(tmp_path, columns={"sensor": {"reader": reader}})
     assert (info.kind, info.shape, info.time_steps) == ("events", (2, 5, 7), STEPS)
     expected = np.zeros((STEPS, 2, 5, 7))
     expected[0, 1, 4, 0] = expected[0, 0, 3, 1] = expected[0, 1, 0, 6] = expected[2, 1, 2, 2] = 1
@@ -144,7 +144,7 @@ def test_an_aedat3_file_is_read_by_its_reader(tmp_path: Path):
         build(tmp_path)
 
 
-def test_senses_of_every_kind_make_one_batch(tmp_path: Path):
+def test_modalities_of_every_kind_make_one_batch(tmp_path: Path):
     header, rows = "split,label,photo,sound,film,gas", list[str]()
     for number, split in enumerate(("train", "train", "train", "val", "test")):
         Image.new("RGB", (20, 10), (50 * number, 0, 0)).save(tmp_path / f"{number}.png")
@@ -172,7 +172,7 @@ def test_senses_of_every_kind_make_one_batch(tmp_path: Path):
 
 def test_a_reader_can_be_named_whatever_the_ending(tmp_path: Path):
     write(tmp_path, ".dat", lambda path, number: write_series(path, number, time=False), column="gas")
-    with pytest.raises(ValueError, match=r"unknown ending '\.dat'.*columns\.gas\.reader"):
+    with pytest.raises(ValueError, match=r"unknown extension '\.dat'.*columns\.gas\.reader"):
         build(tmp_path)
     columns = {"gas": {"reader": {"kind": "series", "rate": 1.0, "columns": ["c3", "c1"]}}}
     columns["gas"]["encode"] = {"kind": "steps", "steps": STEPS}
@@ -181,17 +181,19 @@ def test_a_reader_can_be_named_whatever_the_ending(tmp_path: Path):
     assert np.array_equal(value(sample)[0], [3 + 30 + 0.5, 3 + 10 + 0.5])
 
 
-def test_an_encoder_can_be_named(tmp_path: Path):
+def test_a_coding_can_be_named(tmp_path: Path):
     write(tmp_path, ".csv", write_series)
-    info, sample = build(tmp_path, columns={"sense": {"encode": {"kind": "send-on-delta", "steps": 2, "threshold": 1}}})
+    info, sample = build(
+        tmp_path, columns={"sensor": {"encode": {"kind": "send-on-delta", "steps": 2, "threshold": 1}}}
+    )
     assert (info.shape, info.time_steps, info.unit) == ((10,), 2, "")
     # Every channel rises by one a row: 2 events in rows 1 and 2, 3 in rows 3 to 5, none down.
     assert value(sample).tolist() == [[2] * 5 + [0] * 5, [3] * 5 + [0] * 5]
 
 
-def test_a_picture_can_become_spikes(tmp_path: Path):
+def test_a_image_can_become_spikes(tmp_path: Path):
     write(tmp_path, ".png", lambda path, number: Image.new("L", (20, 10), 80 * number).save(path))
-    info, sample = build(tmp_path, columns={"sense": {"encode": {"kind": "latency", "steps": 5}}})
+    info, sample = build(tmp_path, columns={"sensor": {"encode": {"kind": "latency", "steps": 5}}})
     assert (info.shape, info.time_steps) == ((1, SIZE, SIZE), 5)
     # 240 / 255 is above 4 / 5, so every pixel spikes at the first step.
     assert value(sample).mean((1, 2, 3)).tolist() == [1, 0, 0, 0, 0]
@@ -199,7 +201,7 @@ def test_a_picture_can_become_spikes(tmp_path: Path):
 
 def test_sound_can_become_spikes(tmp_path: Path):
     write(tmp_path, ".wav", lambda path, number: soundfile.write(path, np.sin(np.arange(2000) * number / 9), 8000))
-    info, sample = build(tmp_path, mel_bands=20, columns={"sense": {"encode": {"kind": "bernoulli", "steps": 50}}})
+    info, sample = build(tmp_path, mel_bands=20, columns={"sensor": {"encode": {"kind": "bernoulli", "steps": 50}}})
     assert (info.shape, info.time_steps) == ((1, SIZE, SIZE), 50)
     rates = value(sample).mean(0)
     assert set(np.unique(value(sample))) == {0, 1}
@@ -207,7 +209,7 @@ def test_sound_can_become_spikes(tmp_path: Path):
     assert rates.min() == 0
 
 
-def test_the_size_of_an_event_sensor_is_that_of_the_training_files(tmp_path: Path):
+def test_the_size_of_an_event_sensor_comes_from_the_training_files(tmp_path: Path):
     write(tmp_path, ".npz", write_events, column="dvs")
     splits = ManifestSpec(root=tmp_path, time_steps=STEPS).build()
     assert splits.info.modalities["dvs"].shape == (2, 5, 7)
@@ -238,7 +240,7 @@ def test_a_common_sensor_is_recognized_and_a_large_one_scaled(tmp_path: Path):
     splits = ManifestSpec(root=tmp_path, time_steps=STEPS).build()
     assert splits.info.modalities["dvs"].shape == (2, 48, 64)
     assert "sensor of 260 x 346 pixels" in splits.info.notes[0]
-    assert "260 x 346 pixels are counted on 48 x 64; columns.dvs.size" in splits.info.notes[1]
+    assert "events of 260 x 346 pixels are scaled to 48 x 64; set columns.dvs.size" in splits.info.notes[1]
     assert sum(sample.inputs["dvs"].sum() for sample in splits.test) == 5000
     assert build(tmp_path, columns={"dvs": {"size": 32}})[0].shape == (2, 32, 32)
 
@@ -261,7 +263,7 @@ def test_events_in_seconds_and_of_an_absolute_clock_are_settled_and_noted(tmp_pa
     assert "begin with their first event" in notes
 
 
-def test_what_a_reader_needs_is_told(tmp_path: Path):
+def test_a_missing_reader_option_is_reported(tmp_path: Path):
     write(tmp_path, ".npz", lambda path, _: np.savez(path, x=[1], y=[2]), column="dvs")
     with pytest.raises(ReadError, match=r"f0\.npz holds no t of its events, but x, y"):
         build(tmp_path)
@@ -270,9 +272,11 @@ def test_what_a_reader_needs_is_told(tmp_path: Path):
 def test_a_series_without_times_is_evenly_spaced_and_noted(tmp_path: Path):
     write(tmp_path, ".csv", lambda path, number: write_series(path, number, time=False), column="gas")
     splits = ManifestSpec(root=tmp_path, time_steps=STEPS).build()
-    assert splits.info.notes[0].startswith("gas: no column is time, so its rows are evenly spaced; columns.gas.reader")
+    assert splits.info.notes[0].startswith(
+        "gas: no column holds time, so rows are assumed evenly spaced; set columns.gas.reader"
+    )
     assert build(tmp_path, columns={"gas": {"reader": {"kind": "series", "rate": 1}}})[0].shape == (5,)
-    with pytest.raises(ReadError, match=r"row 2, gas .*columns\.<sense>\.reader\.rate"):
+    with pytest.raises(ReadError, match=r"row 2, gas .*columns\.<\w+>\.reader\.rate"):
         build(tmp_path, columns={"gas": {"reader": {"kind": "series"}}})
 
 
@@ -315,7 +319,7 @@ def test_long_short_and_uneven_series_become_bounded_windows(tmp_path: Path):
             assert np.abs(np.fft.rfft(sample.inputs["imu"][0, :96].numpy())).argmax() == 12
 
 
-def test_a_file_of_another_length_keeps_its_pace_and_an_outlier_does_not_decide(tmp_path: Path):
+def test_a_file_of_another_length_keeps_its_rate_and_an_outlier_does_not_count(tmp_path: Path):
     write(
         tmp_path,
         ".csv",
@@ -335,14 +339,14 @@ def test_a_file_of_another_length_keeps_its_pace_and_an_outlier_does_not_decide(
     assert "shorter recordings (from 1 s) hold their last value; longer ones (up to 20 s) are cut off" in info.notes[0]
 
 
-def test_averaging_that_was_asked_for_is_told(tmp_path: Path):
+def test_requested_averaging_is_reported(tmp_path: Path):
     write(tmp_path, ".csv", write_vibration, column="imu")
     columns = {"imu": ColumnSpec.model_validate({"encode": {"kind": "steps", "steps": 4}})}
     info = ManifestSpec(root=tmp_path, columns=columns).build().info
     assert info.notes == ("imu: 200 rows become 4 steps, 50 rows are averaged into one",)
 
 
-def test_windows_can_be_asked_for(tmp_path: Path):
+def test_windows_can_be_requested(tmp_path: Path):
     write(tmp_path, ".csv", write_vibration, column="imu")
     columns = {"imu": {"encode": {"kind": "window", "steps": 4, "length": 50}}}
     info, sample = build(tmp_path, columns=columns)
@@ -350,31 +354,31 @@ def test_windows_can_be_asked_for(tmp_path: Path):
     assert value(sample).shape == (4, 2, 50)
 
 
-def test_an_encoder_of_another_kind_is_refused_by_place(tmp_path: Path):
+def test_a_coding_of_another_kind_is_refused_by_position(tmp_path: Path):
     write(tmp_path, ".csv", write_series)
-    with pytest.raises(ValueError, match=r"row 2, sense '.*f0\.csv': Picture takes Image, but Series comes in"):
-        build(tmp_path, columns={"sense": {"encode": {"kind": "picture"}}})
+    with pytest.raises(ValueError, match=r"row 2, sensor '.*f0\.csv': Picture takes Image, but Series comes in"):
+        build(tmp_path, columns={"sensor": {"encode": {"kind": "picture"}}})
 
 
 def test_a_description_of_an_unknown_column_is_refused(tmp_path: Path):
     write(tmp_path, ".csv", write_series)
-    with pytest.raises(ValueError, match=r"no modality column 'gsa'.*columns\.gsa.*'sense'"):
+    with pytest.raises(ValueError, match=r"no modality column 'gsa'.*columns\.gsa.*'sensor'"):
         build(tmp_path, columns={"gsa": {}})
 
 
-def test_files_with_other_channels_than_the_first_are_refused_by_place(tmp_path: Path):
+def test_files_with_other_channels_than_the_first_are_refused_by_position(tmp_path: Path):
     write(tmp_path, ".csv", lambda path, number: write_series(path, number, channels=4 if number == 2 else 5))
-    with pytest.raises(ReadError, match=r"row 4, sense .*f2\.csv has the channels 'c0', .*, 'c3', but .* 'c4'; name"):
+    with pytest.raises(ReadError, match=r"row 4, sensor .*f2\.csv has the channels 'c0', .*, 'c3', but .* 'c4'; name"):
         build(tmp_path)
     splits = ManifestSpec(root=tmp_path, on_error="missing").build()
     assert len(splits.val) == 0
-    assert "1 of 4 samples have no sense and are left out" in splits.info.notes
+    assert "1 of 4 samples have no sensor and are skipped" in splits.info.notes
 
 
-def test_files_without_names_are_told_apart_by_their_number_of_channels(tmp_path: Path):
+def test_files_without_names_are_distinguished_by_their_number_of_channels(tmp_path: Path):
     write(tmp_path, ".npy", lambda path, number: np.save(path, np.ones((6, 4 if number == 2 else 5))))
-    with pytest.raises(ReadError, match=r"row 4, sense .*channels are 4, but 5 in the first training file"):
-        build(tmp_path, columns={"sense": {"reader": {"kind": "series", "rate": 1}}})
+    with pytest.raises(ReadError, match=r"row 4, sensor .*channels are 4, but 5 in the first training file"):
+        build(tmp_path, columns={"sensor": {"reader": {"kind": "series", "rate": 1}}})
 
 
 # Names of channels
@@ -390,25 +394,25 @@ def write_named(path: Path, *names: str) -> None:
 def test_channels_are_found_by_the_names_of_the_first_training_file(tmp_path: Path, cache: str):
     orders = ["cab", "abc", "bca", "bac"]
     write(tmp_path, ".csv", lambda path, number: write_named(path, *orders[number]))
-    columns = {"sense": ColumnSpec.model_validate(MEANS["sense"])}
+    columns = {"sensor": ColumnSpec.model_validate(MEANS["sensor"])}
     splits = ManifestSpec(root=tmp_path, columns=columns, cache=cache).build()
     for part in (splits.train, splits.val, splits.test):
         for sample in part:
-            assert sample.inputs["sense"].tolist() == [[3, 1, 2]] * STEPS
+            assert sample.inputs["sensor"].tolist() == [[3, 1, 2]] * STEPS
 
 
-def test_a_new_order_in_the_first_file_is_no_hit_in_the_cache(tmp_path: Path):
+def test_a_new_order_in_the_first_file_misses_the_cache(tmp_path: Path):
     write(tmp_path, ".csv", lambda path, _: write_named(path, "a", "b"))
     assert value(build(tmp_path, columns=MEANS)[1])[0].tolist() == [1, 2]
     write_named(tmp_path / "f0.csv", "b", "a")
     assert value(build(tmp_path, columns=MEANS)[1])[0].tolist() == [2, 1]
 
 
-def test_how_a_recording_is_read_later_holds_the_names(tmp_path: Path):
+def test_a_stored_reader_holds_the_channel_names(tmp_path: Path):
     write(tmp_path, ".csv", lambda path, _: write_named(path, "a", "b"))
     test = ManifestSpec(root=tmp_path).build().test
     assert isinstance(test, RecordedDataset)
-    reader = test.modalities["sense"].reader
+    reader = test.modalities["sensor"].reader
     again = type(reader).model_validate_json(reader.model_dump_json())
     write_named(tmp_path / "new.csv", "b", "a")
     assert cast(Series, again.read(Source(tmp_path / "new.csv"))).values[0].tolist() == [1, 2]
@@ -434,10 +438,10 @@ def test_files_whose_channels_have_other_names_are_refused(tmp_path: Path, first
 
     write(tmp_path, ".csv", write_file)
     reader: dict[str, Any] = {"kind": "series", "time_column": 0}
-    with pytest.raises(ReadError, match=rf"row 5, sense .*f3\.csv {message}"):
-        build(tmp_path, columns={"sense": {"reader": reader}})
-    # Whoever says which columns to take has said it for all files.
-    assert build(tmp_path, columns={"sense": {"reader": reader | {"columns": [1, 2]}}})[0].shape == (2,)
+    with pytest.raises(ReadError, match=rf"row 5, sensor .*f3\.csv {message}"):
+        build(tmp_path, columns={"sensor": {"reader": reader}})
+    # Explicit columns apply to all files.
+    assert build(tmp_path, columns={"sensor": {"reader": reader | {"columns": [1, 2]}}})[0].shape == (2,)
 
 
 # Specifications
@@ -462,7 +466,7 @@ def test_a_description_survives_json():
         ({"reader": {"kind": "serie"}}, "unknown reader kind 'serie'; did you mean series"),
         ({"reader": {"kind": "series", "rate": -1}}, "greater than 0"),
         ({"encode": {"kind": "latency"}}, "Field required"),
-        ({"encode": {"kind": "image"}}, "unknown encoder kind 'image'"),
+        ({"encode": {"kind": "image"}}, "unknown coding kind 'image'"),
         ({"encoder": {}}, "Extra inputs"),
     ],
 )
@@ -471,7 +475,7 @@ def test_a_faulty_description_is_refused(column: dict[str, Any], message: str):
         ManifestSpec.model_validate({"root": ".", "columns": {"gas": column}})
 
 
-@pytest.mark.parametrize("registry", [READERS, ENCODERS], ids=["reader", "encoder"])
+@pytest.mark.parametrize("registry", [READERS, CODINGS], ids=["reader", "coding"])
 def test_everything_registered_has_its_name(registry: Any):
     assert len(registry) >= 9
     for kind, model in registry.specs().items():

@@ -1,4 +1,4 @@
-"""Pairs of recordings that were made apart."""
+"""Pairs of separate recordings."""
 
 from collections import Counter
 from pathlib import Path
@@ -18,7 +18,7 @@ def pool(name: str, **counts: int) -> list[Item]:
     ]
 
 
-def test_partners_have_the_same_label_and_come_in_the_order_of_the_senses():
+def test_partners_have_the_same_label_and_come_in_the_order_of_the_modalities():
     pairs = pair_by_label(
         {"eye": pool("eye", c0=3, c2=5), "ear": pool("ear", c0=4, c2=2), "skin": pool("s", c0=1, c2=1)}
     )
@@ -42,21 +42,21 @@ def test_repeated_recordings_meet_other_partners():
     assert len({(eye.id, ear.id) for eye, ear in pairs}) > 35
 
 
-def test_neither_order_nor_the_other_senses_matter_but_the_seed_does():
+def test_neither_order_nor_the_other_modalities_matter_but_the_seed_does():
     eye, ear = pool("eye", c0=9, c1=9), pool("ear", c0=4, c1=5)
     pairs = pair_by_label({"eye": eye, "ear": ear}, seed=3)
     assert pair_by_label({"eye": eye[::-1], "ear": ear[::-1]}, seed=3) == pairs
     assert pair_by_label({"eye": eye}, seed=3) == [(item,) for item, _ in pairs]
-    assert pair_by_label({"ear": ear, "eye": eye}, seed=3) == [(heard, seen) for seen, heard in pairs]
+    assert pair_by_label({"ear": ear, "eye": eye}, seed=3) == [(second, first) for first, second in pairs]
     assert pair_by_label({"eye": eye, "ear": ear}, seed=4) != pairs
 
 
-def test_the_number_of_samples_can_be_asked_for():
+def test_the_number_of_samples_can_be_requested():
     pools = {"eye": pool("eye", c0=4, c1=6), "ear": pool("ear", c0=5, c1=3)}
     assert Counter(eye.label for eye, _ in pair_by_label(pools, per_class=8)) == {0: 8, 1: 8}
     assert Counter(eye.label for eye, _ in pair_by_label(pools, tile=False)) == {0: 4, 1: 3}
     assert len(pair_by_label(pools, per_class=3, tile=False)) == 6
-    with pytest.raises(ValueError, match="class 0 has only 4 recordings of one sense, so 5 samples"):
+    with pytest.raises(ValueError, match="class 0 has only 4 recordings of one modality, so 5 samples"):
         pair_by_label(pools, per_class=5, tile=False)
 
 
@@ -67,5 +67,5 @@ def test_what_cannot_be_paired_is_refused():
         pair_by_label({"eye": pool("eye", c0=2) * 2})
     with pytest.raises(ValueError, match="per_class is 0"):
         pair_by_label({"eye": pool("eye", c0=2)}, per_class=0)
-    with pytest.raises(ValueError, match="0 senses"):
+    with pytest.raises(ValueError, match="0 modalities"):
         pair_by_label({})

@@ -103,7 +103,7 @@ def equal(a: Batch, b: Batch) -> bool:
     )
 
 
-def test_batches_are_time_first_and_say_who_is_present(root: Path):
+def test_batches_are_time_first_and_state_which_modalities_are_present(root: Path):
     batch = next(iter(batches(spec(root).build())))
     assert batch["inputs"]["left"].shape == (3, 4, 1)
     absent = [int(id_.split("-")[1]) % 5 == 0 for id_ in batch["ids"]]
@@ -112,7 +112,7 @@ def test_batches_are_time_first_and_say_who_is_present(root: Path):
     assert not batch["inputs"]["right"][:, torch.tensor(absent)].any()
 
 
-def test_test_samples_are_not_augmented_and_training_samples_anew_each_epoch(root: Path):
+def test_test_samples_are_not_augmented_and_training_samples_are_in_each_epoch(root: Path):
     splits = spec(root).build()
     assert splits.test[2].inputs["left"].flatten().tolist() == [2, 1, 7]
     first, second = splits.train[(0, 3)], splits.train[(1, 3)]
@@ -153,13 +153,13 @@ def stores(root: Path) -> list[str]:
 
 
 def test_a_second_build_reads_no_file_again(root: Path):
-    told: list[tuple[int, int]] = []
-    first = spec(root).build(lambda done, total: told.append((done, total)))
-    assert told[-1] == (36, 36)
-    assert len(told) == 37  # each sample once, and the end
+    progress: list[tuple[int, int]] = []
+    first = spec(root).build(lambda done, total: progress.append((done, total)))
+    assert progress[-1] == (36, 36)
+    assert len(progress) == 37  # each sample once, and the end
     before = stores(root)
-    again = spec(root).build(lambda done, total: told.append((done, total)))
-    assert told[37:] == [(36, 36)]
+    again = spec(root).build(lambda done, total: progress.append((done, total)))
+    assert progress[37:] == [(36, 36)]
     assert stores(root) == before
     assert equal(next(iter(batches(first))), next(iter(batches(again))))
 
@@ -182,7 +182,7 @@ def test_the_seed_alone_makes_no_new_cache_where_nothing_is_drawn(root: Path):
     assert stores(root) == before
 
 
-def test_a_file_changed_behind_its_size_and_time_is_seen_by_hash(root: Path):
+def test_a_file_changed_with_the_same_size_and_time_is_detected_by_hash(root: Path):
     file = root / "left" / "train-1.txt"
     spec(root, cache="hash").build()
     status = file.stat()
@@ -192,7 +192,7 @@ def test_a_file_changed_behind_its_size_and_time_is_seen_by_hash(root: Path):
     assert (changed.train[1].inputs["left"][0] - 9).abs() < 5
 
 
-def test_a_missing_file_stops_with_its_place_or_counts_as_absent(root: Path):
+def test_a_missing_file_is_an_error_or_absent(root: Path):
     (root / "right" / "train-3.txt").unlink()
     with pytest.raises(FileNotFoundError, match=r"sample 'train-3', right '.*train-3.txt'.*no file.*on_error"):
         spec(root).build()
@@ -208,7 +208,7 @@ def test_a_missing_file_stops_with_its_place_or_counts_as_absent(root: Path):
      ("1 x 3", "no number")],
 )  # fmt: skip
 @pytest.mark.parametrize("cache", ["auto", "off"])
-def test_an_unreadable_file_stops_with_its_place_or_counts_as_absent(root: Path, content: str, words: str, cache: str):
+def test_an_unreadable_file_is_an_error_or_absent(root: Path, content: str, words: str, cache: str):
     (root / "left" / "val-1.txt").write_text(content)
     with pytest.raises(ReadError, match=rf"sample 'val-1', left '.*val-1.txt'.*{words}"):
         spec(root, cache=cache).build().val[1]
@@ -254,7 +254,7 @@ def start_fill(root: Path) -> subprocess.Popen[str]:
     )
 
 
-def test_a_fill_that_was_killed_leaves_nothing_that_counts_and_the_next_one_is_right(root: Path):
+def test_a_fill_that_was_killed_leaves_nothing_and_the_next_one_succeeds(root: Path):
     with start_fill(root) as fill:
         assert fill.stdout is not None
         for line in fill.stdout:
@@ -271,32 +271,32 @@ def test_a_fill_that_was_killed_leaves_nothing_that_counts_and_the_next_one_is_r
 
 
 @pytest.mark.slow
-def test_of_two_processes_that_fill_one_cache_the_second_waits_and_both_are_right(root: Path):
+def test_the_second_of_two_processes_that_fill_a_cache_waits(root: Path):
     with start_fill(root) as a, start_fill(root) as b:
-        said = [fill.communicate()[0].split() for fill in (a, b)]
+        outputs = [fill.communicate()[0].split() for fill in (a, b)]
     assert [a.returncode, b.returncode] == [0, 0]
-    # Whichever process came first to a store prepared its 18 samples; both told the end.
-    assert sum(map(len, said)) == 2 * 18 + 2
+    # Whichever process came first to a store prepared its 18 samples; both report the end.
+    assert sum(map(len, outputs)) == 2 * 18 + 2
     assert len(stores(root)) == 2
 
 
 def test_caches_are_listed_and_pruned(root: Path):
     spec(root).build()
     spec(root, factor=2.0, modalities="left").build()
-    found = entries(root / "cache")
-    assert sorted((entry.dataset, entry.modality, entry.samples) for entry in found) == [
+    stores = entries(root / "cache")
+    assert sorted((entry.dataset, entry.modality, entry.samples) for entry in stores) == [
         ("numbers", "left", 18), ("numbers", "left", 18), ("numbers", "right", 18),
     ]  # fmt: skip
     old = time.time() - 40 * 86400
-    os.utime(found[0].folder, (old, old))
+    os.utime(stores[0].folder, (old, old))
     assert prune(root / "cache", unused_days=30, dataset="another") == []
-    assert [entry.folder for entry in prune(root / "cache", unused_days=30)] == [found[0].folder]
+    assert [entry.folder for entry in prune(root / "cache", unused_days=30)] == [stores[0].folder]
     assert len(entries(root / "cache")) == 2
     prune(root / "cache", unused_days=0)
     assert entries(root / "cache") == []
 
 
-def test_pruning_removes_what_killed_writers_left_but_not_what_is_being_written(root: Path):
+def test_pruning_removes_leftovers_of_killed_writers_but_not_active_writes(root: Path):
     spec(root).build()
     folder = root / "cache" / "numbers"
     (folder / "left-abc.123.part").mkdir()
@@ -311,7 +311,7 @@ def test_the_cache_folder_is_taken_from_the_environment(root: Path, monkeypatch:
     assert len(entries(root / "elsewhere")) == 2
 
 
-def test_something_else_in_the_cache_folder_is_left_alone(root: Path):
+def test_other_files_in_the_cache_folder_are_kept(root: Path):
     spec(root).build()
     stranger = root / "cache" / "other" / "thing"
     stranger.mkdir(parents=True)

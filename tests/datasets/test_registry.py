@@ -55,7 +55,7 @@ def test_a_field_is_read_by_its_kind_and_round_trips():
 @pytest.mark.parametrize(
     ("value", "words"), [({"kind": "hug"}, "did you mean huge"), ({"size": 2}, "huge, tiny"), (3, "huge, tiny")]
 )
-def test_a_field_of_no_known_kind_is_answered_with_the_known_ones(value: object, words: str):
+def test_a_field_of_no_known_kind_lists_the_known_ones(value: object, words: str):
     with pytest.raises(ValidationError, match=words):
         Outer.model_validate({"thing": value})
 
@@ -72,7 +72,7 @@ def test_own_datasets_are_found_by_entry_point():
     assert set(DATASETS) >= {"digits", "manifest"}
 
 
-def test_a_package_that_cannot_be_imported_is_named_where_its_kind_is_asked_for(monkeypatch: pytest.MonkeyPatch):
+def test_a_package_that_cannot_be_imported_is_named_where_its_kind_is_requested(monkeypatch: pytest.MonkeyPatch):
     from importlib.metadata import EntryPoint
 
     import snn_datasets.registry as module
@@ -84,5 +84,5 @@ def test_a_package_that_cannot_be_imported_is_named_where_its_kind_is_asked_for(
     assert list(registry) == ["nose", "odd"]
     with pytest.raises(ValueError, match=r"'nose'.*cannot be imported from no_such_module:Nose: ModuleNotFoundError"):
         registry["nose"]
-    with pytest.raises(ValueError, match=r"json:dumps is offered as dataset 'odd'.*kind"):
+    with pytest.raises(ValueError, match=r"json:dumps is registered as dataset 'odd'.*kind"):
         registry["odd"]

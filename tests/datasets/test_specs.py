@@ -52,7 +52,7 @@ def test_a_stray_comma_is_refused():
         ManifestSpec.model_validate({"root": ".", "modalities": "photo,,sound"})
 
 
-def test_an_unknown_digits_modality_is_answered_with_the_known_ones():
+def test_an_unknown_digits_modality_lists_the_known_ones():
     with pytest.raises(ValueError, match=r"'smell'.*audio, visual"):
         DigitsSpec(modalities=("audio", "smell"))
 

@@ -105,7 +105,7 @@ def test_a_damaged_file_stops_or_is_left_out(tmp_path: Path):
     splits, _ = opened(tmp_path / "st", on_error="missing")
     ids = [id_ for dataset in (splits.train, splits.val, splits.test) for id_ in dataset.ids]
     assert "4/4_0001" not in ids
-    assert f"1 of {len(ids) + 1} samples have no touch and are left out" in splits.info.notes
+    assert f"1 of {len(ids) + 1} samples have no touch and are skipped" in splits.info.notes
 
 
 def test_a_split_that_stays_empty_is_refused(tmp_path: Path):

@@ -27,7 +27,7 @@ def test_data_flow_from_file_to_tensor(source: Source):
     assert not torch.equal(plain, modality.encode_input(prepared, Draw(0, "a", "m", 0), augmented=True))
 
 
-def test_numbers_drawn_depend_on_seed_epoch_sample_modality_and_place():
+def test_numbers_drawn_depend_on_seed_epoch_sample_modality_and_stage():
     def numbers(draw: Draw) -> list[float]:
         return torch.rand(4, generator=draw.generator()).tolist()
 
@@ -52,17 +52,17 @@ def test_two_stages_of_one_class_draw_different_numbers(source: Source):
     assert not torch.allclose(b - a, first[:, None])
 
 
-def test_a_stage_that_draws_has_to_say_so(source: Source):
+def test_a_stage_that_draws_must_declare_it(source: Source):
     modality = Modality(NumbersReader(), INFO, prepare=(Undeclared(width=1),))
     with pytest.raises(ValueError, match=r"Undeclared.*draws = True"):
         modality.load(source, Draw(0, "a", "m"))
 
 
-@pytest.mark.parametrize("place", ["prepare", "augment", "encode"])
-def test_a_lambda_is_refused_with_an_explanation(place: str):
+@pytest.mark.parametrize("slot", ["prepare", "augment", "encode"])
+def test_a_lambda_is_refused_with_an_explanation(slot: str):
     lamb: Callable[..., object] = lambda value, draw: value  # noqa: E731
-    with pytest.raises(ValueError, match=rf"lambda.*{place}.*cannot be compared.*subclass"):
-        Modality(NumbersReader(), INFO, **{place: (lamb,)})  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match=rf"lambda.*{slot}.*cannot be compared.*subclass"):
+        Modality(NumbersReader(), INFO, **{slot: (lamb,)})  # pyright: ignore[reportArgumentType]
 
 
 class Holder(Stage):
@@ -83,13 +83,13 @@ def test_fingerprints_tell_fields_and_classes_apart():
     assert Jitter(width=1).fingerprint() != Undeclared(width=1).fingerprint()
 
 
-def test_stages_and_readers_travel_to_other_processes():
+def test_stages_and_readers_can_be_sent_to_other_processes():
     modality = Modality(NumbersReader(), INFO, prepare=(Times(factor=2),))
     assert pickle.loads(pickle.dumps(modality)) == modality
 
 
-def test_an_outcome_of_another_shape_than_promised_is_an_error(source: Source):
+def test_a_result_of_another_shape_than_declared_is_an_error(source: Source):
     modality = Modality(NumbersReader(), ModalityInfo("series", (2,), time_steps=3), encode=(AsSteps(),))
     prepared = modality.load(source, Draw(0, "a", "m"))
-    with pytest.raises(ValueError, match=r"'m' of sample 'a' ends as \(3, 1\).*promises.*\(3, 2\)"):
+    with pytest.raises(ValueError, match=r"'m' of sample 'a' gives \(3, 1\).*states.*\(3, 2\)"):
         modality.encode_input(prepared, Draw(0, "a", "m"), augmented=False)

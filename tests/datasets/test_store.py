@@ -51,7 +51,7 @@ def same(a: object, b: object) -> bool:
 
 
 @pytest.mark.parametrize("kind", SAMPLES)
-def test_what_is_written_is_read_back_exactly_in_any_order(kind: str, tmp_path: Path):
+def test_values_are_read_back_exactly_in_any_order(kind: str, tmp_path: Path):
     samples = SAMPLES[kind]
     write_store(tmp_path / "s", samples, {})
     store = Store(tmp_path / "s")
@@ -62,7 +62,7 @@ def test_what_is_written_is_read_back_exactly_in_any_order(kind: str, tmp_path: 
         assert same(samples[index], pickle.loads(pickle.dumps(store))[index])
 
 
-def test_what_is_read_may_be_changed_and_the_file_stays(tmp_path: Path):
+def test_changing_a_read_value_leaves_the_file_unchanged(tmp_path: Path):
     write_store(tmp_path / "s", [torch.ones(3)], {})
     store = Store(tmp_path / "s")
     first = store[0]
@@ -71,7 +71,7 @@ def test_what_is_read_may_be_changed_and_the_file_stays(tmp_path: Path):
     assert torch.equal(store[0], torch.ones(3))  # pyright: ignore[reportArgumentType]
 
 
-def test_absent_samples_keep_their_place_and_reason(tmp_path: Path):
+def test_absent_samples_keep_their_index_and_reason(tmp_path: Path):
     write_store(tmp_path / "s", [Absent("lost"), torch.ones(2), Absent("torn")], {})
     store = Store(tmp_path / "s")
     assert store[0] == Absent("lost")
@@ -79,7 +79,7 @@ def test_absent_samples_keep_their_place_and_reason(tmp_path: Path):
     assert store[2] == Absent("torn")
 
 
-def test_a_store_of_nothing_but_absences_can_be_read(tmp_path: Path):
+def test_a_store_without_any_recording_can_be_read(tmp_path: Path):
     write_store(tmp_path / "s", [Absent("lost")], {})
     assert Store(tmp_path / "s")[0] == Absent("lost")
 
@@ -135,7 +135,7 @@ def test_samples_of_two_types_are_refused_and_nothing_is_left(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_of_two_writers_the_first_wins_and_the_second_leaves_nothing(tmp_path: Path):
+def test_the_first_of_two_writers_wins(tmp_path: Path):
     write_store(tmp_path / "s", [torch.ones(2)], {})
     write_store(tmp_path / "s", [torch.zeros(2)], {})
     assert torch.equal(Store(tmp_path / "s")[0], torch.ones(2))  # pyright: ignore[reportArgumentType]

@@ -1,6 +1,6 @@
-"""Multimodal datasets for spiking networks: files as they lie on disk become batches by modality.
+"""Multimodal datasets for spiking networks: files on disk become batches by modality.
 
-Names load on first use, so that specifications can be read and checked without importing torch.
+Names load on first use, so that specs can be read and checked without importing torch.
 """
 
 from importlib import import_module
@@ -67,7 +67,7 @@ if TYPE_CHECKING:
     from snn_datasets.reader import Reader, ReadError, Source
     from snn_datasets.recorded import RecordedDataset, Row, build_splits
     from snn_datasets.recordings import Events, Image, Recording, Series, Video, Waveform
-    from snn_datasets.registries import ENCODERS, READERS
+    from snn_datasets.registries import CODINGS, READERS
     from snn_datasets.registry import Registry
     from snn_datasets.sample import Batch, Sample, SampleDataset, collate
     from snn_datasets.series import Rectify, ResampleSeries, SeriesReader, Standardize, SubtractBaseline, Window
@@ -80,8 +80,8 @@ if TYPE_CHECKING:
 __version__ = version("snn-datasets")
 
 __all__ = [
+    "CODINGS",
     "DATASETS",
-    "ENCODERS",
     "READERS",
     "Aedat2Reader",
     "Aedat3Reader",
@@ -315,7 +315,7 @@ _HOMES = {
         "Waveform",
     ),
     "registries": (
-        "ENCODERS",
+        "CODINGS",
         "READERS",
     ),
     "registry": ("Registry",),

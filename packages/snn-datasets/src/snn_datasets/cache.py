@@ -1,4 +1,4 @@
-"""Where prepared recordings are kept between runs, under a fingerprint of everything that decides them."""
+"""Cache prepared recordings on disk, keyed by a fingerprint of everything that determines them."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ from snn_datasets.store import (
 
 S = TypeVar("S")
 Prepare = Callable[[S], Prepared | Absent | Exception]
-"""Reads and prepares one sample; an error is returned, not raised, so that it keeps its type across processes."""
+"""Read and prepare one sample. Errors are returned, not raised, so that they keep their type across processes."""
 
-FORMAT = 3
-"""Of the store's files; part of every fingerprint."""
+FORMAT = 4
+"""Version of the store's file format; part of every fingerprint."""
 PROBES = 16
 """Samples prepared to estimate the size of a store."""
 SPARE_BYTES = 100 * 2**20
-"""Left free on the disk."""
+"""Disk space that a cache leaves free."""
 VERIFIED_BYTES = 64 * 2**20
-"""A store of up to this size is verified whole when it is opened, in about 0.1 s; a larger one sample by sample,
-when each is read."""
+"""Stores up to this size are verified completely on opening (about 0.1 s); in larger ones each sample is verified when
+it is read."""
 
 _log = logging.getLogger("snn_datasets")
 
 
 @dataclass(frozen=True)
 class CacheOptions:
-    """How a cache is kept; see `FileDataSpec` for the fields."""
+    """Settings of the cache; `FileDataSpec` documents the fields."""
 
     folder: Path
     limit_gb: float
@@ -62,15 +62,15 @@ class CacheOptions:
 def fingerprint(
     modality: Modality, ids: Sequence[str], sources: Sequence[Source | None], seed: int, *, hash_files: bool
 ) -> str:
-    """What decides the prepared samples: reader, stages, their code, every file, and the seed if a stage draws.
+    """Hash everything that determines the prepared samples: reader, stages, code, files, and the seed if a stage draws.
 
-    A file is told by its path, size and time of change, or by its content.
+    A file is identified by path, size and modification time, or by its content with `hash_files`.
     """
     states: dict[Path, str] = {}
     digest = hashlib.sha256()
     stages = [modality.reader.fingerprint(), *(stage.fingerprint() for stage in modality.prepare)]
-    drawn = seed if any(stage.draws for stage in modality.prepare) else None
-    digest.update(json.dumps([FORMAT, drawn, stages], sort_keys=True).encode())
+    effective_seed = seed if any(stage.draws for stage in modality.prepare) else None
+    digest.update(json.dumps([FORMAT, effective_seed, stages], sort_keys=True).encode())
     for id_, source in zip(ids, sources, strict=True):
         if source is None:
             digest.update(json.dumps([id_, None]).encode())
@@ -97,24 +97,24 @@ def open_or_fill(
     *,
     dataset: str,
     name: str,
-    mark: str,
+    key: str,
     samples: Sequence[S],
     prepare: Prepare[S],
     progress: Progress | None,
 ) -> Store:
-    """The store under fingerprint `mark`; filled by `prepare(sample)` of every sample if it is not there yet.
+    """Open the store with fingerprint `key`; if there is none, fill it with `prepare(sample)` of every sample.
 
-    Only one process fills it; others wait for it. One that is killed leaves nothing that is mistaken for a store. A
-    store that is damaged is filled again, and a log line names it. One that is whole is used as it is, also where it
-    cannot be written: on a read-only file system, or another user's.
+    One process fills the store while others wait. A killed process leaves nothing that could pass for a complete
+    store. A damaged store is logged and filled again. An intact store needs no write access, so it also works on a
+    read-only file system or in another user's folder.
 
     Raises:
-        ValueError: it would take more room than the options allow, or is damaged and cannot be removed.
-        OSError: it would not fit on the disk, or cannot be read or written.
-        Whatever `prepare` returns as an exception.
+        ValueError: the store would exceed the size limit, or is damaged and cannot be removed.
+        OSError: the store does not fit on the disk, or cannot be read or written.
+        Exception: whatever `prepare` returns as an exception.
     """
-    folder = options.folder / dataset / f"{name}-{mark}"
-    store = _opened(folder)
+    folder = options.folder / dataset / f"{name}-{key}"
+    store = _open(folder)
     if isinstance(store, Store):
         return store
     try:
@@ -127,23 +127,23 @@ def open_or_fill(
             raise _irreplaceable(folder, store, error.__cause__) from error
         raise
     try:
-        store = _opened(folder)  # another process may have filled it while this one waited
+        store = _open(folder)  # another process may have filled it while this one waited
         if isinstance(store, Store):
             return store
         if store is not None:
-            _log.warning("%s; its samples are prepared again", store)
+            _log.warning("%s; preparing its samples again", store)
             _remove(folder, store)
         _remove_unfinished(folder)
-        _refuse_too_large(options, dataset, name, samples, prepare)
+        _check_size(options, dataset, name, samples, prepare)
         about = {"dataset": dataset, "modality": name, "created": datetime.now(UTC).isoformat(timespec="seconds")}
-        write_store(folder, _prepared(samples, prepare, options.workers, progress), about)
+        write_store(folder, _prepare_all(samples, prepare, options.workers, progress), about)
         return Store(folder)
     finally:
         lock.release()
 
 
-def _opened(folder: Path) -> Store | DamagedStoreError | None:
-    """The store of a folder, verified; why it is none; or None where there is no folder."""
+def _open(folder: Path) -> Store | DamagedStoreError | None:
+    """Open and verify the store in a folder; return the error if it is damaged, None if there is no folder."""
     try:
         if not folder.is_dir():
             return None
@@ -154,18 +154,18 @@ def _opened(folder: Path) -> Store | DamagedStoreError | None:
         return error
     except OSError as error:
         raise OSError(
-            f"the cache {folder} cannot be read: {(error.strerror or str(error)).lower()}; have its owner allow it, "
-            "name another cache_folder, or set cache to off"
+            f"cannot read the cache {folder}: {(error.strerror or str(error)).lower()}; ask its owner for access, "
+            "choose another cache_folder, or set cache to off"
         ) from error
     with suppress(OSError):  # read-only, or another user's
-        os.utime(folder)  # so that pruning can tell what is in use
+        os.utime(folder)  # pruning reads the time of last use
     return store
 
 
 def _remove(folder: Path, reason: DamagedStoreError) -> None:
-    """Remove a damaged store; nobody else fills it now, since the lock is held."""
+    """Remove a damaged store. The caller holds the lock, so no other process is filling it."""
     try:
-        # Renamed first: nobody may find half a store under its name.
+        # Rename first, so that no process finds half a store under the final name.
         doomed = folder.with_name(f"{folder.name}.damaged.part")
         shutil.rmtree(doomed, ignore_errors=True)
         folder.rename(doomed)
@@ -177,15 +177,15 @@ def _remove(folder: Path, reason: DamagedStoreError) -> None:
 def _irreplaceable(folder: Path, damage: DamagedStoreError, cause: BaseException | None) -> ValueError:
     reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause)
     return ValueError(
-        f"{damage}; it cannot be replaced ({reason.lower()}), so have its owner run `rm -r {shlex.quote(str(folder))}`"
-        ", name another cache_folder, or set cache to off"
+        f"{damage}; it cannot be replaced ({reason.lower()}): ask its owner to run `rm -r {shlex.quote(str(folder))}`"
+        ", choose another cache_folder, or set cache to off"
     )
 
 
-def _prepared(
+def _prepare_all(
     samples: Sequence[S], prepare: Prepare[S], workers: int, progress: Progress | None
 ) -> Iterator[Prepared | Absent]:
-    for done, prepared in enumerate(_each(samples, prepare, workers), start=1):
+    for done, prepared in enumerate(_map(samples, prepare, workers), start=1):
         if isinstance(prepared, Exception):
             raise prepared
         if progress is not None:
@@ -193,15 +193,15 @@ def _prepared(
         yield prepared
 
 
-def _each(samples: Sequence[S], prepare: Prepare[S], workers: int) -> Iterable[Prepared | Absent | Exception]:
-    """`prepare` of every sample, in order, in this process or in several."""
+def _map(samples: Sequence[S], prepare: Prepare[S], workers: int) -> Iterable[Prepared | Absent | Exception]:
+    """Apply `prepare` to every sample in order, in this process or in `workers` processes."""
     if workers == 0:
         return map(prepare, samples)
-    loader: DataLoader[Any] = DataLoader(_Mapped(samples, prepare), batch_size=None, num_workers=workers)
+    loader: DataLoader[Any] = DataLoader(_MapDataset(samples, prepare), batch_size=None, num_workers=workers)
     return loader
 
 
-class _Mapped(Dataset[Any]):
+class _MapDataset(Dataset[Any]):
     def __init__(self, samples: Sequence[Any], prepare: Prepare[Any]) -> None:
         self.samples, self.prepare = samples, prepare
 
@@ -212,31 +212,29 @@ class _Mapped(Dataset[Any]):
         return self.prepare(self.samples[index])
 
 
-def _refuse_too_large(
-    options: CacheOptions, dataset: str, name: str, samples: Sequence[S], prepare: Prepare[S]
-) -> None:
-    """Prepare a few samples, spread over all, and tell from them how large the store will be."""
+def _check_size(options: CacheOptions, dataset: str, name: str, samples: Sequence[S], prepare: Prepare[S]) -> None:
+    """Estimate the size of the store from a few samples spread over all; raise if it exceeds the limit or the disk."""
     step = max(1, len(samples) // PROBES)
     probes = [prepare(sample) for sample in samples[::step][:PROBES]]
     sizes = [size_of(probe) for probe in probes if not isinstance(probe, Exception)]
     if not sizes:
         return
     needed = sum(sizes) / len(sizes) * len(samples)
-    what = f"the cache of {name!r} of {dataset} would take about {needed / 1e9:.3g} GB for {len(samples)} samples"
+    estimate = f"the cache of {name!r} of {dataset} needs about {needed / 1e9:.3g} GB for {len(samples)} samples"
     if needed > options.limit_gb * 1e9:
         raise ValueError(
-            f"{what}, more than cache_limit_gb = {options.limit_gb:g}; raise it, prepare smaller inputs, or set cache "
-            "to off"
+            f"{estimate}, more than cache_limit_gb = {options.limit_gb:g}; raise the limit, prepare smaller inputs, or "
+            "set cache to off"
         )
     free = shutil.disk_usage(options.folder).free - SPARE_BYTES
     if needed > free:
         raise OSError(
-            f"{what}, but only {max(free, 0) / 1e9:.3g} GB are free in {options.folder}; free some "
-            "(`scmrl data cache prune`), name another cache_folder, or set cache to off"
+            f"{estimate}, but only {max(free, 0) / 1e9:.3g} GB are free in {options.folder}; free some space "
+            "(`scmrl data cache prune`), choose another cache_folder, or set cache to off"
         )
 
 
 def _remove_unfinished(folder: Path) -> None:
-    """Remove what a killed writer of this store left; nobody writes it now, since the lock is held."""
-    for left in folder.parent.glob(f"{folder.name}.*.part"):
-        shutil.rmtree(left, ignore_errors=True)
+    """Remove what a killed writer of this store left behind. The caller holds the lock, so no process is writing it."""
+    for unfinished in folder.parent.glob(f"{folder.name}.*.part"):
+        shutil.rmtree(unfinished, ignore_errors=True)

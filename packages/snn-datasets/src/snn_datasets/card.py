@@ -1,4 +1,4 @@
-"""What there is to know about a dataset before one has it: a card. Imports nothing heavy."""
+"""A dataset card: what to know about a dataset before having its files. Imports nothing slow."""
 
 from __future__ import annotations
 
@@ -12,71 +12,71 @@ class _Frozen(BaseModel):
 
 
 class FileSet(_Frozen):
-    """Files that belong to a dataset, as they must lie on disk."""
+    """Files of a dataset and where they belong on disk."""
 
     pattern: str
     """Glob relative to the root, such as "AudioWAV/*.wav"."""
     what: str
-    """What they are, in a few words."""
+    """Their content, in a few words."""
     count: int | None = None
-    """How many there are in the complete dataset, where that is known."""
+    """Number of files in the complete dataset, if known."""
     required: bool = True
     """Whether the dataset cannot be opened without them."""
     modalities: tuple[str, ...] = ()
-    """The senses that need them; empty: whatever is read, they are needed."""
+    """Modalities that need them; empty if all do."""
     checksums: str | None = None
     """Packaged table `checksums/<this>.csv.gz` with columns file (relative to the root), bytes, sha256."""
     sha256: dict[str, str] = {}
-    """Known hashes by file name relative to the root, where they are few."""
+    """SHA-256 checksums by file name relative to the root, where there are few."""
     md5: dict[str, str] = {}
-    """The same where a source only states MD5."""
+    """MD5 checksums by file name, where the source publishes no SHA-256."""
     former_names: dict[str, str] = {}
-    """Names that files had before and still have in mirrors, relative to the root, with the names they have now."""
+    """Earlier file names that mirrors still use -> current names, both relative to the root."""
 
 
 class ModalityCard(_Frozen):
-    """One sense of a dataset."""
+    """One modality of a dataset."""
 
     kind: RecordingKind
-    """What its files are."""
+    """Kind of its recordings."""
     shape: str
-    """Of one input, in words or numbers, such as "[T, 2, 128, 128]"."""
+    """Shape of one input, in words or numbers, such as "[T, 2, 128, 128]"."""
     unit: str
-    """Of its values, such as "events per pixel and step"."""
+    """Unit of its values, such as "events per pixel and step"."""
     synthetic: bool = False
-    """Whether it was computed rather than recorded."""
+    """Whether it is computed rather than recorded."""
 
 
 class DatasetCard(_Frozen):
-    """What a dataset is, where it is from, how it is split, and how it must lie on disk."""
+    """Description of a dataset: content, sources, license, splits and layout on disk."""
 
     kind: str
-    """The name that asks for it."""
+    """Name in the registry and on the command line."""
     title: str
     """Its full name."""
     version: str
-    """Of the data, as their source states it, or the year."""
+    """Version of the data as its source states it, or the year."""
     license: str
-    """SPDX expression; LicenseRef-unknown where the source states none."""
+    """SPDX expression; LicenseRef-unknown if the source states none."""
     license_note: str = ""
-    """What the expression does not say."""
+    """Terms that the expression does not cover."""
     citation: str
     """How to cite it, in one line."""
     sources: tuple[str, ...]
-    """Where it can be had, by name; nothing is downloaded."""
+    """Names of the places that offer it; nothing is downloaded."""
     files: tuple[FileSet, ...] = ()
-    """How it must lie on disk; none for what is embedded."""
+    """Files expected on disk; empty if the data is embedded."""
     classes: tuple[str, ...]
-    """Class names in the order of labels; empty where the files decide."""
+    """Class names in label order; empty if the files determine them."""
     modalities: dict[str, ModalityCard]
-    """Its senses by name."""
+    """Modalities by name."""
     splits: str
-    """How training, validation and test samples are told apart, and what they never share."""
+    """How the splits are made, and what they never share."""
     synthetic: str = ""
-    """What in it is synthetic, in a sentence; empty if nothing."""
+    """What is synthetic, in a sentence; empty if nothing is."""
     notes: tuple[str, ...] = ()
-    """What one has to know before publishing numbers on it."""
+    """What to know before publishing results on it."""
 
     def layout(self) -> str:
-        """How the files must lie on disk, a line each."""
+        """Return the expected files, one line per set."""
         return "\n".join(f"  {files.pattern}  ({files.what})" for files in self.files)

@@ -1,4 +1,4 @@
-"""A card as text to read in a terminal."""
+"""Format a dataset card for a terminal."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from snn_datasets.card import DatasetCard, FileSet
 from snn_datasets.listing import join_names
 
 LABEL = 11
-"""Characters of the column of labels."""
-MOST_CLASSES = 50
-"""Classes that are named; of more the first ones, and how many more there are."""
-AS_FILES = "as the files say"
+"""Width of the label column in characters."""
+MAX_CLASSES = 50
+"""Class names to list; more are only counted."""
+FROM_FILES = "determined by the files"
 
 
 def describe(card: DatasetCard, *, width: int = 100) -> str:
-    """What the card says, in lines of at most `width` characters where words allow it."""
+    """Return the card as text, wrapped at `width` characters where words allow it."""
     sections: list[tuple[str, list[str]]] = [
         ("license", [" ".join(filter(None, [card.license, card.license_note]))]),
         ("cite", [card.citation]),
         ("from", list(card.sources)),
-        ("senses", [_sense(card, name) for name in card.modalities] or [AS_FILES]),
+        ("modalities", [_modality(card, name) for name in card.modalities] or [FROM_FILES]),
         (
             "classes",
             [
-                f"{len(card.classes):,}: {join_names(card.classes, most=MOST_CLASSES, quoted=False)}"
+                f"{len(card.classes):,}: {join_names(card.classes, most=MAX_CLASSES, quoted=False)}"
                 if card.classes
-                else AS_FILES
+                else FROM_FILES
             ],
         ),
         ("splits", [card.splits]),
         ("synthetic", [card.synthetic]),
         ("notes", list(card.notes)),
-        ("on disk", [_files(files) for files in card.files] or ["nothing: it is embedded or described by yourself"]),
+        ("on disk", [_files(files) for files in card.files] or ["nothing: the data is embedded, or you describe it"]),
     ]
     lines = textwrap.wrap(f"{card.kind}: {card.title}, version {card.version}", width)
     for label, entries in sections:
@@ -49,10 +49,10 @@ def describe(card: DatasetCard, *, width: int = 100) -> str:
     return "\n".join(lines)
 
 
-def _sense(card: DatasetCard, name: str) -> str:
-    sense = card.modalities[name]
-    made = ", computed rather than recorded" if sense.synthetic else ""
-    return f"{name} ({sense.kind}): {sense.shape}, {sense.unit}{made}"
+def _modality(card: DatasetCard, name: str) -> str:
+    modality = card.modalities[name]
+    synthetic = ", computed rather than recorded" if modality.synthetic else ""
+    return f"{name} ({modality.kind}): {modality.shape}, {modality.unit}{synthetic}"
 
 
 def _files(files: FileSet) -> str:

@@ -1,8 +1,7 @@
-"""Whether a dataset on disk is what its card says: complete, undamaged, readable.
+"""Check that a dataset on disk is complete, undamaged and readable.
 
-The files are looked at in three steps, each dearer than the one before: that they lie where they should and hold data
-rather than a placeholder; that sizes, and hashes if asked for, are those published; that the readers can read them.
-Layout, sizes and hashes need no torch.
+Three steps, each more expensive than the one before: files are in the expected folders and are not placeholders; sizes,
+and checksums if requested, match the published ones; readers can read the files. The first two need no torch.
 """
 
 from __future__ import annotations
@@ -32,41 +31,41 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SOME = 32
-"""Recordings of each modality that are read unless all are asked for."""
-NAMED = 3
-"""Missing or surplus files that a finding names before it only counts."""
+SAMPLE_SIZE = 32
+"""Recordings of each modality that `read="some"` reads."""
+MAX_NAMES = 3
+"""Missing or unknown files that a finding names; more are only counted."""
 
 FETCH_AGAIN = "fetch it again"
 Severity = Literal["error", "warning", "note"]
-"""error: the dataset cannot be used as it lies there; warning: it can, but is not the published one; note: a fact."""
+"""error: the dataset is not usable; warning: it is usable, but differs from the published one; note: a fact."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing found about a dataset on disk."""
+    """One result of a check."""
 
     severity: Severity
     path: Path | None
-    """The file or folder it is about; None if it is about the whole."""
+    """The file or folder concerned; None for the whole dataset."""
     problem: str
-    """What is the matter, without the path."""
+    """The problem, without the path."""
     advice: str = ""
     """What to do; empty for notes."""
 
     @property
     def fault(self) -> str:
-        """The problem without what differs between files that have the same fault: numbers, hashes, quoted names."""
+        """The problem with numbers, checksums and quoted names masked, so that equal faults of several files group."""
         return re.sub(r"'[^']*'|[0-9a-f,.]*\d[0-9a-f,.]*", "#", self.problem)
 
     def __str__(self) -> str:
-        where = "" if self.path is None else f"{self.path}: "
-        return f"{self.severity}: {where}{self.problem}" + (f"; {self.advice}" if self.advice else "")
+        prefix = "" if self.path is None else f"{self.path}: "
+        return f"{self.severity}: {prefix}{self.problem}" + (f"; {self.advice}" if self.advice else "")
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedFile:
-    """What the source of a dataset states of one file."""
+    """Size and checksum of one file as published by the source of a dataset."""
 
     bytes: int
     sha256: str
@@ -79,16 +78,16 @@ def check(
     read: Literal["none", "some", "all"] = "some",
     progress: Progress | None = None,
 ) -> list[Finding]:
-    """Look at a dataset on disk; whatever is wrong with it becomes a finding, never an exception.
+    """Check a dataset on disk. Every problem becomes a finding, never an exception.
 
     Args:
-        spec: the dataset; only the files of the modalities that it asks for are looked at.
-        hashes: whether every file with a published hash is read whole and compared.
-        read: whether recordings are read and prepared as for training: none, 32 of each modality, or all.
-        progress: called as `progress(done, total)`; the total grows when it turns out what there is to do.
+        spec: the dataset; only files of its selected modalities are checked.
+        hashes: verify the checksum of every file for which one is published.
+        read: read and prepare recordings as for training: none, 32 of each modality, or all.
+        progress: called as `progress(done, total)`; the total grows as the work becomes known.
 
     Raises:
-        ValueError: the spec asks for a modality that the dataset does not have.
+        ValueError: the spec selects a modality that the dataset does not have.
     """
     card = spec.card()
     if card.modalities:
@@ -97,17 +96,17 @@ def check(
 
 
 def summary(findings: Sequence[Finding]) -> str:
-    """How many errors and warnings there are, in a sentence."""
+    """Count errors and warnings in a sentence."""
     counts = {severity: sum(finding.severity == severity for finding in findings) for severity in ("error", "warning")}
     counted = [f"{count:,} {severity}{'s' * (count > 1)}" for severity, count in counts.items() if count]
     if not counted:
-        return "nothing wrong was found"
-    return " and ".join(counted) + (" were" if sum(counts.values()) > 1 else " was") + " found"
+        return "no problems"
+    return " and ".join(counted)
 
 
 @cache
 def published_table(name: str) -> Mapping[str, PublishedFile]:
-    """A packaged table of what a source states of its files, by file name relative to the root."""
+    """Load a packaged table of published sizes and checksums, by file name relative to the root."""
     packed = resources("snn_datasets").joinpath("checksums", f"{name}.csv.gz").read_bytes()
     rows = csv.DictReader(io.StringIO(gzip.decompress(packed).decode("utf-8"), newline=""))
     return {row["file"]: PublishedFile(int(row["bytes"]), row["sha256"]) for row in rows}
@@ -126,17 +125,17 @@ class _Check:
     ) -> None:
         self.spec, self.card, self.hashes, self.read, self.progress = spec, card, hashes, read, progress
         self.bad: set[Path] = set()
-        """Files that were found wanting, so that nothing is said of them twice."""
+        """Files with a finding, so that none is reported twice."""
         self.incomplete = False
-        """Whether files were found missing or wanting."""
+        """Whether files are missing or damaged."""
         self.done = self.total = 0
 
     def run(self) -> Iterator[Finding]:
         if isinstance(self.spec, FileDataSpec):
             root = self.spec.root.expanduser()
             if not root.is_dir():
-                what = "is a file, not a folder" if root.is_file() else "is not there"
-                yield Finding("error", root, what, self._how_to_get())
+                problem = "is a file, not a folder" if root.is_file() else "does not exist"
+                yield Finding("error", root, problem, self._fetch_advice())
                 return
             for files in self.card.files:
                 if not files.modalities or set(files.modalities) & set(self.spec.selected_modalities()):
@@ -148,89 +147,90 @@ class _Check:
         elif isinstance(self.spec, FileDataSpec):
             yield from self._tables(self.spec)
 
-    def _how_to_get(self) -> str:
-        """Where files are from and how they must lie; in full only once."""
+    def _fetch_advice(self) -> str:
+        """Return sources and expected layout; the full text only once."""
         if self.incomplete:
             return "fetch them too"
         sources = "\n".join(f"  from {source}" for source in self.card.sources)
-        return f"get them\n{sources}\nwhich have to lie there as\n{self.card.layout()}"
+        return f"fetch the files\n{sources}\ninto this layout\n{self.card.layout()}"
 
-    # Files as files
+    # Layout, sizes and checksums
 
     def _files(self, root: Path, files: FileSet) -> Iterator[Finding]:
         try:
-            found = sorted(path for path in root.glob(files.pattern) if path.is_file())
-            if not found:
-                yield self._none(root, files)
+            paths = sorted(path for path in root.glob(files.pattern) if path.is_file())
+            if not paths:
+                yield self._no_files(root, files)
                 return
         except OSError as error:
-            yield Finding("error", root, f"{files.pattern} cannot be looked at: {error}", "allow reading it")
+            yield Finding("error", root, f"cannot list {files.pattern}: {error}", "grant read access")
             return
-        names = {path: path.relative_to(root).as_posix() for path in found}
+        names = {path: path.relative_to(root).as_posix() for path in paths}
         names = {path: files.former_names.get(name, name) for path, name in names.items()}
-        yield Finding("note", None, f"{len(found):,} files {files.pattern} ({files.what})")
+        yield Finding("note", None, f"{len(paths):,} files {files.pattern} ({files.what})")
         yield from self._completeness(root, files, set(names.values()))
         table = _published(files)
-        self.total += len(found)
+        self.total += len(paths)
         compared = 0
         for path, name in names.items():
             self._step()
-            finding = self._one(path, files, name, table.get(name))
+            finding = self._file(path, files, name, table.get(name))
             if finding is not None:
                 self.bad.add(path)
                 yield finding
             compared += name in table or name in files.sha256 or name in files.md5
         if self.hashes and compared:
-            yield Finding("note", None, f"{compared:,} files {files.pattern} were compared with published hashes")
+            yield Finding("note", None, f"verified {compared:,} checksums of {files.pattern}")
         elif self.hashes:
-            yield Finding("note", None, f"no hashes are published for the files {files.pattern}")
+            yield Finding("note", None, f"no checksums are published for {files.pattern}")
 
-    def _none(self, root: Path, files: FileSet) -> Finding:
+    def _no_files(self, root: Path, files: FileSet) -> Finding:
         if not files.required:
-            return Finding("note", None, f"no files {files.pattern} ({files.what}); they are not required")
-        if near := _place_nearby(root, files.pattern):
-            return Finding("error", root, f"holds no {files.pattern}, but {near} does", f"give {near} as the root")
+            return Finding("note", None, f"no files {files.pattern} ({files.what}); they are optional")
+        if near := _nearby_root(root, files.pattern):
+            return Finding("error", root, f"has no {files.pattern}, but {near} has", f"use {near} as the root")
         missing = _first_missing_folder(root, files.pattern)
         if missing is None:
-            return Finding("error", root, f"holds no files {files.pattern} ({files.what})", self._how_to_get())
+            return Finding("error", root, f"has no files {files.pattern} ({files.what})", self._fetch_advice())
         same = [other.name for other in missing.parent.iterdir() if other.name.lower() == missing.name.lower()]
         if same:
-            return Finding("error", missing, f"is not there, but {same[0]} is", "rename it: upper and lower case count")
+            return Finding(
+                "error", missing, f"does not exist, but {same[0]} does", "rename it: names are case sensitive"
+            )
         return Finding(
-            "error", missing, f"is not there; {files.pattern} ({files.what}) belong there", self._how_to_get()
+            "error", missing, f"does not exist; {files.pattern} ({files.what}) belong there", self._fetch_advice()
         )
 
     def _completeness(self, root: Path, files: FileSet, names: set[str]) -> Iterator[Finding]:
         if known := set(_published(files)):
             if missing := sorted(known - names):
-                what = f"{len(missing):,} published files are missing: {_some(missing)}"
-                yield Finding("warning", root, what, "fetch the rest")
-            if foreign := sorted(names - known):
-                yield Finding("note", root, f"{len(foreign):,} files are none of the published ones: {_some(foreign)}")
+                problem = f"{len(missing):,} published files are missing: {_examples(missing)}"
+                yield Finding("warning", root, problem, "fetch the rest")
+            if unknown := sorted(names - known):
+                yield Finding("note", root, f"{len(unknown):,} files are not among the published: {_examples(unknown)}")
         elif files.count is not None and len(names) != files.count:
             yield Finding(
                 "warning",
                 root,
-                f"{len(names):,} files {files.pattern}, where the complete dataset has {files.count:,}",
-                "fetch the rest" if len(names) < files.count else "remove what does not belong there",
+                f"{len(names):,} files {files.pattern}, but the complete dataset has {files.count:,}",
+                "fetch the rest" if len(names) < files.count else "remove files that do not belong there",
             )
 
-    def _one(self, path: Path, files: FileSet, name: str, published: PublishedFile | None) -> Finding | None:
-        """What is the matter with one file, if anything."""
+    def _file(self, path: Path, files: FileSet, name: str, published: PublishedFile | None) -> Finding | None:
+        """Check size and checksum of one file; None if it is sound."""
         try:
             if problem := placeholder(path):
-                what, _, advice = problem.partition("; ")
-                return Finding("error", path, what, advice)
+                problem, _, advice = problem.partition("; ")
+                return Finding("error", path, problem, advice)
             size = path.stat().st_size
             if published is not None and size != published.bytes:
-                short = size < published.bytes
-                what = (
-                    f"has {size:,} of {published.bytes:,} bytes"
-                    if short
-                    else f"has {size:,} bytes, not {published.bytes:,}"
+                truncated = size < published.bytes
+                problem = (
+                    f"has {size:,} of {published.bytes:,} bytes: the download was cut off"
+                    if truncated
+                    else f"has {size:,} bytes, not {published.bytes:,}: it is another version or was changed"
                 )
-                why = "the download was cut off" if short else "it is another version or was changed"
-                return Finding("error", path, f"{what}: {why}", FETCH_AGAIN)
+                return Finding("error", path, problem, FETCH_AGAIN)
             if not self.hashes:
                 return None
             for algorithm, known in (
@@ -238,35 +238,35 @@ class _Check:
                 ("md5", files.md5.get(name)),
             ):
                 if known is not None and known.lower() != _hash(path, algorithm):
-                    what = f"its {algorithm.upper()} is not the published {known[:12]}...: it is damaged or was changed"
-                    return Finding("error", path, what, FETCH_AGAIN)
+                    problem = f"its {algorithm.upper()} is not the published {known[:12]}...: it is damaged or changed"
+                    return Finding("error", path, problem, FETCH_AGAIN)
         except OSError as error:
-            return Finding("error", path, f"cannot be opened: {error.strerror}", "allow reading it")
+            return Finding("error", path, f"cannot be opened: {error.strerror}", "grant read access")
         return None
 
     def _tables(self, spec: FileDataSpec) -> Iterator[Finding]:
-        """What lists the recordings, without any of them."""
+        """Check the tables that list recordings, without opening a recording."""
         try:
             for note in spec.check_tables():
                 yield Finding("note", None, note)
         except Exception as error:
             yield _failure(None, "the dataset cannot be opened", error)
 
-    # Files as recordings
+    # Recordings
 
     def _recordings(self) -> Iterator[Finding]:
         from snn_datasets.recorded import RecordedDataset
 
         spec = self.spec
         if isinstance(spec, FileDataSpec):
-            # A cache would answer for the files, and fill the disk.
+            # A cache would be read in place of the files, or fill the disk.
             spec = spec.model_copy(update={"cache": "off"})
         try:
             splits = spec.build()
         except Exception as error:
             if self.incomplete and isinstance(error, ReadError | FileNotFoundError):
-                # It fails over what was told already.
-                yield Finding("note", None, "no recording was read, since the dataset cannot be opened like this")
+                # The cause is already among the findings.
+                yield Finding("note", None, "no recording was read, because the dataset cannot be opened")
             else:
                 yield _failure(None, "the dataset cannot be opened", error)
             return
@@ -276,7 +276,7 @@ class _Check:
             yield Finding("note", None, note)
         for split, size in sizes.items():
             if size == 0:
-                yield Finding("error", None, f"no sample belongs to the split {split}", "fetch the rest of the dataset")
+                yield Finding("error", None, f"the split {split} has no samples", "fetch the rest of the dataset")
         recorded: dict[Split, RecordedDataset] = {
             split: dataset for split in SPLITS if isinstance(dataset := getattr(splits, split), RecordedDataset)
         }
@@ -286,31 +286,34 @@ class _Check:
 
     def _modality(self, name: str, datasets: Sequence[RecordedDataset]) -> Iterator[Finding]:
         rows = [(row, dataset) for dataset in datasets for row in dataset.rows]
-        there = {source: (row, dataset) for row, dataset in rows if (source := row.sources[name]) is not None}
+        recordings = {source: (row, dataset) for row, dataset in rows if (source := row.sources[name]) is not None}
         blank: list[tuple[Path, str, str]] = []
-        chosen = list(there.items()) if self.read == "all" else _spread(list(there.items()), SOME)
-        self.total += len(chosen)
-        for number, (source, (row, dataset)) in enumerate(chosen):
+        selected = list(recordings.items())
+        if self.read == "some":
+            selected = _spread(selected, SAMPLE_SIZE)
+        self.total += len(selected)
+        for number, (source, (row, dataset)) in enumerate(selected):
             self._step()
             if source.path in self.bad:
                 continue
             try:
-                why = _try(row, name, dataset.modalities[name], dataset.seed)
-                if why:
-                    blank.append((source.path, row.id, why))
+                reason = _blank_reason(row, name, dataset.modalities[name], dataset.seed)
+                if reason:
+                    blank.append((source.path, row.id, reason))
             except ImportError as error:
-                self.total -= len(chosen) - number - 1
+                self.total -= len(selected) - number - 1
                 yield _failure(None, f"{name} cannot be read", error)
                 return
             except Exception as error:
                 self.bad.add(source.path)
                 yield _failure(source.path, f"{name} of sample {row.id!r} cannot be read", error)
-        for path, sample, why in blank:
-            yield Finding("warning", path, f"{name} of sample {sample!r} {why}", "replace the file, or empty its cell")
+        for path, sample, reason in blank:
+            problem = f"{name} of sample {sample!r} {reason}"
+            yield Finding("warning", path, problem, "replace the file, or empty its cell")
         absent = sum(row.sources[name] is None for row, _ in rows)
         if absent:
             yield Finding("note", None, f"{absent:,} of {len(rows):,} samples have no {name}")
-        yield Finding("note", None, f"{len(chosen):,} of {len(there):,} recordings of {name} were read")
+        yield Finding("note", None, f"{len(selected):,} of {len(recordings):,} recordings of {name} were read")
 
     def _step(self) -> None:
         self.done += 1
@@ -318,8 +321,8 @@ class _Check:
             self.progress(self.done, self.total)
 
 
-def _try(row: Row, name: str, modality: Modality, seed: int) -> str:
-    """Make one recording ready for a model, as a training would; why nothing of it reaches the model, if so."""
+def _blank_reason(row: Row, name: str, modality: Modality, seed: int) -> str:
+    """Prepare one recording as for training; return why the model's input carries no signal, or an empty string."""
     from snn_datasets.stage import Draw
 
     source = row.sources[name]
@@ -327,15 +330,15 @@ def _try(row: Row, name: str, modality: Modality, seed: int) -> str:
     draw = Draw(seed, row.id, name)
     value = modality.encode_input(modality.load(source, draw), draw, augmented=False)
     zeros = not bool(value.any())
-    # Channels that cancel leave rounding errors behind, which then look like sound.
-    return _why_blank(modality.reader.read(source), zeros) if zeros or modality.reader.gives == "waveform" else ""
+    # Channels that cancel leave rounding errors, so the input of a silent waveform may be nonzero.
+    return _describe_blank(modality.reader.read(source), zeros) if zeros or modality.reader.gives == "waveform" else ""
 
 
-def _why_blank(recording: Recording, zeros: bool) -> str:
-    """What is the matter with a recording of which a model sees nothing; empty if it may be so.
+def _describe_blank(recording: Recording, zeros: bool) -> str:
+    """Say why a recording gives a model no signal; an empty string if that is normal.
 
     Args:
-        recording: as its reader gives it.
+        recording: as read, before any stage.
         zeros: whether the model's input is zero throughout.
     """
     import numpy as np
@@ -344,24 +347,24 @@ def _why_blank(recording: Recording, zeros: bool) -> str:
 
     match recording:
         case Image():
-            return ""  # a black picture is one
+            return ""  # a black image is valid
         case Waveform():
             samples = recording.samples.astype(np.float64)
             if not samples.any():
-                return "is silent: a model sees zeros"
+                return "is silent: the model's input is zero"
             if len(samples) > 1 and np.abs(samples.mean(0)).max() < 1e-3 * np.abs(samples).max():
-                return "has channels that cancel each other when they are mixed: nothing of it reaches a model"
-            return "has no contrast, such as a constant: a model sees zeros" if zeros else ""
+                return "has channels that cancel when mixed to mono: no signal is left"
+            return "is constant: the model's input is zero" if zeros else ""
         case Events():
-            return "has no events: a model sees zeros" if not len(recording) else ""
+            return "has no events: the model's input is zero" if not len(recording) else ""
         case Series():
-            return "" if not recording.values.any() else "equals the training mean throughout: a model sees zeros"
+            return "" if not recording.values.any() else "equals the training mean: the model's input is zero"
         case _:
             return ""
 
 
 def _shared_contents(name: str, datasets: Mapping[Split, RecordedDataset]) -> Iterator[Finding]:
-    """Whether files of two splits are copies of each other; one file in two splits is told when it is opened."""
+    """Warn if files of two splits are copies. The same file in two splits is reported when the dataset is opened."""
     paths: dict[Split, list[Path]] = {
         split: [source.path for row in dataset.rows if (source := row.sources[name]) is not None and not source.part]
         for split, dataset in datasets.items()
@@ -372,45 +375,45 @@ def _shared_contents(name: str, datasets: Mapping[Split, RecordedDataset]) -> It
             "warning",
             pairs[0][1],
             f"{count:,} file{'s' * (count > 1)} of {name} {'are copies' if count > 1 else 'is a copy'} of a file of "
-            f"another split, the first of {pairs[0][0]}: accuracy on such splits is too good",
+            f"another split, the first of {pairs[0][0]}: accuracy on these splits is inflated",
             "remove the copies, or keep them in one split",
         )
 
 
-def _failure(path: Path | None, what: str, error: Exception) -> Finding:
-    """An exception in words. What is neither the file's fault nor the user's is told as the defect that it is."""
+def _failure(path: Path | None, context: str, error: Exception) -> Finding:
+    """Turn an exception into a finding. Unexpected types are reported as a bug in the dataset's code."""
     text = str(error)
     if path is not None:
-        # Readers begin with the path, which a finding tells already.
+        # Readers begin with the path, which the finding already names.
         text = text.removeprefix(str(path)).lstrip(": ")
     if isinstance(error, FileNotFoundError) and path is not None:
-        return Finding("error", path, "is not there", FETCH_AGAIN)
+        return Finding("error", path, "does not exist", FETCH_AGAIN)
     if isinstance(error, ReadError | FileNotFoundError):
         return Finding("error", path, text, "" if ";" in text else FETCH_AGAIN)
     if isinstance(error, ValueError | OSError | ImportError):
-        return Finding("error", path, f"{what}: {text}")
+        return Finding("error", path, f"{context}: {text}")
     kind = type(error).__name__
-    return Finding("error", path, f"{what}: {kind}: {text}", "this is a defect of the dataset's code: please report it")
+    return Finding("error", path, f"{context}: {kind}: {text}", "this is a bug in the dataset's code: please report it")
 
 
 def _spread(items: list[T], count: int) -> list[T]:
-    """At most so many of the items, evenly spread, the first and the last among them."""
+    """Select at most `count` items, evenly spaced, including the first and the last."""
     if len(items) <= count:
         return items
-    return [items[round(place * (len(items) - 1) / (count - 1))] for place in range(count)]
+    return [items[round(index * (len(items) - 1) / (count - 1))] for index in range(count)]
 
 
 def _published(files: FileSet) -> dict[str, PublishedFile]:
-    """What is stated of each file of a set; empty if nothing is."""
+    """Return published sizes and checksums by file name; empty if there are none."""
     if files.checksums is None:
         return {}
-    # Unlike in a glob, a star stands for folders too; no table lists files of one ending at two depths.
+    # Unlike in a glob, a star matches folders too; no table lists files with one ending at two depths.
     pattern = files.pattern.replace("**/", "*")
-    return {name: said for name, said in published_table(files.checksums).items() if fnmatchcase(name, pattern)}
+    return {name: entry for name, entry in published_table(files.checksums).items() if fnmatchcase(name, pattern)}
 
 
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
+def _examples(names: list[str]) -> str:
+    return ", ".join(names[:MAX_NAMES]) + (", ..." if len(names) > MAX_NAMES else "")
 
 
 def _hash(path: Path, algorithm: str) -> str:
@@ -419,10 +422,10 @@ def _hash(path: Path, algorithm: str) -> str:
 
 
 def _first_missing_folder(root: Path, pattern: str) -> Path | None:
-    """The topmost folder that the pattern names and that is not there; None if all are, or none is named."""
+    """Return the topmost folder in the pattern that does not exist; None if all exist or there is none."""
     folder = root
     for part in Path(pattern).parts[:-1]:
-        if any(sign in part for sign in "*?["):
+        if any(wildcard in part for wildcard in "*?["):
             return None
         folder = folder / part
         if not folder.is_dir():
@@ -430,10 +433,10 @@ def _first_missing_folder(root: Path, pattern: str) -> Path | None:
     return None
 
 
-def _place_nearby(root: Path, pattern: str) -> Path | None:
-    """A folder right above or below the root that holds such files: the root is often given one folder off."""
+def _nearby_root(root: Path, pattern: str) -> Path | None:
+    """Search the folders directly above and below the root, because a given root is often one level off."""
     first, *rest = Path(pattern).parts
     if not rest or first == "**":
-        return None  # of files in no folder of their own, too many might match
+        return None  # a pattern without a folder name would match too much
     folders = [root.absolute().parent, *sorted(path for path in root.iterdir() if path.is_dir())]
     return next((folder for folder in folders if next(folder.glob(pattern), None)), None)

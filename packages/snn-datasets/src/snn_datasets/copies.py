@@ -1,4 +1,4 @@
-"""Files of the same content under different names in two splits. Imports no torch."""
+"""Find files with the same content in two splits. Does not import torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from snn_datasets.dataset import Split
 K = TypeVar("K")
 
 HEAD_BYTES = 2**16
-"""Compared first, so that files of the same size are rarely read as a whole."""
+"""Bytes compared first, so that files of the same size are rarely read completely."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +24,10 @@ class _File:
 
 
 def find_copies(files: Mapping[Split, Sequence[Path]]) -> list[tuple[Path, Path]]:
-    """Pairs of files of the same bytes in different splits: one of each group, and another that is not in its splits.
+    """Return pairs of files with the same bytes in different splits, each with the first of its group.
 
-    Files of other sizes are not read, and of others only as much as it takes. One file in two splits is no copy, nor
-    are empty files and files that cannot be opened.
+    Files of different sizes are not read, and files of the same size only as far as needed. The same file in two
+    splits is not a copy; empty files and files that cannot be opened are ignored.
     """
     by_identity: dict[tuple[int, int], _File] = {}
     sizes: dict[tuple[int, int], int] = {}
@@ -52,7 +52,7 @@ def find_copies(files: Mapping[Split, Sequence[Path]]) -> list[tuple[Path, Path]
 
 
 def _grouped(keyed: Iterable[tuple[K, _File]]) -> list[tuple[K, list[_File]]]:
-    """Groups of files of the same key that are not all in the same one split."""
+    """Group files by key, keeping groups of at least two files and two splits."""
     groups: defaultdict[K, list[_File]] = defaultdict(list)
     for key, file in keyed:
         groups[key].append(file)
@@ -64,7 +64,7 @@ def _grouped(keyed: Iterable[tuple[K, _File]]) -> list[tuple[K, list[_File]]]:
 
 
 def _digest(path: Path, most: int | None) -> bytes:
-    """A hash of a file or of its first bytes; of its name where it cannot be opened."""
+    """Hash a file or its first bytes; return its name if it cannot be opened."""
     try:
         with path.open("rb") as file:
             return (

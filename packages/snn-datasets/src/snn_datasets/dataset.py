@@ -1,6 +1,6 @@
-"""What a dataset is: its description, its three splits, and the specification that builds them.
+"""Define a dataset: its description, its three splits, and the spec that builds them.
 
-Nothing here imports torch, so that a command line can list and check datasets without waiting for it.
+Does not import torch, so that commands list and check datasets without delay.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 Progress = Callable[[int, int], None]
-"""Called as `progress(done, total)` while samples are prepared."""
+"""Callback `progress(done, total)` during preparation."""
 
 
 @dataclass(frozen=True)
 class ModalityInfo:
-    """What a model has to know of one sense."""
+    """Properties of one modality that a model needs."""
 
     kind: RecordingKind
-    """What it was recorded as."""
+    """Kind of recording."""
     shape: tuple[int, ...]
-    """Of one input without batch and time axes: (channels, height, width), (channels, length) or (channels,)."""
+    """Shape of one input without batch and time axes: (channels, height, width), (channels, length) or (channels,)."""
     time_steps: int | None = None
-    """T where an input is [T, *shape]; None where it is static."""
+    """T if an input is [T, *shape]; None if it is static."""
     unit: str = ""
-    """Of its values."""
+    """Unit of the values."""
     synthetic: bool = False
-    """Whether it was computed rather than recorded."""
+    """Whether it is computed rather than recorded."""
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What a model has to know before it sees the first sample."""
+    """Properties of a dataset that a model needs."""
 
     name: str
     """Short name for reports."""
@@ -56,10 +56,10 @@ class DatasetInfo:
     """Class names; a label is an index into them."""
 
     modalities: dict[str, ModalityInfo]
-    """The senses, in the order asked for."""
+    """Modalities in the selected order."""
 
     notes: tuple[str, ...] = ()
-    """What whoever reads numbers on these splits has to know, such as speakers who are in both; shown at load time."""
+    """Caveats for results on these splits, such as speakers in both; printed at load time."""
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -68,7 +68,7 @@ class DatasetInfo:
 
     @property
     def synthetic(self) -> tuple[str, ...]:
-        """The modalities that were computed rather than recorded."""
+        """Modalities that are computed rather than recorded."""
         return tuple(name for name, modality in self.modalities.items() if modality.synthetic)
 
 
@@ -83,59 +83,59 @@ class DatasetSplits:
 
 
 def _split_names(value: object) -> object:
-    """Let "image,audio" stand for ("image", "audio"), as one writes it on a command line."""
+    """Accept "image,audio" for ("image", "audio"), as written on a command line."""
     if isinstance(value, str):
         return tuple(name.strip() for name in value.split(",")) if value.strip() else ()
     return value
 
 
-def _refuse_repeats(names: tuple[str, ...]) -> tuple[str, ...]:
+def _check_names(names: tuple[str, ...]) -> tuple[str, ...]:
     if "" in names:
         raise ValueError(f"a modality name is empty in {names}; remove the stray comma")
     repeated = sorted(name for name, count in Counter(names).items() if count > 1)
     if repeated:
-        raise ValueError(f"modalities {repeated} are listed more than once in {names}; list each of them once")
+        raise ValueError(f"modalities {repeated} occur more than once in {names}; list each once")
     return names
 
 
-Modalities = Annotated[tuple[str, ...], BeforeValidator(_split_names), AfterValidator(_refuse_repeats)]
-"""Modality names in order; also read from one comma separated string."""
+Modalities = Annotated[tuple[str, ...], BeforeValidator(_split_names), AfterValidator(_check_names)]
+"""Modality names in order; a comma-separated string is accepted as well."""
 
 
 class DataSpec(BaseModel, ABC):
-    """Flat description of a dataset; `build` makes it. Subclasses add a `kind` literal and register themselves."""
+    """Flat spec of a dataset; `build` makes it. Subclasses add a `kind` literal and are registered under it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     modalities: Modalities = ()
-    """Senses to read, in this order; empty means all there are."""
+    """Modalities to read, in this order; empty means all."""
 
     seed: int = Field(default=0, ge=0, lt=2**32)
-    """Decides whatever is drawn at random in the data; a model has a seed of its own."""
+    """Seed of everything random in the data; the model has a separate one."""
 
     @classmethod
     @abstractmethod
     def card(cls) -> DatasetCard:
-        """What there is to know about this dataset."""
+        """Return the description of this dataset."""
 
     @abstractmethod
     def build(self, progress: Progress | None = None) -> DatasetSplits:
-        """Prepare every sample, calling `progress(done, total)` on the way."""
+        """Prepare all samples and return the splits; `progress(done, total)` is called meanwhile."""
 
     def selected_modalities(self) -> tuple[str, ...]:
-        """The senses to read: those asked for, or all of the card.
+        """Return the modalities to read: `modalities`, or all of the card if empty.
 
         Raises:
-            ValueError: one that the dataset does not have.
+            ValueError: the dataset does not have one of them.
         """
         known = tuple(self.card().modalities)
         unknown = [name for name in self.modalities if name not in known]
-        if unknown and known:  # the files decide where the card names none
+        if unknown and known:  # if the card names none, the files determine them
             raise ValueError(f"{self.card().kind} has no modality {unknown[0]!r}; choose among {', '.join(known)}")
         return self.modalities or known
 
     @model_validator(mode="after")
-    def _refuse_unknown_modalities(self) -> Self:
+    def _check_modalities(self) -> Self:
         self.selected_modalities()
         return self
 
@@ -144,35 +144,35 @@ class FileDataSpec(DataSpec):
     """A dataset of files on disk."""
 
     root: Path
-    """Folder that holds the dataset; `scmrl data show <kind>` says how it must lie there."""
+    """Folder of the dataset; `scmrl data show <kind>` prints the expected layout."""
 
     on_error: Literal["stop", "missing"] = "stop"
-    """What a missing or unreadable file does: stop with a message, or count as an absent modality."""
+    """What to do about a missing or unreadable file: stop with an error, or treat the modality as absent."""
 
     cache: Literal["auto", "hash", "off"] = "auto"
-    """Where prepared samples are kept: auto tells changed files by size and time, hash reads them all to tell, off
-    prepares samples anew each time they are needed."""
+    """How the cache detects changed files: auto by size and modification time, hash by content; off disables it and
+    prepares samples each time they are needed."""
 
     cache_folder: Path | None = None
-    """Folder of the caches of all datasets; none: $SNN_DATASETS_CACHE, or snn-datasets in the user's cache folder."""
+    """Folder for all caches; none: $SNN_DATASETS_CACHE, or snn-datasets in the user's cache folder."""
 
     cache_limit_gb: float = Field(default=50.0, gt=0)
-    """Largest cache of this dataset in GB (10^9 bytes); a larger one is refused before it is written."""
+    """Maximum cache size of this dataset in GB (10^9 bytes); a larger one is rejected before it is written."""
 
     prepare_workers: int = Field(default=0, ge=0, le=256)
-    """Processes that fill the cache; 0 does it in this one."""
+    """Number of processes that fill the cache; 0 uses the main process."""
 
     def check_tables(self) -> tuple[str, ...]:
-        """Check what lists the recordings, where there is such a table, without opening one; notes on it.
+        """Check the table that lists the recordings, if there is one, without opening a recording; return notes.
 
         Raises:
-            ValueError, FileNotFoundError: a mistake in the table, or a file that it names is not there.
+            ValueError, FileNotFoundError: the table has a mistake, or names a missing file.
         """
         return ()
 
 
 DATASETS: Registry[DataSpec] = Registry("dataset", "snn_datasets.datasets", default="digits")
-"""The datasets that can be asked for by `kind`."""
+"""Datasets by `kind`."""
 
 AnyDataSpec = Annotated[DataSpec, DATASETS]
-"""Any dataset, told apart by `kind`; for a field of another spec."""
+"""Any dataset, discriminated by `kind`; for a field of another spec."""

@@ -1,4 +1,4 @@
-"""A split whose samples were all prepared beforehand."""
+"""A split held in memory."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from snn_datasets.sample import Sample, SampleDataset
 
 
 class InMemoryDataset(SampleDataset):
-    """N samples held as one tensor a modality; a sample is a view of row `index`.
+    """N samples as one tensor per modality; a sample is a view of one row.
 
     Args:
-        inputs: modality -> [N, ...], or [N, T, ...] where it has time.
-        labels: N indices into the classes.
-        ids: N names.
-        timed: the modalities that have time.
+        inputs: modality -> [N, ...], or [N, T, ...] with time.
+        labels: N class indices.
+        ids: N sample ids.
+        timed: modalities with a time axis.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The five kinds of recording, by name, and the endings of their files."""
+"""The five kinds of recording and their file extensions."""
 
 from pathlib import PurePath
 from typing import Literal
@@ -13,12 +13,12 @@ ENDINGS: dict[RecordingKind, tuple[str, ...]] = {
     "events": (".npz", ".npy", ".aedat"),
     "series": (".csv", ".tsv", ".txt", ".npy"),
 }
-"""What a file may hold by the ending of its name; which of the two a .npy file holds, `contents` tells."""
+"""File extensions by kind; `contents` distinguishes the two kinds of .npy files."""
 KIND_OF: dict[str, RecordingKind] = {ending: kind for kind, endings in ENDINGS.items() for ending in endings}
-"""What a file usually holds by the ending of its name."""
+"""The usual kind by file extension."""
 
 
 def kinds_by_name(name: str) -> tuple[RecordingKind, ...]:
-    """Every kind that a file of this name may hold."""
+    """Return every kind that a file of this name may hold."""
     ending = PurePath(name).suffix.lower()
     return tuple(kind for kind, endings in ENDINGS.items() if ending in endings)

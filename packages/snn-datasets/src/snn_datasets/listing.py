@@ -1,23 +1,23 @@
-"""Names in a sentence, however many there are."""
+"""Format names for messages."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from itertools import islice
 
-MOST = 8
-"""Names that a message lists before it only counts."""
-LONGEST = 80
-"""Characters of one name or one line of a file that a message repeats."""
+MAX_NAMES = 8
+"""Names that a message lists; more are only counted."""
+MAX_CHARACTERS = 80
+"""Length at which a name or a line of a file is cut off."""
 
 
-def join_names(names: Collection[str], *, most: int = MOST, quoted: bool = True) -> str:
-    """The names with commas between them; of many only the first, and how many more there are."""
+def join_names(names: Collection[str], *, most: int = MAX_NAMES, quoted: bool = True) -> str:
+    """Join names with commas; list the first `most` and count the rest."""
     first_names = [shorten(name) for name in islice(names, most)]
     text = ", ".join(map(repr, first_names) if quoted else first_names)
     return text + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
-def shorten(text: str, *, longest: int = LONGEST) -> str:
-    """The text, cut off with dots where it is too long for a message."""
+def shorten(text: str, *, longest: int = MAX_CHARACTERS) -> str:
+    """Cut off a text that is too long for a message."""
     return text if len(text) <= longest else text[: longest - 3] + "..."

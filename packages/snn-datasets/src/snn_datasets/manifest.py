@@ -1,4 +1,4 @@
-"""A dataset of one's own files, listed in a manifest."""
+"""Build a dataset of a user's own files, listed in a manifest."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 AEDAT3_MARK = b"#!AER-DAT3"
 LARGE_SENSOR = 128
-"""Longest side of an event sensor in pixels whose events are counted pixel by pixel, unless a size is asked for."""
+"""Longest side in pixels up to which events are counted at full resolution, unless a size is given."""
 SCALED_SENSOR = 64
 """Longest side that larger sensors are scaled to."""
 UNITS: dict[RecordingKind, str] = {
@@ -52,34 +52,34 @@ UNITS: dict[RecordingKind, str] = {
     "events": "events per pixel and step",
     "series": "standard deviations of the training files, by channel",
 }
-"""Of what the usual encoders give."""
+"""Unit of the values that the default coding returns."""
 
 
-class SameAsFirst(Stage):
-    """Lets through what has the channels, or the sensor, of the first training recording of its column."""
+class CheckLayout(Stage):
+    """Reject recordings whose channels or sensor differ from the first training recording of their column."""
 
     what: str
-    """What is compared, for the message."""
+    """The compared property, for the message."""
     expected: tuple[int, ...]
-    """Its numbers in the first recording."""
+    """Its value in the first recording."""
 
     def __call__(self, value: Recording, draw: Draw) -> Recording:
-        """Compare.
+        """Return the recording unchanged.
 
         Raises:
-            ReadError: this one differs.
+            ReadError: the layout differs.
         """
-        found = layout_of(value)[1]
-        if found != self.expected:
+        layout = layout_of(value)[1]
+        if layout != self.expected:
             raise ReadError(
-                f"{self.what} {_by(found)}, but {_by(self.expected)} in the first training file of its column; "
-                "convert the file, or say in the column's reader how to read it"
+                f"{self.what} {_by(layout)}, but {_by(self.expected)} in the first training file of the column; "
+                "convert the file, or set the options of the column's reader"
             )
         return value
 
 
 def layout_of(value: Recording) -> tuple[str, tuple[int, ...]]:
-    """What has to be the same in all recordings of a modality, in words and as numbers."""
+    """Return what all recordings of a modality must share, in words and as numbers."""
     match value:
         case Image():
             return "channels are", value.pixels.shape[:1]
@@ -99,22 +99,20 @@ def _by(numbers: tuple[int, ...]) -> str:
 
 @single_thread()
 def build_manifest(spec: ManifestSpec, progress: Progress | None = None) -> DatasetSplits:
-    """Check the table, settle from the first training files how each column is read, then fill the caches.
+    """Check the table, infer from the first training files how to read each column, then fill the caches.
 
     Raises:
-        ValueError: a mistake in the table or the specification, by row, column and value.
-        FileNotFoundError, ReadError: a file is not there or damaged, unless it counts as absent.
-        ImportError: a package is needed; the text says which extra brings it.
+        ValueError: a mistake in the table or the spec; the message gives row, column and value.
+        FileNotFoundError, ReadError: a file is missing or damaged, unless it counts as absent.
+        ImportError: an optional package is missing; the message names the extra to install.
     """
-    listing = read_listing(spec)
-    table, classes, splits = listing.table, listing.classes, listing.splits
-    number_of = {label: number for number, label in enumerate(classes)}
-    rows: dict[Split, list[Row]] = {
-        split: [_recorded(table, row, number_of) for row in splits[split]] for split in SPLITS
-    }
-    # In file order, before validation is carved out: neither the seed nor the fraction changes how files are read.
-    training = [_recorded(table, row, number_of) for row in table.rows if row.split == "train"]
-    notes = list(listing.notes)
+    manifest = read_manifest(spec)
+    table, classes, splits = manifest.table, manifest.classes, manifest.splits
+    index_of = {label: index for index, label in enumerate(classes)}
+    rows: dict[Split, list[Row]] = {split: [_to_row(table, row, index_of) for row in splits[split]] for split in SPLITS}
+    # In file order, before the validation split: neither the seed nor the fraction may change how files are read.
+    training = [_to_row(table, row, index_of) for row in table.rows if row.split == "train"]
+    notes = list(manifest.notes)
     modalities = {name: _modality(spec, table, name, kind, training, notes) for name, kind in table.kinds.items()}
     info = DatasetInfo(
         name=spec.root.expanduser().resolve().name or "manifest",
@@ -127,24 +125,24 @@ def build_manifest(spec: ManifestSpec, progress: Progress | None = None) -> Data
 
 
 @dataclass(frozen=True)
-class Listing:
-    """What a manifest says, before any recording is opened."""
+class Manifest:
+    """Content of a manifest, before any recording is opened."""
 
     table: Table
     classes: tuple[str, ...]
     splits: dict[Split, list[TableRow]]
     notes: tuple[str, ...]
-    """What whoever reads numbers on these splits has to know."""
+    """Caveats for results on these splits."""
 
 
-def read_listing(spec: ManifestSpec) -> Listing:
-    """Read and check the table, and deal its rows to the splits.
+def read_manifest(spec: ManifestSpec) -> Manifest:
+    """Read and check the table, and assign its rows to splits.
 
     Raises:
-        ValueError: a mistake in the table or the specification, by row, column and value.
-        FileNotFoundError: the table, or a file that it names, is not there.
+        ValueError: a mistake in the table or the spec; the message gives row, column and value.
+        FileNotFoundError: the table, or a file that it names, does not exist.
     """
-    # Absolute, so that caches and worker processes find the same files wherever they are started.
+    # Absolute, so that caches and worker processes find the same files from any working directory.
     root = Path(os.path.abspath(spec.root.expanduser()))
     table = read_table(
         root / spec.manifest.expanduser(),
@@ -156,44 +154,44 @@ def read_listing(spec: ManifestSpec) -> Listing:
     for name in spec.columns:
         if name not in table.columns:
             raise ValueError(
-                f"{table.path} has no modality column {name!r}, which columns.{name} describes; "
+                f"{table.path} has no modality column {name!r}, but the spec has columns.{name}; "
                 f"the modality columns are {join_names(table.columns)}"
             )
     notes: list[str] = []
-    if table.left_out:
-        every = len(table.rows) + table.left_out
-        notes.append(f"{table.left_out} of {every} rows have no {' or '.join(table.kinds)} and are left out")
+    if table.skipped:
+        total = len(table.rows) + table.skipped
+        notes.append(f"{table.skipped} of {total} rows have no {' or '.join(table.kinds)} and are skipped")
     classes = _classes(table)
     splits = _splits(table, val_fraction=spec.val_fraction, seed=spec.seed)
-    return Listing(table, classes, splits, (*notes, *similar_labels(classes), *_leaks(splits)))
+    return Manifest(table, classes, splits, (*notes, *similar_labels(classes), *_leaks(splits)))
 
 
-def _recorded(table: Table, row: TableRow, number_of: Mapping[str, int]) -> Row:
+def _to_row(table: Table, row: TableRow, index_of: Mapping[str, int]) -> Row:
     sources = {name: None if file is None else Source(file) for name, file in row.files.items()}
-    return Row(row.id, number_of[row.label], sources, f"{table.path}, row {row.number}")
+    return Row(row.id, index_of[row.label], sources, f"{table.path}, row {row.number}")
 
 
 def _modality(
     spec: ManifestSpec, table: Table, name: str, kind: RecordingKind | None, training: Sequence[Row], notes: list[str]
 ) -> Modality:
-    """How a column is read: what nobody said is settled from its training files, and noted where it may surprise."""
+    """Settle how a column is read: defaults come from its training files, and surprising ones are noted."""
     column = spec.columns.get(name)
     reader = column.reader if column is not None else None
-    assumed = reader is None
+    is_default = reader is None
     if reader is None:
-        reader = _usual_reader(table, name, kind, training, notes)
-    encoder = column.encode if column is not None else None
+        reader = _default_reader(table, name, kind, training, notes)
+    coding = column.encode if column is not None else None
     size = spec.image_size if column is None or column.size is None else column.size
-    if isinstance(reader, VideoReader) and isinstance(encoder, Frames | None):
-        # Frames that nobody will see need not be kept, nor their full size.
-        few = {"frames": spec.time_steps if encoder is None else encoder.steps, "height": size, "width": size}
-        given = {field: value for field in few if (value := getattr(reader, field)) is not None}
-        reader = reader.model_copy(update={**few, **given})
+    if isinstance(reader, VideoReader) and isinstance(coding, Frames | None):
+        # Do not store frames or pixels that the coding drops.
+        limits = {"frames": spec.time_steps if coding is None else coding.steps, "height": size, "width": size}
+        explicit = {field: value for field in limits if (value := getattr(reader, field)) is not None}
+        reader = reader.model_copy(update={**limits, **explicit})
     row, first = _first_recording(spec, table, name, reader, training)
     if isinstance(reader, ImageReader) and reader.channels is None:
-        # The others are converted rather than refused.
+        # Images with other channels are converted, not rejected.
         reader = reader.model_copy(update={"channels": cast(Image, first).pixels.shape[0]})
-    # A reader derived from it may read files that have no table.
+    # Subclasses may read files without a table.
     if type(reader) is SeriesReader:
         reader = reader.named_as_in(cast(Source, row.sources[name]))
     own, augment = (column.prepare, column.augment) if column is not None else ((), ())
@@ -202,12 +200,12 @@ def _modality(
         is_encoded = isinstance(_through(own, first, draw), Tensor)
     except ValueError as error:
         raise ValueError(f"{row.describe_source(name)}: {error}") from error
-    prepare, encode = _stages(spec, first, own, encoder, size, is_encoded=is_encoded)
+    prepare, encode = _stages(spec, first, own, coding, size, is_encoded=is_encoded)
     if isinstance(first, Series) and not is_encoded:
-        known_rate = not (assumed and isinstance(reader, SeriesReader) and reader.rate is not None)
-        encode = _series_stages(spec, name, reader, first, encoder, training, known_rate=known_rate, notes=notes)
-    if isinstance(first, Events) and encoder is None and not is_encoded:
-        encode = _event_stages(name, first, column.size if column is not None else None, assumed, encode, notes)
+        known_rate = not (is_default and isinstance(reader, SeriesReader) and reader.rate is not None)
+        encode = _series_stages(spec, name, reader, first, coding, training, known_rate=known_rate, notes=notes)
+    if isinstance(first, Events) and coding is None and not is_encoded:
+        encode = _event_stages(name, first, column.size if column is not None else None, is_default, encode, notes)
     try:
         prepared = _through(prepare, first, draw)
         value = _through(encode, prepared, draw)
@@ -215,22 +213,22 @@ def _modality(
     except ValueError as error:
         raise ValueError(f"{row.describe_source(name)}: {error}") from error
     if not isinstance(value, Tensor):
-        raise ValueError(f"{table.path}, column {name!r}: its encoder gives {type(value).__name__}, not a tensor")
+        raise ValueError(f"{table.path}, column {name!r}: its coding returns {type(value).__name__}, not a tensor")
     if not isinstance(augmented, Tensor) or augmented.shape != value.shape:
         got = tuple(augmented.shape) if isinstance(augmented, Tensor) else type(augmented).__name__
         raise ValueError(
-            f"{table.path}, column {name!r}: columns.{name}.augment makes {got} of an input of {tuple(value.shape)}; "
+            f"{table.path}, column {name!r}: columns.{name}.augment turns an input of {tuple(value.shape)} into {got}; "
             "training samples need the shape of all others, so choose transforms that keep it"
         )
-    # What has steps puts time first.
+    # A stage with steps puts time first.
     steps: int | None = getattr((*prepare, *encode)[-1], "steps", None)
     shape = tuple(value.shape) if steps is None else tuple(value.shape[1:])
-    info = ModalityInfo(reader.gives, shape, steps, UNITS[reader.gives] if encoder is None and not own else "")
+    info = ModalityInfo(reader.gives, shape, steps, UNITS[reader.gives] if coding is None and not own else "")
     return Modality(reader, info, prepare=prepare, augment=augment, encode=encode)
 
 
 def _through(stages: Sequence[Stage], value: Any, draw: Draw) -> Any:
-    """What stages make of the first recording."""
+    """Apply stages to the first recording."""
     for number, stage in enumerate(stages):
         value = stage(value, draw.of(stage, f"first {number}"))
     return value
@@ -241,80 +239,82 @@ def _series_stages(
     name: str,
     reader: Reader,
     first: Series,
-    encoder: Stage | None,
+    coding: Stage | None,
     training: Sequence[Row],
     *,
     known_rate: bool,
     notes: list[str],
 ) -> tuple[Stage, ...]:
-    """How a series is encoded: as asked for, or so that little of the training files is lost."""
-    if encoder is not None and not isinstance(encoder, SeriesWindows):
-        if isinstance(encoder, Steps) and len(first.times) > encoder.steps:
-            notes.append(f"{name}: {averaged(len(first.times), encoder.steps)}")
-        return (encoder,)
-    survey = SeriesSurvey.of(_some_series(spec, name, reader, first, training))
-    if encoder is not None:
-        return survey.standardize, encoder
+    """Return the stages that encode a series: the given coding, or one that loses little of the training files."""
+    if coding is not None and not isinstance(coding, SeriesWindows):
+        if isinstance(coding, Steps) and len(first.times) > coding.steps:
+            notes.append(f"{name}: {averaged(len(first.times), coding.steps)}")
+        return (coding,)
+    survey = SeriesSurvey.of(_sample_series(spec, name, reader, first, training))
+    if coding is not None:
+        return survey.standardize, coding
     stages, note = choose(name, survey, steps=spec.time_steps, known_rate=known_rate)
     notes.append(note)
     return stages
 
 
-def _some_series(spec: ManifestSpec, name: str, reader: Reader, first: Series, training: Sequence[Row]) -> list[Series]:
-    """Some training recordings with the channels of the first, evenly spread; what cannot be read is passed over."""
+def _sample_series(
+    spec: ManifestSpec, name: str, reader: Reader, first: Series, training: Sequence[Row]
+) -> list[Series]:
+    """Read evenly spaced training recordings with the channels of the first; unreadable ones are skipped."""
     rows = [row for row in training if row.sources[name] is not None]
     stride = max(1, len(rows) / SURVEYED)
-    chosen = [rows[int(number * stride)] for number in range(min(SURVEYED, len(rows)))]
+    selected = [rows[int(number * stride)] for number in range(min(SURVEYED, len(rows)))]
     read = Preparation(name, Modality(reader, ModalityInfo("series", ())), spec.seed, missing=True)
-    series = [value for value in map(read, chosen) if isinstance(value, Series)]
+    series = [value for value in map(read, selected) if isinstance(value, Series)]
     return [value for value in series if value.values.shape[1] == first.values.shape[1]] or [first]
 
 
 def _event_stages(
-    name: str, first: Events, size: int | None, assumed: bool, usual: tuple[Stage, ...], notes: list[str]
+    name: str, first: Events, size: int | None, is_default: bool, encode: tuple[Stage, ...], notes: list[str]
 ) -> tuple[Stage, ...]:
-    """Frames of a size that a model can take: as asked for, or smaller where an undescribed sensor is large."""
+    """Scale event frames to the given size, or scale down a large sensor if the column has no reader."""
     height, width = first.size
     if size is not None:
-        return ScalePlane(height=size, width=size), *usual
-    if not assumed or max(height, width) <= LARGE_SENSOR:
-        return usual
+        return ScalePlane(height=size, width=size), *encode
+    if not is_default or max(height, width) <= LARGE_SENSOR:
+        return encode
     scale = SCALED_SENSOR / max(height, width)
     plane = ScalePlane(height=max(1, round(height * scale)), width=max(1, round(width * scale)))
     notes.append(
-        f"{name}: {height} x {width} pixels are counted on {plane.height} x {plane.width}; columns.{name}.size takes "
-        "another size"
+        f"{name}: events of {height} x {width} pixels are scaled to {plane.height} x {plane.width}; set "
+        f"columns.{name}.size for another size"
     )
-    return plane, *usual
+    return plane, *encode
 
 
-def _usual_reader(
+def _default_reader(
     table: Table, name: str, kind: RecordingKind | None, training: Sequence[Row], notes: list[str]
 ) -> Reader:
     assert kind is not None
-    called: str = kind
+    reader_kind: str = kind
     files = [source.path for row in training if (source := row.sources[name]) is not None and source.path.is_file()]
     if files and files[0].suffix.lower() == ".aedat":
         with files[0].open("rb") as file:
-            called = "aedat3" if file.read(len(AEDAT3_MARK)) == AEDAT3_MARK else "aedat2"
+            reader_kind = "aedat3" if file.read(len(AEDAT3_MARK)) == AEDAT3_MARK else "aedat2"
     elif kind == "events" and files:
         survey = survey_events(name, files)
         notes.extend(survey.notes)
         return survey.reader
     elif kind == "series" and not any(_has_time(path) for path in files[:1]):
         notes.append(
-            f"{name}: no column is time, so its rows are evenly spaced; columns.{name}.reader.rate says how many a "
-            "second"
+            f"{name}: no column holds time, so rows are assumed evenly spaced; set columns.{name}.reader.rate to the "
+            "rows per second"
         )
         return SeriesReader(rate=1)
     try:
-        return READERS[called]()
+        return READERS[reader_kind]()
     except ValidationError as error:
         needed = [str(problem["loc"][0]) for problem in error.errors()]
         raise ValueError(
-            f"{table.path}, column {name!r}: its {kind} files do not say their {' and '.join(needed)}; give "
+            f"{table.path}, column {name!r}: its {kind} files do not state {' and '.join(needed)}; set "
             + ", ".join(f"columns.{name}.reader.{field}" for field in ("kind", *needed))
-            + f", where kind is {called}"
+            + f", where kind is {reader_kind}"
         ) from error
 
 
@@ -322,15 +322,15 @@ def _has_time(path: Path) -> bool:
     try:
         return SeriesReader().has_time(Source(path))
     except ReadError:
-        return True  # it is refused when it is read
+        return True  # reading it reports the error
 
 
 def _first_recording(
     spec: ManifestSpec, table: Table, name: str, reader: Reader, training: Sequence[Row]
 ) -> tuple[Row, Recording]:
-    """The first training row that has this modality, and its recording."""
-    unsettled = Modality(reader, ModalityInfo(reader.gives, ()))
-    read = Preparation(name, unsettled, spec.seed, missing=spec.on_error == "missing")
+    """Return the first training row with this modality, and its recording."""
+    modality = Modality(reader, ModalityInfo(reader.gives, ()))
+    read = Preparation(name, modality, spec.seed, missing=spec.on_error == "missing")
     reason = ""
     for row in training:
         recording = read(row) if row.sources[name] is not None else Absent("the cell is empty")
@@ -341,8 +341,8 @@ def _first_recording(
             continue
         return row, cast(Recording, recording)
     raise ValueError(
-        f"{table.path}, column {name!r}: no training row has a file that can be read (the first: {reason}); a model "
-        "cannot learn from it, so correct the files, or leave the column out by naming the modalities to read"
+        f"{table.path}, column {name!r}: no training row has a readable file (first error: {reason}); a model cannot "
+        "learn from it, so fix the files, or omit the column by setting modalities"
     )
 
 
@@ -350,20 +350,20 @@ def _stages(
     spec: ManifestSpec,
     first: Recording,
     own: tuple[Stage, ...],
-    encoder: Stage | None,
+    coding: Stage | None,
     size: int,
     *,
     is_encoded: bool,
 ) -> tuple[tuple[Stage, ...], tuple[Stage, ...]]:
-    """What is done before the cache and after it, by the kind of recording.
+    """Return the stages before the cache and after it, by kind of recording.
 
-    Cached are pictures and frames of their final size in bytes, spectrograms, and events and series as they are. A
-    column's own stages come before what makes numbers of a recording, and instead of it where they do that themselves.
+    The cache holds images and frames of final size in bytes, spectrograms, and unchanged events and series. A column's
+    own stages run before the conversion to a tensor, and replace it if they return a tensor.
     """
-    # These two take numbers from 0 to 1, so what makes numbers of the recording stands before them.
-    makes_spikes = isinstance(encoder, Bernoulli | Latency)
-    same = SameAsFirst(what=layout_of(first)[0], expected=layout_of(first)[1])
-    encoders = () if encoder is None else (encoder,)
+    # These two take values from 0 to 1, so a conversion to numbers precedes them.
+    makes_spikes = isinstance(coding, Bernoulli | Latency)
+    same = CheckLayout(what=layout_of(first)[0], expected=layout_of(first)[1])
+    codings = () if coding is None else (coding,)
     match first:
         case Image():
             corrupt: list[Stage] = []
@@ -371,9 +371,9 @@ def _stages(
                 corrupt.append(ImageOcclusion(side=spec.image_occlusion))
             if spec.image_noise:
                 corrupt.append(ImageNoise(std=spec.image_noise))
-            encode = (Picture(), encoder) if makes_spikes else (encoder or Picture(),)
+            encode = (Picture(), coding) if makes_spikes else (coding or Picture(),)
             if is_encoded:
-                return (same, *corrupt, *own), encoders
+                return (same, *corrupt, *own), codings
             return (same, *corrupt, *own, Resize(height=size, width=size)), encode
         case Waveform():
             noise = () if spec.audio_snr is None else (AudioNoise(snr_db=spec.audio_snr),)
@@ -386,21 +386,21 @@ def _stages(
                 dynamic_range_db=spec.dynamic_range_db,
                 scale="unit" if makes_spikes else "standard",
             )
-            encode = (log_mel, encoder) if encoder is not None and makes_spikes else (encoder or log_mel,)
-            encode = encoders if is_encoded else encode
+            encode = (log_mel, coding) if coding is not None and makes_spikes else (coding or log_mel,)
+            encode = codings if is_encoded else encode
             return (Mono(), Resample(rate=spec.sample_rate or first.rate), *noise, *own, *encode), ()
         case Video():
             if is_encoded:
-                return (same, *own), encoders
-            return (same, *own, Resize(height=size, width=size)), (encoder or Frames(steps=spec.time_steps),)
+                return (same, *own), codings
+            return (same, *own, Resize(height=size, width=size)), (coding or Frames(steps=spec.time_steps),)
         case Events():
-            return (same, *own), encoders if is_encoded else (encoder or EventFrames(steps=spec.time_steps),)
+            return (same, *own), codings if is_encoded else (coding or EventFrames(steps=spec.time_steps),)
         case Series():
-            return (same, *own), encoders if is_encoded else ()
+            return (same, *own), codings if is_encoded else ()
 
 
 def _classes(table: Table) -> tuple[str, ...]:
-    """Return the labels of the training rows, as numbers in their order when all are integers."""
+    """Return the labels of the training rows in order, numerically if all are integers."""
     labels = {row.label for row in table.rows if row.split == "train"}
     for split in ("train", "test"):
         if not any(row.split == split for row in table.rows):
@@ -412,11 +412,11 @@ def _classes(table: Table) -> tuple[str, ...]:
         if row.label not in labels:
             raise ValueError(
                 f"{table.path}, row {row.number}, column 'label', value {row.label!r}: the {row.split} split has a "
-                "class that no training row has; add training rows of it or remove this row"
+                "class without training rows; add training rows of it or remove this row"
             )
     if len(labels) < 2:
         raise ValueError(
-            f"{table.path}, column 'label': all rows say {labels.pop()!r}; at least two classes are needed"
+            f"{table.path}, column 'label': all rows have {labels.pop()!r}; at least two classes are needed"
         )
     if all(re.fullmatch(r"[+-]?[0-9]+", label) for label in labels):
         return tuple(sorted(labels, key=lambda label: (int(label), label)))
@@ -424,7 +424,7 @@ def _classes(table: Table) -> tuple[str, ...]:
 
 
 def _splits(table: Table, *, val_fraction: float, seed: int) -> dict[Split, list[TableRow]]:
-    """Deal the rows to the splits, in file order, making a val split when the manifest has none."""
+    """Assign rows to splits in file order; carve a validation split if the manifest has none."""
     splits: dict[Split, list[TableRow]] = {"train": [], "val": [], "test": []}
     for row in table.rows:
         splits[row.split].append(row)
@@ -435,21 +435,21 @@ def _splits(table: Table, *, val_fraction: float, seed: int) -> dict[Split, list
     groups = [row.group for row in train if row.group is not None]
     try:
         if groups:
-            chosen_groups = carve_by_group(groups, labels, fraction=val_fraction, seed=seed)
-            chosen = {row.id for row in train if row.group in chosen_groups}
+            val_groups = carve_by_group(groups, labels, fraction=val_fraction, seed=seed)
+            val_ids = {row.id for row in train if row.group in val_groups}
         else:
-            chosen = carve_by_sample([row.id for row in train], labels, fraction=val_fraction, seed=seed)
+            val_ids = carve_by_sample([row.id for row in train], labels, fraction=val_fraction, seed=seed)
     except ValueError as error:
         raise ValueError(f"{table.path} has no row with split 'val', and {error}") from error
-    splits["val"] = [row for row in train if row.id in chosen]
-    splits["train"] = [row for row in train if row.id not in chosen]
+    splits["val"] = [row for row in train if row.id in val_ids]
+    splits["train"] = [row for row in train if row.id not in val_ids]
     return splits
 
 
 def _unreadable(built: DatasetSplits) -> Iterator[str]:
-    """How many files of each modality count as absent because they cannot be read, in sentences.
+    """Yield a sentence for each modality with unreadable files that count as absent.
 
-    Without a cache nothing was read, so that only files that are not there are known.
+    Without a cache no file has been read, so only missing files are known.
     """
     datasets = [part for part in (built.train, built.val, built.test) if isinstance(part, RecordedDataset)]
     for name in built.info.modalities:
@@ -457,7 +457,7 @@ def _unreadable(built: DatasetSplits) -> Iterator[str]:
         files = 0
         unread = False
         for dataset in datasets:
-            store, places = dataset.stores.get(name, (None, ()))
+            store, indices = dataset.stores.get(name, (None, ()))
             unread |= store is None
             for number, row in enumerate(dataset.rows):
                 source = row.sources[name]
@@ -465,18 +465,18 @@ def _unreadable(built: DatasetSplits) -> Iterator[str]:
                     continue
                 files += 1
                 if store is not None:
-                    reason = store.absent.get(places[number])
+                    reason = store.absent.get(indices[number])
                 else:
                     reason = f"no file at {source.path}" if dataset.missing and not source.path.is_file() else None
                 if reason is not None:
                     reasons.append(reason)
         if reasons:
-            rest = "; damaged ones are not counted, because without a cache no file is read ahead" if unread else ""
+            rest = "; damaged files are not counted, because files are read in advance only with a cache" * unread
             yield f"{len(reasons)} of {files} files of {name} count as absent; the first: {reasons[0]}{rest}"
 
 
 def _leaks(splits: Mapping[Split, Sequence[TableRow]]) -> list[str]:
-    """What two splits share, in sentences: numbers measured on such splits are too good."""
+    """List what two splits share, in sentences: results on such splits are inflated."""
     groups: dict[Split, dict[object, str]] = {
         split: {row.group: row.group for row in rows if row.group is not None} for split, rows in splits.items()
     }
@@ -487,16 +487,16 @@ def _leaks(splits: Mapping[Split, Sequence[TableRow]]) -> list[str]:
     notes: list[str] = []
     pairs: tuple[tuple[Split, Split], ...] = (("train", "val"), ("train", "test"), ("val", "test"))
     for first, second in pairs:
-        for what, of in (("group", groups), ("file", files)):
-            shared = sorted({of[first][key] for key in of[first].keys() & of[second].keys()})
+        for noun, of_split in (("group", groups), ("file", files)):
+            shared = sorted({of_split[first][key] for key in of_split[first].keys() & of_split[second].keys()})
             if shared:
                 verb, plural = ("is", "") if len(shared) == 1 else ("are", "s")
-                notes.append(f"{len(shared)} {what}{plural} {verb} in both {first} and {second}, such as {shared[0]}")
+                notes.append(f"{len(shared)} {noun}{plural} {verb} in both {first} and {second}, such as {shared[0]}")
     return notes
 
 
 def _identity(file: Path) -> object:
-    """The same for one file under several spellings, through symbolic and hard links too."""
+    """Identify a file regardless of spelling, symbolic links and hard links."""
     try:
         status = file.stat()
     except OSError:

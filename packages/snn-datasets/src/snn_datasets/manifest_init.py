@@ -1,4 +1,4 @@
-"""A first manifest from a folder of files, with what was guessed. Imports no torch."""
+"""Infer a first manifest from a folder of files. Does not import torch."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from snn_datasets.reader import placeholder
 from snn_datasets.splits import carve_by_group, carve_by_sample
 
 TEST_FRACTION = 0.2
-"""Share of the samples marked test where no folders say which are."""
-NAMED = 3
+"""Fraction of the samples marked test if no folders name the splits."""
+MAX_EXAMPLES = 3
 """Examples that the summary names."""
 
-SENSES = frozenset(
+MODALITY_WORDS = frozenset(
     {
         *("image", "img", "picture", "photo", "frame", "face", "visual", "vision", "rgb", "depth", "thermal"),
         *("audio", "sound", "wav", "wave", "speech", "voice", "video", "movie", "clip", "event", "dvs", "davis"),
@@ -32,57 +32,57 @@ SENSES = frozenset(
         *("smell", "mic", "microphone", "camera", "cam"),
     }
 )
-"""Words that name a sense when they are in the name of a folder; in the singular."""
+"""Words in folder names that indicate a modality, in the singular."""
 PEOPLE = re.compile(
     r"(actor|fold|id|p|participant|patient|person|s|session|speaker|spk|sub|subj|subject|user|writer)[ _-]*\d+", re.I
 )
-"""What a folder of one person or one session is often called."""
+"""Typical folder names for one person or one session."""
 WORD_AND_NUMBER = re.compile(r"(\D*[^\W\d_])[ _.\-]*\d+")
-"""A file name that states a class: `cat_007`, `air conditioner 12`."""
+"""File names that contain a class: `cat_007`, `air conditioner 12`."""
 KINDS: tuple[RecordingKind, ...] = get_args(RecordingKind)
 COLUMN_OF: dict[RecordingKind, str] = {
     "image": "image", "video": "video", "waveform": "audio", "events": "events", "series": "series",
 }  # fmt: skip
 SKIPPED_ENDINGS = frozenset({".txt"})
-"""Read where a manifest names them, but in a folder they mostly are notes."""
+"""Readable if a manifest names them, but usually notes when found in a folder."""
 
 
 @dataclass(frozen=True)
 class Guess:
-    """What a folder was taken for; as text a summary for its owner."""
+    """The inferred structure of a folder; `str()` gives a summary for its owner."""
 
     manifest: Path
-    """The file that was written."""
+    """The written file."""
     layout: str
-    """What the levels of folders mean, such as "split / label / file"."""
+    """Meaning of the folder levels, such as "split / label / file"."""
     samples: int
     splits: dict[Split, int]
     """Samples by split."""
     labels: dict[str, int]
     """Samples by label."""
     columns: dict[str, RecordingKind]
-    """Modality columns and what their files are."""
+    """Modality columns and the kind of their files."""
     files: dict[str, int]
     """Files by modality column; a sample without one has an empty cell."""
-    left_out: dict[str, tuple[str, ...]]
-    """Why -> files that the manifest does not name."""
+    skipped: dict[str, tuple[str, ...]]
+    """Reason -> files that the manifest does not name."""
     notes: tuple[str, ...]
-    """What was assumed and should be looked at."""
+    """Assumptions to check."""
 
     def __str__(self) -> str:
         lines = [
             f"{self.manifest}: {self.samples} samples of {len(self.labels)} classes",
-            f"  taken as {self.layout}",
+            f"  layout   {self.layout}",
             f"  split    {_counts((split, self.splits[split]) for split in SPLITS if split in self.splits)}",
             f"  label    {_counts(self.labels.items())}",
         ]
         for column, kind in self.columns.items():
-            lacking = self.samples - self.files[column]
-            none = f", {lacking} sample{' has' if lacking == 1 else 's have'} none" if lacking else ""
-            lines.append(f"  {column:<8} {self.files[column]} {kind} files{none}")
-        for reason, names in self.left_out.items():
-            named = ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
-            lines.append(f"  left out {len(names)} because {reason}: {named}")
+            missing = self.samples - self.files[column]
+            note = f", missing in {missing} sample{'s' * (missing > 1)}" if missing else ""
+            lines.append(f"  {column:<8} {self.files[column]} {kind} files{note}")
+        for reason, names in self.skipped.items():
+            examples = ", ".join(names[:MAX_EXAMPLES]) + (", ..." if len(names) > MAX_EXAMPLES else "")
+            lines.append(f"  skipped  {len(names)} because {reason}: {examples}")
         return "\n".join(lines + [f"  note: {note}" for note in self.notes])
 
 
@@ -103,7 +103,7 @@ class _File:
 @dataclass
 class _Sample:
     folders: tuple[str, ...]
-    """Those that tell samples apart: all but that of the sense."""
+    """All but that of the modality; with the stem they identify the sample."""
     stem: str
     cells: dict[str, str] = field(default_factory=dict[str, str])
     split: Split | None = None
@@ -111,14 +111,14 @@ class _Sample:
     group: str | None = None
 
 
-class _LeftOut(defaultdict[str, list[str]]):
+class _Skipped(defaultdict[str, list[str]]):
     """Reason -> names of files."""
 
     def __init__(self) -> None:
         super().__init__(list)
 
-    def sift(self, files: Sequence[_File], keep: Callable[[_File], bool], reason: str) -> list[_File]:
-        """The files to keep; the others are noted with the reason."""
+    def filter(self, files: Sequence[_File], keep: Callable[[_File], bool], reason: str) -> list[_File]:
+        """Return the files to keep; record the others under the reason."""
         for file in files:
             if not keep(file):
                 self[reason].append(file.name)
@@ -126,51 +126,51 @@ class _LeftOut(defaultdict[str, list[str]]):
 
 
 def init_manifest(folder: Path, *, output: str | Path = "manifest.csv") -> Guess:
-    """Write a manifest of the files under a folder, as well as it can be guessed what they are.
+    """Write a manifest of the files under a folder, inferring its columns from folder and file names.
 
-    Folders may tell the split (train, val, test), the sense (images, sounds, ...), the label and a group, in any order.
-    Files that agree in everything but the sense, or but their ending, become one sample. Where no folders tell the
-    split, a fifth of the samples is marked test, whole groups where there are any; validation is left to
-    `ManifestSpec`, which carves it out of training. Look at the summary, `str(guess)`, and correct the file.
+    Folders may name the split (train, val, test), the modality (images, sounds, ...), the label and a group, in any
+    order. Files that differ only in modality or extension become one sample. If no folders name the splits, a fifth of
+    the samples is marked test, in whole groups if there are groups; `ManifestSpec` carves validation out of training.
+    Check the summary, `str(guess)`, and correct the file.
 
     Args:
-        folder: what the manifest is to describe, and the root of the dataset.
-        output: the manifest, relative to the folder unless absolute.
+        folder: root of the dataset.
+        output: path of the manifest, relative to the folder unless absolute.
 
     Raises:
-        FileExistsError: there is such a file already; nothing is ever overwritten.
-        NotADirectoryError: no such folder.
-        ValueError: no files of known kinds are there, no labels can be told, or the output is to be a Parquet table.
+        FileExistsError: the output exists; nothing is overwritten.
+        NotADirectoryError: the folder does not exist.
+        ValueError: no files of known kinds, no recognizable labels, or a Parquet output.
     """
     folder = folder.expanduser()
     target = folder / Path(output).expanduser()
     if not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is no folder; name the one that holds the files")
+        raise NotADirectoryError(f"{folder} is not a folder; give the folder of the files")
     if target.suffix.lower() == ".parquet":
-        raise ValueError(f"{target} would be a CSV file by a wrong name; choose an output that ends in .csv")
+        raise ValueError(f"{target}: only CSV is written; choose an output that ends in .csv")
     if target.exists():
-        raise FileExistsError(f"{target} is there already and stays as it is; remove it, or choose another output")
-    left_out, notes = _LeftOut(), list[str]()
-    files = _files(folder, left_out)
+        raise FileExistsError(f"{target} exists and is not overwritten; remove it, or choose another output")
+    skipped, notes = _Skipped(), list[str]()
+    files = _files(folder, skipped)
     depth = Counter(len(file.folders) for file in files).most_common(1)[0][0]
-    files = left_out.sift(files, lambda file: len(file.folders) == depth, "they lie deeper or less deep than most")
+    files = skipped.filter(files, lambda file: len(file.folders) == depth, "their folder depth differs from most")
     roles: dict[int, str] = {}
 
     split = _split_level(files, depth)
     if split is not None:
         roles[split] = "split"
-        files = left_out.sift(
+        files = skipped.filter(
             files,
             lambda file: file.folders[split].lower() in SPLIT_NAMES,
-            "they lie beside the folders of the splits",
+            "they are outside the folders of the splits",
         )
-    sense = _sense_level(files, [level for level in range(depth) if level not in roles])
-    if sense is not None:
-        roles[sense] = "sense"
+    modality = _modality_level(files, [level for level in range(depth) if level not in roles])
+    if modality is not None:
+        roles[modality] = "modality"
     free = [
         level
         for level in range(depth)
-        if level not in roles and len({file.folders[level] for file in files}) > 1  # the same for all says nothing
+        if level not in roles and len({file.folders[level] for file in files}) > 1  # a constant level is no label
     ]
     label, group = _label_and_group(files, free, notes)
     if label is not None:
@@ -178,27 +178,27 @@ def init_manifest(folder: Path, *, output: str | Path = "manifest.csv") -> Guess
     if group is not None:
         roles[group] = "group"
 
-    samples, columns = _samples(files, sense, left_out)
+    samples, columns = _samples(files, modality, skipped)
     for sample in samples:
-        # Without the level of the sense, those behind it moved up by one.
-        place = {level: level - (sense is not None and level > sense) for level in roles}
-        sample.split = SPLIT_NAMES[sample.folders[place[split]].lower()] if split is not None else None
-        sample.group = sample.folders[place[group]] if group is not None else None
-        sample.label = sample.folders[place[label]] if label is not None else ""
+        # A sample's folders lack the level of the modality, so levels below it move up by one.
+        position = {level: level - (modality is not None and level > modality) for level in roles}
+        sample.split = SPLIT_NAMES[sample.folders[position[split]].lower()] if split is not None else None
+        sample.group = sample.folders[position[group]] if group is not None else None
+        sample.label = sample.folders[position[label]] if label is not None else ""
     if label is None:
         _label_by_name(folder, samples)
-        notes.append("labels are the words that file names begin with")
+        notes.append("labels are the first words of file names")
     if split is None:
-        _draw_test(samples, notes)
+        _assign_test(samples, notes)
     elif not any(sample.split == "test" for sample in samples):
-        notes.append("there is no folder of test samples; mark some rows test before training")
+        notes.append("there is no test folder; mark some rows test before training")
 
     for sample in samples:
         sample.label = normalize_unicode(sample.label)
     notes += similar_labels(sample.label for sample in samples)
     untrained = {sample.label for sample in samples} - {sample.label for sample in samples if sample.split == "train"}
     if untrained:
-        notes.append(f"no training sample has the label {min(untrained)!r}; add some, or remove its rows")
+        notes.append(f"the label {min(untrained)!r} has no training sample; add some, or remove its rows")
 
     _write(folder, target, samples, list(columns), with_group=group is not None)
     levels = [roles.get(level, "folder") for level in range(depth)]
@@ -210,53 +210,53 @@ def init_manifest(folder: Path, *, output: str | Path = "manifest.csv") -> Guess
         labels=dict(sorted(Counter(sample.label for sample in samples).items())),
         columns=columns,
         files={column: sum(column in sample.cells for sample in samples) for column in columns},
-        left_out={reason: tuple(names) for reason, names in left_out.items()},
+        skipped={reason: tuple(names) for reason, names in skipped.items()},
         notes=tuple(notes),
     )
 
 
-def _files(folder: Path, left_out: _LeftOut) -> list[_File]:
-    """Every file of a known kind, sorted by name."""
-    found: list[_File] = []
-    refused: list[OSError] = []
-    for above, folders, names in os.walk(folder, onerror=refused.append):
+def _files(folder: Path, skipped: _Skipped) -> list[_File]:
+    """List the files of known kinds, sorted by name."""
+    files: list[_File] = []
+    errors: list[OSError] = []
+    for parent, folders, names in os.walk(folder, onerror=errors.append):
         folders.sort()
-        base = PurePosixPath(Path(above).relative_to(folder).as_posix())
-        for name in [name for name in folders if name.startswith(".") or (Path(above) / name).is_symlink()]:
+        base = PurePosixPath(Path(parent).relative_to(folder).as_posix())
+        for name in [name for name in folders if name.startswith(".") or (Path(parent) / name).is_symlink()]:
             folders.remove(name)
-            reason = "their names begin with a dot" if name.startswith(".") else "they are links to folders"
-            left_out[reason].append(f"{base / name}/")
+            reason = "they are hidden" if name.startswith(".") else "they are links to folders"
+            skipped[reason].append(f"{base / name}/")
         for name in sorted(names):
-            kind, reason = _look_at(Path(above) / name)
+            kind, reason = _detect_kind(Path(parent) / name)
             if kind is None:
-                left_out[reason].append(str(base / name).encode("utf-8", "replace").decode())
+                skipped[reason].append(str(base / name).encode("utf-8", "replace").decode())
             else:
-                found.append(_File(str(base / name), base.parts, name[: -len(Path(name).suffix)], kind))
-    for error in refused:
-        left_out["their folder cannot be listed"].append(str(error.filename))
-    if not found:
+                files.append(_File(str(base / name), base.parts, name[: -len(Path(name).suffix)], kind))
+    for error in errors:
+        skipped["their folder cannot be listed"].append(str(error.filename))
+    if not files:
         known = " ".join(ending for ending in KIND_OF if ending not in SKIPPED_ENDINGS)
         raise ValueError(
-            f"no file of a known kind lies under {folder} (known endings: {known}); choose another folder, or write "
-            "the manifest by hand and name readers for its columns"
+            f"no file of a known kind in {folder} (known extensions: {known}); choose another folder, or write the "
+            "manifest by hand and set readers for its columns"
         )
-    return found
+    return files
 
 
-def _look_at(path: Path) -> tuple[RecordingKind | None, str]:
-    """What a file is; or None, and why it is left out."""
+def _detect_kind(path: Path) -> tuple[RecordingKind | None, str]:
+    """Return the kind of a file, or None and why it is skipped."""
     name, ending = path.name, path.suffix.lower()
     if name.startswith("."):
-        return None, "their names begin with a dot"
+        return None, "they are hidden"
     if ending in SKIPPED_ENDINGS:
-        return None, f"files {ending} are of no known kind"
+        return None, f"{ending} files are of no known kind"
     if ending not in KIND_OF:
         why = why_unreadable(path)
         if why is not None:
             return None, why.replace("it is", "no reader takes them: each is", 1)
-        return None, f"files {ending} are of no known kind" if ending else "their names have no ending"
+        return None, f"{ending} files are of no known kind" if ending else "their names have no extension"
     if name != name.strip() or not name.isprintable() or not path.is_file():
-        return None, "their names cannot stand in a table, or they are no files"
+        return None, "their names cannot be written in a table, or they are not files"
     try:
         problem = placeholder(path)
     except OSError as error:
@@ -265,13 +265,13 @@ def _look_at(path: Path) -> tuple[RecordingKind | None, str]:
         return None, f"each {problem}"
     kinds = kinds_of(path)
     if not kinds:
-        why = why_unreadable(path) or f"it is a {ending} file that holds neither events nor a series"
+        why = why_unreadable(path) or f"it is a {ending} file with neither events nor a series"
         return None, why.replace("it is", "no reader takes them: each is", 1)
     return kinds[0], ""
 
 
 def _split_level(files: Sequence[_File], depth: int) -> int | None:
-    """The first level with a folder for training and one for something else."""
+    """Return the first level with a training folder and a folder of another split."""
     for level in range(depth):
         splits = {SPLIT_NAMES.get(file.folders[level].lower()) for file in files} - {None}
         if "train" in splits and len(splits) > 1:
@@ -279,46 +279,48 @@ def _split_level(files: Sequence[_File], depth: int) -> int | None:
     return None
 
 
-def _sense_level(files: Sequence[_File], levels: Sequence[int]) -> int | None:
-    """The level whose folders hold different senses of the same samples.
+def _modality_level(files: Sequence[_File], levels: Sequence[int]) -> int | None:
+    """Return the level whose folders hold different modalities of the same samples.
 
-    Their names say so and at least one file has a counterpart in another of them; or each holds one kind of file, not
-    all the same, and at least half of the files have counterparts.
+    Either all folder names contain a modality word and at least one file has a counterpart in another folder, or each
+    folder holds one kind of file, kinds differ, and at least half of the files have counterparts.
     """
     for level in levels:
         kinds: defaultdict[str, set[RecordingKind]] = defaultdict(set)
-        senses: defaultdict[tuple[tuple[str, ...], str], set[str]] = defaultdict(set)
+        modalities: defaultdict[tuple[tuple[str, ...], str], set[str]] = defaultdict(set)
         for file in files:
             kinds[file.folders[level]].add(file.kind)
-            senses[_without(file.folders, level), file.stem].add(file.folders[level])
-        matched = sum(len(of_sample) > 1 for of_sample in senses.values()) / max(1, len(senses))
-        named = all(SENSES & {word.removesuffix("s") for word in re.findall(r"[a-z]+", name.lower())} for name in kinds)
-        apart = (
+            modalities[_without(file.folders, level), file.stem].add(file.folders[level])
+        matched = sum(len(of_sample) > 1 for of_sample in modalities.values()) / max(1, len(modalities))
+        named = all(
+            MODALITY_WORDS & {word.removesuffix("s") for word in re.findall(r"[a-z]+", name.lower())} for name in kinds
+        )
+        one_kind_each = (
             all(len(of_folder) == 1 for of_folder in kinds.values())
             and len(set[RecordingKind]().union(*kinds.values())) > 1
         )
-        if len(kinds) > 1 and ((named and matched > 0) or (apart and matched >= 0.5)):
+        if len(kinds) > 1 and ((named and matched > 0) or (one_kind_each and matched >= 0.5)):
             return level
     return None
 
 
 def _label_and_group(files: Sequence[_File], levels: list[int], notes: list[str]) -> tuple[int | None, int | None]:
-    """Which level tells the class, and which one who or what the samples belong to."""
+    """Return the level of the class and that of the group."""
     names = {level: {file.folders[level] for file in files} for level in levels}
     people = [level for level in levels if all(PEOPLE.fullmatch(name) for name in names[level])]
     others = [level for level in levels if level not in people]
     if not others:
         return None, people[0] if people else None
-    # There mostly are fewer classes than speakers, places or days.
+    # There are usually fewer classes than speakers, locations or days.
     label = min(others, key=lambda level: (len(names[level]), level))
     rest = [*people, *(level for level in others if level != label)]
     if not rest:
         return label, None
     if rest[0] not in people:
         notes.append(
-            f"folders such as {min(names[label])!r} ({len(names[label])} names) are taken for labels, and those such "
-            f"as {min(names[rest[0]])!r} ({len(names[rest[0]])}) for groups; if it is the other way round, swap the "
-            "names of the two columns"
+            f"folders such as {min(names[label])!r} ({len(names[label])} names) are used as labels, and folders such "
+            f"as {min(names[rest[0]])!r} ({len(names[rest[0]])}) as groups; if this is reversed, swap the names of the "
+            "two columns"
         )
     return label, rest[0]
 
@@ -328,83 +330,85 @@ def _without(folders: tuple[str, ...], level: int | None) -> tuple[str, ...]:
 
 
 def _samples(
-    files: Sequence[_File], sense: int | None, left_out: _LeftOut
+    files: Sequence[_File], modality: int | None, skipped: _Skipped
 ) -> tuple[list[_Sample], dict[str, RecordingKind]]:
-    """Files of the same sample put together, in order; and the columns."""
-    if sense is None:
-        files = _of_matching_kinds(files, left_out)
-    column_of = {file.name: COLUMN_OF[file.kind] if sense is None else _column(file, sense) for file in files}
+    """Group the files into samples, in order; return samples and columns."""
+    if modality is None:
+        files = _filter_kinds(files, skipped)
+    column_of = {file.name: COLUMN_OF[file.kind] if modality is None else _column(file, modality) for file in files}
     kinds: defaultdict[str, list[RecordingKind]] = defaultdict(list)
     for file in files:
         kinds[column_of[file.name]].append(file.kind)
     columns: dict[str, RecordingKind] = {column: max(KINDS, key=of_column.count) for column, of_column in kinds.items()}
-    files = left_out.sift(
-        files, lambda file: columns[column_of[file.name]] == file.kind, "they are of another kind than most beside them"
+    files = skipped.filter(
+        files, lambda file: columns[column_of[file.name]] == file.kind, "their kind differs from most in their column"
     )
     samples: dict[tuple[tuple[str, ...], str], _Sample] = {}
     for file in files:
-        key = _without(file.folders, sense), file.stem
+        key = _without(file.folders, modality), file.stem
         sample = samples.setdefault(key, _Sample(*key))
         if column_of[file.name] in sample.cells:
-            left_out["another file has the same name but for its ending"].append(file.name)
+            skipped["another file differs only in its extension"].append(file.name)
         else:
             sample.cells[column_of[file.name]] = file.name
     return list(samples.values()), dict(sorted(columns.items()))
 
 
-def _of_matching_kinds(files: Sequence[_File], left_out: _LeftOut) -> list[_File]:
-    """The kind with the most files, and those that share a name with some other: the rest are lists, notes and such."""
+def _filter_kinds(files: Sequence[_File], skipped: _Skipped) -> list[_File]:
+    """Keep the most frequent kind and kinds that share a file name with another; the rest are lists or notes."""
     kinds: defaultdict[tuple[tuple[str, ...], str], set[RecordingKind]] = defaultdict(set)
     for file in files:
         kinds[file.folders, file.stem].add(file.kind)
     most = Counter(file.kind for file in files).most_common(1)[0][0]
     matching = {kind for together in kinds.values() if len(together) > 1 for kind in together} | {most}
-    return left_out.sift(files, lambda file: file.kind in matching, f"no {most} has the name of any of their kind")
+    return skipped.filter(
+        files, lambda file: file.kind in matching, f"no {most} file shares a name with a file of their kind"
+    )
 
 
-def _column(file: _File, sense: int) -> str:
-    """The name of the folder of its sense as that of a column; after its kind where that cannot name a modality."""
-    safe = re.sub(r"[^A-Za-z0-9_-]", "_", file.folders[sense])
+def _column(file: _File, modality: int) -> str:
+    """Name a column after the folder of its modality, prefixed by its kind if that is not a valid modality name."""
+    safe = re.sub(r"[^A-Za-z0-9_-]", "_", file.folders[modality])
     if not MODALITY_NAME.fullmatch(safe):
         safe = f"{COLUMN_OF[file.kind]}_{safe}".rstrip("_")
     return f"{safe}_files" if safe in RESERVED or safe in NAMES_OF_MODULES else safe
 
 
 def _label_by_name(folder: Path, samples: Sequence[_Sample]) -> None:
-    """Set labels from file names of a word and a number, if all are, and every word names a class to learn."""
+    """Set labels from file names, if all are a word and a number and every word occurs in training."""
     for sample in samples:
         match = WORD_AND_NUMBER.fullmatch(sample.stem)
         sample.label = match[1] if match else ""
     counts = Counter(sample.label for sample in samples)
     trained = {sample.label for sample in samples if sample.split in ("train", None)}
-    # A word that occurs in one split alone is the split's: tr0001, te0001.
+    # A word that occurs in one split only names the split: tr0001, te0001.
     if "" in counts or len(counts) < 2 or min(counts.values()) < 2 or trained != set(counts):
         example = next((s for s in samples if not s.label or counts[s.label] < 2), samples[0])
         raise ValueError(
-            f"no labels can be told from the folders under {folder}, nor from file names such as "
-            f"{next(iter(example.cells.values()))!r}; put the files into one folder a class, name them as in "
-            "cat_1.jpg, cat_2.jpg, dog_1.jpg, ..., or write the manifest by hand"
+            f"cannot infer labels from the folders in {folder}, nor from file names such as "
+            f"{next(iter(example.cells.values()))!r}; use one folder per class, name files like cat_1.jpg, cat_2.jpg, "
+            "dog_1.jpg, ..., or write the manifest by hand"
         )
 
 
-def _draw_test(samples: Sequence[_Sample], notes: list[str]) -> None:
-    """Mark a fifth of the samples test, the others train; what is chosen depends on names alone."""
+def _assign_test(samples: Sequence[_Sample], notes: list[str]) -> None:
+    """Mark a fifth of the samples test, the others train; the choice depends on names only."""
     labels = [sample.label for sample in samples]
     by_group = samples[0].group is not None
     keys = [sample.group or "/".join([*sample.folders, sample.stem]) for sample in samples]
     try:
         carve = carve_by_group if by_group else carve_by_sample
-        chosen = carve(keys, labels, fraction=TEST_FRACTION, seed=0)
+        test_keys = carve(keys, labels, fraction=TEST_FRACTION, seed=0)
         unit = "whole groups" if by_group else "samples"
-        notes.append(f"no folders tell the split: {unit} with about {TEST_FRACTION:.0%} of each class are marked test")
+        notes.append(f"no folders name the splits: {unit} with about {TEST_FRACTION:.0%} of each class are marked test")
     except ValueError:
-        chosen = set[str]()
+        test_keys = set[str]()
         notes.append(
-            f"every sample is marked train, because no {'group' if by_group else 'sample'} can be spared: each is the "
-            "only one of some class; mark some rows test before training"
+            f"every sample is marked train, because each {'group' if by_group else 'sample'} is the only one of some "
+            "class; mark some rows test before training"
         )
     for sample, key in zip(samples, keys, strict=True):
-        sample.split = "test" if key in chosen else "train"
+        sample.split = "test" if key in test_keys else "train"
 
 
 def _write(folder: Path, target: Path, samples: Sequence[_Sample], columns: Sequence[str], *, with_group: bool) -> None:
@@ -423,7 +427,7 @@ def _write(folder: Path, target: Path, samples: Sequence[_Sample], columns: Sequ
 
 
 def _cell(folder: Path, name: str) -> str:
-    """A file's name; absolute where it is a link that leads out of the folder, as manifests demand."""
+    """Return a file's name; absolute for links that lead out of the folder, as manifests require."""
     path = folder / name
     if name and path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
         return os.path.abspath(path)

@@ -1,4 +1,4 @@
-"""A manifest as text: which encoding and separator it has, and its rows. Imports no torch."""
+"""Read the text of a manifest: encoding, separator and rows. Does not import torch."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from snn_datasets.file_signature import cure, describe
 
 SEPARATORS = (",", "\t", ";", "|")
 TEXT = (None, "UTF-16 text", "an empty file")
-"""What a file may be that is read as text; a JSON array and the like may not."""
+"""File signatures that are read as text; a JSON array, for example, is not."""
 
 _SEP = re.compile(r"sep=(.)", re.I)
 
 
 def require_table(path: Path) -> None:
-    """Say what a file is that cannot be a table.
+    """Reject a file that cannot be a table, naming what it is.
 
     Raises:
         ValueError: an Excel workbook, a web page, a Git-LFS pointer, ...
@@ -27,25 +27,25 @@ def require_table(path: Path) -> None:
     if name in TEXT:
         return
     assert name is not None
-    advice = cure(name) or "name a CSV file or a Parquet table, or let `scmrl data init` write one"
+    advice = cure(name) or "give a CSV file or a Parquet table, or write one with `scmrl data init`"
     raise ValueError(f"{path} is {name}, not a table of samples; {advice}")
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The lines of a table that hold anything, each with its number from 1 and its cells; the first is the header.
+    """Yield the non-empty lines of a table as line number (from 1) and cells; the first is the header.
 
-    UTF-8 and UTF-16 are read. Columns may be separated by commas, tabs, semicolons or bars: by what a first line
-    `sep=` says, or by what splits the header into most names. Comment lines (#) before the header are passed over.
+    The encoding is UTF-8 or UTF-16. The separator is a comma, tab, semicolon or bar: the one that a first line `sep=`
+    declares, or the one that splits the header into most names. Comment lines (#) before the header are skipped.
 
     Raises:
-        ValueError: it is no text, or a quoted cell does not end.
+        ValueError: the file is not text, or a quoted cell does not end.
     """
-    text, separator = _prepared(_decode(path))
+    text, separator = _split_preamble(_decode(path))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
         for raw in reader:
             cells = [cell.strip() for cell in raw]
-            if any(cells):  # neither a blank line nor one of separators only, as spreadsheets leave them at the end
+            if any(cells):  # skip blank lines and lines of separators only, which spreadsheets append
                 yield reader.line_num, cells
     except csv.Error as error:
         raise ValueError(f"{path}, row {reader.line_num}: {error}; check the double quotes of this row") from error
@@ -56,7 +56,7 @@ def _decode(path: Path) -> str:
     data = path.read_bytes()
     encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     try:
-        # A UTF-8 byte order mark, as spreadsheets write it, is no part of the first column's name.
+        # Spreadsheets write a UTF-8 byte order mark, which is not part of the first column's name.
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
         row = data[: error.start].count(b"\n") + 1
@@ -66,12 +66,12 @@ def _decode(path: Path) -> str:
             f"{path}, row {row}: the byte {byte!r} is not {name}; save the file as CSV in UTF-8"
         ) from error
     if "\0" in text.partition("\n")[0]:
-        raise ValueError(f"{path}, row 1: it holds zero bytes, as UTF-16 has them; save the file as CSV in UTF-8")
+        raise ValueError(f"{path}, row 1: contains zero bytes, like UTF-16 text; save the file as CSV in UTF-8")
     return text
 
 
-def _prepared(text: str) -> tuple[str, str]:
-    """The text from its header on, with blank lines for what stood before it, and its separator."""
+def _split_preamble(text: str) -> tuple[str, str]:
+    """Return the text with blank lines in place of the preamble before the header, and the separator."""
     lines = text.splitlines(keepends=True)
     separator: str | None = None
     blank = 0
@@ -85,15 +85,15 @@ def _prepared(text: str) -> tuple[str, str]:
         blank += 1
     header = lines[blank].lstrip("# ") if blank < len(lines) else ""
     if separator is None:
-        # The names of columns seldom hold a separator; where two would do, the comma is meant.
-        separator = max(SEPARATORS, key=lambda mark: (_is_header(header, mark), header.count(mark), mark == ","))
+        # Column names rarely contain a separator; a tie goes to the comma.
+        separator = max(SEPARATORS, key=lambda char: (_is_header(header, char), header.count(char), char == ","))
     return "\n" * blank + header + "".join(lines[blank + 1 :]), separator
 
 
 def _is_header(line: str, separator: str = "") -> bool:
-    """Whether a line has the names of the columns that every manifest has."""
-    for mark in separator or SEPARATORS:
-        names = {name.strip().strip('"').lower() for name in line.split(mark)}
+    """Check whether a line has the columns that every manifest needs."""
+    for char in separator or SEPARATORS:
+        names = {name.strip().strip('"').lower() for name in line.split(char)}
         if {"split", "label"} <= names:
             return True
     return False

@@ -1,4 +1,4 @@
-"""One sense of a dataset: read -> prepare -> augment -> encode."""
+"""One modality of a dataset: read -> prepare -> augment -> encode."""
 
 from __future__ import annotations
 
@@ -15,44 +15,44 @@ from snn_datasets.stage import Draw, Stage, refuse_what_is_no_stage
 
 @dataclass(frozen=True)
 class Modality:
-    """How a file becomes what a model takes."""
+    """The steps from a file to a model's input."""
 
     reader: Reader
-    """From the file to a recording."""
+    """File -> recording."""
     info: ModalityInfo
-    """What comes out at the end."""
+    """Kind and shape of the input."""
     prepare: tuple[Stage, ...] = ()
-    """The same in every epoch; what comes out is cached."""
+    """The same in every epoch; the result is cached."""
     augment: tuple[Stage, ...] = ()
-    """Random, anew in every epoch, on training samples alone."""
+    """Random, new in every epoch, applied to training samples only."""
     encode: tuple[Stage, ...] = ()
-    """To a float tensor [T, ...], or a static one [...], as `info` says."""
+    """To a float tensor, [T, ...] or static [...] as `info` states."""
 
     def __post_init__(self) -> None:
         for name in ("prepare", "augment", "encode"):
             refuse_what_is_no_stage(getattr(self, name), name)
 
     def load(self, source: Source, draw: Draw) -> Any:
-        """Read and prepare one recording; raises what the reader raises."""
-        return _through(self.prepare, "prepare", self.reader.read(source), draw)
+        """Read and prepare one recording; raise what the reader raises."""
+        return _apply(self.prepare, "prepare", self.reader.read(source), draw)
 
     def encode_input(self, prepared: Any, draw: Draw, *, augmented: bool) -> Tensor:
-        """From what was prepared to the input of a model; the draw's epoch is for the augmentation alone."""
+        """Turn a prepared recording into a model's input; only augmentation depends on the draw's epoch."""
         if augmented:
-            prepared = _through(self.augment, "augment", prepared, draw)
-        once = Draw(draw.seed, draw.sample, draw.modality)
-        value = _through(self.encode, "encode", prepared, once)
+            prepared = _apply(self.augment, "augment", prepared, draw)
+        without_epoch = Draw(draw.seed, draw.sample, draw.modality)
+        value = _apply(self.encode, "encode", prepared, without_epoch)
         expected = self.info.shape if self.info.time_steps is None else (self.info.time_steps, *self.info.shape)
         if not isinstance(value, Tensor) or value.shape != expected:
-            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            actual = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise ValueError(
-                f"modality {draw.modality!r} of sample {draw.sample!r} ends as {got}, but its description promises a "
+                f"modality {draw.modality!r} of sample {draw.sample!r} gives {actual}, but its ModalityInfo states a "
                 f"tensor of shape {expected}; correct its stages or its ModalityInfo"
             )
         return value
 
 
-def _through(stages: Iterable[Stage], name: str, value: Any, draw: Draw) -> Any:
+def _apply(stages: Iterable[Stage], name: str, value: Any, draw: Draw) -> Any:
     for number, stage in enumerate(stages):
         value = stage(value, draw.of(stage, f"{name} {number}"))
     return value

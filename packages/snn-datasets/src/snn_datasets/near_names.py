@@ -1,4 +1,4 @@
-"""Names that are meant to be the same, or may be: columns, splits and classes of a manifest. Imports no torch."""
+"""Match similar names of columns, splits and classes in a manifest. Does not import torch."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ ALIASES = {
     "split": ("set", "subset", "partition", "phase", "usage", "fold"),
     "label": ("class", "labels", "category", "target", "class_name", "classname", "y", "tag"),
 }
-"""Other names that people give to these columns."""
-MOST_GROUPS = 5
-"""Groups of names that are alike, which are told one by one."""
+"""Common alternative names of these columns."""
+MAX_GROUPS = 5
+"""Groups of similar names that are reported individually."""
 
 
 def normalize_unicode(text: str) -> str:
-    """Text in Unicode's composed form: an é of one character and an é of two are the same."""
+    """Return text in Unicode's composed form, in which an é is always one character."""
     return unicodedata.normalize("NFC", text)
 
 
 def canonical_header(header: Sequence[str], reserved: Sequence[str]) -> list[str]:
-    """The names of columns, where Split or "sample id" is taken for a reserved name that does not occur itself."""
+    """Rename columns such as Split or "sample id" to the reserved name that they match, unless it occurs itself."""
     names = [normalize_unicode(name) for name in header]
     present = set(names)
     missing = {name for name in reserved if name not in present}
@@ -37,30 +37,30 @@ def canonical_header(header: Sequence[str], reserved: Sequence[str]) -> list[str
     return names
 
 
-def suggestion(wanted: str, names: Sequence[str]) -> str | None:
-    """The name that was probably meant by a missing one."""
+def suggestion(name: str, names: Sequence[str]) -> str | None:
+    """Return the existing name that was probably meant by an unknown one."""
     lower = {name.lower(): name for name in reversed(names)}
-    for alias in ALIASES.get(wanted, ()):
+    for alias in ALIASES.get(name, ()):
         if alias in lower:
             return lower[alias]
-    near = get_close_matches(wanted, list(lower), n=1, cutoff=0.75)
+    near = get_close_matches(name, list(lower), n=1, cutoff=0.75)
     return lower[near[0]] if near else None
 
 
 def similar_labels(labels: Iterable[str]) -> list[str]:
-    """A sentence for each group of class names that may be one class: Cat and cat, 1 and 01, "air con" and air_con."""
+    """Report class names that may be the same class, such as Cat and cat, 1 and 01, or "air con" and air_con."""
     groups: defaultdict[str, list[str]] = defaultdict(list)
     for label in sorted(set(labels)):
         groups[_key(label)].append(label)
     near = [names for names in groups.values() if len(names) > 1]
     sentences = [
-        f"the classes {join_names(names)} are told apart, though they differ only in "
-        f"{'how the number is written' if _is_number(names[0]) else 'case, spaces or signs'}; write them alike if "
-        "they are one"
-        for names in near[:MOST_GROUPS]
+        f"the classes {join_names(names)} are separate, but differ only in "
+        f"{'number format' if _is_number(names[0]) else 'case, spaces or punctuation'}; give them one spelling if they "
+        "are the same"
+        for names in near[:MAX_GROUPS]
     ]
-    if len(near) > MOST_GROUPS:
-        sentences.append(f"{len(near) - MOST_GROUPS:,} more groups of classes differ only in how they are written")
+    if len(near) > MAX_GROUPS:
+        sentences.append(f"{len(near) - MAX_GROUPS:,} more groups of classes differ only in spelling")
     return sentences
 
 

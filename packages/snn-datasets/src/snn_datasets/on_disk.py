@@ -1,4 +1,4 @@
-"""Finding the files of a dataset, and saying how they should lie where there are none."""
+"""Find the files of a dataset, and describe the expected layout if there are none."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from snn_datasets.reader import ReadError, placeholder
 
 
 def absolute_path(root: Path) -> Path:
-    """The folder in full, so that caches and worker processes find the same files wherever they are started."""
+    """Make a folder absolute, so that caches and worker processes find the same files from any working directory."""
     return Path(os.path.abspath(root.expanduser()))
 
 
 def find_files(root: Path, pattern: str, card: DatasetCard) -> list[Path]:
-    """Files under an absolute root that match a glob, sorted by name, without hidden ones.
+    """List files under an absolute root that match a glob, sorted by name, without hidden ones.
 
     Raises:
-        FileNotFoundError: there is none; the text says where the dataset is from and how it has to lie.
+        FileNotFoundError: no file matches; the message names sources and the expected layout.
     """
-    found = sorted(path for path in root.glob(pattern) if not path.name.startswith(".") and path.is_file())
-    if not found:
+    paths = sorted(path for path in root.glob(pattern) if not path.name.startswith(".") and path.is_file())
+    if not paths:
         raise missing_files_error(root, pattern, card)
-    return found
+    return paths
 
 
 def read_text(path: Path) -> str:
-    """The text of a small file that belongs to a dataset: a list, a table, labels.
+    """Read a small text file of a dataset: a list, a table, labels.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ReadError: it is empty, a Git-LFS pointer or a web page, or no text in UTF-8.
+        FileNotFoundError: the file does not exist.
+        ReadError: the file is empty, a Git-LFS pointer, a web page, or not UTF-8.
     """
     problem = placeholder(path)
     if problem:
@@ -41,24 +41,24 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ReadError(f"{path} is no text in UTF-8: {error}; fetch it again") from error
+        raise ReadError(f"{path} is not UTF-8 text: {error}; fetch it again") from error
 
 
 def missing_files_error(root: Path, pattern: str, card: DatasetCard) -> FileNotFoundError:
-    """The error for a dataset that is not where it should be."""
+    """Return the error for a dataset that is not under the root."""
     return FileNotFoundError(
-        f"no {pattern} under {root}; get {card.title} from {' or '.join(card.sources)}; it has to lie there as\n"
+        f"no {pattern} under {root}; fetch {card.title} from {' or '.join(card.sources)} into this layout\n"
         f"{card.layout()}"
     )
 
 
 def require_samples(rows: Mapping[Split, Sequence[object]], advice: str, *, needed: Sequence[Split] = SPLITS) -> None:
-    """Refuse to build a dataset of which a split has no sample.
+    """Check that no split is empty.
 
     Raises:
-        ValueError: one is empty.
+        ValueError: one of `needed` is empty.
     """
     for split in needed:
         if not rows[split]:
             counts = ", ".join(f"{len(rows[each])} {each}" for each in SPLITS)
-            raise ValueError(f"no sample is left for the split {split!r} ({counts}); {advice}")
+            raise ValueError(f"the split {split!r} has no samples ({counts}); {advice}")

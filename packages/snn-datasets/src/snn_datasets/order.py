@@ -1,6 +1,6 @@
-"""In which order samples are visited: a function of seed and epoch, not of what was visited before."""
+"""Order samples in an epoch as a function of seed and epoch, so that a resumed run continues exactly."""
 
-# torch leaves some of its own signatures open.
+# Some of torch's signatures are partially untyped.
 # pyright: reportUnknownMemberType=false
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from torch.utils.data import Sampler
 
 
 class EpochOrder(Sampler[tuple[int, int]]):
-    """The samples of one epoch, or one process's share of them; give it to a `DataLoader` as `sampler`.
+    """Sampler of one epoch, or of one rank's part of it; pass it to a `DataLoader` as `sampler`.
 
-    It yields (epoch, index): a dataset draws its augmentation from the epoch, so workers need not be told. A run that
-    stopped after `first` samples of an epoch goes on with the same ones as if it had not.
+    Yields (epoch, index). The dataset draws augmentation from the epoch, so worker processes need no other signal. A
+    run interrupted after `first` samples of an epoch continues with the same samples as an uninterrupted one.
 
     Args:
-        length: samples in the dataset.
-        seed: decides the order, with the epoch.
-        epoch: which pass over the data, from 0 on.
-        shuffle: whether the order is random; otherwise it is that of the dataset.
-        rank: number of this process among `world_size`; it takes every `world_size`-th sample.
-        world_size: processes that share the epoch.
-        first: samples of this process to leave out, because they were visited before.
+        length: number of samples in the dataset.
+        seed: determines the order together with the epoch.
+        epoch: epoch number, from 0.
+        shuffle: shuffle, or keep the order of the dataset.
+        rank: rank of this process; it takes every `world_size`-th sample.
+        world_size: number of processes that share the epoch.
+        first: number of this rank's samples to skip, because they were processed before.
 
     Raises:
-        ValueError: a number is out of range.
+        ValueError: an argument is out of range.
     """
 
     def __init__(
@@ -43,14 +43,14 @@ class EpochOrder(Sampler[tuple[int, int]]):
     ) -> None:
         if length < 0 or epoch < 0 or first < 0 or not 0 <= rank < world_size:
             raise ValueError(
-                f"length {length}, epoch {epoch} and first {first} may not be negative, and rank {rank} has to be "
-                f"below world_size {world_size}"
+                f"length {length}, epoch {epoch} and first {first} must not be negative, and rank {rank} must be below "
+                f"world_size {world_size}"
             )
         self.length, self.seed, self.epoch, self.shuffle = length, seed, epoch, shuffle
         self.rank, self.world_size, self.first = rank, world_size, first
 
     def __len__(self) -> int:
-        """Return how many samples this process has left in the epoch."""
+        """Return the number of samples that this rank has left in the epoch."""
         return max(0, len(range(self.rank, self.length, self.world_size)) - self.first)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:

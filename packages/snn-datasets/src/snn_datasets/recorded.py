@@ -1,4 +1,4 @@
-"""A dataset of recordings on disk: rows that name sources, and modalities that say how to read them."""
+"""A dataset of recordings on disk: rows name files, and modalities define how to read them."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ class Row:
     id: str
     """Unique within its dataset."""
     label: int
-    """Index into the classes."""
+    """Class index."""
     sources: Mapping[str, Source | None]
-    """Modality -> where it lies; None where this sample has none."""
+    """Modality -> its source; None if absent."""
     origin: str = ""
-    """Where the row is from, for messages, such as "manifest.csv, row 3"; empty names the sample."""
+    """Origin of the row for messages, such as "manifest.csv, row 3"; empty names the sample instead."""
 
     def describe_source(self, modality: str) -> str:
-        """Place, modality and file, to begin a message with."""
+        """Return origin, modality and file as the beginning of a message."""
         return f"{self.origin or f'sample {self.id!r}'}, {modality} {str(self.sources[modality])!r}"
 
 
 class RecordedDataset(SampleDataset):
-    """Samples read from disk, or from caches of what was prepared.
+    """Samples read from disk, or from caches of prepared recordings.
 
     Args:
         rows: the samples.
-        modalities: how each sense is read.
-        seed: decides augmentation and whatever else stages draw.
-        augment: whether the augmenting stages run, as on training samples.
-        stores: modality -> what was prepared, with the place of each row in it; a modality without one is read anew.
-        missing: whether an unreadable recording counts as absent rather than as an error.
+        modalities: how to read each modality.
+        seed: seed of augmentation and all other random stages.
+        augment: whether to augment, as for training samples.
+        stores: modality -> its cache, with the index of each row in it; other modalities are read from their files.
+        missing: treat an unreadable recording as absent rather than as an error.
     """
 
     def __init__(
@@ -77,11 +77,11 @@ class RecordedDataset(SampleDataset):
         return len(self.rows)
 
     def __getitem__(self, index: int | tuple[int, int]) -> Sample:
-        """One sample; (epoch, index) draws the augmentation of that epoch, a plain index that of epoch 0.
+        """Return one sample; (epoch, index) draws the augmentation of that epoch, a plain index that of epoch 0.
 
         Raises:
-            ReadError: a recording cannot be read, and that is no absence here.
-            FileNotFoundError: it is not there.
+            ReadError: a recording cannot be read, and `missing` is not set.
+            FileNotFoundError: a file does not exist, and `missing` is not set.
         """
         epoch, index = index if isinstance(index, tuple) else (0, index)
         row = self.rows[index]
@@ -102,18 +102,18 @@ class RecordedDataset(SampleDataset):
 
     def _prepared(self, name: str, index: int) -> Prepared | Absent | Exception:
         if name in self.stores:
-            store, places = self.stores[name]
+            store, indices = self.stores[name]
             try:
-                return store[places[index]]
+                return store[indices[index]]
             except DamagedStoreError as error:
                 folder = shlex.quote(str(store.folder))
-                _log.warning("%s; it is prepared from its file instead; `rm -r %s` makes the cache anew", error, folder)
+                _log.warning("%s; reading the file instead; `rm -r %s` to rebuild the cache", error, folder)
         return Preparation(name, self.modalities[name], self.seed, self.missing)(self.rows[index])
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """Reads and prepares one modality of a row; can be sent to other processes."""
+    """Read and prepare one modality of a row; can be sent to other processes."""
 
     name: str
     modality: Modality
@@ -121,7 +121,7 @@ class Preparation:
     missing: bool
 
     def __call__(self, row: Row) -> Prepared | Absent | Exception:
-        """What was prepared, or why there is nothing; an error is returned, so that it keeps its type."""
+        """Return the prepared recording, or why it is absent; errors are returned, so that they keep their type."""
         source = row.sources[self.name]
         if source is None:
             return Absent("not recorded")
@@ -130,9 +130,9 @@ class Preparation:
         except (ReadError, FileNotFoundError) as error:
             if self.missing:
                 return Absent(str(error))
-            advice = "correct it, or set on_error to missing to count it as absent"
+            advice = "correct it, or set on_error to missing to treat it as absent"
             return type(error)(f"{row.describe_source(self.name)}: {error}; {advice}")
-        except ValueError as error:  # a stage cannot do with this recording
+        except ValueError as error:  # a stage rejects this recording
             return ReadError(f"{row.describe_source(self.name)}: {error}")
 
 
@@ -145,43 +145,43 @@ def build_splits(
     modalities: Mapping[str, Modality],
     progress: Progress | None = None,
 ) -> DatasetSplits:
-    """The three splits of a dataset of files, its caches filled.
+    """Fill the caches of a dataset of files and return its three splits.
 
-    Without a cache nothing is read before it is asked for.
+    Without a cache, recordings are read on access.
 
     Raises:
-        ReadError, FileNotFoundError: a recording cannot be read, unless `spec.on_error` says that it is absent then.
-        ValueError: the cache would be larger than allowed.
+        ReadError, FileNotFoundError: a recording cannot be read, and `spec.on_error` is not "missing".
+        ValueError: a cache would exceed its size limit.
     """
-    # By id, so that the same store serves however the rows are dealt to splits.
-    every = sorted((row for split in SPLITS for row in rows[split]), key=lambda row: row.id)
-    place_of = {row.id: place for place, row in enumerate(every)}
+    # Sorted by id, so that a store does not depend on the assignment of rows to splits.
+    all_rows = sorted((row for split in SPLITS for row in rows[split]), key=lambda row: row.id)
+    index_of = {row.id: index for index, row in enumerate(all_rows)}
     stores: dict[str, Store] = {}
     missing = spec.on_error == "missing"
     if spec.cache != "off":
         folder = spec.cache_folder.expanduser() if spec.cache_folder is not None else default_folder()
         options = CacheOptions(folder, spec.cache_limit_gb, spec.cache == "hash", spec.prepare_workers)
         for number, (name, modality) in enumerate(modalities.items()):
-            mark = fingerprint(
+            key = fingerprint(
                 modality,
-                [row.id for row in every],
-                [row.sources[name] for row in every],
+                [row.id for row in all_rows],
+                [row.sources[name] for row in all_rows],
                 spec.seed,
                 hash_files=options.hash_files,
             )
             stores[name] = open_or_fill(
                 options,
                 dataset=info.name,
-                # An absence that is an error elsewhere must not be taken for prepared.
+                # A store with absent recordings must not serve a spec that treats them as errors.
                 name=f"{name}-missing" if missing else name,
-                mark=mark,
-                samples=every,
+                key=key,
+                samples=all_rows,
                 prepare=Preparation(name, modality, spec.seed, missing),
-                progress=_part(progress, number, len(modalities), len(every)),
+                progress=_pass_progress(progress, number, len(modalities), len(all_rows)),
             )
     if progress is not None:
-        progress(len(every) * len(modalities), len(every) * len(modalities))
-    rows_by_split, notes = _with_any_modality(rows, stores, place_of, missing=missing)
+        progress(len(all_rows) * len(modalities), len(all_rows) * len(modalities))
+    rows_by_split, notes = _drop_empty_rows(rows, stores, index_of, missing=missing)
     datasets = {
         split: RecordedDataset(
             rows_by_split[split],
@@ -189,7 +189,7 @@ def build_splits(
             seed=spec.seed,
             augment=split == "train",
             stores={
-                name: (store, [place_of[row.id] for row in rows_by_split[split]]) for name, store in stores.items()
+                name: (store, [index_of[row.id] for row in rows_by_split[split]]) for name, store in stores.items()
             },
             missing=missing,
         )
@@ -199,13 +199,13 @@ def build_splits(
     return DatasetSplits(info, datasets["train"], datasets["val"], datasets["test"])
 
 
-def _with_any_modality(
-    rows: Mapping[Split, Sequence[Row]], stores: Mapping[str, Store], place_of: Mapping[str, int], *, missing: bool
+def _drop_empty_rows(
+    rows: Mapping[Split, Sequence[Row]], stores: Mapping[str, Store], index_of: Mapping[str, int], *, missing: bool
 ) -> tuple[dict[Split, list[Row]], list[str]]:
-    """The rows of which something is there, and a note on the others: a model has nothing to say of them.
+    """Drop rows without any recording, and return a note on them.
 
     Raises:
-        ValueError: none of the training or test rows is left.
+        ValueError: no training or no test row is left.
     """
 
     def present(row: Row, name: str) -> bool:
@@ -213,29 +213,29 @@ def _with_any_modality(
         if source is None:
             return False
         if name in stores:
-            return place_of[row.id] not in stores[name].absent
+            return index_of[row.id] not in stores[name].absent
         return not missing or source.path.is_file()
 
     rows_by_split: dict[Split, list[Row]] = {
         split: [row for row in of_split if any(present(row, name) for name in row.sources)]
         for split, of_split in rows.items()
     }
-    every, left = sum(map(len, rows.values())), sum(map(len, rows_by_split.values()))
+    total, remaining = sum(map(len, rows.values())), sum(map(len, rows_by_split.values()))
     names = " or ".join(
         list(dict.fromkeys(name for of_split in rows.values() for row in of_split for name in row.sources))
     )
     for split in ("train", "test"):
         if rows[split] and not rows_by_split[split]:
             raise ValueError(
-                f"no sample of the split {split!r} has {names}; correct the files, or choose other modalities"
+                f"no sample of the split {split!r} has {names}; correct the files, or select other modalities"
             )
     return rows_by_split, [
-        f"{every - left} of {every} samples have no {names} and are left out"
-    ] if left < every else []
+        f"{total - remaining} of {total} samples have no {names} and are skipped"
+    ] if remaining < total else []
 
 
-def _part(progress: Progress | None, number: int, parts: int, length: int) -> Progress | None:
-    """Tell the progress of one of several passes as that of all."""
+def _pass_progress(progress: Progress | None, number: int, passes: int, length: int) -> Progress | None:
+    """Report the progress of one of several passes as part of the total."""
     if progress is None:
         return None
-    return lambda done, _total: progress(number * length + done, parts * length)
+    return lambda done, _total: progress(number * length + done, passes * length)

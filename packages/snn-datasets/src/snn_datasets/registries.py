@@ -1,4 +1,4 @@
-"""The readers, stages and encoders that a specification may name. Importing this loads none of them."""
+"""Registries of the readers, stages and codings that a spec may name. Importing this loads none of them."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from snn_datasets.registry import Registry
 from snn_datasets.stage import Stage
 
 READERS: Registry[Reader] = Registry("reader", "snn_datasets.readers")
-"""What reads a file, by `kind`; a field of a specification is `Annotated[Reader, READERS]`."""
+"""Readers by `kind`; a spec's field is `Annotated[Reader, READERS]`."""
 
-ENCODERS: Registry[Stage] = Registry("encoder", "snn_datasets.encoders")
-"""What turns a recording into a float tensor, by `kind`; a field is `Annotated[Stage, ENCODERS]`."""
+CODINGS: Registry[Stage] = Registry("coding", "snn_datasets.encoders")
+"""Stages that turn a recording into a float tensor, by `kind`; a spec's field is `Annotated[Stage, CODINGS]`."""
 
 STAGES: Registry[Stage] = Registry("stage", "snn_datasets.stages")
-"""What prepares or augments a recording, by `kind`; a field is `Stages`."""
+"""Stages that prepare or augment a recording, by `kind`; a spec's field is `Stages`."""
 
 
-def _parsed(value: object) -> object:
-    """Stages from mappings, a JSON text of them, or such a text that was split at its commas."""
+def _parse_stages(value: object) -> object:
+    """Parse stages from mappings, JSON text, or JSON text that was split at its commas."""
     if isinstance(value, list | tuple) and value and all(isinstance(item, str) for item in cast(list[object], value)):
         value = ",".join(cast(list[str], value))
     if isinstance(value, str):
@@ -33,7 +33,7 @@ def _parsed(value: object) -> object:
         except ValueError as error:
             raise PydanticCustomError(
                 "stages",
-                "stages are given as JSON, such as {example}, but this is none: {reason}",
+                "stages must be JSON, such as {example}: {reason}",
                 {"example": '[{"kind": "torchvision", "transform": "RandomErasing"}]', "reason": str(error)},
             ) from None
     if isinstance(value, Mapping):
@@ -53,5 +53,5 @@ def _stage(value: object) -> Stage:
         raise PydanticCustomError("stage", "{reason}", {"reason": reason}) from None
 
 
-Stages = Annotated[tuple[Annotated[Stage, STAGES], ...], BeforeValidator(_parsed)]
-"""Stages in order, each by its `kind`; also read from JSON text, as on a command line."""
+Stages = Annotated[tuple[Annotated[Stage, STAGES], ...], BeforeValidator(_parse_stages)]
+"""Stages in order, each by its `kind`; JSON text is accepted as well, for the command line."""

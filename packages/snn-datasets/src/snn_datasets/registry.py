@@ -1,11 +1,11 @@
-"""What can be asked for by name: datasets, readers, encoders; those of other installed packages included.
+"""Registries of datasets, readers, stages and codings by name, including those of other installed packages.
 
-A package offers its own through an entry point, which is imported when its name is asked for and not before:
+A package registers a class with an entry point, which is imported when its name is first used:
 
     [project.entry-points."snn_datasets.readers"]
     nose = "my_package.nose:NoseReader"
 
-The class has a field `kind: Literal["nose"] = "nose"`. This package's own are found in the same way.
+The class needs a field `kind: Literal["nose"] = "nose"`. The classes of this package are registered the same way.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ R = TypeVar("R", bound=type[BaseModel])
 
 
 class Registry(Mapping[str, type[S]], Generic[S]):
-    """Frozen models by their `kind`.
+    """Map each `kind` to its frozen pydantic model.
 
-    A registry annotates a field, `data: Annotated[DataSpec, DATASETS]`: a mapping is then read as the model that its
-    `kind` names, and a JSON schema lists all kinds.
+    A registry annotates a field, `data: Annotated[DataSpec, DATASETS]`: a mapping is then validated as the model of its
+    `kind`, and the JSON schema lists all kinds.
 
     Args:
-        seam: what is registered here, in a word, for messages.
-        group: the entry-point group in which packages offer more.
-        default: the kind of a mapping that names none; None means that it must.
+        seam: noun for the registered models in messages, such as "reader".
+        group: entry-point group through which packages add models.
+        default: kind of a mapping that names none; None makes `kind` required.
     """
 
     def __init__(self, seam: str, group: str, *, default: str | None = None) -> None:
@@ -42,27 +42,27 @@ class Registry(Mapping[str, type[S]], Generic[S]):
         self._models: dict[str, type[S]] = {}
 
     def register(self, model: R) -> R:
-        """Add a class under the default of its field `kind`, for this process; use as a class decorator.
+        """Add a class under the default of its field `kind`, in this process only; a class decorator.
 
         Raises:
-            ValueError: no such field, or a kind that is taken.
+            ValueError: the class has no such field, or the kind is already registered.
         """
         kind = _kind_of(model)
         if kind is None:
             raise ValueError(
                 f'{model.__name__} needs a field such as `kind: Literal["mine"] = "mine"` to be registered'
             )
-        taken = self._models.get(kind)
-        if taken is not None and (taken.__module__, taken.__qualname__) != (model.__module__, model.__qualname__):
-            raise ValueError(f"{self.seam} kind {kind!r} is already taken by {taken.__name__}; choose another kind")
+        other = self._models.get(kind)
+        if other is not None and (other.__module__, other.__qualname__) != (model.__module__, model.__qualname__):
+            raise ValueError(f"{self.seam} kind {kind!r} is already taken by {other.__name__}; choose another kind")
         self._models[kind] = cast("type[S]", model)
         return model
 
     def __getitem__(self, kind: str) -> type[S]:
-        """Return the class of that kind.
+        """Return the class of a kind.
 
         Raises:
-            ValueError: no such kind, or the package that offers it cannot be imported.
+            ValueError: the kind is unknown, or its package cannot be imported.
         """
         if kind not in self._models:
             entry = self._offered.get(kind)
@@ -74,7 +74,7 @@ class Registry(Mapping[str, type[S]], Generic[S]):
         return self._models[kind]
 
     def __contains__(self, kind: object) -> bool:
-        """Say whether the kind is known. `Mapping` would wait for a KeyError that never comes."""
+        """Check whether a kind is known. `Mapping` relies on a KeyError, which `__getitem__` never raises."""
         return kind in self._models or kind in self._offered
 
     def __iter__(self) -> Iterator[str]:
@@ -83,7 +83,7 @@ class Registry(Mapping[str, type[S]], Generic[S]):
     def __len__(self) -> int:
         return len({*self._models, *self._offered})
 
-    # A mapping is compared by content and cannot be hashed, which `Annotated[Reader, READERS] | None` needs.
+    # `Mapping` compares by content and is not hashable, but `Annotated[Reader, READERS] | None` needs a hash.
     def __eq__(self, other: object) -> bool:
         return self is other
 
@@ -91,25 +91,25 @@ class Registry(Mapping[str, type[S]], Generic[S]):
         return id(self)
 
     def specs(self) -> Mapping[str, type[S]]:
-        """Every class by its kind; imports them all.
+        """Import and return every class by its kind.
 
         Warns:
-            RuntimeWarning: a package that offers one cannot be imported; it is left out.
+            RuntimeWarning: a package cannot be imported; its class is skipped.
         """
-        found: dict[str, type[S]] = {}
+        specs: dict[str, type[S]] = {}
         for kind in self:
             try:
-                found[kind] = self[kind]
+                specs[kind] = self[kind]
             except ValueError as error:
                 warnings.warn(str(error), RuntimeWarning, stacklevel=2)
-        return found
+        return specs
 
     def parse(self, value: object) -> S:
-        """A model from a mapping with `kind`, or the model itself.
+        """Validate a mapping with `kind` as the model of that kind; return a model unchanged.
 
         Raises:
-            PydanticCustomError: neither of the two, or an unknown kind.
-            ValidationError: the mapping does not suit the model of its kind.
+            PydanticCustomError: the value is neither, or its kind is unknown.
+            ValidationError: the mapping does not fit the model.
         """
         if isinstance(value, BaseModel):
             value_type = type(value)
@@ -121,7 +121,7 @@ class Registry(Mapping[str, type[S]], Generic[S]):
         if fields is None or not isinstance(kind, str):
             raise PydanticCustomError(
                 "kind",
-                "a {seam} is given as fields with a kind; known: {known}",
+                "a {seam} needs fields with a kind; known kinds: {known}",
                 {"seam": self.seam, "known": ", ".join(self)},
             )
         try:
@@ -145,7 +145,7 @@ class Registry(Mapping[str, type[S]], Generic[S]):
             ) from error
         if not (isinstance(model, type) and issubclass(model, BaseModel) and _kind_of(model) == kind):
             raise ValueError(
-                f"{entry.value} is offered as {self.seam} {kind!r}, so it has to be a class with "
+                f"{entry.value} is registered as {self.seam} {kind!r}, so it must be a class with "
                 f'`kind: Literal["{kind}"] = "{kind}"`'
             )
         return cast("type[S]", model)

@@ -1,4 +1,4 @@
-"""One labeled recording of a few senses, and a batch of them."""
+"""A labeled multimodal sample, and batches of samples."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from torch.utils.data import Dataset
 # Compared by identity: `==` between tensors has no single truth value.
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """What every sense recorded of one event.
+    """One labeled sample with an input per modality.
 
-    Shape: each entry of `inputs` as `DatasetInfo.modalities` states it, without a batch axis.
+    Shape: each entry of `inputs` as stated in `DatasetInfo.modalities`, without a batch axis.
     """
 
     id: str
     """Unique within its dataset, and the same in every run."""
 
     inputs: dict[str, Tensor]
-    """Modality name -> float tensor. Treat it as read only: datasets kept in memory hand out views."""
+    """Modality -> float tensor. Treat it as read-only: datasets in memory return views."""
 
     label: int
     """Index into `DatasetInfo.classes`."""
 
     absent: frozenset[str] = frozenset()
-    """Modalities that are missing from this sample; their inputs are zeros."""
+    """Modalities that this sample lacks; their inputs are zeros."""
 
     timed: frozenset[str] = frozenset()
     """Modalities whose first axis is time; the others are static."""
@@ -40,10 +40,10 @@ class Batch(TypedDict):
     """B samples, stacked by modality."""
 
     inputs: dict[str, Tensor]
-    """Modality name -> [B, ...] where it is static, [T, B, ...] where it has time."""
+    """Modality -> [B, ...] if static, [T, B, ...] with time."""
 
     present: dict[str, Tensor]
-    """Modality name -> bool [B]: whether a sample has it. What it holds where it is absent is zeros."""
+    """Modality -> bool [B]: whether each sample has it. Absent inputs are zeros."""
 
     labels: Tensor
     """int64 [B]."""
@@ -53,7 +53,7 @@ class Batch(TypedDict):
 
 
 class SampleDataset(Dataset[Sample], ABC):
-    """A map-style dataset that knows its length, which torch's own base class leaves open."""
+    """A map-style dataset with a length, which torch's base class does not require."""
 
     labels: tuple[int, ...]
     """The label of every sample, in order."""
@@ -66,21 +66,21 @@ class SampleDataset(Dataset[Sample], ABC):
 
     @abstractmethod
     def __getitem__(self, index: int | tuple[int, int]) -> Sample:
-        """One sample; (epoch, index), as `EpochOrder` yields it, draws the augmentation of that epoch."""
+        """Return one sample; (epoch, index), as from `EpochOrder`, draws the augmentation of that epoch."""
 
     def __iter__(self) -> Iterator[Sample]:
-        """Every sample once, in order."""
+        """Yield every sample once, in order."""
         return (self[index] for index in range(len(self)))
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Stack samples into a batch; give it to a `DataLoader` as `collate_fn`.
+    """Stack samples into a batch; pass it to a `DataLoader` as `collate_fn`.
 
-    Shape: B samples with inputs [...] -> inputs [B, ...], or [T, ...] -> [T, B, ...] where there is time;
+    Shape: B samples with inputs [...] -> inputs [B, ...], or [T, ...] -> [T, B, ...] with time;
     present bool [B], labels int64 [B]
 
     Raises:
-        ValueError: no sample at all, or samples that differ in modalities or shapes.
+        ValueError: no samples, or samples with different modalities or shapes.
     """
     if not samples:
         raise ValueError("cannot collate an empty list of samples; pass at least one")

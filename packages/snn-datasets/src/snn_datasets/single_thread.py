@@ -1,4 +1,4 @@
-"""Preparing many small tensors on one thread."""
+"""Limit torch to one thread while many small tensors are prepared."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 
 @contextmanager
 def single_thread() -> Generator[None, None, None]:
-    """Let torch compute on one thread within the block, and on as many as before after it.
+    """Run torch on one thread within the block.
 
-    One picture or clip is too little work to share. On a busy machine the threads would wait for each other at every
-    operation, which has been seen to cost ten times the work itself; and sums do not depend on the number of cores.
+    One image or clip is too little work to parallelize: on a busy machine, threads waiting for each other have cost
+    ten times the work itself. One thread also makes sums independent of the number of cores.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

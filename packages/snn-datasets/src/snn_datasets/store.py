@@ -1,10 +1,9 @@
 """Prepared recordings of one modality in one memory-mapped file.
 
-A store is a folder: `data.bin` holds the arrays of all samples one after another, `index.npz` where each begins, its
-shape and its checksum, `about.json` what it is and the checksums of the index and of itself. It is written under
-another name and renamed when it is whole, so whatever has the name of a store is one; a writer that is killed leaves
-only a folder ending in `.part`, which nobody reads. Description and index are verified when a store is opened, each
-sample whenever it is read.
+A store is a folder of three files. `data.bin` holds the arrays of all samples in sequence, `index.npz` the offset,
+shape and checksum of each, and `about.json` a description with checksums of the index and of itself. A store is
+written under a temporary name and renamed when complete, so a killed writer leaves only a folder ending in `.part`,
+which is never read. Description and index are verified when a store is opened, each sample whenever it is read.
 """
 
 # torch leaves some of its own signatures open.
@@ -34,35 +33,35 @@ from torch import Tensor
 from snn_datasets.recordings import Events, Image, Recording, Series, Video, Waveform
 
 Prepared = Recording | Tensor
-"""What can be stored."""
+"""Values that a store can hold."""
 
 _CLASSES: dict[str, type[Recording]] = {cls.__name__: cls for cls in (Image, Video, Waveform, Events, Series)}
 
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """A recording that is not there or cannot be read, and why."""
+    """A recording that is missing or unreadable, and why."""
 
     reason: str
 
 
 class DamagedStoreError(ValueError):
-    """A store is not what was written: cut off, changed, or of another version. Its text names the folder."""
+    """A store is truncated, changed, or of another version. The message names the folder."""
 
 
 class StoreWriteError(OSError):
-    """A store cannot be written. Its text names the folder, the cause and what to do."""
+    """A store cannot be written. The message names the folder, the cause and what to do."""
 
 
 class Store:
-    """Read access to what `write_store` wrote. Opens its file when first used, so it can be sent to other processes."""
+    """Read what `write_store` wrote. The file is opened on first use, so a store can be sent to other processes."""
 
     def __init__(self, folder: Path) -> None:
         """Open a store and verify its description and index.
 
         Raises:
-            DamagedStoreError: they are not what was written, or `data.bin` is not as long as it was.
-            OSError: it cannot be read.
+            DamagedStoreError: a checksum or the length of `data.bin` differs.
+            OSError: the store cannot be read.
         """
         self.folder = folder
         self._data: NDArray[np.uint8] | None = None
@@ -71,9 +70,9 @@ class Store:
             index = (folder / "index.npz").read_bytes()
             length = (folder / "data.bin").stat().st_size
             if about.pop("checksum") != _checksum_of(about):
-                raise ValueError("about.json is not what was written")
+                raise ValueError("the checksum of about.json differs")
             if about["index_sha256"] != hashlib.sha256(index).hexdigest():
-                raise ValueError("index.npz is not what was written")
+                raise ValueError("the checksum of index.npz differs")
             if length != about["bytes"]:
                 raise ValueError(f"data.bin has {length:,} bytes instead of {about['bytes']:,}")
             self.absent: dict[int, str] = {int(number): reason for number, reason in about["absent"].items()}
@@ -86,9 +85,9 @@ class Store:
                 self._checksums: NDArray[np.uint32] = arrays["crc32"]
                 self._shapes: dict[str, NDArray[np.int64]] = {name: arrays[f"shape_{name}"] for name in self._columns}
         except FileNotFoundError as error:
-            raise DamagedStoreError(f"the cache {folder} is damaged: it has no {Path(error.filename).name}") from error
+            raise DamagedStoreError(f"the cache {folder} is damaged: {Path(error.filename).name} is missing") from error
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError, zipfile.BadZipFile) as error:
-            reason = f"it lacks {error}" if isinstance(error, KeyError) else error
+            reason = f"{error} is missing" if isinstance(error, KeyError) else error
             raise DamagedStoreError(f"the cache {folder} is damaged: {reason}") from error
 
     def __len__(self) -> int:
@@ -99,10 +98,10 @@ class Store:
         return self.__dict__ | {"_data": None}
 
     def __getitem__(self, index: int) -> Prepared | Absent:
-        """One sample; its arrays are copies, free to be changed.
+        """Return one sample; its arrays are copies that the caller may change.
 
         Raises:
-            DamagedStoreError: it is not what was written.
+            DamagedStoreError: the checksum of the sample differs.
         """
         if index in self.absent:
             return Absent(self.absent[index])
@@ -113,43 +112,43 @@ class Store:
             for name, dtype in self._columns.items():
                 shape = tuple(self._shapes[name][index].tolist())
                 size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-                copied = np.array(data[offset : offset + size])
-                checksum = zlib.crc32(copied.data, checksum)
-                arrays[name] = copied.view(dtype).reshape(shape)
+                content = np.array(data[offset : offset + size])
+                checksum = zlib.crc32(content.data, checksum)
+                arrays[name] = content.view(dtype).reshape(shape)
                 offset += size
             if checksum != self._checksums[index]:
-                raise ValueError("its checksum is another one")
+                raise ValueError("its checksum differs")
             return _restore(self._class, arrays)
         except (ValueError, LookupError, TypeError) as error:
             raise DamagedStoreError(f"the cache {self.folder} is damaged: sample {index}: {error}") from error
 
     def verify(self) -> None:
-        """Read every sample once.
+        """Verify the checksum of every sample.
 
         Raises:
-            DamagedStoreError: one is not what was written.
+            DamagedStoreError: a checksum differs.
         """
         for index in range(len(self)):
             self[index]
 
     @property
     def bytes(self) -> int:
-        """Size of all samples."""
+        """Size of all samples in bytes."""
         return len(self._mapped())
 
     def _mapped(self) -> NDArray[np.uint8]:
         if self._data is None:
-            empty = os.path.getsize(self.folder / "data.bin") == 0  # which cannot be mapped
+            empty = os.path.getsize(self.folder / "data.bin") == 0  # an empty file cannot be mapped
             self._data = np.zeros(0, np.uint8) if empty else np.memmap(self.folder / "data.bin", np.uint8, mode="r")
         return self._data
 
 
 @contextmanager
 def writing(folder: Path) -> Generator[None, None, None]:
-    """Turn what the system says about a write into one sentence that names the folder and the way out.
+    """Turn a system error during a write into a sentence that names the folder and what to do.
 
     Raises:
-        StoreWriteError: something could not be written.
+        StoreWriteError: a write failed.
     """
     try:
         yield
@@ -157,18 +156,19 @@ def writing(folder: Path) -> Generator[None, None, None]:
         raise
     except OSError as error:
         cause = os.strerror(error.errno).lower() if error.errno else str(error)
-        room = "free some (`scmrl data cache prune`), " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise StoreWriteError(
-            f"the cache {folder} cannot be written: {cause}; {room}name another cache_folder, or set cache to off"
+            f"cannot write the cache {folder}: {cause}; {'free some space (`scmrl data cache prune`), ' * full}"
+            "choose another cache_folder, or set cache to off"
         ) from error
 
 
 def write_store(folder: Path, samples: Iterable[Prepared | Absent], about: Mapping[str, Any]) -> None:
-    """Write a whole store, then give it its name; if another process was first, keep the other's.
+    """Write a complete store, then rename it to `folder`; if another process was first, its store stays.
 
     Raises:
-        ValueError: the samples are not all of one type.
-        StoreWriteError: the disk is full, or the folder cannot be written.
+        ValueError: the samples differ in type.
+        StoreWriteError: the disk is full, or the folder is not writable.
     """
     part = folder.with_name(f"{folder.name}.{uuid4().hex[:8]}.part")
     with writing(folder.parent):
@@ -192,25 +192,25 @@ def _write(part: Path, samples: Iterable[Prepared | Absent], about: Mapping[str,
     checksums: list[int] = []
     shapes: list[dict[str, tuple[int, ...]]] = []
     absent: dict[int, str] = {}
-    place = 0
+    offset = 0
     with writing(part.parent):
         file = (part / "data.bin").open("wb")
     try:
         for number, sample in enumerate(samples):
-            offsets.append(place)
+            offsets.append(offset)
             checksums.append(0)
             if isinstance(sample, Absent):
                 absent[number] = sample.reason
                 shapes.append({})
                 continue
-            name, arrays = _take_apart(sample)
-            described = {column: array.dtype.str for column, array in arrays.items()}
+            name, arrays = _to_arrays(sample)
+            dtypes = {column: array.dtype.str for column, array in arrays.items()}
             if not class_name:
-                class_name, columns = name, described
-            elif (name, described) != (class_name, columns):
+                class_name, columns = name, dtypes
+            elif (name, dtypes) != (class_name, columns):
                 raise ValueError(
-                    f"sample {number} was prepared as {name} {described}, but those before it as {class_name} "
-                    f"{columns}; a modality's samples need one type"
+                    f"sample {number} was prepared as {name} {dtypes}, but earlier samples as {class_name} "
+                    f"{columns}; all samples of a modality need the same type"
                 )
             shapes.append({column: array.shape for column, array in arrays.items()})
             for array in arrays.values():
@@ -218,12 +218,12 @@ def _write(part: Path, samples: Iterable[Prepared | Absent], about: Mapping[str,
                 with writing(part.parent):
                     file.write(content)
                 checksums[number] = zlib.crc32(content, checksums[number])
-                place += array.nbytes
+                offset += array.nbytes
         with writing(part.parent):
             file.flush()
             os.fsync(file.fileno())
     finally:
-        with writing(part.parent):  # which writes what the buffer still holds
+        with writing(part.parent):  # closing writes the rest of the buffer
             file.close()
     index = {"offsets": np.array(offsets, dtype=np.int64), "crc32": np.array(checksums, dtype=np.uint32)}
     for column in columns:
@@ -239,7 +239,7 @@ def _write(part: Path, samples: Iterable[Prepared | Absent], about: Mapping[str,
         "columns": columns,
         "absent": {str(number): reason for number, reason in absent.items()},
         "samples": len(offsets),
-        "bytes": place,
+        "bytes": offset,
         "index_sha256": hashlib.sha256(content.getbuffer()).hexdigest(),
     }
     text["checksum"] = _checksum_of(text)
@@ -255,20 +255,20 @@ def _checksum_of(about: Mapping[str, Any]) -> str:
 def _plain_dtype(name: str) -> np.dtype[Any]:
     dtype = np.dtype(name)
     if dtype.kind not in "biuf":
-        raise ValueError(f"it claims arrays of {name}")
+        raise ValueError(f"arrays of type {name} are not allowed")
     return dtype
 
 
 def size_of(sample: Prepared | Absent) -> int:
-    """Bytes that a sample takes in a store."""
-    return 0 if isinstance(sample, Absent) else sum(array.nbytes for array in _take_apart(sample)[1].values())
+    """Return the bytes that a sample takes in a store."""
+    return 0 if isinstance(sample, Absent) else sum(array.nbytes for array in _to_arrays(sample)[1].values())
 
 
-def _take_apart(sample: Prepared) -> tuple[str, dict[str, NDArray[Any]]]:
+def _to_arrays(sample: Prepared) -> tuple[str, dict[str, NDArray[Any]]]:
     if isinstance(sample, Tensor):
         return "Tensor", {"tensor": sample.contiguous().numpy()}
     if isinstance(sample, Events):
-        return "Events", _packed(sample)
+        return "Events", _pack(sample)
     return type(sample).__name__, {field.name: np.asarray(getattr(sample, field.name)) for field in fields(sample)}
 
 
@@ -276,7 +276,7 @@ def _restore(class_name: str, arrays: dict[str, NDArray[Any]]) -> Prepared:
     if class_name == "Tensor":
         return torch.from_numpy(arrays["tensor"])
     if class_name == "Events":
-        return _unpacked(arrays)
+        return _unpack(arrays)
     values: dict[str, Any] = {}
     for field in fields(_CLASSES[class_name]):
         array = arrays[field.name]
@@ -284,29 +284,29 @@ def _restore(class_name: str, arrays: dict[str, NDArray[Any]]) -> Prepared:
     return _CLASSES[class_name](**values)
 
 
-def _packed(events: Events) -> dict[str, NDArray[Any]]:
-    """Where each event is as one number, and when as the time since the one before: 3 or 4 bytes of 13, mostly."""
-    # What is impossible would be read back as something else.
+def _pack(events: Events) -> dict[str, NDArray[Any]]:
+    """Store each event as one flat pixel index and the time since the previous event: usually 3 or 4 bytes of 13."""
+    # Validate first: an event out of range would be read back as a different one.
     events = Events.of(**{field.name: getattr(events, field.name) for field in fields(events)})
     (height, width), first = events.size, events.t[:1]
-    place = (events.p.astype(np.int64) * height + events.y) * width + events.x
+    index = (events.p.astype(np.int64) * height + events.y) * width + events.x
     step = np.diff(events.t, prepend=first)
     return {
-        # Of a type that also holds width and height, for the divisions in `_unpacked`.
-        "place": _narrow(place, events.polarities * height * width),
+        # The type also holds width and height, for the divisions in `_unpack`.
+        "index": _narrow(index, events.polarities * height * width),
         "step": _narrow(step, int(step.max(initial=0))),
         "rest": np.array([*events.size, events.polarities, events.duration, first.sum()], np.int64),
     }
 
 
-def _unpacked(arrays: dict[str, NDArray[Any]]) -> Events:
+def _unpack(arrays: dict[str, NDArray[Any]]) -> Events:
     height, width, polarities, duration, first = arrays["rest"].tolist()
-    place, step = _wide(arrays["place"]), _wide(arrays["step"])
-    row = place // width
+    index, step = _widen(arrays["index"]), _widen(arrays["step"])
+    row = index // width
     p = row // height
     return Events(
         t=np.cumsum(step, dtype=np.int64) + first,
-        x=(place - row * width).astype(np.uint16),
+        x=(index - row * width).astype(np.uint16),
         y=(row - p * height).astype(np.uint16),
         p=p.astype(np.uint8),
         size=(height, width),
@@ -315,12 +315,12 @@ def _unpacked(arrays: dict[str, NDArray[Any]]) -> Events:
     )
 
 
-def _narrow(numbers: NDArray[np.int64], largest: int) -> NDArray[np.uint8]:
-    """The bytes [N, 1, 2, 4 or 8] of numbers [N] from 0 to `largest`, as few as hold that."""
-    narrow = numbers.astype(np.min_scalar_type(largest))
-    return narrow.view(np.uint8).reshape(len(numbers), narrow.itemsize)
+def _narrow(values: NDArray[np.int64], largest: int) -> NDArray[np.uint8]:
+    """Return values [N] from 0 to `largest` as bytes [N, 1, 2, 4 or 8], in the smallest type that holds `largest`."""
+    narrow = values.astype(np.min_scalar_type(largest))
+    return narrow.view(np.uint8).reshape(len(values), narrow.itemsize)
 
 
-def _wide(array: NDArray[np.uint8]) -> NDArray[np.unsignedinteger[Any]]:
-    """The numbers [N] of bytes [N, 1, 2, 4 or 8]."""
+def _widen(array: NDArray[np.uint8]) -> NDArray[np.unsignedinteger[Any]]:
+    """Return the integers [N] of bytes [N, 1, 2, 4 or 8]."""
     return array.view(f"u{array.shape[1]}")[:, 0]

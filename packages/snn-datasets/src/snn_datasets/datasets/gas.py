@@ -200,7 +200,7 @@ class GasMixturesSpec(FileDataSpec):
             CacheOptions(folder, self.cache_limit_gb, self.cache == "hash"),
             dataset=MIXTURES_CARD.kind,
             name="recording",
-            mark=fingerprint(whole, ["recording"], [source], self.seed, hash_files=self.cache == "hash"),
+            key=fingerprint(whole, ["recording"], [source], self.seed, hash_files=self.cache == "hash"),
             samples=[Row("recording", 0, {"recording": source})],
             prepare=Preparation("recording", whole, self.seed, missing=False),
             progress=None,

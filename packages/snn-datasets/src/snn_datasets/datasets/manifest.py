@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from snn_datasets.card import DatasetCard
 from snn_datasets.dataset import DatasetSplits, FileDataSpec, Progress
 from snn_datasets.reader import Reader
-from snn_datasets.registries import ENCODERS, READERS, Stages
+from snn_datasets.registries import CODINGS, READERS, Stages
 from snn_datasets.stage import Stage
 
 CARD = DatasetCard(
@@ -41,7 +41,7 @@ class ColumnSpec(BaseModel):
     reader: Annotated[Reader, READERS] | None = None
     """What reads its files; none guesses by the endings of their names."""
 
-    encode: Annotated[Stage, ENCODERS] | None = None
+    encode: Annotated[Stage, CODINGS] | None = None
     """What makes an input of a recording; none does what is usual for its kind. One that has steps makes [T, ...], all
     others a static input. Before a window of a series its channels are standardized."""
 
@@ -114,9 +114,9 @@ class ManifestSpec(FileDataSpec):
 
     def check_tables(self) -> tuple[str, ...]:
         """Check the manifest by row and column; what its splits share, and rows that are left out."""
-        from snn_datasets.manifest import read_listing
+        from snn_datasets.manifest import read_manifest
 
-        return read_listing(self).notes
+        return read_manifest(self).notes
 
     def build(self, progress: Progress | None = None) -> DatasetSplits:
         """Check the table, then read every file once into the cache, so that a broken one is found before training."""
