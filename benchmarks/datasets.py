@@ -1,11 +1,11 @@
-"""Time reading datasets against the published pipeline and against tonic, in one process, all candidates interleaved.
+"""Time the reading of datasets against the published pipeline and tonic, in one process with interleaved candidates.
 
-Files are made anew in a temporary folder: pictures and sounds of CREMA-D's size and length, and recordings of events.
-One thread, thread CPU time, medians; files are in the page cache, as in every epoch but the first. The rows of tonic
-need it beside this workspace, whose license (GPL-3.0) is why it is no dependency:
+Files are generated in a temporary folder: images and sounds of CREMA-D's size and length, and event recordings. One
+thread, thread CPU time, medians; files are in the page cache, as in every epoch but the first. tonic is not a
+dependency because of its license (GPL-3.0):
 
-    uv run --with tonic python benchmarks/datasets.py                     prints the tables
-    uv run --with tonic python benchmarks/datasets.py --output FILE.md    writes them, too
+    uv run --with tonic python benchmarks/datasets.py                     print the tables
+    uv run --with tonic python benchmarks/datasets.py --output FILE.md    write them as well
 """
 
 from __future__ import annotations
@@ -54,31 +54,31 @@ CLIPS = 96
 RECORDINGS = 240
 STEPS = 16
 SAMPLES = 10_000
-"""Read one after another to see whether memory grows."""
+"""Number of samples read in sequence to see whether memory grows."""
 
 
 def timed(candidates: Mapping[str, Callable[[], object]]) -> dict[str, float]:
-    """Median seconds of each, one after another in every round."""
+    """Return the median seconds of each candidate over interleaved rounds."""
     for run in candidates.values():
         run()
-    took: dict[str, list[float]] = {name: [] for name in candidates}
+    times: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(ROUNDS):
         for name, run in candidates.items():
             start = time.thread_time()
             run()
-            took[name].append(time.thread_time() - start)
-    return {name: statistics.median(seconds) for name, seconds in took.items()}
+            times[name].append(time.thread_time() - start)
+    return {name: statistics.median(seconds) for name, seconds in times.items()}
 
 
 def row(*cells: object) -> str:
     return "| " + " | ".join(map(str, cells)) + " |"
 
 
-# Pictures and sound
+# Images and sound
 
 
 def write_clips(root: Path) -> None:
-    """Clips of CREMA-D's names, size and length: smooth pictures of 480 x 360, noise of 2.5 s at 16 kHz."""
+    """Write clips with CREMA-D's names, sizes and lengths: smooth images of 480 x 360, noise of 2.5 s at 16 kHz."""
     rng = np.random.default_rng(0)
     split = published_split()
     train = [stem for stem in split if split[stem] == "train"][:CLIPS]
@@ -94,11 +94,11 @@ def write_clips(root: Path) -> None:
 
 
 class PublishedPipeline:
-    """What the published code does with one training clip, written plainly with torchvision and torchaudio."""
+    """The published processing of one training clip, in plain torchvision and torchaudio."""
 
     def __init__(self, root: Path, stems: Sequence[str]) -> None:
         self.root, self.stems = root, stems
-        self.picture = transforms.Compose(
+        self.image = transforms.Compose(
             [
                 transforms.RandomResizedCrop(128),
                 transforms.RandomHorizontalFlip(),
@@ -113,8 +113,8 @@ class PublishedPipeline:
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         stem = self.stems[index]
-        visual = self.picture(Image.open(self.root / "Image-01-FPS" / stem / "00000.jpg").convert("RGB"))
-        # torchaudio.load needs TorchCodec nowadays, which is slower than this.
+        visual = self.image(Image.open(self.root / "Image-01-FPS" / stem / "00000.jpg").convert("RGB"))
+        # torchaudio.load needs TorchCodec, which is slower than this.
         samples, rate = soundfile.read(self.root / "AudioWAV" / f"{stem}.wav", dtype="float32", always_2d=True)
         wave = torchaudio.transforms.Resample(rate, 22_050)(torch.from_numpy(samples.T)).clamp(-1, 1)
         spectrogram = torchaudio.transforms.Spectrogram(512, hop_length=353, power=1.0, pad_mode="constant")(wave)
@@ -145,13 +145,13 @@ def clips(root: Path) -> list[str]:
     epoch = iter(range(1_000_000))
 
     def ours(dataset: RecordedDataset) -> None:
-        now = next(epoch)
+        number = next(epoch)
         for index in range(CLIPS):
-            dataset[now, index]
+            dataset[number, index]
 
-    took = timed(
+    times = timed(
         {
-            "published": partial(all_of, published),
+            "published": partial(read_all, published),
             "uncached": lambda: ours(plain),
             "cached": lambda: ours(cached),
         }
@@ -160,13 +160,13 @@ def clips(root: Path) -> list[str]:
     return [
         "## A training clip of CREMA-D as published, JPEG and WAV to tensors",
         "",
-        "Every row draws crops and flips anew in every epoch. The cache holds whole pictures and finished "
-        f"spectrograms, {size / (CLIPS + 8) / 1e3:.0f} kB a clip.",
+        "Every row draws new crops and flips in every epoch. The cache holds uncropped images and final spectrograms, "
+        f"{size / (CLIPS + 8) / 1e3:.0f} kB per clip.",
         "",
         "| pipeline | clips/s | against published |",
         "|---|---|---|",
         *(
-            row(name, f"{CLIPS / took[name]:.0f}", f"{took['published'] / took[name]:.2f}")
+            row(name, f"{CLIPS / times[name]:.0f}", f"{times['published'] / times[name]:.2f}")
             for name in ("published", "uncached", "cached")
         ),
     ]
@@ -175,7 +175,7 @@ def clips(root: Path) -> list[str]:
 def sounds(root: Path) -> list[str]:
     files = sorted((root / "clips" / "AudioWAV").glob("*.wav"))
     reader = WaveformReader()
-    took = timed(
+    times = timed(
         {
             "soundfile.read": lambda: [soundfile.read(path, dtype="float32", always_2d=True) for path in files],
             "WaveformReader": lambda: [reader.read(Source(path)) for path in files],
@@ -184,11 +184,11 @@ def sounds(root: Path) -> list[str]:
     return [
         "## Reading WAV files of 2 to 3 s",
         "",
-        "The reader also refuses files that are cut off, too long, empty, or hold what is no number.",
+        "The reader also rejects files that are truncated, too long, empty, or contain NaN.",
         "",
         "| | files/s |",
         "|---|---|",
-        *(row(name, f"{len(files) / seconds:.0f}") for name, seconds in took.items()),
+        *(row(name, f"{len(files) / seconds:.0f}") for name, seconds in times.items()),
     ]
 
 
@@ -196,7 +196,7 @@ def sounds(root: Path) -> list[str]:
 
 
 def draw_events(count: int, side: int, rng: np.random.Generator) -> np.ndarray:
-    """Events [count] of an edge that moves over the sensor in a third of a second, as saccades make them."""
+    """Return events [count] of an edge that crosses the sensor in 0.3 s, as during a saccade."""
     events = np.empty(count, np.dtype([("x", "<i2"), ("y", "<i2"), ("t", "<i8"), ("p", "?")]))
     events["t"] = np.sort(rng.integers(0, 300_000, count))
     center = side * (0.3 + 0.4 * events["t"] / 300_000)
@@ -208,7 +208,7 @@ def draw_events(count: int, side: int, rng: np.random.Generator) -> np.ndarray:
 
 CARD = DatasetCard(
     kind="drawn-events",
-    title="Events drawn for this measurement",
+    title="Random events of this benchmark",
     version="1",
     license="Apache-2.0",
     citation="",
@@ -220,7 +220,7 @@ CARD = DatasetCard(
 
 
 class EventFolder(FileDataSpec):
-    """A folder of recordings of events, each a training sample."""
+    """A folder of event recordings, each a training sample."""
 
     kind: str = "drawn-events"
     side: int = 34
@@ -231,7 +231,7 @@ class EventFolder(FileDataSpec):
         return CARD
 
     def build(self, progress: Progress | None = None) -> DatasetSplits:
-        """All recordings of the folder."""
+        """Use all recordings of the folder for training."""
         rows = [Row(path.stem, 0, {"events": Source(path)}) for path in sorted(self.root.glob("*.npy"))]
         modality = Modality(
             EventsReader(height=self.side, width=self.side),
@@ -245,7 +245,7 @@ class EventFolder(FileDataSpec):
 
 
 class TonicRecordings:
-    """The same files as tonic's datasets give them."""
+    """The same files in the form of a tonic dataset."""
 
     def __init__(self, files: Sequence[Path], transform: Any) -> None:
         self.files, self.transform = files, transform
@@ -271,17 +271,17 @@ def event_rows(root: Path, tonic: Any, *, count: int, side: int) -> list[str]:
     files = sorted(folder.glob("*.npy"))
     cached = EventFolder(root=folder, side=side, cache_folder=root / f"cache-{side}").build().train
     assert cached[0].inputs["events"].sum() == count
-    readings: dict[str, Callable[[], object]] = {"ours": partial(all_of, cached)}
+    readings: dict[str, Callable[[], object]] = {"ours": partial(read_all, cached)}
     sizes = {"ours": disk(root / f"cache-{side}")}
     if tonic is not None:
         to_frame = tonic.transforms.ToFrame(sensor_size=(side, side, 2), n_time_bins=STEPS)
         for name, before, after in (("tonic, frames", to_frame, None), ("tonic, events", None, to_frame)):
-            place = root / f"{name}-{side}"
-            theirs = tonic.DiskCachedDataset(TonicRecordings(files, before), str(place), transform=after)
-            readings[name] = partial(all_of, theirs)
+            cache = root / f"{name}-{side}"
+            dataset = tonic.DiskCachedDataset(TonicRecordings(files, before), str(cache), transform=after)
+            readings[name] = partial(read_all, dataset)
             readings[name]()
-            sizes[name] = disk(place)
-    took = timed(readings)
+            sizes[name] = disk(cache)
+    times = timed(readings)
     return [
         row(
             f"{count:,}",
@@ -289,15 +289,15 @@ def event_rows(root: Path, tonic: Any, *, count: int, side: int) -> list[str]:
             name,
             f"{RECORDINGS / seconds:.0f}",
             f"{sizes[name] / RECORDINGS / 1e3:.1f}",
-            f"{seconds / took['ours']:.1f}",
+            f"{seconds / times['ours']:.1f}",
             f"{sizes['ours'] / sizes[name]:.2f}",
         )
-        for name, seconds in took.items()
+        for name, seconds in times.items()
     ]
 
 
-def all_of(dataset: Any) -> None:
-    """Every sample once, none kept: fresh memory for all of them would cost more than reading does."""
+def read_all(dataset: Any) -> None:
+    """Read every sample once and keep none, because allocating memory for all would cost more than reading."""
     for index in range(len(dataset)):
         dataset[index]
 
@@ -306,10 +306,10 @@ def events(root: Path, tonic: Any) -> list[str]:
     return [
         f"## Events to [{STEPS}, 2, side, side], every epoch",
         "",
-        f"{RECORDINGS} recordings. Ours keeps events in the cache and makes frames when they are read, float32 with "
-        "every event in them; tonic's `DiskCachedDataset` keeps what `ToFrame` made, int16, or what it is given.",
+        f"{RECORDINGS} recordings. Ours caches events and computes float32 frames of all events on reading; tonic's "
+        "`DiskCachedDataset` caches the int16 frames of `ToFrame`, or the events.",
         "",
-        "| events | side | reading | samples/s | kB a sample | ours: times as fast | ours: share of disk |",
+        "| events | side | reading | samples/s | kB per sample | speedup of ours | disk use of ours |",
         "|---|---|---|---|---|---|---|",
         *event_rows(root, tonic, count=4_200, side=34),
         *event_rows(root, tonic, count=30_000, side=128),
@@ -318,16 +318,16 @@ def events(root: Path, tonic: Any) -> list[str]:
 
 def frame_row(tonic: Any, count: int) -> str:
     raw = draw_events(count, 128, np.random.default_rng(0))
-    given = Events.of(t=raw["t"], x=raw["x"], y=raw["y"], p=raw["p"].astype(np.uint8), size=(128, 128))
+    events = Events.of(t=raw["t"], x=raw["x"], y=raw["y"], p=raw["p"].astype(np.uint8), size=(128, 128))
     encode, draw = EventFrames(steps=STEPS), Draw(0, "", "")
-    candidates: dict[str, Callable[[], object]] = {"ours": lambda: encode(given, draw)}
+    candidates: dict[str, Callable[[], object]] = {"ours": lambda: encode(events, draw)}
     if tonic is not None:
         to_frame = tonic.transforms.ToFrame(sensor_size=(128, 128, 2), n_time_bins=STEPS)
         candidates["tonic"] = lambda: to_frame(raw)
-    took = timed(candidates)
-    theirs = f"{took['tonic'] * 1e3:.2f}" if tonic is not None else "-"
-    ratio = f"{took['tonic'] / took['ours']:.1f}" if tonic is not None else "-"
-    return row(f"{count:,}", f"{took['ours'] * 1e3:.2f}", theirs, ratio)
+    times = timed(candidates)
+    theirs = f"{times['tonic'] * 1e3:.2f}" if tonic is not None else "-"
+    ratio = f"{times['tonic'] / times['ours']:.1f}" if tonic is not None else "-"
+    return row(f"{count:,}", f"{times['ours'] * 1e3:.2f}", theirs, ratio)
 
 
 def frames(tonic: Any) -> list[str]:
@@ -343,12 +343,12 @@ def frames(tonic: Any) -> list[str]:
 # Memory
 
 
-def held() -> float:
-    """MB of memory that belong to this process alone, without files it has mapped."""
+def resident_mb() -> float:
+    """Return the private memory of this process in MB, without mapped files."""
     for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
         if line.startswith("RssAnon"):
             return int(line.split()[1]) / 1e3
-    raise RuntimeError("this system does not say how much memory a process holds")
+    raise RuntimeError("this system does not report the memory of a process")
 
 
 def memory(root: Path) -> list[str]:
@@ -368,12 +368,12 @@ def memory(root: Path) -> list[str]:
             cache_folder=root / "cache",
         )
         train = spec.build().train
-        seen: list[float] = []
+        readings: list[float] = []
         for number in range(SAMPLES):
             train[number // CLIPS, number % CLIPS]
             if number + 1 in (1_000, 5_500, 10_000):
-                seen.append(held())
-        lines.append(row("from files" if cache == "off" else "from the cache", *(f"{mb:.0f}" for mb in seen)))
+                readings.append(resident_mb())
+        lines.append(row("from files" if cache == "off" else "from the cache", *(f"{mb:.0f}" for mb in readings)))
     return lines
 
 
@@ -390,11 +390,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         tables = [clips(root), sounds(root), events(root, tonic), frames(tonic), memory(root)]
-    against = f"tonic {tonic.__version__}" if tonic is not None else "tonic is not installed, so its rows are missing"
+    baseline = f"tonic {tonic.__version__}" if tonic is not None else "tonic is not installed, so its rows are missing"
     lines = [
         "# Reading datasets",
         "",
-        f"PyTorch {torch.__version__}, {platform.machine()}, {against}; one thread; medians of {ROUNDS} interleaved "
+        f"PyTorch {torch.__version__}, {platform.machine()}, {baseline}; one thread; medians of {ROUNDS} interleaved "
         "rounds of thread CPU time, files in the page cache.",
     ]
     for table in tables:

@@ -231,7 +231,7 @@ def test_the_caches_are_listed_with_the_last_used_first(monkeypatch, capsys, cac
 
 def test_no_cache_is_reported(monkeypatch, capsys, tmp_path):
     assert data(monkeypatch, "cache", "list", "--folder", str(tmp_path / "other")) == 0
-    assert capsys.readouterr().out == f"nothing is kept in {tmp_path / 'other'}\n"
+    assert capsys.readouterr().out == f"no caches in {tmp_path / 'other'}\n"
 
 
 def test_prune_removes_long_unused_caches(monkeypatch, capsys, caches):
@@ -268,7 +268,7 @@ def test_prune_removes_nothing_without_consent(monkeypatch, capsys, caches):
 def test_prune_refuses_invalid_arguments(monkeypatch, capsys, caches):
     assert data(monkeypatch, "cache", "prune", "--unused-days", "-1", "--yes") == 2
     assert data(monkeypatch, "cache", "prune", "--dataset", "weather", "--yes") == 2
-    assert "there is: made-up" in capsys.readouterr().err
+    assert "there are: made-up" in capsys.readouterr().err
     assert len(entries(default_folder())) == 2
 
 
@@ -300,5 +300,5 @@ def test_many_files_with_the_same_fault_are_a_few_lines(root: Path, capsys: pyte
     ]
     data_commands._print_findings(findings)
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == data_commands.SHOWN + 1
+    assert len(lines) == data_commands.MAX_EQUAL_FINDINGS + 1
     assert lines[-1].endswith("more like these: has # of # bytes: the download was cut off; again")

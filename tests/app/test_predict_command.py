@@ -108,7 +108,7 @@ def test_two_files_for_one_sense_are_not_chosen_among(data, run, tmp_path, monke
     shutil.copy(data / "test0.png", tmp_path / "1.png")
     shutil.copy(data / "test0.png", tmp_path / "1.jpg")
     assert scmrl(monkeypatch, "predict", run, tmp_path) == 1
-    assert "are there for image" in capsys.readouterr().err
+    assert "image has two files" in capsys.readouterr().err
 
 
 def test_a_video_gives_its_picture_and_its_sound(data, run, tmp_path, monkeypatch, capsys):
@@ -221,7 +221,7 @@ def test_a_run_that_reads_no_files_is_told_before_pytorch_is_loaded(run, tmp_pat
     command = [sys.executable, "-c", code, str(tmp_path), "cat.png"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.startswith(f"scmrl: {tmp_path} holds no inputs.json")
+    assert done.stderr.startswith(f"scmrl: {tmp_path} has no inputs.json")
 
 
 def test_the_shortest_sound_is_still_a_sound(run, tmp_path, monkeypatch, capsys):
@@ -246,7 +246,7 @@ def test_a_manifest_that_leads_out_of_its_folder(data, run, tmp_path, monkeypatc
     assert "Traceback" not in printed.err
     assert [line.partition(":")[0] for line in printed.out.splitlines()] == ["1"]
     assert printed.err.count("leads out of") == 2
-    assert "no file name holds a zero byte" in printed.err
+    assert "a file name cannot contain a zero byte" in printed.err
     assert "no file at" in printed.err
     assert "its cells for image, audio are empty" in printed.err
     assert printed.err.splitlines()[-1] == "scmrl: 6 of 7 clips could not be predicted"
@@ -262,7 +262,7 @@ def test_a_manifest_that_leads_out_of_its_folder(data, run, tmp_path, monkeypatc
         (b"image,audio\na.png\n", "1 cells where the header has 2"),
         (b'image,audio\n"a.png,b.wav\n', "check its double quotes"),
         (b"image,audio\n\xff.png,b.wav\n", "is not UTF-8"),
-        (b"picture,sound\na.png,b.wav\n", "it is no manifest, whose header would name modalities"),
+        (b"picture,sound\na.png,b.wav\n", "it is not a manifest, whose header names modalities"),
     ],
 )
 def test_a_broken_manifest(run, tmp_path, monkeypatch, capsys, content, message):
@@ -321,7 +321,7 @@ def test_mistakes_end_in_a_message(run, tmp_path, monkeypatch, capsys, arguments
 
 def test_an_empty_folder_is_a_mistake(run, tmp_path, monkeypatch, capsys):
     assert scmrl(monkeypatch, "predict", run, tmp_path) == 2
-    assert "holds no file that a modality of this run takes (image: image or video" in capsys.readouterr().err
+    assert "has no file that a modality of this run accepts (image: image or video" in capsys.readouterr().err
 
 
 def test_samples_that_are_not_read_from_files_cannot_be_predicted(run, tmp_path, monkeypatch, capsys):
@@ -336,7 +336,7 @@ def test_samples_that_are_not_read_from_files_cannot_be_predicted(run, tmp_path,
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("snn_datasets.images:ImageReader", "antigravity:fly", "belongs to no installed package that offers"),
+        ("snn_datasets.images:ImageReader", "antigravity:fly", "belongs to no installed package that registers"),
         ("snn_datasets.images:ImageReader", "snn_datasets.images:Resize", "is no Reader"),
         ("snn_datasets.images:ImageReader", "snn_datasets.no_such:ImageReader", "cannot be imported"),
         ("snn_datasets.images:ImageReader", "snn_datasets.images:Gone", "Gone"),

@@ -236,7 +236,7 @@ def test_what_is_printed_moves_no_cursor():
 def test_a_run_without_readers_or_fingerprint_is_refused(here, monkeypatch, capsys):
     (here / "run" / "inputs.json").unlink()
     assert evaluate(monkeypatch, here / "run") == 2
-    assert "holds no inputs.json, which says what it was trained on" in capsys.readouterr().err
+    assert "has no inputs.json, which describes its training data" in capsys.readouterr().err
 
 
 def test_data_of_a_run_are_those_of_the_training(here):

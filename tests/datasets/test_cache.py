@@ -168,7 +168,7 @@ def test_a_cache_on_a_read_only_disk_is_used_and_not_touched(tmp_path: Path, cap
                 CacheOptions(disk, limit_gb=1.0),
                 dataset="others", name="left", key="1", samples=[0], prepare=SAMPLES.__getitem__, progress=None,
             )  # fmt: skip
-        with pytest.raises(OSError, match=f"the cache {folder} cannot be removed: read-only file system"):
+        with pytest.raises(OSError, match=f"cannot remove the cache {folder}: read-only file system"):
             prune(disk, unused_days=0)
 
 
@@ -188,7 +188,7 @@ def test_a_full_disk_is_named_and_leaves_nothing_behind(tmp_path: Path, monkeypa
         with pytest.raises(StoreWriteError) as refusal:
             filled(disk, large)
         assert str(refusal.value) == (
-            f"the cache {disk / 'numbers'} cannot be written: no space left on device; free some "
+            f"cannot write the cache {disk / 'numbers'}: no space left on device; free some space "
             "(`scmrl data cache prune`), choose another cache_folder, or set cache to off"
         )
         assert [path.name for path in (disk / "numbers").iterdir()] == ["left-0123.lock"]
@@ -197,7 +197,7 @@ def test_a_full_disk_is_named_and_leaves_nothing_behind(tmp_path: Path, monkeypa
 
 @contextmanager
 def another_user() -> Iterator[Path]:
-    """A folder that everybody may enter, and then another user than its owner."""
+    """Yield a folder that everybody may enter, as another user than its owner."""
     if os.geteuid() != 0:
         pytest.skip("only root can become another user")
     folder = Path(tempfile.mkdtemp())

@@ -224,7 +224,7 @@ def test_hashes_are_compared_on_request(root: Path, monkeypatch: pytest.MonkeyPa
     path.write_bytes(bytes(12))
     assert complaints(check(spec)) == []
     assert str(only(check(spec, hashes=True))) == (
-        f"error: {path}: its SHA256 is not the published {right[:12]}...: it is damaged or was changed; fetch it again"
+        f"error: {path}: its SHA256 is not the published {right[:12]}...: it is damaged or changed; fetch it again"
     )
 
 
@@ -325,7 +325,7 @@ def test_files_with_the_same_fault_are_alike_whatever_their_names_and_sizes():
     ]
     assert len({finding.fault for finding in cut}) == 1
     hashes = [
-        Finding("error", Path("a"), f"its SHA256 is not the published {digest}...: it is damaged or was changed", "")
+        Finding("error", Path("a"), f"its SHA256 is not the published {digest}...: it is damaged or changed", "")
         for digest in ("00aabbccddee", "c6f94b259248")
     ]
     assert len({finding.fault for finding in hashes}) == 1

@@ -276,7 +276,7 @@ def test_a_folder_without_known_files_is_an_error(tmp_path: Path):
     (tmp_path / "a.xyz").touch()
     with pytest.raises(ValueError, match=r"no file of a known kind in .*\.png"):
         init_manifest(tmp_path)
-    with pytest.raises(NotADirectoryError, match="nowhere is no folder"):
+    with pytest.raises(NotADirectoryError, match="nowhere is not a folder"):
         init_manifest(tmp_path / "nowhere")
 
 

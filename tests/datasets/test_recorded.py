@@ -232,7 +232,7 @@ def test_a_cache_is_filled_by_several_processes_as_by_one(root: Path):
 
 
 def test_a_cache_larger_than_allowed_is_refused_before_it_is_written(root: Path):
-    with pytest.raises(ValueError, match=r"'left' of numbers would take about .* GB for 18 samples.*cache_limit_gb"):
+    with pytest.raises(ValueError, match=r"'left' of numbers needs about .* GB for 18 samples.*cache_limit_gb"):
         spec(root, cache_limit_gb=1e-9).build()
     assert stores(root) == []
 

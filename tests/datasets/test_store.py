@@ -130,7 +130,7 @@ def test_events_off_their_sensor_are_refused_rather_than_changed(tmp_path: Path)
 
 
 def test_samples_of_two_types_are_refused_and_nothing_is_left(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"sample 1 .*Tensor.*f8.*f4.*one type"):
+    with pytest.raises(ValueError, match=r"sample 1 .*Tensor.*f8.*f4.*the same type"):
         write_store(tmp_path / "s", [torch.ones(2), torch.ones(2).double()], {})
     assert list(tmp_path.iterdir()) == []
 

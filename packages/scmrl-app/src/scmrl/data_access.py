@@ -1,4 +1,4 @@
-"""Options with which every command reaches the data of a run. Imports nothing slow."""
+"""Options of every command that reads the data of a run. Imports nothing slow."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from cyclopts import Parameter
 @Parameter(name="*")
 @dataclass(frozen=True)
 class DataAccess:
-    """How a command reaches the data of a run, which may have been moved or changed since the training."""
+    """Location of a run's data, which may have been moved or changed since training."""
 
     root: Annotated[
         Path | None,
-        Parameter(name="--data.root", help="folder where the data are now; none: where they were in training."),
+        Parameter(name="--data.root", help="folder of the data; none: as in training."),
     ] = None
     cache_folder: Annotated[
         Path | None,
         Parameter(
             name="--data.cache_folder",
-            help="folder of the caches; none: $SNN_DATASETS_CACHE, or snn-datasets in the user's cache folder.",
+            help="folder for caches; none: $SNN_DATASETS_CACHE, or snn-datasets in the user's cache folder.",
         ),
     ] = None
     accept_changes: Annotated[
@@ -30,10 +30,10 @@ class DataAccess:
         Parameter(
             name="--accept-changed-data",
             negative="",
-            help="go on although the data are not those of the training, and note it.",
+            help="continue although the data differ from those of training, and note it.",
         ),
     ] = False
 
 
 AS_TRAINED = DataAccess()
-"""The data where they were in training, unchanged."""
+"""Data unchanged and in the same folder as in training."""

@@ -1,4 +1,4 @@
-"""`scmrl data`: which datasets there are, whether their files are sound, and what is kept of them.
+"""`scmrl data`: list, check and prepare datasets, and manage their caches.
 
 Nothing here loads PyTorch before a command needs it.
 """
@@ -18,43 +18,46 @@ from rich.text import Text
 if TYPE_CHECKING:
     from snn_datasets.check import Finding
 
-SHOWN = 5
-"""Files of which one and the same thing is said before the others are only counted."""
+MAX_EQUAL_FINDINGS = 5
+"""Equal findings to print; more are only counted."""
 STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
-Kind = Annotated[str, Parameter(help="Name of the dataset, as `scmrl data list` shows it.", allow_leading_hyphen=True)]
-Options = Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]
+DatasetKind = Annotated[
+    str, Parameter(help="Name of the dataset as listed by `scmrl data list`.", allow_leading_hyphen=True)
+]
+DatasetOptions = Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]
 
-data = App(name="data", help="Show, check and prepare datasets, and tidy their caches.")
-cache = App(name="cache", help="What is kept of datasets between runs.")
+data = App(name="data", help="Show, check and prepare datasets, and manage their caches.")
+cache = App(name="cache", help="List and prune cached datasets.")
 data.command(cache)
 
 
 @data.command(name="list")
 def list_() -> int:
-    """List the datasets that can be asked for by name."""
+    """List the available datasets."""
     from snn_datasets import DATASETS
+    from snn_datasets.card_text import FROM_FILES
 
-    table = Table("kind", "title", "senses", "license", "files", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    broken: list[str] = []
+    table = Table("kind", "title", "modalities", "license", "files", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    errors: list[str] = []
     for kind in DATASETS:
         try:
             card = DATASETS[kind].card()
-        except Exception as error:  # a package of somebody else must not take the list away
-            broken.append(str(error))
+        except Exception as error:  # a broken third-party package must not hide the other datasets
+            errors.append(str(error))
             continue
-        senses = "\n".join(f"{name} ({sense.kind})" for name, sense in card.modalities.items()) or "as the files say"
-        own = "your own" if not card.files and not card.modalities else "on disk" if card.files else "embedded"
-        table.add_row(Text(kind, style="bold"), *map(Text, (card.title, senses, card.license, own)))
+        modalities = "\n".join(f"{name} ({each.kind})" for name, each in card.modalities.items()) or FROM_FILES
+        files = "your own" if not card.files and not card.modalities else "on disk" if card.files else "embedded"
+        table.add_row(Text(kind, style="bold"), *map(Text, (card.title, modalities, card.license, files)))
     Console().print(table)
-    for message in broken:
+    for message in errors:
         print(f"scmrl: {message}", file=sys.stderr)
     return 0
 
 
 @data.command
-def show(kind: Kind, /) -> int:
-    """Tell what a dataset is, how its files must lie on disk, and its options."""
+def show(kind: DatasetKind, /) -> int:
+    """Print the description of a dataset, its expected file layout, and its options."""
     from scmrl.overlay import help_table
     from snn_datasets import DATASETS
     from snn_datasets.card_text import describe
@@ -68,12 +71,12 @@ def show(kind: Kind, /) -> int:
 
 
 @data.command(help_flags=[])
-def check(kind: Kind, /, *options: Options) -> int:
-    """Say whether a dataset on disk is complete and readable; `scmrl data check KIND --help` lists every option."""
-    from scmrl.data_options import CheckOptions, help_of, read_options
+def check(kind: DatasetKind, /, *options: DatasetOptions) -> int:
+    """Check that a dataset on disk is complete and readable; `scmrl data check KIND --help` lists all options."""
+    from scmrl.data_options import CheckOptions, command_help, read_options
 
-    if (explain := _kind_to_explain(kind, options)) is not None:
-        Console().print(help_of("check", explain or None, CheckOptions))
+    if (help_kind := _requested_help(kind, options)) is not None:
+        Console().print(command_help("check", help_kind or None, CheckOptions))
         return 0
     spec, own = read_options(kind, options, CheckOptions)
 
@@ -89,12 +92,12 @@ def check(kind: Kind, /, *options: Options) -> int:
 
 
 @data.command(help_flags=[])
-def prepare(kind: Kind, /, *options: Options) -> int:
-    """Fill the cache of a dataset before it is needed; `scmrl data prepare KIND --help` lists every option."""
-    from scmrl.data_options import PrepareOptions, help_of, read_options
+def prepare(kind: DatasetKind, /, *options: DatasetOptions) -> int:
+    """Fill the cache of a dataset in advance; `scmrl data prepare KIND --help` lists all options."""
+    from scmrl.data_options import PrepareOptions, command_help, read_options
 
-    if (explain := _kind_to_explain(kind, options)) is not None:
-        Console().print(help_of("prepare", explain or None, PrepareOptions))
+    if (help_kind := _requested_help(kind, options)) is not None:
+        Console().print(command_help("prepare", help_kind or None, PrepareOptions))
         return 0
     spec, own = read_options(kind, options, PrepareOptions)
 
@@ -102,9 +105,9 @@ def prepare(kind: Kind, /, *options: Options) -> int:
     from snn_datasets import FileDataSpec
 
     if not isinstance(spec, FileDataSpec):
-        raise ValueError(f"{kind} is not kept in a cache, so there is nothing to prepare; train with it as it is")
+        raise ValueError(f"{kind} needs no preparation; train with it directly")
     if spec.cache == "off":
-        raise ValueError("--cache off: there is no cache to fill; leave the option out")
+        raise ValueError("--cache off: there is no cache to fill; remove the option")
     if own.workers is not None:
         spec = spec.model_copy(update={"prepare_workers": own.workers})
     with Progress.create() as progress, progress.phase(f"preparing {kind}", 0, "recordings") as phase:
@@ -122,11 +125,11 @@ def prepare(kind: Kind, /, *options: Options) -> int:
 
 @data.command
 def init(folder: Path, /, *, output: Path = Path("manifest.csv")) -> int:
-    """Write a first manifest of your own files, to look through and correct.
+    """Write a first manifest of your own files, to check and correct.
 
     Args:
-        folder: what holds the files; folders in it may tell split, sense, label and group, in any order.
-        output: the manifest, relative to the folder; an existing one is never overwritten.
+        folder: root of the files; its subfolders may name split, modality, label and group, in any order.
+        output: path of the manifest, relative to the folder; an existing file is not overwritten.
     """
     from shlex import quote
 
@@ -139,24 +142,24 @@ def init(folder: Path, /, *, output: Path = Path("manifest.csv")) -> int:
     check_it = f"scmrl data check manifest --root {root}" + (f" --manifest {manifest}" if named else "")
     train_on_it = f"scmrl train --data.kind manifest --data.root {root}"
     train_on_it += (f" --data.manifest {manifest}" if named else "") + f" --data.modalities {columns}"
-    # Without a word of their own on the line, so that they can be copied as they are.
-    print(f"next, look through the table, then:\n{check_it}\n{train_on_it}")
+    # Nothing else on these lines, so that they can be copied.
+    print(f"next, check the table, then run:\n{check_it}\n{train_on_it}")
     return 0
 
 
 @cache.command(name="list")
 def cache_list(*, folder: Path | None = None) -> int:
-    """List what is kept, the one used last first.
+    """List cached datasets, most recently used first.
 
     Args:
-        folder: folder of the caches; none: the one that datasets use unless told otherwise.
+        folder: folder of the caches; none: the default folder.
     """
     from snn_datasets.cache_folder import default_folder, entries
 
     folder = default_folder() if folder is None else folder.expanduser()
-    found = entries(folder)
-    if not found:
-        print(f"nothing is kept in {folder}")
+    stores = entries(folder)
+    if not stores:
+        print(f"no caches in {folder}")
         return 0
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in ("dataset", "modality"):
@@ -164,7 +167,7 @@ def cache_list(*, folder: Path | None = None) -> int:
     for name in ("samples", "size", "last used"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("folder", overflow="fold")
-    for entry in found:
+    for entry in stores:
         table.add_row(
             Text(entry.dataset),
             Text(entry.modality),
@@ -174,7 +177,7 @@ def cache_list(*, folder: Path | None = None) -> int:
             Text(str(entry.folder.relative_to(folder))),
         )
     Console().print(table)
-    print(f"{len(found)} caches, {size_text(sum(entry.bytes for entry in found))} in {folder}")
+    print(f"{len(stores)} caches, {size_text(sum(entry.bytes for entry in stores))} in {folder}")
     return 0
 
 
@@ -186,26 +189,26 @@ def cache_prune(
     yes: Annotated[bool, Parameter(negative="")] = False,
     folder: Path | None = None,
 ) -> int:
-    """Remove what no run has used for a while; a dataset prepares it again when it is needed.
+    """Remove caches that no run has used for a while; datasets prepare them again when needed.
 
     Args:
-        unused_days: remove what was not used for so many days; 0 removes everything.
-        dataset: remove what is kept of this dataset alone.
-        yes: remove without asking.
-        folder: folder of the caches; none: the one that datasets use unless told otherwise.
+        unused_days: remove caches unused for this many days; 0 removes all.
+        dataset: remove caches of this dataset only.
+        yes: remove without confirmation.
+        folder: folder of the caches; none: the default folder.
     """
     from datetime import UTC, datetime, timedelta
 
     from snn_datasets.cache_folder import default_folder, entries, prune
 
     if unused_days < 0:
-        raise ValueError(f"--unused-days {unused_days:g} lies in the future; give 0 or more")
+        raise ValueError(f"--unused-days {unused_days:g} is negative; give 0 or more")
     folder = default_folder() if folder is None else folder.expanduser()
-    known = entries(folder)
-    if dataset is not None and dataset not in (names := sorted({entry.dataset for entry in known})):
-        raise ValueError(f"nothing is kept of {dataset!r} in {folder}; there is: {', '.join(names) or 'nothing'}")
-    before = datetime.now(UTC) - timedelta(days=unused_days)
-    old = [entry for entry in known if entry.used <= before and dataset in (None, entry.dataset)]
+    stores = entries(folder)
+    if dataset is not None and dataset not in (names := sorted({entry.dataset for entry in stores})):
+        raise ValueError(f"no cache of {dataset!r} in {folder}; there are: {', '.join(names) or 'none'}")
+    limit = datetime.now(UTC) - timedelta(days=unused_days)
+    old = [entry for entry in stores if entry.used <= limit and dataset in (None, entry.dataset)]
     size = size_text(sum(entry.bytes for entry in old))
     if old and not yes:
         for entry in old:
@@ -213,19 +216,19 @@ def cache_prune(
                 f"{entry.dataset} {entry.modality}: {size_text(entry.bytes)}, used {entry.used.astimezone():%Y-%m-%d}"
             )
         if not sys.stdin.isatty():
-            raise ValueError("nobody is there to be asked whether to remove this; add --yes")
+            raise ValueError("cannot ask for confirmation without a terminal; add --yes")
         if input(f"Remove {size}? [y/N] ").strip().lower() not in ("y", "yes"):
             print("nothing was removed")
             return 0
-    # Also without any: what killed runs left is removed with it.
+    # Always runs, because it also removes what killed runs left behind.
     removed = prune(folder, unused_days=unused_days, dataset=dataset)
     freed = size_text(sum(entry.bytes for entry in removed))
-    print(f"removed {len(removed)} of {len(known)} caches, which frees {freed}")
+    print(f"removed {len(removed)} of {len(stores)} caches, which frees {freed}")
     return 0
 
 
 def size_text(size: int) -> str:
-    """A number of bytes as a reader wants it, in powers of 1,000: `812 B`, `3.2 MB`."""
+    """Format a number of bytes in powers of 1,000: `812 B`, `3.2 MB`."""
     value = float(size)
     for unit in ("B", "kB", "MB", "GB"):
         if value < 999.5:
@@ -234,28 +237,28 @@ def size_text(size: int) -> str:
     return f"{value:.3g} TB"
 
 
-def _kind_to_explain(kind: str, options: tuple[str, ...]) -> str | None:
-    """The dataset of which help is asked, "" for none in particular; None if no help is asked for."""
+def _requested_help(kind: str, options: tuple[str, ...]) -> str | None:
+    """Return the dataset whose help is requested, "" for general help, or None without --help."""
     if not {"--help", "-h"} & {kind, *options}:
         return None
     return "" if kind in ("--help", "-h") else kind
 
 
 def _print_findings(findings: list[Finding]) -> None:
-    """Print errors last, where a terminal shows them; of many alike, a few."""
+    """Print findings, errors last; of many equal ones, print a few and count the rest."""
     console = Console()
     for severity in ("note", "warning", "error"):
-        alike: defaultdict[tuple[str, str], list[Finding]] = defaultdict(list)
+        groups: defaultdict[tuple[str, str], list[Finding]] = defaultdict(list)
         for finding in findings:
             if finding.severity == severity:
-                of_kind = alike[finding.fault, finding.advice]
-                of_kind.append(finding)
-                if len(of_kind) <= SHOWN:
+                group = groups[finding.fault, finding.advice]
+                group.append(finding)
+                if len(group) <= MAX_EQUAL_FINDINGS:
                     console.print(Text(str(finding), style=STYLES[severity]), soft_wrap=True)
-        for (fault, advice), of_kind in alike.items():
-            if len(of_kind) > SHOWN:
-                problem = of_kind[-1].problem
-                same = all(finding.problem == problem for finding in of_kind)
-                what = f": {problem}" if same else f" like these: {fault}"
-                more = f"{severity}: {len(of_kind) - SHOWN:,} more{what}" + (f"; {advice}" if advice else "")
-                console.print(Text(more, style=STYLES[severity]), soft_wrap=True)
+        for (fault, advice), group in groups.items():
+            if len(group) > MAX_EQUAL_FINDINGS:
+                problem = group[-1].problem
+                same = all(finding.problem == problem for finding in group)
+                summary = f": {problem}" if same else f" like these: {fault}"
+                more = f"{severity}: {len(group) - MAX_EQUAL_FINDINGS:,} more{summary}"
+                console.print(Text(more + f"; {advice}" * bool(advice), style=STYLES[severity]), soft_wrap=True)

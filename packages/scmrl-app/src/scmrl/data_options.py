@@ -1,4 +1,4 @@
-"""The options of `scmrl data check` and `scmrl data prepare`: those of the dataset, and some of the command's own."""
+"""Options of `scmrl data check` and `scmrl data prepare`: those of the dataset and those of the command."""
 
 from __future__ import annotations
 
@@ -17,51 +17,51 @@ Own = TypeVar("Own", bound=BaseModel)
 
 
 class CheckOptions(BaseModel):
-    """What `scmrl data check` takes beside the options of the dataset."""
+    """Options of `scmrl data check` besides those of the dataset."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     hashes: bool = False
-    """Read every file whole and compare it with the hash that its source publishes."""
+    """Verify published checksums (reads all files)."""
     read: Literal["none", "some", "all"] = "some"
-    """How many recordings to read as a training would: none, 32 of each modality, or all."""
+    """Recordings to read and prepare as for training: none, 32 per modality, or all."""
 
 
 class PrepareOptions(BaseModel):
-    """What `scmrl data prepare` takes beside the options of the dataset."""
+    """Options of `scmrl data prepare` besides those of the dataset."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     workers: int | None = Field(default=None, ge=0, le=256)
-    """Processes that prepare samples; short for --prepare-workers."""
+    """Number of processes that prepare samples; short for --prepare-workers."""
 
 
 def read_options(kind: str, options: Sequence[str], own: type[Own]) -> tuple[DataSpec, Own]:
-    """The dataset and the command's own options; an OptionError tells the faults of both together.
+    """Parse the options of the dataset and of the command; errors of both are reported together.
 
-    Options of the dataset may have `data.` before them, as `scmrl train` spells them.
+    Options of the dataset may have the prefix `data.`, as in `scmrl train`.
 
     Raises:
-        ValueError: an unknown kind, or options that do not fit.
+        ValueError: an unknown kind, or invalid options.
     """
     spec_type = DATASETS[kind]
     options = [re.sub(r"^--(no-)?data\.", r"--\1", option) for option in options]
-    both = load(_together(spec_type, own), options)
-    said = {name: getattr(both, name) for name in both.model_fields_set}
-    spec = spec_type.model_validate({name: value for name, value in said.items() if name not in own.model_fields})
-    return spec, own.model_validate({name: value for name, value in said.items() if name in own.model_fields})
+    both = load(_merge(spec_type, own), options)
+    values = {name: getattr(both, name) for name in both.model_fields_set}
+    spec = spec_type.model_validate({name: value for name, value in values.items() if name not in own.model_fields})
+    return spec, own.model_validate({name: value for name, value in values.items() if name in own.model_fields})
 
 
-def help_of(command: str, kind: str | None, own: type[BaseModel]) -> RenderableType:
-    """The help of a command for one kind of dataset, or for none in particular."""
+def command_help(command: str, kind: str | None, own: type[BaseModel]) -> RenderableType:
+    """Return the help of a command for one kind of dataset, or in general."""
     usage = Text(f"Usage: scmrl data {command} {kind or 'KIND'} [OPTIONS]\n")
     if kind is None:
-        kinds = Text(f"The dataset has options too: give one of {', '.join(DATASETS)} as KIND to see them.\n")
+        kinds = Text(f"For the options of a dataset, give KIND, one of {', '.join(DATASETS)}.\n")
         return Group(usage, kinds, help_table(own))
-    return Group(usage, help_table(_together(DATASETS[kind], own)))
+    return Group(usage, help_table(_merge(DATASETS[kind], own)))
 
 
-def _together(spec_type: type[DataSpec], own: type[BaseModel]) -> type[BaseModel]:
-    """The specification of a dataset with the command's own fields: one reader then sees all options."""
+def _merge(spec_type: type[DataSpec], own: type[BaseModel]) -> type[BaseModel]:
+    """Add the command's fields to the dataset's spec, so that all options are parsed at once."""
     fields: dict[str, Any] = {name: (field.annotation, field) for name, field in own.model_fields.items()}
     return cast("type[BaseModel]", create_model(spec_type.__name__, __base__=spec_type, **fields))

@@ -1,6 +1,6 @@
-"""Finding what to predict: manifests, folders and single files become clips, each a file for some of the modalities.
+"""Find the inputs of `scmrl predict`: manifests, folders and files become clips with a file per modality.
 
-Opens manifests and no recordings.
+Opens manifests, but no recordings.
 """
 
 # pyarrow has no stubs.
@@ -27,70 +27,72 @@ from snn_datasets.stage import Stage
 from snn_datasets.video import SoundtrackReader, Still, VideoReader
 
 HEADER_BYTES = 2**16
-"""Of a CSV file, read to tell whether it is a manifest."""
+"""Bytes of a CSV file that are read to recognize a manifest."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One thing to predict."""
+    """One sample to predict."""
 
     id: str
-    """As it is shown."""
+    """Identifier in the output."""
     files: dict[str, Path] = field(default_factory=dict[str, Path])
-    """Modality -> its file; the others are absent."""
+    """Modality -> its file; other modalities are absent."""
     fault: str = ""
-    """Why it cannot be predicted; empty if it may be."""
+    """Why it cannot be predicted; empty if it can."""
 
 
-def find_clips(what: Sequence[str], modalities: Mapping[str, Modality], root: Path | None = None) -> Iterator[Clip]:
-    """The clips that arguments name.
+def find_clips(
+    arguments: Sequence[str], modalities: Mapping[str, Modality], root: Path | None = None
+) -> Iterator[Clip]:
+    """Yield the clips that command-line arguments name.
 
-    `modality=path` for one or several modalities is one clip, and then all arguments are such pairs. Otherwise each is
-    a manifest (a CSV file or Parquet table with columns named after modalities; nothing else is read of it), a folder,
-    or a file. Files are taken for a modality by the ending of their names, and by a folder named after it where several
-    would take them; those that differ in nothing but the ending and such folders belong together. A video gives
-    pictures and sound to the modalities for which there is no file of their own.
+    `modality=path` pairs form one clip and exclude other arguments. Otherwise each argument is a manifest (a CSV file
+    or Parquet table with columns named after modalities; other columns are ignored), a folder, or a file. A file is
+    assigned to a modality by its extension, and by a folder named after the modality if several accept it. Files that
+    differ only in extension and such folders form one clip. A video supplies image and sound to modalities without a
+    separate file.
 
     Args:
-        what: the arguments.
-        modalities: of the run.
-        root: folder that relative names of manifests start from; none: that of the manifest.
+        arguments: the arguments.
+        modalities: modalities of the run.
+        root: folder that relative names in manifests start from; none: the folder of the manifest.
 
     Raises:
-        ValueError: pairs that make no clip, a folder without any file, or a manifest that cannot be understood.
+        ValueError: invalid pairs, a folder without usable files, or an unreadable manifest.
     """
-    pairs = [pair for argument in what if (pair := _pair(argument, modalities)) is not None]
+    pairs = [pair for argument in arguments if (pair := _pair(argument, modalities)) is not None]
     if pairs:
-        if len(pairs) < len(what):
-            raise ValueError("modality=path pairs are one clip and stand alone; give files and folders in another call")
-        yield _one_clip(pairs)
+        if len(pairs) < len(arguments):
+            raise ValueError("modality=path pairs form one clip; give files and folders in a separate call")
+        yield _clip_of_pairs(pairs)
         return
-    single: list[tuple[Path, PurePath]] = []
-    for argument in what:
+    files: list[tuple[Path, PurePath]] = []
+    for argument in arguments:
         path = Path(argument)
         if path.is_dir():
-            yield from _of_folder(path, modalities)
+            yield from _clips_of_folder(path, modalities)
         elif not path.is_file():
-            reason = f"there is no such file or folder; for one modality's file write {next(iter(modalities))}=path"
+            reason = f"there is no such file or folder; for one modality write {next(iter(modalities))}=path"
             yield Clip(printable(argument), fault=reason)
         elif _is_manifest(path, modalities):
-            yield from _of_manifest(path, modalities, root or path.parent)
-        elif not _takers(path, modalities):
+            yield from _clips_of_manifest(path, modalities, root or path.parent)
+        elif not _matching_modalities(path, modalities):
             reason = (
-                f"no modality of this run takes a file that ends so ({_kinds(modalities)}), and it is no manifest, "
-                "whose header would name modalities; say what it is with modality=path"
+                f"no modality of this run accepts this file type ({_kinds(modalities)}), and it is not a manifest, "
+                "whose header names modalities; name the modality with modality=path"
             )
             yield Clip(printable(argument), fault=reason)
         else:
-            single.append((path, PurePath(path)))
-    yield from _together(single, modalities)
+            files.append((path, PurePath(path)))
+    yield from _group_into_clips(files, modalities)
 
 
-def how_to_read(reader: Reader, path: Path) -> tuple[Reader, tuple[Stage, ...]]:
-    """What reads a file for a modality, and what has to come before the stages of preparation.
+def select_reader(reader: Reader, path: Path) -> tuple[Reader, tuple[Stage, ...]]:
+    """Return the reader of a file for a modality, and stages to apply before those of preparation.
 
-    It is the modality's reader, except that videos give stills and soundtracks to what was trained on pictures and
-    sound files, and sound files go to what was trained on soundtracks.
+    This is the modality's reader, with two exceptions: a modality trained on images or sound files takes a still or
+    the soundtrack of a video, and one trained on soundtracks takes sound files.
     """
     kind = KIND_OF.get(path.suffix.lower())
     if kind == "video" and type(reader) is ImageReader:
@@ -115,74 +117,75 @@ def _pair(argument: str, modalities: Mapping[str, Modality]) -> tuple[str, Path]
     return name, Path(path)
 
 
-def _one_clip(pairs: Sequence[tuple[str, Path]]) -> Clip:
+def _clip_of_pairs(pairs: Sequence[tuple[str, Path]]) -> Clip:
     files = dict(pairs)
     if len(files) < len(pairs):
-        raise ValueError(f"a modality is given twice among {', '.join(name for name, _ in pairs)}; give each once")
+        raise ValueError(f"a modality occurs twice among {', '.join(name for name, _ in pairs)}; give each once")
     return Clip("+".join(printable(path) for path in files.values()), files)
 
 
-def _of_folder(folder: Path, modalities: Mapping[str, Modality]) -> Iterator[Clip]:
-    """Clips of all files below a folder that some modality takes; hidden ones are left out."""
-    found: list[tuple[Path, PurePath]] = []
-    for place, folders, files in os.walk(folder):
+def _clips_of_folder(folder: Path, modalities: Mapping[str, Modality]) -> Iterator[Clip]:
+    """Yield clips of all files below a folder that some modality accepts; hidden files are skipped."""
+    matches: list[tuple[Path, PurePath]] = []
+    for parent, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
-            path = Path(place, name)
-            if not name.startswith(".") and _takers(path, modalities):
-                found.append((path, path.relative_to(folder)))
-    if not found:
+            path = Path(parent, name)
+            if not name.startswith(".") and _matching_modalities(path, modalities):
+                matches.append((path, path.relative_to(folder)))
+    if not matches:
         raise ValueError(
-            f"the folder {printable(folder)} holds no file that a modality of this run takes ({_kinds(modalities)})"
+            f"the folder {printable(folder)} has no file that a modality of this run accepts ({_kinds(modalities)})"
         )
-    yield from _together(found, modalities)
+    yield from _group_into_clips(matches, modalities)
 
 
-def _together(found: Iterable[tuple[Path, PurePath]], modalities: Mapping[str, Modality]) -> Iterator[Clip]:
-    """Clips of files, each given with its path for people; what belongs together becomes one."""
+def _group_into_clips(files: Iterable[tuple[Path, PurePath]], modalities: Mapping[str, Modality]) -> Iterator[Clip]:
+    """Group files, each with its displayed path, into clips."""
     groups: defaultdict[str, list[tuple[Path, PurePath]]] = defaultdict(list)
-    for path, name in found:
+    for path, name in files:
         parts = [part for part in name.parent.parts if part not in modalities]
         groups[str(PurePath(*parts, name.stem))].append((path, name))
     for id_, members in groups.items():
-        files: dict[str, Path] = {}
+        by_modality: dict[str, Path] = {}
         fault = ""
-        # A file made for one modality goes before a video, which may serve several.
+        # A file of one modality has priority over a video, which may serve several.
         for path, name in sorted(members, key=lambda member: KIND_OF[member[0].suffix.lower()] == "video"):
-            takers = _takers(path, modalities)
-            named = [modality for modality in takers if modality in name.parent.parts]
-            if KIND_OF[path.suffix.lower()] == "video" and not named:
+            candidates = _matching_modalities(path, modalities)
+            targets = [modality for modality in candidates if modality in name.parent.parts]
+            if KIND_OF[path.suffix.lower()] == "video" and not targets:
                 by_kind: defaultdict[str, list[str]] = defaultdict(list)
-                for modality in takers:
+                for modality in candidates:
                     by_kind[modalities[modality].reader.gives].append(modality)
-                if all(len(alike) == 1 for alike in by_kind.values()):
-                    named = [modality for modality in takers if modality not in files]
-            elif not named:
-                named = takers if len(takers) == 1 else []
-            if not named:
-                fault = fault or f"{printable(path)} may be {' or '.join(takers)}: say which with modality=path"
-            for modality in named:
-                if modality in files:
-                    fault = fault or f"both {printable(files[modality])} and {printable(path)} are there for {modality}"
-                files.setdefault(modality, path)
-        yield Clip(printable(id_), files, fault)
+                if all(len(of_kind) == 1 for of_kind in by_kind.values()):
+                    targets = [modality for modality in candidates if modality not in by_modality]
+            elif not targets:
+                targets = candidates if len(candidates) == 1 else []
+            if not targets:
+                fault = fault or f"{printable(path)} may be {' or '.join(candidates)}: specify with modality=path"
+            for modality in targets:
+                if modality in by_modality:
+                    other = printable(by_modality[modality])
+                    fault = fault or f"{modality} has two files, {other} and {printable(path)}"
+                by_modality.setdefault(modality, path)
+        yield Clip(printable(id_), by_modality, fault)
 
 
-def _takers(path: Path, modalities: Mapping[str, Modality]) -> list[str]:
-    """The modalities that take a file, by the ending of its name, or by its content where that does not tell."""
+def _matching_modalities(path: Path, modalities: Mapping[str, Modality]) -> list[str]:
+    """Return the modalities that accept a file, by extension, or by content if that is ambiguous."""
     kinds = kinds_of(path)
-    return [name for name, m in modalities.items() if not set(kinds).isdisjoint(taken(m.reader))]
+    return [name for name, m in modalities.items() if not set(kinds).isdisjoint(accepted_kinds(m.reader))]
 
 
-def taken(reader: Reader) -> tuple[str, ...]:
-    """Kinds of files that a reader's modality takes: its own, and videos for pictures and for sound."""
+def accepted_kinds(reader: Reader) -> tuple[str, ...]:
+    """Return the kinds of files that a reader's modality accepts: its own, and videos for images and for sound."""
     if type(reader) in (ImageReader, WaveformReader, SoundtrackReader):
         return reader.gives, "video"
     return (reader.gives,)
 
 
 def _kinds(modalities: Mapping[str, Modality]) -> str:
-    return ", ".join(f"{name}: {' or '.join(taken(modality.reader))}" for name, modality in modalities.items())
+    return ", ".join(f"{name}: {' or '.join(accepted_kinds(modality.reader))}" for name, modality in modalities.items())
 
 
 def _is_manifest(path: Path, modalities: Mapping[str, Modality]) -> bool:
@@ -197,8 +200,8 @@ def _is_manifest(path: Path, modalities: Mapping[str, Modality]) -> bool:
     )
 
 
-def _of_manifest(path: Path, modalities: Mapping[str, Modality], root: Path) -> Iterator[Clip]:
-    rows = _parquet(path) if path.suffix.lower() == ".parquet" else _csv(path, modalities)
+def _clips_of_manifest(path: Path, modalities: Mapping[str, Modality], root: Path) -> Iterator[Clip]:
+    rows = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path, modalities)
     empty = True
     for number, cells in rows:
         empty = False
@@ -208,8 +211,8 @@ def _of_manifest(path: Path, modalities: Mapping[str, Modality], root: Path) -> 
         for modality, name in names.items():
             file = Path(root, name)
             if "\0" in name:
-                fault = f"{modality} {printable(name)!r}: no file name holds a zero byte"
-            elif not Path(name).is_absolute() and not _inside(file, root):
+                fault = f"{modality} {printable(name)!r}: a file name cannot contain a zero byte"
+            elif not Path(name).is_absolute() and not _is_inside(file, root):
                 fault = (
                     f"{modality} {printable(name)!r}: the name leads out of {printable(root)}; "
                     "--root names another folder"
@@ -219,17 +222,17 @@ def _of_manifest(path: Path, modalities: Mapping[str, Modality], root: Path) -> 
             fault = f"its cells for {', '.join(modalities)} are empty"
         yield Clip(id_, files, f"{printable(path)}, row {number}: {fault}" if fault else "")
     if empty:
-        raise ValueError(f"{printable(path)} has no rows; write one a clip, below a header that names modalities")
+        raise ValueError(f"{printable(path)} has no rows; write one per clip, below a header that names modalities")
 
 
-def _inside(file: Path, root: Path) -> bool:
+def _is_inside(file: Path, root: Path) -> bool:
     try:
         return Path(os.path.realpath(file)).is_relative_to(os.path.realpath(root))
     except (OSError, ValueError):
         return False
 
 
-def _csv(path: Path, modalities: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
+def _read_csv(path: Path, modalities: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -257,7 +260,7 @@ def _csv(path: Path, modalities: Iterable[str]) -> Iterator[tuple[int, dict[str,
         raise ValueError(f"{printable(path)}, row {reader.line_num}: {error}; check its double quotes") from error
 
 
-def _parquet(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+def _read_parquet(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     try:
         from pyarrow import ArrowException, parquet
     except ImportError as error:

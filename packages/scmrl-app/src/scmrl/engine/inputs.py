@@ -1,8 +1,8 @@
-"""What a run was trained on, kept in its folder: classes, how files become inputs, and a fingerprint of the data.
+"""Save and load the inputs of a run: classes, readers and stages, and a fingerprint of the data.
 
-`inputs.json` names, for each modality, the reader and the stages of preparation and encoding that training settled on:
-classes of snn_datasets, or of packages that offer datasets, readers or encoders to it, and their fields. Whoever opens
-the run reads files in the same way, whatever the first training file looks like by then.
+`inputs.json` names the reader and the stages of each modality as used in training: classes of snn_datasets, or of
+packages that register datasets, readers or codings, with their fields. Files of a run are always read this way, even if
+the first training file has changed since.
 """
 
 from __future__ import annotations
@@ -32,31 +32,31 @@ V = TypeVar("V", bound=Value)
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a run's model takes, how files become that, and what its answers mean."""
+    """Inputs and classes of a run's model, and how files become inputs."""
 
     classes: tuple[str, ...]
     """Class names by index."""
     infos: dict[str, ModalityInfo]
-    """What the model takes, by modality."""
+    """Kind and shape of each model input."""
     modalities: dict[str, Modality]
-    """Readers and stages, without augmentation; empty where the samples are not read from files."""
+    """Readers and stages without augmentation; empty if samples are not read from files."""
     seed: int
-    """Of the data: what corrupting stages draw."""
+    """Seed of the data, for corrupting stages."""
     fingerprint: dict[str, Any]
-    """Of all splits, see `scmrl.engine.fingerprint`."""
+    """Fingerprint of all splits, see `scmrl.engine.fingerprint`."""
     stamp: str | None
-    """Paths, sizes and times of all files in training."""
+    """Paths, sizes and modification times of all files in training."""
     order: str
-    """Of the training samples."""
+    """Hash of the order of training samples."""
 
 
 def save_inputs(splits: DatasetSplits, folder: Path, *, seed: int) -> None:
     """Write inputs.json.
 
     Args:
-        splits: all samples, also those that a share of the training data leaves out.
-        folder: of the run.
-        seed: of the data.
+        splits: all samples, including those excluded by a fraction of the training data.
+        folder: folder of the run.
+        seed: seed of the data.
     """
     dataset = splits.train
     readers = dataset.modalities if isinstance(dataset, RecordedDataset) else {}
@@ -66,7 +66,7 @@ def save_inputs(splits: DatasetSplits, folder: Path, *, seed: int) -> None:
         "seed": seed,
         "from_files": bool(readers),
         "modalities": {
-            name: {"info": asdict(info), **(described(readers[name]) if name in readers else {})}
+            name: {"info": asdict(info), **(describe_modality(readers[name]) if name in readers else {})}
             for name, info in splits.info.modalities.items()
         },
         "fingerprint": fingerprint(splits),
@@ -80,11 +80,11 @@ def load_inputs(folder: Path) -> Inputs:
     """Read inputs.json.
 
     Raises:
-        ValueError: it is not there, damaged, not what this version writes, or names what must not be loaded.
+        ValueError: the file is missing, damaged, of another version, or names a class that must not be loaded.
     """
     path = folder / INPUTS
     if not path.is_file():
-        raise ValueError(f"{folder} holds no {INPUTS}, which says what it was trained on; restore it, or train again")
+        raise ValueError(f"{folder} has no {INPUTS}, which describes its training data; restore it, or train again")
     content = read_checksummed(path)
     try:
         if content["format_version"] != FORMAT_VERSION:
@@ -93,10 +93,10 @@ def load_inputs(folder: Path) -> Inputs:
         infos = {name: _info(each["info"]) for name, each in stored.items()}
         modalities = {
             name: Modality(
-                reader=_loaded(each["reader"], Reader),
+                reader=_load(each["reader"], Reader),
                 info=infos[name],
-                prepare=tuple(_loaded(stage, Stage) for stage in each["prepare"]),
-                encode=tuple(_loaded(stage, Stage) for stage in each["encode"]),
+                prepare=tuple(_load(stage, Stage) for stage in each["prepare"]),
+                encode=tuple(_load(stage, Stage) for stage in each["encode"]),
             )
             for name, each in (stored.items() if content["from_files"] else ())
         }
@@ -114,41 +114,41 @@ def load_inputs(folder: Path) -> Inputs:
         raise ValueError(f"{path} cannot be read by this version of scmrl: {reason}") from error
 
 
-def described(modality: Modality) -> dict[str, Any]:
-    """Reader and stages of a modality, without augmentation, as JSON."""
+def describe_modality(modality: Modality) -> dict[str, Any]:
+    """Return reader and stages of a modality, without augmentation, as JSON."""
     content = {
-        "reader": _described(modality.reader),
-        "prepare": [_described(stage) for stage in modality.prepare],
-        "encode": [_described(stage) for stage in modality.encode],
+        "reader": _describe(modality.reader),
+        "prepare": [_describe(stage) for stage in modality.prepare],
+        "encode": [_describe(stage) for stage in modality.encode],
     }
     return cast("dict[str, Any]", json.loads(json.dumps(content)))
 
 
-def _described(value: Value) -> dict[str, Any]:
+def _describe(value: Value) -> dict[str, Any]:
     kind = type(value)
     return {"class": f"{kind.__module__}:{kind.__qualname__}", "fields": value.model_dump(mode="json")}
 
 
-def _loaded(stored: Mapping[str, Any], base: type[V]) -> V:
-    """The reader or stage that `_described` wrote."""
+def _load(stored: Mapping[str, Any], base: type[V]) -> V:
+    """Load the reader or stage that `_describe` wrote."""
     module, _, name = cast(str, stored["class"]).partition(":")
-    found: Any = _module(module)
-    for part in name.split("."):
-        found = getattr(found, part)
-    if not (isinstance(found, type) and issubclass(found, base)):
-        raise ValueError(f"{stored['class']} is no {base.__name__}")
-    return found.model_validate_json(json.dumps(stored["fields"]))
+    cls: Any = _import(module)
+    for attribute in name.split("."):
+        cls = getattr(cls, attribute)
+    if not (isinstance(cls, type) and issubclass(cls, base)):
+        raise ValueError(f"{stored['class']} is not a {base.__name__}")
+    return cls.model_validate_json(json.dumps(stored["fields"]))
 
 
-def _module(name: str) -> Any:
-    """A module that may hold readers and stages: importing any that a file names would run whatever it holds."""
-    offered = {"snn_datasets"} | {
+def _import(name: str) -> Any:
+    """Import a module of a package that registers readers or stages; importing any other could run arbitrary code."""
+    allowed = {"snn_datasets"} | {
         entry.module.partition(".")[0] for group in GROUPS for entry in entry_points(group=group)
     }
-    if name.partition(".")[0] not in offered and name not in sys.modules:
+    if name.partition(".")[0] not in allowed and name not in sys.modules:
         raise ValueError(
-            f"it names the module {name!r}, which belongs to no installed package that offers datasets, readers or "
-            "encoders; install the package that the run was trained with"
+            f"the module {name!r} belongs to no installed package that registers datasets, readers or codings; install "
+            "the package that the run was trained with"
         )
     try:
         return import_module(name)

@@ -11,7 +11,7 @@ import torch
 
 from scmrl.data_access import DataAccess
 from scmrl.engine.fingerprint import changes, fingerprint, order_of, stamp
-from scmrl.engine.inputs import Inputs, described, load_inputs
+from scmrl.engine.inputs import Inputs, describe_modality, load_inputs
 from scmrl.engine.parallel import pick_device
 from scmrl.engine.run_folder import differences, read_experiment
 from scmrl.experiment import Experiment
@@ -157,9 +157,9 @@ def _prepared_as(splits: DatasetSplits, inputs: Inputs, spec: DataSpec, progress
     """The same rows with the classes, readers and stages of the training."""
     today = splits.train.modalities if isinstance(splits.train, RecordedDataset) else {}
     changed = {
-        name: list(differences(described(stored), described(today[name])))
+        name: list(differences(describe_modality(stored), describe_modality(today[name])))
         for name, stored in inputs.modalities.items()
-        if described(stored) != described(today[name]) or stored.info != today[name].info
+        if describe_modality(stored) != describe_modality(today[name]) or stored.info != today[name].info
     }
     if not changed and splits.info.classes == inputs.classes:
         return splits

@@ -14,7 +14,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from scmrl.engine.clips import Clip, how_to_read
+from scmrl.engine.clips import Clip, select_reader
 from scmrl.engine.evaluate import predict_batch
 from scmrl.engine.inputs import Inputs
 from scmrl.engine.open_run import OpenRun
@@ -100,7 +100,7 @@ def read_file(modality: Modality, path: Path, draw: Draw) -> Tensor:
         ValueError: what it holds becomes no finite numbers.
         ImportError: a package is needed to read it.
     """
-    reader, first = how_to_read(modality.reader, path)
+    reader, first = select_reader(modality.reader, path)
     # Augmentation is for training alone.
     modality = replace(modality, reader=reader, prepare=(*first, *modality.prepare), augment=())
     value = modality.encode_input(modality.load(Source(path), draw), draw, augmented=False)
