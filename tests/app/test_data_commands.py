@@ -173,7 +173,7 @@ def test_prepare_passes_its_workers_on(monkeypatch, root):
 
 def test_prepare_refuses_a_dataset_without_cache(monkeypatch, capsys, root):
     assert data(monkeypatch, "prepare", "digits") == 2
-    assert "nothing to prepare" in capsys.readouterr().err
+    assert "needs no preparation" in capsys.readouterr().err
     assert data(monkeypatch, "prepare", "made-up", "--root", str(root), "--cache", "off") == 2
     assert "--cache off" in capsys.readouterr().err
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from scmrl.demo.refused import RefusedError
-from scmrl.engine.clips import taken
+from scmrl.engine.clips import accepted_kinds
 from scmrl.printable import printable
 from snn_datasets.kinds import ENDINGS, RecordingKind, kinds_by_name
 from snn_datasets.modality import Modality
@@ -98,7 +98,7 @@ def senses_of(
         raise RefusedError(f"the run has no modality {wanted!r}; it has {', '.join(modalities)}")
     kinds_inside = kinds_by_name(name) if kinds is None else kinds
     by_kind = (
-        [m for m, how in modalities.items() if kind in taken(how.reader) and wanted in (None, m)]
+        [m for m, how in modalities.items() if kind in accepted_kinds(how.reader) and wanted in (None, m)]
         for kind in kinds_inside
     )
     takers = next(filter(None, by_kind), list[str]())
@@ -114,4 +114,6 @@ def senses_of(
 
 def endings(modality: Modality) -> tuple[str, ...]:
     """Endings of the names of files that a modality takes."""
-    return tuple(ending for kind, endings in ENDINGS.items() if kind in taken(modality.reader) for ending in endings)
+    return tuple(
+        ending for kind, endings in ENDINGS.items() if kind in accepted_kinds(modality.reader) for ending in endings
+    )

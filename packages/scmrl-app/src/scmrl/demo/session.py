@@ -21,7 +21,7 @@ from scmrl.demo.noise import disturbed
 from scmrl.demo.refused import RefusedError
 from scmrl.demo.sandbox import POSSIBLE
 from scmrl.demo.sound import wav
-from scmrl.engine.clips import taken
+from scmrl.engine.clips import accepted_kinds
 from scmrl.engine.inputs import Inputs
 from scmrl.engine.open_run import open_run
 from scmrl.explain.asking import asked, chances
@@ -171,7 +171,7 @@ class OpenDemo:
                     "flipped": is_flipped(info),
                     "axes": axes_of(info),
                     "heard": self.is_heard(name),
-                    "takes": list(taken(self.inputs.modalities[name].reader)) if self.inputs else [],
+                    "takes": list(accepted_kinds(self.inputs.modalities[name].reader)) if self.inputs else [],
                     "endings": list(endings(self.inputs.modalities[name])) if self.inputs else [],
                 }
                 for name, info in self.info.modalities.items()
