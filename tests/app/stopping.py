@@ -27,7 +27,7 @@ from scmrl.experiment import Experiment
 from scmrl.overlay import load
 from scmrl.progress import Progress
 from snn_datasets import RecordedDataset, Sample
-from snn_fusion.methods import EVERYWHERE, Fused, FusionMethod
+from snn_fusion.methods import ALL_PRESENT, FusedTokens, FusionMethod
 from snn_fusion.presence import Presence
 from snn_fusion.specs import METHODS, MethodSpec, NeuronSpec
 
@@ -44,11 +44,11 @@ class DroppedMean(FusionMethod):
         self.dropout, self.linear = nn.Dropout(0.3), nn.Linear(channels, channels)
         self.unused = nn.Parameter(torch.zeros(3))
 
-    def forward(self, tokens: dict[str, Tensor], presence: Presence = EVERYWHERE) -> Fused:
+    def forward(self, tokens: dict[str, Tensor], presence: Presence = ALL_PRESENT) -> FusedTokens:
         mean = torch.stack([x.mean(2) for x in tokens.values()]).mean(0)
         read = {name: self.dropout(self.linear(mean)).unsqueeze(2).expand_as(x) for name, x in tokens.items()}
         residuals = {(target, source): read[target] for target in tokens for source in tokens if source != target}
-        return Fused({name: x + read[name] for name, x in tokens.items()}, residuals=residuals)
+        return FusedTokens({name: x + read[name] for name, x in tokens.items()}, residuals=residuals)
 
 
 class DroppedMeanSpec(MethodSpec):

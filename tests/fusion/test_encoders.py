@@ -23,7 +23,7 @@ from snn_fusion.encoders.token_counts import patch_splitting_tokens, series_toke
 from snn_fusion.encoders.token_input import TokenInput
 from snn_fusion.encoders.transformer import EncoderWithBlocks, TransformerBlocks
 from snn_fusion.encoders.vector import VectorEncoder
-from snn_fusion.presence import run_where
+from snn_fusion.presence import run_on_rows
 
 T, B, C = 3, 5, 16
 
@@ -169,7 +169,7 @@ def test_samples_that_lack_the_modality_change_nothing(case: Case):
         axis = encoder.batch_axis(x)
         expected = encoder(x.index_select(axis, there.nonzero().squeeze(1)))
         x.movedim(axis, 0)[~there] = torch.nan
-        tokens = run_where(encoder, there, x, axis=axis)
+        tokens = run_on_rows(encoder, there, x, axis=axis)
         assert torch.equal(tokens[:, there], expected)
         assert not tokens[:, ~there].any()
 

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from snn_core import QKAttention, ScaledSpike, SpikingLinear, spiking_layers
 from snn_fusion.methods import FusionMethod
-from snn_fusion.methods.attention import Readable, auto_scale, coincidences
+from snn_fusion.methods.attention import AttentionSource, auto_scale, coincidence_counts
 from snn_fusion.methods.ccssa import CCSSA
 from snn_fusion.methods.cmci import CMCI, SpikingSum
 from snn_fusion.methods.qk import QKFusion
-from snn_fusion.methods.residual import shares
+from snn_fusion.methods.residual import source_shares
 from snn_fusion.methods.sca import SCA, PositionBias
 from snn_fusion.methods.tokens import pool_tokens
 from snn_fusion.methods.weight_attention import WeightAttention
@@ -341,7 +341,7 @@ def test_shares_of_a_residual_add_up_to_it(sharing: str):
 def test_shares_follow_the_counts():
     counts = torch.tensor([6.0, 2.0, 0.0]).expand(1, 2, 5, 3).clone()
     counts[:, 1] = 0.0
-    found = shares(counts, ("a", "b", "c"), {"c": torch.tensor([True, False])})
+    found = source_shares(counts, ("a", "b", "c"), {"c": torch.tensor([True, False])})
     torch.testing.assert_close(found[0, 0], torch.tensor([0.75, 0.25, 0.0]).expand(5, 3))
     torch.testing.assert_close(found[0, 1], torch.tensor([0.5, 0.5, 0.0]).expand(5, 3))
 
@@ -351,8 +351,8 @@ def test_shares_follow_the_counts():
 def test_reading_several_sources_at_once_adds_up_their_counts(over: str, steps: int):
     generator = torch.Generator().manual_seed(6)
     query, *rest = ((torch.rand(steps, 2, 5, 8, generator=generator) < 0.4).float() for _ in range(5))
-    sources = [Readable(k, v, num_heads=2, over=over) for k, v in zip(rest[:2], rest[2:], strict=True)]
-    together = coincidences(query, sources, num_heads=2, head_merge="ordered")
+    sources = [AttentionSource(k, v, num_heads=2, over=over) for k, v in zip(rest[:2], rest[2:], strict=True)]
+    together = coincidence_counts(query, sources, num_heads=2, head_merge="ordered")
     expected = torch.zeros_like(together)
     axes = "tbnhd,tbmhd,tbmhe->tbnhe" if over == "tokens" else "tbnhd,sbnhd,sbnhe->tbnhe"
     for k, v in zip(rest[:2], rest[2:], strict=True):
@@ -485,7 +485,9 @@ def test_the_automatic_scale_keeps_the_drive_comparable():
     generator = torch.Generator().manual_seed(9)
     for tokens, width in ((64, 16), (256, 16), (64, 8), (196, 32)):
         q, k, v = ((torch.rand(2, 3, tokens, width, generator=generator) < 0.1575).float() for _ in range(3))
-        counts = coincidences(q, [Readable(k, v, num_heads=1, over="tokens")], num_heads=1, head_merge="ordered")
+        counts = coincidence_counts(
+            q, [AttentionSource(k, v, num_heads=1, over="tokens")], num_heads=1, head_merge="ordered"
+        )
         drive = auto_scale(tokens, width) * counts.mean()
         assert 0.8 < drive < 1.25
     assert auto_scale(4, 4) == 2.0

@@ -6,7 +6,7 @@ import torch
 from fusion.models import inputs_for, small_model
 from snn_core import IF
 from snn_fusion import NoFusion, calibrate
-from snn_fusion.unimodal import encoder_from
+from snn_fusion.unimodal import unimodal_model
 
 
 @pytest.mark.parametrize("combine", ["add", "concat"])
@@ -14,7 +14,7 @@ def test_the_encoder_is_the_same_and_the_readout_is_new(combine: str):
     model = small_model(readout={"combine": combine}, label_smoothing=0.2)
     inputs = inputs_for(model)
     calibrate(model, inputs_for(model, batch=32))
-    carried = encoder_from(model, "visual", num_classes=7).eval()
+    carried = unimodal_model(model, "visual", num_classes=7).eval()
     assert carried.modalities == ("visual",)
     assert isinstance(carried.fusion, NoFusion)
     assert carried.label_smoothing == 0.2
@@ -27,7 +27,7 @@ def test_the_encoder_is_the_same_and_the_readout_is_new(combine: str):
 def test_training_it_leaves_the_fused_model_as_it_is():
     model = small_model()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    carried = encoder_from(model, "audio")
+    carried = unimodal_model(model, "audio")
     inputs = {"audio": inputs_for(model, batch=32)["audio"]}
     optimizer = torch.optim.SGD(carried.parameters(), lr=1.0)
     carried.total_loss(carried.train()(inputs), torch.arange(32) % 5).total.backward()
@@ -42,21 +42,21 @@ def test_transformer_blocks_come_along():
     shapes = {"audio": (1, 8, 16), "visual": (3, 16, 8)}
     encoders = {name: {"input_shape": shape, "depth": "shallow", "blocks": blocks} for name, shape in shapes.items()}
     model = small_model(encoders=encoders)
-    ours = encoder_from(model, "audio").state_dict()
+    ours = unimodal_model(model, "audio").state_dict()
     name = "encoders.audio.blocks.0.attention.query.linear.weight"
     assert torch.equal(ours[name], model.state_dict()[name])
 
 
 def test_the_readout_is_as_asked_for():
     model = small_model()
-    assert encoder_from(model, "audio").readout.head.out_features == 5
-    assert len(encoder_from(model, "audio", mlp_expansion=0).readout.mlps) == 0
-    mlp = encoder_from(model, "audio", mlp_expansion=2, neuron=IF).readout.mlps["audio"]
+    assert unimodal_model(model, "audio").readout.head.out_features == 5
+    assert len(unimodal_model(model, "audio", mlp_expansion=0).readout.mlps) == 0
+    mlp = unimodal_model(model, "audio", mlp_expansion=2, neuron=IF).readout.mlps["audio"]
     assert isinstance(mlp.expand.neuron, IF)
     assert mlp.expand.linear.out_features == 32
-    assert encoder_from(model.double(), "audio").readout.head.weight.dtype == torch.float64
+    assert unimodal_model(model.double(), "audio").readout.head.weight.dtype == torch.float64
 
 
 def test_an_unknown_modality_is_named():
     with pytest.raises(ValueError, match="the model reads audio, visual, and 'touch' is not among them"):
-        encoder_from(small_model(), "touch")
+        unimodal_model(small_model(), "touch")

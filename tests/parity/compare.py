@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from parity.golden import Golden, frames, model, model_arrays, model_inputs, part
 from snn_core import LIF
 from snn_fusion import ClassContrastive, FusionOutput
-from snn_fusion.methods import Fused
+from snn_fusion.methods import FusedTokens
 
 GROUPS = ("evaluation", "training", "loss", "gradients", "statistics")
 
@@ -143,7 +143,7 @@ def _part(golden: Golden) -> Iterator[Compared]:
 def _model(golden: Golden) -> Iterator[Compared]:
     arrays, built, inputs = golden.arrays, model(golden), model_inputs(golden)
     unimodal = golden.name == "model_unimodal"
-    seen: list[Fused] = []
+    seen: list[FusedTokens] = []
     built.fusion.register_forward_hook(lambda _module, _inputs, fused: seen.append(fused))
     assert not built.training
     yield from _outputs("evaluation", built(inputs), seen.pop(), golden.under("eval/"))
@@ -168,7 +168,7 @@ def _model(golden: Golden) -> Iterator[Compared]:
     yield from _statistics(built, model_arrays(golden, "train/after/"))
 
 
-def _outputs(group: str, output: FusionOutput, fused: Fused, golden: Mapping[str, Tensor]) -> Iterator[Compared]:
+def _outputs(group: str, output: FusionOutput, fused: FusedTokens, golden: Mapping[str, Tensor]) -> Iterator[Compared]:
     yield Compared(group, "logits", output.logits, golden["out0" if "out0" in golden else "logits"])
     if "feature1" in golden:
         # The modalities' own logits (CMCI), or what was read, or fused tokens where nothing is read, averaged over

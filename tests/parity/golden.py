@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from snn_core import LIF, SpikingAttention, SpikingMLP
 from snn_fusion import CCSSA, FusionModel, PatchSplitting, translate_published
-from snn_fusion.methods import Fused, FusionMethod
+from snn_fusion.methods import FusedTokens, FusionMethod
 from snn_fusion.methods.ccssa import CrossModalReader
 from snn_fusion.methods.cmci import CMCI
 from snn_fusion.methods.sca import SCA, PositionBias
@@ -87,7 +87,7 @@ class AlignedBlock(nn.Module):
 class Method(nn.Module):
     """A fusion method as a function of the target x and the source y."""
 
-    def __init__(self, method: FusionMethod, target: str, read: Callable[[Fused, str], Tensor]) -> None:
+    def __init__(self, method: FusionMethod, target: str, read: Callable[[FusedTokens, str], Tensor]) -> None:
         super().__init__()
         self.method = method
         self.names = (target, SIDES[1 - SIDES.index(target)])
@@ -109,7 +109,7 @@ class GivenBias(PositionBias):
 
 
 @dataclass
-class Part:
+class ModelPart:
     """Our module for a golden case, and how its names and axes are turned into ours."""
 
     module: nn.Module
@@ -130,7 +130,7 @@ class Part:
         return {self.here + name.removeprefix(self.ours): x for name, x in whole.items()}
 
 
-def part(golden: Golden) -> Part:
+def part(golden: Golden) -> ModelPart:
     """Build our module with the case's weights."""
     built = _part(golden)
     missing, unexpected = built.module.load_state_dict(built.named(golden.under("weights/")), strict=False)
@@ -142,22 +142,22 @@ def part(golden: Golden) -> Part:
     return built
 
 
-def _part(golden: Golden) -> Part:
+def _part(golden: Golden) -> ModelPart:
     s, name = golden.settings, golden.name
     reader = partial(CrossModalReader, s.get("C"), num_heads=s.get("h"), head_merge="published", neuron=PUBLISHED_LIF)
     one = "fusion.readers.audio_reads_visual."
     if name == "mlp":
-        return Part(SpikingMLP(s["C"], neuron=PUBLISHED_LIF), "mlp.0.mlp.", "readout.mlps.audio.")
+        return ModelPart(SpikingMLP(s["C"], neuron=PUBLISHED_LIF), "mlp.0.mlp.", "readout.mlps.audio.")
     if name == "cross_spatiotemporal":
-        return Part(reader(attention="spatiotemporal", semantic_projection=False), "block.0.attn.", one)
+        return ModelPart(reader(attention="spatiotemporal", semantic_projection=False), "block.0.attn.", one)
     if name in ("self_attention", "cross_spatial", "cross_temporal"):
         method, over = ("temporal", "time") if name == "cross_temporal" else ("spatial", "tokens")
         attention = SpikingAttention(s["C"], num_heads=s["h"], over=over, head_merge="published", neuron=PUBLISHED_LIF)
-        return Part(attention, "block.0.attn.", f"{one}{method}.", method=method)
+        return ModelPart(attention, "block.0.attn.", f"{one}{method}.", method=method)
     if name.startswith("block"):
         method = METHODS[s["attn_method"]]
         block = AlignedBlock(reader(attention=method, semantic_projection=s["contrastive"]), s["alpha"])
-        return Part(block, "block.0.", one, here="reader.", method=method)
+        return ModelPart(block, "block.0.", one, here="reader.", method=method)
     if name.startswith("patch"):
         encoder = PatchSplitting(
             golden.arrays["in/x"].shape[-3],
@@ -166,20 +166,20 @@ def _part(golden: Golden) -> Part:
             time_steps=s["T"],
             neuron=PUBLISHED_LIF,
         )
-        return Part(encoder, "audio_patch_embed.", "encoders.audio.", inward=unchanged)
+        return ModelPart(encoder, "audio_patch_embed.", "encoders.audio.", inward=unchanged)
     if name == "cmci":
         joint = Method(CMCI(SIDES, s["C"], neuron=PUBLISHED_LIF), "audio", lambda fused, _: _present(fused.joint))
-        return Part(joint, "block.0.attn.", "fusion.", here="method.", method="cmci")
+        return ModelPart(joint, "block.0.attn.", "fusion.", here="method.", method="cmci")
     if name == "weight_attention":
         weighed = Method(WeightAttention(SIDES, s["C"]), "audio", lambda fused, target: fused.tokens[target])
-        return Part(weighed, "block.0.attn.", "fusion.", here="method.", method="weight_attention")
+        return ModelPart(weighed, "block.0.attn.", "fusion.", here="method.", method="weight_attention")
     if name.startswith("sca"):
         places = dict.fromkeys(SIDES, s["N"])
         sca = SCA(SIDES, s["C"], num_heads=s["h"], num_tokens=places, position_bias="random", neuron=PUBLISHED_LIF)
         block = SIDES.index(target := "visual" if name == "sca_va" else "audio")
         give_bias(sca, golden)
         read = Method(sca, target, lambda fused, target: fused.tokens[target])
-        return Part(read, f"block.{block}.attn.", "fusion.", here="method.", method="sca")
+        return ModelPart(read, f"block.{block}.attn.", "fusion.", here="method.", method="sca")
     raise AssertionError(f"no part is known for {name}")
 
 

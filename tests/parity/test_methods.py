@@ -17,7 +17,7 @@ from torch import Tensor
 from parity.compare import assert_agrees, assert_gradients_agree, assert_statistics_agree, without_noise
 from parity.golden import DATA, PUBLISHED_LIF, Golden, load, model_inputs, tokens
 from snn_fusion import FusionModel, PatchSplitting, Readout, translate_published
-from snn_fusion.methods import Fused, FusionMethod
+from snn_fusion.methods import FusedTokens, FusionMethod
 from snn_fusion.methods.cmci import CMCI
 from snn_fusion.methods.sca import SCA
 from snn_fusion.methods.weight_attention import WeightAttention
@@ -87,7 +87,7 @@ def block(golden: Golden) -> FusionMethod:
     return built
 
 
-def output(golden: Golden, fused: Fused) -> Tensor:
+def output(golden: Golden, fused: FusedTokens) -> Tensor:
     if kind(golden) == "cmci":
         assert fused.joint is not None
         return fused.joint

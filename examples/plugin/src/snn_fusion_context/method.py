@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from snn_core import LIF, NeuronFactory, SpikingLinear
-from snn_fusion.methods import EVERYWHERE, Fused, FusionMethod, Pair
-from snn_fusion.presence import Presence, both
+from snn_fusion.methods import ALL_PRESENT, FusedTokens, FusionMethod, Pair
+from snn_fusion.presence import Presence, both_present
 
 
 class Context(FusionMethod):
@@ -41,7 +41,7 @@ class Context(FusionMethod):
         """The same for every pair."""
         return dict.fromkeys(self.pairs, self.alpha)
 
-    def forward(self, tokens: dict[str, Tensor], presence: Presence = EVERYWHERE) -> Fused:
+    def forward(self, tokens: dict[str, Tensor], presence: Presence = ALL_PRESENT) -> FusedTokens:
         """Tokens [T, B, N, C] by modality -> fused tokens and residuals."""
         fused = dict(tokens)
         residuals: dict[Pair, Tensor] = {}
@@ -49,10 +49,10 @@ class Context(FusionMethod):
             if target not in tokens or source not in tokens:
                 continue
             context = self.readers[f"{target}_reads_{source}"](tokens[source].mean(2, keepdim=True))
-            samples = both(presence, target, source)
+            samples = both_present(presence, target, source)
             if samples is not None:
                 # The bias would speak for a modality that is not there.
                 context = torch.where(samples[None, :, None, None], context, 0.0)
             residuals[target, source] = context.expand_as(tokens[target])
             fused[target] = fused[target] + self.alpha * residuals[target, source]
-        return Fused(fused, residuals)
+        return FusedTokens(fused, residuals)

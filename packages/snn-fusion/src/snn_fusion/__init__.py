@@ -18,25 +18,25 @@ if TYPE_CHECKING:
     from snn_fusion.encoders.transformer import EncoderWithBlocks, TransformerBlocks
     from snn_fusion.encoders.vector import VectorEncoder
     from snn_fusion.layer_health import Health, LayerHealth, health, residual_share
-    from snn_fusion.methods import Fused, FusionMethod, NoFusion, Pair
+    from snn_fusion.methods import FusedTokens, FusionMethod, NoFusion, Pair
     from snn_fusion.methods.ccssa import CCSSA
     from snn_fusion.methods.cmci import CMCI
     from snn_fusion.methods.qk import QKFusion
     from snn_fusion.methods.sca import SCA
     from snn_fusion.methods.weight_attention import WeightAttention
     from snn_fusion.model import FusionModel, FusionOutput, Loss
-    from snn_fusion.model_summary import ModelSummary, Part, summary
+    from snn_fusion.model_summary import ModelPart, ModelSummary, summary
     from snn_fusion.presence import Presence
     from snn_fusion.pretrained import from_pretrained, save_pretrained
     from snn_fusion.published import (
         ImageSizes,
-        Published,
+        PublishedCheckpoint,
         PublishedMethod,
         import_published,
         read_published,
         translate_published,
     )
-    from snn_fusion.readout import Read, Readout
+    from snn_fusion.readout import Readout, ReadoutOutput
     from snn_fusion.specs import (
         ALIGNMENTS,
         ENCODERS,
@@ -77,7 +77,7 @@ if TYPE_CHECKING:
         preset,
         scmrl,
     )
-    from snn_fusion.unimodal import encoder_from
+    from snn_fusion.unimodal import unimodal_model
     from snn_fusion.weights import LoadReport, ShapeMismatch, load_weights
 
 __version__ = version("snn-fusion")
@@ -90,10 +90,10 @@ _HOME = {
     "json_schema": "specs",
     "dump_spec": "specs",
     "load_spec": "specs",
-    "encoder_from": "unimodal",
+    "unimodal_model": "unimodal",
     "ImageSizes": "published",
     "PublishedMethod": "published",
-    "Published": "published",
+    "PublishedCheckpoint": "published",
     "read_published": "published",
     "import_published": "published",
     "WeightAttention": "methods.weight_attention",
@@ -123,7 +123,7 @@ _HOME = {
     "EncoderWithBlocks": "encoders.transformer",
     "FittedEncoder": "encoders.fitted",
     "FittedSpec": "specs",
-    "Fused": "methods",
+    "FusedTokens": "methods",
     "FusionMethod": "methods",
     "FusionModel": "model",
     "FusionOutput": "model",
@@ -133,7 +133,7 @@ _HOME = {
     "LIFSpec": "specs",
     "Loss": "model",
     "ModelSummary": "model_summary",
-    "Part": "model_summary",
+    "ModelPart": "model_summary",
     "summary": "model_summary",
     "METHODS": "specs",
     "MethodSpec": "specs",
@@ -147,7 +147,7 @@ _HOME = {
     "PatchSplitting": "encoders.patch_splitting",
     "PatchSplittingSpec": "specs",
     "Presence": "presence",
-    "Read": "readout",
+    "ReadoutOutput": "readout",
     "Readout": "readout",
     "ReadoutSpec": "specs",
     "Registry": "specs",
@@ -190,7 +190,7 @@ __all__ = [
     "EncoderWithBlocks",
     "FittedEncoder",
     "FittedSpec",
-    "Fused",
+    "FusedTokens",
     "FusionMethod",
     "FusionModel",
     "FusionOutput",
@@ -204,6 +204,7 @@ __all__ = [
     "LoadReport",
     "Loss",
     "MethodSpec",
+    "ModelPart",
     "ModelSpec",
     "ModelSummary",
     "NeuronSpec",
@@ -211,16 +212,15 @@ __all__ = [
     "NoFusionSpec",
     "PLIFSpec",
     "Pair",
-    "Part",
     "PatchSplitting",
     "PatchSplittingSpec",
     "Presence",
-    "Published",
+    "PublishedCheckpoint",
     "PublishedMethod",
     "QKFusion",
     "QKSpec",
-    "Read",
     "Readout",
+    "ReadoutOutput",
     "ReadoutSpec",
     "Registry",
     "SCASpec",
@@ -238,7 +238,6 @@ __all__ = [
     "WeightAttentionSpec",
     "calibrate",
     "dump_spec",
-    "encoder_from",
     "from_pretrained",
     "health",
     "import_published",
@@ -252,6 +251,7 @@ __all__ = [
     "scmrl",
     "summary",
     "translate_published",
+    "unimodal_model",
 ]
 
 

@@ -1,4 +1,4 @@
-"""Losses that align what different modalities have read in one semantic space."""
+"""Alignment losses: bring the residuals of different modalities into one semantic space."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ class ClassContrastive(nn.Module):
     """Class-wise contrastive loss between two modalities' residuals (SAO of S-CMRL, arXiv:2502.12488).
 
     With similarities `S = a b^T / temperature` (features are not normalized),
-    `L = - mean over i, j of [y_i = y_j] log_softmax_j(S)[i, j]`. The mean runs over all B*B pairs, those of different
-    classes counting as zero, and the softmax over b only: the loss has a direction. `symmetric` takes the mean of both.
+    `L = - mean over i, j of [y_i = y_j] log_softmax_j(S)[i, j]`. The mean runs over all B*B pairs, where those of
+    different classes count as zero, and the softmax over b only: the loss has a direction.
 
     Args:
         temperature: divides the similarities; above 0.
-        symmetric: both directions instead of the published one.
+        symmetric: the mean of both directions instead of the published one.
     """
 
     def __init__(self, *, temperature: float = 0.1, symmetric: bool = False) -> None:
@@ -28,10 +28,10 @@ class ClassContrastive(nn.Module):
         self.symmetric = symmetric
 
     def forward(self, a: Tensor, b: Tensor, labels: Tensor) -> Tensor:
-        """Features a [B, C] and b [B, C], labels [B] -> loss, a scalar.
+        """Map features a [B, C] and b [B, C] and labels [B] to the loss, a scalar.
 
         Raises:
-            ValueError: shapes that do not belong together.
+            ValueError: shapes that do not match.
         """
         _check(a, b, labels)
         similar = a @ b.mT / self.temperature
@@ -44,10 +44,10 @@ class ClassContrastive(nn.Module):
 
 
 class InfoNCE(nn.Module):
-    """Each sample's two modalities belong together, no other pair does (van den Oord et al. 2018, arXiv:1807.03748).
+    """Contrast each sample's two modalities with all other pairs (van den Oord et al. 2018, arXiv:1807.03748).
 
-    `L = - mean over i of log_softmax_j(cos(a_i, b_j) / temperature)[i, i]`, features normalized to length 1 (one that
-    is 0 throughout stays 0). Labels are not used.
+    `L = - mean over i of log_softmax_j(cos(a_i, b_j) / temperature)[i, i]`, with features normalized to length 1 (an
+    all-zero feature stays 0). Labels are not used.
 
     Args:
         temperature: divides the cosine similarities; above 0.
@@ -61,10 +61,10 @@ class InfoNCE(nn.Module):
         self.symmetric = symmetric
 
     def forward(self, a: Tensor, b: Tensor, labels: Tensor) -> Tensor:
-        """Features a [B, C] and b [B, C], labels [B] -> loss, a scalar.
+        """Map features a [B, C] and b [B, C] and labels [B] to the loss, a scalar.
 
         Raises:
-            ValueError: shapes that do not belong together.
+            ValueError: shapes that do not match.
         """
         _check(a, b, labels)
         similar = F.normalize(a, dim=1) @ F.normalize(b, dim=1).mT / self.temperature
@@ -76,6 +76,6 @@ class InfoNCE(nn.Module):
 def _check(a: Tensor, b: Tensor, labels: Tensor) -> None:
     if a.shape != b.shape or a.dim() != 2 or labels.shape != a.shape[:1]:
         raise ValueError(
-            f"a and b are [B, C] and labels [B], but their shapes are {tuple(a.shape)}, {tuple(b.shape)} and "
+            f"a and b must be [B, C] and labels [B], but their shapes are {tuple(a.shape)}, {tuple(b.shape)} and "
             f"{tuple(labels.shape)}"
         )

@@ -1,11 +1,11 @@
 """Data-dependent initialization: every layer fires near a target rate before the first training step.
 
-As published, S-CMRL's cross-modal branch starts silent: the attention neuron never reaches its threshold on a scaled
-count of coinciding spikes, nor the projection neuron on what is left, so residuals and most of the branch's gradients
-are exactly zero. Here one pass over a batch visits the neurons in the order in which they run and scales and shifts
-what each receives, through the normalization, scale or bias before it, so that it fires near the target rate; layers
-behind it see the calibrated spikes. Labels are not used and the result is deterministic. The idea is that of LSUV
-(Mishkin & Matas 2016, arXiv:1511.06422) with a firing rate in place of a variance.
+As published, S-CMRL's cross-modal branch starts silent: neither the attention neuron reaches its threshold on a scaled
+count of coinciding spikes, nor the projection neuron after it, so residuals and most of the branch's gradients are
+exactly zero. Here one pass over a batch visits the neurons in execution order. It scales and shifts each neuron's
+input, through the normalization, scale or bias before it, so that it fires near the target rate; later layers see the
+calibrated spikes. Labels are not used, and the result is deterministic. The idea is that of LSUV (Mishkin & Matas 2016,
+arXiv:1511.06422) with a firing rate instead of a variance.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import torch
 from torch import Tensor, nn
 
 from snn_core import ScaledSpike, SpikingLayer, spiking_layers
-from snn_fusion.inputs import check_inputs, finite_samples, spoiled_samples
+from snn_fusion.inputs import check_inputs, nonfinite_samples, zero_nonfinite
 from snn_fusion.layer_health import running_statistics
 from snn_fusion.methods.residual import SourceGates
 from snn_fusion.model import FusionModel
 from snn_fusion.presence import Presence
 
 _ROUNDS = 16
-"""Bisection rounds: more than enough to place the rate within a thousandth."""
+"""Bisection rounds: more than enough for a rate within 0.001."""
 _LARGEST_SCALE = 16.0
-"""Largest scale on attention counts that is tried; with tau up to 16 one coincidence then fires at once."""
+"""Largest scale on attention counts that is tried; with tau up to 16, one coincidence then fires at once."""
 
 
 @torch.no_grad()
@@ -38,30 +38,30 @@ def calibrate(
     target_rate: float = 0.2,
     only: str = "",
 ) -> dict[str, float]:
-    """Set each layer's drive in place so that it fires near `target_rate` on `inputs`.
+    """Adjust each layer in place so that it fires near `target_rate` on `inputs`.
 
-    A layer behind a normalization or with a bias is shifted; the drive of one without normalization is also scaled to
-    unit standard deviation first. A scaled count (the attention score) is scaled; where even the largest scale
-    cannot reach the target because most counts are zero, it comes as near as it can.
+    A layer with normalization or bias is shifted; without normalization its drive is first scaled to unit standard
+    deviation. A scaled count (the attention score) is scaled; if even the largest scale cannot reach the target because
+    most counts are zero, the nearest reachable rate is used.
 
     Args:
         model: the model; the running statistics of batch norms whose name starts with `only` become those of `inputs`,
             so that layers fire in evaluation mode as they do in training.
         inputs: a batch of training inputs by modality, a few dozen samples or more.
-        present: as for the model: which samples have a modality that not all have.
+        present: see `FusionModel.forward`.
         target_rate: share of (neuron, time step) pairs that fire, in (0, 1).
-        only: calibrate only layers whose dotted name starts with this, such as "fusion"; all by default.
+        only: prefix of the dotted names of the layers to calibrate, such as "fusion"; all by default.
 
     Returns:
         the rate that each calibrated layer reached, by its dotted name.
 
     Raises:
         ValueError: target_rate outside (0, 1), no layer's name starts with `only`, or inputs that do not fit the model
-            or are not finite.
+            or contain NaN or inf.
     """
     if not 0 < target_rate < 1:
-        raise ValueError(f"target_rate is a share between 0 and 1, but it is {target_rate}")
-    # Gates start open and are not to be closed to a rate.
+        raise ValueError(f"target_rate must be between 0 and 1, but it is {target_rate}")
+    # Gates start open; a target rate would close them.
     gates = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, SourceGates))  # pyright: ignore[reportUnknownVariableType]
     layers = {
         name: layer
@@ -101,27 +101,27 @@ def calibrate(
 
 
 def _check_finite(model: FusionModel, inputs: Mapping[str, Tensor], present: Presence | None) -> None:
-    """Rates and statistics of NaN would be those of a sample of zeros."""
+    """Raise `ValueError` for NaN or inf: the model would replace them with zeros, and calibrate on these."""
     axes = check_inputs(inputs, model.encoders, next(model.parameters(), None))
-    _, finite = finite_samples(inputs, axes)
-    spoiled = spoiled_samples(finite, present or {})
-    if spoiled.any():
-        first = int(spoiled.nonzero()[0])
-        raise ValueError(f"sample {first} of the batch has NaN or infinite values: calibrate on samples without")
+    _, finite = zero_nonfinite(inputs, axes)
+    invalid = nonfinite_samples(finite, present or {})
+    if invalid.any():
+        first = int(invalid.nonzero()[0])
+        raise ValueError(f"sample {first} of the batch has NaN or inf: calibrate on finite samples")
 
 
 def _find_drive(
     layer: SpikingLayer, neuron: nn.Module, drive: Tensor, target_rate: float
 ) -> tuple[float, float, float]:
-    """Gain and offset with which `neuron` fires near the target rate on `drive`, and the rate it then has."""
+    """Return the gain and offset with which `neuron` fires near the target rate on `drive`, and the rate reached."""
 
     def rate(gain: float, offset: float) -> float:
-        # Pre-hooks are on this very neuron: call forward to pass them by.
+        # Call forward directly to skip the pre-hooks on this neuron.
         return float(neuron.forward(drive * gain + offset).mean(dtype=torch.float64))
 
     if isinstance(layer, ScaledSpike):
-        # Counts are whole numbers, so a large scale lets every count above 0 fire at once and a larger one nothing
-        # more: the smallest scale that reaches the target, or what can be reached, keeps the surrogate in its range.
+        # Counts are integers: beyond some scale every count above 0 fires at once. The smallest scale that reaches the
+        # target, or the highest reachable rate, keeps the surrogate in its range.
         low, high = 0.0, _LARGEST_SCALE / float(layer.scale)
         goal = min(target_rate, 0.99 * rate(high, 0.0))
         for _ in range(_ROUNDS):

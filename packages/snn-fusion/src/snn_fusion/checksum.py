@@ -1,4 +1,4 @@
-"""Checksums that a file carries inside itself, so that damage is noticed whatever moment a write was stopped at."""
+"""Checksums stored inside a file, so that damage is detected wherever a write was interrupted."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FIELD = "sha256"
-"""The field of a JSON document that holds the checksum of the others."""
+"""Field of a JSON document that holds the checksum of the others."""
 
 
 def json_checksum(document: Mapping[str, Any]) -> str:
-    """SHA-256 of a JSON object without its own checksum field; neither order of fields nor white space counts."""
+    """Return the SHA-256 of a JSON object without its checksum field; independent of field order and whitespace."""
     content = {name: value for name, value in document.items() if name != FIELD}
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def with_checksum(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The document with the field `sha256` at its end."""
-    # Written and read once, so that the checksum is that of what a reader gets: tuples are lists there.
+    """Return the document with the field `sha256` at its end."""
+    # Encoded and decoded once, so that the checksum is that of what a reader gets: tuples become lists.
     content: dict[str, Any] = json.loads(json.dumps({**document, FIELD: None}))
     del content[FIELD]
     return {**content, FIELD: json_checksum(content)}
 
 
 def tensors_checksum(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of names, types, shapes and values."""
+    """Return the SHA-256 of names, dtypes, shapes and values."""
     import torch
 
     digest = hashlib.sha256()

@@ -1,7 +1,7 @@
-"""What a model is called with: checked before anything is computed, and cleaned of values that are not finite.
+"""Check a model's inputs before anything is computed, and replace NaN and inf.
 
-A neuron fires or does not fire, so a NaN ends at the first one: it becomes "no spike", and the logits look like any
-others. The model therefore looks at its inputs itself.
+A neuron either fires or not, so a NaN vanishes at the first one: it becomes "no spike", and the logits look like any
+others. The model therefore checks its inputs.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from snn_fusion.presence import Presence
 
 
 def check_inputs(inputs: object, encoders: nn.ModuleDict, fallback: Tensor | None) -> dict[str, int]:
-    """Where each input has its batch, by modality; the checks look at names, types and shapes, never at values.
+    """Check names, types and shapes (never values) and return each input's batch axis by modality.
 
     Args:
-        inputs: what the model was called with.
+        inputs: the model's argument.
         encoders: the model's encoders by modality.
-        fallback: a parameter of the model, whose dtype and device hold for encoders without parameters.
+        fallback: a parameter of the model, whose dtype and device apply to encoders without parameters.
 
     Raises:
         ValueError: not a mapping from the model's modalities to tensors of the encoders' shapes, dtype and device, or
@@ -32,7 +32,7 @@ def check_inputs(inputs: object, encoders: nn.ModuleDict, fallback: Tensor | Non
     names = tuple(encoders.keys())
     if not isinstance(inputs, Mapping):
         example = ", ".join(f"{name!r}: {name}" for name in names)
-        raise ValueError(f"pass one mapping from modality to tensor, model({{{example}}}), not {_kind(inputs)}")
+        raise ValueError(f"pass one mapping from modality to tensor, model({{{example}}}), not {_describe(inputs)}")
     axes: dict[str, int] = {}
     sizes: dict[str, int] = {}
     for name, x in cast(Mapping[str, object], inputs).items():
@@ -40,7 +40,7 @@ def check_inputs(inputs: object, encoders: nn.ModuleDict, fallback: Tensor | Non
         encoder = encoders[name]
         assert isinstance(encoder, Encoder)
         if not isinstance(x, Tensor):
-            raise ValueError(f"{name} must be a PyTorch tensor, but it is {_kind(x)}{_as_tensor(x)}")
+            raise ValueError(f"{name} must be a PyTorch tensor, but it is {_describe(x)}{_conversion_hint(x)}")
         try:
             axes[name] = encoder.batch_axis(x)
         except ValueError as error:
@@ -60,27 +60,29 @@ def check_modality(name: object, known: Sequence[str]) -> None:
     if name not in known:
         near = get_close_matches(name, known, n=1) if isinstance(name, str) else []
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        name_text = repr(name) if isinstance(name, str | int) else _kind(name)
+        name_text = repr(name) if isinstance(name, str | int) else _describe(name)
         raise ValueError(f"the model reads {', '.join(known)}, and {name_text} is not among them{hint}")
 
 
 def check_mask(name: str, mask: object, B: int, device: torch.device) -> None:
-    """Raise `ValueError` for what is not a mask of the samples that have a modality, bool [B]."""
+    """Raise `ValueError` unless `mask` is a bool tensor [B] on `device`."""
     if not isinstance(mask, Tensor):
-        raise ValueError(f"present[{name!r}] must be a PyTorch tensor, bool [{B}], but it is {_kind(mask)}")
+        raise ValueError(f"present[{name!r}] must be a PyTorch tensor, bool [{B}], but it is {_describe(mask)}")
     if mask.dtype != torch.bool or mask.shape != (B,):
-        raise ValueError(f"present[{name!r}] is one bool a sample, [{B}], but it is {mask.dtype} {tuple(mask.shape)}")
+        raise ValueError(
+            f"present[{name!r}] must have one bool per sample, [{B}], but it is {mask.dtype} {tuple(mask.shape)}"
+        )
     if mask.device != device:
         raise ValueError(
             f"present[{name!r}] is on {mask.device}, but {name} is on {device}: move it with .to({str(device)!r})"
         )
 
 
-def finite_samples(inputs: Mapping[str, Tensor], axes: Mapping[str, int]) -> tuple[dict[str, Tensor], Presence]:
-    """Inputs with zeros in the place of NaN and infinity, and by modality which samples had none, bool [B].
+def zero_nonfinite(inputs: Mapping[str, Tensor], axes: Mapping[str, int]) -> tuple[dict[str, Tensor], Presence]:
+    """Replace NaN and inf with zeros, and return by modality which samples had none, bool [B].
 
-    The zeros keep one sample's NaN out of the batch statistics, where it would reach all others and the running
-    statistics. Inputs that are finite come back with the same values.
+    The zeros keep one sample's NaN out of the batch statistics, which would spread it to all other samples and to the
+    running statistics. Finite values are unchanged.
     """
     clean: dict[str, Tensor] = {}
     finite: dict[str, Tensor] = {}
@@ -92,10 +94,10 @@ def finite_samples(inputs: Mapping[str, Tensor], axes: Mapping[str, int]) -> tup
     return clean, finite
 
 
-def spoiled_samples(finite: Presence, presence: Presence) -> Tensor:
-    """Samples that have a value that is not finite in a modality that they have, bool [B]."""
-    spoiled = [~mask & presence[name] if name in presence else ~mask for name, mask in finite.items()]
-    return spoiled[0] if len(spoiled) == 1 else torch.stack(spoiled).any(0)
+def nonfinite_samples(finite: Presence, presence: Presence) -> Tensor:
+    """Return which samples have NaN or inf in a modality that they have, bool [B]."""
+    masks = [~mask & presence[name] if name in presence else ~mask for name, mask in finite.items()]
+    return masks[0] if len(masks) == 1 else torch.stack(masks).any(0)
 
 
 def _check_dtype_and_device(name: str, x: Tensor, parameter: Tensor | None) -> None:
@@ -116,10 +118,10 @@ def _check_dtype_and_device(name: str, x: Tensor, parameter: Tensor | None) -> N
 
 
 _AUTOCAST = (torch.float32, torch.bfloat16, torch.float16)
-"""What autocast converts by itself."""
+"""Types that autocast converts."""
 
 
-def _kind(value: object) -> str:
+def _describe(value: object) -> str:
     if value is None:
         return "None"
     if isinstance(value, Tensor):
@@ -129,7 +131,7 @@ def _kind(value: object) -> str:
     return f"a NumPy {'array' if kind == 'ndarray' else kind}" if module == "numpy" else f"of type {kind}"
 
 
-def _as_tensor(value: object) -> str:
+def _conversion_hint(value: object) -> str:
     if type(value).__module__.partition(".")[0] == "numpy":
         return ": convert it with torch.from_numpy(...).float()"
     return ": convert it with torch.tensor(..., dtype=torch.float32)" if isinstance(value, list | tuple) else ""

@@ -1,4 +1,4 @@
-"""Whether a model's layers live: firing rates and gradients by layer, and what each sense contributes to the others."""
+"""Diagnostics: firing rates and gradients by layer, and how much each modality reads from the others."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ if TYPE_CHECKING:
     from snn_fusion.model import FusionModel
 
 SILENT = 0.001
-"""Share of (neuron, time step) pairs below which a layer counts as silent: it passes nothing on and hardly learns."""
+"""Firing rate below which a layer is silent: it passes nothing on and hardly learns."""
 SATURATED = 0.95
-"""Share above which a layer counts as saturated: it fires whatever it gets."""
+"""Firing rate above which a layer is saturated: it fires whatever its input."""
 
 
 @dataclass(frozen=True)
 class LayerHealth:
-    """How one layer of neurons is doing."""
+    """Diagnostics of one layer of neurons."""
 
     firing_rate: float
     """Share of (neuron, time step) pairs that fire, in [0, 1]."""
     gradient_norm: float
-    """Length of the loss's gradient with respect to the layer's spikes; 0: nothing can be learned before it."""
+    """L2 norm of the loss's gradient with respect to the layer's spikes; at 0, nothing before the layer learns."""
 
 
 @dataclass(frozen=True)
 class Health:
-    """How all layers of neurons are doing; `print` shows a table."""
+    """Diagnostics of all layers of neurons; `print` shows a table."""
 
     layers: dict[str, LayerHealth]
-    """By the layer's dotted name, in order of definition."""
+    """By dotted name, in order of definition."""
 
     @property
     def silent(self) -> tuple[str, ...]:
@@ -55,14 +55,14 @@ class Health:
         width = max((len(name) for name in self.layers), default=5)
         lines = [f"{'layer':<{width}}  firing  gradient"]
         for name, layer in self.layers.items():
-            remark = "  silent" if name in self.silent else "  saturated" if name in self.saturated else ""
-            lines.append(f"{name:<{width}}  {layer.firing_rate:6.2%}  {layer.gradient_norm:8.2e}{remark}")
+            status = "  silent" if name in self.silent else "  saturated" if name in self.saturated else ""
+            lines.append(f"{name:<{width}}  {layer.firing_rate:6.2%}  {layer.gradient_norm:8.2e}{status}")
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        remarks = dict.fromkeys(self.silent, "silent") | dict.fromkeys(self.saturated, "saturated")
+        status = dict.fromkeys(self.silent, "silent") | dict.fromkeys(self.saturated, "saturated")
         rows = [
-            [name, f"{layer.firing_rate:.2%}", f"{layer.gradient_norm:.2e}", remarks.get(name, "")]
+            [name, f"{layer.firing_rate:.2%}", f"{layer.gradient_norm:.2e}", status.get(name, "")]
             for name, layer in self.layers.items()
         ]
         caption = f"{len(rows)} layers, {len(self.silent)} silent, {len(self.saturated)} saturated"
@@ -72,16 +72,16 @@ class Health:
 def health(
     model: FusionModel, inputs: Mapping[str, Tensor], labels: Tensor | None = None, present: Presence | None = None
 ) -> Health:
-    """Run a batch forward and backward and look at every layer of neurons; the model is left as it was.
+    """Run a batch forward and backward and measure every layer of neurons; the model is unchanged.
 
     Args:
-        model: in training or evaluation mode, which stays.
+        model: in training or evaluation mode.
         inputs: a batch by modality.
-        labels: classes [B] for the loss; without them the model's own predictions are taken.
+        labels: classes [B] for the loss; by default the model's predictions.
         present: see `FusionModel.forward`.
 
     Returns:
-        rates and gradients by layer; layers that did not run are not in it.
+        rates and gradients of the layers that ran.
     """
     gradients: dict[str, Tensor] = {}
 
@@ -102,7 +102,7 @@ def health(
         with torch.enable_grad(), running_statistics(model, 0), record_firing_rates(model) as rates:
             output = model(inputs, present)
             loss = model.total_loss(output, output.logits.argmax(1) if labels is None else labels)
-            # Gradients of the parameters are of no interest here, and those of a training step stay as they are.
+            # Not `backward()`: it would add to the gradients of a training step.
             trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
             torch.autograd.grad(loss.total, trainable, allow_unused=True)
     finally:
@@ -115,19 +115,19 @@ def health(
 def residual_share(
     model: FusionModel, inputs: Mapping[str, Tensor], present: Presence | None = None
 ) -> dict[str, dict[str, float]]:
-    """How much of each modality's fused tokens is its own and how much it read from each other one.
+    """Return how much of each modality's fused tokens is its own and how much it read from each other one.
 
-    A part's size is the mean magnitude of what is added: the tokens themselves, and alpha times each residual.
+    A part's size is the mean magnitude of a summand: the tokens themselves, and alpha times each residual.
 
     Returns:
-        by target: the share of each source, the target itself under its own name; shares add up to 1.
+        by target: the share of each source, and of the target itself under its own name; shares sum to 1.
     """
-    caught: dict[str, Tensor] = {}
+    own_tokens: dict[str, Tensor] = {}
 
-    def catch(_module: nn.Module, args: tuple[dict[str, Tensor], ...]) -> None:
-        caught.update(args[0])
+    def record(_module: nn.Module, args: tuple[dict[str, Tensor], ...]) -> None:
+        own_tokens.update(args[0])
 
-    handle = model.fusion.register_forward_pre_hook(catch)
+    handle = model.fusion.register_forward_pre_hook(record)
     try:
         with running_statistics(model, 0):
             output = model(inputs, present)
@@ -135,7 +135,7 @@ def residual_share(
         handle.remove()
     alphas = model.fusion.alphas
     shares: dict[str, dict[str, float]] = {}
-    for target, tokens in caught.items():
+    for target, tokens in own_tokens.items():
         sizes = {target: float(tokens.abs().mean())}
         for (reader, source), residual in output.residuals.items():
             if reader == target:
@@ -147,14 +147,14 @@ def residual_share(
 
 @contextmanager
 def running_statistics(model: nn.Module, share: float, *, under: str = "") -> Generator[None, None, None]:
-    """Within the block, batch norm's running statistics move by this share toward each batch: 0 not at all, 1 onto it.
+    """Within the block, set the momentum of batch norm's running statistics: 0 freezes them, 1 copies each batch's.
 
-    What else they keep (momentum, the number of batches) is as before afterwards.
+    Momentum and the number of batches are restored afterwards.
 
     Args:
-        model: whose.
-        share: in [0, 1].
-        under: only of modules whose dotted name starts with this; others follow their own momentum.
+        model: contains the batch norms.
+        share: momentum in [0, 1].
+        under: prefix of the dotted names of the affected modules; others use their own momentum.
     """
     modules = cast("Iterable[tuple[str, nn.Module]]", model.named_modules())
     norms = [module for name, module in modules if isinstance(module, _BatchNorm) and name.startswith(under)]

@@ -16,12 +16,12 @@ from torch.utils import _pytree as pytree
 
 from snn_core.argument_checks import check_number
 from snn_fusion.encoders.encoder import Encoder
-from snn_fusion.inputs import check_inputs, check_mask, check_modality, finite_samples, spoiled_samples
-from snn_fusion.methods import Fused, FusionMethod, Pair
-from snn_fusion.methods.tokens import number_present
+from snn_fusion.inputs import check_inputs, check_mask, check_modality, nonfinite_samples, zero_nonfinite
+from snn_fusion.methods import FusedTokens, FusionMethod, Pair
+from snn_fusion.methods.tokens import count_present
 from snn_fusion.modality_dict import modality_dict
-from snn_fusion.presence import Presence, all_rows, both, run_where
-from snn_fusion.readout import Read, Readout
+from snn_fusion.presence import Presence, both_present, may_run_absent_rows, run_on_rows
+from snn_fusion.readout import Readout, ReadoutOutput
 from snn_fusion.tables import html_table, text_table
 
 if TYPE_CHECKING:
@@ -30,23 +30,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FusionOutput:
-    """What a forward pass gives."""
+    """The output of a forward pass."""
 
     logits: Tensor
     """Class scores [B, K]."""
     features: dict[str, Tensor]
     """Each modality's features before they are joined [T, B, C]; 0 where it is absent."""
     residuals: dict[Pair, Tensor]
-    """What each target read from each source, before alpha [T, B, N, C]; 0 where one of the two is absent."""
+    """Residual of each pair (target, source) before alpha [T, B, N, C]; 0 where one of the two is absent."""
     aligned: dict[str, Tensor]
-    """What each target read, averaged over its sources, tokens and time [B, C]: what alignment compares."""
+    """Each target's residuals averaged over sources, tokens and time [B, C]: the input of the alignment loss."""
     logits_of: dict[str, Tensor]
     """Each modality's own class scores [B, K], from readouts that have them."""
     presence: Presence
     """Which samples have which modality, bool [B]; no entry means all."""
 
     def __repr__(self) -> str:
-        """Shapes, and how much of each tensor is not 0."""
+        """Show shapes, and the share of each tensor that is not 0."""
         rows = self._rows()
         return f"FusionOutput of {self.logits.shape[0]} samples\n" + indent(text_table(_OUTPUT_COLUMNS, rows), "  ")
 
@@ -58,7 +58,7 @@ class FusionOutput:
         named = {"logits": self.logits}
         named |= {f"features of {name}": x for name, x in self.features.items()}
         named |= {f"{target} reads {source}": x for (target, source), x in self.residuals.items()}
-        named |= {f"{name} read, averaged": x for name, x in self.aligned.items()}
+        named |= {f"residual of {name}, averaged": x for name, x in self.aligned.items()}
         named |= {f"logits of {name}": x for name, x in self.logits_of.items()}
         named |= {f"presence of {name}": x for name, x in self.presence.items()}
         return [
@@ -82,7 +82,7 @@ def _flatten(output: FusionOutput) -> tuple[list[Tensor], _Keys]:
 
 def _flatten_with_keys(output: FusionOutput) -> tuple[list[tuple[pytree.GetAttrKey, Tensor]], _Keys]:
     leaves, keys = _flatten(output)
-    # Exporters make names of these.
+    # Exporters derive output names from these.
     names = [
         f"{field}_{'_reads_'.join([*key] if isinstance(key, tuple) else [key])}"
         for field, of_field in zip(_NAMED, keys, strict=True)
@@ -114,31 +114,31 @@ pytree.register_pytree_node(
 
 @dataclass(frozen=True)
 class Loss:
-    """A training loss and its parts, each a scalar; `total` is what to differentiate."""
+    """A training loss and its parts, each a scalar; call `backward()` on `total`."""
 
     total: Tensor
     classification: Tensor
-    """Of the prediction, plus those of the modalities' own predictions where there are any."""
+    """Cross-entropy of the logits, plus those of the modalities' own logits if there are any."""
     alignment: Tensor
-    """Before its weight; 0 where nothing is aligned."""
+    """Alignment loss before its weight; 0 if nothing is aligned."""
 
 
 class FusionModel(nn.Module):
     """Classify from any number of modalities.
 
-    `model({"audio": [B, 1, H, W], "visual": [B, 3, H, W]})`, static or with time first, gives a `FusionOutput`.
+    `model({"audio": [B, 1, H, W], "visual": [B, 3, H, W]})`, static or with time first, returns a `FusionOutput`.
 
     Args:
-        encoders: one `Encoder` a modality, from its raw input to tokens [T, B, N, C], all of one width C.
-        fusion: lets the modalities read each other.
+        encoders: one `Encoder` per modality, from its raw input to tokens [T, B, N, C], all of one width C.
+        fusion: the fusion method, by which modalities read each other.
         readout: from fused tokens to logits.
-        alignment: loss between what two modalities have read, `(a [B, C], b [B, C], labels [B]) -> scalar`, or None.
-        alignment_weight: its factor beside the classification loss.
+        alignment: loss between two modalities' residuals, `(a [B, C], b [B, C], labels [B]) -> scalar`, or None.
+        alignment_weight: factor of the alignment loss.
         label_smoothing: of the classification loss.
-        modality_dropout: in training, each modality of a sample is taken away with this probability; one always stays.
+        modality_dropout: probability in training of dropping each modality of a sample; at least one remains.
 
     Raises:
-        ValueError: a modality's name that a PyTorch module cannot hold, a share outside [0, 1), or a weight below 0.
+        ValueError: a modality name that PyTorch modules cannot hold, a probability outside [0, 1), or a weight below 0.
     """
 
     def __init__(
@@ -165,7 +165,7 @@ class FusionModel(nn.Module):
         self.modality_dropout = modality_dropout
 
     def __repr__(self) -> str:
-        """One line a part; `summary(model)` tells more, and the parts show all that is in them."""
+        """Show one line per part; `summary(model)` has more detail."""
         lines = [f"{name}: {type(encoder).__name__} of {_shape(encoder)}" for name, encoder in self.encoders.items()]
         count = sum(parameter.numel() for parameter in self.parameters())
         lines += [f"fusion: {type(self.fusion).__name__}", f"readout: {type(self.readout).__name__}"]
@@ -175,58 +175,57 @@ class FusionModel(nn.Module):
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Names of the modalities, in the order of the encoders."""
+        """Modality names, in the order of the encoders."""
         return tuple(self.encoders.keys())
 
     def forward(self, inputs: Mapping[str, Tensor], present: Presence | None = None) -> FusionOutput:
-        """Raw inputs by modality -> logits [B, K], features and residuals.
+        """Map raw inputs by modality to logits [B, K], features and residuals.
 
-        A sample with NaN or an infinite value in a modality that it has gets NaN logits; the others get theirs.
+        A sample with NaN or inf in a modality that it has gets NaN logits; the other samples are unaffected.
 
         Args:
-            inputs: by modality, in the model's dtype and on its device; one that is left out is absent for every
-                sample.
-            present: for a modality that some samples lack, which have it: bool [B]. What its tensor holds in the other
-                rows, NaN included, has no influence on anything.
+            inputs: by modality, in the model's dtype and on its device; an omitted modality is absent in every sample.
+            present: by modality that some samples lack, which samples have it: bool [B]. Values in the other rows, NaN
+                included, have no influence.
 
         Raises:
-            ValueError: an unknown modality, none at all (or none for one of the samples), inputs or masks that do not
-                fit, or modalities that differ in batch or time. In evaluation under a compiler, which cannot look at
-                values, a sample without any modality gets NaN logits instead.
+            ValueError: an unknown modality, no modality at all (or none for one of the samples), inputs or masks of a
+                wrong type or shape, or modalities that differ in batch or time. In evaluation under a compiler, which
+                cannot read values, a sample without any modality gets NaN logits instead.
         """
         axes = check_inputs(inputs, self.encoders, next(self.parameters(), None))
-        inputs, presence = self._there(inputs, present or {}, axes)
+        inputs, presence = self._select_present(inputs, present or {}, axes)
         if self.training and self.modality_dropout:
-            presence = self._dropped(inputs, presence, axes)
-        inputs, finite = finite_samples(inputs, axes)
+            presence = self._drop_modalities(inputs, presence, axes)
+        inputs, finite = zero_nonfinite(inputs, axes)
         tokens: dict[str, Tensor] = {
-            name: run_where(self.encoders[name], presence.get(name), x, axis=axes[name]) for name, x in inputs.items()
+            name: run_on_rows(self.encoders[name], presence.get(name), x, axis=axes[name]) for name, x in inputs.items()
         }
         first, *others = [x.shape[:2] for x in tokens.values()]
         if any(shape != first for shape in others):
-            shown = ", ".join(f"{name} has T={x.shape[0]}, B={x.shape[1]}" for name, x in tokens.items())
-            raise ValueError(f"modalities must agree in time steps and batch size, but {shown}")
-        fused: Fused = self.fusion(tokens, presence)
-        read: Read = self.readout(fused, presence)
-        spoiled = spoiled_samples(finite, presence)
+            sizes = ", ".join(f"{name} has T={x.shape[0]}, B={x.shape[1]}" for name, x in tokens.items())
+            raise ValueError(f"modalities must agree in time steps and batch size, but {sizes}")
+        fused: FusedTokens = self.fusion(tokens, presence)
+        readout: ReadoutOutput = self.readout(fused, presence)
+        invalid = nonfinite_samples(finite, presence)
         if len(presence) == len(inputs):
-            spoiled = spoiled | ~torch.stack(list(presence.values())).any(0)
+            invalid = invalid | ~torch.stack(list(presence.values())).any(0)
         return FusionOutput(
-            _with_nan(read.logits, spoiled),
-            read.features,
+            _with_nan(readout.logits, invalid),
+            readout.features,
             fused.residuals,
-            _aligned(fused, presence),
-            {name: _with_nan(logits, spoiled) for name, logits in read.logits_of.items()},
+            _mean_residuals(fused, presence),
+            {name: _with_nan(logits, invalid) for name, logits in readout.logits_of.items()},
             presence,
         )
 
     def total_loss(self, output: FusionOutput, labels: Tensor, class_weights: Tensor | None = None) -> Loss:
-        """Cross-entropy with label smoothing plus the weighted alignment of residuals; labels [B].
+        """Return cross-entropy with label smoothing plus the weighted alignment of residuals; labels [B].
 
-        What a target read is averaged over its sources, over tokens and over time; every unordered pair of targets is
-        aligned on the samples that have both, the one named first in the model as the loss's first argument. The mean
-        over pairs counts, so that alignment weighs the same however many modalities there are. Class weights [K] scale
-        what a sample of each class counts in the cross-entropy.
+        A target's residuals are averaged over sources, tokens and time. Every unordered pair of targets is aligned on
+        the samples that have both; the first one in the model's order is the loss's first argument. The loss is the
+        mean over pairs, so its scale does not depend on the number of modalities. Class weights [K] scale a sample's
+        cross-entropy by its class.
         """
 
         def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -235,18 +234,18 @@ class FusionModel(nn.Module):
         classification = cross_entropy(output.logits, labels)
         for name, logits in output.logits_of.items():
             rows = output.presence.get(name)
-            chosen = (logits, labels) if rows is None else (logits[rows], labels[rows])
-            classification = classification + cross_entropy(*chosen)
-        compared: list[Tensor] = []
+            selected = (logits, labels) if rows is None else (logits[rows], labels[rows])
+            classification = classification + cross_entropy(*selected)
+        losses: list[Tensor] = []
         if self.alignment is not None:
             for first, second in combinations(sorted(output.aligned, key=self.modalities.index), 2):
-                rows = both(output.presence, first, second)
+                rows = both_present(output.presence, first, second)
                 a, b = output.aligned[first], output.aligned[second]
                 if rows is None:
-                    compared.append(self.alignment(a, b, labels))
+                    losses.append(self.alignment(a, b, labels))
                 elif rows.any():
-                    compared.append(self.alignment(a[rows], b[rows], labels[rows]))
-        alignment = torch.stack(compared).mean() if compared else torch.zeros_like(classification)
+                    losses.append(self.alignment(a[rows], b[rows], labels[rows]))
+        alignment = torch.stack(losses).mean() if losses else torch.zeros_like(classification)
         return Loss(classification + self.alignment_weight * alignment, classification, alignment)
 
     def health(
@@ -265,51 +264,55 @@ class FusionModel(nn.Module):
 
         return residual_share(self, inputs, present)
 
-    def _there(
+    def _select_present(
         self, inputs: Mapping[str, Tensor], present: Presence, axes: Mapping[str, int]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """The inputs that some sample has, in the model's order, and masks for those that not all have."""
+        """Return the inputs that any sample has, in the model's order, and masks of those that some samples lack."""
         if not isinstance(present, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(
-                "present is a mapping from modality to mask; inputs go together into one mapping, the first argument"
+                "present is a mapping from modality to mask; pass all inputs as one mapping, the first argument"
             )
         for name in present:
             check_modality(name, self.modalities)
             if name not in inputs:
-                raise ValueError(f"present speaks of {name!r}, but the inputs are {', '.join(inputs) or 'empty'}")
-        kept = {name: inputs[name] for name in self.modalities if name in inputs}
+                raise ValueError(f"present names {name!r}, but the inputs are {', '.join(inputs) or 'empty'}")
+        selected = {name: inputs[name] for name in self.modalities if name in inputs}
         masks: dict[str, Tensor] = {}
         for name, mask in present.items():
-            check_mask(name, mask, kept[name].shape[axes[name]], kept[name].device)
-            if all_rows(self):
+            check_mask(name, mask, selected[name].shape[axes[name]], selected[name].device)
+            if may_run_absent_rows(self):
                 masks[name] = mask
             elif not mask.any():
-                del kept[name]
+                del selected[name]
             elif not mask.all():
                 masks[name] = mask
-        if not kept:
-            raise ValueError(f"at least one of {', '.join(self.modalities)} must be there, but none is")
-        if len(masks) == len(kept) and not all_rows(self):
-            lacking = ~torch.stack(list(masks.values())).any(0)
-            if lacking.any():
-                first = int(lacking.nonzero()[0])
+        if not selected:
+            raise ValueError(f"at least one of {', '.join(self.modalities)} must be present, but none is")
+        if len(masks) == len(selected) and not may_run_absent_rows(self):
+            empty = ~torch.stack(list(masks.values())).any(0)
+            if empty.any():
+                first = int(empty.nonzero()[0])
                 raise ValueError(f"every sample needs a modality, but sample {first} of the batch has none")
-        return kept, masks
+        return selected, masks
 
-    def _dropped(self, inputs: Mapping[str, Tensor], presence: Presence, axes: Mapping[str, int]) -> dict[str, Tensor]:
-        """Masks with modalities taken away at random; every sample keeps one that it has."""
+    def _drop_modalities(
+        self, inputs: Mapping[str, Tensor], presence: Presence, axes: Mapping[str, int]
+    ) -> dict[str, Tensor]:
+        """Return masks with modalities dropped at random; every sample keeps one of those that it has."""
         names = list(inputs)
         first = inputs[names[0]]
         B = first.shape[axes[names[0]]]
-        everyone = torch.ones(B, dtype=torch.bool, device=first.device)
-        there = torch.stack([presence.get(name, everyone) for name in names])
-        stays = there & (torch.rand(there.shape, device=first.device) >= self.modality_dropout)
-        # Where all would go, one of those that are there is kept, each with the same chance.
-        saved = torch.where(there, torch.rand(there.shape, device=first.device), -1.0).argmax(0)
-        one = torch.zeros_like(there).scatter_(0, saved[None], True)
-        stays = torch.where(stays.any(0), stays, one)
-        # A modality that nobody would keep is kept by all who have it: batch norm needs rows.
-        return {name: mask if mask.any() else before for name, mask, before in zip(names, stays, there, strict=True)}
+        all_samples = torch.ones(B, dtype=torch.bool, device=first.device)
+        present = torch.stack([presence.get(name, all_samples) for name in names])
+        remaining = present & (torch.rand(present.shape, device=first.device) >= self.modality_dropout)
+        # If all would be dropped, one of the present ones remains, each with the same probability.
+        survivor = torch.where(present, torch.rand(present.shape, device=first.device), -1.0).argmax(0)
+        one = torch.zeros_like(present).scatter_(0, survivor[None], True)
+        remaining = torch.where(remaining.any(0), remaining, one)
+        # A modality dropped in all samples is restored in all: batch norm needs rows.
+        return {
+            name: mask if mask.any() else before for name, mask, before in zip(names, remaining, present, strict=True)
+        }
 
 
 def _shape(encoder: nn.Module) -> str:
@@ -318,21 +321,21 @@ def _shape(encoder: nn.Module) -> str:
 
 
 def _with_nan(logits: Tensor, samples: Tensor) -> Tensor:
-    """Logits [B, K] with NaN in the rows of these samples [B]."""
+    """Return logits [B, K] with NaN in the rows of these samples [B]."""
     return torch.where(samples[:, None], float("nan"), logits)
 
 
-def _aligned(fused: Fused, presence: Presence) -> dict[str, Tensor]:
-    """What each target read, averaged over the sources that a sample has, over tokens and over time [B, C].
+def _mean_residuals(fused: FusedTokens, presence: Presence) -> dict[str, Tensor]:
+    """Average each target's residuals over the sources that a sample has, over tokens and over time [B, C].
 
     A sum over sources would grow with their number, and similarities with its square.
     """
     sources_of: dict[str, list[str]] = {}
     for target, source in fused.residuals:
         sources_of.setdefault(target, []).append(source)
-    read: dict[str, Tensor] = {}
+    means: dict[str, Tensor] = {}
     for target, sources in sources_of.items():
         total = reduce(torch.add, [fused.residuals[target, source].mean(2).mean(0) for source in sources])
-        number = 1 if fused.split else number_present(sources, presence)
-        read[target] = total / (number.reshape(-1, 1) if isinstance(number, Tensor) else number)
-    return read
+        number = 1 if fused.split else count_present(sources, presence)
+        means[target] = total / (number.reshape(-1, 1) if isinstance(number, Tensor) else number)
+    return means

@@ -1,4 +1,4 @@
-"""What a model consists of, part by part: tokens, parameters and neurons, without running it on data."""
+"""Summarize a model by part: tokens, parameters and neurons, without running it on data."""
 
 from __future__ import annotations
 
@@ -20,37 +20,37 @@ _HEADINGS = ("part", "module", "input", "tokens", "parameters", "layers", "neuro
 
 
 @dataclass(frozen=True)
-class Part:
-    """One part of a model: a modality's encoder, what one modality reads from another, or what all share."""
+class ModelPart:
+    """One part of a model: a modality's encoder, a pair's reader, or a part that all modalities share."""
 
     name: str
     module: str
-    """Its class."""
+    """Class name."""
     input_shape: tuple[int | str, ...] | None
-    """An encoder's input, without time and batch; a name stands for a size that is not fixed."""
+    """Input shape of an encoder, without time and batch; a name stands for a size that is not fixed."""
     tokens: int | None
-    """Tokens N of a sample that an encoder makes; None where the input's size is not known, and for other parts."""
+    """Tokens N per sample of an encoder; None if the input's size is unknown, and for other parts."""
     parameters: int
     layers: int
     """Layers of neurons."""
     neurons: int | None
-    """Neurons for one sample; None where the input's size is not known."""
+    """Neurons per sample; None if the input's size is unknown."""
 
 
 @dataclass(frozen=True)
 class ModelSummary:
     """The parts of a model; `print` shows a table."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[ModelPart, ...]
 
     @property
     def parameters(self) -> int:
-        """Of the whole model."""
+        """Parameters of the whole model."""
         return sum(part.parameters for part in self.parts)
 
     @property
     def neurons(self) -> int | None:
-        """Of the whole model, for one sample; None where an input's size is not known."""
+        """Neurons of the whole model per sample; None if an input's size is unknown."""
         counts = [part.neurons for part in self.parts if part.neurons is not None]
         return sum(counts) if len(counts) == len(self.parts) else None
 
@@ -61,7 +61,9 @@ class ModelSummary:
         return html_table(_HEADINGS, self._rows(), caption=f"{self.parameters:,} parameters")
 
     def _rows(self) -> list[list[str]]:
-        total = Part("total", "", None, None, self.parameters, sum(part.layers for part in self.parts), self.neurons)
+        total = ModelPart(
+            "total", "", None, None, self.parameters, sum(part.layers for part in self.parts), self.neurons
+        )
         return [
             [
                 part.name,
@@ -77,13 +79,13 @@ class ModelSummary:
 
 
 def summary(model: FusionModel) -> ModelSummary:
-    """The parts of a model by modality and by pair, with their tokens, parameters and neurons.
+    """Summarize a model by modality and by pair, with tokens, parameters and neurons; the model is unchanged.
 
-    Nothing is computed: where the inputs' shapes are known, as in every model from a spec, the model runs on tensors
-    without values to find out how many neurons each layer has. The model is left as it was.
+    Nothing is computed: if the inputs' shapes are known, as in every model from a spec, the model runs on fake tensors
+    to count the neurons of each layer.
 
     Args:
-        model: any; of a model composed by hand whose encoders take any size, neurons stay unknown.
+        model: any model; neurons are None if an encoder takes inputs of any size.
     """
     part_of = _parts(model)
     neurons = _neurons(model)
@@ -100,11 +102,13 @@ def summary(model: FusionModel) -> ModelSummary:
 
     def row(
         name: str, module: nn.Module, shape: tuple[int | str, ...] | None = None, tokens: int | None = None
-    ) -> Part:
+    ) -> ModelPart:
         known = None if neurons is None else counts.get(name, 0)
-        return Part(name, type(module).__name__, shape, tokens, parameters.get(name, 0), layers.get(name, 0), known)
+        return ModelPart(
+            name, type(module).__name__, shape, tokens, parameters.get(name, 0), layers.get(name, 0), known
+        )
 
-    rows: list[Part] = []
+    rows: list[ModelPart] = []
     for name, encoder in model.encoders.items():
         assert isinstance(encoder, Encoder)
         sizes = [axis for axis in encoder.axes if isinstance(axis, int)]
@@ -118,14 +122,14 @@ def summary(model: FusionModel) -> ModelSummary:
     rows += [
         row(name, module)
         for name, module in others.items()
-        # A loss without parameters, or a method all of whose parts belong to pairs, is no row of its own.
+        # Skip a loss without parameters, and a method all of whose parts belong to pairs.
         if module is not None and (name == "readout" or name in parameters or name in layers)
     ]
     return ModelSummary(tuple(rows))
 
 
 def _parts(model: FusionModel) -> Callable[[str], str]:
-    """To which part something with a dotted name belongs."""
+    """Return a function from a dotted name to the part that it belongs to."""
     pairs = {pair_name(pair): _pair_title(pair) for pair in permutations(model.modalities, 2)}
 
     def part_of(name: str) -> str:
@@ -143,7 +147,7 @@ def _pair_title(pair: tuple[str, str]) -> str:
 
 
 def _neurons(model: FusionModel) -> dict[str, int] | None:
-    """Neurons of each layer for one sample, by its dotted name; None where the inputs' shapes are not known."""
+    """Count the neurons of each layer per sample, by dotted name; None if the inputs' shapes are unknown."""
     shapes: dict[str, list[int]] = {}
     for name, encoder in model.encoders.items():
         assert isinstance(encoder, Encoder)
@@ -154,7 +158,7 @@ def _neurons(model: FusionModel) -> dict[str, int] | None:
 
     def count(name: str) -> Callable[[nn.Module, object, Tensor], None]:
         def hook(_module: nn.Module, _inputs: object, spikes: Tensor) -> None:
-            # A layer that several share runs on all their tokens in one call, with one sample: [T, 1 * N, C].
+            # A shared layer runs on the tokens of all modalities in one call: [T, 1 * N, C] for one sample.
             counts[name] = counts.get(name, 0) + spikes.numel() // len(spikes)
 
         return hook

@@ -1,8 +1,8 @@
-"""A trained model as a folder: `spec.json` says how to build it, `model.safetensors` holds its weights.
+"""Save and load a trained model as a folder: `spec.json` describes it, `model.safetensors` holds its weights.
 
-Both carry checksums: `spec.json` in its field `sha256`, the weights in the metadata of their file, beside the checksum
-of the spec that they belong to. A checksum that does not match is an error. Files without one, as other programs write
-them, are loaded unchecked unless checksums are required.
+Both files have checksums: `spec.json` in its field `sha256`; the weights in their file's metadata, with the checksum of
+the matching spec. A wrong checksum is an error. Files without one, as other programs write them, are loaded unchecked
+unless checksums are required.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ from snn_fusion.specs import ModelSpec
 from snn_fusion.specs.plugins import distribution_of
 
 FORMAT_VERSION = 1
-"""Written into spec.json; raised when an older reader could no longer read what is written."""
+"""Version in spec.json; increased when older readers can no longer read the format."""
 SPEC, WEIGHTS = "spec.json", "model.safetensors"
 RESTORE = "restore it from a backup, or save or train the model again"
 
 
 def save_pretrained(model: nn.Module, spec: ModelSpec, folder: Path | str) -> None:
-    """Write `spec.json` and `model.safetensors` into `folder`, which is made if needed.
+    """Write `spec.json` and `model.safetensors` into `folder`, which is created if needed.
 
-    Both files are complete before either takes its place, so a failure leaves the folder as it was.
+    Both files are written completely before either is renamed, so a failure leaves the folder unchanged.
 
     Args:
         model: a `FusionModel`, also compiled, parametrized (weight norm), or inside `DataParallel`,
-            `DistributedDataParallel` or `AveragedModel`; the weights of the model itself are written.
-        spec: what the model was built from.
-        folder: where to write.
+            `DistributedDataParallel` or `AveragedModel`; the weights of the inner model are written.
+        spec: the spec that the model was built from.
+        folder: the output folder.
 
     Raises:
-        ValueError: the weights are not those of the spec, so that the folder could not be loaded; nothing is written.
-        OSError: a file cannot be written, such as on a full disk; the text names it.
+        ValueError: the weights are not those of the spec, so the folder could not be loaded; nothing is written.
+        OSError: a file cannot be written, for example on a full disk; the message names it.
     """
     weights = _weights_of(model, spec)
     document: dict[str, Any] = {"format_version": FORMAT_VERSION, "model": spec.model_dump(mode="json")}
@@ -70,7 +70,7 @@ def save_pretrained(model: nn.Module, spec: ModelSpec, folder: Path | str) -> No
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         if "No space left on device" in reason:
             reason = "the disk is full: free some space"
-        raise OSError(f"{written} cannot be written: {reason}; what was there before is unchanged") from error
+        raise OSError(f"{written} cannot be written: {reason}; existing files are unchanged") from error
     finally:
         for part in parts.values():
             with suppress(OSError):
@@ -78,35 +78,35 @@ def save_pretrained(model: nn.Module, spec: ModelSpec, folder: Path | str) -> No
 
 
 def from_pretrained(folder: Path | str, *, require_checksums: bool = False) -> FusionModel:
-    """The model that `save_pretrained` wrote, in evaluation mode.
+    """Load the model that `save_pretrained` wrote, in evaluation mode.
 
-    Nothing in the folder is executed. The shapes that the spec asks for are compared with those in the file of weights
-    before any memory is taken for the model.
+    Nothing in the folder is executed. The spec's shapes are compared with those of the stored weights before memory is
+    allocated for the model.
 
     Args:
-        folder: what `save_pretrained` wrote.
-        require_checksums: refuse files that carry no checksum, which are loaded unchecked otherwise.
+        folder: written by `save_pretrained`.
+        require_checksums: refuse files without a checksum, which are otherwise loaded unchecked.
 
     Raises:
         FileNotFoundError: the folder lacks one of the two files.
-        ValueError: spec.json is of a newer format or not a model's spec, a file is damaged or belongs to another model,
-            or the weights do not fit the spec; the message names what is missing, unexpected or of another shape.
+        ValueError: spec.json has a newer format or is not a model's spec, a file is damaged or belongs to another
+            model, or the weights do not match the spec; the message names missing, unexpected and misshapen tensors.
     """
     folder = Path(folder)
     for name in (SPEC, WEIGHTS):
         if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder} holds no {name}; a model's folder is what save_pretrained wrote")
+            raise FileNotFoundError(f"{folder} has no {name}; a model's folder is written by save_pretrained")
     document = _read_document(folder / SPEC)
     weights, metadata = _read_weights(folder / WEIGHTS)
     _verify(folder, document, weights, metadata, require=require_checksums)
     spec = _spec_of(document, folder / SPEC)
     try:
-        # Without memory behind them, parameters of any size can be compared with those in the file.
+        # On the meta device, shapes of any size can be compared without allocating memory.
         if (expected := _shapes(spec)) is not None:
             _refuse_misfits(folder, expected, weights)
         model = spec.build()
     except (RuntimeError, TypeError, MemoryError, OverflowError) as error:
-        raise ValueError(f"{folder / SPEC} describes a model that cannot be built: {_line(error)}") from error
+        raise ValueError(f"{folder / SPEC} describes a model that cannot be built: {_one_line(error)}") from error
     if expected is None:
         _refuse_misfits(folder, {name: tuple(value.shape) for name, value in model.state_dict().items()}, weights)
     model.load_state_dict(weights)
@@ -114,29 +114,29 @@ def from_pretrained(folder: Path | str, *, require_checksums: bool = False) -> F
 
 
 def read_weights(folder: Path | str) -> dict[str, Tensor]:
-    """The weights in a model's folder, by their dotted names.
+    """Return the weights in a model's folder by their dotted names.
 
     Raises:
-        FileNotFoundError: the folder holds no `model.safetensors`.
+        FileNotFoundError: the folder has no `model.safetensors`.
         ValueError: the file is damaged.
     """
     path = Path(folder) / WEIGHTS
     if not path.is_file():
-        raise FileNotFoundError(f"{folder} holds no {path.name}; a model's folder is what save_pretrained wrote")
+        raise FileNotFoundError(f"{folder} has no {path.name}; a model's folder is written by save_pretrained")
     weights, metadata = _read_weights(path)
     _compare(path, metadata.get("weights_sha256"), tensors_checksum(weights), require=False)
     return weights
 
 
 def _weights_of(model: nn.Module, spec: ModelSpec) -> dict[str, Tensor]:
-    """The tensors that a model of the spec consists of, by their names in it.
+    """Return the tensors of a spec's model by their names in it.
 
     Raises:
-        ValueError: the model has others.
+        ValueError: the model has other tensors.
     """
     plain = _unwrapped(model)
     stored = cast("dict[str, Tensor]", plain.state_dict())
-    # A compiled part adds to the names; a parametrized tensor is stored as what it is computed from.
+    # Compiled parts add a prefix to names; a parametrized tensor is stored as its inputs.
     plain_names = {name.replace("_orig_mod.", "") for name in stored if ".parametrizations." not in name}
     modules = cast("Iterator[tuple[str, nn.Module]]", plain.named_modules())
     computed = {
@@ -153,7 +153,7 @@ def _weights_of(model: nn.Module, spec: ModelSpec) -> dict[str, Tensor]:
         for part in name.split("."):
             value = getattr(value, part)
         if isinstance(value, DTensor):
-            raise ValueError("the model's weights are distributed over processes; gather them first, nothing was saved")
+            raise ValueError("the model's weights are sharded over ranks; gather them first, nothing was saved")
         weights[name] = value.detach().contiguous()
     faults = _misfits(
         shapes, {name: tuple(value.shape) for name, value in weights.items()}, surplus=plain_names - shapes.keys()
@@ -162,13 +162,13 @@ def _weights_of(model: nn.Module, spec: ModelSpec) -> dict[str, Tensor]:
         listed = "; ".join([*faults[:8], *(["..."] if len(faults) > 8 else [])])
         raise ValueError(
             f"the model is not the one that its spec describes, so the folder could not be loaded again ({listed}); "
-            "nothing was saved: give the spec that it was built from, or remove what was wrapped around its layers"
+            "nothing was saved: pass the spec that it was built from, or unwrap its layers"
         )
     return {name: weights[name] for name in sorted(weights)}
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:
-    """The model inside what PyTorch puts around it."""
+    """Return the model inside PyTorch's wrappers."""
     while not isinstance(model, FusionModel):
         if isinstance(model, (DataParallel, DistributedDataParallel, AveragedModel)):
             model = cast(nn.Module, model.module)
@@ -180,7 +180,7 @@ def _unwrapped(model: nn.Module) -> nn.Module:
 
 
 def _shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]] | None:
-    """Shapes of the tensors of a spec's model, found without memory for them; None where a plug-in needs values."""
+    """Return the tensor shapes of a spec's model, without allocating them; None if a plug-in needs values."""
     try:
         with torch.device("meta"):
             return {name: tuple(value.shape) for name, value in spec.build().state_dict().items()}
@@ -193,54 +193,54 @@ def _shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]] | None:
 def _refuse_misfits(folder: Path, expected: Mapping[str, tuple[int, ...]], weights: Mapping[str, Tensor]) -> None:
     shapes = {name: tuple(value.shape) for name, value in weights.items()}
     if faults := _misfits(expected, shapes, surplus=shapes.keys() - expected.keys()):
-        raise ValueError(f"the weights in {folder} do not fit their spec: " + "; ".join(faults))
+        raise ValueError(f"the weights in {folder} do not match their spec: " + "; ".join(faults))
 
 
 def _misfits(
-    expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], *, surplus: set[str]
+    expected: Mapping[str, tuple[int, ...]], actual: Mapping[str, tuple[int, ...]], *, surplus: set[str]
 ) -> list[str]:
-    faults = [f"missing: {name}" for name in expected.keys() - found.keys()]
+    faults = [f"missing: {name}" for name in expected.keys() - actual.keys()]
     faults += [f"unexpected: {name}" for name in surplus]
     faults += [
-        f"{name}: {found[name]} in the file, {expected[name]} in the model"
-        for name in expected.keys() & found.keys()
-        if found[name] != expected[name]
+        f"{name}: {actual[name]} in the file, {expected[name]} in the model"
+        for name in expected.keys() & actual.keys()
+        if actual[name] != expected[name]
     ]
     return sorted(faults)
 
 
 def _read_document(path: Path) -> dict[str, Any]:
-    """The JSON object in spec.json, of this format version."""
+    """Return the JSON object in spec.json and check its format version."""
     try:
         document: Any = json.loads(path.read_bytes().decode("utf-8"))
         if not isinstance(document, dict):
-            raise TypeError("it holds no JSON object")
+            raise TypeError("it is not a JSON object")
         content = cast("dict[str, Any]", document)
         version, _ = content["format_version"], content["model"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         reasons: dict[type[Exception], str] = {
             KeyError: f"it has no field {error}",
-            RecursionError: "it is nested too deep",
+            RecursionError: "it is nested too deeply",
         }
-        reason = reasons.get(type(error)) or _line(error)
+        reason = reasons.get(type(error)) or _one_line(error)
         raise ValueError(f"{path} is not a model's spec: {reason}; {RESTORE}") from error
     if version != FORMAT_VERSION:
         raise ValueError(
-            f"{path} is of format version {version}, this snn-fusion reads version {FORMAT_VERSION}; upgrade snn-fusion"
+            f"{path} has format version {version}, this snn-fusion reads version {FORMAT_VERSION}; upgrade snn-fusion"
         )
     return content
 
 
 def _read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors in a file and its metadata."""
+    """Return the tensors in a file and its metadata."""
     try:
         with safe_open(path, "pt") as file:  # pyright: ignore[reportUnknownVariableType]
             metadata = cast("dict[str, str] | None", file.metadata())  # pyright: ignore[reportUnknownMemberType]
         return load_file(path), metadata or {}
     except OSError:
         raise
-    except Exception as error:  # whatever damage makes of the file, it is one fault
-        raise ValueError(f"{path} is damaged: {_line(error)}; {RESTORE}") from error
+    except Exception as error:  # safetensors raises many types for a damaged file
+        raise ValueError(f"{path} is damaged: {_one_line(error)}; {RESTORE}") from error
 
 
 def _verify(
@@ -251,26 +251,24 @@ def _verify(
     *,
     require: bool,
 ) -> None:
-    """Compare the checksums that the files carry with what they hold.
+    """Verify the stored checksums.
 
     Raises:
-        ValueError: one does not match, or is missing where it is required.
+        ValueError: one does not match, or is missing although required.
     """
     computed = json_checksum(document)
     _compare(folder / SPEC, document.get(FIELD), computed, require=require)
     _compare(folder / WEIGHTS, metadata.get("weights_sha256"), tensors_checksum(weights), require=require)
     if metadata.get("spec_sha256", computed) != computed:
         raise ValueError(
-            f"{folder / SPEC} is not the spec that the weights beside it were saved with, or it is damaged or was "
-            f"edited; {RESTORE}"
+            f"{folder / SPEC} is not the spec that its weights were saved with, or it is damaged or was edited; "
+            f"{RESTORE}"
         )
 
 
 def _compare(path: Path, stated: object, computed: str, *, require: bool) -> None:
     if stated is None and require:
-        raise ValueError(
-            f"{path} carries no checksum, so it is damaged or was not written by save_pretrained; {RESTORE}"
-        )
+        raise ValueError(f"{path} has no checksum, so it is damaged or was not written by save_pretrained; {RESTORE}")
     if stated not in (None, computed):
         raise ValueError(f"{path} is damaged or was edited: its checksum does not match; {RESTORE}")
 
@@ -282,11 +280,11 @@ def _spec_of(document: Mapping[str, Any], path: Path) -> ModelSpec:
         faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
         raise ValueError(f"{path} is not a model's spec: {faults}{_advice(document)}") from error
     except RecursionError as error:
-        raise ValueError(f"{path} is not a model's spec: it is nested too deep; {RESTORE}") from error
+        raise ValueError(f"{path} is not a model's spec: it is nested too deeply; {RESTORE}") from error
 
 
 def _plugins(spec: ModelSpec) -> list[dict[str, str]]:
-    """Where the parts of a spec are from that this library does not bring: module, distribution and its version."""
+    """Return module, distribution and version of the parts of a spec that come from plug-ins."""
     modules = sorted(
         {type(part).__module__ for part in _parts(spec) if not type(part).__module__.startswith("snn_fusion.")}
     )
@@ -294,7 +292,7 @@ def _plugins(spec: ModelSpec) -> list[dict[str, str]]:
 
 
 def _parts(value: object) -> Iterator[BaseModel]:
-    """Every spec within a spec, itself among them."""
+    """Iterate over a spec and all specs within it."""
     if isinstance(value, BaseModel):
         yield value
         for name in type(value).model_fields:
@@ -308,7 +306,7 @@ def _parts(value: object) -> Iterator[BaseModel]:
 
 
 def _advice(document: Mapping[str, Any]) -> str:
-    """What to install for a spec that was saved with plug-ins."""
+    """Return what to install for a spec that was saved with plug-ins."""
     needed: list[str] = []
     for plugin in cast("list[dict[str, Any]]", document.get("plugins") or []):
         if "distribution" in plugin:
@@ -318,5 +316,5 @@ def _advice(document: Mapping[str, Any]) -> str:
     return f"; the model was saved with plug-ins: {', '.join(needed)}" if needed else ""
 
 
-def _line(error: BaseException) -> str:
+def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Checkpoints of the published S-CMRL code (arXiv:2502.12488) as models of ours that compute the same."""
+"""Import checkpoints of the published S-CMRL code (arXiv:2502.12488) as models that compute the same."""
 
 from __future__ import annotations
 
@@ -20,24 +20,31 @@ from snn_fusion.published_names import (
     SIDES,
     PublishedMethod,
     as_matrix,
+    join_names,
     number_of_blocks,
     our_modules,
     our_names,
     possible_methods,
-    shown,
     translate_published,
 )
 from snn_fusion.specs import ModelSpec
 
-__all__ = ["ImageSizes", "Published", "PublishedMethod", "import_published", "read_published", "translate_published"]
+__all__ = [
+    "ImageSizes",
+    "PublishedCheckpoint",
+    "PublishedMethod",
+    "import_published",
+    "read_published",
+    "translate_published",
+]
 
 ImageSizes = Mapping[str, tuple[int, int]]
 """Height and width of each modality's images, spectrograms or event frames."""
 
 _LABEL_SMOOTHING = 0.1
 _NEURON_CONSTANTS = {"threshold": 1.0, "alpha": 4.0}
-_MADE_HERE = ("num_batches_tracked", "spike.scale", "score.scale")
-"""Buffers of ours that a checkpoint may lack or has no counterpart of."""
+_OPTIONAL_BUFFERS = ("num_batches_tracked", "spike.scale", "score.scale")
+"""Our buffers that a checkpoint may lack."""
 
 
 def import_published(
@@ -52,26 +59,26 @@ def import_published(
     image_sizes: ImageSizes | None = None,
     ema: bool = False,
 ) -> FusionModel:
-    """A checkpoint that the authors' training script wrote, as a model in evaluation mode that computes the same.
+    """Load a checkpoint of the authors' training script as a model in evaluation mode that computes the same.
 
-    Widths, classes, channels, patch splitting, alignment and, where it shows, the method are read from the weights. An
-    audio-visual model has the modalities `audio` and `visual`, a unimodal one has the one that `modality` names. The
-    model takes images of every size that patch splitting takes; for a spec of it see `read_published`.
+    Widths, classes, channels, patch splitting, alignment and, if possible, the method are inferred from the weights. An
+    audio-visual model has the modalities `audio` and `visual`, a unimodal one has `modality`. The model accepts every
+    image size that patch splitting accepts; for its spec see `read_published`.
 
     Args:
         path: the checkpoint, see `read_published`.
         time_steps: T for static inputs.
         num_heads: attention heads; 16 in all published runs.
         alpha: scale of the residual; 1.5 in all published runs.
-        temperature: of the alignment loss in further training; published 0.07 (CREMA-D), 0.08 (UrbanSound8K-AV).
-        method: how modalities read each other, where the weights do not tell.
+        temperature: of the alignment loss for fine-tuning; published 0.07 (CREMA-D), 0.08 (UrbanSound8K-AV).
+        method: the fusion method, if the weights do not determine it.
         modality: name of a unimodal model's input.
-        image_sizes: height and width by modality; SCA alone needs them, see `Published.build`.
-        ema: read the moving average of the weights that a checkpoint may hold beside them.
+        image_sizes: height and width by modality; only SCA needs them, see `PublishedCheckpoint.build`.
+        ema: read the moving average of the weights, if the checkpoint has one.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: those of `read_published` and `Published.build`.
+        ValueError: those of `read_published` and `PublishedCheckpoint.build`.
     """
     checkpoint = read_published(
         path,
@@ -96,40 +103,40 @@ def read_published(
     method: PublishedMethod | None = None,
     modality: str = "input",
     ema: bool = False,
-) -> Published:
-    """What a checkpoint of the authors' training script holds: `build()` gives the model, `spec(...)` its spec.
+) -> PublishedCheckpoint:
+    """Read a checkpoint of the authors' training script: `build()` returns the model, `spec(...)` its spec.
 
         checkpoint = read_published("best.pth.tar", time_steps=4)
         spec = checkpoint.spec({"audio": (128, 128), "visual": (128, 128)})
         save_pretrained(checkpoint.build(), spec, "folder")
 
-    The file is a state dict, or holds one as `state_dict` or `model`, its names with or without `module.` before them.
-    It is read as data: code in it is refused, except for the `argparse.Namespace` of training options.
+    The file is a state dict, or has one as `state_dict` or `model`, with or without the prefix `module.`. It is read as
+    data: code in it is refused, except for the `argparse.Namespace` of training options.
 
-    Models with spatial and with temporal attention have the same weights, so `method` has to say which it is. A model
-    without cross-attention has its blocks all the same, which batch norm's counters betray; where a checkpoint lacks
-    them, say `none`.
+    Models with spatial and with temporal attention have the same weight names, so `method` must tell them apart. A
+    model without cross-attention contains its blocks nevertheless; batch norm's counters show that they were not run.
+    If a checkpoint lacks the counters, pass `none`.
 
     Args: those of `import_published`.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not a checkpoint, or one with code in it; not a published model's; neurons with other constants; a
-            method that the weights contradict, or none where they do not tell.
+        ValueError: not a checkpoint, or one with code; not a published model; neurons with other constants; a method
+            that contradicts the weights, or no method although they do not determine it.
     """
     weights = read_state_dict(Path(path), ema=ema)
-    fused = any(name.startswith("audio_patch_embed.") for name in weights)
-    if not fused and not any(name.startswith("patch_embed.") for name in weights):
+    multimodal = any(name.startswith("audio_patch_embed.") for name in weights)
+    if not multimodal and not any(name.startswith("patch_embed.") for name in weights):
         raise ValueError(
             f"{path} holds no published model: none of its names begins with patch_embed or audio_patch_embed; the "
-            f"first are {shown(list(weights)[:3])}"
+            f"first are {join_names(list(weights)[:3])}"
         )
     _check_neurons(weights, path)
-    return Published(
+    return PublishedCheckpoint(
         source=str(path),
         weights=weights,
-        method=_choose_method(weights, method, fused, path),
-        modalities=SIDES if fused else (modality,),
+        method=_choose_method(weights, method, multimodal, path),
+        modalities=SIDES if multimodal else (modality,),
         time_steps=time_steps,
         num_heads=num_heads,
         alpha=alpha,
@@ -138,15 +145,15 @@ def read_published(
 
 
 @dataclass(frozen=True)
-class Published:
-    """A published model's weights under the authors' names, and what decides how they are used."""
+class PublishedCheckpoint:
+    """A published model's weights under the authors' names, and its settings."""
 
     source: str
-    """Where the weights come from, for messages."""
+    """The checkpoint's path, for messages."""
     weights: Mapping[str, Tensor]
     """By the authors' names."""
     method: PublishedMethod
-    """How modalities read each other; `none` for unimodal models, too."""
+    """The fusion method; `none` for unimodal models."""
     modalities: tuple[str, ...]
     """`audio` and `visual`, or the name of a unimodal model's input."""
     time_steps: int
@@ -176,7 +183,7 @@ class Published:
 
     @property
     def combine(self) -> Literal["add", "concat"]:
-        """How the two modalities are joined: the head of concatenated ones is twice as wide."""
+        """How the two modalities are joined, from the width of the head."""
         return "concat" if self._size(self._head, 1) == 2 * self.channels else "add"
 
     @property
@@ -190,54 +197,53 @@ class Published:
         return number_of_blocks(self.weights) if len(self.modalities) == 1 else 0
 
     def in_channels(self, modality: str) -> int:
-        """Channels of a modality's images."""
+        """Return the channels of a modality's images."""
         return self._size(self._encoder_name(modality, "proj_conv.weight"), 1)
 
     def build(self, image_sizes: ImageSizes | None = None) -> FusionModel:
-        """The model with these weights, in evaluation mode.
+        """Return the model with these weights, in evaluation mode.
 
         Args:
-            image_sizes: height and width by modality. SCA alone needs them, because its position bias is made for one
-                number of tokens.
+            image_sizes: height and width by modality. Only SCA needs them: its position bias is for a fixed number of
+                tokens.
 
         Raises:
-            ValueError: weights that are missing, unknown or of a wrong shape, all named; SCA without sizes; what `spec`
-                raises.
+            ValueError: missing, unknown or misshapen weights, all named; SCA without sizes; the errors of `spec`.
         """
         known = image_sizes is not None
         if image_sizes is None:
             if self.method == "sca":
                 raise ValueError(
-                    "SCA's position bias is made for one number of tokens: give image_sizes, the height and width of "
+                    "SCA's position bias is for a fixed number of tokens: pass image_sizes, the height and width of "
                     "audio and visual"
                 )
             edge = PATCH_STRIDE[self.depth]
             image_sizes = dict.fromkeys(self.modalities, (edge, edge))
         model = self.spec(image_sizes).build()
         if isinstance(model.fusion, CMCI) and not known:
-            # The joint representation has as many places as the tokens that will come, not those of a stand-in's size.
+            # The joint representation has as many tokens as the inputs, not as an image of the placeholder's size.
             model.fusion.num_tokens = None
         if not known:
             for encoder in model.modules():
                 if isinstance(encoder, Encoder):
-                    # Of the stand-in's shape only the channels are known.
+                    # Only the channels of the placeholder's shape are known.
                     encoder.axes = (encoder.axes[0], "H", "W")
         self._load_into(model)
         return model.eval()
 
     def spec(self, image_sizes: ImageSizes) -> ModelSpec:
-        """The model's spec, with which `save_pretrained` can write it.
+        """Return the model's spec, for example for `save_pretrained`.
 
         Args:
-            image_sizes: height and width by modality, which weights do not tell.
+            image_sizes: height and width by modality, which cannot be inferred from the weights.
 
         Raises:
-            ValueError: sizes of other modalities than the model's, or that patch splitting does not take; heads that do
-                not divide the channels.
+            ValueError: sizes of other modalities than the model's, or invalid for patch splitting; channels that are
+                not divisible by the heads.
         """
         if set(image_sizes) != set(self.modalities):
             raise ValueError(
-                f"image_sizes must give height and width of {', '.join(self.modalities)}, but it names "
+                f"image_sizes must have height and width of {', '.join(self.modalities)}, but it has "
                 f"{', '.join(image_sizes) or 'none'}"
             )
         blocks = {"depth": self.blocks, "num_heads": self.num_heads} if self.blocks else {"depth": 0}
@@ -275,22 +281,22 @@ class Published:
         return {"num_heads": self.num_heads, "position_bias": "random"} if self.method == "sca" else {}
 
     def _load_into(self, model: FusionModel) -> None:
-        named, unknown = our_names(self.weights, method=self.method, modality=self.modalities[0])
+        names, unknown = our_names(self.weights, method=self.method, modality=self.modalities[0])
         modules = our_modules(self.weights, method=self.method, modality=self.modalities[0])
         theirs = {ours: published for published, ours in modules.items()}
         expected = model.state_dict()
-        state = {ours: as_matrix(self.weights[name]) for name, ours in named.items() if ours in expected}
-        unknown += [name for name, ours in named.items() if ours not in expected]
+        state = {ours: as_matrix(self.weights[name]) for name, ours in names.items() if ours in expected}
+        unknown += [name for name, ours in names.items() if ours not in expected]
         faults = [f"unexpected: {name}" for name in unknown]
         for ours in expected:
             module, _, tensor = ours.rpartition(".")
-            if ours not in state and not ours.endswith(_MADE_HERE):
+            if ours not in state and not ours.endswith(_OPTIONAL_BUFFERS):
                 faults.append(f"missing: {theirs[module]}.{tensor}")
-        for name, ours in named.items():
+        for name, ours in names.items():
             if ours in state and state[ours].shape != expected[ours].shape:
                 faults.append(f"{name} is {tuple(state[ours].shape)} and should be {tuple(expected[ours].shape)}")
         if faults:
-            raise ValueError(f"the weights in {self.source} are not a published model's: {shown(faults)}")
+            raise ValueError(f"the weights in {self.source} are not a published model's: {join_names(faults)}")
         model.load_state_dict(state, strict=False)
 
     @property
@@ -303,34 +309,31 @@ class Published:
     def _size(self, name: str, axis: int) -> int:
         tensor = self.weights.get(name)
         if tensor is None or tensor.dim() <= axis:
-            what = "is missing" if tensor is None else f"has the shape {tuple(tensor.shape)}"
-            raise ValueError(f"the weights in {self.source} are not a published model's: {name} {what}")
+            problem = "is missing" if tensor is None else f"has the shape {tuple(tensor.shape)}"
+            raise ValueError(f"the weights in {self.source} are not a published model's: {name} {problem}")
         return tensor.shape[axis]
 
 
 def _choose_method(
-    weights: Mapping[str, Tensor], given: PublishedMethod | None, fused: bool, path: Path | str
+    weights: Mapping[str, Tensor], method: PublishedMethod | None, multimodal: bool, path: Path | str
 ) -> PublishedMethod:
-    if given is not None and given not in get_args(PublishedMethod):
-        raise ValueError(f"method is {', '.join(get_args(PublishedMethod))} or None, but it is {given!r}")
-    if not fused:
-        if given not in (None, "none"):
-            raise ValueError(f"the model in {path} has one modality, which reads no other, but method is {given!r}")
+    if method is not None and method not in get_args(PublishedMethod):
+        raise ValueError(f"method must be {', '.join(get_args(PublishedMethod))} or None, but it is {method!r}")
+    if not multimodal:
+        if method not in (None, "none"):
+            raise ValueError(f"the model in {path} has only one modality, so method must be none, not {method!r}")
         return "none"
-    possible, why = possible_methods(weights)
-    if given is not None:
-        if given not in possible:
-            raise ValueError(f"the weights in {path} contradict method {given!r}: {why}, so it is {_either(possible)}")
-        return given
-    # That cross-attention was off is never guessed: either nothing else is possible, or the caller says so.
+    possible, reason = possible_methods(weights)
+    options = " or ".join(possible)
+    if method is not None:
+        if method not in possible:
+            raise ValueError(f"the weights in {path} contradict method {method!r}: {reason}, so it is {options}")
+        return method
+    # `none` is never guessed: either nothing else is possible, or the caller must pass it.
     likely: list[PublishedMethod] = [name for name in possible if name != "none" or len(possible) == 1]
     if len(likely) > 1:
-        raise ValueError(f"the weights in {path} do not tell their method ({why}): give method, {_either(possible)}")
+        raise ValueError(f"the weights in {path} do not determine their method ({reason}): pass method, {options}")
     return likely[0]
-
-
-def _either(names: tuple[str, ...]) -> str:
-    return " or ".join(names)
 
 
 def _check_neurons(weights: Mapping[str, Tensor], path: Path | str) -> None:
@@ -340,5 +343,5 @@ def _check_neurons(weights: Mapping[str, Tensor], path: Path | str) -> None:
             if tensor.numel() != 1 or tensor.item() != constant:
                 raise ValueError(
                     f"the neurons of published models have {name} {constant:g}, but in {path} it is "
-                    f"{tensor.item() if tensor.numel() == 1 else tuple(tensor.shape)}: the model was changed"
+                    f"{tensor.item() if tensor.numel() == 1 else tuple(tensor.shape)}: the model was modified"
                 )

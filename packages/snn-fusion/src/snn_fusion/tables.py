@@ -1,4 +1,4 @@
-"""Tables for people: as text for terminals, as HTML for notebooks."""
+"""Tables as text for terminals and as HTML for notebooks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from html import escape
 
 
 def text_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns of equal width, the first to the left and all others to the right."""
+    """Format columns of equal width, the first left-aligned and all others right-aligned."""
     lines = [list(headings), *(list(row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
     return "\n".join(
@@ -20,7 +20,7 @@ def text_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def html_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str) -> str:
-    """A table of HTML; whatever the cells hold is shown as text."""
+    """Format an HTML table; cells are escaped."""
     head = "".join(f'<th style="text-align:left">{escape(heading)}</th>' for heading in headings)
     body = "".join(
         "<tr>" + "".join(f'<td style="text-align:left">{escape(cell)}</td>' for cell in row) + "</tr>" for row in rows
@@ -32,5 +32,5 @@ def html_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, captio
 
 
 def html_text(text: str) -> str:
-    """Text in HTML with its line breaks, shown as it is."""
+    """Format preformatted HTML text; it is escaped."""
     return f"<pre>{escape(text)}</pre>"

@@ -1,4 +1,4 @@
-"""Who reads whom: ordered pairs (target, source) of modalities."""
+"""Which modality reads which: ordered pairs (target, source)."""
 
 from __future__ import annotations
 
@@ -6,43 +6,42 @@ from collections.abc import Sequence
 from itertools import permutations
 
 Topology = str | Sequence[tuple[str, str]]
-"""`all`, `ring`, `star:<hub>`, or the pairs themselves."""
+"""`all`, `ring`, `star:<hub>`, or a sequence of pairs (target, source)."""
 
 
 def pairs(topology: Topology, modalities: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """The ordered pairs (target, source) of a topology.
+    """Return the ordered pairs (target, source) of a topology.
 
     `all`: each modality reads every other one, N (N - 1) pairs. `ring`: each reads the next one, the last the first, N
     pairs. `star:<hub>`: the hub reads all others and they read the hub, 2 (N - 1) pairs. For two modalities the three
-    are the same, for one there are no pairs.
+    are equal; for one there are no pairs.
 
     Args:
         topology: one of these, or a sequence of (target, source).
         modalities: their names.
 
     Returns:
-        the pairs in the order of the modalities, first by target, then by source, however they were given.
+        the pairs sorted by the order of the modalities, first by target, then by source.
 
     Raises:
-        ValueError: a modality named twice, an unknown topology, hub or modality, a pair given twice, or a modality
-            that is to read itself.
+        ValueError: a duplicate modality or pair, an unknown topology, hub or modality, or a modality that reads itself.
     """
     known = ", ".join(modalities)
     if len(set(modalities)) < len(modalities):
-        raise ValueError(f"modalities must have names of their own, but they are {known}")
-    wanted = _named(topology, modalities) if isinstance(topology, str) else [_pair(pair) for pair in topology]
-    for target, source in wanted:
+        raise ValueError(f"modality names must be unique, but they are {known}")
+    selected = _expand(topology, modalities) if isinstance(topology, str) else [_pair(pair) for pair in topology]
+    for target, source in selected:
         for name in (target, source):
             if name not in modalities:
                 raise ValueError(f"the pair {(target, source)} names {name!r}, but the modalities are {known}")
         if target == source:
             raise ValueError(f"{target!r} cannot read itself: a pair is (target, source) of two different modalities")
-        if wanted.count((target, source)) > 1:
-            raise ValueError(f"the pair {(target, source)} is given more than once; name each pair once")
-    return tuple(pair for pair in permutations(modalities, 2) if pair in wanted)
+        if selected.count((target, source)) > 1:
+            raise ValueError(f"the pair {(target, source)} is listed more than once; list each pair once")
+    return tuple(pair for pair in permutations(modalities, 2) if pair in selected)
 
 
-def _named(topology: str, modalities: Sequence[str]) -> list[tuple[str, str]]:
+def _expand(topology: str, modalities: Sequence[str]) -> list[tuple[str, str]]:
     if topology == "all":
         return list(permutations(modalities, 2))
     if topology == "ring":

@@ -1,4 +1,4 @@
-"""One modality of a fused model on its own."""
+"""Unimodal models from a multimodal one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from snn_fusion.model import FusionModel
 from snn_fusion.readout import Readout
 
 
-def encoder_from(
+def unimodal_model(
     model: FusionModel,
     modality: str,
     *,
@@ -20,21 +20,21 @@ def encoder_from(
     mlp_expansion: int = 4,
     neuron: NeuronFactory = LIF,
 ) -> FusionModel:
-    """A model of one modality that starts from a fused model's encoder.
+    """Return a model of one modality with a multimodal model's encoder and a new readout.
 
-    It shows what a sense is worth alone after it was trained with others. The encoder is a copy, its Transformer blocks
-    included, so that training one model leaves the other as it is; the readout is new and untrained. To train the
-    readout alone, freeze the encoder with `requires_grad_(False)` and keep its batch norm in evaluation mode.
+    It measures what a modality predicts alone after training with others. The encoder, including its Transformer
+    blocks, is a copy, so training one model does not change the other; the readout is untrained. To train only the
+    readout, freeze the encoder with `requires_grad_(False)` and keep its batch norm in evaluation mode.
 
     Args:
-        model: the fused model.
+        model: the multimodal model.
         modality: which of its modalities.
-        num_classes: classes K of the new readout; those of `model` by default.
+        num_classes: classes K of the new readout; by default those of `model`.
         mlp_expansion: see `Readout`; 0 is the published unimodal readout, a linear head alone.
-        neuron: makes the neuron layers of the readout's MLP; give it if the model's are not `LIF()`.
+        neuron: factory of the neuron layers of the readout's MLP; pass it if the model's are not `LIF()`.
 
     Raises:
-        ValueError: a modality that the model does not have.
+        ValueError: an unknown modality.
     """
     check_modality(modality, model.modalities)
     encoder = deepcopy(model.encoders[modality])

@@ -1,4 +1,4 @@
-"""Start a model from the weights of another one, with a report of what fitted."""
+"""Initialize a model from the weights of another one, with a report of what was loaded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from snn_fusion.pretrained import read_weights
 
 @dataclass(frozen=True)
 class ShapeMismatch:
-    """A tensor that both have, in different shapes."""
+    """A tensor whose shape differs between file and model."""
 
     name: str
     in_file: tuple[int, ...]
@@ -21,27 +21,27 @@ class ShapeMismatch:
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What `load_weights` did with each tensor, by its dotted name; `print` shows it."""
+    """Result of `load_weights` by the tensors' dotted names; `print` shows it."""
 
     loaded: tuple[str, ...]
     """Tensors of the model that now hold the file's values."""
     missing: tuple[str, ...]
-    """Tensors of the model that the file lacks; they keep the values they had."""
+    """Tensors that only the model has; they are unchanged."""
     unexpected: tuple[str, ...]
-    """Tensors of the file that the model lacks; they are ignored."""
+    """Tensors that only the file has; they are ignored."""
     mismatched: tuple[ShapeMismatch, ...]
-    """Tensors whose shapes differ; the model's keep the values they had."""
+    """Tensors whose shapes differ; the model's are unchanged."""
 
     @property
     def complete(self) -> bool:
-        """Whether every tensor of the model was loaded and none of the file was ignored."""
+        """Whether every tensor of the model was loaded and every tensor of the file was used."""
         return not (self.missing or self.unexpected or self.mismatched)
 
     def __str__(self) -> str:
         total = len(self.loaded) + len(self.missing) + len(self.mismatched)
         line = (
             f"loaded {len(self.loaded)} of {total} tensors ({len(self.missing)} missing from the file, "
-            f"{len(self.mismatched)} of another shape, {len(self.unexpected)} in the file alone)"
+            f"{len(self.mismatched)} of another shape, {len(self.unexpected)} only in the file)"
         )
         return "\n".join([line, *self._details()])
 
@@ -49,33 +49,33 @@ class LoadReport:
         for mismatch in self.mismatched:
             yield f"  {mismatch.name}: {mismatch.in_file} in the file, {mismatch.in_model} in the model"
         for heading, names in (("missing", self.missing), ("unexpected", self.unexpected)):
-            # Whole parts are named once: a modality that is new has dozens of tensors.
+            # One line per part: a new modality has dozens of tensors.
             for module, count in _by_module(names).items():
                 yield f"  {heading}: {module}" + (f" ({count} tensors)" if count > 1 else "")
 
 
 def load_weights(model: FusionModel, folder: Path | str) -> LoadReport:
-    """Copy into `model` every tensor of a saved model that has its name and shape.
+    """Copy into `model` every tensor of a saved model with the same name and shape.
 
-    For starting from another model's weights: with other classes, one modality more, or another fusion method. The
-    values are converted to the model's dtype and device. To load a model as it was saved there is `from_pretrained`.
+    For fine-tuning from another model's weights: with other classes, an additional modality, or another fusion method.
+    Values are converted to the model's dtype and device. To load a model exactly as saved, use `from_pretrained`.
 
     Args:
-        model: changed in place; what does not fit keeps its values.
-        folder: what `save_pretrained` wrote.
+        model: changed in place; tensors that do not match keep their values.
+        folder: written by `save_pretrained`.
 
     Returns:
         which tensors were loaded and which were not.
 
     Raises:
-        FileNotFoundError: the folder holds no weights.
-        ValueError: the file is damaged, or none of its parameters fits; the model is unchanged then.
+        FileNotFoundError: the folder has no weights.
+        ValueError: the file is damaged, or none of its parameters matches; the model is unchanged then.
     """
     stored = read_weights(folder)
     expected = model.state_dict()
-    fitting = [name for name, tensor in expected.items() if name in stored and stored[name].shape == tensor.shape]
+    matching = [name for name, tensor in expected.items() if name in stored and stored[name].shape == tensor.shape]
     report = LoadReport(
-        loaded=tuple(fitting),
+        loaded=tuple(matching),
         missing=tuple(name for name in expected if name not in stored),
         unexpected=tuple(name for name in stored if name not in expected),
         mismatched=tuple(
@@ -84,15 +84,15 @@ def load_weights(model: FusionModel, folder: Path | str) -> LoadReport:
             if name in stored and stored[name].shape != tensor.shape
         ),
     )
-    # Counters of batches fit any model: it takes a parameter to call this a start from these weights.
+    # Batch norm's counters match any model, so only parameters count.
     if not any(name in report.loaded for name, _ in model.named_parameters()):
-        raise ValueError(f"none of the weights in {folder} fits the model: {report}")
-    model.load_state_dict({name: stored[name] for name in fitting}, strict=False)
+        raise ValueError(f"none of the weights in {folder} matches the model: {report}")
+    model.load_state_dict({name: stored[name] for name in matching}, strict=False)
     return report
 
 
 def _by_module(names: tuple[str, ...]) -> dict[str, int]:
-    """How many tensors of each part there are, named by the first three parts of their dotted names."""
+    """Count the tensors of each part, named by the first three components of their dotted names."""
     counts: dict[str, int] = {}
     for name in names:
         module = ".".join(name.split(".")[:3])

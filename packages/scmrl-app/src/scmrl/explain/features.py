@@ -24,7 +24,7 @@ from scmrl.explain.panels import plain
 from scmrl.progress import Phase
 from scmrl.report.figures import GRAY, layout
 from snn_datasets import SampleDataset, collate
-from snn_fusion import Fused, FusionModel
+from snn_fusion import FusedTokens, FusionModel
 
 MOST_SAMPLES = 500
 """Samples of a map, evenly chosen from the split."""
@@ -73,7 +73,7 @@ def features(model: FusionModel, dataset: SampleDataset, *, batch_size: int, pha
             output, said, nothing = predict_batch(model, batch, device)
             labels = batch["labels"]
             right = said.argmax(1).cpu() == labels
-            tokens, fused = cast("dict[str, Tensor]", met["tokens"]), cast(Fused, met["fused"])
+            tokens, fused = cast("dict[str, Tensor]", met["tokens"]), cast(FusedTokens, met["fused"])
             parts = {(name, False): x.mean((0, 2)) for name, x in tokens.items()}
             parts |= {(name, True): x.mean(0) for name, x in output.features.items()}
             if fused.joint is not None:

@@ -74,7 +74,7 @@ def geometry_of(encoder: Encoder, x: Tensor) -> Geometry:
     if isinstance(encoder, FittedEncoder):
         # As `torch.nn.functional.pad` takes it: the last axis first, before and after.
         padded = encoder.padding[::2][::-1] or padded
-        seen, encoder = encoder.taken, encoder.encoder
+        seen, encoder = encoder.encoder_shape, encoder.encoder
     if isinstance(encoder, TokenInput):
         return Geometry("tokens", sizes[:1], 0, len(sizes) - 1, (_spreading(sizes[0], padded[0], 1, seen[0]),))
     plane = sizes if len(sizes) == 1 else sizes[1:]

@@ -1,4 +1,4 @@
-"""What the convolutional encoders have in common."""
+"""Base class of the convolutional encoders."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from snn_fusion.encoders.encoder import Encoder
 class ConvStages(Encoder):
     """Stages of convolution, batch norm, neuron and max-pooling, then a convolution that adds position.
 
-    Tokens hold 0, 1 or 2: the last stage's spikes plus those of the position layer.
+    Tokens are 0, 1 or 2: the last stage's spikes plus those of the position layer.
 
     Args:
         axes: see `Encoder`.
         widths: channels of the input, then of each stage.
-        kernel_size: height and width of the convolutions' kernels, both odd.
-        pool: follows each stage.
-        time_steps: T for static inputs; their first convolution runs once and is held for T steps.
-        neuron: makes each neuron layer.
+        kernel_size: height and width of the convolution kernels, both odd.
+        pool: pooling after each stage.
+        time_steps: T for static inputs; their first convolution runs once and is repeated for T steps.
+        neuron: factory of each neuron layer.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class ConvStages(Encoder):
         self.position = convolution(widths[-1], widths[-1])
 
     def encode_maps(self, x: Tensor) -> Tensor:
-        """Maps [B, C_in, H, W] or [T, B, C_in, H, W] -> tokens [T, B, N, C]."""
+        """Encode maps [B, C_in, H, W] or [T, B, C_in, H, W] to tokens [T, B, N, C]."""
         for stage in self.stages:
             spikes = stage(x, time_steps=self.time_steps)
             x = self.pool(spikes.flatten(0, 1)).unflatten(0, spikes.shape[:2])

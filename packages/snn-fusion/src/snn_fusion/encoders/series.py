@@ -1,4 +1,4 @@
-"""Dense time series, such as muscle activity, touch or gas concentrations, become tokens along the series."""
+"""Encode dense time series, such as muscle activity, touch or gas concentrations, as tokens along the series."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class SeriesEncoder(ConvStages):
     """Patch splitting along one axis: 1-D convolutional spiking stages over a window of L samples.
 
     Each stage is a convolution over samples, batch norm, neuron and max-pooling over 3 samples with stride 2; a last
-    convolution adds position. The last four stages have C/8, C/4, C/2 and C channels, those before them C/8, so that
-    one token stands for 2^num_stages samples. The window may have any length: a token at its end may stand for fewer.
+    convolution adds position. The last four stages have C/8, C/4, C/2 and C channels, earlier ones C/8. One token
+    covers 2^num_stages samples; the last one may cover fewer, so any length is accepted.
 
-    The L samples lie within one time step. A static window is seen whole at each of the T steps; where the stream is
-    long, cut it into one window a step. For one vector a step there is `VectorEncoder`.
+    The L samples belong to one time step. A static window is repeated at each of the T steps; split a long stream into
+    one window per step. For one vector per step use `VectorEncoder`.
 
     Shape: static [B, C_in, L] or timed [T, B, C_in, L] -> tokens [T, B, ceil(L / 2^num_stages), C]
 
@@ -28,12 +28,12 @@ class SeriesEncoder(ConvStages):
         in_channels: channels C_in of the series, such as electrodes.
         channels: token width C, a multiple of 8 (of 2^(num_stages - 1) with fewer than four stages).
         num_stages: stages, each of which halves the length.
-        kernel_size: samples that a convolution's kernel covers, odd.
-        time_steps: T for static windows; their first convolution runs once and is held for T steps.
-        neuron: makes each neuron layer.
+        kernel_size: width of the convolution kernels in samples, odd.
+        time_steps: T for static windows; their first convolution runs once and is repeated for T steps.
+        neuron: factory of each neuron layer.
 
     Raises:
-        ValueError: numbers that do not fit, or, when called, an input of another kind.
+        ValueError: invalid arguments, or, when called, an input of another shape.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class SeriesEncoder(ConvStages):
         if num_stages < 1:
             raise ValueError(f"a series encoder needs at least 1 stage, but num_stages is {num_stages}")
         if kernel_size < 1 or kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size is a positive odd number of samples, but it is {kernel_size}")
+            raise ValueError(f"kernel_size must be a positive odd number of samples, but it is {kernel_size}")
         divisors = [2 ** min(3, stage) for stage in reversed(range(num_stages))]
         if channels % divisors[0]:
             raise ValueError(
@@ -67,11 +67,11 @@ class SeriesEncoder(ConvStages):
         self.num_stages = num_stages
 
     def forward(self, x: Tensor) -> Tensor:
-        """Windows [B, C_in, L] or [T, B, C_in, L] -> tokens [T, B, N, C]."""
+        """Encode windows [B, C_in, L] or [T, B, C_in, L] as tokens [T, B, N, C]."""
         self.batch_axis(x)
         self.count_tokens(x.shape[-2:])
         return self.encode_maps(rearrange(x, "... c l -> ... c 1 l"))
 
     def count_tokens(self, input_shape: Sequence[int]) -> int:
-        """Tokens of a window (C_in, L), see `series_tokens`."""
+        """Return the number of tokens of a window (C_in, L), see `series_tokens`."""
         return series_tokens(input_shape, num_stages=self.num_stages)

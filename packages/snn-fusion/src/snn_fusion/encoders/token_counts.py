@@ -1,7 +1,4 @@
-"""How many tokens an encoder makes of an input, without PyTorch: specs ask before any tensor exists.
-
-Encoders whose count does not depend on the input's size are not here: their specs name it.
-"""
+"""Token counts of encoders without PyTorch, so that specs can check them before any tensor exists."""
 
 from __future__ import annotations
 
@@ -9,17 +6,19 @@ from collections.abc import Sequence
 from typing import Literal
 
 PATCH_STRIDE: dict[Literal["full", "shallow"], int] = {"full": 16, "shallow": 4}
-"""Pixels along a token's edge, by the depth of patch splitting."""
+"""Edge length of a token's patch in pixels, by the depth of patch splitting."""
 
 
 def patch_splitting_tokens(input_shape: Sequence[int], *, depth: Literal["full", "shallow"]) -> int:
-    """Tokens that `PatchSplitting` makes of one image (channels, height, width).
+    """Return the number of tokens of `PatchSplitting` for one image (channels, height, width).
 
     Raises:
-        ValueError: an axis below 1, or a height or width that the stride does not divide.
+        ValueError: an axis below 1, or a height or width that is not a multiple of the stride.
     """
     if len(input_shape) != 3 or min(input_shape) < 1:
-        raise ValueError(f"input_shape is (channels, height, width), all at least 1, but it is {tuple(input_shape)}")
+        raise ValueError(
+            f"input_shape must be (channels, height, width), all at least 1, but it is {tuple(input_shape)}"
+        )
     channels, height, width = input_shape
     stride = PATCH_STRIDE[depth]
     if height % stride or width % stride:
@@ -32,11 +31,11 @@ def patch_splitting_tokens(input_shape: Sequence[int], *, depth: Literal["full",
 
 
 def series_tokens(input_shape: Sequence[int], *, num_stages: int) -> int:
-    """Tokens that `SeriesEncoder` makes of one window (channels, length): the length halved, rounded up, every stage.
+    """Return the number of tokens of `SeriesEncoder` for one window (channels, length); each stage halves, rounding up.
 
     Raises:
         ValueError: an axis below 1.
     """
     if len(input_shape) != 2 or min(input_shape) < 1:
-        raise ValueError(f"input_shape is (channels, length), both at least 1, but it is {tuple(input_shape)}")
+        raise ValueError(f"input_shape must be (channels, length), both at least 1, but it is {tuple(input_shape)}")
     return -(-input_shape[1] // 2**num_stages)

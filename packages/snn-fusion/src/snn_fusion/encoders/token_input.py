@@ -1,4 +1,4 @@
-"""Tokens that were made elsewhere, such as by a pretrained network, enter as they are."""
+"""Accept precomputed tokens, such as those of a pretrained network."""
 
 from __future__ import annotations
 
@@ -12,26 +12,25 @@ from snn_fusion.encoders.encoder import Encoder
 
 
 class TokenInput(Encoder):
-    """Tokens pass unchanged, spikes or not; where widths differ a spiking linear layer brings them to the model's.
+    """Pass tokens unchanged, spikes or not; if their width differs, project them by a spiking linear layer.
 
-    Batch norm sees T*B*N as its batch.
+    Batch norm's batch is T*B*N.
 
     Shape: static [B, N, C_in] or timed [T, B, N, C_in] -> tokens [T, B, N, C]
 
     Args:
-        in_channels: width C_in of the tokens that come.
-        channels: token width C; there is no layer, and nothing to train, where it equals C_in.
-        time_steps: T for static tokens; they are repeated over T steps, after the linear layer's product if there is
-            one.
-        neuron: makes the layer's neuron.
+        in_channels: width C_in of the input tokens.
+        channels: token width C; if it equals C_in, there is no layer and nothing to train.
+        time_steps: T for static tokens; they are repeated over T steps, after the matrix product if there is a layer.
+        neuron: factory of the layer's neuron.
 
     Raises:
-        ValueError: when called, an input of another kind.
+        ValueError: when called, an input of another shape.
     """
 
     def __init__(self, in_channels: int, channels: int, *, time_steps: int, neuron: NeuronFactory = LIF) -> None:
         super().__init__(("N", in_channels), time_steps=time_steps)
-        # A linear layer as a convolution of maps N x 1: that layer can hold a static input over time.
+        # A linear layer as a convolution of N x 1 maps, because that layer can repeat a static input over time.
         self.embed = (
             SpikingConv2d(in_channels, channels, kernel_size=1, padding=0, neuron=neuron)
             if in_channels != channels
@@ -39,7 +38,7 @@ class TokenInput(Encoder):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Tokens [B, N, C_in] or [T, B, N, C_in] -> tokens [T, B, N, C]."""
+        """Map tokens [B, N, C_in] or [T, B, N, C_in] to tokens [T, B, N, C]."""
         static = self.batch_axis(x) == 0
         if self.embed is None:
             return x.expand(self.time_steps, *x.shape) if static else x
@@ -47,7 +46,7 @@ class TokenInput(Encoder):
         return rearrange(spikes, "t b c n 1 -> t b n c")
 
     def count_tokens(self, input_shape: Sequence[int]) -> int:
-        """The N of tokens (N, C_in)."""
+        """Return N of tokens (N, C_in)."""
         if len(input_shape) != 2 or input_shape[1] != self.axes[1]:
-            raise ValueError(f"input_shape is (N, {self.axes[1]}), but it is {tuple(input_shape)}")
+            raise ValueError(f"input_shape must be (N, {self.axes[1]}), but it is {tuple(input_shape)}")
         return input_shape[0]

@@ -1,4 +1,4 @@
-"""Spiking Transformer blocks within one modality, after its encoder and before modalities meet."""
+"""Spiking Transformer blocks within one modality, between its encoder and the fusion."""
 
 from __future__ import annotations
 
@@ -33,27 +33,27 @@ class TransformerBlock(nn.Module):
         self.mlp = SpikingMLP(channels, expansion=mlp_expansion, neuron=neuron)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Tokens [T, B, N, C] -> tokens [T, B, N, C]."""
+        """Map tokens [T, B, N, C] to tokens [T, B, N, C]."""
         x = x + self.attention(x)
         return x + self.mlp(x)
 
 
 class TransformerBlocks(nn.Sequential):
-    """Blocks of spiking self-attention and spiking MLP, each added to what it reads.
+    """Residual blocks of spiking self-attention and spiking MLP.
 
     Source: Spikformer (Zhou et al. 2023, arXiv:2209.15425), in the form of the unimodal models of S-CMRL
-    (arXiv:2502.12488). Each block adds two layers' spikes, so tokens of at most k come out as whole numbers of at most
+    (arXiv:2502.12488). Each block adds the spikes of two layers, so tokens of at most k become integers of at most
     k + 2 depth. As published, the attention's neuron may start silent; `snn_fusion.calibrate` makes it fire.
 
     Shape: tokens [T, B, N, C] -> tokens [T, B, N, C]
 
     Args:
         channels: token width C, divisible by num_heads.
-        depth: blocks; with 0 tokens pass unchanged.
+        depth: number of blocks; with 0, tokens pass unchanged.
         num_heads: attention heads.
-        over: `tokens` attends over places within a time step (published), `time` over time steps within a place.
-        mlp_expansion: width of the MLP's middle in multiples of C.
-        neuron: makes each neuron layer.
+        over: `tokens` attends over the tokens of a time step (published), `time` over the time steps of a token.
+        mlp_expansion: hidden width of the MLP in multiples of C.
+        neuron: factory of each neuron layer.
 
     Raises:
         ValueError: a depth below 0, or channels not divisible by num_heads.
@@ -70,7 +70,7 @@ class TransformerBlocks(nn.Sequential):
         neuron: NeuronFactory = LIF,
     ) -> None:
         if depth < 0:
-            raise ValueError(f"depth is a number of blocks, 0 or more, but it is {depth}")
+            raise ValueError(f"depth must be a number of blocks, 0 or more, but it is {depth}")
         super().__init__(
             *(
                 TransformerBlock(channels, num_heads=num_heads, over=over, mlp_expansion=mlp_expansion, neuron=neuron)
@@ -80,7 +80,7 @@ class TransformerBlocks(nn.Sequential):
 
 
 class EncoderWithBlocks(Encoder):
-    """An encoder whose tokens pass Transformer blocks, as one encoder.
+    """An encoder followed by Transformer blocks.
 
     Args:
         encoder: from the raw input to tokens.
@@ -93,9 +93,9 @@ class EncoderWithBlocks(Encoder):
         self.blocks = blocks
 
     def forward(self, x: Tensor) -> Tensor:
-        """What the encoder takes -> tokens [T, B, N, C]."""
+        """Encode the encoder's input as tokens [T, B, N, C]."""
         return self.blocks(self.encoder(x))
 
     def count_tokens(self, input_shape: Sequence[int]) -> int:
-        """As the encoder says: blocks keep the number of tokens."""
+        """Return the encoder's number of tokens, which blocks do not change."""
         return self.encoder.count_tokens(input_shape)

@@ -1,4 +1,4 @@
-"""Fusion methods: tokens by modality in, fused tokens and what was read from whom out."""
+"""Fusion methods: tokens by modality -> fused tokens and residuals by pair."""
 
 from __future__ import annotations
 
@@ -13,44 +13,44 @@ from snn_fusion.presence import Presence
 
 Pair = tuple[str, str]
 """(target, source): the target modality reads the source."""
-EVERYWHERE: Presence = MappingProxyType({})
-"""Every modality is there for every sample."""
+ALL_PRESENT: Presence = MappingProxyType({})
+"""Every sample has every modality."""
 
 
 @dataclass(frozen=True)
-class Fused:
-    """What a fusion method returns."""
+class FusedTokens:
+    """The output of a fusion method."""
 
     tokens: dict[str, Tensor]
     """Fused tokens [T, B, N, C] by modality."""
     residuals: dict[Pair, Tensor] = field(default_factory=dict)  # pyright: ignore[reportUnknownVariableType]
-    """What each target read from each source, before alpha: [T, B, N, C] of the target."""
+    """Residual of each pair (target, source) before alpha: [T, B, N, C] with the target's tokens."""
     split: bool = False
-    """Whether a target's residuals are parts of a single one, into which they add up; otherwise each stands alone."""
+    """Whether a target's residuals are shares of a single one and sum to it; otherwise they are independent."""
     joint: Tensor | None = None
-    """One representation of all modalities together [T, B, N, C], from methods that predict from it."""
+    """Joint representation of all modalities [T, B, N, C], from methods that predict from it."""
 
 
 class FusionMethod(nn.Module, ABC):
     """Lets modalities read each other."""
 
     @abstractmethod
-    def forward(self, tokens: dict[str, Tensor], presence: Presence = EVERYWHERE) -> Fused:
-        """Tokens [T, B, N, C] by modality -> fused tokens and residuals.
+    def forward(self, tokens: dict[str, Tensor], presence: Presence = ALL_PRESENT) -> FusedTokens:
+        """Map tokens [T, B, N, C] by modality to fused tokens and residuals.
 
-        `tokens` may lack modalities that no sample has; rows that `presence` marks as absent hold zeros, are read by
-        nobody and read nothing.
+        `tokens` may lack modalities that no sample has. Rows that `presence` marks as absent are 0 in the result; they
+        neither read nor are read.
         """
 
     @property
     def alphas(self) -> Mapping[Pair, float]:
-        """The scale of each pair's residual, where the method has residuals."""
+        """The scale of each pair's residual; empty for methods without residuals."""
         return {}
 
 
 class NoFusion(FusionMethod):
-    """Tokens pass unchanged; modalities meet in the readout only (addition or concatenation)."""
+    """Pass tokens unchanged; modalities are joined only in the readout (addition or concatenation)."""
 
-    def forward(self, tokens: dict[str, Tensor], presence: Presence = EVERYWHERE) -> Fused:
-        """Tokens as they are."""
-        return Fused(tokens)
+    def forward(self, tokens: dict[str, Tensor], presence: Presence = ALL_PRESENT) -> FusedTokens:
+        """Return the tokens unchanged."""
+        return FusedTokens(tokens)

@@ -1,4 +1,4 @@
-"""Spiking attention between modalities: to several sources at once, between different numbers of tokens, auto scale."""
+"""Spiking attention between modalities: several sources at once, different token counts, automatic scale."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ from torch import Tensor
 from snn_core import LIF, NeuronFactory, SpikingAttention, spiking_attention
 from snn_fusion.methods.tokens import pool_tokens
 
-Over = Literal["tokens", "time"]
+AttentionAxis = Literal["tokens", "time"]
 HeadMerge = Literal["ordered", "published"]
-Attention = Literal["spatial", "temporal", "spatiotemporal"]
+AttentionKind = Literal["spatial", "temporal", "spatiotemporal"]
 """Attention over tokens, over time, or both joined."""
-Scale = float | Literal["auto"]
-"""Factor on the counts of coinciding spikes before they reach the attention neuron, or `auto`, see `auto_scale`."""
+CountScale = float | Literal["auto"]
+"""Factor on the counts of coinciding spikes before the attention neuron, or `auto`, see `auto_scale`."""
 
 PUBLISHED_SCALE = 0.25
 
 _HEADS = {"tokens": "t b n (h d) -> t b h n d", "time": "t b n (h d) -> b n h t d"}
 
 
-def auto_scale(read: int, head_width: int) -> float:
-    """A factor on coincidence counts that makes them a comparable drive whatever is read.
+def auto_scale(length: int, head_width: int) -> float:
+    """Return a factor on coincidence counts that makes the drive independent of the source's length.
 
-    A count adds up `read` places (tokens, or time steps) of `head_width` channels each; if all spikes are independent
-    at a rate p, its mean is `read * head_width * p^3`. The scale is `256 / (read * head_width)`, which makes the mean
-    drive 1 at p = 16 %, and is the published 0.25 where that was set, for 64 tokens and heads of width 16. It is at
-    most 2: then one coincidence alone makes `LIF()` fire, and more would only leave the surrogate's range.
+    A count sums over `length` source tokens (or time steps) of `head_width` channels each; if all spikes are
+    independent with rate p, its mean is `length * head_width * p^3`. The scale `256 / (length * head_width)` makes the
+    mean drive 1 at p = 16 %, and equals the published 0.25 for 64 tokens and heads of width 16. It is at most 2: then a
+    single coincidence makes `LIF()` fire, and more would only leave the surrogate's range.
     """
-    return min(2.0, 256 / (read * head_width))
+    return min(2.0, 256 / (length * head_width))
 
 
-class Readable:
-    """One source's keys and values [T, B, M, C], prepared once for all who read them.
+class AttentionSource:
+    """Keys and values [T, B, M, C] of one source, prepared once for all targets that read it.
 
-    Where heads are not wider than what is read is long, that is the state `key^T value`, in which several sources are
-    simply added up; otherwise keys and values, which are put side by side.
+    Where the source is at least as long as a head is wide, it is stored as the state `key^T value`, and several sources
+    are summed; otherwise keys and values are stored, and several sources are concatenated.
     """
 
-    def __init__(self, key: Tensor, value: Tensor, *, num_heads: int, over: Over) -> None:
-        # Counts are exact in float32 only, see `spiking_attention`.
+    def __init__(self, key: Tensor, value: Tensor, *, num_heads: int, over: AttentionAxis) -> None:
+        # Counts are exact only in float32, see `spiking_attention`.
         dtype = torch.promote_types(key.dtype, torch.float32)
-        self.over: Over = over
+        self.over: AttentionAxis = over
         self.key, self.value = (rearrange(x.to(dtype), _HEADS[over], h=num_heads) for x in (key, value))
         self.length, width = self.key.shape[-2:]
         self.state: Tensor | None = None
@@ -55,17 +55,19 @@ class Readable:
                 self.state = self.key.mT @ self.value
 
     def reach(self) -> Tensor:
-        """What one spike of each query channel adds to a token's counts: [T, B, C] over tokens, [B, N, C] over time."""
+        """Return the counts that a spike of each query channel adds: [T, B, C] over tokens, [B, N, C] over time."""
         state = self.state
         total = (self.key * self.value.sum(-1, keepdim=True)).sum(-2) if state is None else state.sum(-1)
         return rearrange(total, "t b h d -> t b (h d)" if self.over == "tokens" else "b n h d -> b n (h d)")
 
 
-def coincidences(query: Tensor, sources: Sequence[Readable], *, num_heads: int, head_merge: HeadMerge) -> Tensor:
-    """Sum over sources of `query key^T value` in each head: query [T, B, N, C] -> counts [T, B, N, C].
+def coincidence_counts(
+    query: Tensor, sources: Sequence[AttentionSource], *, num_heads: int, head_merge: HeadMerge
+) -> Tensor:
+    """Sum `query key^T value` of each head over sources: query [T, B, N, C] -> counts [T, B, N, C].
 
-    Without a softmax this is the attention to all sources side by side. Over tokens sources have lengths of their own,
-    over time the query's places. See `snn_core.SpikingAttention` for `head_merge`.
+    Without a softmax this equals attention to the concatenated sources. Over tokens the sources may differ in length;
+    over time they have the query's tokens. See `snn_core.SpikingAttention` for `head_merge`.
     """
     over = sources[0].over
     q = rearrange(query, _HEADS[over], h=num_heads)
@@ -86,11 +88,11 @@ def coincidences(query: Tensor, sources: Sequence[Readable], *, num_heads: int, 
 
 
 @torch.no_grad()
-def coincidences_by_source(query: Tensor, sources: Sequence[Readable]) -> Tensor:
-    """How many of a token's coincidences come from each source: query [T, B, N, C] -> [T, B, N, S], no gradient.
+def coincidence_counts_by_source(query: Tensor, sources: Sequence[AttentionSource]) -> Tensor:
+    """Count a token's coincidences by source: query [T, B, N, C] -> [T, B, N, S], without gradient.
 
-    These are the counts that `coincidences` adds up over sources and channels, at the cost of one product of a vector a
-    source. Where heads are merged as published, they stand at the place and step where they were counted.
+    These are the terms that `coincidence_counts` sums over sources and channels, at the cost of one vector product per
+    source. With published head merging they are reported at the token and step where they were counted.
     """
     reach = torch.stack([source.reach() for source in sources], -1)
     with torch.autocast(query.device.type, enabled=False):
@@ -99,18 +101,18 @@ def coincidences_by_source(query: Tensor, sources: Sequence[Readable]) -> Tensor
         return rearrange(rearrange(query.to(reach.dtype), "t b n c -> b n t c") @ reach, "b n t s -> t b n s")
 
 
-def join_attentions(read: Sequence[Tensor]) -> Tensor:
-    """One attention's spikes as they are, or spatial a and temporal b [T, B, N, C] joined as mean_n(a) * mean_t(b)."""
-    if len(read) == 1:
-        return read[0]
-    over_tokens, over_time = read
+def join_attentions(spikes: Sequence[Tensor]) -> Tensor:
+    """Join spatial a and temporal b [T, B, N, C] as mean_n(a) * mean_t(b); return a single attention unchanged."""
+    if len(spikes) == 1:
+        return spikes[0]
+    over_tokens, over_time = spikes
     return over_tokens.mean(2, keepdim=True) * over_time.mean(0, keepdim=True)
 
 
 class CrossAttention(SpikingAttention):
-    """`SpikingAttention` between two modalities whose token counts may differ, with an automatic scale if asked for.
+    """`SpikingAttention` between two modalities whose token counts may differ, optionally with an automatic scale.
 
-    Over time, where tokens are paired by place, the source is pooled to the target's places first (`pool_tokens`).
+    Over time, where tokens are paired by index, the source is first pooled to the target's token count (`pool_tokens`).
 
     Shape: target [T, B, N, C], source [T, B, M, C] -> spikes [T, B, N, C]
 
@@ -120,7 +122,7 @@ class CrossAttention(SpikingAttention):
         over: `tokens` or `time`.
         scale: a number, or `auto`.
         head_merge: see `snn_core.SpikingAttention`.
-        neuron: makes each neuron layer.
+        neuron: factory of each neuron layer.
     """
 
     def __init__(
@@ -128,8 +130,8 @@ class CrossAttention(SpikingAttention):
         channels: int,
         *,
         num_heads: int,
-        over: Over,
-        scale: Scale = PUBLISHED_SCALE,
+        over: AttentionAxis,
+        scale: CountScale = PUBLISHED_SCALE,
         head_merge: HeadMerge = "ordered",
         neuron: NeuronFactory = LIF,
     ) -> None:
@@ -138,12 +140,12 @@ class CrossAttention(SpikingAttention):
         self.auto = scale == "auto"
 
     def forward(self, target: Tensor, source: Tensor | None = None) -> Tensor:
-        """Target [T, B, N, C] and source [T, B, M, C] -> spikes [T, B, N, C]."""
+        """Map target [T, B, N, C] and source [T, B, M, C] to spikes [T, B, N, C]."""
         source = target if source is None else source
         if self.over == "time":
             source = pool_tokens(source, target.shape[2])
         if not self.auto:
             return super().forward(target, source)
-        sources = [Readable(self.key(source), self.value(source), num_heads=self.num_heads, over=self.over)]
-        counts = coincidences(self.query(target), sources, num_heads=self.num_heads, head_merge=self.head_merge)
+        sources = [AttentionSource(self.key(source), self.value(source), num_heads=self.num_heads, over=self.over)]
+        counts = coincidence_counts(self.query(target), sources, num_heads=self.num_heads, head_merge=self.head_merge)
         return self.output(self.spike(counts * auto_scale(sources[0].length, target.shape[-1] // self.num_heads)))

@@ -8,30 +8,37 @@ from typing import Literal
 from torch import Tensor, nn
 
 from snn_core import LIF, NeuronFactory, SpikingLinear
-from snn_fusion.methods import EVERYWHERE, Fused, Pair
+from snn_fusion.methods import ALL_PRESENT, FusedTokens, Pair
 from snn_fusion.methods.attention import (
     PUBLISHED_SCALE,
-    Attention,
+    AttentionKind,
+    CountScale,
     CrossAttention,
     HeadMerge,
-    Scale,
     join_attentions,
 )
-from snn_fusion.methods.residual import ResidualFusion, SourceGates, Weight, pair_name, split_by_share, weigh
+from snn_fusion.methods.residual import (
+    ResidualFusion,
+    ResidualWeight,
+    SourceGates,
+    mean_weight,
+    pair_name,
+    split_by_share,
+)
 from snn_fusion.methods.shared_reader import SharedReader
-from snn_fusion.methods.tokens import blank_absent, number_present, read_where
-from snn_fusion.presence import Presence, both
+from snn_fusion.methods.tokens import count_present, read_on_rows, zero_absent
+from snn_fusion.presence import Presence, both_present
 from snn_fusion.topology import Topology
 
-Sharing = Literal["pair", "source", "all"]
-Combine = Literal["sum", "mean", "gate"]
+WeightSharing = Literal["pair", "source", "all"]
+SourceCombination = Literal["sum", "mean", "gate"]
 
 
 class CrossModalReader(nn.Module):
-    """What one target modality reads from one source modality.
+    """Residual of one target modality from one source modality.
 
-    `spatial` a: attention over tokens; `temporal` b: attention over time, where a source with another number of tokens
-    is pooled to the target's places first. `spatiotemporal` joins their spikes as
+    `spatial` a: attention over tokens. `temporal` b: attention over time; a source with another number of tokens is
+    first pooled to the target's. `spatiotemporal` joins their spikes as
     `r[t, b, n, c] = mean over n of a * mean over t of b`, which is not binary. With a semantic projection the residual
     then passes one linear spiking layer.
 
@@ -43,11 +50,11 @@ class CrossModalReader(nn.Module):
         channels: int,
         *,
         num_heads: int,
-        attention: Attention,
+        attention: AttentionKind,
         semantic_projection: bool,
         head_merge: HeadMerge,
         neuron: NeuronFactory,
-        scale: Scale = PUBLISHED_SCALE,
+        scale: CountScale = PUBLISHED_SCALE,
     ) -> None:
         super().__init__()
         self.spatial: nn.Module | None = None
@@ -63,36 +70,38 @@ class CrossModalReader(nn.Module):
             self.projection = SpikingLinear(channels, channels, bias=True, norm=False, neuron=neuron)
 
     def forward(self, target: Tensor, source: Tensor) -> Tensor:
-        """Target [T, B, N, C] reads source [T, B, M, C] -> residual [T, B, N, C]."""
-        read: list[Tensor] = [attend(target, source) for attend in (self.spatial, self.temporal) if attend is not None]
-        residual = join_attentions(read)
+        """Map target [T, B, N, C] and source [T, B, M, C] to the residual [T, B, N, C]."""
+        spikes: list[Tensor] = [
+            attend(target, source) for attend in (self.spatial, self.temporal) if attend is not None
+        ]
+        residual = join_attentions(spikes)
         return residual if self.projection is None else self.projection(residual)
 
 
 class CCSSA(ResidualFusion):
-    """Each modality reads others and adds what it read: `x' = x + sum over sources of alpha * residual`.
+    """Each modality reads others and adds the residuals: `x' = x + sum over sources of alpha * residual`.
 
-    For two modalities and the defaults this is the published method; for one there is nothing to read and tokens pass
-    unchanged. Where a sample lacks one of a pair's two modalities, its residual is 0.
+    For two modalities and the defaults this is the published method; with one modality tokens pass unchanged. If a
+    sample lacks one of a pair's two modalities, its residual is 0.
 
-    What grows with the number of modalities N is a matter of `sharing`; a set of weights is that of one reader, C^2
-    for each of the (up to nine) projections:
+    `sharing` decides how weights and time grow with the number of modalities N. A set of weights is that of one reader,
+    C^2 for each of up to nine projections:
 
     | sharing | sets of weights | time | |
     |---|---|---|---|
-    | `pair` | one a pair, N (N - 1) for topology `all` | as many | as published: a residual for each pair |
-    | `source` | one a modality | N | queries and outputs by target, keys and values by source |
+    | `pair` | one per pair, N (N - 1) for topology `all` | as many | as published: one residual per pair |
+    | `source` | one per modality | N | queries and outputs by target, keys and values by source |
     | `all` | one | N | the same weights for every modality |
 
-    With `source` and `all` every target has one residual for all its sources: without a softmax, attention to several
-    sources is the sum of the attention to each, so counts are added before the attention neuron fires, and neuron,
-    output layer and semantic projection run once a target. That residual is reported for each pair as the source's
-    share in it, see `snn_fusion.methods.residual.shares`; the shares add up to it. For two modalities `source` is
-    `pair`, weight for weight.
+    With `source` and `all` a target has one residual for all its sources: without a softmax, attention to several
+    sources is the sum of the attentions, so counts are added before the attention neuron, and neuron, output layer and
+    semantic projection run once per target. The residual is reported per pair as the source's share in it, see
+    `snn_fusion.methods.residual.source_shares`; the shares sum to it. For two modalities `source` equals `pair`, weight
+    for weight.
 
-    `combine` says how what comes from several sources is put together. `sum` adds it, as published; `mean` divides by
-    the number of sources that a sample has (of the counts where sources are read together, of the residuals where not);
-    `gate` lets a learned spiking gate shut a source out in single time steps, see `SourceGates`.
+    `combine` decides how several sources are combined. `sum` adds them, as published; `mean` divides by the number of
+    sources that a sample has (the counts if sources are read together, otherwise the residuals); `gate` has a learned
+    spiking gate that shuts a source out in single time steps, see `SourceGates`.
 
     Args:
         modalities: their names.
@@ -100,14 +109,14 @@ class CCSSA(ResidualFusion):
         num_heads: attention heads h.
         attention: `spatial`, `temporal` or `spatiotemporal`.
         alpha: scale of the residual.
-        learnable_alpha: learn one scale a pair, from `alpha` on; `alphas` tells them.
+        learnable_alpha: learn one scale per pair, starting at `alpha`; `alphas` returns them.
         semantic_projection: one linear spiking layer on each residual, into the space where they are aligned.
         head_merge: see `snn_core.SpikingAttention`.
-        topology: who reads whom: `all`, `ring`, `star:<hub>`, or pairs (target, source).
-        sharing: which pairs share weights: `pair` none, `source`, or `all`.
+        topology: which modality reads which: `all`, `ring`, `star:<hub>`, or pairs (target, source).
+        sharing: which pairs share weights: `pair` (none), `source` or `all`.
         combine: `sum`, `mean` or `gate`.
-        scale: factor on attention's counts, 0.25 as published, or `auto`: see `snn_fusion.methods.attention`.
-        neuron: makes each neuron layer.
+        scale: factor on the attention's counts, 0.25 as published, or `auto`: see `snn_fusion.methods.attention`.
+        neuron: factory of each neuron layer.
 
     Raises:
         ValueError: channels not divisible by num_heads, or a topology that does not fit the modalities.
@@ -119,21 +128,21 @@ class CCSSA(ResidualFusion):
         channels: int,
         *,
         num_heads: int = 16,
-        attention: Attention = "spatiotemporal",
+        attention: AttentionKind = "spatiotemporal",
         alpha: float = 1.5,
         learnable_alpha: bool = False,
         semantic_projection: bool = True,
         head_merge: HeadMerge = "ordered",
         topology: Topology = "all",
-        sharing: Sharing = "pair",
-        combine: Combine = "sum",
-        scale: Scale = PUBLISHED_SCALE,
+        sharing: WeightSharing = "pair",
+        combine: SourceCombination = "sum",
+        scale: CountScale = PUBLISHED_SCALE,
         neuron: NeuronFactory = LIF,
     ) -> None:
         super().__init__(modalities, topology=topology, alpha=alpha, learnable_alpha=learnable_alpha)
         if channels % num_heads:
             raise ValueError(f"channels must be divisible by num_heads, but {channels} is not by {num_heads}")
-        self.combine: Combine = combine
+        self.combine: SourceCombination = combine
         self.readers: nn.ModuleDict | SharedReader
         if sharing == "pair":
             self.readers = nn.ModuleDict(
@@ -165,41 +174,44 @@ class CCSSA(ResidualFusion):
             )
         self.gates = SourceGates(self.pairs, channels, neuron=neuron) if combine == "gate" else None
 
-    def forward(self, tokens: dict[str, Tensor], presence: Presence = EVERYWHERE) -> Fused:
-        """Tokens [T, B, N, C] by modality -> tokens plus alpha times what each read."""
+    def forward(self, tokens: dict[str, Tensor], presence: Presence = ALL_PRESENT) -> FusedTokens:
+        """Map tokens [T, B, N, C] by modality to tokens plus alpha times their residuals."""
         sources_of = self.sources_in(tokens)
-        fused = blank_absent(tokens, presence)
+        fused = zero_absent(tokens, presence)
         if isinstance(self.readers, SharedReader):
             return self._read_together(self.readers, fused, sources_of, presence)
         residuals: dict[Pair, Tensor] = {
-            (target, source): read_where(
-                self.readers[pair_name((target, source))], both(presence, target, source), fused[target], fused[source]
+            (target, source): read_on_rows(
+                self.readers[pair_name((target, source))],
+                both_present(presence, target, source),
+                fused[target],
+                fused[source],
             )
             for target, sources in sources_of.items()
             for source in sources
         }
         weights = self._weights(residuals)
         for target, sources in sources_of.items():
-            part = 1 / number_present(sources, presence) if self.combine == "mean" else 1.0
+            part = 1 / count_present(sources, presence) if self.combine == "mean" else 1.0
             for source in sources:
                 pair = target, source
                 fused[target] = fused[target] + weights[pair] * part * residuals[pair]
-        return Fused(fused, residuals)
+        return FusedTokens(fused, residuals)
 
     def _read_together(
         self, reader: SharedReader, tokens: dict[str, Tensor], sources_of: dict[str, list[str]], presence: Presence
-    ) -> Fused:
-        read = reader(tokens, sources_of, presence)
-        residuals = split_by_share(read, sources_of)
+    ) -> FusedTokens:
+        shared = reader(tokens, sources_of, presence)
+        residuals = split_by_share(shared, sources_of)
         weights = self._weights(residuals)
         fused = dict(tokens)
-        for target, (residual, share) in read.items():
+        for target, (residual, share) in shared.items():
             by_source = [weights[target, source] for source in sources_of[target]]
-            fused[target] = tokens[target] + weigh(by_source, share) * residual
-        return Fused(fused, residuals, split=True)
+            fused[target] = tokens[target] + mean_weight(by_source, share) * residual
+        return FusedTokens(fused, residuals, split=True)
 
-    def _weights(self, residuals: dict[Pair, Tensor]) -> dict[Pair, Weight]:
-        """What each residual is multiplied by: alpha, and the gate's spikes where there are gates."""
+    def _weights(self, residuals: dict[Pair, Tensor]) -> dict[Pair, ResidualWeight]:
+        """Return the factor of each residual: alpha, times the gate's spikes if there are gates."""
         if self.gates is None:
             return {pair: self.alpha_of(pair) for pair in residuals}
         return {pair: self.alpha_of(pair) * gate for pair, gate in self.gates(residuals).items()}

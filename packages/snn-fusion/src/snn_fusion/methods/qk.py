@@ -10,38 +10,37 @@ from einops import rearrange
 from torch import Tensor
 
 from snn_core import LIF, NeuronFactory, ScaledSpike, SpikingLinear
-from snn_fusion.methods import EVERYWHERE, Fused
-from snn_fusion.methods.residual import ResidualFusion, shares, split_by_share, weigh
-from snn_fusion.methods.tokens import ByModality, Placed, blank_absent, pool_tokens, reading_and_read
+from snn_fusion.methods import ALL_PRESENT, FusedTokens
+from snn_fusion.methods.residual import ResidualFusion, mean_weight, source_shares, split_by_share
+from snn_fusion.methods.tokens import ModalityLayers, TokenGrid, active_samples, pool_tokens, zero_absent
 from snn_fusion.presence import Presence
 from snn_fusion.topology import Topology
 
 
 class QKFusion(ResidualFusion):
-    """Each target's query spikes decide which of its sources' tokens pass: `x' = x + alpha * output(gate * keys)`.
+    """A target's query spikes gate the keys of its sources: `x' = x + alpha * output(gate * keys)`.
 
-    The token attention of QKFormer (Zhou et al. 2024, arXiv:2403.16552) across modalities, in the spirit of SNNergy
-    (arXiv:2602.00701), which fuses by query-key attention of linear cost: a target's query spikes are counted over the
-    channels of a head, a neuron fires on the count, and its spikes let the key spikes of the same place through. There
-    are no scores between tokens, so the cost is linear in tokens and channels. Keys of all sources are added before
-    they are gated, and queries, keys and outputs belong to one modality each, so that almost everything is linear in
-    the number of modalities, too. What a target read is reported for each pair as the source's share in the keys that
-    passed, see `snn_fusion.methods.residual.shares`.
+    The token attention of QKFormer (Zhou et al. 2024, arXiv:2403.16552) across modalities, similar to SNNergy
+    (arXiv:2602.00701), which fuses by query-key attention of linear cost. A target's query spikes are counted over the
+    channels of a head, a neuron fires on the count, and its spikes pass the key spikes of the same token. There are no
+    scores between tokens, so the cost is linear in tokens and channels. Keys of all sources are added before they are
+    gated, and queries, keys and outputs belong to one modality each, so nearly everything is linear in the number of
+    modalities as well. The residual is reported per pair as the source's share in the keys that passed, see
+    `snn_fusion.methods.residual.source_shares`.
 
-    For two modalities each direction is `snn_core.QKAttention`; for one tokens pass unchanged. A source with another
-    number of tokens is pooled to the target's places first. Where a sample lacks one of a pair's two modalities, its
+    For two modalities each direction is `snn_core.QKAttention`; with one modality tokens pass unchanged. A source with
+    another number of tokens is first pooled to the target's. If a sample lacks one of a pair's two modalities, its
     residual is 0.
 
     Args:
         modalities: their names.
         channels: token width C, divisible by num_heads.
-        num_heads: heads h, each with a gate of its own.
+        num_heads: heads h, each with its own gate.
         alpha: scale of the residual.
-        learnable_alpha: learn one scale a pair, from `alpha` on; `alphas` tells them.
-        topology: who reads whom: `all`, `ring`, `star:<hub>`, or pairs (target, source).
-        scale: factor on the query counts before they reach the gate's neuron. With 2 and `LIF()`, one query spike
-            opens the gate.
-        neuron: makes each neuron layer.
+        learnable_alpha: learn one scale per pair, starting at `alpha`; `alphas` returns them.
+        topology: which modality reads which: `all`, `ring`, `star:<hub>`, or pairs (target, source).
+        scale: factor on the query counts before the gate's neuron. With 2 and `LIF()`, one query spike opens the gate.
+        neuron: factory of each neuron layer.
 
     Raises:
         ValueError: channels not divisible by num_heads, or a topology that does not fit the modalities.
@@ -66,45 +65,47 @@ class QKFusion(ResidualFusion):
         linear = partial(SpikingLinear, channels, channels, neuron=neuron)
         targets = dict.fromkeys(target for target, _ in self.pairs)
         sources = dict.fromkeys(source for _, source in self.pairs)
-        self.query = ByModality({name: linear() for name in targets})
-        self.key = ByModality({name: linear() for name in sources})
-        self.gate = ByModality({name: ScaledSpike(scale, neuron=neuron) for name in targets})
-        self.output = ByModality({name: linear() for name in targets})
+        self.query = ModalityLayers({name: linear() for name in targets})
+        self.key = ModalityLayers({name: linear() for name in sources})
+        self.gate = ModalityLayers({name: ScaledSpike(scale, neuron=neuron) for name in targets})
+        self.output = ModalityLayers({name: linear() for name in targets})
 
-    def forward(self, tokens: dict[str, Tensor], presence: Presence = EVERYWHERE) -> Fused:
-        """Tokens [T, B, N, C] by modality -> tokens plus alpha times what each read."""
+    def forward(self, tokens: dict[str, Tensor], presence: Presence = ALL_PRESENT) -> FusedTokens:
+        """Map tokens [T, B, N, C] by modality to tokens plus alpha times their residuals."""
         sources_of = self.sources_in(tokens)
-        tokens = blank_absent(tokens, presence)
-        reading, read_by_any = reading_and_read(sources_of, presence)
-        places = {target: (target, tokens[target].shape[2]) for target in sources_of}
+        tokens = zero_absent(tokens, presence)
+        target_rows, source_rows = active_samples(sources_of, presence)
+        grids = {target: (target, tokens[target].shape[2]) for target in sources_of}
 
-        queries = self.query({place: tokens[target] for target, place in places.items()}, reading)
-        gates = self.gate({place: self._count(query) for place, query in queries.items()}, {})
-        grids = {(s, places[t][1]): tokens[s] for t, sources in sources_of.items() for s in sources}
-        keys = self.key({place: pool_tokens(x, place[1]) for place, x in grids.items()}, read_by_any)
-        counted = {place: self._count(key).detach() for place, key in keys.items()}
+        queries = self.query({grid: tokens[target] for target, grid in grids.items()}, target_rows)
+        gates = self.gate({grid: self._count(query) for grid, query in queries.items()}, {})
+        inputs = {(s, grids[t][1]): tokens[s] for t, sources in sources_of.items() for s in sources}
+        keys = self.key({grid: pool_tokens(x, grid[1]) for grid, x in inputs.items()}, source_rows)
+        key_counts = {grid: self._count(key).detach() for grid, key in keys.items()}
 
-        passed: dict[Placed, Tensor] = {}
+        gated: dict[TokenGrid, Tensor] = {}
         share: dict[str, Tensor | None] = {}
         for target, sources in sources_of.items():
-            place = places[target]
-            read = [(source, place[1]) for source in sources]
-            gate = gates[place]
-            total = rearrange(reduce(torch.add, [keys[p] for p in read]), "t b n (h d) -> t b n h d", h=self.num_heads)
-            passed[place] = rearrange(gate.unsqueeze(-1).to(total.dtype) * total, "t b n h d -> t b n (h d)")
-            by_source = torch.stack([(gate.detach() * counted[p]).sum(-1) for p in read], -1)
-            share[target] = shares(by_source, sources, presence).to(total.dtype) if len(sources) > 1 else None
-        outputs = self.output(passed, reading)
+            grid = grids[target]
+            source_grids = [(source, grid[1]) for source in sources]
+            gate = gates[grid]
+            total = reduce(torch.add, [keys[source] for source in source_grids])
+            total = rearrange(total, "t b n (h d) -> t b n h d", h=self.num_heads)
+            gated[grid] = rearrange(gate.unsqueeze(-1).to(total.dtype) * total, "t b n h d -> t b n (h d)")
+            by_source = torch.stack([(gate.detach() * key_counts[source]).sum(-1) for source in source_grids], -1)
+            share[target] = source_shares(by_source, sources, presence).to(total.dtype) if len(sources) > 1 else None
+        outputs = self.output(gated, target_rows)
 
-        both = {target: (outputs[place], share[target]) for target, place in places.items()}
-        residuals = split_by_share(both, sources_of)
+        residuals = split_by_share(
+            {target: (outputs[grid], share[target]) for target, grid in grids.items()}, sources_of
+        )
         fused = dict(tokens)
         for target, sources in sources_of.items():
             alphas = [self.alpha_of((target, source)) for source in sources]
-            fused[target] = tokens[target] + weigh(alphas, share[target]) * outputs[places[target]]
-        return Fused(fused, residuals, split=True)
+            fused[target] = tokens[target] + mean_weight(alphas, share[target]) * outputs[grids[target]]
+        return FusedTokens(fused, residuals, split=True)
 
     def _count(self, spikes: Tensor) -> Tensor:
-        """Spikes of each head [T, B, N, C] -> [T, B, N, h], exact whatever the dtype."""
+        """Count the spikes of each head [T, B, N, C] -> [T, B, N, h], exactly in any dtype."""
         heads = rearrange(spikes, "t b n (h d) -> t b n h d", h=self.num_heads)
         return heads.sum(-1, dtype=torch.promote_types(spikes.dtype, torch.float32))

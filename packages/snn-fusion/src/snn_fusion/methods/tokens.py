@@ -1,4 +1,4 @@
-"""Tokens of modalities that differ: in number, or in which samples have them."""
+"""Handle tokens of modalities that differ in number, or in which samples have them."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from snn_fusion.modality_dict import modality_dict
-from snn_fusion.presence import Presence, all_rows, run_where
+from snn_fusion.presence import Presence, may_run_absent_rows, run_on_rows
 
-Placed = tuple[str, int]
-"""A modality's tokens on a grid: its name and the number of tokens there."""
+TokenGrid = tuple[str, int]
+"""A modality and the number of tokens N to which its tokens are pooled."""
 
 
 def pool_tokens(x: Tensor, count: int) -> Tensor:
-    """Tokens [T, B, M, C] on a grid of `count` places -> [T, B, count, C].
+    """Pool tokens [T, B, M, C] to [T, B, count, C].
 
-    Adaptive average pooling over the token axis in its order, so each place takes the mean of the tokens that lie
-    there along that axis (tokens of a map follow each other row by row), or repeats the nearest where there are fewer.
-    Equal counts: the very same tensor.
+    Adaptive average pooling along the token axis (tokens of a map are in row-major order): each output is the mean of
+    the tokens in its range; with fewer tokens than `count` the nearest is repeated. If the counts are equal, `x` itself
+    is returned.
     """
     if x.shape[2] == count:
         return x
@@ -29,8 +29,8 @@ def pool_tokens(x: Tensor, count: int) -> Tensor:
     return rearrange(pooled, "(t b) c n -> t b n c", t=x.shape[0])
 
 
-def blank_absent(tokens: Mapping[str, Tensor], presence: Presence) -> dict[str, Tensor]:
-    """Tokens [T, B, N, C] with zeros in the rows of absent samples, whatever was there; no gradient goes to them."""
+def zero_absent(tokens: Mapping[str, Tensor], presence: Presence) -> dict[str, Tensor]:
+    """Return tokens [T, B, N, C] with zeros in the rows of absent samples; these rows get no gradient."""
     return {
         name: torch.where(presence[name][None, :, None, None], x, 0.0) if name in presence else x
         for name, x in tokens.items()
@@ -38,7 +38,7 @@ def blank_absent(tokens: Mapping[str, Tensor], presence: Presence) -> dict[str, 
 
 
 def any_present(presence: Presence, names: Iterable[str]) -> Tensor | None:
-    """Samples [B] that have at least one of these modalities; None means all."""
+    """Return which samples [B] have at least one of these modalities; None means all."""
     masks: list[Tensor] = []
     for name in names:
         if name not in presence:
@@ -47,8 +47,8 @@ def any_present(presence: Presence, names: Iterable[str]) -> Tensor | None:
     return torch.stack(masks).any(0)
 
 
-def reading_and_read(sources_of: Mapping[str, Sequence[str]], presence: Presence) -> tuple[Presence, Presence]:
-    """Samples [B] in which each target has something to read, and in which each source has someone to read it."""
+def active_samples(sources_of: Mapping[str, Sequence[str]], presence: Presence) -> tuple[Presence, Presence]:
+    """Return the samples [B] in which each target has a source to read, and those in which each source has a target."""
     targets_of: dict[str, list[str]] = {}
     for target, sources in sources_of.items():
         for source in sources:
@@ -57,53 +57,53 @@ def reading_and_read(sources_of: Mapping[str, Sequence[str]], presence: Presence
 
 
 def _with_any(others_of: Mapping[str, Sequence[str]], presence: Presence) -> Presence:
-    masks: dict[str, Tensor] = {}
+    result: dict[str, Tensor] = {}
     for name, others in others_of.items():
-        given = [mask for mask in (presence.get(name), any_present(presence, others)) if mask is not None]
-        if given:
-            masks[name] = torch.stack(given).all(0)
-    return masks
+        masks = [mask for mask in (presence.get(name), any_present(presence, others)) if mask is not None]
+        if masks:
+            result[name] = torch.stack(masks).all(0)
+    return result
 
 
-def number_present(names: Sequence[str], presence: Presence) -> int | Tensor:
-    """How many of these modalities a sample has, at least 1: [1, B, 1, 1], or a number where it is the same for all."""
-    some = [presence[name] for name in names if name in presence]
-    if not some:
+def count_present(names: Sequence[str], presence: Presence) -> int | Tensor:
+    """Count how many of these modalities each sample has, at least 1: [1, B, 1, 1], or an int if all samples agree."""
+    masks = [presence[name] for name in names if name in presence]
+    if not masks:
         return len(names)
-    return (torch.stack(some).sum(0) + len(names) - len(some)).clamp_min(1)[None, :, None, None]
+    return (torch.stack(masks).sum(0) + len(names) - len(masks)).clamp_min(1)[None, :, None, None]
 
 
-def read_where(module: nn.Module, mask: Tensor | None, target: Tensor, *others: Tensor) -> Tensor:
-    """`run_where` for a module whose result is shaped like `target`, also where no sample is left to run."""
-    if mask is not None and not all_rows(module) and not bool(mask.any()):
+def read_on_rows(module: nn.Module, mask: Tensor | None, target: Tensor, *others: Tensor) -> Tensor:
+    """Call `run_on_rows` for a module whose output has the shape of `target`, or return zeros if `mask` is empty."""
+    if mask is not None and not may_run_absent_rows(module) and not bool(mask.any()):
         return torch.zeros_like(target)
-    return run_where(module, mask, target, *others)
+    return run_on_rows(module, mask, target, *others)
 
 
-class ByModality(nn.ModuleDict):
-    """A layer for each modality, or one that all share.
+class ModalityLayers(nn.ModuleDict):
+    """One layer per modality, or one layer that all modalities share.
 
-    What one layer has to do is done in one call, however many modalities and grids share it: batch norm sees them as
-    one batch, and its running statistics move once a forward pass.
+    All inputs of a layer are run in one call, whatever modalities and grids share it: batch norm sees them as one
+    batch, and its running statistics are updated once per forward pass.
 
     Args:
-        layers: the layers by modality, of one kind each from [T, ..., C] to [T, ..., C'].
-        shared: keep the first alone and let it serve all.
+        layers: by modality, all of one kind, each from [T, ..., C] to [T, ..., C'].
+        shared: use only the first layer, for all modalities.
     """
 
     def __init__(self, layers: Mapping[str, nn.Module], *, shared: bool = False) -> None:
-        kept = {"shared": next(iter(layers.values()))} if shared and layers else layers
-        super().__init__(dict(modality_dict(kept)))
+        stored = {"shared": next(iter(layers.values()))} if shared and layers else layers
+        super().__init__(dict(modality_dict(stored)))
         self.is_shared = shared
 
-    def forward(self, inputs: Mapping[Placed, Tensor], masks: Presence) -> dict[Placed, Tensor]:
-        """Tokens [T, B, N, C] by modality and grid -> [T, B, N, C'], zeros in rows that `masks` leaves out."""
-        found: dict[Placed, Tensor] = {}
+    def forward(self, inputs: Mapping[TokenGrid, Tensor], masks: Presence) -> dict[TokenGrid, Tensor]:
+        """Map tokens [T, B, N, C] by grid to [T, B, N, C'], with zeros in the rows that `masks` excludes."""
+        outputs: dict[TokenGrid, Tensor] = {}
         for name, layer in self.items():
-            placed = [place for place in inputs if self.is_shared or place[0] == name]
-            results = _run_together(layer, [inputs[p] for p in placed], [masks.get(p[0]) for p in placed])
-            found.update(zip(placed, results, strict=True))
-        return found
+            grids = [grid for grid in inputs if self.is_shared or grid[0] == name]
+            results = _run_together(layer, [inputs[grid] for grid in grids], [masks.get(grid[0]) for grid in grids])
+            outputs.update(zip(grids, results, strict=True))
+        return outputs
 
 
 def _run_together(layer: nn.Module, inputs: Sequence[Tensor], masks: Sequence[Tensor | None]) -> list[Tensor]:
@@ -111,21 +111,21 @@ def _run_together(layer: nn.Module, inputs: Sequence[Tensor], masks: Sequence[Te
         return []
     if len(inputs) == 1 and masks[0] is None:
         return [layer(inputs[0])]
-    if all_rows(layer):
-        return [run_where(layer, mask, x) for x, mask in zip(inputs, masks, strict=True)]
+    if may_run_absent_rows(layer):
+        return [run_on_rows(layer, mask, x) for x, mask in zip(inputs, masks, strict=True)]
     rows = [None if mask is None else mask.nonzero().squeeze(1) for mask in masks]
-    kept = [x if row is None else x.index_select(1, row) for x, row in zip(inputs, rows, strict=True)]
-    together = torch.cat([x.flatten(1, 2) for x in kept], 1)
+    selected = [x if row is None else x.index_select(1, row) for x, row in zip(inputs, rows, strict=True)]
+    together = torch.cat([x.flatten(1, 2) for x in selected], 1)
     if together.shape[1] == 0:
         return [torch.zeros_like(x) for x in inputs]
-    found = layer(together).split([x.shape[1] * x.shape[2] for x in kept], 1)
+    outputs = layer(together).split([x.shape[1] * x.shape[2] for x in selected], 1)
     return [
-        _put_back(part.unflatten(1, x.shape[1:3]), row, full.shape[1])
-        for part, x, row, full in zip(found, kept, rows, inputs, strict=True)
+        _scatter_rows(output.unflatten(1, x.shape[1:3]), row, full.shape[1])
+        for output, x, row, full in zip(outputs, selected, rows, inputs, strict=True)
     ]
 
 
-def _put_back(found: Tensor, rows: Tensor | None, batch: int) -> Tensor:
+def _scatter_rows(x: Tensor, rows: Tensor | None, batch: int) -> Tensor:
     if rows is None:
-        return found
-    return torch.index_copy(found.new_zeros(found.shape[0], batch, *found.shape[2:]), 1, rows, found)
+        return x
+    return torch.index_copy(x.new_zeros(x.shape[0], batch, *x.shape[2:]), 1, rows, x)
