@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from snn_core import spiking_layers
 from snn_datasets import DigitsSpec
-from snn_fusion import FusionModel, ModelSpec, calibrate
+from snn_fusion import FusionModel, ModelSpec, calibrate, health
 
 CHANNELS = 64
 BATCH = 32
@@ -92,7 +92,7 @@ def load_digits(modalities: int, side: int) -> Data:
 
 def branch_rates(model: FusionModel, inputs: dict[str, Tensor]) -> list[float]:
     """Return the firing rate of each layer of the branch."""
-    layers = model.health(inputs).layers
+    layers = health(model, inputs).layers
     return [layer.firing_rate for name, layer in layers.items() if name.startswith("fusion.")]
 
 

@@ -1,13 +1,13 @@
-"""What each further sense costs: parameters, time and memory of the fusion part for 1 to 8 modalities.
+"""Cost of each additional modality: parameters, time and memory of the fusion part for 1 to 8 modalities.
 
-The fusion part alone (encoders and readout excluded), forward and backward in training mode, thread CPU time, medians,
+Only the fusion part (without encoders and readout), forward and backward in training mode, thread CPU time, medians,
 all candidates of a row interleaved. The exponent is fitted to the times of 2 to 8 modalities: 2 means that time grows
-with the square of their number. The peak is the most memory that tensors take at one time during forward and backward:
-results, what the backward needs, and gradients, without the tokens and parameters that were there before. It counts
-bytes of tensors, so it is the same in every run.
+with the square of their number. The peak is the largest amount of live tensor memory during forward and backward:
+results, saved tensors and gradients, without the tokens and parameters that existed before. It counts bytes of tensors,
+so it is the same in every run.
 
     uv run python benchmarks/modalities.py                       prints the table
-    uv run python benchmarks/modalities.py --output FILE.md      writes it, too
+    uv run python benchmarks/modalities.py --output FILE.md      also writes it
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from snn_fusion.specs import METHODS
 T, B, N, C, HEADS = 4, 16, 64, 64, 16
 COUNTS = (1, 2, 3, 4, 6, 8)
 ROUNDS = 7
-METHODS_SHOWN = (
+CANDIDATES = (
     ("ccssa, sharing pair", {"kind": "ccssa", "sharing": "pair"}),
     ("ccssa, sharing source", {"kind": "ccssa", "sharing": "source"}),
     ("ccssa, sharing all", {"kind": "ccssa", "sharing": "all"}),
@@ -54,7 +54,7 @@ def tokens_of(modalities: int) -> dict[str, Tensor]:
 
 
 def step(method: FusionMethod, tokens: dict[str, Tensor]) -> Callable[[], None]:
-    """One forward and backward pass of the fusion part; the tokens want gradients, as an encoder's would."""
+    """Return one forward and backward pass of the fusion part; the tokens require gradients, as an encoder's do."""
 
     def run() -> None:
         leaves = {name: x.requires_grad_() for name, x in tokens.items()}
@@ -73,33 +73,33 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="also write the table to this file")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    seconds: dict[str, dict[int, float]] = {name: {} for name, _ in METHODS_SHOWN}
-    parameters: dict[str, dict[int, int]] = {name: {} for name, _ in METHODS_SHOWN}
-    memory: dict[str, dict[int, float]] = {name: {} for name, _ in METHODS_SHOWN}
+    seconds: dict[str, dict[int, float]] = {name: {} for name, _ in CANDIDATES}
+    parameters: dict[str, dict[int, int]] = {name: {} for name, _ in CANDIDATES}
+    memory: dict[str, dict[int, float]] = {name: {} for name, _ in CANDIDATES}
     for count in COUNTS:
         runs: dict[str, Callable[[], None]] = {}
-        for name, fields in METHODS_SHOWN:
+        for name, fields in CANDIDATES:
             method, tokens = method_of(fields, count), tokens_of(count)
             parameters[name][count] = sum(p.numel() for p in method.parameters())
             runs[name] = step(method, tokens)
-            there = [*tokens.values(), *method.parameters(), *method.buffers()]
-            memory[name][count] = peak(runs[name], *there) / 1e6
-        taken: dict[str, list[float]] = {name: [] for name in runs}
+            existing = [*tokens.values(), *method.parameters(), *method.buffers()]
+            memory[name][count] = peak(runs[name], *existing) / 1e6
+        durations: dict[str, list[float]] = {name: [] for name in runs}
         for turn in range(ROUNDS + 1):
             for name, run in runs.items():
                 if count == 1:
-                    taken[name].append(0.0)  # one modality has nobody to read
+                    durations[name].append(0.0)  # a single modality has no source
                     continue
                 start = time.thread_time()
                 run()
                 if turn:
-                    taken[name].append(time.thread_time() - start)
-        for name, values in taken.items():
+                    durations[name].append(time.thread_time() - start)
+        for name, values in durations.items():
             seconds[name][count] = median(values)
     lines = [
-        "# What each further sense costs",
+        "# Cost of each additional modality",
         "",
-        f"The fusion part alone, T = {T}, B = {B}, {N} tokens of width {C} a modality, {HEADS} heads; PyTorch "
+        f"Only the fusion part, T = {T}, B = {B}, {N} tokens of width {C} per modality, {HEADS} heads; PyTorch "
         f"{torch.__version__}, {platform.machine()}, one thread, medians of {ROUNDS} interleaved "
         "rounds of thread CPU time; MB are the peak of live tensors without tokens and parameters.",
         "",
@@ -125,7 +125,7 @@ def main() -> None:
 
 
 def exponent(times: dict[int, float]) -> float:
-    """Slope of log time over log modalities, from 2 on."""
+    """Return the slope of log time over log modalities, from 2 on."""
     points = [(math.log(count), math.log(value)) for count, value in times.items() if count > 1]
     x_mean = sum(x for x, _ in points) / len(points)
     y_mean = sum(y for _, y in points) / len(points)

@@ -1,13 +1,13 @@
-"""How far our results are from the arrays that the published S-CMRL code computed: one line a golden case.
+"""Error of our results relative to the arrays of the published S-CMRL code: one line per golden case.
 
-Each column is a kind of what is compared (values in evaluation and in training, losses, gradients of inputs and
-weights, running statistics) and gives the largest error: the largest difference within an array, relative to the
-array's largest entry. 0 means bit for bit. Whole models are imported from a checkpoint of the case's weights. The last
-column holds a case to the tolerance of the parity tests, and the exit code is 1 if any is beyond it.
+Each column is one group of arrays (values in evaluation and in training, losses, gradients of inputs and weights,
+running statistics) with its largest error: the largest difference within an array, relative to the array's largest
+entry. 0 means bit-identical. Whole models are imported from a checkpoint of the case's weights. The last column applies
+the tolerance of the parity tests; the exit code is 1 if any case exceeds it.
 
     uv run python benchmarks/parity.py                        the cases in tests/parity/data
     uv run python benchmarks/parity.py --golden-dir FOLDER    those in another folder
-    uv run python benchmarks/parity.py --output FILE.md       writes the table, too
+    uv run python benchmarks/parity.py --output FILE.md       also writes the table
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-# In the place of this folder, where this very file would hide the tests' package of the same name.
+# Replace this folder, where this file would hide the tests' package of the same name.
 sys.path[0] = str(Path(__file__).resolve().parents[1] / "tests")
 
 from parity.compare import GROUPS, Compared, compare  # noqa: E402
@@ -35,9 +35,9 @@ def within_tolerance(compared: Compared) -> bool:
 
 
 def row(name: str, compared: list[Compared]) -> tuple[str, bool]:
-    """A case's line of the table, and whether all of it is within the tolerance."""
+    """Return a case's line of the table, and whether all of it is within the tolerance."""
     errors = {group: [one.error for one in compared if one.group == group] for group in GROUPS}
-    cells = [f"{max(found):.1e} ({len(found)})" if found else "" for found in errors.values()]
+    cells = [f"{max(values):.1e} ({len(values)})" if values else "" for values in errors.values()]
     beyond = [one.what for one in compared if not within_tolerance(one)]
     verdict = f"no: {', '.join(beyond[:3])}" if beyond else "yes"
     return f"| {' | '.join([name, *cells, verdict])} |", not beyond
@@ -55,7 +55,7 @@ def main() -> int:
         "# Distance from the published code",
         "",
         f"PyTorch {torch.__version__}, {platform.machine()}. Largest error relative to an array's largest entry, "
-        "and in brackets how many arrays were compared.",
+        "and in parentheses the number of arrays.",
         "",
         f"| case | {' | '.join(GROUPS)} | within tolerance |",
         f"|---|{'---|' * len(GROUPS)}---|",

@@ -8,7 +8,7 @@ import torch
 from snn_fusion import ClassContrastive
 
 
-def test_is_the_definition():
+def test_matches_the_definition():
     a, b = torch.randn(5, 7), torch.randn(5, 7)
     labels, temperature = torch.tensor([0, 1, 0, 2, 1]), 0.3
     total = 0.0
@@ -26,6 +26,6 @@ def test_has_a_direction():
     assert align(a, b, labels) != align(b, a, labels)
 
 
-def test_shapes_that_do_not_belong_together_are_named():
+def test_mismatched_shapes_are_reported():
     with pytest.raises(ValueError, match=r"\(4, 3\), \(4, 2\) and \(4,\)"):
         ClassContrastive()(torch.zeros(4, 3), torch.zeros(4, 2), torch.zeros(4))

@@ -29,14 +29,14 @@ def test_every_layer_fires_near_the_target(attention: str, num_heads: int):
     measured = rates_in_training(model, inputs)
     assert measured.keys() == reached.keys() == spiking_layers(model).keys()
     for name, rate in measured.items():
-        # A neuron that stands at its threshold may fall to either side where batch norm and neuron run as one.
+        # A neuron exactly at its threshold may fall to either side when batch norm and neuron are fused.
         assert rate == pytest.approx(reached[name], abs=1e-4), name
-        # Counts are whole numbers, so a score layer cannot be placed exactly.
+        # Counts are integers, so a score layer cannot reach the rate exactly.
         assert rate == pytest.approx(0.25, abs=0.2 if name.endswith("spike") else 0.02), name
         assert rate > 0.02, name
 
 
-def test_only_some_layers_and_nothing_else_changes():
+def test_only_the_selected_layers_change():
     model, untouched = small_model(), small_model()
     reached = calibrate(model, inputs_for(model, batch=32), only="fusion")
     assert reached
@@ -53,11 +53,11 @@ def test_layers_fire_in_evaluation_mode_as_in_training():
     with record_firing_rates(model.eval()) as rates:
         model(inputs)
     for name, rate in rates.items():
-        # Running variances are of the population, a batch's own is of the batch: 256 samples make them near equal.
+        # Running variances are unbiased and a batch's own is not: with 256 samples they nearly agree.
         assert rate == pytest.approx(reached[name], abs=0.01), name
 
 
-def test_it_is_deterministic_and_leaves_no_trace():
+def test_it_is_deterministic_and_restores_mode_and_hooks():
     first, second = small_model(), small_model().eval()
     for model in (first, second):
         calibrate(model, inputs_for(model, batch=32))
@@ -69,9 +69,9 @@ def test_it_is_deterministic_and_leaves_no_trace():
         assert torch.equal(tensor, second.state_dict()[name]), name
 
 
-def test_mistakes_are_named():
+def test_invalid_arguments_are_reported():
     model = small_model()
-    with pytest.raises(ValueError, match="share between 0 and 1, but it is 20"):
+    with pytest.raises(ValueError, match="must be between 0 and 1, but it is 20"):
         calibrate(model, inputs_for(model), target_rate=20)
     with pytest.raises(ValueError, match="no spiking layer's name starts with 'fussion'"):
         calibrate(model, inputs_for(model), only="fussion")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from snn_core import spiking_layers
-from snn_fusion import ALIGNMENTS, ENCODERS, METHODS, NEURONS, FusionModel, ModelSpec, calibrate
+from snn_fusion import ALIGNMENTS, ENCODERS, METHODS, NEURONS, FusionModel, ModelSpec, calibrate, health
 
 SHALLOW = {"kind": "patch_splitting", "depth": "shallow"}
 SENSES: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
@@ -205,7 +205,7 @@ def test_every_neuron_trains(neuron: str):
     model = model_of("ccssa", 2, neuron={"kind": neuron})
     model.total_loss(model(inputs_of(model, 8)), torch.arange(8) % 5).total.backward()
     assert not unused_parameters(model)
-    assert not model.health(inputs_of(model, 32)).silent
+    assert not health(model, inputs_of(model, 32)).silent
 
 
 @pytest.mark.parametrize("alignment", ALIGNMENTS.specs())

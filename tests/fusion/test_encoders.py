@@ -1,4 +1,4 @@
-"""Encoders: raw inputs to tokens, time first; static inputs are repeated ones; samples and places do not mix."""
+"""Encoders: raw inputs to tokens, time first; static inputs are repeated; samples and tokens do not mix."""
 
 import copy
 import subprocess
@@ -30,7 +30,7 @@ T, B, C = 3, 5, 16
 
 @dataclass
 class Case:
-    """An encoder, the shape of one sample of its input and how many tokens that becomes."""
+    """An encoder, the shape of one input sample and its number of tokens."""
 
     make: Callable[[], Encoder]
     sample: tuple[int, ...]
@@ -70,7 +70,7 @@ KINDS = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
 def firing(module: nn.Module, x: Tensor) -> nn.Module:
-    """Every layer fires, also in evaluation, so that equalities are not between zeros."""
+    """Make every layer fire, also in evaluation, so that equalities are not between zeros."""
     for layer in spiking_layers(module).values():
         if isinstance(layer, ScaledSpike):
             layer.adjust_drive(4.0, 0.0)
@@ -85,7 +85,7 @@ def firing(module: nn.Module, x: Tensor) -> nn.Module:
 
 
 def exact(case: Case) -> Encoder:
-    """In float64, where rounding does not decide over a spike."""
+    """Build it in float64, where rounding does not decide whether a neuron fires."""
     return firing(case.make().double(), timed(case))
 
 
@@ -98,7 +98,7 @@ def timed(case: Case, steps: int = 4, batch: int = B) -> Tensor:
 
 
 @KINDS
-def test_tokens_are_time_first_and_as_many_as_announced(case: Case):
+def test_tokens_are_time_first_and_have_the_stated_count(case: Case):
     encoder = exact(case)
     for x, steps in ((static(case), T), (timed(case), 4)):
         tokens = encoder(x)
@@ -112,7 +112,7 @@ def test_tokens_are_time_first_and_as_many_as_announced(case: Case):
 
 @KINDS
 @pytest.mark.parametrize("training", [True, False])
-def test_a_static_input_is_the_same_input_at_every_step(case: Case, training: bool):
+def test_a_static_input_equals_its_repetition_at_every_step(case: Case, training: bool):
     one = exact(case).train(training)
     other = copy.deepcopy(one)
     x = static(case).requires_grad_()
@@ -130,7 +130,7 @@ def test_a_static_input_is_the_same_input_at_every_step(case: Case, training: bo
 
 
 @KINDS
-def test_what_does_not_depend_on_time_runs_once(case: Case):
+def test_time_independent_computation_runs_once(case: Case):
     encoder, seen = exact(case), list[int]()
     for module in encoder.modules():
         if isinstance(module, nn.Conv2d):
@@ -152,7 +152,7 @@ def test_a_permuted_batch_gives_permuted_tokens(case: Case):
 
 
 @KINDS
-def test_a_batch_is_its_samples_in_evaluation(case: Case):
+def test_a_batch_equals_its_samples_in_evaluation(case: Case):
     encoder = exact(case).eval()
     for x, batch_axis in ((static(case), 0), (timed(case), 1)):
         alone = [encoder(sample) for sample in x.split(1, dim=batch_axis)]
@@ -162,16 +162,16 @@ def test_a_batch_is_its_samples_in_evaluation(case: Case):
 
 
 @KINDS
-def test_samples_that_lack_the_modality_change_nothing(case: Case):
-    there = torch.tensor([True, False, True, True, False])
+def test_samples_without_the_modality_have_no_effect(case: Case):
+    present = torch.tensor([True, False, True, True, False])
     for x in (static(case), timed(case)):
         encoder = exact(case)
         axis = encoder.batch_axis(x)
-        expected = encoder(x.index_select(axis, there.nonzero().squeeze(1)))
-        x.movedim(axis, 0)[~there] = torch.nan
-        tokens = run_on_rows(encoder, there, x, axis=axis)
-        assert torch.equal(tokens[:, there], expected)
-        assert not tokens[:, ~there].any()
+        expected = encoder(x.index_select(axis, present.nonzero().squeeze(1)))
+        x.movedim(axis, 0)[~present] = torch.nan
+        tokens = run_on_rows(encoder, present, x, axis=axis)
+        assert torch.equal(tokens[:, present], expected)
+        assert not tokens[:, ~present].any()
 
 
 @KINDS
@@ -191,13 +191,13 @@ def test_gradients_reach_every_parameter(case: Case):
     for x in (static(case), timed(case)):
         encoder = exact(case)
         encoder(x.requires_grad_()).mul(torch.randn(B, case.tokens, C)).sum().backward()
-        # Batch norm takes out the mean, so biases right before it get rounding noise only.
-        dead = [
+        # Batch norm removes the mean, so biases right before it only get rounding noise.
+        without_gradient = [
             name
             for name, p in encoder.named_parameters()
             if (p.grad is None or not p.grad.any()) and not name.endswith("linear.bias")
         ]
-        assert not dead
+        assert not without_gradient
 
 
 @KINDS
@@ -222,7 +222,7 @@ def test_under_bf16_autocast_membranes_are_float32(case: Case):
         drive = normalized(layer, sums[name].float()).view(spikes[name].shape)
         assert_same_spikes(spikes[name].float(), lif_equations(drive))
         narrow.append(torch.equal(spikes[name], lif_equations(drive.bfloat16())))
-    assert not narrow or not all(narrow), "16 bits would have done: this input shows nothing"
+    assert not narrow or not all(narrow), "16 bits suffice: this input proves nothing"
 
 
 def normalized(layer: SpikingLayer, x: Tensor) -> Tensor:
@@ -242,10 +242,10 @@ def test_tokens_of_an_image_run_along_its_rows():
     x = torch.randn(1, 2, 64, 40, dtype=torch.float64)
     encoder = firing(PatchSplitting(2, C, depth="shallow", time_steps=T).double(), x).eval()
     changed = x.clone()
-    changed[..., 0, -1] += 9.0  # the corner at the top right
+    changed[..., 0, -1] += 9.0  # the top right corner
     rows, columns = (encoder(x) != encoder(changed)).any(-1).any(0).view(16, 10).nonzero().unbind(1)
     assert rows.min() == 0
-    assert rows.max() <= 3  # a pixel reaches 1 + 1 + 2 + 2 + 4 = 10 pixels far
+    assert rows.max() <= 3  # a pixel influences 1 + 1 + 2 + 2 + 4 = 10 pixels
     assert columns.max() == 9
     assert columns.min() >= 6
 
@@ -256,9 +256,9 @@ def test_tokens_of_a_series_run_along_it():
     for sample, near in ((0, range(4)), (79, range(16, 20))):
         changed = x.clone()
         changed[..., sample] += 9.0
-        places = (encoder(x) != encoder(changed)).any(-1).any(0).flatten().nonzero().flatten().tolist()
-        assert places
-        assert set(places) <= set(near)
+        changed_tokens = (encoder(x) != encoder(changed)).any(-1).any(0).flatten().nonzero().flatten().tolist()
+        assert changed_tokens
+        assert set(changed_tokens) <= set(near)
 
 
 def test_a_series_encoder_is_a_1d_convolutional_network():
@@ -317,7 +317,7 @@ def test_tokens_of_the_same_width_pass_unchanged():
     assert not list(encoder.parameters())
 
 
-def test_no_blocks_change_nothing_and_each_adds_at_most_two():
+def test_zero_blocks_change_nothing_and_each_adds_at_most_two():
     tokens = torch.randint(0, 3, (T, B, 6, C)).double()
     assert torch.equal(blocks(depth=0)(tokens), tokens)
     added = firing(blocks(depth=2).double(), tokens)(tokens) - tokens
@@ -325,18 +325,18 @@ def test_no_blocks_change_nothing_and_each_adds_at_most_two():
     assert added.max() == 4
 
 
-def test_blocks_attend_over_what_they_are_told():
+def test_blocks_attend_over_the_selected_axis():
     tokens = torch.randint(0, 3, (T, 1, 6, C)).double()
     for over, axis in (("tokens", 0), ("time", 2)):
         attend = firing(blocks(over=over).double(), tokens).eval()
         changed = tokens.clone()
         changed.select(axis, 1).add_(4)
-        places = (attend(tokens) != attend(changed)).any(-1).transpose(0, axis).flatten(1).any(1)
-        # Over tokens, potentials carry a change at one step to later ones; over time, other places see nothing.
-        assert places.tolist() == ([False, True, True] if over == "tokens" else [False, True, *[False] * 4])
+        changed_tokens = (attend(tokens) != attend(changed)).any(-1).transpose(0, axis).flatten(1).any(1)
+        # Over tokens, potentials carry a change at one step to later ones; over time, other tokens are unchanged.
+        assert changed_tokens.tolist() == ([False, True, True] if over == "tokens" else [False, True, *[False] * 4])
 
 
-def test_encoders_of_all_kinds_live_in_one_calibrated_model():
+def test_encoders_of_all_kinds_work_in_one_calibrated_model():
     kinds = ("shallow", "series", "vector", "tokens", "with_blocks")
     model = FusionModel({kind: CASES[kind].make() for kind in kinds}, NoFusion(), Readout(kinds, C, 3))
     inputs = {kind: torch.randn(64, *CASES[kind].sample) for kind in kinds}
@@ -345,7 +345,7 @@ def test_encoders_of_all_kinds_live_in_one_calibrated_model():
         model(inputs)
     assert rates.keys() == spiking_layers(model).keys()
     for name, rate in rates.items():
-        # Counts are whole numbers, so a score layer cannot be placed exactly.
+        # Counts are integers, so a score layer cannot reach the rate exactly.
         assert rate == pytest.approx(0.25, abs=0.2 if name.endswith("spike") else 0.02), name
         assert rate > 0.02, name
 
@@ -380,7 +380,7 @@ def test_token_counts_need_no_pytorch():
 
 
 @pytest.mark.parametrize("num_stages", [1, 2, 5])
-def test_a_series_of_any_length_has_the_announced_tokens(num_stages: int):
+def test_a_series_of_any_length_has_the_stated_token_count(num_stages: int):
     encoder = SeriesEncoder(1, C, num_stages=num_stages, time_steps=1).eval()
     for length in (1, 2, 3, 4, 5, 15, 16, 17, 31, 32, 33, 64, 65):
         assert encoder(torch.zeros(1, 1, length)).shape[2] == series_tokens((1, length), num_stages=num_stages)
@@ -402,13 +402,13 @@ def test_a_series_of_any_length_has_the_announced_tokens(num_stages: int):
         ("with_blocks", (7,), r"expected \[B, 4, L\] or \[T, B, 4, L\], got \(7,\)"),
     ],
 )
-def test_inputs_that_do_not_fit_are_named(kind: str, shape: tuple[int, ...], message: str):
+def test_invalid_inputs_are_reported(kind: str, shape: tuple[int, ...], message: str):
     with pytest.raises(ValueError, match=message):
         CASES[kind].make()(torch.zeros(shape))
 
 
 @KINDS
-def test_whole_numbers_are_refused(case: Case):
+def test_integer_inputs_are_refused(case: Case):
     with pytest.raises(ValueError, match=r"these are torch\.uint8: scale them"):
         case.make()(torch.zeros(B, *case.sample, dtype=torch.uint8))
 
@@ -425,23 +425,26 @@ def test_whole_numbers_are_refused(case: Case):
         (lambda: VectorEncoder(7, 16, num_tokens=0, time_steps=1), "num_tokens is 0"),
         (lambda: TransformerBlocks(16, depth=-1, num_heads=4), "0 or more, but it is -1"),
         (lambda: TransformerBlocks(16, depth=1, num_heads=5), "16 is not by 5"),
-        (lambda: VectorEncoder(7, 16, num_tokens=2, time_steps=1).count_tokens((8,)), r"is \(7,\), but it is \(8,\)"),
-        (lambda: TokenInput(7, 16, time_steps=1).count_tokens((7, 6)), r"is \(N, 7\), but it is \(7, 6\)"),
+        (
+            lambda: VectorEncoder(7, 16, num_tokens=2, time_steps=1).count_tokens((8,)),
+            r"must be \(7,\), but it is \(8,\)",
+        ),
+        (lambda: TokenInput(7, 16, time_steps=1).count_tokens((7, 6)), r"must be \(N, 7\), but it is \(7, 6\)"),
         (lambda: patch_splitting_tokens((16, 16), depth="full"), r"but it is \(16, 16\)"),
         (lambda: series_tokens((3, 8, 8), num_stages=2), r"but it is \(3, 8, 8\)"),
     ],
 )
-def test_numbers_that_do_not_fit_are_named(make: Callable[[], object], message: str):
+def test_invalid_arguments_are_reported(make: Callable[[], object], message: str):
     with pytest.raises(ValueError, match=message):
         make()
 
 
 def test_every_neuron_comes_from_the_factory():
-    made = list[nn.Module]()
+    neuron_layers = list[nn.Module]()
 
     def factory() -> LIF:
-        made.append(LIF(tau=3.0))
-        return made[-1]
+        neuron_layers.append(LIF(tau=3.0))
+        return neuron_layers[-1]
 
     for make, neurons in (
         (lambda: PatchSplitting(1, C, depth="full", time_steps=T, neuron=factory), 5),
@@ -450,6 +453,6 @@ def test_every_neuron_comes_from_the_factory():
         (lambda: TokenInput(1, C, time_steps=T, neuron=factory), 1),
         (lambda: TransformerBlocks(C, depth=2, num_heads=4, neuron=factory), 14),
     ):
-        made.clear()
-        assert [layer.neuron for layer in spiking_layers(make()).values()] == made
-        assert len(made) == neurons
+        neuron_layers.clear()
+        assert [layer.neuron for layer in spiking_layers(make()).values()] == neuron_layers
+        assert len(neuron_layers) == neurons

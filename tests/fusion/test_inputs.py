@@ -1,4 +1,4 @@
-"""What a model is called with: mistakes are named in one sentence, and a NaN never becomes a confident answer."""
+"""Model inputs: invalid ones are reported in one sentence, and NaN never becomes a confident prediction."""
 
 import io
 
@@ -37,7 +37,7 @@ def living_model(*names: str, **options: object) -> FusionModel:
         (lambda x: x | {"visual": x["visual"][:3]}, "agree in batch size, but audio has 6, visual has 3"),
     ],
 )
-def test_wrong_inputs_are_named_before_anything_moves(change, message: str):
+def test_invalid_inputs_are_reported_before_any_computation(change, message: str):
     model = small_model().train()
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     with pytest.raises(ValueError, match=message):
@@ -45,7 +45,7 @@ def test_wrong_inputs_are_named_before_anything_moves(change, message: str):
     assert all(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
 
 
-def test_inputs_side_by_side_are_named():
+def test_positional_inputs_are_reported():
     model = small_model()
     audio, visual = inputs_for(model).values()
     with pytest.raises(ValueError, match="pass one mapping from modality to tensor"):
@@ -53,29 +53,29 @@ def test_inputs_side_by_side_are_named():
 
 
 @pytest.mark.parametrize("mask", [np.ones(6, bool), [True] * 6])
-def test_masks_of_another_kind_are_named(mask):
+def test_invalid_masks_are_reported(mask):
     model = small_model()
     with pytest.raises(ValueError, match=r"present\['audio'\] must be a PyTorch tensor, bool \[6\]"):
         model(inputs_for(model), {"audio": mask})
 
 
 @pytest.mark.parametrize(
-    ("fields", "given"),
+    ("fields", "shape"),
     [
         ({"kind": "series", "input_shape": (2, 200)}, (2, 999)),
         ({"kind": "tokens", "input_shape": (4, 12)}, (5, 12)),
         ({"input_shape": (1, 16, 16), "depth": "shallow", "blocks": {"depth": 1, "num_heads": 4}}, (1, 64, 32)),
     ],
 )
-def test_every_encoder_takes_the_shape_of_its_spec_alone(fields: dict[str, object], given: tuple[int, ...]):
+def test_every_encoder_accepts_only_the_shape_of_its_spec(fields: dict[str, object], shape: tuple[int, ...]):
     model = small_model(("audio",), encoders={"audio": fields}).eval()
     assert model({"audio": torch.zeros(2, *fields["input_shape"])}).logits.shape == (2, 5)
     for lead in ((2,), (3, 2)):
         with pytest.raises(ValueError, match="audio: expected"):
-            model({"audio": torch.zeros(*lead, *given)})
+            model({"audio": torch.zeros(*lead, *shape)})
 
 
-def test_a_model_takes_its_own_dtype_and_what_autocast_converts():
+def test_a_model_accepts_its_own_dtype_and_those_that_autocast_converts():
     model = living_model()
     inputs = inputs_for(model)
     with torch.autocast("cpu", torch.bfloat16):
@@ -94,7 +94,7 @@ def spoil(x: Tensor, value: float) -> Tensor:
 @pytest.mark.parametrize("value", [NAN, INF, -INF])
 @pytest.mark.parametrize("timed", [False, True])
 @pytest.mark.parametrize("fusion", ["ccssa", "cmci"])
-def test_a_sample_that_is_not_finite_gets_nan_logits_and_changes_no_other(value: float, timed: bool, fusion: str):
+def test_a_sample_with_nan_or_inf_gets_nan_logits_and_changes_no_other(value: float, timed: bool, fusion: str):
     options = {} if fusion == "ccssa" else {"fusion": {"kind": fusion}, "alignment": None}
     model = living_model(**options)
     inputs = inputs_for(model)
@@ -102,14 +102,14 @@ def test_a_sample_that_is_not_finite_gets_nan_logits_and_changes_no_other(value:
     if timed:
         inputs = {name: x.expand(3, *x.shape) for name, x in inputs.items()}
         spoiled = {name: x.expand(3, *x.shape) for name, x in spoiled.items()}
-    expected, found = model(inputs), model(spoiled)
+    expected, actual = model(inputs), model(spoiled)
     others = torch.arange(6) != 2
-    for a, b in ((expected.logits, found.logits), *((expected.logits_of[n], x) for n, x in found.logits_of.items())):
+    for a, b in ((expected.logits, actual.logits), *((expected.logits_of[n], x) for n, x in actual.logits_of.items())):
         assert b[2].isnan().all()
         assert torch.equal(a[others], b[others])
 
 
-def test_a_sample_that_is_not_finite_makes_the_loss_nan_and_leaves_running_statistics_finite():
+def test_a_sample_with_nan_or_inf_makes_the_loss_nan_but_not_the_running_statistics():
     model = living_model().train()
     inputs = inputs_for(model)
     output = model(inputs | {"audio": spoil(inputs["audio"], NAN)})
@@ -118,37 +118,37 @@ def test_a_sample_that_is_not_finite_makes_the_loss_nan_and_leaves_running_stati
     assert all(buffer.isfinite().all() for buffer in model.buffers())
 
 
-def test_nan_in_a_modality_that_the_sample_lacks_does_not_count():
+def test_nan_in_an_absent_modality_has_no_effect():
     model = living_model()
     inputs, present = inputs_for(model), {"audio": torch.arange(6) != 2}
-    found = model(inputs | {"audio": spoil(inputs["audio"], NAN)}, present)
-    assert torch.equal(found.logits, model(inputs, present).logits)
+    actual = model(inputs | {"audio": spoil(inputs["audio"], NAN)}, present)
+    assert torch.equal(actual.logits, model(inputs, present).logits)
 
 
-def test_calibration_refuses_inputs_that_are_not_finite():
+def test_calibration_refuses_nan_and_inf():
     model = small_model()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     inputs = inputs_for(model)
-    with pytest.raises(ValueError, match="sample 2 of the batch has NaN or infinite values"):
+    with pytest.raises(ValueError, match="sample 2 of the batch has NaN or inf"):
         calibrate(model, inputs | {"audio": spoil(inputs["audio"], NAN)})
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
-def test_a_compiler_takes_masks_in_one_graph_and_knows_nan():
+def test_masks_and_nan_compile_to_one_graph():
     model = living_model()
     inputs = inputs_for(model)
     present = {"audio": torch.tensor([1, 0, 1, 1, 0, 1]).bool(), "visual": torch.tensor([0, 1, 1, 1, 1, 1]).bool()}
     only = {"audio": torch.zeros(6).bool(), "visual": torch.ones(6).bool()}
     spoiled = inputs | {"visual": inputs["visual"].index_fill(0, torch.tensor([0, 4]), NAN)}
-    nobody = {name: torch.arange(6) != 3 for name in inputs}
+    masks = {name: torch.arange(6) != 3 for name in inputs}
     compiled = torch.compile(model, fullgraph=True, backend="eager")
     try:
         with torch.no_grad():
             for x, masks in ((inputs, present), (spoiled, present), (inputs, only)):
                 expected = model(x, masks)
                 torch.testing.assert_close(compiled(x, masks).logits, expected.logits, equal_nan=True)
-            # Values cannot be looked at: what raises an error outside of a compiler is NaN here.
-            assert compiled(inputs, nobody).logits.isnan().any(1).tolist() == [i == 3 for i in range(6)]
+            # A compiler cannot read values: what otherwise raises an error gives NaN here.
+            assert compiled(inputs, masks).logits.isnan().any(1).tolist() == [i == 3 for i in range(6)]
     finally:
         torch.compiler.reset()
 
@@ -164,10 +164,10 @@ def test_a_whole_model_is_exported_saved_and_gives_the_same_output():
         again = torch.export.load(stored).module()
         spoiled = inputs | {"audio": spoil(inputs["audio"], NAN)}
         for x in (inputs, spoiled):
-            expected, found = model(x), again(x)
-            assert isinstance(found, FusionOutput)
-            assert list(found.residuals) == list(expected.residuals)
-            for a, b in zip(pytree.tree_leaves(found), pytree.tree_leaves(expected), strict=True):
+            expected, actual = model(x), again(x)
+            assert isinstance(actual, FusionOutput)
+            assert list(actual.residuals) == list(expected.residuals)
+            for a, b in zip(pytree.tree_leaves(actual), pytree.tree_leaves(expected), strict=True):
                 torch.testing.assert_close(a, b, equal_nan=True)
 
 

@@ -1,4 +1,4 @@
-"""A model starts from another one's weights, and the report tells what fitted."""
+"""A model is initialized from another one's weights, and the report lists what was loaded."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def test_the_same_model_is_loaded_completely(tmp_path: Path):
     assert str(report).startswith(f"loaded {len(report.loaded)} of {len(report.loaded)} tensors")
 
 
-def test_what_does_not_fit_keeps_its_values_and_is_reported(tmp_path: Path):
+def test_mismatched_tensors_keep_their_values_and_are_reported(tmp_path: Path):
     save_pretrained(small_model(("audio", "visual"), num_classes=7), small_spec(num_classes=7), tmp_path)
     source = from_pretrained(tmp_path).state_dict()
     model = small_model(("visual", "touch"), seed=1)
@@ -30,7 +30,7 @@ def test_what_does_not_fit_keeps_its_values_and_is_reported(tmp_path: Path):
     for name, tensor in after.items():
         assert torch.equal(tensor, source[name] if name in report.loaded else before[name]), name
     assert {name.split(".")[1] for name in report.loaded if name.startswith("encoders.")} == {"visual"}
-    assert [found.name for found in report.mismatched] == ["readout.head.weight", "readout.head.bias"]
+    assert [mismatch.name for mismatch in report.mismatched] == ["readout.head.weight", "readout.head.bias"]
     assert set(report.missing) == {name for name in after if name not in source}
     assert set(report.unexpected) == {name for name in source if name not in after}
     lines = str(report).splitlines()
@@ -46,9 +46,9 @@ def test_values_follow_the_models_dtype(tmp_path: Path):
     assert model.readout.head.weight.dtype == torch.float64
 
 
-def test_weights_of_which_no_parameter_fits_are_refused(tmp_path: Path):
+def test_weights_without_any_matching_parameter_are_refused(tmp_path: Path):
     save_pretrained(small_model(("audio",)), small_spec(("audio",)), tmp_path)
-    # Narrower and of another modality: counters of batches are all that fits.
+    # Narrower and of another modality: only batch counters match.
     model = small_model(("touch",), channels=32, num_classes=9)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with pytest.raises(ValueError, match="none of the weights in"):
@@ -56,6 +56,6 @@ def test_weights_of_which_no_parameter_fits_are_refused(tmp_path: Path):
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 
-def test_a_folder_without_weights_is_named(tmp_path: Path):
-    with pytest.raises(FileNotFoundError, match=r"holds no model\.safetensors"):
+def test_a_folder_without_weights_is_reported(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match=r"has no model\.safetensors"):
         load_weights(small_model(), tmp_path)

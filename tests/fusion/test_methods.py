@@ -53,7 +53,7 @@ def make(request: pytest.FixtureRequest) -> Make:
 
 
 def awake(method: FusionMethod) -> FusionMethod:
-    """Wake a branch that is silent at the start, in one time step even: every layer fires at a good part of places."""
+    """Calibrate an initially silent branch: every layer fires for many tokens, even in one time step."""
     generator = torch.Generator().manual_seed(3)
     for module in method.modules():
         if isinstance(module, nn.BatchNorm1d):
@@ -75,23 +75,25 @@ def twins(make: Make, names: tuple[str, ...]) -> tuple[FusionMethod, FusionMetho
     return first, second
 
 
-def tokens_of(names: tuple[str, ...], *, steps: int = T, batch: int = B, places: int = 9, seed: int = 1):
+def tokens_of(names: tuple[str, ...], *, steps: int = T, batch: int = B, num_tokens: int = 9, seed: int = 1):
     generator = torch.Generator().manual_seed(seed)
-    shape = steps, batch, places, C
+    shape = steps, batch, num_tokens, C
     return {name: torch.randint(0, 3, shape, generator=generator).float() for name in names}
 
 
-def everything(fused: object) -> dict[object, Tensor]:
-    """All tensors of a result by where they stand."""
-    found: dict[object, Tensor] = {**fused.tokens, **fused.residuals}  # type: ignore[attr-defined]
-    return found if fused.joint is None else found | {"joint": fused.joint}  # type: ignore[attr-defined]
+def all_tensors(fused: object) -> dict[object, Tensor]:
+    """All tensors of a result by modality and pair."""
+    tensors: dict[object, Tensor] = {**fused.tokens, **fused.residuals}  # type: ignore[attr-defined]
+    return tensors if fused.joint is None else tensors | {"joint": fused.joint}  # type: ignore[attr-defined]
 
 
 def assert_same(actual: object, expected: object, rows: Tensor | slice = slice(None)) -> None:
-    found, wanted = everything(actual), everything(expected)
-    assert found.keys() == wanted.keys()
-    for name, value in wanted.items():
-        torch.testing.assert_close(found[name][:, rows], value[:, rows], rtol=1e-5, atol=1e-6, msg=f"{name} differs")
+    actual_tensors, expected_tensors = all_tensors(actual), all_tensors(expected)
+    assert actual_tensors.keys() == expected_tensors.keys()
+    for name, value in expected_tensors.items():
+        torch.testing.assert_close(
+            actual_tensors[name][:, rows], value[:, rows], rtol=1e-5, atol=1e-6, msg=f"{name} differs"
+        )
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
@@ -109,12 +111,12 @@ def test_any_number_of_modalities_and_time_steps(make: Make, count: int, steps: 
     elif isinstance(method, CCSSA | QKFusion | SCA):
         assert tuple(fused.residuals) == method.pairs
         assert all(residual.any() for residual in fused.residuals.values())
-    for x in everything(fused).values():
+    for x in all_tensors(fused).values():
         assert x.isfinite().all()
 
 
 def test_token_counts_may_differ(make: Make):
-    tokens = tokens_of(("audio", "visual")) | tokens_of(("touch",), places=4) | tokens_of(("smell",), places=16)
+    tokens = tokens_of(("audio", "visual")) | tokens_of(("touch",), num_tokens=4) | tokens_of(("smell",), num_tokens=16)
     counts = {name: x.shape[2] for name, x in tokens.items()}
     names = tuple(tokens)
     built = SCA(names, C, num_heads=4, num_tokens=counts) if make is sca else make(names, C)
@@ -135,8 +137,8 @@ def test_a_batch_equals_its_samples_in_evaluation(make: Make):
     tokens = tokens_of(NAMES[:3])
     together = method(tokens)
     for i in range(B):
-        alone = everything(method({name: x[:, i : i + 1] for name, x in tokens.items()}))
-        for name, value in everything(together).items():
+        alone = all_tensors(method({name: x[:, i : i + 1] for name, x in tokens.items()}))
+        for name, value in all_tensors(together).items():
             torch.testing.assert_close(alone[name], value[:, i : i + 1], rtol=1e-5, atol=1e-6)
 
 
@@ -144,15 +146,15 @@ def test_gradients_reach_every_parameter(make: Make):
     method = awake(make(NAMES[:3], C))
     tokens = tokens_of(NAMES[:3], batch=16)
     generator = torch.Generator().manual_seed(5)
-    found = everything(method(tokens))
-    torch.stack([(x * torch.randn(x.shape, generator=generator)).sum() for x in found.values()]).sum().backward()
-    # Batch norm takes out the mean, so biases right before it get rounding noise only.
-    dead = [
+    tensors = all_tensors(method(tokens))
+    torch.stack([(x * torch.randn(x.shape, generator=generator)).sum() for x in tensors.values()]).sum().backward()
+    # Batch norm removes the mean, so biases right before it only get rounding noise.
+    without_gradient = [
         name
         for name, p in method.named_parameters()
         if (p.grad is None or not p.grad.any()) and not name.endswith(("expand.linear.bias", "contract.linear.bias"))
     ]
-    assert not dead
+    assert not without_gradient
 
 
 def some_absent(names: tuple[str, ...]) -> dict[str, Tensor]:
@@ -163,7 +165,7 @@ def some_absent(names: tuple[str, ...]) -> dict[str, Tensor]:
     }
 
 
-def test_what_absent_rows_hold_changes_nothing(make: Make):
+def test_values_in_absent_rows_have_no_effect(make: Make):
     names, presence = NAMES[:3], some_absent(NAMES[:3])
     spoilt = {name: x.clone() for name, x in tokens_of(names).items()}
     clean = {name: x.clone() for name, x in spoilt.items()}
@@ -173,7 +175,7 @@ def test_what_absent_rows_hold_changes_nothing(make: Make):
     first, second = twins(make, names)
     results = first(spoilt, presence), second(clean, presence)
     for fused in results:
-        torch.stack([x.square().sum() for x in everything(fused).values()]).sum().backward()
+        torch.stack([x.square().sum() for x in all_tensors(fused).values()]).sum().backward()
     assert_same(results[0], results[1])
     for (name, a), (_, b) in zip(first.named_parameters(), second.named_parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, msg=f"gradient of {name} differs")
@@ -182,15 +184,15 @@ def test_what_absent_rows_hold_changes_nothing(make: Make):
 
 
 @pytest.mark.parametrize("count", [2, 3])
-def test_absent_rows_read_nothing_and_are_read_by_nobody(make: Make, count: int):
-    # In evaluation a sample without a modality gives what it gives where that modality is not in the batch at all.
+def test_absent_rows_neither_read_nor_are_read(make: Make, count: int):
+    # In evaluation a sample without a modality gives the same result as in a batch without that modality.
     names, presence = NAMES[:count], some_absent(NAMES[:count])
     method = awake(make(names, C)).eval()
     tokens = tokens_of(names)
-    mixed = everything(method(tokens, presence))
+    mixed = all_tensors(method(tokens, presence))
     for name, mask in presence.items():
         rows = ~mask
-        left_out = everything(method({other: x for other, x in tokens.items() if other != name}))
+        left_out = all_tensors(method({other: x for other, x in tokens.items() if other != name}))
         for where, value in left_out.items():
             torch.testing.assert_close(mixed[where][:, rows], value[:, rows], rtol=1e-5, atol=1e-6)
     for where, value in mixed.items():
@@ -200,30 +202,30 @@ def test_absent_rows_read_nothing_and_are_read_by_nobody(make: Make, count: int)
 
 
 @pytest.mark.parametrize("count", [2, 3])
-def test_left_out_is_absent_for_the_whole_batch(make: Make, count: int):
-    names, nobody = NAMES[:count], torch.zeros(B, dtype=torch.bool)
+def test_an_omitted_modality_is_absent_for_the_whole_batch(make: Make, count: int):
+    names, absent = NAMES[:count], torch.zeros(B, dtype=torch.bool)
     first, second = twins(make, names)
     tokens = tokens_of(names)
     masked, left_out = (
-        first(tokens, {"visual": nobody}),
+        first(tokens, {"visual": absent}),
         second({name: x for name, x in tokens.items() if name != "visual"}),
     )
-    found = everything(masked)
-    for name, value in everything(left_out).items():
-        torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-6)
+    tensors = all_tensors(masked)
+    for name, value in all_tensors(left_out).items():
+        torch.testing.assert_close(tensors[name], value, rtol=1e-5, atol=1e-6)
     for (name, a), (_, b) in zip(first.named_buffers(), second.named_buffers(), strict=True):
         assert torch.equal(a, b), name
 
 
-def test_batch_statistics_are_those_of_the_rows_that_are_there(make: Make):
+def test_batch_statistics_are_those_of_the_present_rows(make: Make):
     names, mask = NAMES[:2], torch.tensor([True, False, True, True])
     first, second = twins(make, names)
     tokens = tokens_of(names)
     fused = first(tokens, dict.fromkeys(names, mask))
     expected = second({name: x[:, mask] for name, x in tokens.items()})
-    found = everything(fused)
-    for name, value in everything(expected).items():
-        torch.testing.assert_close(found[name][:, mask], value, rtol=1e-5, atol=1e-6)
+    tensors = all_tensors(fused)
+    for name, value in all_tensors(expected).items():
+        torch.testing.assert_close(tensors[name][:, mask], value, rtol=1e-5, atol=1e-6)
     for (name, a), (_, b) in zip(first.named_buffers(), second.named_buffers(), strict=True):
         torch.testing.assert_close(a, b, msg=f"{name} differs")
 
@@ -231,7 +233,7 @@ def test_batch_statistics_are_those_of_the_rows_that_are_there(make: Make):
 @pytest.mark.parametrize("name", ["ccssa", "ccssa-source", "ccssa-all", "qk"])
 def test_a_silent_source_adds_nothing(name: str):
     method = awake(METHODS[name](NAMES[:3], C))
-    for module in method.modules():  # with biases a silent input would fire all the same
+    for module in method.modules():  # with biases a silent input would fire nevertheless
         if isinstance(module, nn.BatchNorm1d):
             nn.init.zeros_(module.bias)
             nn.init.constant_(module.weight, 4.0)
@@ -247,12 +249,12 @@ def test_a_silent_source_adds_nothing(name: str):
     assert not fused.residuals["visual", "touch"].any()
     assert fused.residuals["audio", "visual"].any()
     only_two = method({other: tokens[other] for other in ("audio", "visual")})
-    if name != "ccssa-all":  # its mean counts a silent source, which is there
+    if name != "ccssa-all":  # its mean counts a silent source, because it is present
         torch.testing.assert_close(fused.tokens["audio"], only_two.tokens["audio"])
 
 
 @pytest.mark.parametrize("build", [partial(CCSSA, learnable_alpha=True), QKFusion])
-def test_learned_scales_start_at_alpha_and_are_told(build: Make):
+def test_learned_scales_start_at_alpha_and_are_reported(build: Make):
     method = build(NAMES[:3], C, alpha=0.75)
     assert dict(method.alphas) == dict.fromkeys(itertools.permutations(NAMES[:3], 2), 0.75)
     with torch.no_grad():
@@ -302,7 +304,7 @@ def test_gates_start_open_and_can_shut_a_source_out(sharing: str):
 
 
 def renamed(state: dict[str, Tensor], names: tuple[str, str]) -> dict[str, Tensor]:
-    """Weights of one reader a pair as those shared by source: for two modalities they are as many."""
+    """Map the weights of one reader per pair to those shared by source: for two modalities the numbers agree."""
     ours: dict[str, Tensor] = {}
     for name, value in state.items():
         _, reader, *rest = name.split(".")
@@ -315,13 +317,13 @@ def renamed(state: dict[str, Tensor], names: tuple[str, str]) -> dict[str, Tenso
 
 @pytest.mark.parametrize("attention", ["spatial", "temporal", "spatiotemporal"])
 @pytest.mark.parametrize("options", [{}, {"scale": "auto"}, {"head_merge": "published"}, {"combine": "mean"}])
-@pytest.mark.parametrize("places", [9, 4])
-def test_for_two_modalities_sharing_by_source_is_the_published_method(attention: str, options: dict, places: int):
+@pytest.mark.parametrize("num_tokens", [9, 4])
+def test_for_two_modalities_sharing_by_source_is_the_published_method(attention: str, options: dict, num_tokens: int):
     names = ("audio", "visual")
     pair = awake(CCSSA(names, C, num_heads=4, attention=attention, **options))
     shared = CCSSA(names, C, num_heads=4, attention=attention, sharing="source", **options)
     shared.load_state_dict(renamed(pair.state_dict(), names))
-    tokens = tokens_of(names[:1]) | tokens_of(names[1:], places=places)
+    tokens = tokens_of(names[:1]) | tokens_of(names[1:], num_tokens=num_tokens)
     expected = pair(tokens)
     assert expected.residuals["audio", "visual"].any()
     assert_same(shared(tokens), expected)
@@ -329,7 +331,7 @@ def test_for_two_modalities_sharing_by_source_is_the_published_method(attention:
 
 
 @pytest.mark.parametrize("sharing", ["source", "all"])
-def test_shares_of_a_residual_add_up_to_it(sharing: str):
+def test_shares_of_a_residual_sum_to_it(sharing: str):
     method = awake(CCSSA(NAMES[:4], C, num_heads=4, sharing=sharing, alpha=1.0))
     tokens = tokens_of(NAMES[:4])
     fused = method(tokens)
@@ -341,14 +343,14 @@ def test_shares_of_a_residual_add_up_to_it(sharing: str):
 def test_shares_follow_the_counts():
     counts = torch.tensor([6.0, 2.0, 0.0]).expand(1, 2, 5, 3).clone()
     counts[:, 1] = 0.0
-    found = source_shares(counts, ("a", "b", "c"), {"c": torch.tensor([True, False])})
-    torch.testing.assert_close(found[0, 0], torch.tensor([0.75, 0.25, 0.0]).expand(5, 3))
-    torch.testing.assert_close(found[0, 1], torch.tensor([0.5, 0.5, 0.0]).expand(5, 3))
+    shares = source_shares(counts, ("a", "b", "c"), {"c": torch.tensor([True, False])})
+    torch.testing.assert_close(shares[0, 0], torch.tensor([0.75, 0.25, 0.0]).expand(5, 3))
+    torch.testing.assert_close(shares[0, 1], torch.tensor([0.5, 0.5, 0.0]).expand(5, 3))
 
 
 @pytest.mark.parametrize("over", ["tokens", "time"])
 @pytest.mark.parametrize("steps", [2, 9])  # heads of width 4 are wider than 2 steps: another order of products
-def test_reading_several_sources_at_once_adds_up_their_counts(over: str, steps: int):
+def test_reading_several_sources_at_once_sums_their_counts(over: str, steps: int):
     generator = torch.Generator().manual_seed(6)
     query, *rest = ((torch.rand(steps, 2, 5, 8, generator=generator) < 0.4).float() for _ in range(5))
     sources = [AttentionSource(k, v, num_heads=2, over=over) for k, v in zip(rest[:2], rest[2:], strict=True)]
@@ -374,15 +376,15 @@ def test_sharing_reduces_the_parameters_as_stated(count: int):
     assert parameters("all") == one
 
 
-def test_a_layer_runs_once_a_pass_however_many_share_it():
+def test_a_shared_layer_runs_once_per_pass():
     method = awake(CCSSA(NAMES[:4], C, num_heads=4, sharing="all"))
-    method(tokens_of(NAMES[:2]) | tokens_of(NAMES[2:4], places=4))
+    method(tokens_of(NAMES[:2]) | tokens_of(NAMES[2:4], num_tokens=4))
     tracked = {name: int(v) for name, v in method.named_buffers() if name.endswith("num_batches_tracked")}
     assert tracked == dict.fromkeys(tracked, 1)
     assert len(tracked) == 8
 
 
-def test_every_neuron_lives_in_a_layer_that_calibration_can_set(make: Make):
+def test_every_neuron_belongs_to_a_layer_that_calibration_can_set(make: Make):
     method = make(NAMES[:3], C)
     neurons = {id(module) for module in method.modules() if type(module).__name__ == "LIF"}
     layers = spiking_layers(method).values()
@@ -396,9 +398,9 @@ def compiled_and_not(name: str, names: tuple[str, ...]) -> tuple[dict[object, Te
     tokens = tokens_of(names)
 
     def run(tokens: dict[str, Tensor]) -> dict[object, Tensor]:
-        return everything(method(tokens))
+        return all_tensors(method(tokens))
 
-    torch.compiler.reset()  # what is compiled is kept by the code of `run`, and that is always the same
+    torch.compiler.reset()  # compiled code is cached by the code of `run`, which is always the same
     with torch.no_grad():
         return torch.compile(run, fullgraph=True, backend="eager")(tokens), run(tokens)
 
@@ -417,12 +419,12 @@ def test_compiles_without_graph_breaks_for_three_modalities(name: str):
 
 
 @pytest.mark.parametrize("name", ["ccssa", "ccssa-source-gate", "qk", "sca", "weight", "cmci"])
-def test_the_dtype_of_the_tokens_stays(name: str):
+def test_the_dtype_of_the_tokens_is_preserved(name: str):
     method = awake(METHODS[name](NAMES[:3], C)).bfloat16()
     tokens = {name: x.bfloat16() for name, x in tokens_of(NAMES[:3]).items()}
-    found = everything(method(tokens)).values()
-    assert {x.dtype for x in found} == {torch.bfloat16}
-    torch.stack([x.sum() for x in found]).sum().backward()
+    tensors = all_tensors(method(tokens)).values()
+    assert {x.dtype for x in tensors} == {torch.bfloat16}
+    torch.stack([x.sum() for x in tensors]).sum().backward()
 
 
 def test_for_two_modalities_qk_is_query_key_attention():
@@ -446,7 +448,7 @@ def test_for_two_modalities_qk_is_query_key_attention():
     assert torch.equal(fused.tokens["audio"], tokens["audio"] + 0.5 * read)
 
 
-def test_sca_puts_what_was_read_in_the_place_of_tokens():
+def test_sca_replaces_tokens_by_what_was_read():
     method = awake(sca(NAMES[:3], C)).eval()
     tokens = tokens_of(NAMES[:3])
     fused = method(tokens)
@@ -456,13 +458,13 @@ def test_sca_puts_what_was_read_in_the_place_of_tokens():
     assert torch.equal(absent.tokens["visual"][:, 1], tokens["visual"][:, 1])
 
 
-def test_a_position_bias_depends_on_the_difference_of_places_alone():
+def test_a_position_bias_depends_only_on_relative_position():
     bias = PositionBias(9, kind="random", generator=torch.Generator().manual_seed(1))
-    found = bias(torch.zeros(1))
-    assert found.shape == (9, 9)
+    values = bias(torch.zeros(1))
+    assert values.shape == (9, 9)
     by_difference: dict[tuple[int, int], set[float]] = {}
     for i, j in itertools.product(range(9), range(9)):
-        by_difference.setdefault((i // 3 - j // 3, i % 3 - j % 3), set()).add(float(found[i, j]))
+        by_difference.setdefault((i // 3 - j // 3, i % 3 - j % 3), set()).add(float(values[i, j]))
     assert len(by_difference) == 25
     assert all(len(values) == 1 for values in by_difference.values())
     assert len(set().union(*by_difference.values())) == 25
@@ -494,12 +496,12 @@ def test_the_automatic_scale_keeps_the_drive_comparable():
 
 
 @pytest.mark.parametrize("combine", ["sum", "mean"])
-def test_the_automatic_scale_knows_how_many_sources_are_read_at_once(combine: str):
+def test_the_automatic_scale_accounts_for_the_number_of_sources(combine: str):
     method = awake(CCSSA(NAMES[:3], C, num_heads=4, sharing="all", combine=combine, scale="auto", alpha=1.0)).eval()
     drives: list[Tensor] = []
     neuron = method.readers.spatial.spike["shared"].neuron
-    neuron.register_forward_pre_hook(lambda _, args: drives.append(args[0][:, : B * 128]))  # those of audio
-    tokens = tokens_of(NAMES[:2], places=128)  # so many that the scale is not at its limit
+    neuron.register_forward_pre_hook(lambda _, args: drives.append(args[0][:, : B * 128]))  # audio's
+    tokens = tokens_of(NAMES[:2], num_tokens=128)  # enough that the scale is below its limit
     method(tokens)
     method(tokens | {"touch": tokens["visual"]})
     assert drives[0].any()
@@ -531,11 +533,11 @@ def test_topologies():
         ("star:d", "the hub of 'star:d' must be one of the modalities a, b, c"),
         ([("a", "d")], "names 'd', but the modalities are a, b, c"),
         ([("a", "a")], "'a' cannot read itself"),
-        ([("a", "b"), ("a", "b")], r"\('a', 'b'\) is given more than once"),
+        ([("a", "b"), ("a", "b")], r"\('a', 'b'\) is listed more than once"),
         (["ab"], "a topology's pair is \\(target, source\\), but one is 'ab'"),
     ],
 )
-def test_mistaken_topologies_are_named(topology, message: str):
+def test_invalid_topologies_are_reported(topology, message: str):
     with pytest.raises(ValueError, match=message):
         pairs(topology, ("a", "b", "c"))
 
@@ -563,14 +565,14 @@ def test_only_the_pairs_of_the_topology_are_read(topology, build: Make):
         (lambda: CCSSA(("a", "b"), 10, num_heads=4), "10 is not by 4"),
         (lambda: CCSSA(("a", "b"), 10, num_heads=4, sharing="all"), "10 is not by 4"),
         (lambda: QKFusion(("a", "b"), 10, num_heads=4), "10 is not by 4"),
-        (lambda: CCSSA(("a", "a"), 8, num_heads=4), "names of their own"),
+        (lambda: CCSSA(("a", "a"), 8, num_heads=4), "must be unique"),
         (lambda: SCA(("a", "b"), 8, num_heads=4, num_tokens={"b": 8}), "square grid.* there are 8"),
         (lambda: SCA(("a", "b"), 8, num_heads=4, num_tokens={"a": 9}), "'b' reads with a position bias"),
         (lambda: SCA(("a", "b"), 8, num_heads=4, num_tokens={}, biased=("c",)), "biased names 'c'"),
         (lambda: CMCI(("a", "b"), C)(tokens_of(("a", "d"))), "knows a, b, but got tokens of d"),
-        (lambda: sca(("a", "b"), C)(tokens_of(("a", "b"), places=4)), "for 9 tokens, but there are 4"),
+        (lambda: sca(("a", "b"), C)(tokens_of(("a", "b"), num_tokens=4)), "for 9 tokens, but there are 4"),
     ],
 )
-def test_mistakes_are_named(build: Callable[[], object], message: str):
+def test_invalid_arguments_are_reported(build: Callable[[], object], message: str):
     with pytest.raises(ValueError, match=message):
         build()

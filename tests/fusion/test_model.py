@@ -1,4 +1,4 @@
-"""Whole models: any number of modalities, the published residual, gradients everywhere, mistakes named."""
+"""Whole models: any number of modalities, the published residual, gradients everywhere, invalid inputs reported."""
 
 import itertools
 
@@ -28,13 +28,13 @@ def test_gradients_reach_every_parameter_of_a_calibrated_model():
     calibrate(model, inputs)
     output = model(inputs)
     model.total_loss(output, torch.arange(32) % 5).total.backward()
-    # Batch norm takes out the mean, so biases right before it get rounding noise only.
-    dead = [
+    # Batch norm removes the mean, so biases right before it only get rounding noise.
+    without_gradient = [
         name
         for name, p in model.named_parameters()
         if (p.grad is None or not p.grad.any()) and not name.endswith(("expand.linear.bias", "contract.linear.bias"))
     ]
-    assert not dead
+    assert not without_gradient
 
 
 def test_the_residual_is_added_alpha_times():
@@ -88,7 +88,7 @@ def test_a_static_input_equals_the_same_frame_at_every_step():
     assert torch.equal(model.eval()(inputs).logits, model(timed).logits)
 
 
-def test_composed_by_hand_without_specs():
+def test_a_model_is_built_without_specs():
     encoders = {name: PatchSplitting(1, 16, depth="shallow", time_steps=2) for name in ("left", "right")}
     model = FusionModel(encoders, NoFusion(), Readout(("left", "right"), 16, 4))
     output = model({name: torch.rand(3, 1, 8, 8) for name in encoders})
@@ -96,7 +96,7 @@ def test_composed_by_hand_without_specs():
     assert model.total_loss(output, torch.tensor([0, 1, 2])).alignment == 0
 
 
-def test_the_loss_is_its_parts():
+def test_the_loss_is_the_sum_of_its_parts():
     model = small_model(alignment={"temperature": 0.5, "weight": 3.0})
     inputs = inputs_for(model, batch=32)
     calibrate(model, inputs)
@@ -108,7 +108,7 @@ def test_the_loss_is_its_parts():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda x: {}, "at least one of audio, visual must be there, but none is"),
+        (lambda x: {}, "at least one of audio, visual must be present, but none is"),
         (lambda x: x | {"touch": x["audio"]}, "the model reads audio, visual, and 'touch' is not among them"),
         (lambda x: x | {"audio": x["audio"][:2]}, "agree in batch size, but audio has 2, visual has 6"),
         (lambda x: x | {"audio": x["audio"].expand(4, -1, -1, -1, -1)}, "audio has T=4"),
@@ -119,13 +119,13 @@ def test_the_loss_is_its_parts():
         (lambda x: x | {"audio": x["audio"][..., :6]}, r"audio: expected .* got \(6, 1, 8, 6\)"),
     ],
 )
-def test_mistakes_are_named(change, message: str):
+def test_invalid_inputs_are_reported(change, message: str):
     model = small_model()
     with pytest.raises(ValueError, match=message):
         model(change(inputs_for(model)))
 
 
-def test_a_name_that_pytorch_uses_is_refused():
+def test_a_reserved_name_of_pytorch_is_refused():
     for name in ("keys", "training"):
         with pytest.raises(ValueError, match=f"'{name}' cannot name a modality"):
             FusionModel({name: torch.nn.Identity()}, NoFusion(), Readout(("other",), 8, 2))

@@ -1,4 +1,4 @@
-"""Modalities that are missing: they change nothing, leave batch statistics alone, and whoever has none is refused."""
+"""Missing modalities: they change nothing, do not enter batch statistics, and a sample without any is refused."""
 
 import copy
 
@@ -25,7 +25,7 @@ def masks() -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("garbage", [float("nan"), float("inf"), 1e6])
-def test_what_an_absent_row_holds_changes_nothing(training: bool, garbage: float):
+def test_values_in_absent_rows_have_no_effect(training: bool, garbage: float):
     model, present = living_model().train(training), masks()
     inputs = inputs_for(model)
     outputs, statistics, gradients = [], [], []
@@ -41,27 +41,27 @@ def test_what_an_absent_row_holds_changes_nothing(training: bool, garbage: float
         gradients.append({name: p.grad for name, p in other.named_parameters() if p.grad is not None})
     assert torch.equal(outputs[0].logits, outputs[1].logits)
     assert outputs[1].logits.isfinite().all()
-    for found, expected in ((statistics[1], statistics[0]), (gradients[1], gradients[0])):
-        assert found.keys() == expected.keys()
-        assert all(torch.equal(found[name], expected[name]) for name in expected)
+    for actual, expected in ((statistics[1], statistics[0]), (gradients[1], gradients[0])):
+        assert actual.keys() == expected.keys()
+        assert all(torch.equal(actual[name], expected[name]) for name in expected)
 
 
-def test_a_sample_without_a_modality_is_what_it_is_alone_without_it():
+def test_a_sample_without_a_modality_equals_a_batch_without_it():
     model = living_model().eval()
     inputs, present = inputs_for(model), masks()
     together = model(inputs, present)
     for i in range(6):
-        there = {name: x[i : i + 1] for name, x in inputs.items() if name not in present or present[name][i]}
-        alone = model(there)
-        torch.testing.assert_close(alone.logits, together.logits[i : i + 1], rtol=1e-5, atol=1e-5)
+        present_inputs = {name: x[i : i + 1] for name, x in inputs.items() if name not in present or present[name][i]}
+        single = model(present_inputs)
+        torch.testing.assert_close(single.logits, together.logits[i : i + 1], rtol=1e-5, atol=1e-5)
 
 
-def test_a_modality_left_out_equals_one_that_nobody_has():
+def test_an_omitted_modality_equals_one_absent_in_every_sample():
     model = living_model().eval()
     inputs = inputs_for(model)
-    nobody = model(inputs, {"touch": torch.zeros(6, dtype=torch.bool)})
+    absent = model(inputs, {"touch": torch.zeros(6, dtype=torch.bool)})
     left_out = model({name: x for name, x in inputs.items() if name != "touch"})
-    assert torch.equal(nobody.logits, left_out.logits)
+    assert torch.equal(absent.logits, left_out.logits)
     assert "touch" not in left_out.features
     assert all("touch" not in pair for pair in left_out.residuals)
 
@@ -73,16 +73,16 @@ def test_masks_that_are_all_true_change_nothing():
     assert torch.equal(model(inputs, full).logits, model(inputs).logits)
 
 
-def test_batch_statistics_see_present_rows_only():
+def test_batch_statistics_use_only_present_rows():
     model = living_model().train()
     inputs, present = inputs_for(model), masks()
-    alone = copy.deepcopy(model)
+    single = copy.deepcopy(model)
     model(inputs, present)
-    alone.encoders["audio"](inputs["audio"][present["audio"]])
-    for (name, found), (_, expected) in zip(
-        model.encoders["audio"].named_buffers(), alone.encoders["audio"].named_buffers(), strict=True
+    single.encoders["audio"](inputs["audio"][present["audio"]])
+    for (name, actual), (_, expected) in zip(
+        model.encoders["audio"].named_buffers(), single.encoders["audio"].named_buffers(), strict=True
     ):
-        torch.testing.assert_close(found, expected, msg=name)
+        torch.testing.assert_close(actual, expected, msg=name)
 
 
 def test_absent_rows_have_no_features_residuals_or_share_in_alignment():
@@ -104,7 +104,7 @@ def test_absent_rows_have_no_features_residuals_or_share_in_alignment():
     torch.testing.assert_close(loss.alignment, expected / 3)
 
 
-def test_alignment_compares_what_one_residual_holds_however_many_sources_there_are():
+def test_alignment_does_not_depend_on_the_number_of_sources():
     model = living_model()
     inputs, present = inputs_for(model), masks()
     output = model(inputs, present)
@@ -123,7 +123,7 @@ def test_parts_of_one_residual_are_aligned_as_their_sum(fusion: dict[str, str]):
     torch.testing.assert_close(output.aligned["visual"], sum(parts))
 
 
-def test_the_features_that_are_left_count_for_more():
+def test_the_remaining_features_are_scaled_up():
     model = living_model().eval()
     inputs = inputs_for(model)
     output = model({"visual": inputs["visual"]})
@@ -131,14 +131,14 @@ def test_the_features_that_are_left_count_for_more():
     torch.testing.assert_close(output.logits, head(3 * output.features["visual"].mean(0)))
 
 
-def test_modality_dropout_takes_away_and_always_leaves_one():
+def test_modality_dropout_always_keeps_one_modality():
     model = living_model(modality_dropout=0.7).train()
     seen = torch.zeros(3)
     for _ in range(20):
         presence = model(inputs_for(model)).presence
-        there = torch.stack([presence[name] for name in NAMES])
-        assert there.any(0).all()
-        seen += there.float().mean(1)
+        masks = torch.stack([presence[name] for name in NAMES])
+        assert masks.any(0).all()
+        seen += masks.float().mean(1)
     assert ((seen / 20 > 0.3) & (seen / 20 < 0.7)).all()
     assert not model.eval()(inputs_for(model)).presence
 
@@ -147,13 +147,16 @@ def test_modality_dropout_takes_away_and_always_leaves_one():
     ("present", "message"),
     [
         ({"smell": torch.ones(6, dtype=torch.bool)}, "'smell' is not among them"),
-        ({"audio": torch.ones(6)}, r"present\['audio'\] is one bool a sample, \[6\], but it is torch.float32 \(6,\)"),
+        (
+            {"audio": torch.ones(6)},
+            r"present\['audio'\] one bool per sample, \[6\], but it is torch.float32 \(6,\)",
+        ),
         ({"audio": torch.ones(5, dtype=torch.bool)}, r"\[6\], but it is torch.bool \(5,\)"),
         ({name: torch.arange(6) != 4 for name in NAMES}, "sample 4 of the batch has none"),
-        ({name: torch.zeros(6, dtype=torch.bool) for name in NAMES}, "must be there, but none is"),
+        ({name: torch.zeros(6, dtype=torch.bool) for name in NAMES}, "must be present, but none is"),
     ],
 )
-def test_mistakes_are_named(present: dict[str, torch.Tensor], message: str):
+def test_invalid_masks_are_reported(present: dict[str, torch.Tensor], message: str):
     model = small_model(NAMES)
     with pytest.raises(ValueError, match=message):
         model(inputs_for(model), present)

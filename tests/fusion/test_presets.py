@@ -31,21 +31,21 @@ def test_sizes_are_those_published(name: str):
 
 
 def test_a_preset_states_every_field():
-    # Nothing is left to defaults, which may change.
+    # A preset must not depend on defaults, which may change.
     def unstated(spec, path: str) -> list[str]:
         missing = [f"{path}{name}" for name in type(spec).model_fields if name not in spec.model_fields_set]
         inner = {name: getattr(spec, name) for name in spec.model_fields_set}
         inner |= {f"encoders.{name}": encoder for name, encoder in inner.pop("encoders", {}).items()}
-        found = [
+        unset_fields = [
             fault
             for name, one in inner.items()
             if hasattr(one, "model_fields_set")
             for fault in unstated(one, f"{path}{name}.")
         ]
-        return missing + found
+        return missing + unset_fields
 
     left = [name for name in unstated(preset("scmrl-cremad"), "") if not name.endswith("kind")]
-    # Without blocks it does not matter what they would be like.
+    # Without blocks, their options have no effect.
     assert [name for name in left if ".blocks." not in name] == []
 
 
@@ -76,20 +76,20 @@ def test_logits_and_losses_are_those_of_the_published_code(case: str, static: bo
     torch.testing.assert_close(loss, golden.arrays["train/loss"], rtol=1e-4, atol=1e-5)
 
 
-def test_it_is_made_for_any_modalities():
+def test_it_is_built_for_any_modalities():
     spec = scmrl({"audio": (1, 32, 16), "visual": (3, 32, 16), "touch": (2, 32, 16)}, num_classes=5, channels=32)
     output = spec.build().eval()({name: torch.rand(2, *e.input_shape) for name, e in spec.encoders.items()})
     assert output.logits.shape == (2, 5)
     assert len(output.residuals) == 6
 
 
-def test_without_a_temperature_nothing_is_projected_or_aligned():
+def test_without_a_temperature_there_is_no_projection_or_alignment():
     spec = scmrl({"audio": (1, 16, 16), "visual": (3, 16, 16)}, num_classes=5, temperature=None)
     assert spec.alignment is None
     assert not spec.fusion.model_dump()["semantic_projection"]
 
 
-def test_an_unknown_preset_is_answered_with_the_known_ones():
+def test_an_unknown_preset_lists_the_known_ones():
     with pytest.raises(
         ValueError, match="no preset 'cremad'; did you mean scmrl-cremad\\? known: scmrl-cremad, scmrl-urb"
     ):

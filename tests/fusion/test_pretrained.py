@@ -1,4 +1,4 @@
-"""A saved model is the same model; a folder that is not right says what is wrong with it."""
+"""A saved model loads unchanged; errors in its folder are reported."""
 
 import json
 import random
@@ -22,7 +22,7 @@ def saved(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_saved_model_comes_back_the_same(tmp_path: Path):
+def test_a_saved_model_loads_unchanged(tmp_path: Path):
     model = small_model()
     calibrate(model, inputs_for(model, batch=32))
     save_pretrained(model, small_spec(), tmp_path / "new" / "folder")
@@ -38,14 +38,14 @@ def rewrite(folder: Path, change) -> None:
     save_file(weights, folder / "model.safetensors")
 
 
-def test_weights_that_do_not_fit_are_listed(saved: Path):
+def test_mismatched_weights_are_listed(saved: Path):
     def change(weights: dict[str, torch.Tensor]) -> None:
         weights["stray"] = torch.zeros(1)
         del weights["readout.head.bias"]
         weights["readout.head.weight"] = torch.zeros(3, 16)
 
     rewrite(saved, change)
-    with pytest.raises(ValueError, match="do not fit") as error:
+    with pytest.raises(ValueError, match="do not match") as error:
         from_pretrained(saved)
     for part in ("missing: readout.head.bias", "unexpected: stray", "(3, 16) in the file, (5, 16) in the model"):
         assert part in str(error.value)
@@ -61,20 +61,20 @@ def test_weights_that_do_not_fit_are_listed(saved: Path):
         ('{"format_version": 1, "model": {"num_classes": 1}}', "num_classes: .*greater than or equal to 2"),
     ],
 )
-def test_a_spec_that_is_none_is_named(saved: Path, spec: str, message: str):
+def test_an_invalid_spec_is_reported(saved: Path, spec: str, message: str):
     (saved / "spec.json").write_text(spec)
-    rewrite(saved, lambda _weights: None)  # without the checksum of the spec that they were saved with
+    rewrite(saved, lambda _weights: None)  # without the checksum of the spec
     with pytest.raises(ValueError, match=message):
         from_pretrained(saved)
 
 
-def test_a_missing_file_is_named(saved: Path):
+def test_a_missing_file_is_reported(saved: Path):
     (saved / "model.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match=r"holds no model\.safetensors"):
+    with pytest.raises(FileNotFoundError, match=r"has no model\.safetensors"):
         from_pretrained(saved)
 
 
-def test_the_spec_file_says_which_format_it_is(saved: Path):
+def test_the_spec_file_states_its_format_version(saved: Path):
     assert json.loads((saved / "spec.json").read_text())["format_version"] == 1
 
 
@@ -105,7 +105,7 @@ def weight_normed(model):
     [compiled, torch.nn.DataParallel, averaged, compiled_part, weight_normed],
     ids=lambda wrap: wrap.__name__,
 )
-def test_what_pytorch_puts_around_a_model_is_taken_off(tmp_path: Path, wrap):
+def test_wrappers_of_pytorch_are_removed(tmp_path: Path, wrap):
     expected = small_model().eval()
     save_pretrained(wrap(small_model()), small_spec(), tmp_path)
     x = inputs_for(expected)
@@ -126,7 +126,7 @@ def spectral_normed():
         (lambda: torch.nn.Linear(2, 2), "takes a FusionModel, not Linear"),
     ],
 )
-def test_a_model_that_could_not_be_loaded_again_leaves_the_folder_as_it_was(saved: Path, model, message: str):
+def test_a_model_that_could_not_be_loaded_leaves_the_folder_unchanged(saved: Path, model, message: str):
     before = files(saved)
     with pytest.raises(ValueError, match="nothing was saved") as error:
         save_pretrained(model(), small_spec(), saved)
@@ -134,7 +134,7 @@ def test_a_model_that_could_not_be_loaded_again_leaves_the_folder_as_it_was(save
     assert files(saved) == before
 
 
-def test_a_write_that_fails_leaves_the_folder_as_it_was(saved: Path, monkeypatch):
+def test_a_failed_write_leaves_the_folder_unchanged(saved: Path, monkeypatch):
     before = files(saved)
 
     def full(*_args: object, **_named: object) -> None:
@@ -155,8 +155,8 @@ def test_damage_is_an_error_or_changes_nothing(saved: Path, name: str):
         (saved / name).write_bytes(mutated(whole, rng))
         message = ""
         try:
-            found = from_pretrained(saved, require_checksums=True)
-            assert all(torch.equal(found.state_dict()[each], value) for each, value in expected.items())
+            loaded = from_pretrained(saved, require_checksums=True)
+            assert all(torch.equal(loaded.state_dict()[each], value) for each, value in expected.items())
         except ValueError as error:
             message = str(error)
             refused += 1
@@ -165,25 +165,25 @@ def test_damage_is_an_error_or_changes_nothing(saved: Path, name: str):
     assert refused > 30
 
 
-def test_a_spec_of_another_model_is_not_taken_for_that_of_the_weights(saved: Path, tmp_path: Path):
+def test_a_spec_of_another_model_is_refused(saved: Path, tmp_path: Path):
     save_pretrained(small_model(), small_spec(label_smoothing=0.3), tmp_path / "other")
     (saved / "spec.json").write_bytes((tmp_path / "other" / "spec.json").read_bytes())
-    with pytest.raises(ValueError, match="not the spec that the weights beside it were saved with"):
+    with pytest.raises(ValueError, match="not the spec that its weights were saved with"):
         from_pretrained(saved)
 
 
-def test_files_of_other_programs_load_without_checksums_unless_they_are_required(saved: Path):
+def test_files_without_checksums_load_unless_checksums_are_required(saved: Path):
     content = json.loads((saved / "spec.json").read_text())
     del content["sha256"]
     (saved / "spec.json").write_text(json.dumps(content))
     rewrite(saved, lambda _weights: None)
     assert from_pretrained(saved).modalities == ("audio", "visual")
-    with pytest.raises(ValueError, match=r"spec\.json carries no checksum"):
+    with pytest.raises(ValueError, match=r"spec\.json has no checksum"):
         from_pretrained(saved, require_checksums=True)
 
 
 def by_hand(folder: Path, **changes: object) -> None:
-    """Change the spec as other programs may write it, without checksums."""
+    """Change the spec and omit its checksum, as other programs may."""
     content = json.loads((folder / "spec.json").read_text())
     del content["sha256"]
     content["model"] |= changes
@@ -194,25 +194,25 @@ def by_hand(folder: Path, **changes: object) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"channels": 8 * 10**5}, "do not fit their spec"),
+        ({"channels": 8 * 10**5}, "do not match their spec"),
         ({"channels": 8 * 10**9}, "cannot be built"),
         ({"channels": 8 * 10**30}, "cannot be built"),
-        ({"num_classes": 10**12}, "do not fit their spec"),
+        ({"num_classes": 10**12}, "do not match their spec"),
     ],
 )
-def test_a_huge_number_is_compared_with_the_weights_before_memory_is_taken(saved: Path, changes, message: str):
+def test_shapes_are_compared_before_memory_is_allocated(saved: Path, changes, message: str):
     by_hand(saved, **changes)
     with pytest.raises(ValueError, match=message):
         from_pretrained(saved)
 
 
-def test_a_spec_that_is_nested_too_deep_is_named(saved: Path):
+def test_a_deeply_nested_spec_is_reported(saved: Path):
     (saved / "spec.json").write_text('{"format_version": 1, "model": ' + "[" * 200_000 + "]" * 200_000 + "}")
     with pytest.raises(ValueError, match=r"spec\.json is not a model's spec: it is nested too deep"):
         from_pretrained(saved)
 
 
-def test_a_model_of_a_plug_in_that_is_gone_says_what_to_install(tmp_path: Path, monkeypatch):
+def test_a_model_of_a_missing_plug_in_reports_what_to_install(tmp_path: Path, monkeypatch):
     class Elsewhere(NoFusionSpec):
         kind: Literal["elsewhere"] = "elsewhere"  # pyright: ignore[reportIncompatibleVariableOverride]
 
@@ -231,7 +231,7 @@ def test_a_model_of_a_plug_in_that_is_gone_says_what_to_install(tmp_path: Path, 
         from_pretrained(tmp_path / "by hand")
 
 
-def test_a_spec_with_a_flipped_byte_is_named_in_one_short_line(tmp_path):
+def test_a_spec_with_a_flipped_byte_is_reported_in_one_short_line(tmp_path):
     folder = tmp_path / "model"
     spec = small_spec()
     save_pretrained(spec.build(), spec, folder)

@@ -1,4 +1,4 @@
-"""Checkpoints of the published code are read for what they are; that they compute the same is for the parity tests."""
+"""Reading checkpoints of the published code; tests/parity shows that the models compute the same."""
 
 import argparse
 import fractions
@@ -50,28 +50,28 @@ def linear(name: str, before: int, after: int) -> Weights:
 
 
 def layer(name: str, before: int, after: int, batches: int, *, bias: bool = False) -> Weights:
-    found = {f"{name}_conv.weight": torch.randn(after, before, 1)}
+    weights = {f"{name}_conv.weight": torch.randn(after, before, 1)}
     if bias:
-        found[f"{name}_conv.bias"] = torch.randn(after)
-    return found | norm(f"{name}_bn", after, batches) | neuron(f"{name}_lif")
+        weights[f"{name}_conv.bias"] = torch.randn(after)
+    return weights | norm(f"{name}_bn", after, batches) | neuron(f"{name}_lif")
 
 
 def encoder(name: str, in_channels: int, batches: int, *, shallow: bool) -> Weights:
     widths = (in_channels, C // 2, C) if shallow else (in_channels, C // 8, C // 4, C // 2, C)
-    found: Weights = {}
+    weights: Weights = {}
     for stage, (before, after) in enumerate(pairwise(widths)):
         number = stage or ""
-        found |= {f"{name}.proj_conv{number}.weight": torch.randn(after, before, 3, 3)}
-        found |= norm(f"{name}.proj_bn{number}", after, batches) | neuron(f"{name}.proj_lif{number}")
-    found |= {f"{name}.rpe_conv.weight": torch.randn(C, C, 3, 3)}
-    return found | norm(f"{name}.rpe_bn", C, batches) | neuron(f"{name}.rpe_lif")
+        weights |= {f"{name}.proj_conv{number}.weight": torch.randn(after, before, 3, 3)}
+        weights |= norm(f"{name}.proj_bn{number}", after, batches) | neuron(f"{name}.proj_lif{number}")
+    weights |= {f"{name}.rpe_conv.weight": torch.randn(C, C, 3, 3)}
+    return weights | norm(f"{name}.rpe_bn", C, batches) | neuron(f"{name}.rpe_lif")
 
 
 def attention(name: str, batches: int) -> Weights:
-    found = neuron(f"{name}.attn_lif") | neuron(f"{name}.res_lif")
+    weights = neuron(f"{name}.attn_lif") | neuron(f"{name}.res_lif")
     for part in ("q", "k", "v", "proj"):
-        found |= layer(f"{name}.{part}", C, C, batches)
-    return found
+        weights |= layer(f"{name}.{part}", C, C, batches)
+    return weights
 
 
 def mlp(name: str, batches: int) -> Weights:
@@ -80,23 +80,23 @@ def mlp(name: str, batches: int) -> Weights:
 
 def block(number: int, method: str, batches: int, *, aligned: bool) -> Weights:
     name = f"block.{number}"
-    found: Weights = {}
+    weights: Weights = {}
     for unused in ("norm1", "norm2"):
-        found |= {f"{name}.{unused}.weight": torch.ones(C), f"{name}.{unused}.bias": torch.zeros(C)}
+        weights |= {f"{name}.{unused}.weight": torch.ones(C), f"{name}.{unused}.bias": torch.zeros(C)}
     if method == "spatiotemporal":
-        found |= attention(f"{name}.attn.spatial_attn", batches) | attention(f"{name}.attn.temporal_attn", batches)
+        weights |= attention(f"{name}.attn.spatial_attn", batches) | attention(f"{name}.attn.temporal_attn", batches)
     elif method == "weight_attention":
-        found |= linear(f"{name}.attn.fc1", 2 * C, C) | linear(f"{name}.attn.fc2", C, 1)
+        weights |= linear(f"{name}.attn.fc1", 2 * C, C) | linear(f"{name}.attn.fc2", C, 1)
     elif method == "cmci":
-        found |= linear(f"{name}.attn.fc1", C, C) | linear(f"{name}.attn.fc2", C, C) | neuron(f"{name}.attn.v_lif")
-        found |= mlp(f"{name}.attn.mlp.mlp", batches)
+        weights |= linear(f"{name}.attn.fc1", C, C) | linear(f"{name}.attn.fc2", C, C) | neuron(f"{name}.attn.v_lif")
+        weights |= mlp(f"{name}.attn.mlp.mlp", batches)
     else:
-        found |= attention(f"{name}.attn", batches)
+        weights |= attention(f"{name}.attn", batches)
         if method == "sca":
-            found |= neuron(f"{name}.attn.rpb_lif")
+            weights |= neuron(f"{name}.attn.rpb_lif")
     if aligned:
-        found |= linear(f"{name}.trans_linear", C, C) | neuron(f"{name}.trans_lif")
-    return found
+        weights |= linear(f"{name}.trans_linear", C, C) | neuron(f"{name}.trans_lif")
+    return weights
 
 
 def fused(
@@ -108,25 +108,25 @@ def fused(
     concat: bool = False,
     batches: int = 7,
 ) -> Weights:
-    """A trained audio-visual model's weights, by the authors' names; for `none` with spatial blocks, never run."""
+    """A trained audio-visual model's weights, by the authors' names; for `none` with unused spatial blocks."""
     torch.manual_seed(0)
-    found = encoder("audio_patch_embed", 1, batches, shallow=shallow)
-    found |= encoder("visual_patch_embed", visual_channels, batches, shallow=shallow)
+    weights = encoder("audio_patch_embed", 1, batches, shallow=shallow)
+    weights |= encoder("visual_patch_embed", visual_channels, batches, shallow=shallow)
     for number in range(2):
-        found |= block(number, method, 0 if method == "none" else batches, aligned=aligned)
-        found |= mlp(f"mlp.{number}.mlp", batches)
-    found |= linear("av_attention.fc", C, C) | linear("av_attention.fcs.0", C, C)
+        weights |= block(number, method, 0 if method == "none" else batches, aligned=aligned)
+        weights |= mlp(f"mlp.{number}.mlp", batches)
+    weights |= linear("av_attention.fc", C, C) | linear("av_attention.fcs.0", C, C)
     for head in ("head.0", "head.1", "head.2") if method == "cmci" else ("head",):
-        found |= linear(head, 2 * C if concat else C, K)
-    return found
+        weights |= linear(head, 2 * C if concat else C, K)
+    return weights
 
 
 def unimodal(*, blocks: int = 2, shallow: bool = True) -> Weights:
     torch.manual_seed(0)
-    found = encoder("patch_embed", 2, 7, shallow=shallow) | linear("head", C, K)
+    weights = encoder("patch_embed", 2, 7, shallow=shallow) | linear("head", C, K)
     for number in range(blocks):
-        found |= block(number, "spatial", 7, aligned=False) | mlp(f"block.{number}.mlp", 7)
-    return found
+        weights |= block(number, "spatial", 7, aligned=False) | mlp(f"block.{number}.mlp", 7)
+    return weights
 
 
 def save(folder: Path, stored: object) -> Path:
@@ -137,12 +137,12 @@ def save(folder: Path, stored: object) -> Path:
 
 def frames(model: FusionModel, *size: int) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(1)
-    found: dict[str, Tensor] = {}
+    inputs: dict[str, Tensor] = {}
     for name, side in model.encoders.items():
         inner = side.get_submodule("encoder") if "blocks" in dict(side.named_children()) else side
         assert isinstance(inner, PatchSplitting)
-        found[name] = torch.randn(2, inner.stages[0].conv.in_channels, *size, generator=generator)
-    return found
+        inputs[name] = torch.randn(2, inner.stages[0].conv.in_channels, *size, generator=generator)
+    return inputs
 
 
 @pytest.mark.parametrize("method", FUSIONS)
@@ -166,7 +166,7 @@ def test_the_method_is_read_from_the_weights(tmp_path: Path, method: str):
     )
     assert torch.equal(
         model.encoders["audio"].stages[1].norm.num_batches_tracked, torch.tensor(7)
-    )  # the counter says how far training went
+    )  # the counter shows how far training went
     assert all(lif.detach_membrane and lif.v_threshold == 1 for lif in model.modules() if isinstance(lif, LIF))
     output = model(frames(model, 8, 8))
     assert output.logits.shape == (2, K)
@@ -210,8 +210,8 @@ READS = "fusion.readers.audio_reads_visual", "fusion.readers.visual_reads_audio"
         ("cmci", "head.2.weight", "readout.heads.visual.weight"),
     ],
 )
-def test_where_weights_go(tmp_path: Path, method: str, theirs: str, ours: str):
-    # Block 0 is audio reading visual, and CMCI's first head that of both together.
+def test_weights_are_renamed(tmp_path: Path, method: str, theirs: str, ours: str):
+    # Block 0 is audio reading visual; CMCI's first head is the joint one.
     weights = fused(method, aligned="trans_linear" in theirs)
     path = save(tmp_path, weights)
     model = import_published(path, time_steps=2, method=method, image_sizes={"audio": (8, 8), "visual": (8, 8)})
@@ -229,7 +229,7 @@ def test_sizes_are_read_from_the_weights(tmp_path: Path, shallow: bool, concat: 
     assert checkpoint.combine == ("concat" if concat else "add")
     assert (checkpoint.in_channels("audio"), checkpoint.in_channels("visual")) == (1, 2)
     model = checkpoint.build()
-    # Images may have any size that patch splitting takes.
+    # Images may have any size that patch splitting accepts.
     for size in ((32, 16), (16, 16)):
         assert model(frames(model, *size)).logits.shape == (2, K)
 
@@ -262,7 +262,7 @@ def test_forms_of_checkpoints(tmp_path: Path, form: str):
     assert torch.equal(model.readout.head.weight, weights["head.weight"])
 
 
-def test_the_moving_average_is_read_if_asked_for(tmp_path: Path):
+def test_the_moving_average_is_read_on_request(tmp_path: Path):
     weights = unimodal()
     average = weights | {"head.bias": torch.full((K,), 9.0)}
     path = save(tmp_path, {"state_dict": weights, "state_dict_ema": average})
@@ -292,7 +292,7 @@ def test_an_imported_model_is_saved_and_comes_back_the_same(tmp_path: Path, meth
 
 @pytest.mark.parametrize("method", sorted(set(FUSIONS) - {"sca"}))
 def test_sizes_need_not_be_known(tmp_path: Path, method: str):
-    """A model built without sizes takes images of any, as one built for them does."""
+    """A model built without sizes accepts images of any size and computes the same."""
     checkpoint = read_published(save(tmp_path, fused(method)), time_steps=2, method=method)
     model = checkpoint.build()
     sized = checkpoint.build({"audio": (8, 12), "visual": (8, 12)})
@@ -320,42 +320,44 @@ def without(weights: Weights, part: str) -> Weights:
         (lambda: without(fused("sca", batches=0), "_lif"), "spatial or temporal or sca or none"),
     ],
 )
-def test_what_weights_do_not_tell_is_asked_for(tmp_path: Path, weights: Callable[[], Weights], candidates: str):
-    with pytest.raises(ValueError, match=rf"do not tell their method \(.*\): give method, {candidates}$"):
+def test_a_method_that_weights_do_not_determine_is_required(
+    tmp_path: Path, weights: Callable[[], Weights], candidates: str
+):
+    with pytest.raises(ValueError, match=rf"do not determine their method \(.*\): pass method, {candidates}$"):
         import_published(save(tmp_path, weights()), time_steps=2)
 
 
 @pytest.mark.parametrize(
-    ("held", "given", "message"),
+    ("stored", "method", "message"),
     [
         ("spatiotemporal", "spatial", "contradict method 'spatial': they have spatial_attn and temporal_attn"),
         ("spatiotemporal", "none", "counters of batch norm show that their blocks were run, so it is spatiotemporal"),
-        ("cmci", "none", "they have a head of each modality's own, so it is cmci"),
+        ("cmci", "none", "they have one head per modality, so it is cmci"),
         ("weight_attention", "sca", "their blocks are two linear layers, so it is weight_attention or none"),
         ("sca", "temporal", "they have rpb_lif, .* so it is sca"),
         ("spatial", "sca", "they have one attention and no rpb_lif, .* so it is spatial or temporal"),
-        ("spatial", "ccssa", "method is spatiotemporal, spatial, .* or None, but it is 'ccssa'"),
+        ("spatial", "ccssa", "method must be spatiotemporal, spatial, .* or None, but it is 'ccssa'"),
     ],
 )
-def test_a_method_that_the_weights_contradict(tmp_path: Path, held: str, given: str, message: str):
+def test_a_method_that_the_weights_contradict(tmp_path: Path, stored: str, method: str, message: str):
     with pytest.raises(ValueError, match=message):
-        import_published(save(tmp_path, fused(held)), time_steps=2, method=given)
+        import_published(save(tmp_path, fused(stored)), time_steps=2, method=method)
 
 
 def test_one_modality_has_no_method(tmp_path: Path):
-    with pytest.raises(ValueError, match="has one modality, which reads no other, but method is 'sca'"):
+    with pytest.raises(ValueError, match="has only one modality, so method must be none, not 'sca'"):
         import_published(save(tmp_path, unimodal()), time_steps=2, method="sca")
 
 
 def test_sca_needs_sizes(tmp_path: Path):
     path = save(tmp_path, fused("sca"))
-    with pytest.raises(ValueError, match="one number of tokens: give image_sizes"):
+    with pytest.raises(ValueError, match="a fixed number of tokens: pass image_sizes"):
         import_published(path, time_steps=2)
-    with pytest.raises(ValueError, match="height and width of audio, visual, but it names visual"):
+    with pytest.raises(ValueError, match="height and width of audio, visual, but it has visual"):
         import_published(path, time_steps=2, image_sizes={"visual": (8, 8)})
 
 
-def test_all_that_is_wrong_with_weights_is_named(tmp_path: Path):
+def test_all_faults_of_weights_are_reported(tmp_path: Path):
     weights = fused("spatiotemporal")
     del weights["block.1.attn.spatial_attn.v_conv.weight"]
     weights["visual_patch_embed.rpe_bn.bias"] = torch.zeros(3)
@@ -383,7 +385,7 @@ def test_all_that_is_wrong_with_weights_is_named(tmp_path: Path):
         (lambda w: without(w, "patch_embed"), "no published model: none of its names begins with patch_embed"),
     ],
 )
-def test_a_changed_model_is_refused(tmp_path: Path, change: Callable[[Weights], Weights], message: str):
+def test_a_modified_model_is_refused(tmp_path: Path, change: Callable[[Weights], Weights], message: str):
     with pytest.raises(ValueError, match=message):
         import_published(save(tmp_path, change(fused("spatiotemporal", aligned=True))), time_steps=2)
 
@@ -400,13 +402,13 @@ def test_heads_must_divide_the_channels(tmp_path: Path):
             b"<!DOCTYPE html><title>404</title>",
             "begins with b'<!DOCTYPE html><titl'; it is a web page: download the file",
         ),
-        (b"", "is not a checkpoint of PyTorch: it begins with b''$"),
-        (b"PK\x03\x04 and no more", "is not a checkpoint of PyTorch, or it is damaged: PytorchStreamReader"),
-        (b"\x80\x02 and no more", "is not a checkpoint of PyTorch, or it is damaged"),
-        (b"\x80\x02", "damaged: it ends too early"),
+        (b"", "is not a PyTorch checkpoint: it begins with b''$"),
+        (b"PK\x03\x04 and no more", "is not a PyTorch checkpoint, or it is damaged: PytorchStreamReader"),
+        (b"\x80\x02 and no more", "is not a PyTorch checkpoint, or it is damaged"),
+        (b"\x80\x02", "damaged: it is truncated"),
     ],
 )
-def test_a_file_that_is_no_checkpoint(tmp_path: Path, content: bytes, message: str):
+def test_a_file_that_is_not_a_checkpoint(tmp_path: Path, content: bytes, message: str):
     path = tmp_path / "checkpoint.pth.tar"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=message):
@@ -423,7 +425,7 @@ def test_a_file_that_is_no_checkpoint(tmp_path: Path, content: bytes, message: s
         ({"state_dict": {}, "metric": fractions.Fraction(1, 2)}, "more than data, namely fractions.Fraction, and"),
     ],
 )
-def test_a_checkpoint_of_something_else(tmp_path: Path, stored: object, message: str):
+def test_a_checkpoint_of_another_kind(tmp_path: Path, stored: object, message: str):
     with pytest.raises(ValueError, match=message):
         import_published(save(tmp_path, stored), time_steps=2)
 
@@ -431,14 +433,14 @@ def test_a_checkpoint_of_something_else(tmp_path: Path, stored: object, message:
 def test_code_in_a_checkpoint_is_not_run(tmp_path: Path):
     class Trap:
         def __reduce__(self) -> tuple[Callable[..., object], tuple[str, ...]]:
-            return (tmp_path / "sprung").touch, ()  # pyright: ignore[reportReturnType]
+            return (tmp_path / "executed").touch, ()  # pyright: ignore[reportReturnType]
 
     path = save(tmp_path, {"state_dict": unimodal(), "trap": Trap()})
     with pytest.raises(ValueError, match="holds more than data"):
         import_published(path, time_steps=2)
-    assert not (tmp_path / "sprung").exists()
+    assert not (tmp_path / "executed").exists()
     torch.load(path, weights_only=False)
-    assert (tmp_path / "sprung").exists()
+    assert (tmp_path / "executed").exists()
 
 
 def test_a_missing_file(tmp_path: Path):

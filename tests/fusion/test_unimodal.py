@@ -1,4 +1,4 @@
-"""A fused model's encoder carried into a model of one modality."""
+"""Unimodal models with the encoder of a multimodal one."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def test_the_encoder_is_the_same_and_the_readout_is_new(combine: str):
     assert carried({"visual": inputs["visual"]}).logits.shape == (6, 7)
 
 
-def test_training_it_leaves_the_fused_model_as_it_is():
+def test_training_it_does_not_change_the_multimodal_model():
     model = small_model()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     carried = unimodal_model(model, "audio")
@@ -37,7 +37,7 @@ def test_training_it_leaves_the_fused_model_as_it_is():
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
-def test_transformer_blocks_come_along():
+def test_transformer_blocks_are_copied():
     blocks = {"depth": 1, "num_heads": 4}
     shapes = {"audio": (1, 8, 16), "visual": (3, 16, 8)}
     encoders = {name: {"input_shape": shape, "depth": "shallow", "blocks": blocks} for name, shape in shapes.items()}
@@ -47,7 +47,7 @@ def test_transformer_blocks_come_along():
     assert torch.equal(ours[name], model.state_dict()[name])
 
 
-def test_the_readout_is_as_asked_for():
+def test_the_readout_has_the_given_options():
     model = small_model()
     assert unimodal_model(model, "audio").readout.head.out_features == 5
     assert len(unimodal_model(model, "audio", mlp_expansion=0).readout.mlps) == 0
@@ -57,6 +57,6 @@ def test_the_readout_is_as_asked_for():
     assert unimodal_model(model.double(), "audio").readout.head.weight.dtype == torch.float64
 
 
-def test_an_unknown_modality_is_named():
+def test_an_unknown_modality_is_reported():
     with pytest.raises(ValueError, match="the model reads audio, visual, and 'touch' is not among them"):
         unimodal_model(small_model(), "touch")

@@ -1,11 +1,11 @@
-"""How specs, models and outputs look when printed: short, readable, and harmless in a notebook."""
+"""Printed specs, models and outputs are short and readable, and escaped in notebooks."""
 
 import pytest
 import torch
 
 from fusion.models import inputs_for, small_model, small_spec
 from snn_core import spiking_layers
-from snn_fusion import FusionModel, NoFusion, PatchSplitting, Readout, load_spec, summary
+from snn_fusion import FusionModel, NoFusion, PatchSplitting, Readout, health, load_spec, summary
 
 
 def test_a_spec_prints_as_yaml_that_reads_back(tmp_path):
@@ -45,10 +45,10 @@ def test_a_model_is_a_few_lines():
         {"neuron": {"kind": "plif"}, "readout": {"combine": "concat"}},
     ],
 )
-def test_a_summary_counts_what_a_forward_pass_meets(options: dict):
+def test_a_summary_counts_what_a_forward_pass_runs(options: dict):
     model = small_model(("audio", "visual", "touch"), **options).train()
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    found = summary(model)
+    result = summary(model)
     assert model.training
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
 
@@ -61,10 +61,10 @@ def test_a_summary_counts_what_a_forward_pass_meets(options: dict):
     for layer in spiking_layers(model).values():
         layer.neuron.register_forward_hook(count)
     model.eval()(inputs_for(model, batch=1))
-    assert found.neurons == neurons
-    assert found.parameters == sum(p.numel() for p in model.parameters())
-    assert sum(part.layers for part in found.parts) == len(spiking_layers(model))
-    assert [part.tokens for part in found.parts[:3]] == [8, 8, 8]
+    assert result.neurons == neurons
+    assert result.parameters == sum(p.numel() for p in model.parameters())
+    assert sum(part.layers for part in result.parts) == len(spiking_layers(model))
+    assert [part.tokens for part in result.parts[:3]] == [8, 8, 8]
 
 
 def test_a_summary_names_each_pair():
@@ -79,21 +79,21 @@ def test_a_model_of_any_input_size_has_no_count_of_neurons():
     model = FusionModel(
         {"left": PatchSplitting(1, 16, depth="shallow", time_steps=2)}, NoFusion(), Readout(("left",), 16, 4)
     )
-    found = summary(model)
-    assert found.neurons is None
-    assert found.parts[0].input_shape == (1, "H", "W")
-    assert "?" in str(found)
+    result = summary(model)
+    assert result.neurons is None
+    assert result.parts[0].input_shape == (1, "H", "W")
+    assert "?" in str(result)
 
 
-def test_html_shows_names_as_text():
-    # A modality's name is checked in specs; one composed by hand may be anything a module can hold.
+def test_html_escapes_names():
+    # Specs check modality names; a model built from modules accepts any name that a module can hold.
     name = "<script>alert(1)<"
     encoder = PatchSplitting(1, 16, depth="shallow", time_steps=2)
     model = FusionModel({name: encoder}, NoFusion(), Readout((name,), 16, 4))
     inputs = {name: torch.rand(3, 1, 8, 8)}
     spec = small_spec(fusion={"kind": "ccssa", "num_heads": 4, "topology": "all"})
-    for shown in (model(inputs), summary(model), model.health(inputs), spec):
-        html = shown._repr_html_()
+    for view in (model(inputs), summary(model), health(model, inputs), spec):
+        html = view._repr_html_()
         assert html.startswith(("<table>", "<pre>"))
         assert "<script>" not in html
     assert "&lt;script&gt;" in summary(model)._repr_html_()

@@ -1,4 +1,4 @@
-"""All that is compared between ours and golden arrays: values, losses, gradients and running statistics.
+"""Compare our results with golden arrays: values, losses, gradients and running statistics.
 
 Agreement is 1e-4 relative, 1e-5 absolute where values are near 0. The arrays are float32 themselves: entries of a
 gradient that nearly cancel carry the rounding of its large ones (up to 5e-5 where those are 48, measured against
@@ -25,7 +25,7 @@ GROUPS = ("evaluation", "training", "loss", "gradients", "statistics")
 
 @dataclass(frozen=True)
 class Compared:
-    """One array of ours beside the golden one."""
+    """One of our arrays and the golden one."""
 
     group: str
     """One of GROUPS."""
@@ -38,7 +38,7 @@ class Compared:
 
     @property
     def error(self) -> float:
-        """The largest difference, relative to the largest golden entry; absolute where all are 0."""
+        """The largest difference, relative to the largest golden entry; absolute if all are 0."""
         if self.ours.shape != self.golden.shape:
             return float("inf")
         largest = float(self.golden.abs().max()) or 1.0
@@ -68,7 +68,7 @@ def without_noise(gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def compare(golden: Golden) -> list[Compared]:
-    """Everything there is to compare in a case."""
+    """Compare everything in a case."""
     kind = golden.name.split("_")[0]
     return list({"neuron": _neuron, "alignment": _alignment, "model": _model}.get(kind, _part)(golden))
 
@@ -118,8 +118,8 @@ def _part(golden: Golden) -> Iterator[Compared]:
     inputs = {name: built.inward(x).contiguous().requires_grad_() for name, x in golden.under("in/").items()}
 
     def outputs() -> tuple[Tensor, ...]:
-        found = built.module(*inputs.values())
-        return (found,) if isinstance(found, Tensor) else found
+        result = built.module(*inputs.values())
+        return (result,) if isinstance(result, Tensor) else result
 
     built.module.eval()
     for index, output in enumerate(outputs()):
@@ -153,7 +153,7 @@ def _model(golden: Golden) -> Iterator[Compared]:
         output.logits.backward(arrays["train/cotangent0"])
     else:
         loss = built.total_loss(output, arrays["in/labels"])
-        # The published classification loss is that of the prediction alone; CMCI's total has the modalities' besides.
+        # The published classification loss is only that of the prediction; CMCI's total adds those of the modalities.
         prediction = F.cross_entropy(output.logits, arrays["in/labels"], label_smoothing=built.label_smoothing)
         yield Compared("loss", "classification loss", prediction, arrays["train/loss_classification"])
         yield Compared("loss", "loss", loss.total, arrays["train/loss"])
@@ -171,7 +171,7 @@ def _model(golden: Golden) -> Iterator[Compared]:
 def _outputs(group: str, output: FusionOutput, fused: FusedTokens, golden: Mapping[str, Tensor]) -> Iterator[Compared]:
     yield Compared(group, "logits", output.logits, golden["out0" if "out0" in golden else "logits"])
     if "feature1" in golden:
-        # The modalities' own logits (CMCI), or what was read, or fused tokens where nothing is read, averaged over
+        # The modalities' own logits (CMCI), or residuals, or fused tokens of methods without residuals, averaged over
         # tokens.
         read = fused.residuals or fused.tokens
         features = list(output.logits_of.values()) or [x.mean(2) for x in read.values()]

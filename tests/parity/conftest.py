@@ -1,4 +1,4 @@
-"""The parity tests run on the arrays in `data/`; --golden-dir names a folder with more cases of the same kind."""
+"""Run the parity tests on the arrays in `data/`, or on those in the folder of --golden-dir."""
 
 from pathlib import Path
 

@@ -42,7 +42,7 @@ METHODS: dict[str, PublishedMethod] = {
 
 @dataclass
 class Golden:
-    """One file of arrays with the settings under which the published code made them."""
+    """One file of arrays, with the settings of the published code that computed them."""
 
     name: str
     settings: dict[str, Any]
@@ -72,7 +72,7 @@ def unchanged(x: Tensor) -> Tensor:
 
 
 class AlignedBlock(nn.Module):
-    """The published block: x plus alpha times what it reads, and what it read."""
+    """The published block: x plus alpha times the residual, and the residual."""
 
     def __init__(self, reader: CrossModalReader, alpha: float) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class Method(nn.Module):
 
 
 class GivenBias(PositionBias):
-    """The position bias that the published code drew for the golden arrays."""
+    """The random position bias of the published code for the golden arrays."""
 
     def __init__(self, matrix: Tensor) -> None:
         super().__init__(len(matrix), kind="random")
@@ -109,55 +109,55 @@ class GivenBias(PositionBias):
 
 
 @dataclass
-class ModelPart:
-    """Our module for a golden case, and how its names and axes are turned into ours."""
+class GoldenPart:
+    """Our module for a golden case, and how its names and axes map to ours."""
 
     module: nn.Module
     theirs: str
-    """Where the part stands in a whole published model."""
+    """Prefix of the part in a whole published model."""
     ours: str
-    """Where it stands in ours, and ..."""
+    """Prefix of the part in our whole model."""
     here: str = ""
-    """... where in `module`."""
+    """Prefix of the part in `module`."""
     method: PublishedMethod = "spatiotemporal"
     inward: Callable[[Tensor], Tensor] = tokens
     outward: Callable[[Tensor], Tensor] = tokens
 
     def named(self, arrays: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Arrays under the part's own published names, by the names in `module`."""
+        """Rename arrays from the part's published names to those in `module`."""
         whole = translate_published({self.theirs + key: x for key, x in arrays.items()}, method=self.method)
         assert all(name.startswith(self.ours) for name in whole)
         return {self.here + name.removeprefix(self.ours): x for name, x in whole.items()}
 
 
-def part(golden: Golden) -> ModelPart:
+def part(golden: Golden) -> GoldenPart:
     """Build our module with the case's weights."""
     built = _part(golden)
     missing, unexpected = built.module.load_state_dict(built.named(golden.under("weights/")), strict=False)
     assert not unexpected, f"weights without a home: {unexpected}"
-    # A block of a method that has two directions is one of them.
+    # A block is one of the method's two directions.
     other = {"sca_av": "visual_reads_audio", "sca_va": "audio_reads_visual", "weight_attention": "weights.visual"}
     left = [name for name in missing if other.get(golden.name, "-") not in name]
     assert all(name.endswith(("num_batches_tracked", ".scale")) for name in left), f"not loaded: {left}"
     return built
 
 
-def _part(golden: Golden) -> ModelPart:
+def _part(golden: Golden) -> GoldenPart:
     s, name = golden.settings, golden.name
     reader = partial(CrossModalReader, s.get("C"), num_heads=s.get("h"), head_merge="published", neuron=PUBLISHED_LIF)
     one = "fusion.readers.audio_reads_visual."
     if name == "mlp":
-        return ModelPart(SpikingMLP(s["C"], neuron=PUBLISHED_LIF), "mlp.0.mlp.", "readout.mlps.audio.")
+        return GoldenPart(SpikingMLP(s["C"], neuron=PUBLISHED_LIF), "mlp.0.mlp.", "readout.mlps.audio.")
     if name == "cross_spatiotemporal":
-        return ModelPart(reader(attention="spatiotemporal", semantic_projection=False), "block.0.attn.", one)
+        return GoldenPart(reader(attention="spatiotemporal", semantic_projection=False), "block.0.attn.", one)
     if name in ("self_attention", "cross_spatial", "cross_temporal"):
         method, over = ("temporal", "time") if name == "cross_temporal" else ("spatial", "tokens")
         attention = SpikingAttention(s["C"], num_heads=s["h"], over=over, head_merge="published", neuron=PUBLISHED_LIF)
-        return ModelPart(attention, "block.0.attn.", f"{one}{method}.", method=method)
+        return GoldenPart(attention, "block.0.attn.", f"{one}{method}.", method=method)
     if name.startswith("block"):
         method = METHODS[s["attn_method"]]
         block = AlignedBlock(reader(attention=method, semantic_projection=s["contrastive"]), s["alpha"])
-        return ModelPart(block, "block.0.", one, here="reader.", method=method)
+        return GoldenPart(block, "block.0.", one, here="reader.", method=method)
     if name.startswith("patch"):
         encoder = PatchSplitting(
             golden.arrays["in/x"].shape[-3],
@@ -166,20 +166,20 @@ def _part(golden: Golden) -> ModelPart:
             time_steps=s["T"],
             neuron=PUBLISHED_LIF,
         )
-        return ModelPart(encoder, "audio_patch_embed.", "encoders.audio.", inward=unchanged)
+        return GoldenPart(encoder, "audio_patch_embed.", "encoders.audio.", inward=unchanged)
     if name == "cmci":
         joint = Method(CMCI(SIDES, s["C"], neuron=PUBLISHED_LIF), "audio", lambda fused, _: _present(fused.joint))
-        return ModelPart(joint, "block.0.attn.", "fusion.", here="method.", method="cmci")
+        return GoldenPart(joint, "block.0.attn.", "fusion.", here="method.", method="cmci")
     if name == "weight_attention":
         weighed = Method(WeightAttention(SIDES, s["C"]), "audio", lambda fused, target: fused.tokens[target])
-        return ModelPart(weighed, "block.0.attn.", "fusion.", here="method.", method="weight_attention")
+        return GoldenPart(weighed, "block.0.attn.", "fusion.", here="method.", method="weight_attention")
     if name.startswith("sca"):
-        places = dict.fromkeys(SIDES, s["N"])
-        sca = SCA(SIDES, s["C"], num_heads=s["h"], num_tokens=places, position_bias="random", neuron=PUBLISHED_LIF)
+        num_tokens = dict.fromkeys(SIDES, s["N"])
+        sca = SCA(SIDES, s["C"], num_heads=s["h"], num_tokens=num_tokens, position_bias="random", neuron=PUBLISHED_LIF)
         block = SIDES.index(target := "visual" if name == "sca_va" else "audio")
         give_bias(sca, golden)
         read = Method(sca, target, lambda fused, target: fused.tokens[target])
-        return ModelPart(read, f"block.{block}.attn.", "fusion.", here="method.", method="sca")
+        return GoldenPart(read, f"block.{block}.attn.", "fusion.", here="method.", method="sca")
     raise AssertionError(f"no part is known for {name}")
 
 
@@ -189,18 +189,18 @@ def _present(joint: Tensor | None) -> Tensor:
 
 
 def give_bias(sca: nn.Module, golden: Golden) -> None:
-    """Put the published position bias in the place of a drawn one."""
+    """Replace the random position bias by the published one."""
     if "position_bias" in golden.arrays:
         sca.get_submodule("readers.visual_reads_audio").bias = GivenBias(golden.arrays["position_bias"])
 
 
 def method_of(golden: Golden) -> PublishedMethod:
-    """The method of a whole model's case, as `import_published` calls it."""
+    """Return the method of a whole model's case, by its name in `import_published`."""
     return METHODS[golden.settings["attn_method"]] if golden.settings.get("cross_attn") else "none"
 
 
 def model(golden: Golden) -> FusionModel:
-    """The whole published model, imported from a checkpoint of the case's weights."""
+    """Import the whole published model from a checkpoint of the case's weights."""
     s, method = golden.settings, method_of(golden)
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "checkpoint.pth.tar"
@@ -211,7 +211,7 @@ def model(golden: Golden) -> FusionModel:
             num_heads=s["num_heads"],
             alpha=s.get("alpha", 1.5),
             temperature=s.get("temperature", 0.1),
-            # What the weights tell is left to them; random ones have no counters that show which blocks were run.
+            # Pass only what the weights do not determine: random ones have no counters that show which blocks were run.
             method=None if method in ("spatiotemporal", "weight_attention", "cmci") else method,
             image_sizes=dict.fromkeys(SIDES, (s["size"], s["size"])) if method == "sca" else None,
         )
@@ -222,7 +222,7 @@ def model(golden: Golden) -> FusionModel:
 
 
 def model_inputs(golden: Golden) -> dict[str, Tensor]:
-    """A whole model's inputs by modality, ready for gradients."""
+    """Return a whole model's inputs by modality, with gradients enabled."""
     if golden.name == "model_unimodal":
         return {"input": frames(golden.arrays["in/x"]).requires_grad_()}
     axes = unchanged if golden.settings["static"] else frames
@@ -230,5 +230,5 @@ def model_inputs(golden: Golden) -> dict[str, Tensor]:
 
 
 def model_arrays(golden: Golden, group: str) -> dict[str, Tensor]:
-    """A whole model's arrays by our names."""
+    """Return a whole model's arrays by our names."""
     return translate_published(golden.under(group), method=method_of(golden))

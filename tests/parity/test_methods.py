@@ -58,7 +58,7 @@ def method(golden: Golden, *, channels: int, num_heads: int, num_tokens: int) ->
 
 
 def load_weights(module: torch.nn.Module, weights: Mapping[str, Tensor], *, unused: str = "-") -> None:
-    """Load all weights; what is not stored are scales, counters and the reader of the other direction."""
+    """Load all weights; scales, counters and the reader of the other direction are not stored."""
     missing, unexpected = module.load_state_dict(weights, strict=False)
     assert not unexpected, f"weights without a home: {unexpected}"
     left = [name for name in missing if not name.endswith(("num_batches_tracked", ".scale")) and unused not in name]
@@ -66,7 +66,7 @@ def load_weights(module: torch.nn.Module, weights: Mapping[str, Tensor], *, unus
 
 
 def sides(golden: Golden) -> dict[str, str]:
-    """Which modalities a block's x and y are: x reads y, and in SCA visual reads audio with a position bias."""
+    """Return the modalities of a block's x and y: x reads y, and in SCA visual reads audio with a position bias."""
     return {"x": "visual", "y": "audio"} if golden.name == "sca_va" else {"x": "audio", "y": "visual"}
 
 
@@ -107,9 +107,9 @@ def check_block_in_evaluation(golden: Golden) -> None:
 def check_block_in_training(golden: Golden) -> None:
     built = block(golden).train()
     inputs = block_inputs(golden)
-    found = output(golden, built(inputs))
-    assert_agrees(found, tokens(golden.arrays["train/out0"]), "output")
-    found.backward(tokens(golden.arrays["train/cotangent0"]))
+    actual = output(golden, built(inputs))
+    assert_agrees(actual, tokens(golden.arrays["train/out0"]), "output")
+    actual.backward(tokens(golden.arrays["train/cotangent0"]))
     for name, side in sides(golden).items():
         gradient = inputs[side].grad
         assert gradient is not None
@@ -134,18 +134,18 @@ def model(golden: Golden) -> FusionModel:
 
 
 def check_model_in_evaluation(golden: Golden) -> None:
-    found = model(golden).eval()(model_inputs(golden))
-    assert_agrees(found.logits, golden.arrays["eval/logits"], "logits")
+    actual = model(golden).eval()(model_inputs(golden))
+    assert_agrees(actual.logits, golden.arrays["eval/logits"], "logits")
 
 
 def check_model_in_training(golden: Golden) -> None:
     built = model(golden).train()
     inputs = model_inputs(golden)
-    found = built(inputs)
-    assert_agrees(found.logits, golden.arrays["train/logits"], "logits")
-    for index, logits in enumerate(found.logits_of.values()):
+    actual = built(inputs)
+    assert_agrees(actual.logits, golden.arrays["train/logits"], "logits")
+    for index, logits in enumerate(actual.logits_of.values()):
         assert_agrees(logits, golden.arrays[f"train/feature{index + 1}"], "a modality's logits")
-    loss = built.total_loss(found, golden.arrays["in/labels"])
+    loss = built.total_loss(actual, golden.arrays["in/labels"])
     assert_agrees(loss.total, golden.arrays["train/loss"], "loss")
     loss.total.backward()
     for name, x in inputs.items():
@@ -167,14 +167,14 @@ def test_method_in_training(method_case: Case):
     (check_model_in_training if golden.name.startswith("model") else check_block_in_training)(golden)
 
 
-def test_cmci_leaves_tokens_as_they_are():
+def test_cmci_does_not_change_tokens():
     golden = load("cmci")
     inputs = block_inputs(golden)
     fused = block(golden)(inputs)
     assert all(torch.equal(fused.tokens[name], x) for name, x in inputs.items())
 
 
-def test_a_fresh_position_bias_in_every_forward_pass():
+def test_a_random_position_bias_is_new_in_every_forward_pass():
     golden = load("sca_va")
     built = block(golden).eval()
     inputs = block_inputs(golden)

@@ -11,17 +11,17 @@ Case = tuple[str, Path]
 
 
 def computed(golden: Golden) -> set[str]:
-    """The arrays of a case that the published code computed, apart from those that mean nothing."""
-    given = ("weights/", "in/", "cotangent", "train/cotangent", "position_bias")
-    # A bias before a batch norm has rounding noise for a gradient.
+    """Return the names of the meaningful arrays of a case that the published code computed."""
+    inputs = ("weights/", "in/", "cotangent", "train/cotangent", "position_bias")
+    # The gradient of a bias before batch norm is rounding noise.
     noise = ("fc1_conv.bias", "fc2_conv.bias")
-    # Blocks that take no part still have running statistics.
+    # Unused blocks still have running statistics.
     idle = {"none": "train/after/block.", "cmci": "train/after/block.1."} if golden.name != "model_unimodal" else {}
     method = method_of(golden) if golden.name.startswith("model") else ""
     return {
         name
         for name in golden.arrays
-        if not name.startswith(given)
+        if not name.startswith(inputs)
         and not (name.startswith("train/grad_weights/") and name.endswith(noise))
         and not name.startswith(idle.get(method, "-"))
     }
@@ -35,8 +35,8 @@ def test_ours_computes_what_the_published_code_computed(golden_case: Case):
         one.assert_agrees()
 
 
-def test_a_wrong_head_merge_is_noticed():
-    # What the tolerance is worth: the temporal head merge is the subtlest of the published code's departures.
+def test_a_wrong_head_merge_is_detected():
+    # The tolerance is tight enough: the temporal head merge is the subtlest peculiarity of the published code.
     golden = load("model_scmrl_events")
     built = model(golden)
     for module in built.modules():

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import reduce
 from itertools import combinations
 from textwrap import indent
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -23,9 +22,6 @@ from snn_fusion.modality_dict import modality_dict
 from snn_fusion.presence import Presence, both_present, may_run_absent_rows, run_on_rows
 from snn_fusion.readout import Readout, ReadoutOutput
 from snn_fusion.tables import html_table, text_table
-
-if TYPE_CHECKING:
-    from snn_fusion.layer_health import Health
 
 
 @dataclass(frozen=True)
@@ -247,22 +243,6 @@ class FusionModel(nn.Module):
                     losses.append(self.alignment(a[rows], b[rows], labels[rows]))
         alignment = torch.stack(losses).mean() if losses else torch.zeros_like(classification)
         return Loss(classification + self.alignment_weight * alignment, classification, alignment)
-
-    def health(
-        self, inputs: Mapping[str, Tensor], labels: Tensor | None = None, present: Presence | None = None
-    ) -> Health:
-        """Firing rate and gradient of every layer of neurons on a batch, see `snn_fusion.health`."""
-        from snn_fusion.layer_health import health
-
-        return health(self, inputs, labels, present)
-
-    def residual_share(
-        self, inputs: Mapping[str, Tensor], present: Presence | None = None
-    ) -> dict[str, dict[str, float]]:
-        """How much of each modality's tokens comes from each source, see `snn_fusion.residual_share`."""
-        from snn_fusion.layer_health import residual_share
-
-        return residual_share(self, inputs, present)
 
     def _select_present(
         self, inputs: Mapping[str, Tensor], present: Presence, axes: Mapping[str, int]

@@ -29,7 +29,7 @@ from scmrl.progress import Progress
 from scmrl.report.folders import RunFiles, read_file
 from scmrl.report.stored import Energy, Evaluation
 from snn_datasets import DatasetSplits, collate
-from snn_fusion import FusionModel
+from snn_fusion import FusionModel, residual_share
 
 MODEL_FILES = ("spec.json", "model.safetensors")
 LOOKED_AT = 256
@@ -224,7 +224,7 @@ def look(
             if not blank.any():
                 inputs = {name: x.to(device) for name, x in batch["inputs"].items()}
                 present = {name: mask.to(device) for name, mask in batch["present"].items()}
-                for target, parts in model.residual_share(inputs, present).items():
+                for target, parts in residual_share(model, inputs, present).items():
                     weights[target] = weights.get(target, 0) + len(chosen)
                     total = totals.setdefault(target, {})
                     for source, share in parts.items():
