@@ -24,9 +24,8 @@ import torch
 from attention import peak
 from torch import Tensor
 
-from snn_fusion import LIFSpec
-from snn_fusion.methods import FusionMethod
-from snn_fusion.specs import METHODS
+from snn_fusion import METHODS, LIFSpec
+from snn_fusion.methods.base import FusionMethod
 
 T, B, N, C, HEADS = 4, 16, 64, 64, 16
 COUNTS = (1, 2, 3, 4, 6, 8)

@@ -27,9 +27,9 @@ from scmrl.experiment import Experiment
 from scmrl.overlay import load
 from scmrl.progress import Progress
 from snn_datasets import RecordedDataset, Sample
-from snn_fusion.methods import ALL_PRESENT, FusedTokens, FusionMethod
+from snn_fusion import METHODS, MethodSpec, NeuronSpec
+from snn_fusion.methods.base import ALL_PRESENT, FusedTokens, FusionMethod
 from snn_fusion.presence import Presence
-from snn_fusion.specs import METHODS, MethodSpec, NeuronSpec
 
 TIMING = {"samples_per_second", "memory_mb"}
 STEPS = 3

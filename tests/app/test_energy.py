@@ -24,7 +24,7 @@ from snn_core import ALIF, IF, LIF, PLIF, SpikingConv2d, SpikingLinear, spiking_
 from snn_datasets import Batch
 from snn_fusion import METHODS, NEURONS, FusionModel, ModelSpec, calibrate
 from snn_fusion.encoders.encoder import Encoder
-from snn_fusion.methods import NoFusion
+from snn_fusion.methods.no_fusion import NoFusion
 from snn_fusion.methods.residual import SourceGates
 from snn_fusion.readout import Readout
 

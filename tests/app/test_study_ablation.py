@@ -25,7 +25,7 @@ from scmrl.study.run import run_study, study_folder
 from scmrl.study.statistics import pack_bits
 from scmrl.study.tables import StudyFindings, StudyTable
 from scmrl.study.variants import all_variants
-from snn_fusion.specs import METHODS
+from snn_fusion import METHODS
 
 
 @pytest.fixture(scope="module")

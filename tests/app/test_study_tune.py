@@ -23,7 +23,7 @@ from scmrl.spec_commands import check
 from scmrl.study.ranges import Choices, Span, parse_ranges
 from scmrl.study.tune.findings import importance, is_at_edge
 from scmrl.study.tune.spec import TuneSpec
-from snn_fusion.specs import CCSSASpec
+from snn_fusion import CCSSASpec
 
 RATE, ALPHA = "train.learning_rate", "model.fusion.alpha"
 SEARCH = ("--search", f"{RATE}=1e-3..1e-1,log", "--search", f"{ALPHA}=0..3", "--search", "model.channels=16|32")

@@ -14,7 +14,7 @@ from snn_fusion import FusionModel, FusionOutput, calibrate
 NAN, INF = float("nan"), float("inf")
 
 
-def living_model(*names: str, **options: object) -> FusionModel:
+def firing_model(*names: str, **options: object) -> FusionModel:
     model = small_model(names or ("audio", "visual"), **options)
     calibrate(model, inputs_for(model, batch=32))
     return model.eval()
@@ -76,7 +76,7 @@ def test_every_encoder_accepts_only_the_shape_of_its_spec(fields: dict[str, obje
 
 
 def test_a_model_accepts_its_own_dtype_and_those_that_autocast_converts():
-    model = living_model()
+    model = firing_model()
     inputs = inputs_for(model)
     with torch.autocast("cpu", torch.bfloat16):
         assert model({name: x.bfloat16() for name, x in inputs.items()}).logits.isfinite().all()
@@ -85,7 +85,7 @@ def test_a_model_accepts_its_own_dtype_and_those_that_autocast_converts():
         model(inputs)
 
 
-def spoil(x: Tensor, value: float) -> Tensor:
+def set_value(x: Tensor, value: float) -> Tensor:
     x = x.clone()
     x[2, 0, 3, 5] = value
     return x
@@ -96,13 +96,13 @@ def spoil(x: Tensor, value: float) -> Tensor:
 @pytest.mark.parametrize("fusion", ["ccssa", "cmci"])
 def test_a_sample_with_nan_or_inf_gets_nan_logits_and_changes_no_other(value: float, timed: bool, fusion: str):
     options = {} if fusion == "ccssa" else {"fusion": {"kind": fusion}, "alignment": None}
-    model = living_model(**options)
+    model = firing_model(**options)
     inputs = inputs_for(model)
-    spoiled = inputs | {"audio": spoil(inputs["audio"], value)}
+    with_nan = inputs | {"audio": set_value(inputs["audio"], value)}
     if timed:
         inputs = {name: x.expand(3, *x.shape) for name, x in inputs.items()}
-        spoiled = {name: x.expand(3, *x.shape) for name, x in spoiled.items()}
-    expected, actual = model(inputs), model(spoiled)
+        with_nan = {name: x.expand(3, *x.shape) for name, x in with_nan.items()}
+    expected, actual = model(inputs), model(with_nan)
     others = torch.arange(6) != 2
     for a, b in ((expected.logits, actual.logits), *((expected.logits_of[n], x) for n, x in actual.logits_of.items())):
         assert b[2].isnan().all()
@@ -110,18 +110,18 @@ def test_a_sample_with_nan_or_inf_gets_nan_logits_and_changes_no_other(value: fl
 
 
 def test_a_sample_with_nan_or_inf_makes_the_loss_nan_but_not_the_running_statistics():
-    model = living_model().train()
+    model = firing_model().train()
     inputs = inputs_for(model)
-    output = model(inputs | {"audio": spoil(inputs["audio"], NAN)})
+    output = model(inputs | {"audio": set_value(inputs["audio"], NAN)})
     assert model.total_loss(output, torch.arange(6) % 5).total.isnan()
     assert output.logits.isnan().any(1).tolist() == [False, False, True, False, False, False]
     assert all(buffer.isfinite().all() for buffer in model.buffers())
 
 
 def test_nan_in_an_absent_modality_has_no_effect():
-    model = living_model()
+    model = firing_model()
     inputs, present = inputs_for(model), {"audio": torch.arange(6) != 2}
-    actual = model(inputs | {"audio": spoil(inputs["audio"], NAN)}, present)
+    actual = model(inputs | {"audio": set_value(inputs["audio"], NAN)}, present)
     assert torch.equal(actual.logits, model(inputs, present).logits)
 
 
@@ -130,31 +130,31 @@ def test_calibration_refuses_nan_and_inf():
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     inputs = inputs_for(model)
     with pytest.raises(ValueError, match="sample 2 of the batch has NaN or inf"):
-        calibrate(model, inputs | {"audio": spoil(inputs["audio"], NAN)})
+        calibrate(model, inputs | {"audio": set_value(inputs["audio"], NAN)})
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
 def test_masks_and_nan_compile_to_one_graph():
-    model = living_model()
+    model = firing_model()
     inputs = inputs_for(model)
     present = {"audio": torch.tensor([1, 0, 1, 1, 0, 1]).bool(), "visual": torch.tensor([0, 1, 1, 1, 1, 1]).bool()}
     only = {"audio": torch.zeros(6).bool(), "visual": torch.ones(6).bool()}
-    spoiled = inputs | {"visual": inputs["visual"].index_fill(0, torch.tensor([0, 4]), NAN)}
-    masks = {name: torch.arange(6) != 3 for name in inputs}
+    with_nan = inputs | {"visual": inputs["visual"].index_fill(0, torch.tensor([0, 4]), NAN)}
+    none_for_one = {name: torch.arange(6) != 3 for name in inputs}
     compiled = torch.compile(model, fullgraph=True, backend="eager")
     try:
         with torch.no_grad():
-            for x, masks in ((inputs, present), (spoiled, present), (inputs, only)):
+            for x, masks in ((inputs, present), (with_nan, present), (inputs, only)):
                 expected = model(x, masks)
                 torch.testing.assert_close(compiled(x, masks).logits, expected.logits, equal_nan=True)
             # A compiler cannot read values: what otherwise raises an error gives NaN here.
-            assert compiled(inputs, masks).logits.isnan().any(1).tolist() == [i == 3 for i in range(6)]
+            assert compiled(inputs, none_for_one).logits.isnan().any(1).tolist() == [i == 3 for i in range(6)]
     finally:
         torch.compiler.reset()
 
 
 def test_a_whole_model_is_exported_saved_and_gives_the_same_output():
-    model = living_model()
+    model = firing_model()
     inputs = inputs_for(model)
     with torch.no_grad():
         program = torch.export.export(model, (inputs,))
@@ -162,8 +162,8 @@ def test_a_whole_model_is_exported_saved_and_gives_the_same_output():
         torch.export.save(program, stored)
         stored.seek(0)
         again = torch.export.load(stored).module()
-        spoiled = inputs | {"audio": spoil(inputs["audio"], NAN)}
-        for x in (inputs, spoiled):
+        with_nan = inputs | {"audio": set_value(inputs["audio"], NAN)}
+        for x in (inputs, with_nan):
             expected, actual = model(x), again(x)
             assert isinstance(actual, FusionOutput)
             assert list(actual.residuals) == list(expected.residuals)
@@ -172,14 +172,14 @@ def test_a_whole_model_is_exported_saved_and_gives_the_same_output():
 
 
 def test_an_output_is_a_tree_of_tensors():
-    output = living_model()(inputs_for(small_model()))
+    output = firing_model()(inputs_for(small_model()))
     doubled = pytree.tree_map(lambda x: 2 * x, output)
     assert torch.equal(doubled.residuals["audio", "visual"], 2 * output.residuals["audio", "visual"])
     assert torch.equal(doubled.logits, 2 * output.logits)
 
 
 def test_functional_calls_work_and_transforms_are_refused_in_one_sentence():
-    model = living_model()
+    model = firing_model()
     inputs = inputs_for(model)
     parameters = dict(model.named_parameters())
     called = torch.func.functional_call(model, parameters, (inputs,))

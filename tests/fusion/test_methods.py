@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from snn_core import QKAttention, ScaledSpike, SpikingLinear, spiking_layers
-from snn_fusion.methods import FusionMethod
 from snn_fusion.methods.attention import AttentionSource, auto_scale, coincidence_counts
+from snn_fusion.methods.base import FusionMethod
 from snn_fusion.methods.ccssa import CCSSA
 from snn_fusion.methods.cmci import CMCI, SpikingSum
 from snn_fusion.methods.qk import QKFusion

@@ -12,6 +12,7 @@ import pytest
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "plugin"
 MODEL = "ModelSpec.model_validate({'encoders': {'a': {'input_shape': [1, 16, 16]}}, 'num_classes': 2, %s})"
+IMPORTS = "from snn_fusion import METHODS, NEURONS, ModelSpec, SpecFileError, json_schema, load_spec"
 WITHOUT_TORCH = "; assert 'torch' not in sys.modules"
 
 
@@ -45,7 +46,7 @@ def run(code: str, *folders: Path, flags: tuple[str, ...] = ("-W", "error")) -> 
     """Run code in a Python that has these folders on its path."""
     path = os.pathsep.join(map(str, [*folders, *filter(None, [os.environ.get("PYTHONPATH")])]))
     return subprocess.run(
-        [sys.executable, *flags, "-c", f"import sys; from snn_fusion.specs import *\n{code}"],
+        [sys.executable, *flags, "-c", f"import sys; {IMPORTS}\n{code}"],
         env=os.environ | {"PYTHONPATH": path},
         capture_output=True,
         text=True,
@@ -56,7 +57,7 @@ def run(code: str, *folders: Path, flags: tuple[str, ...] = ("-W", "error")) -> 
 def neuron_spec(kind: str) -> str:
     return (
         "from typing import Literal\n"
-        "from snn_fusion.specs import NEURONS, LIFSpec, NeuronSpec\n"
+        "from snn_fusion import NEURONS, LIFSpec, NeuronSpec\n"
         "@NEURONS.register\n"
         "class Mine(NeuronSpec):\n"
         f"    kind: Literal['{kind}'] = '{kind}'\n"
@@ -95,7 +96,7 @@ print(json_schema()["properties"]["fusion"]["oneOf"][-1]["required"])
 try:
     load_spec({str(tmp_path / "model.yaml")!r})
 except SpecFileError as error:
-    print(error.faults[0].place, error.faults[0].text)
+    print(error.faults[0].position, error.faults[0].text)
 {WITHOUT_TORCH[2:]}
 """
     done = run(code, example)
@@ -164,7 +165,7 @@ def test_a_kind_that_is_taken_stays_what_it_was(tmp_path: Path):
 
 
 def test_a_plugin_may_ask_the_registries_while_it_is_imported(tmp_path: Path):
-    asks = "from snn_fusion.specs import *\nNEURONS.specs(); METHODS.parse({'kind': 'none'}); json_schema()\n"
+    asks = f"{IMPORTS}\nNEURONS.specs(); METHODS.parse({{'kind': 'none'}}); json_schema()\n"
     install(tmp_path, "snn-mine", asks + neuron_spec("mine"))
     done = run("print(*NEURONS.specs())", tmp_path)
     assert done.stdout == "lif if plif alif mine\n", done.stderr

@@ -149,7 +149,7 @@ def test_modality_dropout_always_keeps_one_modality():
         ({"smell": torch.ones(6, dtype=torch.bool)}, "'smell' is not among them"),
         (
             {"audio": torch.ones(6)},
-            r"present\['audio'\] one bool per sample, \[6\], but it is torch.float32 \(6,\)",
+            r"present\['audio'\] must have one bool per sample, \[6\], but it is torch.float32 \(6,\)",
         ),
         ({"audio": torch.ones(5, dtype=torch.bool)}, r"\[6\], but it is torch.bool \(5,\)"),
         ({name: torch.arange(6) != 4 for name in NAMES}, "sample 4 of the batch has none"),

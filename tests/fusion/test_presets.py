@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from parity.golden import load, model_arrays
-from snn_fusion.specs import PRESETS, preset, scmrl
+from snn_fusion import PRESETS, preset, scmrl
 
 PUBLISHED = {
     # name: (parameters that take part in the computation, T, C, K, tokens, temperature)

@@ -12,8 +12,7 @@ from torch.nn.utils import parametrizations
 
 from damage import mutated
 from fusion.models import inputs_for, small_model, small_spec
-from snn_fusion import METHODS, calibrate, from_pretrained, save_pretrained
-from snn_fusion.specs import NoFusionSpec
+from snn_fusion import METHODS, NoFusionSpec, calibrate, from_pretrained, save_pretrained
 
 
 @pytest.fixture
@@ -220,7 +219,9 @@ def test_a_model_of_a_missing_plug_in_reports_what_to_install(tmp_path: Path, mo
     try:
         spec = small_spec(fusion={"kind": "elsewhere"}, alignment=None)
         save_pretrained(spec.build(), spec, tmp_path / "by hand")
-        monkeypatch.setattr("snn_fusion.pretrained.distribution_of", lambda _: {"distribution": "mine", "version": "3"})
+        monkeypatch.setattr(
+            "snn_fusion.pretrained.folder.distribution_of", lambda _: {"distribution": "mine", "version": "3"}
+        )
         save_pretrained(spec.build(), spec, tmp_path / "installed")
         assert from_pretrained(tmp_path / "installed").modalities == ("audio", "visual")
     finally:

@@ -1,4 +1,4 @@
-"""Specs as files: what is written is read, and every fault is told with its line, field, value and what is allowed."""
+"""Specs as files: lossless round trips, and every fault has its line, field, value and what is allowed."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from snn_fusion.specs import (
+from snn_fusion import (
     PRESETS,
     BackboneSpec,
     CCSSASpec,
@@ -25,7 +25,7 @@ from snn_fusion.specs import (
 )
 
 MODEL = """\
-# A model of two senses.
+# A model of two modalities.
 encoders:
   audio: {input_shape: [1, 16, 16], depth: shallow}
   visual:
@@ -60,18 +60,18 @@ def odd_spec() -> ModelSpec:
 
 @pytest.mark.parametrize("ending", ["yaml", "yml", "json"])
 @pytest.mark.parametrize("spec", [odd_spec(), *PRESETS.values()], ids=["odd", *PRESETS])
-def test_what_is_written_is_read(spec: ModelSpec, ending: str, tmp_path: Path):
+def test_written_files_are_read_back(spec: ModelSpec, ending: str, tmp_path: Path):
     path = tmp_path / f"model.{ending}"
     dump_spec(spec, path)
     assert load_spec(path) == spec
 
 
-def test_what_is_written_states_every_default(tmp_path: Path):
+def test_written_files_state_every_default(tmp_path: Path):
     dump_spec(BackboneSpec(), tmp_path / "backbone.json")
     assert json.loads((tmp_path / "backbone.json").read_text()) == BackboneSpec().model_dump(mode="json")
 
 
-def test_lists_and_text_that_looks_like_something_else_are_written_as_such(tmp_path: Path):
+def test_ambiguous_text_is_quoted(tmp_path: Path):
     class Words(Spec):
         words: tuple[str, ...] = ("1e-7", "0x1f", "null", "no", "1:20", "2001-01-01", "", "~", "ä: b", "-")
 
@@ -94,7 +94,7 @@ def test_any_model_can_be_read(tmp_path: Path):
         load_spec(path, Run)
 
 
-def test_plain_words_are_those_of_yaml_1_2(tmp_path: Path):
+def test_plain_scalars_are_those_of_yaml_1_2(tmp_path: Path):
     class Values(BaseModel):
         values: list[object]
 
@@ -108,7 +108,7 @@ def test_plain_words_are_those_of_yaml_1_2(tmp_path: Path):
     assert [type(value) for value in values] == [type(word) for word in words]
 
 
-def test_json_means_what_json_says(tmp_path: Path):
+def test_json_is_read_as_json(tmp_path: Path):
     class Values(BaseModel):
         values: dict[str, object]
 
@@ -117,7 +117,7 @@ def test_json_means_what_json_says(tmp_path: Path):
     assert load_spec(tmp_path / "values.json", Values).model_dump() == json.loads(text)
 
 
-def test_every_fault_is_told_in_the_order_of_the_file(tmp_path: Path):
+def test_every_fault_is_reported_in_the_order_of_the_file(tmp_path: Path):
     faults = faults_of(
         tmp_path / "model.yaml",
         """\
@@ -160,7 +160,7 @@ nuron: {}
     ]
 
 
-def test_what_is_missing_is_told_where_it_is_missing(tmp_path: Path):
+def test_a_missing_field_is_reported_at_its_parent(tmp_path: Path):
     faults = faults_of(tmp_path / "model.yaml", "channels: 64\nencoders:\n  a:\n    depth: shallow\n")
     assert faults == [
         "1:1: num_classes: is missing; must be a whole number ≥ 2",
@@ -178,15 +178,15 @@ def test_what_is_missing_is_told_where_it_is_missing(tmp_path: Path):
         ("fusion: {topology: 'star:smell'}", "the hub of 'star:smell' must be one of the modalities audio, visual"),
     ],
 )
-def test_fields_that_do_not_fit_together_are_found(more: str, fault: str, tmp_path: Path):
-    (found,) = faults_of(tmp_path / "model.yaml", MODEL + more)
-    assert fault in found
+def test_inconsistent_fields_are_reported(more: str, fault: str, tmp_path: Path):
+    (actual,) = faults_of(tmp_path / "model.yaml", MODEL + more)
+    assert fault in actual
 
 
-def test_json_is_located_as_well(tmp_path: Path):
+def test_faults_in_json_have_positions(tmp_path: Path):
     text = '{\n\t"num_classes": 1,\n\t"num_classes": 2, "encoders": {"a": {"input_shape": [1, "\\ud83d\\ude00", 16]}}}'
     assert faults_of(tmp_path / "model.json", text) == [
-        "3:2: num_classes: is given twice, first in line 2",
+        "3:2: num_classes: is a duplicate, first in line 2",
         '3:58: encoders.a.input_shape.1: "😀", but it must be a whole number',
     ]
 
@@ -206,18 +206,18 @@ def test_json_is_located_as_well(tmp_path: Path):
         ("a.json", "", "1:1: this is not JSON: Expecting value"),
     ],
 )
-def test_a_text_of_another_format_is_told_with_its_line(name: str, text: str, fault: str, tmp_path: Path):
-    (found,) = faults_of(tmp_path / name, text)
-    assert found.startswith(fault)
+def test_invalid_syntax_is_reported_with_its_line(name: str, text: str, fault: str, tmp_path: Path):
+    (actual,) = faults_of(tmp_path / name, text)
+    assert actual.startswith(fault)
 
 
-def test_bytes_that_are_no_text_are_told_with_their_line(tmp_path: Path):
+def test_invalid_utf_8_is_reported_with_its_line(tmp_path: Path):
     (tmp_path / "a.yaml").write_bytes(b"a: 1\nbc: \xff\n")
     with pytest.raises(SpecFileError, match=r"a.yaml:2:5: this is not UTF-8: it has the byte 0xff"):
         load_spec(tmp_path / "a.yaml")
 
 
-def test_a_byte_order_mark_is_no_fault(tmp_path: Path):
+def test_a_byte_order_mark_is_accepted(tmp_path: Path):
     (tmp_path / "a.yaml").write_bytes(b"\xef\xbb\xbf" + MODEL.encode())
     assert load_spec(tmp_path / "a.yaml").num_classes == 6
 
@@ -227,32 +227,32 @@ def test_a_byte_order_mark_is_no_fault(tmp_path: Path):
     [
         (
             "neuron: !!python/object/apply:os.mkdir [made]",
-            "8:9: neuron: the tag !!python/object/apply:os.mkdir cannot stand here: a file holds plain data only",
+            "8:9: neuron: the tag !!python/object/apply:os.mkdir is not allowed: a file holds plain data only",
         ),
-        ("neuron: !mine {tau: 3}", "8:9: neuron: the tag !mine cannot stand here: a file holds plain data only"),
-        ("channels: !!int abc", "8:11: channels: 'abc' is not what its tag !!int says"),
-        ("num_classes: 7", "8:1: num_classes: is given twice, first in line 7"),
-        ("neuron: {tau: 3, tau: 3}", "8:18: neuron.tau: is given twice, first in line 8"),
-        ("neuron: &n {tau: 3, kind: *n}", "8:9: neuron.kind: is an alias of what it stands in, line 8"),
-        ("? [a, b]\n: 3", "8:3: a field's name is one word"),
+        ("neuron: !mine {tau: 3}", "8:9: neuron: the tag !mine is not allowed: a file holds plain data only"),
+        ("channels: !!int abc", "8:11: channels: 'abc' does not match its tag !!int"),
+        ("num_classes: 7", "8:1: num_classes: is a duplicate, first in line 7"),
+        ("neuron: {tau: 3, tau: 3}", "8:18: neuron.tau: is a duplicate, first in line 8"),
+        ("neuron: &n {tau: 3, kind: *n}", "8:9: neuron.kind: is an alias of its own parent, line 8"),
+        ("? [a, b]\n: 3", "8:3: a field's name must be one word"),
         ("<<: {channels: 32}", "8:1: <<: there is no such field; known: channels"),
     ],
 )
-def test_what_is_not_plain_data_is_refused(line: str, fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_anything_but_plain_data_is_refused(line: str, fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    (found,) = faults_of(tmp_path / "model.yaml", MODEL + line + "\n")
-    assert found.startswith(fault)
+    (actual,) = faults_of(tmp_path / "model.yaml", MODEL + line + "\n")
+    assert actual.startswith(fault)
     assert not (tmp_path / "made").exists()
 
 
-def test_an_alias_repeats_what_it_names(tmp_path: Path):
+def test_an_alias_repeats_its_anchor(tmp_path: Path):
     path = tmp_path / "model.yaml"
     path.write_text("encoders:\n  a: &one {input_shape: [1, 16, 16]}\n  b: *one\nnum_classes: 2\n")
     assert load_spec(path).encoders["a"] == load_spec(path).encoders["b"]
     assert faults_of(path, path.read_text().replace("1, 16", "1, 20")) == [
-        f"{place}: encoders.{name}.input_shape: full patch splitting needs height and width that are multiples of 16, "
+        f"{at}: encoders.{name}.input_shape: full patch splitting needs height and width that are multiples of 16, "
         "but input_shape is 1 x 20 x 16: resize the input or use depth shallow (multiples of 4)"
-        for name, place in (("a", "2:25"), ("b", "2:25"))
+        for name, at in (("a", "2:25"), ("b", "2:25"))
     ]
 
 
@@ -263,16 +263,16 @@ def test_aliases_of_aliases_do_not_blow_up(tmp_path: Path):
     assert max(map(len, faults)) < 300
 
 
-def test_a_file_of_another_kind_is_refused(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"ends in .yaml, .yml or .json, but this is 'model.toml'"):
+def test_another_suffix_is_refused(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"must end in .yaml, .yml or .json, but this is 'model.toml'"):
         load_spec("model.toml")
-    with pytest.raises(ValueError, match=r"ends in .yaml, .yml or .json"):
+    with pytest.raises(ValueError, match=r"must end in .yaml, .yml or .json"):
         dump_spec(BackboneSpec(), tmp_path / "model")
     with pytest.raises(FileNotFoundError):
         load_spec(tmp_path / "model.yaml")
 
 
-def test_the_schema_lists_every_kind_and_only_the_default_may_go_unnamed():
+def test_the_schema_lists_every_kind_and_requires_all_but_the_default():
     schema = json_schema()
     assert schema["$schema"].endswith("2020-12/schema")
     assert schema["title"] == "ModelSpec"
@@ -286,8 +286,8 @@ def test_the_schema_lists_every_kind_and_only_the_default_may_go_unnamed():
     for seam, choice in seams.items():
         assert choice["discriminator"] == {"propertyName": "kind"}
         assert all(option["additionalProperties"] is False for option in choice["oneOf"])
-        unnamed = [option for option in choice["oneOf"] if "kind" not in option.get("required", [])]
-        defaults[seam] = [option["properties"]["kind"]["const"] for option in unnamed]
+        optional = [option for option in choice["oneOf"] if "kind" not in option.get("required", [])]
+        defaults[seam] = [option["properties"]["kind"]["const"] for option in optional]
     assert defaults == {
         "neuron": ["lif"],
         "fusion": ["ccssa"],
@@ -325,7 +325,7 @@ def test_files_need_no_pytorch_and_specs_no_yaml(tmp_path: Path):
     (tmp_path / "model.yaml").write_text(MODEL)
     code = """
 import sys
-from snn_fusion.specs import dump_spec, json_schema, load_spec, preset
+from snn_fusion import dump_spec, json_schema, load_spec, preset
 json_schema()
 assert "yaml" not in sys.modules
 dump_spec(load_spec("model.yaml"), "again.yaml")

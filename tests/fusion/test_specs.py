@@ -1,4 +1,4 @@
-"""Specs: frozen, round trips are the identity, mistakes are named before any tensor exists, no PyTorch needed."""
+"""Specs: frozen, lossless round trips, faults reported before any tensor exists, no PyTorch needed."""
 
 import subprocess
 import sys
@@ -6,6 +6,7 @@ import sys
 import pytest
 from pydantic import ValidationError
 
+import snn_fusion
 from snn_fusion import (
     NEURONS,
     BackboneSpec,
@@ -36,15 +37,14 @@ def test_specs_are_frozen():
         BackboneSpec().channels = 32
 
 
-def test_every_field_of_every_spec_is_explained():
-    from snn_fusion import specs
-
-    classes = [c for c in vars(specs).values() if isinstance(c, type) and issubclass(c, specs.Spec)]
+def test_every_field_of_every_spec_is_documented():
+    public = [getattr(snn_fusion, name) for name in snn_fusion.__all__]
+    classes = [c for c in public if isinstance(c, type) and issubclass(c, snn_fusion.Spec)]
     assert len(classes) > 6
-    unexplained = [
+    undocumented = [
         f"{c.__name__}.{name}" for c in classes for name, field in c.model_fields.items() if not field.description
     ]
-    assert not unexplained
+    assert not undocumented
 
 
 def test_specs_need_no_pytorch():
@@ -71,13 +71,13 @@ def test_specs_need_no_pytorch():
         ({"encoders": {"a": {"input_shape": (0, 16, 16)}}}, "at least 1"),
     ],
 )
-def test_mistakes_are_named(change: dict, message: str):
+def test_faults_are_reported(change: dict, message: str):
     with pytest.raises(ValidationError, match=message):
         ModelSpec.model_validate({"encoders": AUDIO_VISUAL, "num_classes": 6, **change})
 
 
 @pytest.mark.parametrize(("depth", "tokens"), [("full", 4 * 2), ("shallow", 16 * 8)])
-def test_the_token_count_is_what_the_encoder_gives(depth: str, tokens: int):
+def test_the_token_count_is_that_of_the_encoder(depth: str, tokens: int):
     import torch
 
     spec = PatchSplittingSpec.model_validate({"input_shape": (2, 64, 32), "depth": depth})
@@ -86,7 +86,7 @@ def test_the_token_count_is_what_the_encoder_gives(depth: str, tokens: int):
     assert encoder(torch.rand(5, 2, 64, 32)).shape == (3, 5, tokens, 16)
 
 
-def test_specs_name_every_surrogate_that_core_has():
+def test_specs_accept_every_surrogate_of_snn_core():
     from typing import get_args
 
     from snn_core import SURROGATES
@@ -103,7 +103,7 @@ def test_specs_name_every_surrogate_that_core_has():
         VectorSpec(in_channels=2),
     ],
 )
-def test_an_encoder_that_nothing_fits_is_refused(inner):
+def test_inputs_that_cannot_be_padded_or_flattened_are_refused(inner):
     with pytest.raises(ValidationError, match="neither padded nor flattened"):
         FittedSpec(input_shape=(2, 10, 9), encoder=inner)
 
@@ -116,6 +116,6 @@ def test_an_encoder_that_nothing_fits_is_refused(inner):
         ({"kind": "plif", "tau": 1e9}, r"tau is learned up to 2\^24 time steps"),
     ],
 )
-def test_neurons_that_cannot_work_are_refused_before_they_are_built(fields: dict[str, object], message: str):
+def test_invalid_neurons_are_refused_before_they_are_built(fields: dict[str, object], message: str):
     with pytest.raises(ValueError, match=message):
         NEURONS.parse(fields)

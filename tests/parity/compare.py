@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from parity.golden import Golden, frames, model, model_arrays, model_inputs, part
 from snn_core import LIF
 from snn_fusion import ClassContrastive, FusionOutput
-from snn_fusion.methods import FusedTokens
+from snn_fusion.methods.base import FusedTokens
 
 GROUPS = ("evaluation", "training", "loss", "gradients", "statistics")
 

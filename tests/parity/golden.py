@@ -20,13 +20,13 @@ from torch import Tensor, nn
 
 from snn_core import LIF, SpikingAttention, SpikingMLP
 from snn_fusion import CCSSA, FusionModel, PatchSplitting, translate_published
-from snn_fusion.methods import FusedTokens, FusionMethod
+from snn_fusion.methods.base import FusedTokens, FusionMethod
 from snn_fusion.methods.ccssa import CrossModalReader
 from snn_fusion.methods.cmci import CMCI
 from snn_fusion.methods.sca import SCA, PositionBias
 from snn_fusion.methods.weight_attention import WeightAttention
-from snn_fusion.published import import_published
-from snn_fusion.published_names import SIDES, PublishedMethod
+from snn_fusion.published.checkpoint import import_published
+from snn_fusion.published.names import SIDES, PublishedMethod
 
 DATA = Path(__file__).parent / "data"
 PUBLISHED_LIF = partial(LIF, detach_membrane=True)

@@ -17,11 +17,11 @@ from torch import Tensor
 from parity.compare import assert_agrees, assert_gradients_agree, assert_statistics_agree, without_noise
 from parity.golden import DATA, PUBLISHED_LIF, Golden, load, model_inputs, tokens
 from snn_fusion import FusionModel, PatchSplitting, Readout, translate_published
-from snn_fusion.methods import FusedTokens, FusionMethod
+from snn_fusion.methods.base import FusedTokens, FusionMethod
 from snn_fusion.methods.cmci import CMCI
 from snn_fusion.methods.sca import SCA
 from snn_fusion.methods.weight_attention import WeightAttention
-from snn_fusion.published_names import SIDES, PublishedMethod
+from snn_fusion.published.names import SIDES, PublishedMethod
 
 Case = tuple[str, Path]
 CASES = ("cmci", "sca_av", "sca_va", "weight_attention", "model_cmci", "model_sca", "model_weight_attention")

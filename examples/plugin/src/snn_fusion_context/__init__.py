@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from snn_fusion.specs import METHODS, MethodSpec, NeuronSpec
+from snn_fusion import METHODS, MethodSpec, NeuronSpec
 
 if TYPE_CHECKING:
-    from snn_fusion.methods import FusionMethod
+    from snn_fusion.methods.base import FusionMethod
 
 
 @METHODS.register

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from snn_core import LIF, NeuronFactory, SpikingLinear
-from snn_fusion.methods import ALL_PRESENT, FusedTokens, FusionMethod, Pair
+from snn_fusion.methods.base import ALL_PRESENT, FusedTokens, FusionMethod, Pair
 from snn_fusion.presence import Presence, both_present
 
 

@@ -9,8 +9,7 @@ from pydantic import ValidationError
 from scmrl.encoders import ENCODER_OPTIONS, AutoOptions, EncoderOptions, encoder_for, reasons
 from scmrl.experiment import ModelOptions
 from snn_datasets import DatasetInfo
-from snn_fusion import ModelSpec
-from snn_fusion.specs import BackboneSpec
+from snn_fusion import BackboneSpec, ModelSpec
 
 FULL_FROM = 64
 """Pixels from which `auto` chooses full patch splitting: below, it would leave fewer than 16 tokens."""

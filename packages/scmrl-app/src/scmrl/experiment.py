@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from scmrl.encoders import ENCODER_OPTIONS, EncoderOptions
 from scmrl.overlay.faults import did_you_mean
 from snn_datasets import AnyDataSpec, DigitsSpec
-from snn_fusion.specs import BackboneSpec, Spec
+from snn_fusion import BackboneSpec, Spec
 
 
 class ModelOptions(BackboneSpec):

@@ -22,8 +22,7 @@ from scmrl.encoders import ENCODER_OPTIONS, EncoderOptions
 from scmrl.experiment import Experiment, ModelOptions, TrainSpec
 from scmrl.overlay.faults import did_you_mean
 from snn_datasets import CremaDSpec, DigitsSpec, MnistDvsNTidigitsSpec, UrbanSound8KAVSpec
-from snn_fusion import preset
-from snn_fusion.specs import BackboneSpec, CCSSASpec, ClassContrastiveSpec
+from snn_fusion import BackboneSpec, CCSSASpec, ClassContrastiveSpec, preset
 
 BOTH = ("audio", "visual")
 

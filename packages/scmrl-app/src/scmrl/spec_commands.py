@@ -53,7 +53,7 @@ def schema() -> int:
     import json
 
     from scmrl.experiment import Experiment
-    from snn_fusion.specs import json_schema
+    from snn_fusion import json_schema
 
     print(json.dumps(_of_parts(json_schema(Experiment)), indent=2, ensure_ascii=False))
     return 0

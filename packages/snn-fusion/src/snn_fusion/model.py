@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 from snn_core.argument_checks import check_number
 from snn_fusion.encoders.encoder import Encoder
 from snn_fusion.inputs import check_inputs, check_mask, check_modality, nonfinite_samples, zero_nonfinite
-from snn_fusion.methods import FusedTokens, FusionMethod, Pair
+from snn_fusion.methods.base import FusedTokens, FusionMethod, Pair
 from snn_fusion.methods.tokens import count_present
 from snn_fusion.modality_dict import modality_dict
 from snn_fusion.presence import Presence, both_present, may_run_absent_rows, run_on_rows

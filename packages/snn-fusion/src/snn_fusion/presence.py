@@ -8,12 +8,15 @@ scattered back into the batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
 Presence = Mapping[str, Tensor]
 """By modality, which samples have it: bool [B]. A modality without an entry is present in every sample."""
+ALL_PRESENT: Presence = MappingProxyType({})
+"""Every sample has every modality."""
 
 
 def both_present(presence: Presence, first: str, second: str) -> Tensor | None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from snn_core import LIF, NeuronFactory, SpikingMLP
-from snn_fusion.methods import ALL_PRESENT, FusedTokens
+from snn_fusion.methods.base import ALL_PRESENT, FusedTokens
 from snn_fusion.modality_dict import modality_dict
 from snn_fusion.presence import Presence, run_on_rows
 

@@ -7,7 +7,7 @@ from copy import deepcopy
 from snn_core import LIF, NeuronFactory
 from snn_fusion.encoders.encoder import Encoder
 from snn_fusion.inputs import check_modality
-from snn_fusion.methods import NoFusion
+from snn_fusion.methods.no_fusion import NoFusion
 from snn_fusion.model import FusionModel
 from snn_fusion.readout import Readout
 

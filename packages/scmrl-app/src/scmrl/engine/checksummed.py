@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from scmrl.engine.atomic import write_text
-from snn_fusion.checksum import FIELD, json_checksum, with_checksum
+from snn_fusion.pretrained.checksum import FIELD, json_checksum, with_checksum
 
 RESTORE = "restore it from a backup, or train again into another folder"
 

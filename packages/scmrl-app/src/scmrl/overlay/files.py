@@ -21,9 +21,9 @@ ENDINGS = (".yaml", ".yml", ".json")
 def settings_in(path: Path, root: Shape) -> tuple[list[Setting], list[str]]:
     """The settings that a file gives, and what is wrong with it as a file."""
     # PyYAML is imported where there is a file to read, and not before.
-    from snn_fusion.checksum import FIELD
-    from snn_fusion.specs.faults import SpecFileError
-    from snn_fusion.specs.located import Document, FormatError
+    from snn_fusion.pretrained.checksum import FIELD
+    from snn_fusion.specs.document import Document, FormatError
+    from snn_fusion.specs.fault import SpecFileError
 
     if path.suffix.lower() not in ENDINGS:
         return [], [f"{path}: a file of settings ends in {', '.join(ENDINGS)}"]
@@ -42,7 +42,7 @@ def settings_in(path: Path, root: Shape) -> tuple[list[Setting], list[str]]:
         return [], [f"{path}:1:1: a file of settings has fields, as in train: {{epochs: 20}}"]
     faults = str(SpecFileError(path, document.faults)).splitlines()
     settings = [
-        replace(setting, at=":".join(map(str, (path, *document.place(setting.place)))))
+        replace(setting, at=":".join(map(str, (path, *document.position(setting.place)))))
         for setting in settings_of(root, cast(Mapping[str, object], values), str(path))
         if setting.place != (FIELD,)
     ]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from scmrl.experiment import Experiment
 from scmrl.overlay.faults import did_you_mean
-from snn_fusion.specs import METHODS, CCSSASpec
+from snn_fusion import METHODS, CCSSASpec
 
 VariantOptions = dict[str, str]
 """Options that override an experiment's, as on the command line."""

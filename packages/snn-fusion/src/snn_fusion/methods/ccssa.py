@@ -8,7 +8,6 @@ from typing import Literal
 from torch import Tensor, nn
 
 from snn_core import LIF, NeuronFactory, SpikingLinear
-from snn_fusion.methods import ALL_PRESENT, FusedTokens, Pair
 from snn_fusion.methods.attention import (
     PUBLISHED_SCALE,
     AttentionKind,
@@ -17,6 +16,7 @@ from snn_fusion.methods.attention import (
     HeadMerge,
     join_attentions,
 )
+from snn_fusion.methods.base import ALL_PRESENT, FusedTokens, Pair
 from snn_fusion.methods.residual import (
     ResidualFusion,
     ResidualWeight,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from snn_core import LIF, NeuronFactory, SpikingLinear
 from snn_core.argument_checks import check_number
-from snn_fusion.methods import FusionMethod, Pair
+from snn_fusion.methods.base import FusionMethod, Pair
 from snn_fusion.presence import Presence
 from snn_fusion.topology import Topology, pairs
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from snn_core import NeuronFactory, ScaledSpike, SpikingLinear
-from snn_fusion.methods import Pair
 from snn_fusion.methods.attention import (
     AttentionAxis,
     AttentionKind,
@@ -21,6 +20,7 @@ from snn_fusion.methods.attention import (
     coincidence_counts_by_source,
     join_attentions,
 )
+from snn_fusion.methods.base import Pair
 from snn_fusion.methods.residual import source_shares
 from snn_fusion.methods.tokens import ModalityLayers, TokenGrid, active_samples, count_present, pool_tokens
 from snn_fusion.presence import Presence

@@ -25,7 +25,7 @@ class Spec(BaseModel):
     def __str__(self) -> str:
         """YAML with every field, as `dump_spec` writes it."""
         # PyYAML takes as long to import as everything else here together.
-        from snn_fusion.specs.located import to_yaml
+        from snn_fusion.specs.document import to_yaml
 
         return to_yaml(self.model_dump(mode="json")).rstrip("\n")
 

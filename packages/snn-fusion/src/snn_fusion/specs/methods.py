@@ -14,7 +14,7 @@ from snn_fusion.specs.neurons import NeuronSpec
 from snn_fusion.topology import pairs
 
 if TYPE_CHECKING:
-    from snn_fusion.methods import FusionMethod
+    from snn_fusion.methods.base import FusionMethod
 
 
 class MethodSpec(Spec, ABC):
@@ -229,6 +229,6 @@ class NoFusionSpec(MethodSpec):
 
     def build(self, tokens: Mapping[str, int], *, channels: int, neuron: NeuronSpec) -> FusionMethod:
         """The method for these modalities."""
-        from snn_fusion.methods import NoFusion
+        from snn_fusion.methods.no_fusion import NoFusion
 
         return NoFusion()

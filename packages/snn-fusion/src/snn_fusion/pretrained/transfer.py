@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from snn_fusion.model import FusionModel
-from snn_fusion.pretrained import read_weights
+from snn_fusion.pretrained.folder import read_weights
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
-from snn_fusion.checksum import FIELD, json_checksum, tensors_checksum, with_checksum
+from snn_fusion import ModelSpec
 from snn_fusion.model import FusionModel
-from snn_fusion.specs import ModelSpec
+from snn_fusion.pretrained.checksum import FIELD, json_checksum, tensors_checksum, with_checksum
 from snn_fusion.specs.plugins import distribution_of
 
 FORMAT_VERSION = 1

@@ -9,12 +9,13 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor
 
+from snn_fusion import ModelSpec
 from snn_fusion.encoders.encoder import Encoder
 from snn_fusion.encoders.token_counts import PATCH_STRIDE
 from snn_fusion.methods.cmci import CMCI
 from snn_fusion.model import FusionModel
-from snn_fusion.published_file import read_state_dict
-from snn_fusion.published_names import (
+from snn_fusion.published.file import read_state_dict
+from snn_fusion.published.names import (
     ATTENTIONS,
     NEURON,
     SIDES,
@@ -27,7 +28,6 @@ from snn_fusion.published_names import (
     possible_methods,
     translate_published,
 )
-from snn_fusion.specs import ModelSpec
 
 __all__ = [
     "ImageSizes",
