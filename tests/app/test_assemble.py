@@ -122,7 +122,9 @@ def test_the_model_survives_a_round_trip_through_json():
 
 
 def test_an_encoder_for_other_axes_is_refused():
-    with pytest.raises(ValueError, match=r"modalities\.x\.kind tokens takes inputs of 2 axes, but x is \[2, 10, 9\]"):
+    with pytest.raises(
+        ValueError, match=r"modalities\.x\.kind tokens accepts inputs with 2 axes, but x is \[2, 10, 9\]"
+    ):
         encoder((2, 10, 9), {"kind": "tokens"})
 
 
@@ -154,14 +156,15 @@ def test_options_that_an_encoder_refuses_are_told_in_a_line():
 
 
 def test_inputs_that_no_encoder_takes_are_refused():
-    with pytest.raises(ValueError, match=r"x has inputs of 4 axes, \[1, 2, 3, 4\]"):
+    with pytest.raises(ValueError, match=r"x has inputs with 4 axes, \[1, 2, 3, 4\]"):
         encoder((1, 2, 3, 4))
 
 
 def test_time_steps_that_differ_name_both_ways_out():
     data = DatasetInfo("made up", ("a", "b"), {"touch": ModalityInfo("events", (4,), 20)})
     with pytest.raises(
-        ValueError, match=r"touch has 20 time steps, but the model 3: set --model.time_steps 20, or --data.time_steps 3"
+        ValueError,
+        match=r"touch has 20 time steps, but the model has 3: set --model.time_steps 20, or --data.time_steps 3",
     ):
         model_spec(options(), data)
 

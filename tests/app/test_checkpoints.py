@@ -155,7 +155,7 @@ def test_extra_state_that_is_no_tensor_is_refused(tmp_path: Path):
     state = trained()
     assert isinstance(state.net, FusionModel)
     state.net.counting = Counting()
-    with pytest.raises(ValueError, match=r"counting\._extra_state is of type dict"):
+    with pytest.raises(ValueError, match=r"counting\._extra_state is dict"):
         save_checkpoint(tmp_path, state, ALONE)
 
 
@@ -164,7 +164,7 @@ def test_a_checkpoint_of_another_model_is_refused_with_names(tmp_path: Path):
     fresh = trained()
     assert isinstance(fresh.net, FusionModel)
     fresh.net.readout.head = nn.Linear(8, 5)
-    with pytest.raises(ValueError, match=r"step-000001-0001: its tensors are not those of this model.*head"):
+    with pytest.raises(ValueError, match=r"step-000001-0001: its tensors do not match this model.*head"):
         load_newest_checkpoint(tmp_path, fresh, ALONE, refuse)
 
 
@@ -201,7 +201,7 @@ def test_damage_is_noticed_named_and_the_checkpoint_before_it_used(tmp_path: Pat
                 assert fresh.position.step == 1
                 assert len(warnings) == 1
                 assert "checkpoint step-000002-0001 is damaged (" in warnings[0]
-                assert "going on from step-000001-0001" in warnings[0]
+                assert "resuming from step-000001-0001" in warnings[0]
             (good / name).write_bytes(original)
 
 
@@ -282,7 +282,7 @@ def test_300_mutations_of_a_file_end_in_the_same_run(data: Path, whole: Path, tm
             assert run([*options(data, out), "--resume"], progress=progress_to(text)) is not None
             named = "checkpoint step-000006-0003 is damaged (" in text.getvalue()
             assert named or name == "checksums.json", text.getvalue()
-            assert named == ("going on from step-000003-0002" in text.getvalue())
+            assert named == ("resuming from step-000003-0002" in text.getvalue())
             assert outcome(out) == outcome(whole)
             assert final_state(out) == final_state(whole)
         shutil.rmtree(out)

@@ -44,7 +44,7 @@ def test_a_fault_of_the_program_is_named_and_its_traceback_kept(error, monkeypat
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     code, said = ended(monkeypatch, capsys, error)
     assert code == 1
-    assert said.startswith(f"scmrl: this is a fault of scmrl: {type(error).__name__}")
+    assert said.startswith(f"scmrl: this is a bug in scmrl: {type(error).__name__}")
     (kept,) = tmp_path.iterdir()
     assert str(kept) in said
     assert "SCMRL_DEBUG=1" in said
@@ -59,7 +59,7 @@ def test_a_fault_is_named_where_no_file_can_be_written(monkeypatch, capsys, tmp_
     code, said = ended(monkeypatch, capsys, KeyError("training"))
     assert code == 1
     assert "KeyError: 'training'" in said
-    assert "SCMRL_DEBUG=1 in the environment shows the traceback here" in said
+    assert "SCMRL_DEBUG=1 in the environment prints the traceback here" in said
 
 
 @pytest.mark.parametrize(
@@ -125,4 +125,4 @@ def test_a_file_is_not_blamed_where_memory_ran_out_while_it_was_read(monkeypatch
     error.__cause__ = MemoryError()
     code, said = ended(monkeypatch, capsys, error)
     assert code == 2
-    assert said.splitlines()[1].startswith("scmrl: memory ran out there, so the file may be sound")
+    assert said.splitlines()[1].startswith("scmrl: memory ran out there, so the file may be intact")

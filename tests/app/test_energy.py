@@ -455,5 +455,5 @@ def test_mistakes_end_with_a_message(run, options, message, monkeypatch, capsys,
 
 def test_a_folder_that_is_not_a_run_is_refused(tmp_path, monkeypatch, capsys):
     assert scmrl(monkeypatch, "energy", tmp_path) == 2
-    assert "is no run folder: it holds no experiment.json" in capsys.readouterr().err
+    assert "is not a run folder: it has no experiment.json" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

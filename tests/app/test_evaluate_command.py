@@ -44,7 +44,7 @@ def test_it_tells_what_the_summary_tells_and_how_sure_that_is(evaluated, tmp_pat
     assert found["mark"] == ""
 
     printed = capsys.readouterr()
-    for title in ("test, 14 samples", "classes", "confusion", "what if a modality is missing?", "firing rates"):
+    for title in ("test, 14 samples", "classes", "confusion", "missing modalities", "firing rates"):
         assert title in printed.out
         assert title in (evaluated / "evaluation.md").read_text()
     assert "\x1b" not in printed.out + printed.err
@@ -111,5 +111,5 @@ def test_mistakes_end_in_a_message(run, options, message, monkeypatch, capsys, t
 
 def test_a_folder_that_is_no_run(tmp_path, monkeypatch, capsys):
     assert scmrl(monkeypatch, "evaluate", tmp_path) == 2
-    assert "is no run folder: it holds no experiment.json" in capsys.readouterr().err
+    assert "is not a run folder: it has no experiment.json" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

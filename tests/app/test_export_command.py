@@ -38,12 +38,12 @@ def logits_of(run: Path) -> tuple[dict[str, Tensor], Tensor]:
 
 @pytest.mark.parametrize("fault", [pytest.param(float("nan"), marks=pytest.mark.slow), float("inf")])
 def test_an_exported_model_gives_no_confident_answer_to_what_is_not_finite(one_sense, fault):
-    from scmrl.engine.export import program
+    from scmrl.engine.export import export_program
 
     splits = read_experiment(one_sense).data.build()
     batch = collate(list(splits.test))
     model = from_pretrained(one_sense)
-    exported = program(model, batch).module()
+    exported = export_program(model, batch).module()
     inputs = {name: x.clone() for name, x in batch["inputs"].items()}
     inputs["audio"][1, 0, 3, 3] = fault
     logits = exported(inputs)
@@ -68,7 +68,7 @@ def test_a_program_needs_only_pytorch(one_sense, tmp_path, monkeypatch, capsys):
     assert scmrl(monkeypatch, "export", one_sense, "--format", "pt2", "--out", out) == 0
     printed = capsys.readouterr().out
     assert "the logits of 6 test samples differ by" in printed
-    assert "it takes audio [B, 1, 16, 16], and gives logits [B, 2]" in printed
+    assert "inputs audio [B, 1, 16, 16]; output logits [B, 2]" in printed
     inputs, expected = logits_of(one_sense)
     torch.save(inputs, tmp_path / "inputs.pt")
     command = [sys.executable, "-c", ALONE, out, tmp_path / "inputs.pt", tmp_path / "logits.pt"]
@@ -86,7 +86,7 @@ def test_onnx_runs_elsewhere_on_batches_of_any_size(data, options, tmp_path, mon
     run = finished_run(data, tmp_path / "run", *options)
     out = tmp_path / "model.onnx"
     assert scmrl(monkeypatch, "export", run, "--format", "onnx", "--out", out) == 0
-    assert "it takes image [B, 1, 16, 16]" in capsys.readouterr().out
+    assert "inputs image [B, 1, 16, 16]" in capsys.readouterr().out
     inputs, expected = logits_of(run)
     session = onnxruntime.InferenceSession(str(out), providers=["CPUExecutionProvider"])
     assert [entry.name for entry in session.get_inputs()] == list(inputs)
@@ -146,7 +146,7 @@ def assert_same(layer: torch.nn.Module, x: Tensor) -> None:
     with torch.no_grad():
         expected = layer(x)
         exported = torch.export.export(layer, (x,))
-        plain = export.written_out(exported)
+        plain = export.decompose_neurons(exported)
         assert any("snn_core" in str(node.target) for node in exported.graph.nodes)
         assert not any("snn_core" in str(node.target) for node in plain.graph.nodes)
         found = plain.module()(x)
@@ -185,14 +185,14 @@ def test_the_encoder_of_vectors_becomes_nir(gas, tmp_path, monkeypatch, capsys):
 def test_an_encoder_that_nir_cannot_express_is_refused(one_sense, tmp_path, monkeypatch, capsys):
     assert scmrl(monkeypatch, "export", one_sense, "--format", "nir", "--out", tmp_path / "x.nir") == 2
     said = capsys.readouterr().err
-    assert "the encoder of audio, PatchSplitting, takes the largest of neighboring spikes" in said
+    assert "the encoder of audio, PatchSplitting, has max pooling" in said
     assert not list(tmp_path.iterdir())
 
 
 def test_a_model_that_is_not_the_same_is_not_written(one_sense, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(export, "load_pt2", lambda path: lambda inputs: torch.ones(len(inputs["audio"]), 2))
     assert scmrl(monkeypatch, "export", one_sense, "--format", "pt2", "--out", tmp_path / "x.pt2") == 2
-    assert "the exported model is not the same: 6 of 6 test samples differ" in capsys.readouterr().err
+    assert "the exported model differs: 6 of 6 test samples differ" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

@@ -154,8 +154,8 @@ def test_a_topic_lists_its_options_and_no_others(topic, some, none, monkeypatch,
 
 
 def test_help_may_stand_behind_other_arguments_and_take_its_topic_by_a_sign(monkeypatch, capsys):
-    assert scmrl(monkeypatch, "train", "three-senses", "--train.epochs", "3", "--help") == 0
-    assert "Options that most people need" in capsys.readouterr().out
+    assert scmrl(monkeypatch, "train", "three-modalities", "--train.epochs", "3", "--help") == 0
+    assert "Common options" in capsys.readouterr().out
     assert scmrl(monkeypatch, "train", "--help=train.epochs") == 0
     assert "--train.epochs" in capsys.readouterr().out
 

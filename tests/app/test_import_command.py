@@ -30,14 +30,14 @@ def test_sizes_that_nobody_names_are_told(tmp_path, monkeypatch, capsys):
     checkpoint = save(tmp_path, unimodal())
     options = ("--modality", "dvs", "--time-steps", "2", "--out", tmp_path / "model")
     assert scmrl(monkeypatch, "import", checkpoint, *options) == 0
-    assert "note: 128 x 128 is noted as the size of dvs" in capsys.readouterr().out
+    assert "note: the size of dvs is set to 128 x 128" in capsys.readouterr().out
     assert from_pretrained(tmp_path / "model").modalities == ("dvs",)
 
 
 @pytest.mark.parametrize(
     ("method", "options", "message"),
     [
-        ("sca", [], "SCA works at one size, which weights do not tell: add --size audio=HEIGHTxWIDTH"),
+        ("sca", [], "SCA works at one size, which the weights do not determine: add --size audio=HEIGHTxWIDTH"),
         ("spatiotemporal", ["--size", "128"], "--size 128: give height and width as HEIGHTxWIDTH"),
         ("spatiotemporal", ["--size", "0x16"], "--size 0x16: give height and width"),
         ("spatiotemporal", ["--size", "smell=16x16"], "no modality 'smell'; it has audio, visual"),
@@ -47,7 +47,7 @@ def test_sizes_that_nobody_names_are_told(tmp_path, monkeypatch, capsys):
         ("spatial", [], "give method, spatial or temporal"),
         ("spatiotemporal", ["--num-heads", "5"], "heads"),
         ("spatiotemporal", ["--ema"], "holds no weights under state_dict_ema or model_ema"),
-        ("spatiotemporal", ["--time-steps", "0"], "shown for at least 1 time step"),
+        ("spatiotemporal", ["--time-steps", "0"], "must be at least 1"),
     ],
 )
 def test_mistakes_end_in_one_line(tmp_path, monkeypatch, capsys, method, options, message):

@@ -14,7 +14,7 @@ from app.finished import finished_run, scmrl
 from app.tiny import write_tiny_dataset
 from scmrl.energy.output import print_tables
 from scmrl.engine import metrics
-from scmrl.evaluate_command import markdown, printed, tables
+from scmrl.evaluate_command import markdown, rich_table, tables
 from scmrl.report import summary
 from scmrl.tables import DataTable, escape_markdown, first_and_last
 
@@ -157,7 +157,7 @@ def test_names_become_no_markup_and_move_no_cursor():
 def test_names_of_classes_reach_no_terminal_raw(capsys):
     block = DataTable("a\x1b[2Jtitle", ("class\x1b[1m", "n"), [("evil\x1b]0;owned\x07", "1")])
     print_tables([block], Console(width=100))
-    Console(width=100).print(printed(block))
+    Console(width=100).print(rich_table(block))
     told = capsys.readouterr().out
     assert "\x1b" not in told
     assert "\x07" not in told

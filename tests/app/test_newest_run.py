@@ -24,7 +24,7 @@ def test_the_run_that_was_finished_last_is_taken_and_told(tmp_path, monkeypatch,
     make(Path("runs/z"), "experiment.json")  # not finished
     make(Path("runs/y"), "summary.json")  # no run
     assert run_or_newest(None) == Path("runs/a")
-    assert capsys.readouterr().err == "scmrl: no run was named; taking the newest one, runs/a\n"
+    assert capsys.readouterr().err == "scmrl: no run was given; using the newest one, runs/a\n"
     assert run_or_newest(Path("runs/b")) == Path("runs/b")
     assert capsys.readouterr().err == ""
 
@@ -34,7 +34,7 @@ def test_without_any_run_a_command_says_what_to_do(command, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     assert scmrl(monkeypatch, command) != 0
     told = " ".join(capsys.readouterr().err.split())
-    assert re.search(r"no run was named, and .*runs holds no finished one; name the folder of a run", told)
+    assert re.search(r"no run was given, and .*runs holds no finished one; name the folder of a run", told)
 
 
 def test_predict_asks_for_a_run(tmp_path, monkeypatch, capsys):

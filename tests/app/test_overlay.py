@@ -271,12 +271,12 @@ MISTAKES = [
     ("--model.weights.audio loud", "--model.weights.audio = loud: 'loud' is not a number"),
     ("--data.kind manifest --data.root ~/x", "--data.root = ~/x: write the home folder out"),
     # Forgotten.
-    ("--data.kind manifest", "--data.root is needed when data.kind is manifest"),
+    ("--data.kind manifest", "--data.root is required when data.kind is manifest"),
     (
         "--model.encoders.touch.kind events",
-        "--model.encoders.touch.window is needed when model.encoders.touch.kind is events",
+        "--model.encoders.touch.window is required when model.encoders.touch.kind is events",
     ),
-    ("--model.encoders.touch.channels 2", "--model.encoders.touch.kind is needed: frames or events"),
+    ("--model.encoders.touch.channels 2", "--model.encoders.touch.kind is required: frames or events"),
     ("--train.epochs", "--train.epochs: needs a value (int ≥ 1)"),
     ("--train.epochs --seed 3", "--train.epochs: needs a value (int ≥ 1)"),
     ("--data.kind", "--data.kind: needs a value (digits | manifest)"),
@@ -285,10 +285,10 @@ MISTAKES = [
     ("--train.amp --no-train.amp", "--train.amp: given twice, as true and as false; keep one"),
     ("--no-train.epochs", "--no-train.epochs: only a bool can be negated with --no-"),
     ("--no-train.amp=true", "--no-train.amp: takes no value"),
-    ("train epochs 3", "train epochs 3: an option starts with -- (did you mean --train.epochs?)"),
-    ("train.epochs=3", "train.epochs=3: an option starts with -- (did you mean --train.epochs?)"),
-    ("--seed 1 now", "now: an option starts with --, as in --name value"),
-    ("-s 3", "-s 3: an option starts with --, as in --name value"),
+    ("train epochs 3", "train epochs 3: options start with -- (did you mean --train.epochs?)"),
+    ("train.epochs=3", "train.epochs=3: options start with -- (did you mean --train.epochs?)"),
+    ("--seed 1 now", "now: options start with --, as in --name value"),
+    ("-s 3", "-s 3: options start with --, as in --name value"),
     (
         "--train.early none --train.early.patience 3",
         "--train.early.patience = 3: but --train.early = none; give one or the other",
@@ -393,9 +393,9 @@ class Offered(Spec):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("--data.kind manifest", "--data.root is needed when data.kind is manifest"),
+        ("--data.kind manifest", "--data.root is required when data.kind is manifest"),
         ("--data.size x", "--data.size = x: 'x' is not a whole number"),
-        ("--parts.a.kind manifest", "--parts.a.root is needed when parts.a.kind is manifest"),
+        ("--parts.a.kind manifest", "--parts.a.root is required when parts.a.kind is manifest"),
         ("--parts.a.size x", "--parts.a.size = x: 'x' is not a whole number"),
         (
             "--parts.a.root x",
@@ -541,9 +541,9 @@ def test_the_kind_that_is_advised_has_every_option_that_was_given_and_is_the_lik
 
     likely = {"data": "manifest"}
     assert "data.kind digits has no such option (add --data.kind manifest; other" in faults(
-        "--data.root", "x", likely=likely
+        "--data.root", "x", suggested=likely
     )
-    assert "(add --data.kind crema-d)" in faults("--data.root", "x", "--data.protocol", "published", likely=likely)
+    assert "(add --data.kind crema-d)" in faults("--data.root", "x", "--data.protocol", "published", suggested=likely)
     assert faults("--data.root", "x", "--data.columns.imu.reader.kind", "series").count("add --data.kind manifest") == 2
 
 

@@ -60,7 +60,7 @@ def test_who_loses_another_process_says_so_in_one_line(tmp_path: Path):
     assert run(tiny_options(data, out), log=log, world=2, moment=("_step", 5), by_hand=True) == [2, -signal.SIGKILL]
     last = (tmp_path / "log.0").read_text().splitlines()[-1]
     assert last.startswith("scmrl: process 0 of 2 stopped, because another one of them is gone")
-    assert last.endswith(f"start all of them again: go on with the same command and --resume --out {out}")
+    assert last.endswith(f"start all of them again: resume with the same command and --resume --out {out}")
     assert "Traceback" not in (tmp_path / "log.0").read_text()
 
 

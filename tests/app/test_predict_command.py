@@ -330,7 +330,7 @@ def test_samples_that_are_not_read_from_files_cannot_be_predicted(run, tmp_path,
     copy = shutil.copytree(run, tmp_path / "run")
     save_inputs(DatasetSplits(info, made, made, made), copy, seed=0)
     assert scmrl(monkeypatch, "predict", copy, "a.png") == 2
-    assert "cannot read files: the samples that it was trained on are made by a program" in capsys.readouterr().err
+    assert "cannot read files: it was trained on generated samples" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

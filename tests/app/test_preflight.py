@@ -31,7 +31,7 @@ def refused(*arguments: str, cwd: Path) -> str:
 @pytest.mark.parametrize("command", [("train",), ("study", "ablation")])
 def test_a_gpu_that_is_not_there_is_told_first(command: tuple[str, ...], tmp_path: Path):
     said = refused(*command, "--train.device", "cuda", cwd=tmp_path)
-    assert "--train.device cuda cannot be used here (this machine has no driver of a GPU); auto always can" in said
+    assert "--train.device cuda cannot be used here (this machine has no GPU driver); auto always can" in said
     assert not list(tmp_path.iterdir())
 
 

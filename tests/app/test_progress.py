@@ -171,7 +171,7 @@ def test_the_pace_is_that_of_the_last_minute():
         for seconds in (*[10.0] * 50, *[1.0] * 100):
             clock.now += seconds
             phase.advance()
-        assert phase.left() == pytest.approx(850, rel=0.02)
+        assert phase.seconds_left() == pytest.approx(850, rel=0.02)
 
 
 def test_no_control_characters_without_a_terminal():

@@ -59,7 +59,7 @@ def test_five_kills_change_nothing(data: Path, whole: Path, tmp_path: Path):
     for moment in moments(seed=1):
         assert run(options(data, out, "--resume"), log=tmp_path / "log", moment=moment) == [-signal.SIGKILL], moment
     assert run(options(data, out, "--resume"), log=tmp_path / "log") == [0]
-    assert "going on from step-" in (tmp_path / "log.0").read_text()
+    assert "resuming from step-" in (tmp_path / "log.0").read_text()
     assert outcome(out) == outcome(whole)
     assert not list(out.rglob("*.part"))
 
@@ -87,7 +87,7 @@ def test_a_scheduler_that_asks_to_stop_gets_a_checkpoint_and_exit_code_0(
     os.kill(child.pid, number)
     child.join(60)
     assert child.exitcode == 0
-    assert "go on with the same command and --resume" in log.read_text()
+    assert "resume with the same command and --resume" in log.read_text()
     assert not (out / "summary.json").exists()
     assert run(options(data, out, "--resume"), log=log) == [0]
     assert outcome(out) == outcome(whole)
@@ -133,5 +133,5 @@ def test_all_processes_go_on_from_the_same_checkpoint_where_one_finds_its_file_d
     file.write_bytes(content)
     assert run(options(data, damaged, "--resume"), log=log, world=2) == [0, 0], (tmp_path / "log.0").read_text()
     text = (tmp_path / "log.0").read_text()
-    assert "is damaged (rank-1.safetensors does not match its checksum): going on from step-" in text
+    assert "is damaged (rank-1.safetensors does not match its checksum): resuming from step-" in text
     assert outcome(damaged) == outcome(whole)

@@ -73,8 +73,8 @@ def other_sound(data: Path) -> None:
 CHANGES = {
     rename_class: "classes were left, right and are right, west (west instead of left)",
     drop_row: "the test split had 6 samples and has 5",
-    swap_labels: "the train split has other samples or labels",
-    other_sound: "audio has files with another content in the test split",
+    swap_labels: "the train split has different samples or labels",
+    other_sound: "audio has files with different content in the test split",
 }
 
 
@@ -113,7 +113,7 @@ def test_every_command_that_reads_the_data_verifies_them(here, command, monkeypa
     swap_labels(here / "data")
     before = sorted(path.relative_to(here) for path in here.rglob("*"))
     assert scmrl(monkeypatch, *(str(here / "run") if part == "RUN" else part for part in command)) == 2
-    assert "the train split has other samples or labels" in capsys.readouterr().err
+    assert "the train split has different samples or labels" in capsys.readouterr().err
     assert sorted(path.relative_to(here) for path in here.rglob("*")) == before
 
 
@@ -122,11 +122,11 @@ def test_report_and_demo_say_why_they_lack_the_data(here, monkeypatch, capsys):
 
     swap_labels(here / "data")
     assert scmrl(monkeypatch, "report", here / "run", "--out", here / "report.html") == 0
-    assert capsys.readouterr().err.count("the train split has other samples or labels") >= 2
+    assert capsys.readouterr().err.count("the train split has different samples or labels") >= 2
     with Progress.create() as progress:
         opened = open_demo(here / "run", progress)
     assert opened.samples is None
-    assert "the train split has other samples or labels" in opened.no_samples
+    assert "the train split has different samples or labels" in opened.no_samples
 
 
 def test_a_run_is_not_resumed_on_other_data(here, monkeypatch, capsys):
@@ -164,7 +164,7 @@ def test_files_are_prepared_as_in_training_whichever_file_is_first(tmp_path, mon
     edit_table(data, lambda rows: [rows[1], rows[0], *rows[2:]])
     capsys.readouterr()
     assert evaluate(monkeypatch, run) == 0
-    assert "audio is prepared as in training, not as the files suggest today" in capsys.readouterr().err
+    assert "audio is prepared as in training, not as its files suggest now" in capsys.readouterr().err
     assert json.loads((run / "evaluation.json").read_text()) == before
 
 
@@ -204,19 +204,21 @@ def test_a_root_is_refused_for_data_that_are_not_files(tmp_path, monkeypatch, ca
 
 
 def test_the_embedded_digits_have_a_fingerprint_that_rounding_does_not_change():
-    from scmrl.engine.fingerprint import changes, fingerprint
+    from scmrl.engine.fingerprint import fingerprint, fingerprint_changes
 
     plain = DigitsSpec(modalities=("visual",)).build()
     known = fingerprint(plain)
     assert json.loads(json.dumps(known)) == known
     noisier = fingerprint(DigitsSpec(modalities=("visual",), image_noise=0.6).build())
-    assert changes(known, noisier) == [f"visual has other values in the {split} split" for split in SPLITS]
+    assert fingerprint_changes(known, noisier) == [
+        f"visual has different values in the {split} split" for split in SPLITS
+    ]
     other = fingerprint(DigitsSpec(modalities=("visual",), seed=1).build())
-    assert "the train split has other samples or labels" in changes(known, other)
+    assert "the train split has different samples or labels" in fingerprint_changes(known, other)
     for dataset in (plain.train, plain.val, plain.test):
         for values in dataset.inputs.values():  # pyright: ignore
             values *= 1 + 1e-6
-    assert changes(known, fingerprint(plain)) == []
+    assert fingerprint_changes(known, fingerprint(plain)) == []
 
 
 def test_the_run_folder_does_not_choose_the_cache_folder(here, tmp_path, monkeypatch, capsys):

@@ -7,7 +7,7 @@ import pytest
 
 from app.finished import scmrl
 from app.tiny import tiny_options, write_tiny_dataset
-from scmrl.experiment import PLENTY, Experiment, Schedule, TrainSpec
+from scmrl.experiment import MANY_SAMPLES, Experiment, Schedule, TrainSpec
 from scmrl.overlay import OptionError, load
 from scmrl.recipes import RECIPES, recipe
 
@@ -21,7 +21,7 @@ def steps(samples: int, schedule: Schedule) -> int:
 
 def test_the_embedded_digits_keep_the_schedule_they_have_always_had():
     assert TrainSpec().schedule(DIGITS) == Schedule(20, 32, 2.0)
-    assert TrainSpec().schedule(PLENTY) == Schedule(20, 32, 2.0)
+    assert TrainSpec().schedule(MANY_SAMPLES) == Schedule(20, 32, 2.0)
 
 
 def test_short_trainings_on_digits_keep_their_warm_up():
@@ -61,7 +61,7 @@ def test_an_automatic_batch_can_be_shared_by_processes(samples: int, parts: int)
 def test_recipes_of_published_datasets_state_their_schedule(name: str):
     train = recipe(name).train
     assert "auto" not in (train.epochs, train.batch_size, train.warmup_epochs)
-    assert train.schedule(10) == train.schedule(PLENTY)
+    assert train.schedule(10) == train.schedule(MANY_SAMPLES)
 
 
 @pytest.mark.parametrize(

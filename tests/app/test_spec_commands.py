@@ -87,7 +87,7 @@ def test_check_is_content_with_sound_files(tmp_path, monkeypatch, capsys):
     first = write(tmp_path, "train: {epochs: 3}\n", "a.yaml")
     second = write(tmp_path, "\ufeffdata: {val_fraction: 0.3}\n", "b.yaml")
     assert scmrl(monkeypatch, "spec", "check", str(first), str(second), "--recipe", "scmrl-cremad") == 0
-    assert capsys.readouterr().out == f"{first}: sound\n{second}: sound\n"
+    assert capsys.readouterr().out == f"{first}: valid\n{second}: valid\n"
 
 
 def test_check_tells_the_faults_of_all_files(tmp_path, monkeypatch, capsys):
@@ -96,10 +96,10 @@ def test_check_tells_the_faults_of_all_files(tmp_path, monkeypatch, capsys):
     third = write(tmp_path, "seed: 1\n", "c.yaml")
     assert scmrl(monkeypatch, "spec", "check", *map(str, (first, second, third))) == 2
     said = capsys.readouterr()
-    assert said.out == f"{third}: sound\n"
+    assert said.out == f"{third}: valid\n"
     assert said.err.splitlines() == [
         f"scmrl: {first}:1:17: train.epochs = 0: must be a whole number greater than or equal to 1, or auto",
-        f"scmrl: {second}: --data.root is needed when data.kind is manifest ({second}:2:9)",
+        f"scmrl: {second}: --data.root is required when data.kind is manifest ({second}:2:9)",
     ]
 
 
@@ -107,15 +107,16 @@ def test_a_models_spec_is_sent_to_who_checks_it(tmp_path, monkeypatch, capsys):
     model = write(tmp_path, "encoders:\n  audio: {input_shape: [1, 16, 16]}\nnum_classes: 6\nchannels: 16\n", "m.yaml")
     assert scmrl(monkeypatch, "spec", "check", str(model)) == 2
     assert capsys.readouterr().err == (
-        f"scmrl: {model}: the spec of a model, not an experiment's settings; check it with "
-        f"`python -m snn_fusion check {model}`\n"
+        f"scmrl: {model}: this is a model spec, not an experiment; check it with `python -m snn_fusion check {model}`\n"
     )
     half = write(tmp_path, "num_classes: 6\n", "half.yaml")
     assert scmrl(monkeypatch, "spec", "check", str(half)) == 2
     assert f"{half}:1:14: num_classes: no such option" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [["show", "three-senses"], ["check", "run.yaml"], ["schema"], ["show", "--help"]])
+@pytest.mark.parametrize(
+    "command", [["show", "three-modalities"], ["check", "run.yaml"], ["schema"], ["show", "--help"]]
+)
 def test_no_spec_command_needs_pytorch(command, tmp_path):
     write(tmp_path, "model: {modalities: {touch: {kind: series}}}\n")
     code = (
@@ -185,11 +186,11 @@ IN_FILES = [
     ("train:\n  epochs: 3\n  epochs: 4", "", "AT:3:3: train.epochs: is given twice, first in line 2"),
     ("train:\n\tepochs: 3", "", "AT:2:1: this is not YAML: while scanning for the next token, found character '\\t' "),
     ("train: [", "", "AT:2:1: this is not YAML: "),
-    ("- train", "", "AT:1:1: a file of settings has fields, as in train: {epochs: 20}"),
+    ("- train", "", "AT:1:1: a configuration file must have fields, as in train: {epochs: 20}"),
     ("", "", "AT:1:1: the file is empty"),
     ("out: !!python/name:os.system x", "", "AT:1:6: out: the tag !!python/name:os.system cannot stand here: "),
     ("data:\n  kind: manifset", "", "AT:2:9: data.kind = manifset: unknown dataset kind 'manifset'; did you mean man"),
-    ("data:\n  kind: manifest", "", "--data.root is needed when data.kind is manifest (AT:2:9)"),
+    ("data:\n  kind: manifest", "", "--data.root is required when data.kind is manifest (AT:2:9)"),
     (
         "data:\n  test_fold: 3",
         "",
@@ -246,7 +247,7 @@ IN_FILES = [
     (
         "model:\n  modalities: {audio: null, visual: null}",
         "",
-        "AT:2:15: model.modalities leaves out all that is read: audio, visual; keep one",
+        "AT:2:15: model.modalities excludes all modalities that are read: audio, visual; keep one",
     ),
 ]
 
@@ -260,14 +261,14 @@ def test_a_mistake_in_a_file_is_told_with_its_line(text: str, beneath: str, mess
 
 
 ON_THE_COMMAND_LINE = [
-    ("digit", "digit: no such recipe (did you mean digits?); there are: digits, three-senses, "),
-    ("train.epochs=3", "train.epochs=3: no such recipe; there are: digits, three-senses, scmrl-cremad, "),
-    ("--seed 1 digits", "digits: an option starts with --, as in --name value"),
+    ("digit", "digit: no such recipe (did you mean digits?); there are: digits, three-modalities, "),
+    ("train.epochs=3", "train.epochs=3: no such recipe; there are: digits, three-modalities, scmrl-cremad, "),
+    ("--seed 1 digits", "digits: options start with --, as in --name value"),
     ("--config", "--config: needs a file, as in --config run.yaml"),
     ("--config --seed 1", "--config: needs a file, as in --config run.yaml"),
     ("--config nowhere.yaml", "nowhere.yaml: there is no such file"),
-    ("--config run.toml", "run.toml: a file of settings ends in .yaml, .yml, .json"),
-    ("--data.kind manifest", "--data.root is needed when data.kind is manifest"),
+    ("--config run.toml", "run.toml: a configuration file must end in .yaml, .yml, .json"),
+    ("--data.kind manifest", "--data.root is required when data.kind is manifest"),
     ("--data.kind manifset", "--data.kind = manifset: unknown dataset kind 'manifset'; did you mean manifest? known"),
     ("--data.test_fold 3", "--data.test_fold: only data.kind=urbansound8k-av has it; data.kind is digits (add --data."),
     (
@@ -298,11 +299,11 @@ ON_THE_COMMAND_LINE = [
     ),
     (
         "--data.kind manifest --data.root x --data.modalities a --model.modalities.a null",
-        "model.modalities leaves out all that is read: a; keep one",
+        "model.modalities excludes all modalities that are read: a; keep one",
     ),
     (
         "--data.kind manifest --data.root x --model.modalities.a null",
-        "model.modalities.a is none, but only the files know what else there is: name the modalities to read in data.",
+        "model.modalities.a is none, but the other modalities are only known from the files: name the modalities",
     ),
 ]
 
@@ -316,7 +317,7 @@ def test_a_mistake_on_the_command_line_is_told_in_its_words(options: str, messag
 def test_bytes_that_are_no_text_are_told(tmp_path):
     path = tmp_path / "run.yaml"
     path.write_bytes(b"seed: \xff\n")
-    assert faults_of("--config", str(path)) == [f"{path}: this is not UTF-8: byte 6 is 0xff"]
+    assert faults_of("--config", str(path)) == [f"{path}: not UTF-8: byte 6 is 0xff"]
 
 
 def test_a_folder_is_no_file_of_settings(tmp_path):

@@ -213,19 +213,19 @@ def test_variants_without_a_value_lists_them_with_their_options(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     for more in (("--variants",), ("--variants", "--train.epochs", "3"), ("--train.epochs", "3", "--variants")):
-        monkeypatch.setattr("sys.argv", ["scmrl", "study", "ablation", "three-senses", *more])
+        monkeypatch.setattr("sys.argv", ["scmrl", "study", "ablation", "three-modalities", *more])
         with pytest.raises(SystemExit) as end:
             cli.main()
         assert not end.value.code
         lines = capsys.readouterr().out.splitlines()
-        variants = all_variants(read_experiment(("three-senses",), AblationSpec))
+        variants = all_variants(read_experiment(("three-modalities",), AblationSpec))
         assert lines[0].startswith(f"{len(variants)} variants")
         for line, (name, options) in zip(lines[1:], variants.items(), strict=False):
             assert line.split("  --")[0].strip() == name
             assert all(f"--{field} {value}" in line for field, value in options.items())
     # The suggested command is valid.
     (suggested,) = [shlex.split(line)[1] for line in lines if line.lstrip().startswith("--variants")]
-    read_experiment(("three-senses", "--variants", suggested), AblationSpec).check()
+    read_experiment(("three-modalities", "--variants", suggested), AblationSpec).check()
 
 
 def test_dashes_in_the_table_are_explained(data: Path, tmp_path: Path):

@@ -229,7 +229,7 @@ def test_training_noise_is_within_its_bounds_and_differs_between_epochs():
 
 
 def test_bounds_of_training_noise_must_be_in_order():
-    with pytest.raises(OptionError, match="the lower ratio comes first: -10,20"):
+    with pytest.raises(OptionError, match="the lower ratio must come first: -10,20"):
         load(Experiment, ["--train.noise_snr_db=20,-10"])
     assert load(Experiment, ["--train.noise_snr_db=-10,20"]).train.noise_snr_db == (-10, 20)
 

@@ -160,7 +160,7 @@ def test_an_interruption_says_how_to_go_on_and_keeps_the_best_model(data, tmp_pa
     out = tmp_path / "run"
     assert scmrl(monkeypatch, "train", *tiny_options(data, out)) == 130
     error = capsys.readouterr().err
-    assert f"interrupted; stopped after epoch 2 of 3; go on with the same command and --resume --out {out}" in error
+    assert f"interrupted; stopped after epoch 2 of 3; resume with the same command and --resume --out {out}" in error
     assert from_pretrained(out).modalities == ("image", "audio")
     assert len((out / "metrics.jsonl").read_text().splitlines()) == 2
 
@@ -174,7 +174,7 @@ def test_a_loss_that_explodes_names_the_step_and_keeps_the_folder(data, tmp_path
     options[options.index("--train.learning-rate") + 1] = "1e30"
     assert scmrl(monkeypatch, "train", *options) == 2
     error = capsys.readouterr().err
-    assert "became infinite or no number in epoch 1, step" in error
+    assert "is inf or NaN in epoch 1, step" in error
     assert "--train.learning_rate (now 1e+30)" in error
     assert (tmp_path / "run" / "experiment.json").is_file()
 
@@ -185,13 +185,13 @@ def test_a_loss_that_explodes_names_the_step_and_keeps_the_folder(data, tmp_path
         (["--train.epohcs", "3"], "did you mean --train.epochs?"),
         (["--train.epochs", "0"], "greater than or equal to 1"),
         (["--data.modalities", "smell"], "digits has no modality 'smell'; choose among audio, visual"),
-        (["--data.kind", "manifest"], "--data.root is needed when data.kind is manifest"),
+        (["--data.kind", "manifest"], "--data.root is required when data.kind is manifest"),
         (["--data.kind", "manifest", "--data.root", "nowhere"], "nowhere"),
         (["--model.channels", "40"], "fusion.num_heads"),
         (["--model.patch-splitting", "deep"], "full"),
         (["--model.fusion.kind", "none"], "set alignment to none, too"),
         (["--train.device", "gpu"], "--train.device gpu cannot be used here"),
-        (["train"], "an option starts with --"),
+        (["train"], "options start with --"),
     ],
 )
 def test_mistakes_end_in_a_message_and_touch_nothing(options, message, tmp_path, monkeypatch, capsys):

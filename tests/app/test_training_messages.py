@@ -75,7 +75,7 @@ def test_a_stop_outside_the_loop_says_what_is_kept_and_the_run_can_go_on(
         patch.setattr(engine, place, killing(number, getattr(engine, place)))
         with pytest.raises(kind) as stop:
             engine.train(engine_experiment(options(data, out)), Progress.create().mute())
-    assert str(stop.value) == f"{where}; go on with the same command and --resume --out {out}"
+    assert str(stop.value) == f"{where}; resume with the same command and --resume --out {out}"
     assert run([*options(data, out), "--resume"]) is not None
     assert outcome(out) == outcome(ended)
 
@@ -97,7 +97,7 @@ def test_signal_handlers_are_put_back():
 def test_a_second_ctrl_c_ends_the_loop_at_once(tmp_path: Path):
     with Interruption(tmp_path) as stop, stop.after_steps():
         os.kill(os.getpid(), signal.SIGINT)
-        assert stop.asked
+        assert stop.requested
         with pytest.raises(KeyboardInterrupt, match="at once"):
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -113,7 +113,7 @@ def test_the_number_of_threads_is_restored_and_said(data: Path, ended: Path, tmp
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
-    assert "computing with 1 threads, as the run did before, not 2" in text
+    assert "using 1 threads as before, not 2" in text
     assert json.loads((complete_checkpoints(out)[-1] / "rank-0.json").read_text())["platform"]["threads"] == 1
 
 
@@ -123,7 +123,7 @@ def test_more_epochs_extend_a_run_and_the_learning_rate_follows_the_longer_sched
     before = outcome(out)[1]
     longer = options(data, out, *warmup, "--train.epochs", "4")
     text = told([*longer, "--resume"], stop_after=2)  # stopped once more on the way
-    assert "the run is extended from 2 to 4 epochs: from here the learning rate follows the schedule of 4" in text
+    assert "the run is extended from 2 to 4 epochs: the learning rate now follows the schedule of 4" in text
     assert run([*longer, "--resume"]) is not None
     assert run(options(data, tmp_path / "whole", *warmup, "--train.epochs", "4")) is not None
     extended = outcome(out)[1]
@@ -156,7 +156,7 @@ def test_a_run_starts_from_the_weights_of_another(data: Path, ended: Path, tmp_p
 def test_a_parameter_that_takes_part_in_nothing_is_named(data: Path, tmp_path: Path):
     with plugin():
         text = told(options(data, tmp_path / "run", "--model.fusion.kind", "dropped_mean", "--train.epochs", "1"))
-    assert "1 parameters take no part in the loss, so they are not trained: fusion.unused;" in text
+    assert "1 parameters do not affect the loss, so they are not trained: fusion.unused;" in text
 
 
 def poison(monkeypatch: pytest.MonkeyPatch, *ids: str) -> None:
@@ -187,8 +187,8 @@ def test_samples_that_are_not_finite_are_named_wherever_they_are(
             run(options(data, tmp_path / "stopped", *uncalibrated))
     poison(monkeypatch, of_validation, "test5")
     text = told(options(data, tmp_path / "run", *uncalibrated))
-    assert f"validation: audio of {of_validation}.png+{of_validation}.wav holds NaN or infinity" in text
-    assert "test: audio of test5.png+test5.wav holds NaN or infinity" in text
+    assert f"validation: audio of {of_validation}.png+{of_validation}.wav holds inf or NaN" in text
+    assert "test: audio of test5.png+test5.wav holds inf or NaN" in text
 
 
 def test_what_is_wrong_with_a_sample_is_said_without_a_workers_traceback(
@@ -221,7 +221,7 @@ def test_what_is_wrong_with_a_sample_is_said_without_a_workers_traceback(
             RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. \nmore"),
             ALONE,
             OSError,
-            "a process that reads samples died (is killed by signal: Killed)",
+            "a data loader worker died (is killed by signal: Killed)",
         ),
         (
             RuntimeError("[/pytorch/third_party/gloo/x.cc:534] Connection closed by peer [127.0.0.1]:1234"),

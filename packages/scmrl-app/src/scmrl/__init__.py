@@ -1,4 +1,4 @@
-"""Train and study S-CMRL and its relatives: spiking Transformers that fuse senses."""
+"""Train and study S-CMRL and related models: spiking Transformers that fuse modalities."""
 
 from importlib.metadata import version as _version
 

@@ -1,4 +1,4 @@
-"""Where data and models meet: the only file that knows both libraries."""
+"""Build a model spec for a dataset: the only module that imports both libraries' specs."""
 
 from __future__ import annotations
 
@@ -6,42 +6,43 @@ import math
 
 from pydantic import ValidationError
 
-from scmrl.encoders import ENCODER_OPTIONS, AutoOptions, EncoderOptions, encoder_for, reasons
+from scmrl.encoders import ENCODER_OPTIONS, AutoOptions, EncoderOptions, encoder_for, validation_reasons
 from scmrl.experiment import ModelOptions
 from snn_datasets import DatasetInfo
 from snn_fusion import BackboneSpec, ModelSpec
 
 FULL_FROM = 64
-"""Pixels from which `auto` chooses full patch splitting: below, it would leave fewer than 16 tokens."""
+"""Smallest side in pixels for which `auto` selects full patch splitting: below, it would leave fewer than 16 tokens."""
 SERIES_STAGES = 4
-"""Stages of the series encoder that `auto` chooses for windows of up to 1,024 values."""
+"""Stages of the series encoder that `auto` selects for windows of up to 1,024 values."""
 SERIES_TOKENS = 64
-"""Most tokens that `auto` makes of a window."""
+"""Most tokens that `auto` produces from a window."""
 
 
 def model_spec(options: ModelOptions, info: DatasetInfo) -> ModelSpec:
-    """The whole model for a dataset: one encoder a modality, one class a class.
+    """Build the model spec for a dataset: one encoder per modality, one logit per class.
 
-    `options.modalities` chooses the encoders. For auto, and for modalities that it does not name: [C, H, W] becomes
-    tokens by patch splitting, padded to the size that it needs; [C, L] by series; [C], with time steps or without, by
-    vector.
+    `options.modalities` selects the encoders. For auto, and for modalities that it does not name: patch splitting for
+    [C, H, W], padded to the required size; series for [C, L]; vector for [C], with or without time steps.
 
     Raises:
-        ValueError: an encoder that does not suit the shape of a modality, a modality that the data have and the model
-            leaves out, time steps of the data and the model that differ, or a model that does not fit together.
+        ValueError: an encoder does not accept the shape of a modality, the data have a modality that the model
+            excludes, time steps of data and model differ, or the model spec is invalid.
     """
     for name, encoder in options.modalities.items():
-        # An encoder for a sense that is not read now is no mistake: another comparison reads it.
+        # An encoder for a modality that is not read is valid: an ablation may read it in another run.
         if encoder is None and name in info.modalities:
-            raise ValueError(f"model.modalities.{name} is none, but the data have it: leave it out of data.modalities")
+            raise ValueError(f"model.modalities.{name} is none, but the data have it: remove it from data.modalities")
     timed = {name: modality.time_steps for name, modality in info.modalities.items() if modality.time_steps is not None}
     for name, steps in timed.items():
         if steps != options.time_steps:
             raise ValueError(
-                f"{name} has {steps} time steps, but the model {options.time_steps}: set --model.time_steps {steps}, "
-                f"or --data.time_steps {options.time_steps}"
+                f"{name} has {steps} time steps, but the model has {options.time_steps}: set --model.time_steps "
+                f"{steps}, or --data.time_steps {options.time_steps}"
             )
-    encoders = {name: encoder_for(_chosen(options, name, shape), shape, name) for name, shape in info.shapes.items()}
+    encoders = {
+        name: encoder_for(_select_encoder(options, name, shape), shape, name) for name, shape in info.shapes.items()
+    }
     try:
         return ModelSpec(
             encoders=encoders,
@@ -49,25 +50,25 @@ def model_spec(options: ModelOptions, info: DatasetInfo) -> ModelSpec:
             **{name: getattr(options, name) for name in BackboneSpec.model_fields},
         )
     except ValidationError as error:
-        raise ValueError(reasons(error)) from None
+        raise ValueError(validation_reasons(error)) from None
 
 
-def _chosen(options: ModelOptions, name: str, shape: tuple[int, ...]) -> EncoderOptions:
-    """The encoder that was asked for, or the one that suits."""
-    asked = options.modalities.get(name) or AutoOptions()
-    if not isinstance(asked, AutoOptions):
-        return asked
+def _select_encoder(options: ModelOptions, name: str, shape: tuple[int, ...]) -> EncoderOptions:
+    """The specified encoder, or for auto the one that fits the shape."""
+    specified = options.modalities.get(name) or AutoOptions()
+    if not isinstance(specified, AutoOptions):
+        return specified
     if len(shape) == 3:
         size = "full" if min(shape[1:]) >= FULL_FROM else "shallow"
         depth = size if options.patch_splitting == "auto" else options.patch_splitting
-        return ENCODER_OPTIONS.parse({"kind": "patch_splitting", "depth": depth, "blocks": asked.blocks})
+        return ENCODER_OPTIONS.parse({"kind": "patch_splitting", "depth": depth, "blocks": specified.blocks})
     if len(shape) == 1:
-        return ENCODER_OPTIONS.parse({"kind": "vector", "blocks": asked.blocks})
+        return ENCODER_OPTIONS.parse({"kind": "vector", "blocks": specified.blocks})
     if len(shape) == 2:
-        # Each stage halves the length; a long window needs more of them to become a number of tokens that is practical.
+        # Each stage halves the length; a long window needs more stages to give a practical number of tokens.
         stages = max(SERIES_STAGES, math.ceil(math.log2(shape[1] / SERIES_TOKENS)))
-        return ENCODER_OPTIONS.parse({"kind": "series", "num_stages": stages, "blocks": asked.blocks})
+        return ENCODER_OPTIONS.parse({"kind": "series", "num_stages": stages, "blocks": specified.blocks})
     raise ValueError(
-        f"{name} has inputs of {len(shape)} axes, {list(shape)}; there are encoders for [channels], "
-        f"[channels, length] and [channels, height, width]"
+        f"{name} has inputs with {len(shape)} axes, {list(shape)}; encoders accept [channels], "
+        f"[channels, length] or [channels, height, width]"
     )

@@ -1,4 +1,4 @@
-"""The command `scmrl`. Only what a command needs is imported when it runs, so that help answers at once."""
+"""The command `scmrl`. A command imports what it needs when it runs, so that help is instant."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cyclopts import App, CycloptsError, Parameter
 from scmrl import __version__
 from scmrl.data_commands import data
 from scmrl.demo_command import demo
-from scmrl.endings import MISTAKE, end, escape_what_the_terminal_lacks
+from scmrl.endings import USER_ERROR, escape_unencodable, report_error
 from scmrl.energy_command import energy
 from scmrl.engine.interruption import Interruption, Stopped
 from scmrl.evaluate_command import evaluate
@@ -26,7 +26,7 @@ from scmrl.study_command import study
 app = App(
     name="scmrl",
     version=__version__,
-    help="Train and study S-CMRL and its relatives: spiking Transformers that fuse senses.",
+    help="Train and study S-CMRL and related models: spiking Transformers that fuse modalities.",
     suppress_keyboard_interrupt=False,
 )
 app.command(data)
@@ -44,7 +44,7 @@ app.command(demo)
 
 @app.command(help_flags=[])
 def train(*options: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> int:
-    """Train a model; `scmrl train --help` leads to every option."""
+    """Train a model; `scmrl train --help` lists the options."""
     if (topic := help_topic(options)) is not None:
         from scmrl.option_help import show_train_help
 
@@ -71,27 +71,26 @@ def train(*options: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> int
     return 0
 
 
-# How long PyTorch's threads wait for each other by spinning before they sleep. With GNU OpenMP's default, a training
-# step takes ten times as long as soon as another program wants a core; with this it takes three times as long, and on
-# an idle machine as long as before.
+# How long PyTorch's threads spin before they sleep. With GNU OpenMP's default, a training step takes ten times as long
+# as soon as another program needs a core; with this value three times, and on an idle machine it makes no difference.
 SPIN_COUNT = "2000"
 
 
 def main() -> None:
-    """Run the command line; whatever ends it ends in a message and an exit code, never in a traceback."""
+    """Run the command line; every error ends in a message and an exit code, never in a traceback."""
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
-    escape_what_the_terminal_lacks()
+    escape_unencodable()
     try:
         code = app(sys.argv[1:], result_action="return_value", exit_on_error=False)
         sys.stdout.flush()
     except CycloptsError:
-        code = MISTAKE  # it has told why
+        code = USER_ERROR  # cyclopts has printed the reason
     except Stopped as stop:
         print(f"scmrl: {stop}", file=sys.stderr)
         code = 0
     except (Exception, KeyboardInterrupt) as error:
         if os.environ.get("SCMRL_DEBUG") and not isinstance(error, KeyboardInterrupt):
             raise
-        code = end(error)
+        code = report_error(error)
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""`scmrl evaluate`: how good a run's model is, how sure that is, and what each sense is worth.
+"""`scmrl evaluate`: scores of a run's model with confidence intervals, by class and by subset of modalities.
 
 Nothing here loads PyTorch before the command runs.
 """
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from scmrl.experiment import Experiment
 
 FORMAT_VERSION = 1
-"""Of evaluation.json; raised when what is there changes its meaning."""
-WIDEST = 26
-"""Columns of the widest table that a terminal is to show."""
-MOST_CLASSES = 60
-"""Classes up to which each has its row and the confusion matrix is a table; of more, the best and worst are shown."""
-MOST_MISTAKES = 20
-"""Pairs of classes in the table that takes the matrix's place."""
+"""Format version of evaluation.json; increased when a field changes its meaning."""
+MAX_COLUMNS = 26
+"""Most columns of a table that is printed to a terminal."""
+MAX_CLASSES = 60
+"""Most classes for a full class table and confusion matrix; above, only the best and worst classes are shown."""
+MAX_PAIRS = 20
+"""Rows of the table of confused classes that replaces a large confusion matrix."""
 
 
 def evaluate(
@@ -41,16 +41,16 @@ def evaluate(
     seed: int = 0,
     access: DataAccess = AS_TRAINED,
 ) -> int:
-    """Evaluate a run's model: scores with their uncertainty, every class, calibration, firing rates, missing senses.
+    """Evaluate a run: scores with confidence intervals, classes, calibration, firing rates, missing modalities.
 
-    Writes evaluation.json and evaluation.md into the run's folder; those of an earlier evaluation are replaced.
+    Writes evaluation.json and evaluation.md to the run folder and replaces those of an earlier evaluation.
 
     Args:
-        run: folder that `scmrl train` left; none: the newest one in the folder `runs`.
-        split: samples to evaluate on.
+        run: run folder; none: the newest one in the folder `runs`.
+        split: samples to evaluate.
         json: another file to write evaluation.json to.
-        bootstrap: resamples that the confidence intervals are taken from.
-        seed: decides the resamples.
+        bootstrap: number of resamples for the confidence intervals.
+        seed: seed of the resamples.
         access: where the data are now.
     """
     from scmrl.engine.newest_run import run_or_newest
@@ -79,10 +79,10 @@ def evaluate(
     console = Console()
     for block in blocks:
         console.print(Text(one_line(block.title), style="bold"), soft_wrap=True)
-        if len(block.columns) > WIDEST:
+        if len(block.columns) > MAX_COLUMNS:
             console.print(f"  {len(block.rows)} classes: too wide for a terminal, see evaluation.md")
         else:
-            console.print(printed(block))
+            console.print(rich_table(block))
         console.print()
     for note in content["notes"]:
         print(f"note: {one_line(note)}")
@@ -93,7 +93,7 @@ def evaluate(
 def contents(
     evaluation: Evaluation, experiment: Experiment, split: str, *, resamples: int, seed: int
 ) -> dict[str, Any]:
-    """The evaluation in numbers, as evaluation.json holds it."""
+    """Return the content of evaluation.json."""
     from scmrl.engine import metrics
     from scmrl.engine.metrics import Predictions
 
@@ -102,25 +102,25 @@ def contents(
         "macro_f1": metrics.macro_f1,
         "calibration_error": metrics.calibration_error,
     }
-    every = next(iter(evaluation.predictions))
+    full_set = next(iter(evaluation.predictions))
     subsets: list[dict[str, Any]] = []
     for modalities, predictions in evaluation.predictions.items():
-        said = Predictions.of(predictions.labels.numpy(), predictions.probabilities.numpy())
-        bounds = metrics.intervals(said, scores, resamples=resamples, seed=seed)
+        arrays = Predictions.of(predictions.labels.numpy(), predictions.probabilities.numpy())
+        bounds = metrics.intervals(arrays, scores, resamples=resamples, seed=seed)
         subsets.append(
             {
                 "modalities": list(modalities),
-                "without": [name for name in every if name not in modalities],
+                "without": [name for name in full_set if name not in modalities],
                 **{
-                    name: {"value": score(said), "low": bounds[name][0], "high": bounds[name][1]}
+                    name: {"value": score(arrays), "low": bounds[name][0], "high": bounds[name][1]}
                     for name, score in scores.items()
                 },
                 "blank": predictions.blank,
             }
         )
-    predictions = evaluation.predictions[every]
-    whole = Predictions.of(predictions.labels.numpy(), predictions.probabilities.numpy())
-    counts = metrics.confusion(whole, len(evaluation.info.classes))
+    predictions = evaluation.predictions[full_set]
+    arrays = Predictions.of(predictions.labels.numpy(), predictions.probabilities.numpy())
+    counts = metrics.confusion(arrays, len(evaluation.info.classes))
     per_class = zip(evaluation.info.classes, metrics.class_scores(counts), strict=True)
     return {
         "format_version": FORMAT_VERSION,
@@ -144,25 +144,25 @@ def contents(
 
 
 def mark_of(split: str, selection: str) -> str:
-    """What every table is marked with where a split selected the epoch that it is no longer fair to, or ""."""
+    """Return a remark for every table if the split was used in training or selection; otherwise ""."""
     if selection == "published":
         return "selected on the test split, as published"
-    return {"val": "on the split that selected the epoch", "train": "on the samples it was trained on"}.get(split, "")
+    return {"val": "on the split that selected the epoch", "train": "on the training samples"}.get(split, "")
 
 
 def tables(content: dict[str, Any]) -> list[DataTable]:
-    """What there is to show, from the contents of evaluation.json."""
+    """Build the tables from the content of evaluation.json."""
     mark = f" ({content['mark']})" if content["mark"] else ""
     names = [entry["class"] for entry in content["classes"]]
     level, resamples = content["bootstrap"]["level"], content["bootstrap"]["resamples"]
-    sure = f"{level:.0%} by {resamples:,} resamples"
-    where = f"{content['data']}, {content['split']}, {content['n']:,} samples"
-    kinds = (("accuracy", "accuracy"), ("macro-F1", "macro_f1"), ("calibration error", "calibration_error"))
+    interval_title = f"{level:.0%} by {resamples:,} resamples"
+    title = f"{content['data']}, {content['split']}, {content['n']:,} samples"
+    scores = (("accuracy", "accuracy"), ("macro-F1", "macro_f1"), ("calibration error", "calibration_error"))
     blocks = [
         DataTable(
-            f"{where}{mark}",
-            ("score", "value", sure),
-            [(label, f"{content[name]['value']:.2%}", _interval(content[name])) for label, name in kinds]
+            f"{title}{mark}",
+            ("score", "value", interval_title),
+            [(label, f"{content[name]['value']:.2%}", _interval(content[name])) for label, name in scores]
             + [("loss", f"{content['loss']:.4f}", "")],
         ),
         _class_table(content["classes"], mark),
@@ -172,9 +172,9 @@ def tables(content: dict[str, Any]) -> list[DataTable]:
         blank = any(subset["blank"] for subset in content["subsets"])
         blocks.append(
             DataTable(
-                f"what if a modality is missing?{mark}",
-                ("modalities", "without", "accuracy", sure, "macro-F1", "calibration error")
-                + (("has none of them",) if blank else ()),
+                f"missing modalities{mark}",
+                ("modalities", "without", "accuracy", interval_title, "macro-F1", "calibration error")
+                + (("samples with none",) if blank else ()),
                 [
                     (
                         " + ".join(subset["modalities"]),
@@ -194,11 +194,11 @@ def tables(content: dict[str, Any]) -> list[DataTable]:
 
 
 def _class_table(classes: Sequence[Mapping[str, Any]], mark: str) -> DataTable:
-    """A row for each class; of very many, for those with the lowest and the highest F1."""
+    """One row per class; of very many classes, those with the lowest and the highest F1."""
     title, listed = f"classes{mark}", list(classes)
-    if len(classes) > MOST_CLASSES:
+    if len(classes) > MAX_CLASSES:
         ranked = sorted(classes, key=lambda entry: entry["f1"])
-        listed = [ranked[at] for at in first_and_last(len(ranked), MOST_CLASSES)]
+        listed = [ranked[index] for index in first_and_last(len(ranked), MAX_CLASSES)]
         title = (
             f"the classes with the lowest and the highest F1{mark}; {len(classes) - len(listed):,} more are in "
             "evaluation.json"
@@ -214,10 +214,10 @@ def _class_table(classes: Sequence[Mapping[str, Any]], mark: str) -> DataTable:
 
 
 def _confusion_table(names: Sequence[str], confusion: Sequence[Sequence[int]], mark: str) -> DataTable:
-    """The confusion matrix; of very many classes, the pairs that were confused most often."""
-    if len(names) <= MOST_CLASSES:
+    """The confusion matrix; of very many classes, the most frequently confused pairs."""
+    if len(names) <= MAX_CLASSES:
         return DataTable(
-            f"confusion: true classes down, predicted across{mark}",
+            f"confusion matrix: true classes in rows, predicted in columns{mark}",
             ("true", *names),
             [(name, *map(str, row)) for name, row in zip(names, confusion, strict=True)],
         )
@@ -228,13 +228,13 @@ def _confusion_table(names: Sequence[str], confusion: Sequence[Sequence[int]], m
         ("true", "predicted", "samples", "of the class"),
         [
             (names[pair.true], names[pair.predicted], f"{pair.count:,}", f"{pair.count / pair.support:.2%}")
-            for pair in confused_pairs(confusion, limit=MOST_MISTAKES)
+            for pair in confused_pairs(confusion, limit=MAX_PAIRS)
         ],
     )
 
 
 def markdown(content: dict[str, Any], blocks: Sequence[DataTable]) -> str:
-    """The same tables as a document."""
+    """Return the tables as a Markdown document."""
     lines = [f"# Evaluation on {escape_markdown(content['data'])}", ""]
     lines += [f"> {escape_markdown(note)}\n" for note in content["notes"]]
     return "\n".join([*lines, *(block.markdown() for block in blocks)])
@@ -244,8 +244,8 @@ def _interval(score: dict[str, float]) -> str:
     return f"{score['low']:.2%} to {score['high']:.2%}"
 
 
-def printed(block: DataTable) -> Table:
-    """A table for a terminal, without control characters."""
+def rich_table(block: DataTable) -> Table:
+    """Convert to a table for a terminal, without control characters."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for number, column in enumerate(block.columns):
         table.add_column(Text(one_line(column)), justify="left" if number == 0 else "right", overflow="fold")

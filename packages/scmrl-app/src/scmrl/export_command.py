@@ -1,4 +1,4 @@
-"""`scmrl export`: a run's model as a file for other programs.
+"""`scmrl export`: export a run's model for other programs.
 
 Nothing here loads PyTorch before the command runs.
 """
@@ -25,16 +25,16 @@ def export(
     modality: str | None = None,
     access: DataAccess = AS_TRAINED,
 ) -> int:
-    """Write a run's model as a PyTorch program (.pt2), ONNX model, or NIR graph, compared with the original first.
+    """Export a run's model as a PyTorch program (.pt2), ONNX model or NIR graph, verified against the original.
 
-    PyTorch programs and ONNX models take a batch of any size with all modalities and need nothing of this library. NIR
-    expresses single encoders, and of those only some. The comparison reads samples of the run's test split.
+    PyTorch programs and ONNX models accept batches of any size with all modalities and do not need this library. NIR
+    can express single encoders, and only some of them. The verification uses samples of the run's test split.
 
     Args:
-        run: folder that `scmrl train` left.
-        format: what to write; onnx needs `pip install "scmrl-app[onnx]"`, nir `pip install "snn-core[nir]"`.
-        out: the file, which must not exist yet.
-        modality: whose encoder becomes NIR; needed where there are several.
+        run: run folder.
+        format: file format; onnx needs `pip install "scmrl-app[onnx]"`, nir `pip install "snn-core[nir]"`.
+        out: file to write; must not exist.
+        modality: modality whose encoder is exported to NIR; required if there are several.
         access: where the data are now.
     """
     from scmrl.engine.run_folder import read_experiment
@@ -44,7 +44,7 @@ def export(
     if not out.absolute().parent.is_dir():
         raise ValueError(f"--out {out}: there is no folder {out.absolute().parent}")
     if modality is not None and format != "nir":
-        raise ValueError(f"--modality {modality} is for --format nir; {format} takes the whole model")
+        raise ValueError(f"--modality {modality} is for --format nir; {format} exports the whole model")
     read_experiment(run, access)
 
     from scmrl.engine import export as exporting
@@ -58,17 +58,17 @@ def export(
     if format == "onnx":
         exporting.require_onnx()
     if format == "nir":
-        modality = _chosen(modality, model.modalities)
+        modality = _select_modality(modality, model.modalities)
     with Progress.create() as progress, atomic_write(out) as part:
         if modality is not None:
-            save_nir(model, modality, part)  # before the data are read, as it may be refused
+            save_nir(model, modality, part)  # before the data are read, because NIR may not support the encoder
         batch = exporting.samples_of(opened.data(progress).test)
         if modality is not None:
             different, total = compare_nir(part, model, modality, batch)
-            said = f"{different} of {total:,} spikes of {modality}'s encoder differ, over {len(batch['ids'])} samples"
+            result = f"{different} of {total:,} spikes of {modality}'s encoder differ, over {len(batch['ids'])} samples"
         else:
-            progress.info(f"exporting {run} to {format}, which takes a minute for large models")
-            exported = exporting.program(model, batch)
+            progress.info(f"exporting {run} to {format}; large models take a minute")
+            exported = exporting.export_program(model, batch)
             if format == "pt2":
                 exporting.save_pt2(exported, part)
                 loaded = exporting.load_pt2(part)
@@ -76,20 +76,20 @@ def export(
                 exporting.save_onnx(exported, part, model.modalities)
                 loaded = exporting.load_onnx(part)
             largest, different, total = exporting.compare(loaded, model, batch)
-            said = f"the logits of {total} test samples differ by {largest:.2e} at most"
+            result = f"the logits of {total} test samples differ by {largest:.2e} at most"
             if different:
-                said += f"; in {different} of them the last bit decided about a spike"
-    print(f"{out}: {said}")
+                result += f"; in {different} of them a spike depends on the last bit"
+    print(f"{out}: {result}")
     if modality is None:
-        print(f"it takes {exporting.shapes_of(model, batch)}, and gives logits [B, {model.readout.head.out_features}]")
+        print(f"inputs {exporting.shapes_of(model, batch)}; output logits [B, {model.readout.head.out_features}]")
     return 0
 
 
-def _chosen(modality: str | None, known: Sequence[str]) -> str:
+def _select_modality(modality: str | None, known: Sequence[str]) -> str:
     if modality is None and len(known) == 1:
         return known[0]
     if modality is None:
-        raise ValueError(f"NIR expresses one encoder a file: name it, --modality {' or '.join(known)}")
+        raise ValueError(f"NIR holds one encoder per file: name its modality, --modality {' or '.join(known)}")
     if modality not in known:
         raise ValueError(f"--modality {modality}: the run has {', '.join(known)}")
     return modality

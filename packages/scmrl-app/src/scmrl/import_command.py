@@ -1,4 +1,4 @@
-"""`scmrl import`: a checkpoint of the published S-CMRL code as a model of this library.
+"""`scmrl import`: convert a checkpoint of the published S-CMRL code to a model of this library.
 
 Nothing here loads PyTorch before the command runs.
 """
@@ -13,7 +13,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 SIZE = (128, 128)
-"""Height and width that is noted for a modality whose size nobody names."""
+"""Default height and width of a modality."""
 
 
 def import_(
@@ -30,30 +30,30 @@ def import_(
     temperature: float = 0.1,
     ema: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
-    """Turn a checkpoint of the authors' training script into a folder for `snn_fusion.from_pretrained`.
+    """Convert a checkpoint of the authors' training script to a folder for `snn_fusion.from_pretrained`.
 
     The checkpoint is read as data: code in it is refused.
 
     Args:
         checkpoint: the authors' file, .pth.tar or a state dict.
-        time_steps: T that static inputs are shown for; weights do not tell.
+        time_steps: T of static inputs; the weights do not determine it.
         out: folder of the model, new or empty.
-        method: how modalities read each other, where the weights do not tell: spatiotemporal, spatial, temporal,
+        method: fusion method, if the weights do not determine it: spatiotemporal, spatial, temporal,
             weight_attention, sca, cmci or none.
         modality: name of a unimodal model's input.
         size: height and width of the inputs as MODALITY=HxW, or HxW for all, such as audio=256x192; SCA and CMCI work
-            at this one size, the others take every size.
+            at this size only, the others at any size.
         num_heads: attention heads.
         alpha: scale of the residual.
-        temperature: of the alignment loss, for further training.
-        ema: take the moving average of the weights that the checkpoint may hold.
+        temperature: temperature of the alignment loss, for further training.
+        ema: load the moving average of the weights, if the checkpoint has one.
     """
     if out.exists() and not out.is_dir():
-        raise ValueError(f"--out {out} is a file; name a folder that is new or empty")
+        raise ValueError(f"--out {out} is a file; name a new or empty folder")
     if out.is_dir() and any(out.iterdir()):
-        raise ValueError(f"--out {out} is not empty, and nothing is overwritten; name a folder that is new or empty")
+        raise ValueError(f"--out {out} is not empty, and nothing is overwritten; name a new or empty folder")
     if time_steps < 1:
-        raise ValueError(f"--time-steps {time_steps}: a static input is shown for at least 1 time step")
+        raise ValueError(f"--time-steps {time_steps}: must be at least 1")
 
     from pydantic import ValidationError
 
@@ -65,7 +65,7 @@ def import_(
         num_heads=num_heads,
         alpha=alpha,
         temperature=temperature,
-        method=method,  # pyright: ignore[reportArgumentType]  # any other than a method is refused there
+        method=method,  # pyright: ignore[reportArgumentType]  # validated there
         modality=modality,
         ema=ema,
     )
@@ -73,7 +73,7 @@ def import_(
     unknown = [name for name in published.modalities if name not in sizes]
     if unknown and published.method in ("sca", "cmci"):
         raise ValueError(
-            f"{published.method.upper()} works at one size, which weights do not tell: add "
+            f"{published.method.upper()} works at one size, which the weights do not determine: add "
             + " ".join(f"--size {name}=HEIGHTxWIDTH" for name in unknown)
         )
     sizes |= dict.fromkeys(unknown, SIZE)
@@ -81,32 +81,32 @@ def import_(
         spec = published.spec(sizes)
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        raise ValueError(f"{checkpoint} and the options make no model: {faults}") from error
+        raise ValueError(f"{checkpoint} and the options do not give a valid model: {faults}") from error
     model = published.build(sizes)
     save_pretrained(model, spec, out)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(
         f"{out}: {published.method}, {' and '.join(published.modalities)}, {published.num_classes} classes, "
-        f"{published.channels} channels, {parameters:,} parameters; snn_fusion.from_pretrained reads it"
+        f"{published.channels} channels, {parameters:,} parameters; load it with snn_fusion.from_pretrained"
     )
     if unknown:
-        print(f"note: {SIZE[0]} x {SIZE[1]} is noted as the size of {' and '.join(unknown)}; --size says otherwise")
+        print(f"note: the size of {' and '.join(unknown)} is set to {SIZE[0]} x {SIZE[1]}; change it with --size")
     return 0
 
 
 def read_sizes(texts: Sequence[str], modalities: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Height and width by modality, from HxW for all or MODALITY=HxW.
+    """Parse height and width by modality, from HxW for all or MODALITY=HxW.
 
     Raises:
-        ValueError: another form, or another modality.
+        ValueError: invalid text, or an unknown modality.
     """
     sizes: dict[str, tuple[int, int]] = {}
     for text in texts:
         name, equals, size = text.rpartition("=")
         if equals and name not in modalities:
             raise ValueError(f"--size {text}: the model has no modality {name!r}; it has {', '.join(modalities)}")
-        found = re.fullmatch(r"([1-9][0-9]{0,4})[x×]([1-9][0-9]{0,4})", size, re.ASCII)
-        if found is None:
+        match = re.fullmatch(r"([1-9][0-9]{0,4})[x×]([1-9][0-9]{0,4})", size, re.ASCII)
+        if match is None:
             raise ValueError(f"--size {text}: give height and width as HEIGHTxWIDTH, such as 128x128")
-        sizes |= dict.fromkeys([name] if equals else modalities, (int(found[1]), int(found[2])))
+        sizes |= dict.fromkeys([name] if equals else modalities, (int(match[1]), int(match[2])))
     return sizes

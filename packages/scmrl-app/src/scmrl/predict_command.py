@@ -1,4 +1,4 @@
-"""`scmrl predict`: what a run's model says of files that it has not seen.
+"""`scmrl predict`: predict the classes of new files with a run's model.
 
 Nothing here loads PyTorch before the command runs.
 """
@@ -15,8 +15,8 @@ from cyclopts import Parameter
 if TYPE_CHECKING:
     from scmrl.engine.predict import ClipPrediction
 
-SHOWN = 3
-"""Classes of which the probability is shown."""
+TOP = 3
+"""Number of most probable classes to print."""
 
 
 def predict(
@@ -26,26 +26,26 @@ def predict(
     json: Annotated[bool, Parameter(name="--json", negative="")] = False,
     root: Path | None = None,
 ) -> int:
-    """Tell the classes of your files, which are read as the training's were; senses may be missing.
+    """Predict the classes of your files, read as in training; modalities may be missing.
 
-    `image=cat.png audio=cat.wav` is one clip. Of a folder, and of several files, those that differ in nothing but their
-    endings (and folders named after senses) are one clip. Of a manifest, each row is one; columns named after senses
-    are read, no label is needed. A video gives its pictures and its sound to the senses that lack a file.
+    `image=cat.png audio=cat.wav` is one clip. In a folder or a list of files, files whose names differ only in their
+    extension (and in folders named after modalities) are one clip. In a manifest, each row is one clip; columns named
+    after modalities are read, a label is not needed. A video provides frames and audio for modalities without a file.
 
-    Nothing is written. What cannot be read is told, the others are predicted, and the exit code is 1 then.
+    Nothing is written. Unreadable files are reported and skipped; exits 1 if any clip failed.
 
     Args:
-        run: folder that `scmrl train` left.
+        run: run folder.
         files: recordings, folders, manifests, or modality=path pairs that are one clip.
-        json: print a JSON object a clip and line, with the probability of every class.
-        root: folder that relative names of manifests start from; none: that of the manifest.
+        json: print one JSON object per clip and line, with the probability of every class.
+        root: base folder of relative paths in manifests; none: the folder of the manifest.
     """
     if not files:
         raise ValueError("nothing to predict; give files, a folder, a manifest, or modality=path pairs")
 
     from scmrl.engine.run_folder import read_experiment, require_readers
 
-    # Before PyTorch is loaded, which takes seconds.
+    # Checked before PyTorch is loaded, which takes seconds.
     read_experiment(run)
     require_readers(run)
 
@@ -57,44 +57,44 @@ def predict(
     opened = open_run(run)
     clips = find_clips(files, opened.inputs.modalities, root)
     total = failed = 0
-    for answer in predict_clips(opened, clips, debug="SCMRL_DEBUG" in os.environ):
+    for prediction in predict_clips(opened, clips, debug="SCMRL_DEBUG" in os.environ):
         total += 1
-        failed += bool(answer.fault)
+        failed += bool(prediction.fault)
         if json:
-            print(as_json(answer), flush=True)
-        elif not answer.fault:
-            print(as_text(answer), flush=True)
-        if answer.fault:
-            print(f"scmrl: {printable(answer.fault)}", file=sys.stderr)
+            print(to_json(prediction), flush=True)
+        elif not prediction.fault:
+            print(to_text(prediction), flush=True)
+        if prediction.fault:
+            print(f"scmrl: {printable(prediction.fault)}", file=sys.stderr)
     if failed:
         print(f"scmrl: {failed} of {total} clips could not be predicted", file=sys.stderr)
     return 1 if failed else 0
 
 
-def as_json(answer: ClipPrediction) -> str:
-    """One line of JSON."""
+def to_json(prediction: ClipPrediction) -> str:
+    """Format as one line of JSON."""
     import json
 
-    files = {name: str(path) for name, path in answer.clip.files.items()}
-    if answer.fault:
-        return json.dumps({"id": answer.clip.id, "files": files, "error": answer.fault})
-    best = max(answer.probabilities, key=lambda name: answer.probabilities[name])
+    files = {name: str(path) for name, path in prediction.clip.files.items()}
+    if prediction.fault:
+        return json.dumps({"id": prediction.clip.id, "files": files, "error": prediction.fault})
+    best = max(prediction.probabilities, key=lambda name: prediction.probabilities[name])
     return json.dumps(
         {
-            "id": answer.clip.id,
+            "id": prediction.clip.id,
             "files": files,
-            "without": list(answer.without),
+            "without": list(prediction.missing),
             "class": best,
-            "probabilities": answer.probabilities,
+            "probabilities": prediction.probabilities,
         }
     )
 
 
-def as_text(answer: ClipPrediction) -> str:
-    """One line for people: the most probable classes, and what was missing."""
+def to_text(prediction: ClipPrediction) -> str:
+    """Format as one line: the most probable classes, and missing modalities."""
     from scmrl.printable import printable
 
-    ranked = sorted(answer.probabilities.items(), key=lambda item: -item[1])[:SHOWN]
-    classes = ", ".join(f"{printable(name)} {share:.1%}" for name, share in ranked)
-    without = f" (without {', '.join(answer.without)})" if answer.without else ""
-    return f"{printable(answer.clip.id)}: {classes}{without}"
+    ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])[:TOP]
+    classes = ", ".join(f"{printable(name)} {probability:.1%}" for name, probability in ranked)
+    missing = f" (without {', '.join(prediction.missing)})" if prediction.missing else ""
+    return f"{printable(prediction.clip.id)}: {classes}{missing}"

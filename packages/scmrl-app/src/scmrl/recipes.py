@@ -1,15 +1,15 @@
 """Recipes: whole experiments by name, each a function. Imports no PyTorch.
 
-A recipe is where files and options go on from: `scmrl train scmrl-cremad --data.root DIR --train.epochs 20`. Datasets
-of files are looked for in data/<kind> unless `data.root` says otherwise.
+A recipe gives base settings, which files and options override: `scmrl train scmrl-cremad --data.root DIR --train.epochs
+20`. The default folder of a dataset of files is data/<kind>.
 
-The recipes `...-published` repeat what the authors of S-CMRL did (He et al. 2025, arXiv:2502.12488; docs/published.md):
-their inputs and splits, the silent start of the cross-modal branch, their schedule, and the epoch chosen on the test
-split. What they then say of the test split is no estimate for new data. One thing differs: the learning rate has its
-cosine end with the last of 100 epochs, where the authors' ends ten later.
+The recipes `...-published` reproduce the authors' training of S-CMRL (He et al. 2025, arXiv:2502.12488;
+docs/published.md): their inputs and splits, the silent start of the cross-modal branch, their schedule, and the epoch
+selected on the test split, so the test accuracy is no estimate for new data. One difference: the cosine decay ends with
+the last of 100 epochs, the authors' ten epochs later.
 
-The others learn the same tasks as one would: no person, recording or symbol in two splits, an epoch chosen on a
-validation split, a branch that is alive from the first step.
+The other recipes train on the same tasks by good practice: no person, recording or symbol in two splits, the epoch
+selected on a validation split, a cross-modal branch that is alive from the first step.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ def digits() -> Experiment:
     return Experiment()
 
 
-def three_senses() -> Experiment:
+def three_modalities() -> Experiment:
     """Written, spoken and touched digits, embedded."""
     return Experiment(data=DigitsSpec(modalities=(*BOTH, "touch")))
 
 
 def scmrl_cremad(root: Path = Path("data/crema-d")) -> Experiment:
-    """CREMA-D's six emotions from voice and face, no actor in two splits; four frames and their sounds."""
+    """CREMA-D's six emotions from voice and face, no actor in two splits; four frames and their audio."""
     return Experiment(
         data=CremaDSpec(root=root, modalities=BOTH, protocol="actors", time_steps=4),
         model=ModelOptions(
             channels=256,
             time_steps=4,
             alignment=ClassContrastiveSpec(temperature=0.07),
-            # The spectrogram of a step is 128 x 32: shallow splitting would make 256 tokens of it.
+            # The spectrogram of a step is 128 x 32: shallow splitting would give 256 tokens.
             modalities={"audio": ENCODER_OPTIONS.parse({"kind": "patch_splitting", "depth": "full"})},
         ),
         train=_schedule(),
@@ -63,7 +63,7 @@ def scmrl_cremad_published(root: Path = Path("data/crema-d")) -> Experiment:
 
 
 def scmrl_urbansound8k_av(root: Path = Path("data/urbansound8k-av")) -> Experiment:
-    """UrbanSound8K-AV's ten city sounds from sound and picture, no source recording in two splits."""
+    """UrbanSound8K-AV's ten city sounds from audio and images, no source recording in two splits."""
     return Experiment(
         data=UrbanSound8KAVSpec(root=root, modalities=BOTH, protocol="grouped"),
         model=ModelOptions(channels=64, time_steps=4, alignment=ClassContrastiveSpec(temperature=0.08)),
@@ -82,9 +82,9 @@ def scmrl_urbansound8k_av_published(root: Path = Path("data/urbansound8k-av")) -
 
 
 def scmrl_mnistdvs_ntidigits(root: Path = Path("data/mnistdvs-ntidigits")) -> Experiment:
-    """Digits seen by an event camera and heard by a silicon cochlea, 16 steps; no symbol or speaker in two splits."""
+    """Digits from an event camera and a silicon cochlea, 16 steps; no symbol or speaker in two splits."""
     return Experiment(
-        # A quarter of the sensor's side: sixteen steps of 128 x 128 would take sixteen times as long.
+        # A quarter of the sensor's side: 128 x 128 would take sixteen times as long.
         data=MnistDvsNTidigitsSpec(root=root, modalities=BOTH, protocol="events", time_steps=16, plane=32),
         model=ModelOptions(channels=256, time_steps=16, fusion=CCSSASpec()),
         train=_schedule(),
@@ -104,7 +104,7 @@ def scmrl_mnistdvs_ntidigits_published(root: Path = Path("data/mnistdvs-ntidigit
 RECIPES: Mapping[str, Callable[[], Experiment]] = MappingProxyType(
     {
         "digits": digits,
-        "three-senses": three_senses,
+        "three-modalities": three_modalities,
         "scmrl-cremad": scmrl_cremad,
         "scmrl-cremad-published": scmrl_cremad_published,
         "scmrl-urbansound8k-av": scmrl_urbansound8k_av,
@@ -113,14 +113,14 @@ RECIPES: Mapping[str, Callable[[], Experiment]] = MappingProxyType(
         "scmrl-mnistdvs-ntidigits-published": scmrl_mnistdvs_ntidigits_published,
     }
 )
-"""Every recipe by the name that the command line knows it by."""
+"""Every recipe by its name on the command line."""
 
 
 def recipe(name: str) -> Experiment:
-    """The experiment of that name, one of `RECIPES`.
+    """Return the experiment of that name, one of `RECIPES`.
 
     Raises:
-        ValueError: a name that is not among them.
+        ValueError: there is no such recipe.
     """
     if name not in RECIPES:
         raise ValueError(f"{name}: no such recipe{did_you_mean(name, RECIPES)}; there are: {', '.join(RECIPES)}")
@@ -128,7 +128,7 @@ def recipe(name: str) -> Experiment:
 
 
 def _schedule() -> TrainSpec:
-    """100 epochs at the published rate; pictures are varied by the datasets themselves."""
+    """100 epochs at the published learning rate; the datasets have their own augmentation."""
     return TrainSpec(
         epochs=100,
         batch_size=128,
@@ -141,7 +141,7 @@ def _schedule() -> TrainSpec:
 
 
 def _published_schedule() -> TrainSpec:
-    """As published, stated whole: later changes of defaults do not reach it."""
+    """The published schedule with every field, so that changed defaults do not affect it."""
     return TrainSpec(
         epochs=100,
         batch_size=128,
@@ -163,7 +163,7 @@ def _published_schedule() -> TrainSpec:
 
 
 def _published_model(name: str) -> ModelOptions:
-    """A preset of snn_fusion without what the data decide."""
+    """A preset of snn_fusion without the input shapes."""
     spec = preset(name)
     encoders: dict[str, EncoderOptions | None] = {
         modality: ENCODER_OPTIONS.parse(encoder.model_dump(exclude={"input_shape"}))

@@ -18,7 +18,7 @@ OptionTokens = Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]
 @study.command(help_flags=[])
 def ablation(*options: OptionTokens) -> int:
     """Every fusion method, each modality alone, S-CMRL without its parts; `scmrl study ablation --help`."""
-    return _study("ablation", options, "scmrl study ablation three-senses --train.epochs 8 --out studies/parts")
+    return _study("ablation", options, "scmrl study ablation three-modalities --train.epochs 8 --out studies/parts")
 
 
 @study.command(help_flags=[])
@@ -41,13 +41,13 @@ def tune(*options: OptionTokens) -> int:
 @study.command(help_flags=[])
 def noise(*options: OptionTokens) -> int:
     """Accuracy over the strength of noise, occlusion and missing data; `scmrl study noise --help`."""
-    return _study("noise", options, "scmrl study noise three-senses --train.epochs 8 --train_noisy --out studies/n")
+    return _study("noise", options, "scmrl study noise three-modalities --train.epochs 8 --train_noisy --out studies/n")
 
 
 @study.command(help_flags=[])
 def scaling(*options: OptionTokens) -> int:
     """Accuracy and cost over training samples and modalities; `scmrl study scaling --help`."""
-    return _study("scaling", options, "scmrl study scaling three-senses --every_subset --out studies/scaling")
+    return _study("scaling", options, "scmrl study scaling three-modalities --every_subset --out studies/scaling")
 
 
 def _study(kind: str, options: tuple[str, ...], example: str) -> int:

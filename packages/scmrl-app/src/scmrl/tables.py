@@ -1,4 +1,4 @@
-"""Tables that commands show and write as Markdown. Imports neither PyTorch nor rich."""
+"""Tables that commands print and write as Markdown. Imports neither PyTorch nor rich."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from scmrl.printable import printable
 
 @dataclass(frozen=True)
 class DataTable:
-    """One table: what it shows, its columns (the first one of words, the others of numbers), its rows."""
+    """A table with a title; the first column holds text, the others numbers."""
 
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
 
     def markdown(self) -> str:
-        """A heading and the table, with an empty line at the end."""
+        """Return a heading and the table, with an empty line at the end."""
         marks = ["---", *["---:"] * (len(self.columns) - 1)]
         lines = [
             _line(map(escape_markdown, self.columns)),
@@ -28,21 +28,21 @@ class DataTable:
 
 
 def one_line(text: str) -> str:
-    """Text on one line: names come from files, and what no terminal prints is written as its code in Python."""
+    """Put text on one line and escape non-printable characters, since names come from files."""
     return printable(" ".join(text.split()))
 
 
 def escape_markdown(text: str) -> str:
-    """Names of classes, senses and datasets come from files: they must not become markup."""
-    return "".join(f"\\{sign}" if sign in "\\`*_[]<>|#&$~" else sign for sign in one_line(text))
+    """Escape Markdown, since names of classes, modalities and datasets come from files."""
+    return "".join(f"\\{char}" if char in "\\`*_[]<>|#&$~" else char for char in one_line(text))
 
 
-def first_and_last(count: int, most: int) -> list[int]:
-    """Of so many rows in order, those that a table of at most that many shows: the first and the last ones."""
-    if count <= most:
+def first_and_last(count: int, limit: int) -> list[int]:
+    """Select at most `limit` of `count` ordered rows: two thirds from the start, the rest from the end."""
+    if count <= limit:
         return list(range(count))
-    first = most - most // 3
-    return [*range(first), *range(count - (most - first), count)]
+    first = limit - limit // 3
+    return [*range(first), *range(count - (limit - first), count)]
 
 
 def _line(cells: Iterable[str]) -> str:

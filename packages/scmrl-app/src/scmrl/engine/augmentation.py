@@ -1,4 +1,4 @@
-"""What is varied in training pictures and senses at random, decided by seed, epoch and sample alone."""
+"""Random augmentation of training inputs, determined by seed, epoch and sample alone."""
 
 # PyTorch leaves the types of some of its own methods open.
 # pyright: reportUnknownMemberType=false
@@ -12,45 +12,43 @@ from snn_datasets import Batch, DatasetInfo, Draw, move_and_stretch
 
 
 def augment(batch: Batch, info: DatasetInfo, options: TrainSpec, *, seed: int, epoch: int) -> dict[str, Tensor]:
-    """The inputs of a batch with every picture [C, H, W] moved and stretched, all time steps of a sample alike, and
-    with noise on every sense.
+    """Return the inputs of a batch with images [C, H, W] shifted and scaled and with noise on every modality.
 
-    Inputs that are no pictures are not moved, and what is not asked for is not done. What a sample gets does not depend
-    on the batch or the process that it is in.
+    All time steps of a sample are transformed alike. Inputs that are not images are not shifted. The draw of a sample
+    does not depend on its batch or rank.
     """
     inputs = dict(batch["inputs"])
     if options.augment_shift or options.augment_scale:
-        inputs = _moved(inputs, batch["ids"], info, options, seed, epoch)
+        inputs = _shift_and_scale(inputs, batch["ids"], info, options, seed, epoch)
     if options.noise_snr_db is not None:
         low, high = options.noise_snr_db
         for name, modality in info.modalities.items():
             x = inputs[name].clone()
             axis = 0 if modality.time_steps is None else 1
-            for place, id_ in enumerate(batch["ids"]):
+            for index, id_ in enumerate(batch["ids"]):
                 generator = Draw(seed, id_, name, epoch, "training noise").generator()
                 snr_db = low + (high - low) * float(torch.rand((), generator=generator))
-                mine = x.select(axis, place)
-                mine.copy_(white_noise(mine, snr_db, generator))
+                sample = x.select(axis, index)
+                sample.copy_(white_noise(sample, snr_db, generator))
             inputs[name] = x
     return inputs
 
 
 def white_noise(x: Tensor, snr_db: float, generator: Generator) -> Tensor:
-    """One sample of one sense with white Gaussian noise added to it; silence stays silent.
+    """Add white Gaussian noise to one sample of one modality; a sample of zeros stays zero.
 
-    The noise has the variance P / 10^(snr_db / 10), where P is the mean square of the sample itself, over all its
-    channels, places and time steps, its mean included.
+    The noise has variance P / 10^(snr_db / 10), where P is the mean square over all elements of the sample.
 
     Args:
         x: the sample, of any shape.
         snr_db: power of the sample over that of the noise, in dB.
-        generator: on the CPU; the same one gives the same noise at any ratio, only weaker or stronger.
+        generator: on the CPU; the same state gives the same noise at any ratio, only scaled.
     """
     level = x.square().mean().sqrt() * 10 ** (-snr_db / 20)
     return x + level * torch.randn(x.shape, generator=generator).to(x)
 
 
-def _moved(
+def _shift_and_scale(
     inputs: dict[str, Tensor], ids: list[str], info: DatasetInfo, options: TrainSpec, seed: int, epoch: int
 ) -> dict[str, Tensor]:
     inputs = dict(inputs)

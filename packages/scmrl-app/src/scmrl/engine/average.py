@@ -1,4 +1,4 @@
-"""An exponential moving average of a model's weights, which often does better than the last ones."""
+"""Exponential moving average (EMA) of a model's weights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 def begin(net: nn.Module) -> dict[str, Tensor]:
-    """The average before the first step: the weights themselves. Buffers, such as running statistics, are no part."""
+    """Start the average as a copy of the parameters. Buffers, such as running statistics, are not averaged."""
     return {name: parameter.detach().clone() for name, parameter in net.named_parameters()}
 
 
@@ -23,17 +23,17 @@ def update(averaged: dict[str, Tensor], net: nn.Module, *, decay: float) -> None
 
 @contextmanager
 def in_place(averaged: dict[str, Tensor], net: nn.Module) -> Generator[None, None, None]:
-    """Within the block the model has the averaged weights; without an average, its own."""
-    kept = begin(net) if averaged else {}
-    _put(averaged, net)
+    """Within the block the model has the averaged weights; without an average it is unchanged."""
+    original = begin(net) if averaged else {}
+    _copy_into(averaged, net)
     try:
         yield
     finally:
-        _put(kept, net)
+        _copy_into(original, net)
 
 
 @torch.no_grad()
-def _put(values: dict[str, Tensor], net: nn.Module) -> None:
+def _copy_into(values: dict[str, Tensor], net: nn.Module) -> None:
     if values:
         for name, parameter in net.named_parameters():
             parameter.copy_(values[name])

@@ -1,4 +1,4 @@
-"""From the samples of a split to what a training step takes, and the sums that it adds to."""
+"""Training batches: reproducible loading, device transfer, class weights, running totals."""
 
 # PyTorch leaves the types of some of its own methods open.
 # pyright: reportUnknownMemberType=false
@@ -20,10 +20,10 @@ from snn_fusion import Loss
 
 
 class ReproducibleSamples(Dataset[Sample | Exception]):
-    """A dataset whose random draws depend on the seed, the epoch and the sample alone.
+    """A dataset whose random draws depend only on the seed, the epoch and the sample.
 
-    The global generators of Python, NumPy and PyTorch are seeded before each sample and put back after it. So a dataset
-    that draws from them gives the same samples with any number of workers and after a resume, and the draws of the
+    The global generators of Python, NumPy and PyTorch are seeded before each sample and restored after it. So a dataset
+    that draws from them yields the same samples with any number of workers and after a resume, and the draws of the
     forward pass do not depend on how samples are read.
     """
 
@@ -35,37 +35,37 @@ class ReproducibleSamples(Dataset[Sample | Exception]):
         return len(self.dataset)
 
     def __getitem__(self, index: tuple[int, int]) -> Sample | Exception:
-        """Sample (epoch, index), as `EpochOrder` yields it, or what was wrong with it."""
+        """Return sample (epoch, index), as `EpochOrder` yields it, or the error that reading it raised."""
         key = f"{self.seed} {index[0]} {index[1]}".encode()
         seed = int.from_bytes(hashlib.blake2b(key, digest_size=7).digest())
-        before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+        states = random.getstate(), np.random.get_state(), torch.get_rng_state()
         random.seed(seed)
         np.random.seed(seed % 2**32)
         torch.default_generator.manual_seed(seed)
         try:
             return self.dataset[index]
         except (ValueError, OSError) as error:
-            # A worker would raise it with its own traceback in the text: it is raised in the process that trains.
+            # Raised later in the training process: a worker would add its traceback to the message.
             return error
         finally:
-            random.setstate(before[0])
-            np.random.set_state(before[1])
-            torch.set_rng_state(before[2])
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+            torch.set_rng_state(states[2])
 
 
 def training_batches(
     dataset: SampleDataset, batch_size: int, *, seed: int, epoch: int, first: int, workers: int, processes: Processes
 ) -> Iterator[Batch]:
-    """Batches of one epoch, those of this process.
+    """Yield this rank's batches of one epoch.
 
     Args:
         dataset: the training split.
-        batch_size: samples at a time in this process; an incomplete last batch is left out.
-        seed: decides the order of the samples, with the epoch, and whatever the dataset draws.
+        batch_size: samples per batch on this rank; an incomplete last batch is dropped.
+        seed: determines, with the epoch, the order of samples and the dataset's random draws.
         epoch: from 1.
-        first: samples of this process that were seen in the epoch already.
-        workers: processes that read; 0 reads in this one.
-        processes: who trains.
+        first: number of this rank's samples to skip, already seen in the epoch.
+        workers: reader processes; 0 reads in this one.
+        processes: the process group.
     """
     order = EpochOrder(
         len(dataset), seed=seed, epoch=epoch - 1, rank=processes.rank, world_size=processes.world_size, first=first
@@ -75,9 +75,9 @@ def training_batches(
         batch_size,
         sampler=order,
         drop_last=True,
-        collate_fn=_collated,
+        collate_fn=_collate,
         num_workers=workers,
-        # Without a generator of its own, a loader draws from the global one whenever an epoch is begun or resumed.
+        # Without this generator the loader would draw from the global one whenever an epoch starts or resumes.
         generator=torch.Generator().manual_seed(seed),
     )
     for batch in loader:
@@ -86,42 +86,42 @@ def training_batches(
         yield batch
 
 
-def _collated(samples: Sequence[Sample | Exception]) -> Batch | Exception:
-    """A batch, or why there is none."""
-    read: list[Sample] = []
+def _collate(samples: Sequence[Sample | Exception]) -> Batch | Exception:
+    """Collate samples into a batch, or return the first error."""
+    valid: list[Sample] = []
     for sample in samples:
         if isinstance(sample, Exception):
             return sample
-        read.append(sample)
+        valid.append(sample)
     try:
-        return collate(read)
+        return collate(valid)
     except ValueError as error:
         return error
 
 
 def to_device(batch: Batch, processes: Processes) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """A batch's inputs on this process's device, and the masks of the modalities that some sample lacks."""
+    """Move a batch's inputs to this rank's device, with the presence masks of modalities that some sample lacks."""
     inputs = {name: x.to(processes.device, non_blocking=True) for name, x in batch["inputs"].items()}
     return inputs, {name: mask.to(processes.device) for name, mask in batch["present"].items() if not mask.all()}
 
 
 def calibration_batch(splits: DatasetSplits, count: int) -> Batch:
-    """Training samples for calibration, spread evenly over the split because it may be ordered by class."""
+    """Training samples for calibration, evenly spaced over the split, which may be ordered by class."""
     count = min(count, len(splits.train))
     return collate([splits.train[index * len(splits.train) // count] for index in range(count)])
 
 
 def class_weights(splits: DatasetSplits, processes: Processes) -> Tensor:
-    """How much a sample of each class counts [K], 1 on average over the training samples."""
+    """Loss weights of the classes [K], inverse to their frequency, with mean 1 over the training samples."""
     counts = torch.bincount(torch.tensor(splits.train.labels), minlength=len(splits.info.classes)).clamp(min=1).float()
     return (counts.sum() / (len(counts) * counts)).to(processes.device)
 
 
 def accumulate_totals(totals: dict[str, float], loss: Loss, logits: Tensor, labels: Tensor) -> None:
-    """Add a batch to an epoch's sums."""
+    """Add a batch to an epoch's totals."""
     size = len(labels)
-    # The device is waited for once, not at every number.
-    told = torch.stack([loss.classification.detach(), loss.alignment.detach(), (logits.argmax(1) == labels).sum()])
-    classification, alignment, right = cast("list[float]", told.tolist())
-    values = {"n": size, "loss": classification * size, "alignment": alignment * size, "right": right}
+    # Stacked, so that the device is synchronized once.
+    stacked = torch.stack([loss.classification.detach(), loss.alignment.detach(), (logits.argmax(1) == labels).sum()])
+    classification, alignment, correct = cast("list[float]", stacked.tolist())
+    values = {"n": size, "loss": classification * size, "alignment": alignment * size, "correct": correct}
     totals.update({name: totals.get(name, 0.0) + value for name, value in values.items()})

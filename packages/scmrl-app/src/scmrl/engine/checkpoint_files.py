@@ -1,9 +1,9 @@
-"""The files of one checkpoint: written without pickle, and read only where their checksums are right.
+"""The files of one checkpoint: written without pickle, read only if their checksums match.
 
 checkpoints/step-000123-0004/
-    position.json         how far the run is
-    rank-0.safetensors    tensors of process 0: model, optimizer, averaged weights, generators
-    rank-0.json           its other state: generators of Python and NumPy, gradient scaler, platform
+    position.json         progress of the run
+    rank-0.safetensors    tensors of rank 0: model, optimizer, averaged weights, generators
+    rank-0.json           other state of rank 0: generators of Python and NumPy, gradient scaler, platform
     checksums.json        size and SHA-256 of every other file, and the format version; written last
 """
 
@@ -24,34 +24,34 @@ from torch import Tensor
 from scmrl.engine.run_folder import write_json
 
 FORMAT_VERSION = 1
-"""Written into checksums.json; raised when an older reader could no longer read what is written."""
+"""Format version in checksums.json; increased when older versions could not read the files."""
 POSITION, CHECKSUMS = "position.json", "checksums.json"
 LARGEST_CHECKSUMS = 2**24
-"""Bytes of checksums.json that are read at most."""
+"""Largest checksums.json that is read, in bytes."""
 
 Checksum = dict[str, Any]
 """`bytes` and `sha256` of a file."""
 
 
 class DamagedCheckpoint(Exception):  # noqa: N818  it is caught, and the checkpoint before it is used
-    """A checkpoint that is incomplete or not as it was written; the text says why."""
+    """A checkpoint that is incomplete or was changed; the message says why."""
 
 
 def tensor_file(rank: int) -> str:
-    """Name of the file with the tensors of a process."""
+    """File name of a rank's tensors."""
     return f"rank-{rank}.safetensors"
 
 
 def state_file(rank: int) -> str:
-    """Name of the file with the other state of a process."""
+    """File name of a rank's other state."""
     return f"rank-{rank}.json"
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors, contiguous and on the CPU.
+    """Write tensors that are contiguous and on the CPU.
 
     Raises:
-        OSError: the disk is full, or the like.
+        OSError: the file cannot be written, for example on a full disk.
     """
     try:
         save_file(dict(tensors), path)
@@ -68,15 +68,15 @@ def checksum(path: Path) -> Checksum:
 
 
 def write_checksums(checkpoint: Path, checksums: Mapping[str, Checksum]) -> None:
-    """Complete a checkpoint: from then on it can be read."""
+    """Write checksums.json, which completes a checkpoint."""
     write_json(checkpoint / CHECKSUMS, {"format_version": FORMAT_VERSION, "files": dict(checksums)})
 
 
 def verify(checkpoint: Path, names: Sequence[str]) -> None:
-    """Compare files of a checkpoint with their checksums.
+    """Verify the checksums of files of a checkpoint.
 
     Raises:
-        DamagedCheckpoint: a file is missing or has changed, or the checkpoint is of another format.
+        DamagedCheckpoint: a file is missing or has changed, or the format version differs.
     """
     path = checkpoint / CHECKSUMS
     if not path.is_file():
@@ -89,7 +89,7 @@ def verify(checkpoint: Path, names: Sequence[str]) -> None:
     for name in names:
         expected = cast("dict[str, object]", files).get(name) if isinstance(files, dict) else None
         if expected is None:
-            raise DamagedCheckpoint(f"{CHECKSUMS} has no checksum of {name}")
+            raise DamagedCheckpoint(f"{CHECKSUMS} has no checksum for {name}")
         try:
             actual = checksum(checkpoint / name)
         except OSError as error:
@@ -99,10 +99,10 @@ def verify(checkpoint: Path, names: Sequence[str]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
+    """Read a JSON object.
 
     Raises:
-        DamagedCheckpoint: there is none.
+        DamagedCheckpoint: the file cannot be read or is not a JSON object.
     """
     try:
         with path.open("rb") as file:
@@ -113,15 +113,15 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise DamagedCheckpoint(f"{path.name} cannot be read: {error or type(error).__name__}") from error
     if not isinstance(content, dict):
-        raise DamagedCheckpoint(f"{path.name} holds no JSON object")
+        raise DamagedCheckpoint(f"{path.name} is not a JSON object")
     return cast("dict[str, Any]", content)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors in a file, on the CPU.
+    """Read the tensors of a file to the CPU.
 
     Raises:
-        DamagedCheckpoint: they cannot be read.
+        DamagedCheckpoint: the file cannot be read.
     """
     try:
         return load_file(path)

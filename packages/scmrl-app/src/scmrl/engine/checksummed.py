@@ -1,4 +1,4 @@
-"""JSON files of a run folder that carry their own checksum, so that a damaged one is never taken at its word."""
+"""JSON files with their own checksum, so that a damaged one is never used."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ def write_checksummed(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_checksummed(path: Path) -> dict[str, Any]:
-    """What `write_checksummed` wrote, without the checksum.
+    """Read and verify what `write_checksummed` wrote, without the checksum.
 
     Raises:
-        ValueError: the file is damaged, was edited, or carries no checksum.
+        ValueError: the file is damaged, was edited, or has no checksum.
         OSError: it cannot be read.
     """
     try:
         content: Any = json.loads(path.read_bytes().decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise ValueError(f"{path} is damaged: {reason}; {RESTORE}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} is damaged: it holds no JSON object; {RESTORE}")
+        raise ValueError(f"{path} is damaged: it is not a JSON object; {RESTORE}")
     document = cast("dict[str, Any]", content)
-    stated = document.pop(FIELD, None)
-    if stated is None:
+    checksum = document.pop(FIELD, None)
+    if checksum is None:
         raise ValueError(
-            f"{path} carries no checksum: it is damaged, was edited, or an older version of scmrl wrote it; {RESTORE}"
+            f"{path} has no checksum: it is damaged, was edited, or an older version of scmrl wrote it; {RESTORE}"
         )
-    if stated != json_checksum(document):
+    if checksum != json_checksum(document):
         raise ValueError(f"{path} is damaged or was edited: its checksum does not match; {RESTORE}")
     return document

@@ -25,20 +25,20 @@ from snn_datasets import Batch, Sample, SampleDataset, collate
 from snn_fusion import Encoder, FusionModel
 
 Inputs = dict[str, Tensor]
-Run = Callable[[Inputs], Tensor]
+LogitsFunction = Callable[[Inputs], Tensor]
 """Inputs by modality -> logits [B, K]."""
 
 SAMPLES = 64
-"""Of the test split, on which an exported model is compared with ours."""
+"""Test samples on which the exported model is compared with the original."""
 TOLERANCE = 1e-3
-"""Difference of a logit above which a sample counts as different."""
-FEW = 0.05
-"""Share of samples that may differ: where a potential meets its threshold, the last bit decides about a spike, and
-other libraries round it differently."""
+"""Tolerance of a logit; a sample with a larger difference counts as different."""
+MAX_DIFFERENT = 0.05
+"""Largest allowed fraction of different samples: a membrane potential at the threshold spikes or not depending on the
+last bit, which other libraries round differently."""
 
 
 class Logits(nn.Module):
-    """The model as exporters take it: all modalities in, logits [B, K] out."""
+    """The model as exporters need it: all modalities in, logits [B, K] out."""
 
     def __init__(self, model: FusionModel) -> None:
         super().__init__()
@@ -49,8 +49,8 @@ class Logits(nn.Module):
         return self.model(inputs).logits
 
 
-def program(model: FusionModel, batch: Batch) -> ExportedProgram:
-    """The model as a program of PyTorch's own operations, for any number of samples.
+def export_program(model: FusionModel, batch: Batch) -> ExportedProgram:
+    """Export the model to PyTorch's built-in operations, for any batch size.
 
     Args:
         model: in evaluation mode, on the CPU.
@@ -59,13 +59,13 @@ def program(model: FusionModel, batch: Batch) -> ExportedProgram:
     example = inputs_of(batch, model)
     size = Dim("batch", min=1)
     axes = {name: {_batch_axis(model, name, x): size} for name, x in example.items()}
-    with torch.no_grad(), _quiet():
+    with torch.no_grad(), _without_warnings():
         exported = torch.export.export(Logits(model).eval(), (example,), dynamic_shapes=(axes,))
-        return written_out(exported)
+        return decompose_neurons(exported)
 
 
-def written_out(exported: ExportedProgram) -> ExportedProgram:
-    """The same program with neurons written out in PyTorch's own operations."""
+def decompose_neurons(exported: ExportedProgram) -> ExportedProgram:
+    """Decompose the neuron operations into PyTorch's built-in operations."""
     return exported.run_decompositions(
         {
             torch.ops.snn_core.lif_forward.default: _lif,
@@ -76,31 +76,31 @@ def written_out(exported: ExportedProgram) -> ExportedProgram:
 
 
 def save_pt2(exported: ExportedProgram, path: Path) -> None:
-    """Write what `torch.export.load` reads."""
-    # Not to the file itself: where the disk is full, PyTorch's writer ends the whole process.
+    """Write a file for `torch.export.load`."""
+    # Written to memory first: on a full disk PyTorch's writer terminates the process.
     content = BytesIO()
     torch.export.save(exported, content)
     path.write_bytes(content.getbuffer())
 
 
-def load_pt2(path: Path) -> Run:
-    """A stored program as a function."""
+def load_pt2(path: Path) -> LogitsFunction:
+    """Load a stored program as a function."""
     with path.open("rb") as file:
         module = torch.export.load(file).module()
     return lambda inputs: module(inputs)
 
 
 def save_onnx(exported: ExportedProgram, path: Path, names: tuple[str, ...]) -> None:
-    """Write an ONNX model with an input for each modality and the output `logits`, for any number of samples."""
-    with torch.no_grad(), _quiet():
+    """Write an ONNX model with one input per modality and the output `logits`, for any batch size."""
+    with torch.no_grad(), _without_warnings():
         converted: Any = torch.onnx.export(
             exported, dynamo=True, input_names=list(names), output_names=["logits"], verbose=False
         )
     path.write_bytes(converted.model_proto.SerializeToString())
 
 
-def load_onnx(path: Path) -> Run:
-    """An ONNX model as a function, run by onnxruntime on the CPU."""
+def load_onnx(path: Path) -> LogitsFunction:
+    """Load an ONNX model as a function, run by onnxruntime on the CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -110,20 +110,20 @@ def load_onnx(path: Path) -> Run:
 
 
 def require_onnx() -> None:
-    """Find out before anything is computed whether ONNX can be written and run.
+    """Check that the ONNX packages are installed.
 
     Raises:
-        ImportError: its packages are not installed.
+        ImportError: they are not.
     """
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if missing:
         raise ImportError(f'ONNX needs {" and ".join(missing)}: pip install "scmrl-app[onnx]"')
 
 
-def compare(run: Run, model: FusionModel, batch: Batch) -> tuple[float, int, int]:
-    """The largest difference of a logit, how many samples differ, and how many were compared.
+def compare(exported: LogitsFunction, model: FusionModel, batch: Batch) -> tuple[float, int, int]:
+    """Return the largest difference of a logit, the number of different samples, and the number compared.
 
-    Two batches of different sizes are shown, one of them a single sample.
+    The exported model runs on two batches of different sizes, one of them a single sample.
 
     Raises:
         ValueError: more samples differ than rounding explains.
@@ -133,35 +133,35 @@ def compare(run: Run, model: FusionModel, batch: Batch) -> tuple[float, int, int
         expected = model(inputs).logits
         sizes = [1, len(expected) - 1]
         split = {name: x.split(sizes, _batch_axis(model, name, x)) for name, x in inputs.items()}
-        parts = [run({name: x[part].contiguous() for name, x in split.items()}) for part in range(len(sizes))]
+        parts = [exported({name: x[part].contiguous() for name, x in split.items()}) for part in range(len(sizes))]
     difference = (torch.cat(parts) - expected).abs().amax(1)
     different, total = int((difference > TOLERANCE).sum()), len(expected)
-    if not difference.isfinite().all() or different > FEW * total:
+    if not difference.isfinite().all() or different > MAX_DIFFERENT * total:
         raise ValueError(
-            f"the exported model is not the same: {different} of {total} test samples differ by more than "
-            f"{TOLERANCE:g}, at most by {float(difference.max()):.2e}; nothing was written"
+            f"the exported model differs: {different} of {total} test samples by more than {TOLERANCE:g}, "
+            f"the largest difference is {float(difference.max()):.2e}; nothing was written"
         )
     return float(difference.max()), different, total
 
 
 def samples_of(dataset: SampleDataset) -> Batch:
-    """Up to `SAMPLES` samples that have every modality, from the whole dataset.
+    """Select up to `SAMPLES` samples that have every modality, spread over the dataset.
 
     Raises:
         ValueError: there are fewer than 2.
     """
     stride = max(1, len(dataset) // SAMPLES)
-    order = [*range(0, len(dataset), stride), *(place for place in range(len(dataset)) if place % stride)]
-    chosen: list[Sample] = []
-    for place in order:
-        sample = dataset[place]
+    order = [*range(0, len(dataset), stride), *(index for index in range(len(dataset)) if index % stride)]
+    selected: list[Sample] = []
+    for index in order:
+        sample = dataset[index]
         if not sample.absent:
-            chosen.append(sample)
-        if len(chosen) == SAMPLES:
+            selected.append(sample)
+        if len(selected) == SAMPLES:
             break
-    if len(chosen) < 2:
-        raise ValueError("fewer than 2 test samples have every modality, so an exported model cannot be checked")
-    return collate(chosen)
+    if len(selected) < 2:
+        raise ValueError("fewer than 2 test samples have every modality, so the exported model cannot be verified")
+    return collate(selected)
 
 
 def inputs_of(batch: Batch, model: FusionModel) -> Inputs:
@@ -170,13 +170,13 @@ def inputs_of(batch: Batch, model: FusionModel) -> Inputs:
 
 
 def shapes_of(model: FusionModel, batch: Batch) -> str:
-    """What an exported model takes, in words: `image [B, 1, 16, 16]`."""
-    taken: list[str] = []
+    """Describe the inputs of an exported model: `image [B, 1, 16, 16]`."""
+    texts: list[str] = []
     for name, x in inputs_of(batch, model).items():
         axes = list(map(str, x.shape))
         axes[_batch_axis(model, name, x)] = "B"
-        taken.append(f"{name} [{', '.join(axes)}]")
-    return ", ".join(taken)
+        texts.append(f"{name} [{', '.join(axes)}]")
+    return ", ".join(texts)
 
 
 def _batch_axis(model: FusionModel, name: str, x: Tensor) -> int:
@@ -186,8 +186,8 @@ def _batch_axis(model: FusionModel, name: str, x: Tensor) -> int:
 
 
 @contextmanager
-def _quiet() -> Generator[None, None, None]:
-    """Exporters warn of their own deprecated parts, which a user of ours can do nothing about."""
+def _without_warnings() -> Generator[None, None, None]:
+    """Suppress the exporters' warnings about their own deprecated code."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

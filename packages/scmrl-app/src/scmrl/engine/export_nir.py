@@ -1,4 +1,4 @@
-"""The encoder of one modality as a NIR file, where NIR can express it."""
+"""Export the encoder of one modality to a NIR file, if NIR can express it."""
 
 # nir has no stubs.
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
@@ -19,13 +19,13 @@ from snn_fusion import Encoder, FittedEncoder, FusionModel
 from snn_fusion.encoders.vector import VectorEncoder
 
 TIME_STEP = 1e-4
-"""Seconds that one time step stands for in the file."""
-MOST = 1e-3
-"""Share of spikes that may differ by rounding."""
+"""Seconds per time step in the file."""
+MAX_DIFFERENT = 1e-3
+"""Largest allowed fraction of spikes that differ by rounding."""
 
 
 def save_nir(model: FusionModel, modality: str, path: Path) -> None:
-    """Write the encoder of a modality: from vectors as maps of one pixel (C, 1, 1) to tokens one after the other.
+    """Write the encoder of a modality: input vectors as one-pixel maps (C, 1, 1), output tokens concatenated.
 
     Raises:
         ValueError: NIR cannot express the encoder.
@@ -41,14 +41,14 @@ def save_nir(model: FusionModel, modality: str, path: Path) -> None:
 
     import nir
 
-    # Not to the file itself: where the disk is full, HDF5's library ends the whole process.
+    # Written to memory first: on a full disk the HDF5 library terminates the process.
     content = BytesIO()
-    nir.write(content, graph)  # pyright: ignore[reportArgumentType]  it takes any file
+    nir.write(content, graph)  # pyright: ignore[reportArgumentType]  it accepts any file object
     path.write_bytes(content.getbuffer())
 
 
 def compare_nir(path: Path, model: FusionModel, modality: str, batch: Batch) -> tuple[int, int]:
-    """Step through a stored graph by NIR's equations: how many spikes differ from the encoder's, of how many.
+    """Simulate a stored graph by NIR's equations and return the number of spikes that differ, and of all spikes.
 
     Raises:
         ValueError: more differ than rounding explains.
@@ -60,19 +60,19 @@ def compare_nir(path: Path, model: FusionModel, modality: str, batch: Batch) -> 
         expected: Tensor = model.encoders[modality](x)
     timed = model.encoders[modality].batch_axis(x) == 1  # pyright: ignore[reportCallIssue]
     currents = (x if timed else x.expand(encoder.time_steps, *x.shape)).flatten(2)
-    spikes = _step_through(nir.read(str(path)), currents[..., None, None])
-    found = spikes.flatten(2).unflatten(2, (encoder.num_tokens, -1))
-    different, total = int((found != expected).sum()), expected.numel()
-    if different > MOST * total:
-        raise ValueError(f"the NIR graph is not the same: {different} of {total} spikes differ; nothing was written")
+    spikes = _simulate(nir.read(str(path)), currents[..., None, None])
+    tokens = spikes.flatten(2).unflatten(2, (encoder.num_tokens, -1))
+    different, total = int((tokens != expected).sum()), expected.numel()
+    if different > MAX_DIFFERENT * total:
+        raise ValueError(f"the NIR graph differs in {different} of {total} spikes; nothing was written")
     return different, total
 
 
 def _vector_encoder(model: FusionModel, modality: str) -> VectorEncoder:
-    """The encoder, if it is one that NIR knows the parts of; of one that flattens its input, what comes after.
+    """Return the encoder if NIR can express its layers; for one that flattens its input, the inner encoder.
 
     Raises:
-        ValueError: it is not.
+        ValueError: NIR cannot express it.
     """
     encoder: Encoder = model.encoders[modality]  # pyright: ignore[reportAssignmentType]
     if isinstance(encoder, FittedEncoder) and not encoder.padding:
@@ -80,18 +80,18 @@ def _vector_encoder(model: FusionModel, modality: str) -> VectorEncoder:
     if type(encoder) is VectorEncoder:
         return encoder
     pools = any(isinstance(module, nn.MaxPool2d) for module in encoder.modules())
-    why = "takes the largest of neighboring spikes and adds positions" if pools else "has parts"
+    layers = "max pooling and positional terms" if pools else "layers"
     raise ValueError(
-        f"the encoder of {modality}, {type(encoder).__name__}, {why}, which NIR cannot express; of this library's "
-        "encoders it can express the one of vectors; --format pt2 and onnx take whole models of all kinds"
+        f"the encoder of {modality}, {type(encoder).__name__}, has {layers} that NIR cannot express; NIR supports only "
+        "the vector encoder of this library; --format pt2 and onnx export whole models of all kinds"
     )
 
 
-def _step_through(graph: Any, x: Tensor) -> Tensor:
-    """Spikes of a chain of convolutions and LIF or IF neurons on currents [T, B, C, 1, 1], by forward Euler."""
+def _simulate(graph: Any, x: Tensor) -> Tensor:
+    """Simulate a chain of convolutions and LIF or IF neurons on currents [T, B, C, 1, 1], by forward Euler."""
     nodes: Mapping[str, Any] = graph.nodes
-    following: dict[str, str] = dict(graph.edges)
-    name = following["input"]
+    successors: dict[str, str] = dict(graph.edges)
+    name = successors["input"]
     while name != "output":
         node = nodes[name]
         if hasattr(node, "weight"):
@@ -99,18 +99,18 @@ def _step_through(graph: Any, x: Tensor) -> Tensor:
             x = F.conv2d(x.flatten(0, 1), weight, bias).unflatten(0, x.shape[:2])
         else:
             x = _fire(node, x)
-        name = following[name]
+        name = successors[name]
     return x
 
 
 def _fire(node: Any, x: Tensor) -> Tensor:
     threshold, reset, r = (torch.from_numpy(constant).float() for constant in (node.v_threshold, node.v_reset, node.r))
-    leaks = hasattr(node, "tau")
-    share = torch.from_numpy(TIME_STEP / node.tau).float() if leaks else torch.full_like(r, TIME_STEP)
+    is_leaky = hasattr(node, "tau")
+    rate = torch.from_numpy(TIME_STEP / node.tau).float() if is_leaky else torch.full_like(r, TIME_STEP)
     v, spikes = reset.expand(x.shape[1:]), list[Tensor]()
     for current in x:
-        pull = torch.from_numpy(node.v_leak).float() - v if leaks else torch.zeros_like(v)
-        v = v + share * (pull + r * current)
+        leak = torch.from_numpy(node.v_leak).float() - v if is_leaky else torch.zeros_like(v)
+        v = v + rate * (leak + r * current)
         fired = v > threshold
         spikes.append(fired.float())
         v = torch.where(fired, reset, v)

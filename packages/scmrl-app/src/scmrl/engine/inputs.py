@@ -19,7 +19,7 @@ from typing import Any, TypeVar, cast
 from pydantic import ValidationError
 
 from scmrl.engine.checksummed import read_checksummed, write_checksummed
-from scmrl.engine.fingerprint import fingerprint, order_of, stamp
+from scmrl.engine.fingerprint import fingerprint, sample_order, stamp
 from scmrl.engine.run_folder import INPUTS
 from snn_datasets import DatasetSplits, Modality, ModalityInfo, Reader, RecordedDataset, Stage
 from snn_datasets.stage import Value
@@ -71,7 +71,7 @@ def save_inputs(splits: DatasetSplits, folder: Path, *, seed: int) -> None:
         },
         "fingerprint": fingerprint(splits),
         "stamp": stamp(splits),
-        "order": order_of(splits),
+        "order": sample_order(splits),
     }
     write_checksummed(folder / INPUTS, content)
 

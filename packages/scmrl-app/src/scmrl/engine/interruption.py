@@ -1,4 +1,4 @@
-"""Being told to stop: within the training loop a run ends after the step under way, elsewhere at once."""
+"""Handle Ctrl-C and a scheduler's signals: the training loop ends after the current step, other phases at once."""
 
 from __future__ import annotations
 
@@ -10,68 +10,70 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
-POLITE = (signal.SIGTERM, *((signal.SIGUSR1,) if hasattr(signal, "SIGUSR1") else ()))
-"""What schedulers send before they kill: the run ends well."""
+SCHEDULER_SIGNALS = (signal.SIGTERM, *((signal.SIGUSR1,) if hasattr(signal, "SIGUSR1") else ()))
+"""Signals that schedulers send before they kill; the run then ends cleanly."""
 
 
 class Stopped(BaseException):
-    """A scheduler asked the run to stop, and it did; the text says how to go on.
+    """A scheduler stopped the run; the message says how to resume.
 
-    Like KeyboardInterrupt it may be raised anywhere, so it is no Exception, which code on the way would take for a
-    broken file.
+    Like KeyboardInterrupt it may be raised anywhere, so it is not an Exception, which other code would take for a
+    damaged file.
     """
 
 
 class Interruption:
-    """Within the block, Ctrl-C and a scheduler's signals end the run with a text that says what is kept.
+    """Within the block, Ctrl-C and a scheduler's signals end the run with a message that says what is kept.
 
     Args:
         folder: of the run; None while there is none yet.
-        where: what the run is doing, as in `stopped before the training began`.
+        phase: current phase of the run, as in `stopped before the training began`.
     """
 
-    def __init__(self, folder: Path | None = None, where: str = "before the training began") -> None:
+    def __init__(self, folder: Path | None = None, phase: str = "before the training began") -> None:
         self.folder = folder
-        self.asked = False
-        """Whether the run is to stop after the step under way."""
-        self._where = where
-        self._waits = False
+        self.requested = False
+        """Whether the run must stop after the current step."""
+        self._phase = phase
+        self._deferred = False
         self._by_user = False
-        self._before: dict[int, Any] = {}
+        self._previous_handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, *POLITE)}
+            self._previous_handlers = {
+                number: signal.signal(number, self._handle) for number in (signal.SIGINT, *SCHEDULER_SIGNALS)
+            }
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)
 
     @contextmanager
     def after_steps(self) -> Generator[None, None, None]:
-        """Within the block signals are only noted, in `asked`; a second Ctrl-C ends the run at once."""
-        self._waits = True
+        """Within the block a signal only sets `requested`; a second Ctrl-C ends the run at once."""
+        self._deferred = True
         try:
             yield
         finally:
-            self._waits, self._where = False, "in the evaluation after the training, whose model is kept"
+            self._deferred, self._phase = False, "in the evaluation after the training, whose model is kept"
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         again = self._by_user and number == signal.SIGINT
         self._by_user = self._by_user or number == signal.SIGINT
-        self.asked = True
-        if again and self._waits:
-            self.end("at once; the last checkpoint is kept")
-        if not self._waits:
-            self.end(self._where)
+        self.requested = True
+        if again and self._deferred:
+            self.stop("at once; the last checkpoint is kept")
+        if not self._deferred:
+            self.stop(self._phase)
 
-    def end(self, where: str) -> NoReturn:
+    def stop(self, phase: str) -> NoReturn:
         """Leave the run.
 
         Raises:
-            KeyboardInterrupt: the user asked.
-            Stopped: a scheduler, or another process of the run, asked.
+            KeyboardInterrupt: on Ctrl-C.
+            Stopped: on a scheduler's signal, or if another process of the run stops.
         """
-        how = f"the same command and --resume --out {self.folder}" if self.folder else "the same command"
-        raise (KeyboardInterrupt if self._by_user else Stopped)(f"stopped {where}; go on with {how}")
+        command = f"the same command and --resume --out {self.folder}" if self.folder else "the same command"
+        raise (KeyboardInterrupt if self._by_user else Stopped)(f"stopped {phase}; resume with {command}")

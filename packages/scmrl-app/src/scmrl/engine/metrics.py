@@ -1,4 +1,4 @@
-"""How well predictions fit labels, as plain functions of arrays: counts, scores, calibration and their uncertainty.
+"""Classification metrics as functions of arrays: confusion matrix, scores, calibration, bootstrap intervals.
 
 Labels and predictions are int [N], indices of K classes; confidences are float [N], the probability of the predicted
 class.
@@ -16,14 +16,14 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 BINS = 15
-"""Equal spans of confidence that calibration compares, as Guo et al. 2017 (arXiv:1706.04599) do."""
+"""Equal-width confidence bins of the calibration error, as in Guo et al. 2017 (arXiv:1706.04599)."""
 LEVEL = 0.95
-"""Share of the bootstrap's resamples that an interval holds."""
+"""Confidence level of the bootstrap intervals."""
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a model said of N samples, and what is true."""
+    """Predicted and true classes of N samples."""
 
     labels: Ints
     """True classes [N]."""
@@ -34,38 +34,40 @@ class Predictions:
 
     @classmethod
     def of(cls, labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> Predictions:
-        """From labels [N] and the probabilities of all classes [N, K]; of equal ones the first class counts."""
+        """From labels [N] and class probabilities [N, K]; ties go to the first class."""
         predicted = probabilities.argmax(1)
         confidence = probabilities.max(1) if probabilities.size else np.zeros(0)
         return cls(labels.astype(np.int64), predicted.astype(np.int64), confidence.astype(np.float64))
 
-    def rows(self, chosen: Ints) -> Predictions:
-        """Some of the samples, in the order given; one may come several times."""
-        return Predictions(self.labels[chosen], self.predicted[chosen], self.confidence[chosen])
+    def select(self, indices: Ints) -> Predictions:
+        """Select samples by index, with repetitions."""
+        return Predictions(self.labels[indices], self.predicted[indices], self.confidence[indices])
 
 
 @dataclass(frozen=True)
 class ClassScore:
-    """How one class fares; what would be 0 / 0 is 0."""
+    """Scores of one class; 0 / 0 counts as 0."""
 
     precision: float
-    """Of the samples taken for the class, the share that is of it."""
+    """TP / (TP + FP)."""
     recall: float
-    """Of the samples of the class, the share that is taken for it."""
+    """TP / (TP + FN)."""
     f1: float
-    """Harmonic mean of the two."""
+    """Harmonic mean of precision and recall."""
     support: int
-    """Samples of the class."""
+    """Number of samples of the class."""
 
 
-def confusion(said: Predictions, classes: int) -> Ints:
+def confusion(predictions: Predictions, classes: int) -> Ints:
     """Counts [K, K] by true class (rows) and predicted class (columns)."""
-    return np.bincount(said.labels * classes + said.predicted, minlength=classes**2).reshape(classes, classes)
+    return np.bincount(predictions.labels * classes + predictions.predicted, minlength=classes**2).reshape(
+        classes, classes
+    )
 
 
 @dataclass(frozen=True)
 class ConfusedPair:
-    """A class that was taken for another."""
+    """A class that was predicted as another one."""
 
     true: int
     """Index of the true class."""
@@ -73,82 +75,79 @@ class ConfusedPair:
     """Index of the predicted class."""
     count: int
     support: int
-    """Samples of the true class."""
+    """Number of samples of the true class."""
 
 
 def confused_pairs(counts: Sequence[Sequence[int]] | Ints, *, limit: int) -> list[ConfusedPair]:
-    """The most frequent mistakes of a confusion matrix [K, K], most frequent first, then in order of the classes."""
+    """The largest off-diagonal entries of a confusion matrix [K, K], largest first, ties in order of the classes."""
     matrix = np.array(counts, dtype=np.int64)
-    of = matrix.sum(1)
+    support = matrix.sum(1)
     np.fill_diagonal(matrix, 0)
     order = np.argsort(-matrix, axis=None, kind="stable")[:limit]
-    pairs = [divmod(int(at), len(matrix)) for at in order]
-    return [ConfusedPair(t, a, int(matrix[t, a]), int(of[t])) for t, a in pairs if matrix[t, a]]
+    pairs = [divmod(int(index), len(matrix)) for index in order]
+    return [ConfusedPair(t, p, int(matrix[t, p]), int(support[t])) for t, p in pairs if matrix[t, p]]
 
 
-def accuracy(said: Predictions) -> float:
-    """Share of samples whose predicted class is theirs, 0 to 1."""
-    return np.count_nonzero(said.labels == said.predicted) / len(said.labels)
+def accuracy(predictions: Predictions) -> float:
+    """Accuracy, 0 to 1."""
+    return np.count_nonzero(predictions.labels == predictions.predicted) / len(predictions.labels)
 
 
 def class_scores(counts: Ints) -> list[ClassScore]:
     """Precision, recall and F1 of every class, from a confusion matrix [K, K]."""
-    right, true, taken = counts.diagonal(), counts.sum(1), counts.sum(0)
-    precision, recall, f1 = (_share(right, taken), _share(right, true), _share(2 * right, true + taken))
+    correct, true, predicted = counts.diagonal(), counts.sum(1), counts.sum(0)
+    precision, recall, f1 = (
+        _ratio(correct, predicted), _ratio(correct, true), _ratio(2 * correct, true + predicted)
+    )  # fmt: skip
     return [
         ClassScore(float(p), float(r), float(f), int(n)) for p, r, f, n in zip(precision, recall, f1, true, strict=True)
     ]
 
 
-def macro_f1(said: Predictions) -> float:
-    """Mean F1 over the classes that occur, among labels or predictions."""
-    # Without the matrix of all pairs: a bootstrap asks a thousand times, and a thousand classes have a million pairs.
-    classes = int(max(said.labels.max(), said.predicted.max())) + 1
-    right = np.bincount(said.labels[said.labels == said.predicted], minlength=classes)
-    either = np.bincount(said.labels, minlength=classes) + np.bincount(said.predicted, minlength=classes)
-    return float(np.mean(_share(2 * right, either)[either > 0]))
+def macro_f1(predictions: Predictions) -> float:
+    """Mean F1 over the classes that occur among labels or predictions."""
+    # Without the confusion matrix: the bootstrap calls this 1,000 times, and 1,000 classes have a million pairs.
+    classes = int(max(predictions.labels.max(), predictions.predicted.max())) + 1
+    correct = np.bincount(predictions.labels[predictions.labels == predictions.predicted], minlength=classes)
+    either = np.bincount(predictions.labels, minlength=classes) + np.bincount(predictions.predicted, minlength=classes)
+    return float(np.mean(_ratio(2 * correct, either)[either > 0]))
 
 
-def calibration_error(said: Predictions) -> float:
-    """Expected calibration error, 0 to 1: how far confidence is from the share that is right.
+def calibration_error(predictions: Predictions) -> float:
+    """Expected calibration error, 0 to 1: mean difference between confidence and accuracy over `BINS` bins.
 
-    Samples are put into `BINS` equal spans of confidence; the differences between a span's mean confidence and its
-    accuracy are averaged, each span counting by its samples (Naeini et al. 2015; Guo et al. 2017, arXiv:1706.04599).
+    Bins of equal width are weighted by their number of samples (Naeini et al. 2015; Guo et al. 2017, arXiv:1706.04599).
     """
-    # Spans are open below and closed above, so that a confidence of 1 is in the last one.
-    place = np.clip(np.ceil(said.confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
-    gap = np.bincount(place, said.confidence - (said.labels == said.predicted), minlength=BINS)
-    return float(np.abs(gap).sum() / len(place))
+    # Bins are open below and closed above, so that a confidence of 1 is in the last one.
+    bins = np.clip(np.ceil(predictions.confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    gap = np.bincount(bins, predictions.confidence - (predictions.labels == predictions.predicted), minlength=BINS)
+    return float(np.abs(gap).sum() / len(bins))
 
 
 def intervals(
-    said: Predictions, scores: dict[str, Callable[[Predictions], float]], *, resamples: int, seed: int
+    predictions: Predictions, scores: dict[str, Callable[[Predictions], float]], *, resamples: int, seed: int
 ) -> dict[str, tuple[float, float]]:
-    """Where each score would lie on other samples of the same kind: the bootstrap's percentile intervals.
+    """Percentile bootstrap intervals of each score at `LEVEL` (Efron 1979, doi:10.1214/aos/1176344552).
 
-    As many samples as there are are drawn with replacement, `resamples` times, the same draws for all scores; between
-    the two bounds lies the middle `LEVEL` of what the score then is (Efron 1979, doi:10.1214/aos/1176344552). How the
-    training turned out by chance is no part of it.
+    Samples are drawn with replacement, `resamples` times, the same draws for all scores. Variation between trainings is
+    not included.
 
     Raises:
         ValueError: fewer than 1 resample.
     """
     if resamples < 1:
-        raise ValueError(f"a bootstrap draws at least once, but it is to draw {resamples} times")
-    draw, N = np.random.default_rng(seed), len(said.labels)
-    found: dict[str, list[float]] = {name: [] for name in scores}
+        raise ValueError(f"{resamples} resamples: a bootstrap needs at least 1")
+    rng, N = np.random.default_rng(seed), len(predictions.labels)
+    values: dict[str, list[float]] = {name: [] for name in scores}
     for _ in range(resamples):
-        drawn = said.rows(draw.integers(N, size=N))
+        resample = predictions.select(rng.integers(N, size=N))
         for name, score in scores.items():
-            found[name].append(score(drawn))
-    bounds = (1 - LEVEL) / 2, (1 + LEVEL) / 2
-    return {name: (float(low), float(high)) for name, values in found.items() for low, high in [_at(values, bounds)]}
+            values[name].append(score(resample))
+    quantiles = (1 - LEVEL) / 2, (1 + LEVEL) / 2
+    bounds = {name: np.quantile(np.array(column), quantiles) for name, column in values.items()}
+    return {name: (float(low), float(high)) for name, (low, high) in bounds.items()}
 
 
-def _at(values: list[float], shares: tuple[float, float]) -> Floats:
-    return np.quantile(np.array(values), shares)
-
-
-def _share(part: Ints, whole: Ints) -> Floats:
-    """Part / whole, 0 where there is nothing."""
-    return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
+def _ratio(numerator: Ints, denominator: Ints) -> Floats:
+    """Numerator / denominator, 0 where the denominator is 0."""
+    return np.divide(numerator, denominator, out=np.zeros(len(numerator)), where=denominator > 0)

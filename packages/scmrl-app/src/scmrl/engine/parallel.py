@@ -1,4 +1,4 @@
-"""One process, or several that `torchrun` started: who am I, on which device, and how a model is shared among us."""
+"""One process, or several that `torchrun` started: rank, device, and the model wrapped for distributed training."""
 
 # torch leaves some of its own signatures open.
 # pyright: reportUnknownMemberType=false
@@ -25,116 +25,114 @@ from snn_core import gather_over_processes, synchronize_batch_norm
 from snn_fusion import FusionModel, FusionOutput, ModelSpec
 
 T = TypeVar("T")
-Sharing = Literal["ddp", "fsdp"]
+Strategy = Literal["ddp", "fsdp"]
 
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes of this run."""
+    """The process group of this run, as seen from one of its processes."""
 
     rank: int
-    """This one's number."""
     world_size: int
-    """How many there are."""
     device: torch.device
     group: Any = None
-    """Channel for what is exchanged within the model; None if there is one process."""
+    """Process group for communication inside the model; None for a single process."""
 
     @property
     def is_rank0(self) -> bool:
-        """Whether this one writes files and speaks."""
+        """Whether this process writes files and prints."""
         return self.rank == 0
 
-    def on_rank0(self, make: Callable[[], T]) -> T:
-        """What `make` gives in the first process, in all of them; an error there is raised in all, too."""
+    def on_rank0(self, function: Callable[[], T]) -> T:
+        """Call the function on rank 0 and return its result on every rank; an error there is raised on every rank."""
         if self.world_size == 1:
-            return make()
-        said: list[Any] = [None, None]
+            return function()
+        message: list[Any] = [None, None]
         if self.is_rank0:
             try:
-                said[0] = make()
+                message[0] = function()
             except Exception as error:
-                said[1] = error
-        dist.broadcast_object_list(said)
-        if said[1] is not None:
-            raise said[1]
-        return said[0]
+                message[1] = error
+        dist.broadcast_object_list(message)
+        if message[1] is not None:
+            raise message[1]
+        return message[0]
 
-    def on_all_ranks(self, work: Callable[[], T]) -> T:
-        """What `work` gives in this process; an error of any process is raised in all, so that none waits for it."""
+    def on_all_ranks(self, function: Callable[[], T]) -> T:
+        """Call the function on every rank; an error on any rank is raised on all, so that none waits for it."""
         if self.world_size == 1:
-            return work()
-        result, mine = None, None
+            return function()
+        result, own_error = None, None
         try:
-            result = work()
+            result = function()
         except Exception as error:
-            mine = error
-        raised = next((error for error in self.all_gather(mine) if error is not None), None)
+            own_error = error
+        raised = next((error for error in self.all_gather(own_error) if error is not None), None)
         if raised is not None:
-            raise raised from mine
+            raise raised from own_error
         return cast(T, result)
 
     def any(self, *flags: bool) -> list[bool]:
-        """For each flag, whether it is set in any process."""
+        """For each flag, whether it is set on any rank."""
         if self.world_size == 1:
             return list(flags)
-        told = torch.tensor([float(flag) for flag in flags], device=self.device)
-        dist.all_reduce(told, dist.ReduceOp.MAX)
-        return [bool(flag) for flag in cast("list[float]", told.tolist())]
+        reduced = torch.tensor([float(flag) for flag in flags], device=self.device)
+        dist.all_reduce(reduced, dist.ReduceOp.MAX)
+        return [bool(flag) for flag in cast("list[float]", reduced.tolist())]
 
-    def all_gather(self, mine: T) -> list[T]:
-        """What every process has, by rank."""
+    def all_gather(self, value: T) -> list[T]:
+        """The value of every rank, in order of rank."""
         if self.world_size == 1:
-            return [mine]
-        every: list[Any] = [None] * self.world_size
-        dist.all_gather_object(every, mine)
-        return every
+            return [value]
+        values: list[Any] = [None] * self.world_size
+        dist.all_gather_object(values, value)
+        return values
 
     def barrier(self) -> None:
-        """Go on when all have come here."""
+        """Wait until all ranks arrive here."""
         if self.world_size > 1:
             dist.barrier()
 
 
 def join_processes(device: str) -> Processes:
-    """Join the processes that `torchrun` started, if it did.
+    """Join the process group if `torchrun` started one.
 
     Raises:
-        ValueError: there is no such device here.
-        ConnectionError: they do not answer.
+        ValueError: the device does not exist on this machine.
+        ConnectionError: the other processes do not respond.
     """
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    local = int(os.environ.get("LOCAL_RANK", "0"))
-    if device in ("auto", "cuda") and world > 1 and torch.cuda.is_available():
-        device = f"cuda:{local}"
-    where = pick_device(device)
-    if world == 1:
-        return Processes(0, 1, where)
-    if where.type == "cuda":
-        torch.cuda.set_device(where)
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if device in ("auto", "cuda") and world_size > 1 and torch.cuda.is_available():
+        device = f"cuda:{local_rank}"
+    torch_device = pick_device(device)
+    if world_size == 1:
+        return Processes(0, 1, torch_device)
+    if torch_device.type == "cuda":
+        torch.cuda.set_device(torch_device)
     if not dist.is_initialized():
         try:
-            dist.init_process_group("nccl" if where.type == "cuda" else "gloo")
+            dist.init_process_group("nccl" if torch_device.type == "cuda" else "gloo")
         except dist.DistError as error:
             address = f"{os.environ.get('MASTER_ADDR', '')}:{os.environ.get('MASTER_PORT', '')}"
             raise ConnectionError(
-                f"the {world} processes of the run could not join each other at {address} "
+                f"the {world_size} processes of the run could not connect at {address} "
                 f"({str(error).strip().splitlines()[0]}); start all of them, with an address that each can reach"
             ) from error
-    return Processes(dist.get_rank(), world, where, dist.new_group())
+    return Processes(dist.get_rank(), world_size, torch_device, dist.new_group())
 
 
 def leave_processes(processes: Processes) -> None:
-    """Leave the others, once all have come here."""
+    """Leave the process group."""
     if processes.world_size > 1:
         dist.destroy_process_group()
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of that name; `auto` is a GPU if there is one.
+    """Return the device of that name; `auto` is a GPU if there is one.
 
     Raises:
-        ValueError: no such device here.
+        ValueError: the device does not exist on this machine.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -147,23 +145,24 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def wrap_model(model: FusionModel, processes: Processes, sharing: Sharing, *, synchronize: bool) -> nn.Module:
-    """The model as all processes train it together; with one process, the model itself.
+def wrap_model(model: FusionModel, processes: Processes, strategy: Strategy, *, synchronize: bool) -> nn.Module:
+    """Wrap the model in DDP or FSDP; with one process, return the model itself.
 
     Args:
-        model: on this process's device, the same in all.
-        processes: who trains it.
-        sharing: whether each holds the whole model (ddp) or a part of its parameters and optimizer state (fsdp).
-        synchronize: whether batch norm takes its statistics over all processes.
+        model: on this rank's device, identical on all ranks.
+        processes: the process group.
+        strategy: ddp replicates the model; fsdp shards parameters and optimizer state.
+        synchronize: whether batch norm computes its statistics over all ranks.
     """
     if processes.world_size == 1:
         return model
     if synchronize:
         synchronize_batch_norm(model, processes.group)
-    if sharing == "ddp":
+    if strategy == "ddp":
         ids = [processes.device] if processes.device.type == "cuda" else None
-        # A batch may lack a modality, and a plug-in may have a parameter that it does not use. Otherwise DDP would stop
-        # there; and it would rearrange its buckets after the first step, so that a resume would sum in another order.
+        # A batch may lack a modality, and a plug-in may have unused parameters. Without find_unused_parameters DDP
+        # would fail there; and it would rebuild its buckets after the first step, so a resume would sum in a different
+        # order.
         warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified", category=UserWarning)
         return DistributedDataParallel(model, device_ids=ids, find_unused_parameters=True)
     mesh = init_device_mesh(processes.device.type, (processes.world_size,))
@@ -172,38 +171,39 @@ def wrap_model(model: FusionModel, processes: Processes, sharing: Sharing, *, sy
 
 
 def unwrap(net: nn.Module, spec: ModelSpec | None = None, processes: Processes | None = None) -> FusionModel:
-    """The model inside; given its spec, one that a process can run by itself, once all have asked for it."""
+    """Return the wrapped model.
+
+    Given its spec, return a model that one process can run alone: FSDP shards are gathered; all ranks must call this.
+    """
     if isinstance(net, DistributedDataParallel):
         net = cast(nn.Module, net.module)
     assert isinstance(net, FusionModel)
     if spec is None or processes is None or not isinstance(net, FSDPModule):
         return net
-    whole = get_model_state_dict(net, options=StateDictOptions(full_state_dict=True))
+    full_state = get_model_state_dict(net, options=StateDictOptions(full_state_dict=True))
     plain = spec.build().to(processes.device)
-    plain.load_state_dict(whole)
+    plain.load_state_dict(full_state)
     return plain
 
 
-def no_sync(net: nn.Module, *, needed: bool) -> AbstractContextManager[Any]:
-    """Within the block gradients are not exchanged, unless needed: those of a step's earlier parts add up first."""
-    if needed:
-        return nullcontext()
-    if isinstance(net, DistributedDataParallel):
+def no_sync(net: nn.Module, *, enabled: bool) -> AbstractContextManager[Any]:
+    """Within the block, DDP does not reduce gradients: those of a step's earlier parts accumulate locally first."""
+    if enabled and isinstance(net, DistributedDataParallel):
         return net.no_sync()
     return nullcontext()
 
 
-def clip_gradient(net: nn.Module, largest: float) -> Tensor:
-    """Scale the gradient down to a norm of at most `largest`, 0 leaving it as it is; the norm that it had.
+def clip_gradient(net: nn.Module, max_norm: float) -> Tensor:
+    """Clip the gradient to a norm of at most `max_norm` (0 does not clip) and return the norm before clipping.
 
-    The norm is the same in all processes, and stays on its device.
+    The norm is the same on all ranks and stays on the device.
     """
-    norm = nn.utils.clip_grad_norm_(net.parameters(), largest or math.inf)
+    norm = nn.utils.clip_grad_norm_(net.parameters(), max_norm or math.inf)
     return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
 
 def gather_batch(output: FusionOutput, labels: Tensor, processes: Processes) -> tuple[FusionOutput, Tensor]:
-    """The outputs and labels of all processes' batches, as one batch, for a loss that compares samples."""
+    """Gather outputs and labels of all ranks into one batch, for a loss that compares samples."""
     if processes.world_size == 1:
         return output, labels
 
@@ -215,14 +215,15 @@ def gather_batch(output: FusionOutput, labels: Tensor, processes: Processes) -> 
         logits=gather(output.logits),
         aligned={name: gather(x) for name, x in output.aligned.items()},
         logits_of={name: gather(x) for name, x in output.logits_of.items()},
-        presence=_whole_presence(output, processes),
+        presence=_gather_presence(output, processes),
     ), gather(labels)
 
 
-def _whole_presence(output: FusionOutput, processes: Processes) -> dict[str, Tensor]:
-    """Masks of all processes; one that has none for a modality has it for all of its samples."""
+def _gather_presence(output: FusionOutput, processes: Processes) -> dict[str, Tensor]:
+    """Presence masks of all ranks; a rank without a mask for a modality has it for all of its samples."""
     masked = sorted({name for names in processes.all_gather(sorted(output.presence)) for name in names})
-    everyone = torch.ones(len(output.logits), dtype=torch.bool, device=output.logits.device)
+    all_present = torch.ones(len(output.logits), dtype=torch.bool, device=output.logits.device)
     return {
-        name: gather_over_processes(output.presence.get(name, everyone).float(), processes.group) > 0 for name in masked
+        name: gather_over_processes(output.presence.get(name, all_present).float(), processes.group) > 0
+        for name in masked
     }

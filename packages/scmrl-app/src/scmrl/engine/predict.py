@@ -1,4 +1,4 @@
-"""What a run's model says of clips that are not in its dataset."""
+"""Predict clips that are not in a run's dataset."""
 
 # PyTorch leaves the types of some of its own methods open.
 # pyright: reportUnknownMemberType=false
@@ -22,46 +22,46 @@ from snn_datasets import Draw, Modality, Sample, Source, collate
 from snn_datasets.single_thread import single_thread
 
 BATCH = 32
-"""Clips read before the model is asked about them."""
+"""Clips per batch."""
 
 
 @dataclass(frozen=True)
 class ClipPrediction:
-    """What the model said of a clip, or why it was not asked."""
+    """The prediction for a clip, or why there is none."""
 
     clip: Clip
     probabilities: dict[str, float] = field(default_factory=dict[str, float])
-    """Of every class, by its name."""
-    without: tuple[str, ...] = ()
+    """Probability of each class, by name."""
+    missing: tuple[str, ...] = ()
     """Modalities that the clip lacks."""
     fault: str = ""
-    """Why nothing was said, in a line that names the clip; empty if something was."""
+    """Why there is no prediction, in a line that names the clip; empty if there is one."""
 
 
 @torch.no_grad()
 def predict_clips(run: OpenRun, clips: Iterable[Clip], *, debug: bool = False) -> Iterator[ClipPrediction]:
-    """Read clips and ask the model about them, in their order; what cannot be read is told in its place.
+    """Read and predict clips, in order; a clip that cannot be read yields its fault.
 
     Args:
         run: the run.
         clips: the clips.
-        debug: whether what goes wrong with a clip is raised rather than told.
+        debug: raise the error of a clip instead of yielding its fault.
     """
     timed = frozenset(name for name, m in run.inputs.modalities.items() if m.info.time_steps is not None)
     remaining = iter(clips)
     while chunk := list(islice(remaining, BATCH)):
-        found = [_read(run.inputs, clip, timed, debug=debug) for clip in chunk]
-        samples = [sample for sample in found if isinstance(sample, Sample)]
+        results = [_read(run.inputs, clip, timed, debug=debug) for clip in chunk]
+        samples = [sample for sample in results if isinstance(sample, Sample)]
         row_probabilities: Iterator[list[float]] = iter(())
         if samples:
             _, rows, _ = predict_batch(run.model, collate(samples), run.device)
             row_probabilities = iter(cast("list[list[float]]", rows.double().cpu().tolist()))
-        for clip, sample in zip(chunk, found, strict=True):
+        for clip, sample in zip(chunk, results, strict=True):
             if isinstance(sample, Sample):
-                without = tuple(name for name in run.inputs.modalities if name in sample.absent)
+                missing = tuple(name for name in run.inputs.modalities if name in sample.absent)
                 probabilities = next(row_probabilities)
                 if all(map(math.isfinite, probabilities)):
-                    yield ClipPrediction(clip, dict(zip(run.inputs.classes, probabilities, strict=True)), without)
+                    yield ClipPrediction(clip, dict(zip(run.inputs.classes, probabilities, strict=True)), missing)
                 else:
                     yield ClipPrediction(
                         clip, fault=f"{clip.id}: the model's answer is not finite, so it says nothing of it"
@@ -71,7 +71,7 @@ def predict_clips(run: OpenRun, clips: Iterable[Clip], *, debug: bool = False) -
 
 
 def _read(inputs: Inputs, clip: Clip, timed: frozenset[str], *, debug: bool) -> Sample | str:
-    """The clip as the model takes it, or why it cannot be read."""
+    """Read a clip into a sample, or return why it cannot be read."""
     if clip.fault:
         return clip.fault if clip.fault.startswith(clip.id) else f"{clip.id}: {clip.fault}"
     tensors: dict[str, Tensor] = {}
@@ -83,8 +83,8 @@ def _read(inputs: Inputs, clip: Clip, timed: frozenset[str], *, debug: bool) -> 
         try:
             tensors[name] = read_file(modality, clip.files[name], Draw(inputs.seed, clip.id, name))
         except ImportError:
-            raise  # a package is missing: that is the same for all clips
-        except Exception as error:  # whatever a file makes of a stage, the other clips go on
+            raise  # a missing package affects all clips
+        except Exception as error:  # any error of one file: the other clips are still predicted
             if debug:
                 raise
             return f"{clip.id}, {name}: {str(error) or type(error).__name__}"
@@ -93,17 +93,17 @@ def _read(inputs: Inputs, clip: Clip, timed: frozenset[str], *, debug: bool) -> 
 
 @single_thread()
 def read_file(modality: Modality, path: Path, draw: Draw) -> Tensor:
-    """A file as the model takes it, by the reader and the stages of the training.
+    """Read a file into a model input, with the reader and the stages of the training.
 
     Raises:
-        FileNotFoundError, ReadError: it is not there, or cannot be read.
-        ValueError: what it holds becomes no finite numbers.
+        FileNotFoundError, ReadError: it is missing or cannot be read.
+        ValueError: the result contains inf or NaN.
         ImportError: a package is needed to read it.
     """
     reader, first = select_reader(modality.reader, path)
-    # Augmentation is for training alone.
+    # No augmentation outside training.
     modality = replace(modality, reader=reader, prepare=(*first, *modality.prepare), augment=())
     value = modality.encode_input(modality.load(Source(path), draw), draw, augmented=False)
     if not value.isfinite().all():
-        raise ValueError(f"{path} becomes numbers that are infinite or not numbers at all; replace the file")
+        raise ValueError(f"{path} yields inf or NaN; replace the file")
     return value

@@ -1,4 +1,4 @@
-"""Firing rates that ask for attention."""
+"""Warnings about silent and saturated layers."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ SILENT, SATURATED = 0.001, 0.95
 
 
 def rate_warnings(rates: dict[str, float]) -> list[str]:
-    """A sentence for silent layers and one for saturated ones, if there are any."""
-    found: list[str] = []
+    """Return one sentence about silent layers and one about saturated layers, if there are any."""
+    warnings: list[str] = []
     silent = [name for name, rate in rates.items() if rate < SILENT]
-    full = [name for name, rate in rates.items() if rate > SATURATED]
-    for names, what in ((silent, f"silent (below {SILENT:.1%})"), (full, f"saturated (above {SATURATED:.0%})")):
+    saturated = [name for name, rate in rates.items() if rate > SATURATED]
+    for names, state in ((silent, f"silent (below {SILENT:.1%})"), (saturated, f"saturated (above {SATURATED:.0%})")):
         if names:
-            shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-            found.append(f"{len(names)} of {len(rates)} neuron layers are {what}: {shown}")
-    return found
+            listed = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+            warnings.append(f"{len(names)} of {len(rates)} neuron layers are {state}: {listed}")
+    return warnings

@@ -1,4 +1,4 @@
-"""What a run reports while it lasts: metrics.jsonl, TensorBoard and, if asked for, Weights & Biases."""
+"""Write metrics during a run: metrics.jsonl, TensorBoard and optionally Weights & Biases."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from scmrl.engine.atomic import reason
+from scmrl.engine.atomic import write_error_reason
 from scmrl.engine.checkpoint import Position
 from scmrl.engine.run_folder import write_jsonl
 from scmrl.experiment import TrainSpec
 
 
-class Records:
-    """A context manager; only the first process of a run writes."""
+class MetricsWriter:
+    """A context manager that writes on rank 0 only."""
 
-    def __init__(self, folder: Path, position: Position, options: TrainSpec, *, first: bool) -> None:
-        self._folder, self._position, self._options, self._first = folder, position, options, first
+    def __init__(self, folder: Path, position: Position, options: TrainSpec, *, is_rank0: bool) -> None:
+        self._folder, self._position, self._options, self._is_rank0 = folder, position, options, is_rank0
         self._board: Any = None
         self._wandb: Any = None
 
-    def __enter__(self) -> Records:
-        if not self._first:
+    def __enter__(self) -> MetricsWriter:
+        if not self._is_rank0:
             return self
         from torch.utils.tensorboard.writer import SummaryWriter
 
-        # What was written after the checkpoint that the run goes on from is not to be seen twice.
+        # Drop the records after the checkpoint from which the run resumes, which will be written again.
         write_jsonl(self._folder / "metrics.jsonl", self._position.history)
-        with self._writing_board():
+        with self._naming_tensorboard():
             self._board = SummaryWriter(str(self._folder / "tensorboard"), purge_step=self._position.epoch)
         if self._options.wandb is not None:
             try:
@@ -45,18 +45,18 @@ class Records:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self._board is not None:
-            with suppress(OSError) if error is not None else self._writing_board():  # a full disk is told once
+            with suppress(OSError) if error is not None else self._naming_tensorboard():  # report a full disk once
                 self._board.close()
         if self._wandb is not None:
             self._wandb.finish()
 
-    def epoch(self, record: Mapping[str, float]) -> None:
-        """Add an epoch, which is in the run's history already."""
-        if not self._first:
+    def write_epoch(self, record: Mapping[str, float]) -> None:
+        """Write an epoch that is already in the run's history."""
+        if not self._is_rank0:
             return
         write_jsonl(self._folder / "metrics.jsonl", self._position.history)
         epoch = int(self._position.history[-1]["epoch"])
-        with self._writing_board():
+        with self._naming_tensorboard():
             for name, value in record.items():
                 self._board.add_scalar(name, value, epoch)
             for layer, rate in self._position.rates_last.items():
@@ -66,13 +66,13 @@ class Records:
             self._wandb.log(dict(record), step=epoch)
 
     @contextmanager
-    def _writing_board(self) -> Generator[None, None, None]:
-        """Have errors of TensorBoard's writer, which names no file, say where they arose and how to go on."""
+    def _naming_tensorboard(self) -> Generator[None, None, None]:
+        """Replace errors of TensorBoard's writer, which name no file, by one that names the folder and the remedy."""
         try:
             yield
         except OSError as error:
             board_folder = self._folder / "tensorboard"
             raise OSError(
-                f"{board_folder} cannot be written: {reason(error)}; go on with the same command and --resume --out "
-                f"{self._folder}"
+                f"{board_folder} cannot be written: {write_error_reason(error)}; resume with the same command and "
+                f"--resume --out {self._folder}"
             ) from error

@@ -1,7 +1,7 @@
-"""The folder that a run leaves: what was run, on what, and how it went. Every file is complete or not there.
+"""The run folder: settings, environment and results of a run. Every file is complete or missing.
 
-What a run folder says is not trusted: `experiment.json` and `inputs.json` carry checksums, and a command that opens a
-run takes no place to write to from them.
+The content of a run folder is not trusted: `experiment.json` and `inputs.json` have checksums, and a command that opens
+a run never writes to a path that they name.
 """
 
 from __future__ import annotations
@@ -38,22 +38,21 @@ FREE = (
     "out", "resume", "train.workers", "train.checkpoint_minutes",
     "data.cache", "data.cache_folder", "data.cache_limit_gb", "data.prepare_workers",
 )  # fmt: skip
-"""Settings that a resumed run may change, since they change no result."""
+"""Settings that a resumed run may change because they do not affect the result."""
 
 PACKAGES = ("scmrl-app", "snn-core", "snn-fusion", "snn-datasets", "torch", "torchvision", "torchaudio", "numpy")
 
 
 def create_run_folder(experiment: Experiment) -> Path:
-    """Make the run's folder, new or empty; with `resume`, find it.
+    """Create the run's folder, new or empty; with `resume`, check the existing one.
 
     Raises:
-        ValueError: it holds something, something else than a folder has its name, or it is the folder of a run with
-            other settings.
+        ValueError: it is not empty, is not a folder, or holds a run with different settings.
     """
     folder = experiment.out
     if experiment.resume:
         if folder is None:
-            raise ValueError("--resume needs --out, the folder of the run to go on with")
+            raise ValueError("--resume needs --out, the folder of the run to resume")
         if (folder / "experiment.json").is_file():
             _refuse_other_settings(experiment, folder)
             return folder
@@ -70,43 +69,43 @@ def create_run_folder(experiment: Experiment) -> Path:
 
 
 def _refuse_other_settings(experiment: Experiment, folder: Path) -> None:
-    """A run goes on as it began, or not at all."""
+    """Refuse to resume a run with settings that would change its result."""
     before = with_absolute_paths(read_experiment(folder, keep_cache_folder=True)).model_dump(mode="json")
-    now = with_absolute_paths(experiment).model_dump(mode="json")
+    after = with_absolute_paths(experiment).model_dump(mode="json")
     faults = [
-        f"{name} was {old} and is {new} now"
-        for name, old, new in differences(before, now)
+        f"{name} was {old} and is now {new}"
+        for name, old, new in differences(before, after)
         if name not in FREE
-        # What the data decide stays as they decided it when the run began.
+        # A resumed run keeps the values that replaced `auto` when it started.
         and not (new == "auto" and name in ("train.epochs", "train.batch_size", "train.warmup_epochs"))
         and not (name == "train.epochs" and isinstance(old, int) and isinstance(new, int) and new > old)
     ]
     if faults:
         raise ValueError(
-            f"the run in {folder} has other settings: {'; '.join(faults)}; give the same ones to go on with it, or "
-            "another --out to start anew"
+            f"the run in {folder} has different settings: {'; '.join(faults)}; give the same ones to resume it, or "
+            "another --out to start a new run"
         )
 
 
-def differences(old: object, new: object, place: str = "") -> Iterator[tuple[str, object, object]]:
-    """Where two nested values differ: the place, with dots, and what stands there in each."""
+def differences(old: object, new: object, path: str = "") -> Iterator[tuple[str, object, object]]:
+    """Differences of two nested values: dotted field path, old value, new value."""
     if isinstance(old, dict) and isinstance(new, dict):
-        before, now = cast(dict[str, object], old), cast(dict[str, object], new)
-        for name in sorted(before.keys() | now.keys()):
-            yield from differences(before.get(name), now.get(name), f"{place}.{name}" if place else name)
+        before, after = cast(dict[str, object], old), cast(dict[str, object], new)
+        for name in sorted(before.keys() | after.keys()):
+            yield from differences(before.get(name), after.get(name), f"{path}.{name}" if path else name)
     elif old != new:
-        yield place, old, new
+        yield path, old, new
 
 
 def with_absolute_paths(experiment: Experiment) -> Experiment:
-    """The experiment with absolute paths of data and caches, so that it means the same in every working folder."""
+    """Make the paths of data and caches absolute, so that they do not depend on the working folder."""
     data = experiment.data
     paths = {
         name: Path(os.path.abspath(value.expanduser()))
         for name in ("root", "cache_folder")
         if isinstance(value := getattr(data, name, None), Path)
     }
-    # What lies in the root stays relative to it, so that it is found where the root is moved to.
+    # Paths inside the root stay relative to it, so that the root can be moved.
     inside = {
         name: Path(os.path.abspath(value)).relative_to(root)
         for name in type(data).model_fields
@@ -123,19 +122,19 @@ def with_absolute_paths(experiment: Experiment) -> Experiment:
 
 
 def read_experiment(folder: Path, access: DataAccess | None = None, *, keep_cache_folder: bool = False) -> Experiment:
-    """The settings of a run, read back from its folder.
+    """Read the settings of a run from its folder.
 
     Args:
         folder: of the run.
         access: where its data are now.
-        keep_cache_folder: whether the cache folder is that of the training, not that of `access`; never to write to.
+        keep_cache_folder: keep the cache folder of the training instead of that of `access`; never write to it.
 
     Raises:
         ValueError: the folder holds no run, a damaged one, or one that this version cannot read.
     """
     path, access = folder / EXPERIMENT, access or DataAccess()
     if not path.is_file():
-        raise ValueError(f"{folder} is no run folder: it holds no experiment.json; name one that `scmrl train` made")
+        raise ValueError(f"{folder} is not a run folder: it has no experiment.json; name a folder of `scmrl train`")
     content = read_checksummed(path)
     try:
         experiment = Experiment.model_validate_json(json.dumps(content))
@@ -155,18 +154,18 @@ def read_experiment(folder: Path, access: DataAccess | None = None, *, keep_cach
 
 
 def require_readers(folder: Path) -> None:
-    """Refuse a run that cannot read new files, before anything slow is loaded.
+    """Refuse a run that cannot read new files, before PyTorch is loaded.
 
     Raises:
-        ValueError: it has no inputs.json, a damaged one, or one without readers.
+        ValueError: inputs.json is missing, damaged, or has no readers.
     """
     path = folder / INPUTS
     if not path.is_file():
-        raise ValueError(f"{folder} holds no {INPUTS}, which says how files are read; train again into another folder")
+        raise ValueError(f"{folder} has no {INPUTS}, which says how files are read; train again into another folder")
     if not read_checksummed(path).get("from_files"):
         raise ValueError(
-            f"{folder} cannot read files: the samples that it was trained on are made by a program, not read from "
-            "files; train on files of your own (--data.kind manifest) to predict them"
+            f"{folder} cannot read files: it was trained on generated samples, not on files; train on your own files "
+            "(--data.kind manifest) to predict them"
         )
 
 
@@ -176,12 +175,12 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def write_jsonl(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
-    """Write one line a record, complete or not at all."""
+    """Write one JSON line per record, complete or not at all."""
     write_text(path, "".join(json.dumps(record, allow_nan=False) + "\n" for record in records))
 
 
 def environment(experiment: Experiment, device: str) -> dict[str, Any]:
-    """What a reader needs to tell two runs apart: versions, commit, command, seeds, hardware."""
+    """What distinguishes one run from another: versions, commit, command, seeds, hardware."""
     import torch
 
     gpu = torch.cuda.get_device_name(torch.device(device)) if device.startswith("cuda") else None
@@ -203,20 +202,20 @@ def environment(experiment: Experiment, device: str) -> dict[str, Any]:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes that were in use at most: of the GPU's memory, or of this process on a CPU."""
+    """Peak memory in bytes: of the GPU, or of this process on the CPU."""
     import torch
 
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:
         import resource
-    except ImportError:  # there is none on Windows
+    except ImportError:  # not available on Windows
         return 0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _commit() -> str | None:
-    """The commit of the checkout that this code runs from, `+` if edited; None for an installed package."""
+    """Commit of the checkout that this code runs from, with `+` if it has changes; None for an installed package."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(Path(__file__).parent), *arguments]

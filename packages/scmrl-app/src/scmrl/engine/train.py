@@ -1,4 +1,4 @@
-"""Train one model: read this file to know what `scmrl train` does."""
+"""Train one model: what `scmrl train` does, from data to the tested model."""
 
 # PyTorch leaves the types of some of its own methods open.
 # pyright: reportUnknownMemberType=false
@@ -22,7 +22,7 @@ from scmrl.engine.augmentation import augment
 from scmrl.engine.batches import accumulate_totals, calibration_batch, class_weights, to_device, training_batches
 from scmrl.engine.checkpoint import Position, TrainingState
 from scmrl.engine.checksummed import write_checksummed
-from scmrl.engine.divergence import abbreviate, divergence_message, non_finite_warning, skipped_warning
+from scmrl.engine.divergence import NonFinite, abbreviate, divergence_message, non_finite_warning, skipped_warning
 from scmrl.engine.evaluate import SplitPredictions, predict_split
 from scmrl.engine.failure import explain_failure
 from scmrl.engine.inputs import save_inputs
@@ -40,7 +40,7 @@ from scmrl.engine.parallel import (
     wrap_model,
 )
 from scmrl.engine.rates import rate_warnings
-from scmrl.engine.records import Records
+from scmrl.engine.records import MetricsWriter
 from scmrl.engine.run_folder import (
     INPUTS,
     create_run_folder,
@@ -62,7 +62,7 @@ from snn_fusion import FusionModel, Loss, ModelSpec, calibrate, from_pretrained,
 
 @dataclass
 class Run:
-    """What a finished run knows; `report.summary` turns it into files."""
+    """A finished run; `report.summary` writes it to files."""
 
     experiment: Experiment
     schedule: Schedule
@@ -71,13 +71,13 @@ class Run:
     splits: DatasetSplits
     position: Position
     validation: SplitPredictions | None = None
-    """Of the model that was kept, on the validation split."""
+    """Predictions of the selected model on the validation split."""
     test: SplitPredictions | None = None
-    """Of the same on the test split."""
+    """Predictions of the selected model on the test split."""
     is_rank0: bool = True
-    """Whether this process is the one that writes and speaks."""
+    """Whether this process writes files and prints."""
     seconds: float = 0.0
-    """How long it took, earlier parts of a run that was gone on with included."""
+    """Duration, including the parts before a resume."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -89,11 +89,11 @@ def train(experiment: Experiment, progress: Progress) -> Run:
     """Train, select the epoch on the validation split, test once.
 
     Raises:
-        ValueError: something about the data, the model or the run's folder does not fit; nothing was trained.
-        FloatingPointError: the loss or its gradient is no longer finite; the last good checkpoint is in the folder.
-        OSError: a file cannot be written, or another process is gone; the text says which and how to go on.
-        MemoryError: there is too little memory.
-        KeyboardInterrupt, Stopped: the user or a scheduler stopped the run; the text says how to go on.
+        ValueError: the data, the model or the run folder is invalid; nothing was trained.
+        FloatingPointError: the loss or its gradient is inf or NaN; the last good checkpoint is in the folder.
+        OSError: a file cannot be written, or another process is gone; the message says which and how to resume.
+        MemoryError: out of memory.
+        KeyboardInterrupt, Stopped: the user or a scheduler stopped the run; the message says how to resume.
     """
     with Interruption() as interruption:
         processes, threads = join_processes(experiment.train.device), torch.get_num_threads()
@@ -111,12 +111,12 @@ def train(experiment: Experiment, progress: Progress) -> Run:
 
 def _train(experiment: Experiment, processes: Processes, progress: Progress, interruption: Interruption) -> Run:
     experiment = with_absolute_paths(experiment)
-    options, began = experiment.train, time.monotonic()
+    options, start = experiment.train, time.monotonic()
     if experiment.init_from is not None and not (experiment.init_from / "model.safetensors").is_file():
-        raise FileNotFoundError(f"--init-from {experiment.init_from} holds no model.safetensors; name a run folder")
+        raise FileNotFoundError(f"--init-from {experiment.init_from} has no model.safetensors; name a run folder")
     folder = processes.on_rank0(lambda: create_run_folder(experiment))
     interruption.folder = folder
-    epochs_before = processes.on_rank0(lambda: _epochs_of(folder))
+    epochs_before = processes.on_rank0(lambda: _previous_epochs(folder))
     _seed_everything(experiment.seed)
 
     with progress.phase("preparing data", 1, "samples") as reading:
@@ -125,7 +125,7 @@ def _train(experiment: Experiment, processes: Processes, progress: Progress, int
     if resumed:
         data = restore_data(data, experiment.data, folder, progress)
     splits = take_fraction(data, options.share, seed=experiment.seed)
-    experiment, schedule = _scheduled(experiment, folder, len(splits.train), processes)
+    experiment, schedule = _resolve_schedule(experiment, folder, len(splits.train), processes)
     options = experiment.train
     spec = model_spec(experiment.model, splits.info)
     model = spec.build().to(processes.device)
@@ -135,18 +135,18 @@ def _train(experiment: Experiment, processes: Processes, progress: Progress, int
     for note in splits.info.notes:
         progress.info(f"note: {note}")
 
-    preparation = time.monotonic() - began
+    preparation = time.monotonic() - start
     resumes = experiment.resume and bool(processes.on_rank0(lambda: checkpoint.complete_checkpoints(folder)))
     if epochs_before is not None and not resumes:
-        progress.info("there is no checkpoint to go on from yet: starting from the beginning")
+        progress.info("there is no checkpoint to resume from yet: starting from the beginning")
     if not resumes:
         _initialize(model, run, processes, progress)
     some_absent = bool(experiment.model.modality_dropout) or splits.train.has_absences
     synchronize = options.synchronize_batch_norm and not some_absent
     net = wrap_model(model, processes, options.parallel, synchronize=synchronize)
     if processes.world_size > 1 and options.synchronize_batch_norm and some_absent:
-        progress.warn("some samples lack a modality, so batch norm takes its statistics in each process by itself")
-    _seed_everything(experiment.seed + 1_000_003 * processes.rank)  # what is drawn in training differs by process
+        progress.warn("some samples lack a modality, so batch norm computes its statistics on each rank separately")
+    _seed_everything(experiment.seed + 1_000_003 * processes.rank)  # random draws in training differ by rank
     trained = TrainingState(
         net,
         torch.optim.AdamW(parameter_groups(net, options.weight_decay), lr=options.learning_rate),
@@ -156,10 +156,11 @@ def _train(experiment: Experiment, processes: Processes, progress: Progress, int
     )
     generators = _resume(run, trained, processes, progress, epochs_before) if resumes else None
 
-    with Records(folder, run.position, options, first=processes.is_rank0) as records, interruption.after_steps():
+    writer = MetricsWriter(folder, run.position, options, is_rank0=processes.is_rank0)
+    with writer, interruption.after_steps():
         if generators is not None:
             generators.restore(processes.device)
-        _fit(run, trained, processes, progress, interruption, records)
+        _fit(run, trained, processes, progress, interruption, writer)
 
     best = from_pretrained(folder, require_checksums=True).to(processes.device)
     for split in ("val", "test"):
@@ -174,10 +175,10 @@ def _train(experiment: Experiment, processes: Processes, progress: Progress, int
 
 
 def _initialize(model: FusionModel, run: Run, processes: Processes, progress: Progress) -> None:
-    """The weights before the first step: drawn, calibrated, and taken from another run where they fit."""
+    """Set the initial weights: random, calibrated, and loaded from another run where names and shapes match."""
     options = run.experiment.train
     only = {"calibrated": "", "calibrated_fusion": "fusion"}.get(run.spec.init)
-    # Some ways to fuse have no neurons to calibrate.
+    # Some fusion methods have no neurons to calibrate.
     if only is not None and any(name.startswith(only) for name in spiking_layers(model)):
         inputs, present = to_device(calibration_batch(run.splits, options.calibration_samples), processes)
         calibrate(model, inputs, present=present, target_rate=options.target_rate, only=only)
@@ -189,30 +190,28 @@ def _initialize(model: FusionModel, run: Run, processes: Processes, progress: Pr
 def _resume(
     run: Run, trained: TrainingState, processes: Processes, progress: Progress, epochs_before: int | None
 ) -> Generators:
-    """Put the newest good checkpoint in place, generators aside."""
+    """Load the newest intact checkpoint and return its generators, which are restored right before the first step."""
     loaded = checkpoint.load_newest_checkpoint(run.folder, trained, processes, progress.warn)
     assert loaded is not None
     path, generators = loaded
     position, epochs = run.position, run.schedule.epochs
     if position.best is not None:
-        from_pretrained(
-            run.folder, require_checksums=True
-        )  # a damaged best model is noticed now, not after the training
+        from_pretrained(run.folder, require_checksums=True)  # fail now, not after the training, if it is damaged
     progress.info(
-        f"going on from {path.name}, epoch {position.epoch} of {epochs}"
+        f"resuming from {path.name}, epoch {position.epoch} of {epochs}"
         if position.epoch <= epochs
-        else f"going on from {path.name}: all {epochs} epochs are done, and are evaluated again"
+        else f"resuming from {path.name}: all {epochs} epochs are done; evaluating again"
     )
     if epochs_before is not None and epochs > epochs_before:
         progress.info(
-            f"the run is extended from {epochs_before} to {epochs} epochs: from here the learning rate follows the "
-            f"schedule of {epochs}, so the result differs from {epochs} epochs in one go"
+            f"the run is extended from {epochs_before} to {epochs} epochs: the learning rate now follows the schedule "
+            f"of {epochs} epochs, so the result differs from that of an uninterrupted run of {epochs} epochs"
         )
     return generators
 
 
-def _epochs_of(folder: Path) -> int | None:
-    """The epochs that the run in the folder was last started with; None if it is new."""
+def _previous_epochs(folder: Path) -> int | None:
+    """The number of epochs that the run in the folder was last started with; None for a new run."""
     if not (folder / "experiment.json").is_file():
         return None
     epochs = read_experiment(folder).train.epochs
@@ -220,7 +219,7 @@ def _epochs_of(folder: Path) -> int | None:
 
 
 def _write_settings(run: Run, data: DatasetSplits | None, processes: Processes) -> None:
-    """Write what the run is; the data, before a share of them is taken, unless they were written before."""
+    """Write experiment.json, environment.json and, for a new run, inputs.json of the whole data."""
     write_checksummed(run.folder / "experiment.json", run.experiment.model_dump(mode="json"))
     write_json(run.folder / "environment.json", environment(run.experiment, str(processes.device)))
     if data is not None:
@@ -233,15 +232,15 @@ def _fit(
     processes: Processes,
     progress: Progress,
     interruption: Interruption,
-    records: Records,
+    writer: MetricsWriter,
 ) -> None:
-    """The training loop: fills the run's history, and its folder with checkpoints and the best model so far."""
+    """Run the training loop: fill the run's history, and write checkpoints and the best model to its folder."""
     options, schedule, position, data = run.experiment.train, run.schedule, run.position, run.splits.train
     batch_size = min(schedule.batch_size, len(data))
     parts = processes.world_size * options.accumulate
     if batch_size % parts:
         raise ValueError(
-            f"train.batch_size {batch_size} (of {len(data)} training samples) has to be a multiple of "
+            f"train.batch_size {batch_size} (of {len(data)} training samples) must be a multiple of "
             f"{processes.world_size} processes times train.accumulate {options.accumulate}"
         )
     steps = len(data) // batch_size
@@ -250,7 +249,7 @@ def _fit(
 
     for epoch in range(position.epoch, schedule.epochs + 1):
         if options.patience and epoch - 1 - position.best_epoch >= options.patience and position.best_epoch:
-            progress.info(f"no better epoch for {options.patience}: stopping early")
+            progress.info(f"no improvement for {options.patience} epochs: stopping early")
             break
         loader = training_batches(
             data,
@@ -261,7 +260,7 @@ def _fit(
             workers=options.workers,
             processes=processes,
         )
-        began, before = time.monotonic(), position.batch
+        epoch_start, first_batch = time.monotonic(), position.batch
         trained.net.train()
         with progress.phase(f"epoch {epoch}/{schedule.epochs}", steps, "steps") as bar:
             bar.update(position.batch)
@@ -269,13 +268,13 @@ def _fit(
                 for group in trained.optimizer.param_groups:
                     group["lr"] = learning_rate(position.step, steps, options, schedule)
                 batches = list(islice(loader, options.accumulate))
-                watched = position.step == 0 or position.batch == steps - 1
-                lost = _step(run, trained, batches, processes, weights, watched=watched)
+                record_rates = position.step == 0 or position.batch == steps - 1
+                nonfinite = _step(run, trained, batches, processes, weights, record_rates=record_rates)
                 due = time.monotonic() - saved > 60 * options.checkpoint_minutes
-                broken, stop, due = processes.any(bool(lost), interruption.asked, due)
-                if broken:
-                    raise FloatingPointError(divergence_message(run, lost, batches, processes))
-                if position.step == 0 and (unused := _without_gradient(run, trained)):
+                diverged, stop, due = processes.any(nonfinite is not None, interruption.requested, due)
+                if diverged:
+                    raise FloatingPointError(divergence_message(run, nonfinite, batches, processes))
+                if position.step == 0 and (unused := _unused_parameters_warning(run, trained)):
                     progress.warn(unused)
                 position.batch, position.step = position.batch + 1, position.step + 1
                 bar.advance()
@@ -283,11 +282,11 @@ def _fit(
                     position.seconds, saved = time.monotonic() - started, time.monotonic()
                     checkpoint.save_checkpoint(run.folder, trained, processes)
                 if stop and position.batch < steps:
-                    interruption.end(f"in epoch {epoch} of {schedule.epochs}")
-        rate = (position.batch - before) * batch_size / max(1e-9, time.monotonic() - began)
-        record, better = _validate(run, trained, processes, progress, rate)
-        processes.on_rank0(lambda record=record: records.epoch(record))
-        progress.epoch(epoch, schedule.epochs, record, best=better)
+                    interruption.stop(f"in epoch {epoch} of {schedule.epochs}")
+        throughput = (position.batch - first_batch) * batch_size / max(1e-9, time.monotonic() - epoch_start)
+        record, improved = _validate(run, trained, processes, progress, throughput)
+        processes.on_rank0(lambda record=record: writer.write_epoch(record))
+        progress.epoch(epoch, schedule.epochs, record, best=improved)
         if note := lag_note(position.history):
             progress.info(note)
         if len(position.history) == 1:
@@ -299,8 +298,8 @@ def _fit(
         position.skipped = 0
         position.seconds, saved = time.monotonic() - started, time.monotonic()
         checkpoint.save_checkpoint(run.folder, trained, processes)
-        if processes.any(interruption.asked)[0] and epoch < schedule.epochs:
-            interruption.end(f"after epoch {epoch} of {schedule.epochs}")
+        if processes.any(interruption.requested)[0] and epoch < schedule.epochs:
+            interruption.stop(f"after epoch {epoch} of {schedule.epochs}")
 
 
 def _step(
@@ -310,9 +309,13 @@ def _step(
     processes: Processes,
     weights: Tensor | None,
     *,
-    watched: bool,
-) -> str:
-    """One optimizer step over a batch, in the parts it comes in; if it is not done, what was not finite."""
+    record_rates: bool,
+) -> NonFinite | None:
+    """Make one optimizer step over a batch that comes in parts.
+
+    Return what was inf or NaN if the step was abandoned for it. A float16 step that the gradient scaler skips counts in
+    `position.skipped` instead.
+    """
     options, position, net = run.experiment.train, trained.position, trained.net
     dtype = getattr(torch, options.precision)
     trained.optimizer.zero_grad(set_to_none=True)
@@ -321,22 +324,23 @@ def _step(
         inputs, present = to_device(batch, processes)
         labels = batch["labels"].to(processes.device)
         autocast = torch.autocast(processes.device.type, dtype, enabled=options.precision != "float32")
-        with no_sync(net, needed=number == len(batches) - 1):
-            with autocast, record_firing_rates(unwrap(net)) if watched else nullcontext(dict[str, float]()) as rates:
+        rates_context = record_firing_rates(unwrap(net)) if record_rates else nullcontext(dict[str, float]())
+        with no_sync(net, enabled=number < len(batches) - 1):
+            with autocast, rates_context as rates:
                 output = net(inputs, present)
-            whole, all_labels = gather_batch(output, labels, processes)
-            loss: Loss = unwrap(net).total_loss(whole, all_labels, weights)
+            gathered, all_labels = gather_batch(output, labels, processes)
+            loss: Loss = unwrap(net).total_loss(gathered, all_labels, weights)
             if not math.isfinite(float(loss.total.detach())):
                 return "loss"
             trained.scaler.scale(loss.total / len(batches)).backward()
-        accumulate_totals(position.totals, loss, whole.logits, all_labels)
-        if watched:
+        accumulate_totals(position.totals, loss, gathered.logits, all_labels)
+        if record_rates:
             position.rates_last = rates
             position.rates_first = position.rates_first or rates
     trained.scaler.unscale_(trained.optimizer)
     norm = clip_gradient(net, options.gradient_clip)
     if not math.isfinite(float(norm)):
-        # A scaler skips such a step by itself and takes a smaller scale, down to one at which that cannot be the cause.
+        # The scaler skips such a step and lowers its scale. Below a scale of 1, scaling cannot be the cause.
         if not trained.scaler.is_enabled() or trained.scaler.get_scale() < 1:
             return "gradient"
         position.skipped += 1
@@ -344,11 +348,11 @@ def _step(
     trained.scaler.update()
     if trained.averaged:
         average.update(trained.averaged, net, decay=options.average)
-    return ""
+    return None
 
 
-def _without_gradient(run: Run, trained: TrainingState) -> str:
-    """A warning that names the parameters that the first step did not train; empty if there are none."""
+def _unused_parameters_warning(run: Run, trained: TrainingState) -> str:
+    """Return a warning that names the parameters without a gradient after the first step; empty if there are none."""
     if run.experiment.model.modality_dropout or run.splits.train.has_absences:
         return ""  # a modality may have been absent from the whole batch
     parameters = unwrap(trained.net).named_parameters()
@@ -356,26 +360,26 @@ def _without_gradient(run: Run, trained: TrainingState) -> str:
     if not unused:
         return ""
     return (
-        f"{len(unused)} parameters take no part in the loss, so they are not trained: {abbreviate(unused, 3)}; use "
+        f"{len(unused)} parameters do not affect the loss, so they are not trained: {abbreviate(unused, 3)}; use "
         "them in the forward pass, or remove them from the model"
     )
 
 
 def _validate(
-    run: Run, trained: TrainingState, processes: Processes, progress: Progress, rate: float
+    run: Run, trained: TrainingState, processes: Processes, progress: Progress, throughput: float
 ) -> tuple[dict[str, float], bool]:
-    """The epoch's record, and whether it is the best so far; the best model is kept in the folder."""
+    """Return the epoch's record and whether the epoch is the best so far; the best model is saved in the run folder."""
     options, position = run.experiment.train, trained.position
     split = run.splits.test if options.selection == "published" else run.splits.val
     with average.in_place(trained.averaged, trained.net):
         plain = unwrap(trained.net, run.spec, processes)
         predictions = predict_split(plain, split, batch_size=options.evaluation_batch_size, processes=processes)
-        reached = {"accuracy": predictions.accuracy, "loss": predictions.loss}
-        better = position.best is None or (
-            _merit(position.epoch, reached, run) > _merit(position.best_epoch, position.best, run)
+        scores = {"accuracy": predictions.accuracy, "loss": predictions.loss}
+        improved = position.best is None or (
+            _selection_key(position.epoch, scores, run) > _selection_key(position.best_epoch, position.best, run)
         )
-        if better:
-            position.best, position.best_epoch = reached, position.epoch
+        if improved:
+            position.best, position.best_epoch = scores, position.epoch
             processes.on_rank0(lambda: save_pretrained(plain, run.spec, run.folder))
     if predictions.non_finite and position.epoch == 1:
         progress.warn(
@@ -386,36 +390,38 @@ def _validate(
         "epoch": float(position.epoch),
         "train_loss": position.totals["loss"] / n,
         "alignment_loss": position.totals["alignment"] / n,
-        "train_accuracy": position.totals["right"] / n,
+        "train_accuracy": position.totals["correct"] / n,
         "val_loss": predictions.loss,
         "val_accuracy": predictions.accuracy,
         "learning_rate": trained.optimizer.param_groups[0]["lr"],
-        "samples_per_second": rate,
+        "samples_per_second": throughput,
         "memory_mb": peak_memory(processes.device) / 1e6,
     }
     position.history.append(record)
-    return {name: value for name, value in record.items() if name != "epoch"}, better
+    return {name: value for name, value in record.items() if name != "epoch"}, improved
 
 
-def _merit(epoch: int, reached: dict[str, float], run: Run) -> tuple[bool, float, float]:
-    """What decides which epoch is kept: the highest accuracy, and the lowest loss among equals, after the warm-up.
+def _selection_key(epoch: int, scores: dict[str, float], run: Run) -> tuple[bool, float, float]:
+    """Order epochs for selection: after the warm-up first, then highest accuracy, then lowest loss.
 
-    A small validation split is soon fully right by chance, and then no later and better epoch would ever replace the
-    weights of the warm-up. The published selection takes the best of all epochs.
+    A small validation split can reach 100 % by chance during warm-up, and then no later and better epoch would ever
+    replace those weights. The published selection considers all epochs.
     """
     past_warmup = epoch > run.schedule.warmup_epochs
-    return past_warmup or run.experiment.train.selection == "published", reached["accuracy"], -reached["loss"]
+    return past_warmup or run.experiment.train.selection == "published", scores["accuracy"], -scores["loss"]
 
 
-def _scheduled(experiment: Experiment, folder: Path, samples: int, processes: Processes) -> tuple[Experiment, Schedule]:
-    """The experiment with the data's own schedule in place of `auto`; a run that is gone on with keeps its own."""
+def _resolve_schedule(
+    experiment: Experiment, folder: Path, samples: int, processes: Processes
+) -> tuple[Experiment, Schedule]:
+    """Replace `auto` in the schedule by numbers for this many samples; a resumed run keeps its own numbers."""
     options = experiment.train
     if experiment.resume and (folder / "experiment.json").is_file():
         before = read_experiment(folder).train
-        begun = {name: getattr(before, name) for name in ("epochs", "batch_size", "warmup_epochs")}
-        options = options.model_copy(update={k: v for k, v in begun.items() if getattr(options, k) == "auto"})
+        stored = {name: getattr(before, name) for name in ("epochs", "batch_size", "warmup_epochs")}
+        options = options.model_copy(update={k: v for k, v in stored.items() if getattr(options, k) == "auto"})
     schedule = options.schedule(samples, processes.world_size * options.accumulate)
-    return experiment.model_copy(update={"train": options.fixed(schedule)}), schedule
+    return experiment.model_copy(update={"train": options.with_schedule(schedule)}), schedule
 
 
 def _seed_everything(seed: int) -> None:

@@ -1,6 +1,6 @@
-"""What changes while a process trains, as plain tensors and JSON, and back.
+"""Convert the training state of a rank to plain tensors and JSON, and back.
 
-With FSDP a process has shards of the parameters, the averaged weights and the optimizer's state; it keeps its own.
+With FSDP a rank has shards of the parameters, the averaged weights and the optimizer's state, and saves its own shards.
 """
 
 # PyTorch leaves the types of some of its own methods open.
@@ -20,14 +20,14 @@ from torch.distributed.tensor import DTensor
 from scmrl.engine.parallel import unwrap
 
 Platform = dict[str, Any]
-"""What decides the bits of a result beside seeds and settings."""
+"""Hardware and software that affect the last bits of a result."""
 
 
 def tensors_of(net: nn.Module, optimizer: torch.optim.Optimizer, averaged: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of this process, on the CPU: `model/NAME`, `averaged/NAME` and `optimizer/PARAMETER/KEY`.
+    """Tensors of this rank, on the CPU: `model/NAME`, `averaged/NAME` and `optimizer/PARAMETER/KEY`.
 
     Raises:
-        ValueError: a module keeps extra state that is not a tensor.
+        ValueError: a module has extra state that is not a tensor.
     """
     named = _targets(net, averaged)
     names: dict[Tensor, str] = {parameter: name for name, parameter in unwrap(net).named_parameters()}
@@ -38,7 +38,7 @@ def tensors_of(net: nn.Module, optimizer: torch.optim.Optimizer, averaged: Mappi
     for name, tensor in named.items():
         local = _local(tensor.detach()).cpu().contiguous()
         storage = local.untyped_storage()
-        # safetensors takes no two tensors that share memory, as tied weights and shards do.
+        # safetensors refuses tensors that share memory, such as tied weights and shards.
         if storage.data_ptr() in storages or storage.nbytes() != local.nbytes:
             local = local.clone()
         storages.add(local.untyped_storage().data_ptr())
@@ -49,10 +49,10 @@ def tensors_of(net: nn.Module, optimizer: torch.optim.Optimizer, averaged: Mappi
 def restore_tensors(
     net: nn.Module, optimizer: torch.optim.Optimizer, averaged: Mapping[str, Tensor], stored: Mapping[str, Tensor]
 ) -> None:
-    """Put back what `tensors_of` gave.
+    """Load the tensors that `tensors_of` returned.
 
     Raises:
-        ValueError: the stored tensors are not those of this model; nothing was changed.
+        ValueError: the stored tensors do not match this model; nothing was changed.
     """
     targets = _targets(net, averaged)
     parameters = dict(unwrap(net).named_parameters())
@@ -71,11 +71,11 @@ def restore_tensors(
             faults.append(f"optimizer/{name} is not part of the model")
             continue
         for key, value in state.items():
-            if value.dim():  # the count of steps has no axes
+            if value.dim():  # the step count is a scalar
                 faults += _difference(f"optimizer/{name}/{key}", value, _local(parameters[name]))
     if faults:
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
-        raise ValueError(f"its tensors are not those of this model: {'; '.join(sorted(faults)[:3])}{more}")
+        raise ValueError(f"its tensors do not match this model: {'; '.join(sorted(faults)[:3])}{more}")
     with torch.no_grad():
         for name, target in targets.items():
             _local(target).copy_(stored[name])
@@ -85,7 +85,7 @@ def restore_tensors(
 def _restore_optimizer(
     optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor], states: Mapping[str, Mapping[str, Tensor]]
 ) -> None:
-    """A parameter without stored state had no gradient yet, and has none again."""
+    """Load the optimizer state; a parameter without stored state had no gradient yet."""
     names = {parameter: name for name, parameter in parameters.items()}
     content = optimizer.state_dict()
     in_order = [parameter for group in optimizer.param_groups for parameter in cast("list[Tensor]", group["params"])]
@@ -102,7 +102,7 @@ def _targets(net: nn.Module, averaged: Mapping[str, Tensor]) -> dict[str, Tensor
     for name, value in model.items():
         if not isinstance(value, Tensor):
             raise ValueError(
-                f"a checkpoint holds tensors, but the model's {name} is of type {type(value).__name__}; return a "
+                f"a checkpoint can only hold tensors, but the model's {name} is {type(value).__name__}; return a "
                 "tensor from get_extra_state, or keep the state in a registered buffer"
             )
     named = {f"model/{name}": cast(Tensor, value) for name, value in model.items()}
@@ -110,12 +110,12 @@ def _targets(net: nn.Module, averaged: Mapping[str, Tensor]) -> dict[str, Tensor
 
 
 def _local(tensor: Tensor) -> Tensor:
-    """The tensor, or this process's shard of it."""
+    """The tensor, or this rank's shard of it."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def _like(parameter: Tensor, value: Tensor) -> Tensor:
-    """A stored shard as part of a tensor that is distributed as the parameter is."""
+    """Turn a stored shard into a tensor that is distributed like the parameter."""
     if not isinstance(parameter, DTensor) or not value.dim():
         return value
     return DTensor.from_local(
@@ -140,7 +140,7 @@ def _described(tensor: Tensor) -> str:
 
 @dataclass(frozen=True)
 class Generators:
-    """States of the global random number generators of a process."""
+    """States of the global random number generators of a rank."""
 
     python: tuple[Any, ...]
     numpy: tuple[Any, ...]
@@ -151,13 +151,13 @@ class Generators:
 
     @classmethod
     def current(cls, device: torch.device) -> Generators:
-        """As they are now."""
+        """Read the current states."""
         cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
         numpy = np.random.get_state(legacy=True)
         return cls(random.getstate(), cast("tuple[Any, ...]", numpy), torch.get_rng_state(), cuda)
 
     def restore(self, device: torch.device) -> None:
-        """Put them back; nothing may draw between this and the next step."""
+        """Restore the states; nothing may draw from the generators between this and the next step."""
         random.setstate(self.python)
         np.random.set_state(self.numpy)
         torch.set_rng_state(self.torch)
@@ -165,21 +165,21 @@ class Generators:
             torch.cuda.set_rng_state(self.cuda, device)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The part that is stored as tensors."""
+        """States that are stored as tensors."""
         states = {"generator/torch": self.torch}
         return states if self.cuda is None else {**states, "generator/cuda": self.cuda}
 
     def json(self) -> dict[str, Any]:
-        """The rest."""
+        """States that are stored as JSON."""
         name, keys, *rest = self.numpy
         return {"python": self.python, "numpy": [name, keys.tolist(), *rest]}
 
     @classmethod
     def parse(cls, tensors: Mapping[str, Tensor], content: Mapping[str, Any]) -> Generators:
-        """What `tensors` and `json` gave.
+        """Parse what `tensors` and `json` returned.
 
         Raises:
-            ValueError, TypeError, LookupError, OverflowError, RuntimeError: these are no states.
+            ValueError, TypeError, LookupError, OverflowError, RuntimeError: the states are invalid.
         """
         version, keys, gauss = content["python"]
         name, words, *rest = content["numpy"]
@@ -189,7 +189,7 @@ class Generators:
             tensors["generator/torch"],
             tensors.get("generator/cuda"),
         )
-        # Faulty states are noticed before anything is changed.
+        # Detect invalid states before anything is changed.
         random.Random().setstate(states.python)
         np.random.RandomState().set_state(cast(Any, states.numpy))
         torch.Generator().set_state(states.torch)
@@ -197,7 +197,7 @@ class Generators:
 
 
 def platform_of(device: torch.device) -> Platform:
-    """What this process computes with."""
+    """The platform that this rank computes on."""
     return {
         "threads": torch.get_num_threads(),
         "PyTorch": torch.__version__,

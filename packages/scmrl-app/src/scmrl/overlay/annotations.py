@@ -1,6 +1,6 @@
-"""Read type annotations, and put types and values into the words of a user.
+"""Read type annotations, and format types and values as text.
 
-A type is read as the help shows it (`int ≥ 1`, `audio | visual`, `path | none`, `text,...`), a value as it would be
+A type is formatted as in the help (`int ≥ 1`, `audio | visual`, `path | none`, `text,...`), a value as it would be
 typed (`true`, `none`, `a,b`).
 """
 
@@ -17,17 +17,17 @@ from pydantic.fields import FieldInfo
 
 SEQUENCES = (tuple, list, set, frozenset)
 PLAIN_NAMES: dict[object, str] = {str: "text", Path: "path"}
-SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
-WORDS = {"ge": "greater than or equal to", "gt": "greater than", "le": "less than or equal to", "lt": "less than"}
+LIMIT_SYMBOLS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+LIMIT_WORDS = {"ge": "greater than or equal to", "gt": "greater than", "le": "less than or equal to", "lt": "less than"}
 
 
 def bare(annotation: object) -> object:
-    """A type without its annotations."""
+    """A type without `Annotated`."""
     return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
 
 def members_of(annotation: object) -> list[object]:
-    """The alternatives of a union, through nesting and annotations; the type itself if it is no union."""
+    """The members of a union, flattened; the type itself if it is not a union."""
     if get_origin(bare(annotation)) in (Union, UnionType):
         return [inner for member in get_args(bare(annotation)) for inner in members_of(member)]
     return [annotation]
@@ -35,27 +35,27 @@ def members_of(annotation: object) -> list[object]:
 
 @runtime_checkable
 class Registry(Protocol):
-    """What a library offers at a seam, by `kind`; each of the libraries has a class of its own for it."""
+    """Spec classes by `kind`, as both libraries' registries provide them."""
 
     default: str | None
-    """The kind of a mapping that names none."""
+    """Default kind."""
 
     def specs(self) -> Mapping[str, type[BaseModel]]:
-        """Every class by its kind."""
+        """All spec classes by kind."""
         ...
 
 
 def registry_of(annotation: object, metadata: Sequence[object] = ()) -> Registry | None:
-    """The registry whose specs may stand here, found on the type or in what is said of it elsewhere."""
-    held = get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
-    for item in (*held, *metadata):
+    """The registry in the annotations of a type or in the metadata of its field."""
+    annotations = get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
+    for item in (*annotations, *metadata):
         if isinstance(item, Registry):
             return item
     return None
 
 
 def literals_of(annotation: object) -> list[str]:
-    """Every literal that occurs in a type, at any depth."""
+    """All literals in a type, at any depth."""
     if get_origin(annotation) is Literal:
         return [text_of(value) for value in get_args(annotation)]
     if isinstance(annotation, type) and issubclass(annotation, Enum):
@@ -64,14 +64,14 @@ def literals_of(annotation: object) -> list[str]:
 
 
 def limits_of(metadata: Sequence[object], texts: dict[str, str]) -> list[str]:
-    """The bounds of a number, in SIGNS or in WORDS."""
+    """The bounds of a number, with the texts of LIMIT_SYMBOLS or LIMIT_WORDS."""
     flat = [item for entry in metadata for item in (entry.metadata if isinstance(entry, FieldInfo) else [entry])]
     bounds = [(text, getattr(item, key)) for item in flat for key, text in texts.items() if hasattr(item, key)]
     return [f"{text} {str(bound).removesuffix('.0')}" for text, bound in bounds]
 
 
 def type_text(annotation: object, metadata: Sequence[object] = ()) -> str:
-    """A type in the words of the help; `metadata` is what is said of it elsewhere, such as bounds."""
+    """Format a type as in the help; `metadata` are further annotations, such as bounds."""
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return type_text(args[0], [*args[1:], *metadata])
@@ -79,18 +79,18 @@ def type_text(annotation: object, metadata: Sequence[object] = ()) -> str:
         return " | ".join(type_text(member, metadata) for member in args)
     if origin in SEQUENCES:
         items = [type_text(item) for item in args if item is not Ellipsis]
-        is_endless = origin is not tuple or Ellipsis in args
-        return ",".join([f"({item})" if "|" in item else item for item in items] + ["..."] * is_endless)
+        is_variadic = origin is not tuple or Ellipsis in args
+        return ",".join([f"({item})" if "|" in item else item for item in items] + ["..."] * is_variadic)
     if annotation is NoneType:
         return "none"
     if literals := literals_of(annotation):
         return " | ".join(literals)
     name = PLAIN_NAMES.get(annotation, getattr(annotation, "__name__", str(annotation)))
-    return " ".join([name, ", ".join(limits_of(metadata, SIGNS))]).strip()
+    return " ".join([name, ", ".join(limits_of(metadata, LIMIT_SYMBOLS))]).strip()
 
 
 def text_of(value: object) -> str:
-    """A value as it would be typed."""
+    """Format a value as it would be typed."""
     if value is None or isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, SEQUENCES):

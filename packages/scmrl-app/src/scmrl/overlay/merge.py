@@ -1,8 +1,7 @@
-"""Merge layers of settings into one tree of values, and validate it into the spec.
+"""Merge layers of settings into one tree of values, and validate it as a spec.
 
-The layers are merged along the types, the later over the earlier: what the spec itself says, then `defaults`, then each
-file, then the options. The tree holds only what was said: whatever it leaves out, the models fill in from their own
-defaults.
+Later layers override earlier ones: the spec's defaults, then `defaults`, then each file, then the options. The tree
+holds explicit values only; the models fill in their defaults.
 """
 
 from __future__ import annotations
@@ -17,16 +16,16 @@ from scmrl.overlay.annotations import SEQUENCES, bare, literals_of, members_of
 from scmrl.overlay.faults import (
     OptionError,
     explain,
-    kinds_that_fit,
-    no_such_entry,
-    no_such_option,
-    not_an_option,
-    not_of_this_kind,
+    group_fault,
+    matching_kinds,
+    unknown_entry,
+    unknown_option,
+    wrong_kind,
 )
 from scmrl.overlay.files import settings_in
 from scmrl.overlay.options import parse
 from scmrl.overlay.settings import Setting, Tree, settings_of, tree_of
-from scmrl.overlay.shape import TAG, Place, Shape, fields_of
+from scmrl.overlay.shape import TAG, FieldPath, Shape, fields_of
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -38,98 +37,98 @@ def load(
     defaults: Mapping[str, object] | BaseModel | None = None,
     defaults_from: str = "defaults",
     files: Sequence[Path] = (),
-    likely: Mapping[str, str] | None = None,
+    suggested: Mapping[str, str] | None = None,
 ) -> S:
-    """Build the spec that the options ask for, or raise an OptionError that lists all their faults.
+    """Build the spec from options, files and defaults, or raise an OptionError that lists all faults.
 
-    options: `--a.b value`, `--a.b=value`, `--a.flag`, `--no-a.flag` in any order; `--a.kind x` starts variant x afresh
-    defaults: values to lay over the spec's own, nested by field; a table among them replaces the spec's table
-    defaults_from: what to call them in messages
-    files: YAML and JSON files to lay over those, the later over the earlier; their tables replace, too
-    likely: by choice, the kind to advise where an option is one of another kind
+    options: `--a.b value`, `--a.b=value`, `--a.flag`, `--no-a.flag` in any order; `--a.kind x` resets a to kind x
+    defaults: values that override the spec's own, nested by field; a table replaces the spec's table
+    defaults_from: name of the defaults in messages
+    files: YAML and JSON files that override the defaults, later over earlier; their tables replace, too
+    suggested: by choice, the kind to suggest if an option belongs to another kind
     """
-    root, tree, given = Shape.of(spec_type), begin(spec_type), dict[Place, Setting]()
-    typed, faults = parse(root, options)
+    root, tree, applied = Shape.of(spec_type), empty_tree(spec_type), dict[FieldPath, Setting]()
+    option_settings, faults = parse(root, options)
     layers = [list(settings_of(root, tree_of(defaults) or {}, defaults_from))]
-    unreadable: list[str] = []
+    file_faults: list[str] = []
     for path in files:
-        layer, found = settings_in(path, root)
+        layer, syntax_errors = settings_in(path, root)
         layers.append(layer)
-        unreadable += found
-    if unreadable:
-        # What such a file would have said is not known, so nothing more can be said of the rest.
-        raise OptionError([*unreadable, *faults])
-    for layer in (*layers, typed):
-        # From the top down, and kinds first, so that the order of options does not matter.
-        for setting in sorted(layer, key=lambda setting: (len(setting.place), setting.place[-1] != TAG)):
-            fault = contradiction(setting, layer) or put(tree, root, setting, given, layer, likely or {})
+        file_faults += syntax_errors
+    if file_faults:
+        # Without the content of such a file, checks of the rest would be misleading.
+        raise OptionError([*file_faults, *faults])
+    for layer in (*layers, option_settings):
+        # Parents before children and kinds first, so that the order of options does not matter.
+        for setting in sorted(layer, key=lambda setting: (len(setting.path), setting.path[-1] != TAG)):
+            fault = contradiction(setting, layer) or apply(tree, root, setting, applied, layer, suggested or {})
             if fault:
                 faults.append(fault)
             else:
-                given[setting.place] = setting
+                applied[setting.path] = setting
     try:
         spec = spec_type.model_validate(tree)
     except ValidationError as error:
-        raise OptionError([*faults, *explain(error, root, given, tree)]) from None
+        raise OptionError([*faults, *explain(error, root, applied, tree)]) from None
     if faults:
         raise OptionError(faults)
     return spec
 
 
 def contradiction(setting: Setting, layer: Iterable[Setting]) -> str | None:
-    """The fault of a setting that stands below one which the same layer sets to none."""
+    """Return the fault of a setting below one that the same layer sets to none."""
     for other in layer:
-        if other.place == setting.place[: len(other.place)] != setting.place and other.is_nothing:
+        if other.path == setting.path[: len(other.path)] != setting.path and other.is_nothing:
             return f"{setting}: but {other}; give one or the other"
     return None
 
 
-def put(
+def apply(
     tree: Tree,
     root: Shape,
     setting: Setting,
-    given: Mapping[Place, Setting],
+    applied: Mapping[FieldPath, Setting],
     layer: Sequence[Setting],
-    likely: Mapping[str, str],
+    suggested: Mapping[str, str],
 ) -> str | None:
-    """Write one setting into the tree, or say why it cannot stand there.
+    """Write one setting into the tree, or return its fault.
 
     Args:
-        tree: what was said so far.
+        tree: changed in place.
         root: the shape of the spec.
-        setting: what to write.
-        given: the settings written before.
-        layer: all settings of the same source, by which a kind is advised.
-        likely: by choice, the kind to advise if it fits.
+        setting: the setting to write.
+        applied: settings written before.
+        layer: all settings of the same source, used to suggest a kind.
+        suggested: by choice, the kind to suggest if it fits.
     """
-    *above, name = place = setting.place
+    *above, name = path = setting.path
     shape = root
     for depth, group in enumerate(above):
         child = shape.child(group, tree.get(TAG))
         if child is None or child.is_value:
-            return no_such_option(setting, root, shape, depth, tree.get(TAG))
+            return unknown_option(setting, root, shape, depth, tree.get(TAG))
         tree, shape = enter(tree, group, child), child
-        choice, below = place[: depth + 1], place[depth + 1 :]
-        kind, having = str(tree.get(TAG)), shape.kinds_with(below)
-        if kind in shape.models and having and kind not in having:
-            having = kinds_that_fit(choice, having, shape, layer)
-            chosen = given.get((*choice, TAG))
-            return not_of_this_kind(setting, choice, kind, having, chosen, likely.get(".".join(choice), ""))
+        choice, below = path[: depth + 1], path[depth + 1 :]
+        kind, kinds = str(tree.get(TAG)), shape.kinds_with(below)
+        if kind in shape.models and kinds and kind not in kinds:
+            kinds = matching_kinds(choice, kinds, shape, layer)
+            kind_setting = applied.get((*choice, TAG))
+            return wrong_kind(setting, choice, kind, kinds, kind_setting, suggested.get(".".join(choice), ""))
     child = shape.child(name, tree.get(TAG))
     if child is None:
-        return no_such_option(setting, root, shape, len(above), tree.get(TAG))
+        return unknown_option(setting, root, shape, len(above), tree.get(TAG))
     if setting.is_nothing and child.optional:
         tree[name] = None
     elif setting.is_nothing and shape.entry is not None:
         if name not in tree:
-            return no_such_entry(setting, tree)
+            return unknown_entry(setting, tree)
         del tree[name]
     elif child.is_value:
         if name == TAG and shape.is_choice and setting.value != tree.get(TAG):
-            restart(tree, shape, str(setting.value))
+            reset(tree, shape, str(setting.value))
         tree[name] = split(setting.value, child) if isinstance(setting.value, str) else setting.value
     elif not isinstance(setting.value, dict):
-        return not_an_option(setting, child)
+        return group_fault(setting, child)
     elif child.entry is not None:
         tree[name] = Tree()
     else:
@@ -137,33 +136,33 @@ def put(
     return None
 
 
-def begin(model: type[BaseModel]) -> Tree:
-    """A model of which nothing was said yet: empty, but for the groups that have no default of their own."""
+def empty_tree(model: type[BaseModel]) -> Tree:
+    """The tree of a model without explicit values: empty, except for groups without a default."""
     groups = {name: shape.models[""] for name, shape in fields_of(model).items() if shape.is_group}
-    return {name: begin(group) for name, group in groups.items() if model.model_fields[name].is_required()}
+    return {name: empty_tree(group) for name, group in groups.items() if model.model_fields[name].is_required()}
 
 
 def enter(tree: Tree, name: str, shape: Shape) -> Tree:
-    """The group `name` of a tree, begun from its default if nothing was said of it yet."""
+    """Return the group `name` of a tree, created from its default if it is missing."""
     inner = tree_of(tree.get(name, shape.default))
     if inner is None:
         kind = {TAG: shape.default_kind} if shape.default_kind is not None else {}
-        inner = begin(shape.models[""]) if shape.is_group else Tree(kind)
+        inner = empty_tree(shape.models[""]) if shape.is_group else Tree(kind)
     tree[name] = inner
     return inner
 
 
-def restart(tree: Tree, choice: Shape, kind: str) -> None:
-    """Forget what was said under another kind."""
+def reset(tree: Tree, choice: Shape, kind: str) -> None:
+    """Discard the values of another kind."""
     tree.clear()
     if kind in choice.models:
-        tree.update(begin(choice.models[kind]))
+        tree.update(empty_tree(choice.models[kind]))
 
 
 def split(text: str, shape: Shape) -> object:
-    """The items of a text that stands for a sequence; any other text as it is."""
+    """Split the text of a sequence into its items; return any other text unchanged."""
     members = [bare(member) for member in members_of(shape.annotation)]
-    whole = [member for member in members if get_origin(member) not in SEQUENCES]
-    if len(whole) == len(members) or str in whole or any(text in literals_of(member) for member in whole):
+    scalars = [member for member in members if get_origin(member) not in SEQUENCES]
+    if len(scalars) == len(members) or str in scalars or any(text in literals_of(member) for member in scalars):
         return text
     return [item.strip() for item in text.split(",") if item.strip()]

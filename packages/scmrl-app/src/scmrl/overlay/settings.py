@@ -1,7 +1,7 @@
-"""A `Setting` is a value for one place of the spec tree that knows its source.
+"""A `Setting` is a value for one field path, with its source.
 
-Whatever gives values, be it the command line, a file or nested defaults, gives them as a list of settings. So one code
-merges them all, and a fault can name the place as its source wrote it.
+The command line, files and nested defaults all become lists of settings. So the same code merges them, and a fault can
+name the field as its source writes it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import cast
 from pydantic import BaseModel
 
 from scmrl.overlay.annotations import text_of
-from scmrl.overlay.shape import TAG, Place, Shape
+from scmrl.overlay.shape import TAG, FieldPath, Shape
 
 Tree = dict[str, object]
 """Nested values, as pydantic validates them into a spec."""
@@ -25,58 +25,58 @@ NOTHING = ("none", "null")
 
 @dataclass(frozen=True)
 class Setting:
-    """A value for one place of the spec tree, and where it came from."""
+    """A value for one field path, and its source."""
 
-    place: Place
+    path: FieldPath
     value: object
     source: str = COMMAND_LINE
-    at: str = ""
-    """Where in a file the value stands, `run.yaml:3:5`; empty for other sources."""
+    location: str = ""
+    """Position in a file, `run.yaml:3:5`; empty for other sources."""
 
     def __str__(self) -> str:
         value = "" if isinstance(self.value, dict) else f" = {text_of(self.value) or EMPTY}"
-        where = "" if self.at or self.source == COMMAND_LINE else f" ({self.source})"
-        return f"{self.label}{value}{where}"
+        source = "" if self.location or self.source == COMMAND_LINE else f" ({self.source})"
+        return f"{self.label}{value}{source}"
 
     @property
     def prefix(self) -> str:
-        """What options begin with where the value came from."""
+        """Prefix of option names in the source."""
         return "--" if self.source == COMMAND_LINE else ""
 
     @property
     def name(self) -> str:
-        """The place as its source writes it."""
-        return self.prefix + ".".join(self.place)
+        """The field path as the source writes it."""
+        return self.prefix + ".".join(self.path)
 
     @property
     def label(self) -> str:
-        """The name, after the place in the file if it is from one."""
-        return f"{self.at}: {self.name}" if self.at else self.name
+        """The name, after the position in the file if it is from one."""
+        return f"{self.location}: {self.name}" if self.location else self.name
 
-    def written(self, name: str, value: str) -> str:
-        """Another setting as the same source would write it."""
+    def format_as_source(self, name: str, value: str) -> str:
+        """Format another setting as the same source would write it."""
         return f"--{name} {value}" if self.source == COMMAND_LINE else f"{name}: {value}"
 
     @property
     def is_nothing(self) -> bool:
-        """Whether the value is none, in words or in itself."""
+        """Whether the value is None or its text."""
         return text_of(self.value).lower() in NOTHING
 
 
-def settings_of(root: Shape, values: Mapping[str, object], source: str, above: Place = ()) -> Iterator[Setting]:
-    """Flatten nested values; a group is opened, and a table emptied, before what stands in it."""
+def settings_of(root: Shape, values: Mapping[str, object], source: str, above: FieldPath = ()) -> Iterator[Setting]:
+    """Flatten nested values; a setting that opens a group or empties a table comes before its content."""
     for name, value in values.items():
-        place, inner = (*above, name), tree_of(value)
-        if inner is not None and any(not shape.is_value for shape in root.find(place)):
-            yield Setting(place, Tree(), source)
-            yield from settings_of(root, inner, source, place)
+        path, inner = (*above, name), tree_of(value)
+        if inner is not None and any(not shape.is_value for shape in root.find(path)):
+            yield Setting(path, Tree(), source)
+            yield from settings_of(root, inner, source, path)
         else:
-            yield Setting(place, value, source)
+            yield Setting(path, value, source)
 
 
 def tree_of(value: object) -> Tree | None:
-    """What a group, a choice or a table says explicitly; None for any other value."""
+    """The explicitly set fields of a group, choice or table; None for any other value."""
     if isinstance(value, BaseModel):
-        said = {TAG, *value.model_fields_set}
-        return {name: getattr(value, name) for name in type(value).model_fields if name in said}
+        explicit = {TAG, *value.model_fields_set}
+        return {name: getattr(value, name) for name in type(value).model_fields if name in explicit}
     return dict(cast(Mapping[str, object], value)) if isinstance(value, Mapping) else None

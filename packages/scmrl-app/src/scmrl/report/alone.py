@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scmrl.engine.fingerprint import changes
+from scmrl.engine.fingerprint import fingerprint_changes
 from scmrl.engine.run_folder import INPUTS, differences
 from scmrl.report.folders import RunFiles, read_run
 from scmrl.report.stored import Score
@@ -91,7 +91,7 @@ def _same_samples(folder: Path, other: Path) -> bool:
     if before is None or now is None:  # of older versions, which kept none
         return True
     try:
-        return not changes(before, now)
+        return not fingerprint_changes(before, now)
     except (KeyError, TypeError, ValueError):  # a damaged one
         return False
 

@@ -15,7 +15,7 @@ from typing import Any, cast
 from scmrl.experiment import Experiment
 from scmrl.overlay import OptionError
 from scmrl.overlay.annotations import bare, members_of, text_of
-from scmrl.overlay.options import place_of
+from scmrl.overlay.options import field_path_of
 from scmrl.overlay.shape import Shape
 from scmrl.study.points import Point
 
@@ -65,7 +65,7 @@ def group_by_field(value: object) -> tuple[str, ...]:
         item = text_of(item)
         if FIELD_PREFIX.match(item):
             name, _, text = item.partition("=")
-            field = ".".join(place_of(Shape.of(Experiment), name))
+            field = ".".join(field_path_of(Shape.of(Experiment), name))
             if field in texts:
                 raise ValueError(f"{field} is repeated; keep one")
             texts[field] = text

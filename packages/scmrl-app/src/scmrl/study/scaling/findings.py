@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from scmrl.experiment import PLENTY
+from scmrl.experiment import MANY_SAMPLES
 from scmrl.plots.curves import Curve, Panel, curves_plot
 from scmrl.study.cells import DIFFERENCE_COLUMNS, INTERVAL_NOTE, SELECTED_ON_TEST, difference_cells, plus_minus
 from scmrl.study.scaling.spec import ScalingSpec
@@ -155,9 +155,9 @@ def _notes(spec: ScalingSpec, results: Results) -> list[str]:
         + ("." if spec.every_subset else "; without --every_subset there is only one such subset, maybe not the best.")
         + f" {INTERVAL_NOTE}",
         "Costs are for the largest fraction, mean over seeds. Time is the median over several forward and backward "
-        f"passes of one batch of at most {spec.train.schedule(PLENTY).batch_size}, on {hardware}; other trainings "
-        "on the same machine make it longer, which --jobs 1 avoids. Memory saved for the backward pass grows with the "
-        "batch; weights, gradients and optimizer state are not included. Synaptic operations are the products of two "
+        f"passes of one batch of at most {spec.train.schedule(MANY_SAMPLES).batch_size}, on {hardware}; other "
+        "trainings on the same machine make it longer, which --jobs 1 avoids. Memory saved for the backward pass "
+        "grows with the batch; weights, gradients and optimizer state are not included. Synaptic operations are the products of two "
         "nonzero factors, in evaluation mode; dense operations are all products.",
     ]
     if spec.train.selection == "published":

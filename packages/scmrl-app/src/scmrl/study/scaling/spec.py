@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import field_validator, model_validator
 
-from scmrl.experiment import PLENTY
+from scmrl.experiment import MANY_SAMPLES
 from scmrl.study.points import Point, check_unique_keys
 from scmrl.study.spec import Results, StudySpec
 from scmrl.study.variants import UNIMODAL, VariantOptions, select_variants
@@ -105,7 +105,7 @@ class ScalingSpec(StudySpec):
         """Return the training options of a fraction of the samples."""
         train = self.train
         # Fractions differ in their samples only, so `auto` means the same for all of them.
-        schedule = train.schedule(PLENTY)
+        schedule = train.schedule(MANY_SAMPLES)
         options = {"train.share": f"{fraction:.17g}", "train.batch_size": str(schedule.batch_size)}
         options |= {"train.epochs": str(schedule.epochs), "train.warmup_epochs": f"{schedule.warmup_epochs:.17g}"}
         if self.budget == "steps":

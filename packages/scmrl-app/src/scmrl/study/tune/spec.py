@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from scmrl.experiment import PLENTY, Experiment
+from scmrl.experiment import MANY_SAMPLES, Experiment
 from scmrl.progress import Progress
 from scmrl.study.points import Point, check_unique_keys
 from scmrl.study.ranges import Choices, Span, base_value, group_by_field, parse_ranges
@@ -158,7 +158,7 @@ class TuneSpec(StudySpec):
 
         if self.pruner == "median":
             # During learning-rate warm-up, a low accuracy predicts little.
-            warmup = math.ceil(self.train.schedule(PLENTY).warmup_epochs)
+            warmup = math.ceil(self.train.schedule(MANY_SAMPLES).warmup_epochs)
             return MedianPruner(self._startup_trials, n_warmup_steps=warmup)
         return SuccessiveHalvingPruner() if self.pruner == "halving" else NopPruner()
 
