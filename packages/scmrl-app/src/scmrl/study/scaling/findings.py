@@ -157,8 +157,8 @@ def _notes(spec: ScalingSpec, results: Results) -> list[str]:
         "Costs are for the largest fraction, mean over seeds. Time is the median over several forward and backward "
         f"passes of one batch of at most {spec.train.schedule(MANY_SAMPLES).batch_size}, on {hardware}; other "
         "trainings on the same machine make it longer, which --jobs 1 avoids. Memory saved for the backward pass "
-        "grows with the batch; weights, gradients and optimizer state are not included. Synaptic operations are the products of two "
-        "nonzero factors, in evaluation mode; dense operations are all products.",
+        "grows with the batch; weights, gradients and optimizer state are not included. Synaptic operations "
+        "are the products of two nonzero factors, in evaluation mode; dense operations are all products.",
     ]
     if spec.train.selection == "published":
         notes.insert(0, SELECTED_ON_TEST)
