@@ -37,6 +37,16 @@ def _same_random_numbers_in_every_run() -> None:
     torch.manual_seed(0)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect the tests of a GPU unless the expression of -m names them: `-m slow` alone must pass without one."""
+    if "gpu" in config.option.markexpr:
+        return
+    deselected = [item for item in items if item.get_closest_marker("gpu")]
+    if deselected:
+        config.hook.pytest_deselected(items=deselected)
+        items[:] = [item for item in items if not item.get_closest_marker("gpu")]
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a test before its fixtures run, or fail it where CI is set, if a program that it needs is missing."""
