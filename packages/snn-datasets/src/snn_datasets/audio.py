@@ -1,4 +1,4 @@
-"""Sound files to waveforms, and what is done to waveforms."""
+"""The reader of sound files, and stages on waveforms."""
 
 # soundfile has no stubs.
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
@@ -14,17 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from snn_datasets.file_signature import foreign_format
+from snn_datasets.file_signature import explain_other_format
 from snn_datasets.kinds import RecordingKind
 from snn_datasets.reader import Reader, ReadError, Source
 from snn_datasets.recordings import Waveform
-from snn_datasets.sound_container import LengthFilled, examine
+from snn_datasets.sound_container import LengthPatchedFile, inspect_container
 from snn_datasets.stage import Draw, Stage
 
 LARGEST_SAMPLES = 2**26
 """Samples of the longest recording, over all channels: 256 MB, 25 minutes of mono at 44.1 kHz."""
 BLOCK = 2**20
-"""Samples read at once: a header can claim any number, so memory is taken only for what is there."""
+"""Samples read at once. A header can claim any number, so memory is allocated only for samples that exist."""
 SOUND_FORMATS = (
     "a WAV sound file",
     "an AIFF sound file",
@@ -34,13 +34,13 @@ SOUND_FORMATS = (
     "an AU sound file",
     "a CAF sound file",
 )
-"""What `file_signature` calls those that are decoded."""
+"""Names of the decoded formats, as in `file_signature`."""
 
 
 class WaveformReader(Reader):
-    """Reads sound: WAV, FLAC, Ogg, MP3, AIFF and what else libsndfile knows.
+    """Reads sound: WAV, FLAC, Ogg, MP3, AIFF and the other formats of libsndfile.
 
-    The part of a source, (start, stop) in seconds, takes what sounds between the two.
+    The part of a source is (start, stop) in seconds.
     """
 
     kind: Literal["waveform"] = "waveform"
@@ -53,40 +53,38 @@ class WaveformReader(Reader):
 
         path = self.open_file(source)
         part = seconds_of(source)
-        container = examine(path)
+        container = inspect_container(path)
         if container.damage is not None:
             raise ReadError(f"{path} cannot be read as sound: the file {container.damage}; replace the file")
         try:
-            at = container.length_at
+            offset = container.length_offset
             with (
-                nullcontext(path) if at is None else LengthFilled(path, at) as file,
+                nullcontext(path) if offset is None else LengthPatchedFile(path, offset) as file,
                 soundfile.SoundFile(file) as sound,
             ):
                 rate = int(sound.samplerate)
                 first, end = (0, int(sound.frames)) if part is None else _in_samples(part, rate)
                 end = min(end, int(sound.frames))
                 samples = _read(sound, path, first, end)
-                # FLAC states how many samples there are; for other formats libsndfile tells what it expects to find.
+                # Only FLAC states its number of samples; for other formats libsndfile reports an estimate.
                 if sound.format == "FLAC" and samples.shape[1] < end - first:
                     raise ReadError(
-                        f"{path} cannot be read as sound: the file is cut off, {end - first - samples.shape[1]:,} of "
+                        f"{path} cannot be read as sound: the file is truncated, {end - first - samples.shape[1]:,} of "
                         f"{end - first:,} samples are missing; replace the file"
                     )
         except ReadError:
             raise
-        except Exception as error:  # libsndfile's are RuntimeErrors, those of the layers around it of several types.
-            foreign = foreign_format(path, SOUND_FORMATS)
-            raise ReadError(
-                f"{path} cannot be read as sound: {foreign or f'{error}; replace or convert the file'}"
-            ) from error
+        except Exception as error:  # libsndfile raises RuntimeError, the layers around it several other types.
+            reason = explain_other_format(path, SOUND_FORMATS) or f"{error}; replace or convert the file"
+            raise ReadError(f"{path} cannot be read as sound: {reason}") from error
         return checked_waveform(samples, rate, source)
 
 
 def seconds_of(source: Source) -> tuple[float, float] | None:
-    """Start and stop in seconds, as the part of a source says; None takes the whole file.
+    """Return the part of a source as start and stop in seconds; None means the whole file.
 
     Raises:
-        ReadError: the part is no such pair.
+        ReadError: the part is not such a pair.
     """
     if not source.part:
         return None
@@ -95,32 +93,32 @@ def seconds_of(source: Source) -> tuple[float, float] | None:
     except ValueError:
         start = stop = math.nan
     if not (0 <= start <= stop < math.inf):
-        raise ReadError(f"{source}: a part is (start, stop) in seconds, 0 <= start <= stop, such as (1.5, 2.0)")
+        raise ReadError(f"{source}: the part must be (start, stop) in seconds, 0 <= start <= stop, such as (1.5, 2.0)")
     return start, stop
 
 
 def checked_waveform(samples: NDArray[np.float32], rate: int, source: Source) -> Waveform:
-    """A waveform of [channels, L].
+    """Return a waveform of samples [channels, L].
 
     Raises:
-        ReadError: no samples, or some that are no finite numbers.
+        ReadError: there are no samples, or some are NaN or inf.
     """
     if not samples.size:
         raise ReadError(f"{source} has no samples; replace the file, correct the part, or leave it out")
     if not np.isfinite(samples).all():
-        raise ReadError(f"{source} has samples that are not finite numbers; replace the file")
+        raise ReadError(f"{source} has samples that are NaN or inf; replace the file")
     return Waveform(samples, rate)
 
 
 def refuse_too_long(samples: int, path: Path) -> None:
-    """Refuse sound that would not fit into memory.
+    """Refuse sound that does not fit into memory.
 
     Raises:
         ReadError: more samples than `LARGEST_SAMPLES`.
     """
     if samples > LARGEST_SAMPLES:
         raise ReadError(
-            f"{path} has {samples:,} samples, or claims so, more than {LARGEST_SAMPLES:,}; cut it into shorter files, "
+            f"{path} has (or claims) {samples:,} samples, more than {LARGEST_SAMPLES:,}; cut it into shorter files, "
             "or replace it if it is not that long"
         )
 
@@ -130,26 +128,26 @@ def _in_samples(part: tuple[float, float], rate: int) -> tuple[int, int]:
 
 
 def _read(sound: Any, path: Path, first: int, end: int) -> NDArray[np.float32]:
-    """Samples [channels, L] from `first` until before `end`, or until the file ends."""
+    """Return samples [channels, L] from `first` to `end` (exclusive), or to the end of the file."""
     channels = int(sound.channels)
     refuse_too_long((end - first) * channels, path)
     if first:
         sound.seek(min(first, int(sound.frames)))
     blocks: list[NDArray[np.float32]] = []
-    left, most = end - first, max(1, BLOCK // channels)
-    while left > 0:
-        block: NDArray[np.float32] = sound.read(min(left, most), dtype="float32", always_2d=True)
+    remaining, block_length = end - first, max(1, BLOCK // channels)
+    while remaining > 0:
+        block: NDArray[np.float32] = sound.read(min(remaining, block_length), dtype="float32", always_2d=True)
         if not len(block):
             break
         blocks.append(block)
-        left -= len(block)
+        remaining -= len(block)
     if not blocks:
         return np.zeros((channels, 0), np.float32)
     return (blocks[0] if len(blocks) == 1 else np.concatenate(blocks)).T
 
 
 class Mono(Stage):
-    """Mixes the channels down to one, their mean."""
+    """Mixes the channels down to one: their mean."""
 
     def __call__(self, value: Waveform, draw: Draw) -> Waveform:
         """[channels, L] -> [1, L]."""
@@ -159,17 +157,17 @@ class Mono(Stage):
 
 
 class Resample(Stage):
-    """Brings a waveform to another rate, leaving out what that cannot hold (windowed sinc, as torchaudio's)."""
+    """Resamples a waveform with an anti-aliasing filter (windowed sinc, the same as torchaudio's)."""
 
     relies_on: ClassVar[tuple[str, ...]] = ("snn_datasets.resampling",)
     rate: int = Field(ge=1, le=1_000_000)
-    """Samples per second afterwards."""
+    """Target rate in samples per second."""
 
     def __call__(self, value: Waveform, draw: Draw) -> Waveform:
-        """[channels, L] -> [channels, ceil(L * rate / the former rate)].
+        """[channels, L] -> [channels, ceil(L * rate / source rate)].
 
         Raises:
-            ReadError: the recording would not fit into memory at that rate.
+            ReadError: the recording does not fit into memory at that rate.
         """
         if value.rate == self.rate:
             return value
@@ -189,25 +187,25 @@ class Resample(Stage):
 
 
 class FitLength(Stage):
-    """Makes all recordings as long as each other: cuts off the end, or adds silence."""
+    """Gives every recording the same length: cuts off the end, or pads with silence."""
 
     seconds: float = Field(gt=0, le=600)
-    """Length afterwards."""
+    """Target length."""
 
     def __call__(self, value: Waveform, draw: Draw) -> Waveform:
         """[channels, L] -> [channels, seconds * rate]."""
         channels, length = value.samples.shape
-        wanted = max(1, round(self.seconds * value.rate))
-        if length >= wanted:
-            return replace(value, samples=value.samples[:, :wanted])
-        samples = np.zeros((channels, wanted), np.float32)
+        target = max(1, round(self.seconds * value.rate))
+        if length >= target:
+            return replace(value, samples=value.samples[:, :target])
+        samples = np.zeros((channels, target), np.float32)
         samples[:, :length] = value.samples
         return replace(value, samples=samples)
 
 
 class Clamp(Stage):
-    """Cuts off what is beyond full scale, as a loudspeaker would."""
+    """Clips samples to full scale."""
 
     def __call__(self, value: Waveform, draw: Draw) -> Waveform:
-        """[channels, L] -> the same, from -1 to 1."""
+        """[channels, L] -> [channels, L] within -1 to 1."""
         return replace(value, samples=value.samples.clip(-1, 1))

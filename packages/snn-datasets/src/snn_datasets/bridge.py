@@ -3,8 +3,8 @@
     {kind: torchaudio, transform: TimeMasking, time_mask_param: 8}
     {kind: torchvision, transform: RandomErasing, p: 0.5, scale: [0.02, 0.1]}
 
-The other fields are the transform's arguments, checked against its signature when the stage is made. Neither library is
-imported before one of its transforms is named. What a transform draws is decided by the stage's `Draw` alone.
+The other fields are the transform's arguments, checked against its signature when the stage is created. Each library is
+imported on first use. A transform's random numbers depend only on the stage's `Draw`.
 """
 
 # torchaudio and torchvision have no stubs, and torch leaves some of its own signatures open.
@@ -35,17 +35,17 @@ if TYPE_CHECKING:
 
 
 class LibraryTransform(Stage):
-    """A transform of another library; the fields that are not named here are its arguments."""
+    """A transform of another library; all further fields are its arguments."""
 
     model_config = ConfigDict(extra="allow")
     draws: ClassVar[bool] = True
     library: ClassVar[str]
-    """Its name, which is also that of the extra of this package that brings it."""
+    """Name of the library and of the extra of this package that installs it."""
     namespace: ClassVar[str]
-    """The module of its transforms."""
+    """Module of its transforms."""
 
     transform: str
-    """Name of the transform's class."""
+    """Class name of the transform."""
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -53,64 +53,66 @@ class LibraryTransform(Stage):
         return dict(self.model_extra or {})
 
     @model_validator(mode="after")
-    def _refuse_what_it_does_not_take(self) -> Self:
-        _built(self.library, self.namespace, self.transform, json.dumps(self.arguments, sort_keys=True))
+    def _check_arguments(self) -> Self:
+        _instantiate(self.library, self.namespace, self.transform, json.dumps(self.arguments, sort_keys=True))
         return self
 
     def fingerprint(self) -> dict[str, Any]:
-        """What decides the outcome, the version of the library included."""
+        """Return what determines the output, including the version of the library."""
         return {**super().fingerprint(), "library": version(self.library)}
 
     def __call__(self, value: Any, draw: Draw) -> Any:
         """Apply the transform.
 
         Raises:
-            ValueError: it does not take such a value.
+            ValueError: it does not accept such a value.
         """
         import torch
 
-        transform = _built(self.library, self.namespace, self.transform, json.dumps(self.arguments, sort_keys=True))
+        transform = _instantiate(
+            self.library, self.namespace, self.transform, json.dumps(self.arguments, sort_keys=True)
+        )
         inputs = self._tensor_of(value)
         try:
             with _seeded(draw.generator().initial_seed()), torch.no_grad():
-                made = transform(inputs)
+                output = transform(inputs)
         except Exception as error:  # transforms raise errors of every type
             raise ValueError(
                 f"{self.library}'s {self.transform} cannot transform {type(value).__name__} of shape "
-                f"{tuple(inputs.shape)}: {error}; correct its arguments or its place among the stages"
+                f"{tuple(inputs.shape)}: {error}; correct its arguments or its position among the stages"
             ) from error
-        # Some return the lengths beside the sound.
-        made = made[0] if isinstance(made, tuple) and made else made
-        if not isinstance(made, torch.Tensor) or made.is_complex():
-            what = "complex numbers" if isinstance(made, torch.Tensor) else type(made).__name__
-            raise ValueError(f"{self.library}'s {self.transform} gives {what}, and a stage gives real tensors")
-        return self._recording_of(made.as_subclass(torch.Tensor), value)
+        # Some transforms return the lengths as well.
+        output = output[0] if isinstance(output, tuple) and output else output
+        if not isinstance(output, torch.Tensor) or output.is_complex():
+            what = "complex numbers" if isinstance(output, torch.Tensor) else type(output).__name__
+            raise ValueError(f"{self.library}'s {self.transform} returns {what}, but a stage must return a real tensor")
+        return self._recording_of(output.as_subclass(torch.Tensor), value)
 
     @abstractmethod
     def _tensor_of(self, value: object) -> Tensor:
-        """What the transform takes, free to be changed; raises ValueError where the value is of another kind."""
+        """Return a copy of the value as the transform's input; raises ValueError for another kind of value."""
 
     @abstractmethod
-    def _recording_of(self, made: Tensor, value: object) -> object:
-        """A recording like the value, where what the transform made still is one; else the tensor."""
+    def _recording_of(self, output: Tensor, value: object) -> object:
+        """Return the output as a recording of the value's type if it still is one, else as a tensor."""
 
-    def _refuse(self, value: object, takes: str) -> ValueError:
+    def _type_error(self, value: object, expected: str) -> ValueError:
         return ValueError(
-            f"{self.library}'s {self.transform} takes {takes}, but {type(value).__name__} comes in; use it on another "
-            "modality, or after a stage that makes a tensor"
+            f"{self.library}'s {self.transform} takes {expected}, not {type(value).__name__}; use it on another "
+            "modality, or after a stage that returns a tensor"
         )
 
 
 class TorchaudioTransform(LibraryTransform):
     """A transform of `torchaudio.transforms`, on sound or on a spectrogram.
 
-    Shape: `Waveform` [channels, L] -> `Waveform` where it gives [channels, L'], else a tensor; tensor -> tensor
+    Shape: `Waveform` [channels, L] -> `Waveform` if the output is [channels, L'], else a tensor; tensor -> tensor
     """
 
     library: ClassVar[str] = "torchaudio"
     namespace: ClassVar[str] = "torchaudio.transforms"
     kind: Literal["torchaudio"] = "torchaudio"
-    """Names this stage."""
+    """A torchaudio transform."""
 
     def _tensor_of(self, value: object) -> Tensor:
         import torch
@@ -118,29 +120,29 @@ class TorchaudioTransform(LibraryTransform):
         if isinstance(value, torch.Tensor):
             return value.clone()
         if not isinstance(value, Waveform):
-            raise self._refuse(value, "sound or a tensor")
+            raise self._type_error(value, "sound or a tensor")
         if self.transform == "Resample" and self.arguments.get("orig_freq", 16_000) != value.rate:
-            raise ValueError(f"torchaudio's Resample is told another orig_freq than the {value.rate} Hz that come in")
+            raise ValueError(f"torchaudio's Resample has another orig_freq than the rate of its input, {value.rate} Hz")
         return torch.from_numpy(value.samples.copy())
 
-    def _recording_of(self, made: Tensor, value: object) -> object:
-        if not isinstance(value, Waveform) or made.dim() != 2:
-            return made
+    def _recording_of(self, output: Tensor, value: object) -> object:
+        if not isinstance(value, Waveform) or output.dim() != 2:
+            return output
         rate = int(self.arguments.get("new_freq", 16_000)) if self.transform == "Resample" else value.rate
-        return Waveform(made.float().numpy(), rate)
+        return Waveform(output.float().numpy(), rate)
 
 
 class TorchvisionTransform(LibraryTransform):
-    """A transform of `torchvision.transforms.v2`, on a picture, a video, or a tensor [..., C, H, W].
+    """A transform of `torchvision.transforms.v2`, on an image, a video, or a tensor [..., C, H, W].
 
-    Shape: `Image` [C, H, W] or `Video` [F, C, H, W] -> the same with another size or content, if it gives bytes, else a
-    tensor; tensor -> tensor
+    Shape: `Image` [C, H, W] or `Video` [F, C, H, W] -> the same type if the output is uint8, else a tensor; tensor ->
+    tensor
     """
 
     library: ClassVar[str] = "torchvision"
     namespace: ClassVar[str] = "torchvision.transforms.v2"
     kind: Literal["torchvision"] = "torchvision"
-    """Names this stage."""
+    """A torchvision transform."""
 
     def _tensor_of(self, value: object) -> Tensor:
         import torch
@@ -154,26 +156,26 @@ class TorchvisionTransform(LibraryTransform):
             case Video():
                 return tv_tensors.Video(torch.from_numpy(value.frames.copy()))
             case _:
-                raise self._refuse(value, "a picture, a video or a tensor")
+                raise self._type_error(value, "an image, a video or a tensor")
 
-    def _recording_of(self, made: Tensor, value: object) -> object:
+    def _recording_of(self, output: Tensor, value: object) -> object:
         import torch
 
-        if isinstance(value, Image) and made.dtype == torch.uint8 and made.dim() == 3:
-            return Image(made.numpy())
-        if isinstance(value, Video) and made.dtype == torch.uint8 and made.dim() == 4:
-            if len(made) != len(value.times):
-                raise ValueError(f"torchvision's {self.transform} changes the number of frames, whose times are known")
-            return replace(value, frames=made.numpy())
-        return made
+        if isinstance(value, Image) and output.dtype == torch.uint8 and output.dim() == 3:
+            return Image(output.numpy())
+        if isinstance(value, Video) and output.dtype == torch.uint8 and output.dim() == 4:
+            if len(output) != len(value.times):
+                raise ValueError(f"torchvision's {self.transform} changes the number of frames, but not their times")
+            return replace(value, frames=output.numpy())
+        return output
 
 
 @lru_cache(maxsize=64)
-def _built(library: str, namespace: str, name: str, arguments: str) -> Any:
-    """A transform with its arguments, as JSON.
+def _instantiate(library: str, namespace: str, name: str, arguments: str) -> Any:
+    """Create a transform from its arguments as JSON.
 
     Raises:
-        ValueError: the library cannot be imported, or there is no such transform, or it does not take the arguments.
+        ValueError: the library cannot be imported, has no such transform, or the transform refuses the arguments.
     """
     import torch
 
@@ -184,7 +186,7 @@ def _built(library: str, namespace: str, name: str, arguments: str) -> Any:
         if isinstance(cls, type) and issubclass(cls, torch.nn.Module) and not inspect.isabstract(cls)
     }
     if name not in known:
-        raise ValueError(f"{namespace} has no transform {name!r}{_near(name, known)}")
+        raise ValueError(f"{namespace} has no transform {name!r}{_suggestion(name, known)}")
     keywords = json.loads(arguments)
     parameters = inspect.signature(known[name]).parameters
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
@@ -192,7 +194,7 @@ def _built(library: str, namespace: str, name: str, arguments: str) -> Any:
             if argument not in parameters:
                 listed = ", ".join(parameters) or "none"
                 raise ValueError(
-                    f"{library}'s {name} has no argument {argument!r}{_near(argument, parameters)}; it takes: {listed}"
+                    f"{library}'s {name} has no argument {argument!r}{_suggestion(argument, parameters)}; it takes: {listed}"
                 )
     for argument, parameter in parameters.items():
         is_named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
@@ -221,21 +223,21 @@ def _imported(library: str, namespace: str) -> Any:
         ) from error
 
 
-def _near(name: str, known: Any) -> str:
-    near = get_close_matches(name, list(known), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+def _suggestion(name: str, known: Any) -> str:
+    matches = get_close_matches(name, list(known), n=1)
+    return f"; did you mean {matches[0]}?" if matches else ""
 
 
 @contextmanager
 def _seeded(seed: int) -> Generator[None, None, None]:
-    """Let the global generators that transforms draw from begin at a seed within the block, and go on as before it."""
+    """Seed the global generators within the block, and restore their state afterwards."""
     import torch
 
-    before, plain_before = torch.get_rng_state(), random.getstate()
-    torch.default_generator.manual_seed(seed)  # that of the CPU alone
+    torch_state, python_state = torch.get_rng_state(), random.getstate()
+    torch.default_generator.manual_seed(seed)  # the CPU generator only
     random.seed(seed)
     try:
         yield
     finally:
-        torch.set_rng_state(before)
-        random.setstate(plain_before)
+        torch.set_rng_state(torch_state)
+        random.setstate(python_state)

@@ -1,6 +1,6 @@
-"""What kind of recording a file holds, by its ending, and by its content where the ending does not tell.
+"""Detection of the kind of recording in a file, by its extension and, if that is ambiguous, by its content.
 
-Imports no torch.
+Does not import torch.
 """
 
 from __future__ import annotations
@@ -11,21 +11,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from snn_datasets.file_signature import cure, describe, foreign
+from snn_datasets.file_signature import conversion_advice, describe, unsupported_format
 from snn_datasets.kinds import KIND_OF, RecordingKind
 
 T_NAMES = ("t", "ts", "time", "timestamp", "timestamps")
 X_NAMES = ("x", "addr", "address", "channel")
-ROWS_LOOKED_AT = 100_000
-"""Of an array whose columns may be those of events."""
+ROWS_INSPECTED = 100_000
+"""Rows inspected to decide whether the columns of an array may be events."""
 
 
 def kinds_of(path: Path) -> tuple[RecordingKind, ...]:
-    """Kinds of recording that a file may hold, the likeliest first; empty if no reader takes it.
+    """Return the kinds of recording that a file may hold, the likeliest first; empty if no reader takes it.
 
-    A .npy file is looked into: structured records with a time and a place are events, four columns of whole numbers
-    that could be t, x, y and p may be events or a series, all other numbers are a series. Whether the file is whole is
-    for its reader to say.
+    .npy files are inspected: structured records with a time and a coordinate are events, four columns of integers that
+    could be t, x, y and p may be events or a series, all other numbers are a series. Damage is left to the reader.
     """
     ending = path.suffix.lower()
     if ending == ".npy":
@@ -39,23 +38,23 @@ def kinds_of(path: Path) -> tuple[RecordingKind, ...]:
 
 
 def why_unreadable(path: Path) -> str | None:
-    """What a file is that no reader takes, with what to do, as in "it is an HDF5 file; save ..."; None if unknown."""
+    """Explain why no reader takes a file, as in "it is an HDF5 file; save ..."; None if its format is unknown."""
     if names := event_columns(path):
         return (
             f"it is a table of events ({', '.join(names)}); save them as an .npz file of arrays x, y, t (in "
             "microseconds) and p, for instance with pandas.read_csv and numpy.savez"
         )
-    name = foreign(path)
+    name = unsupported_format(path)
     if name is None:
         return None
-    advice = cure(name)
+    advice = conversion_advice(name)
     return f"it is {name}" + (f"; {advice}" if advice is not None else "")
 
 
 def event_columns(path: Path) -> tuple[str, ...]:
-    """The names in the first line of a text file, if they are those of events: a time, x, y and a polarity.
+    """Return the column names of a text file if they are those of events: a time, x, y and a polarity.
 
-    So iniVation's DV and many scripts write events; read as a series they would be channels that mean nothing.
+    iniVation's DV and many scripts write such files; read as a series they would be meaningless channels.
     """
     if path.suffix.lower() not in (".csv", ".tsv", ".txt"):
         return ()
@@ -72,7 +71,7 @@ def event_columns(path: Path) -> tuple[str, ...]:
 
 
 def is_events_header(names: tuple[str, ...]) -> bool:
-    """Whether columns of these names are events."""
+    """Return whether columns with these names are events."""
     lower = {name.lower() for name in names}
     return {"x", "y"} <= lower and not lower.isdisjoint(T_NAMES) and not lower.isdisjoint(("p", "pol", "polarity"))
 
@@ -80,7 +79,7 @@ def is_events_header(names: tuple[str, ...]) -> bool:
 def _of_npy(path: Path) -> tuple[RecordingKind, ...]:
     try:
         array: NDArray[Any] = np.asarray(np.lib.format.open_memmap(path, mode="r"))
-    except Exception:  # a damaged header raises errors of many types; the reader of series tells what is wrong
+    except Exception:  # a damaged header raises many types; the series reader reports the damage
         return ("series",)
     if array.dtype.names is not None:
         lower = {name.lower() for name in array.dtype.names}
@@ -89,10 +88,10 @@ def _of_npy(path: Path) -> tuple[RecordingKind, ...]:
 
 
 def _may_be_events(array: NDArray[Any]) -> bool:
-    """Whether columns t, x, y, p could be what an array [E, 4] holds: whole numbers, t in order, p of two values."""
+    """Return whether an array may be the columns t, x, y, p [E, 4]: integers, t sorted, p with two values."""
     if array.ndim != 2 or array.shape[1] != 4 or array.shape[0] < 2 or array.dtype.kind not in "iuf":
         return False
-    rows = np.asarray(array[:ROWS_LOOKED_AT], np.float64)
+    rows = np.asarray(array[:ROWS_INSPECTED], np.float64)
     whole = bool(np.isfinite(rows).all()) and bool((rows == np.floor(rows)).all())
     t, x, y, p = rows.T
     ordered = bool((np.diff(t) >= 0).all()) and t[-1] > t[0]

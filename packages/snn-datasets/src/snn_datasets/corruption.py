@@ -1,7 +1,7 @@
-"""Making a clean dataset hard: noise and blanks, drawn once a sample, so that every run sees the same ones.
+"""Corruptions that make a clean dataset harder: noise and blanks, drawn once per sample, the same in every run.
 
-Each corruption is a stage that takes a recording and gives one of the same kind and size. It belongs at the end of
-`prepare`, or at the start of `encode` where it should not be cached.
+Each corruption is a stage that returns a recording of the same kind and size. It belongs at the end of `prepare`, or at
+the start of `encode` if it should not be cached.
 """
 
 # torch leaves some of its own signatures open.
@@ -20,11 +20,11 @@ from snn_datasets.stage import Draw, Stage
 
 
 class ImageNoise(Stage):
-    """Gaussian noise on every pixel, clipped to the range of pixels and rounded to a byte again."""
+    """Adds Gaussian noise to every pixel, then rounds and clips to 0..255."""
 
     draws: ClassVar[bool] = True
     std: float = Field(ge=0, le=10)
-    """Standard deviation, where 0 is black and 1 is full brightness."""
+    """Standard deviation, with pixels scaled to 0..1."""
 
     def __call__(self, value: Image, draw: Draw) -> Image:
         """Add the noise."""
@@ -33,14 +33,14 @@ class ImageNoise(Stage):
 
 
 class ImageOcclusion(Stage):
-    """One black square at a random place of the image, as large as the image at most."""
+    """Covers a random square of the image with black."""
 
     draws: ClassVar[bool] = True
     side: int = Field(ge=0)
-    """In pixels of the image that comes in."""
+    """Side of the square in pixels of the input, limited to the image."""
 
     def __call__(self, value: Image, draw: Draw) -> Image:
-        """Place the square."""
+        """Draw the square."""
         import torch
 
         generator = draw.generator()
@@ -53,11 +53,11 @@ class ImageOcclusion(Stage):
 
 
 class FrameDrop(Stage):
-    """Some frames of a video go black; the others and all times stay."""
+    """Blanks random frames of a video; the other frames and all times are unchanged."""
 
     draws: ClassVar[bool] = True
     share: float = Field(ge=0, le=1)
-    """Of the frames; rounded to a whole number of them."""
+    """Fraction of the frames, rounded to a whole number of frames."""
 
     def __call__(self, value: Video, draw: Draw) -> Video:
         """Blank the frames."""
@@ -70,11 +70,11 @@ class FrameDrop(Stage):
 
 
 class AudioNoise(Stage):
-    """White Gaussian noise on every sample of sound. Silence stays silent."""
+    """Adds white Gaussian noise to sound. Silence stays silent."""
 
     draws: ClassVar[bool] = True
     snr_db: float = Field(ge=-100, le=200)
-    """Power of the recording, all channels together, over that of the noise, in dB."""
+    """Signal-to-noise ratio in dB; the signal power is that of all channels together."""
 
     def __call__(self, value: Waveform, draw: Draw) -> Waveform:
         """Add the noise."""
@@ -84,26 +84,26 @@ class AudioNoise(Stage):
 
 
 class EventDrop(Stage):
-    """Some events are lost; the recording stays as long as it was."""
+    """Drops random events; the duration is unchanged."""
 
     draws: ClassVar[bool] = True
     share: float = Field(ge=0, le=1)
-    """Chance of each event to be lost."""
+    """Probability that an event is dropped."""
 
     def __call__(self, value: Events, draw: Draw) -> Events:
-        """Leave out events."""
+        """Drop the events."""
         import torch
 
-        kept = (torch.rand(len(value), generator=draw.generator()) >= self.share).numpy()
-        return replace(value, t=value.t[kept], x=value.x[kept], y=value.y[kept], p=value.p[kept])
+        remains = (torch.rand(len(value), generator=draw.generator()) >= self.share).numpy()
+        return replace(value, t=value.t[remains], x=value.x[remains], y=value.y[remains], p=value.p[remains])
 
 
 class EventNoise(Stage):
-    """Events that nothing caused, spread evenly over time, places and polarities, as a sensor's dark current makes."""
+    """Adds noise events, uniform over time, pixels and polarities, as the dark current of a sensor does."""
 
     draws: ClassVar[bool] = True
     rate: float = Field(ge=0, le=1e4)
-    """Events a second at each place; a Poisson process."""
+    """Events per second and pixel; a Poisson process."""
 
     def __call__(self, value: Events, draw: Draw) -> Events:
         """Add the events."""
@@ -129,11 +129,11 @@ class EventNoise(Stage):
 
 
 class SeriesNoise(Stage):
-    """White Gaussian noise on every value of a series. A channel that does not vary stays as it is."""
+    """Adds white Gaussian noise to every channel of a series. A constant channel is unchanged."""
 
     draws: ClassVar[bool] = True
     snr_db: float = Field(ge=-100, le=200)
-    """Variance of each channel over that of its noise, in dB."""
+    """Signal-to-noise ratio of each channel in dB, from their variances."""
 
     def __call__(self, value: Series, draw: Draw) -> Series:
         """Add the noise."""

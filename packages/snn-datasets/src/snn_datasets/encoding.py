@@ -1,10 +1,10 @@
-"""From a recording to what a model takes: a float tensor that is static, or has time as its first axis.
+"""Codings: from a recording to the input of a model, a float tensor that is static or has time as its first axis.
 
-Encoders stand at the end of a modality's stages. Each splits the time of a recording in T equal spans, however long it
-lasts: step k of one sense is then the same part of the event as step k of another. To keep time as it is, fit all
-recordings to one length before (`FitLength` for sound).
+A coding is the last stage of a modality. It splits the duration of a recording into T equal time steps, so that step k
+of one modality is the same part of the recording as step k of another. To preserve absolute time, fit all recordings
+to one length first (`FitLength` for sound).
 
-Nothing here imports torch before an encoder is used.
+torch is imported only when a coding is called.
 """
 
 # torch leaves some of its own signatures open.
@@ -28,48 +28,47 @@ R = TypeVar("R")
 
 
 class Picture(Stage):
-    """An image as numbers.
+    """The pixels of an image.
 
     Shape: `Image` -> [C, H, W] in 0..1, static
     """
 
     kind: Literal["picture"] = "picture"
-    """Names this encoder."""
+    """The pixels of an image."""
     size: int | None = Field(default=None, ge=1)
-    """Height and width in pixels that every image is stretched to, with antialiasing; none keeps it as it is."""
+    """Height and width in pixels to which images are resized, with antialiasing; None keeps their size."""
 
     def __call__(self, value: Image, draw: Draw) -> Tensor:
-        """Scale the pixels, then stretch the picture.
+        """Scale the pixels, then resize the image.
 
         Raises:
-            ValueError: what comes in is no image.
+            ValueError: the input is not an image.
         """
         pixels = _bytes_to_unit(_expect(value, Image, self).pixels)
         if self.size is None or pixels.shape[1:] == (self.size, self.size):
             return pixels
-        return _resized(pixels, self.size, self.size).clamp(0, 1)  # rounding may leave the range by a bit
+        return _resize(pixels, self.size, self.size).clamp(0, 1)  # rounding may exceed the range
 
 
 class Frames(Stage):
-    """As many pictures of a video as there are steps.
+    """One frame of a video per time step.
 
-    Each step shows the frame whose own middle is nearest to that of the step, where a frame lasts until the next and
-    the last as long as the average. So a video of T frames gives each of them once, and one picture gives itself T
-    times.
+    Each step takes the frame whose middle is nearest to that of the step. A frame lasts until the next one, the last
+    one as long as the average. A video of T frames yields each of them once, and a single frame is repeated T times.
 
     Shape: `Video` -> [T, C, H, W] in 0..1
     """
 
     kind: Literal["frames"] = "frames"
-    """Names this encoder."""
+    """Frames of a video."""
     steps: int = Field(ge=1)
     """Time steps T."""
 
     def __call__(self, value: Video, draw: Draw) -> Tensor:
-        """Pick the frames, then scale their pixels.
+        """Select the frames, then scale their pixels.
 
         Raises:
-            ValueError: what comes in is no video, or has no frame.
+            ValueError: the input is not a video, or has no frame.
         """
         video = _expect(value, Video, self)
         if not len(video.times) or len(video.times) != len(video.frames):
@@ -79,31 +78,31 @@ class Frames(Stage):
             )
         start, length = _extent(video.times)
         interval = length / len(video.times)
-        wanted = start + (np.arange(self.steps) + 0.5) * length / self.steps - interval / 2
-        after = np.searchsorted(video.times, wanted).clip(max=len(video.times) - 1)
+        targets = start + (np.arange(self.steps) + 0.5) * length / self.steps - interval / 2
+        after = np.searchsorted(video.times, targets).clip(max=len(video.times) - 1)
         before = (after - 1).clip(min=0)
-        later = video.times[after] - wanted < wanted - video.times[before]
+        later = video.times[after] - targets < targets - video.times[before]
         return _bytes_to_unit(video.frames[np.where(later, after, before)])
 
 
 class EventFrames(Stage):
-    """Count events by step, polarity and place. No event is lost, in a recording of one event or of none either.
+    """Event counts per step, polarity and pixel. Every event is counted; a recording may have none.
 
-    Shape: `Events` -> [T, P, H, W], events by place and step; P is the number of polarities
+    Shape: `Events` -> [T, P, H, W]; P is the number of polarities
     """
 
     kind: Literal["event-frames"] = "event-frames"
-    """Names this encoder."""
+    """Event counts."""
     steps: int = Field(ge=1)
     """Time steps T."""
     by: Literal["time", "count"] = "time"
-    """What every step gets: an equal part of the recording's duration, or of its events."""
+    """Whether steps have equal duration or equally many events."""
 
     def __call__(self, value: Events, draw: Draw) -> Tensor:
         """Count the events of each step.
 
         Raises:
-            ValueError: what comes in are no events.
+            ValueError: the input is not `Events`.
         """
         import torch
 
@@ -111,35 +110,35 @@ class EventFrames(Stage):
         (H, W), P = events.size, events.polarities
         step = np.arange(self.steps + 1)
         if self.by == "time":
-            # The first microsecond of every step, rounded up: an event on the edge of two steps is in the later one.
+            # The first microsecond of every step, rounded up: an event on the edge of two steps belongs to the later.
             bounds = np.searchsorted(events.t, -(-step * events.duration // self.steps))
         else:
             bounds = step * len(events) // self.steps
-        place = (events.p.astype(np.int64) * H + events.y) * W + events.x
+        index = (events.p.astype(np.int64) * H + events.y) * W + events.x
         counts = np.empty((self.steps, P * H * W), np.float32)
         for number, (first, end) in enumerate(pairwise(bounds.tolist())):
-            counts[number] = np.bincount(place[first:end], minlength=P * H * W)
+            counts[number] = np.bincount(index[first:end], minlength=P * H * W)
         return torch.from_numpy(counts.reshape(self.steps, P, H, W))
 
 
 class Steps(Stage):
-    """Average a series over T equal spans of time, from its first value until one interval after its last.
+    """Means of a series over T equal time steps, from its first value until one interval after its last.
 
-    A span without any value holds the last one before it.
+    A step without a value holds the last value before it.
 
     Shape: `Series` [L, C] -> [T, C], in the unit of the series
     """
 
     kind: Literal["steps"] = "steps"
-    """Names this encoder."""
+    """Means of a series."""
     steps: int = Field(ge=1)
     """Time steps T."""
 
     def __call__(self, value: Series, draw: Draw) -> Tensor:
-        """Average the values of each span.
+        """Average the values of each step.
 
         Raises:
-            ValueError: what comes in is no series, or has no value.
+            ValueError: the input is not a series, or has no value.
         """
         import torch
 
@@ -147,58 +146,58 @@ class Steps(Stage):
         bounds = _spans(series, self.steps)
         sums = _sums(series.values.astype(np.float64), bounds)
         counts = np.diff(bounds)[:, None]
-        held = series.values[(bounds[:-1] - 1).clip(min=0)]  # the first span is never empty
+        held = series.values[(bounds[:-1] - 1).clip(min=0)]  # the first step is never empty
         means = np.where(counts > 0, sums / counts.clip(min=1), held)
         return torch.from_numpy(means.astype(np.float32))
 
 
 class SendOnDelta(Stage):
-    """Say when a series has moved: an event up or down each time a channel is a threshold away from its last event.
+    """Send-on-delta sampling: an up or down event each time a channel has changed by a threshold since its last event.
 
-    This is send-on-delta sampling (Miskowicz 2006, Sensors 6(1), 49-63). The first value is where counting begins, so
-    the level itself is lost; from there on threshold * (ups - downs), added up over the steps so far, is less than one
-    threshold away from the series at the end of the step.
+    The first value is the reference, so the absolute level is lost; threshold * (ups - downs), summed over the steps so
+    far, differs from the series at the end of the step by less than one threshold (Miskowicz 2006, Sensors 6(1),
+    49-63).
 
-    Shape: `Series` [L, C] -> [T, 2 C], events by channel and step: ups of all channels, then downs of all
+    Shape: `Series` [L, C] -> [T, 2 C], event counts per channel and step: ups of all channels, then downs of all
     """
 
     kind: Literal["send-on-delta"] = "send-on-delta"
-    """Names this encoder."""
+    """Events of change of a series."""
     steps: int = Field(ge=1)
-    """Time steps T, equal spans of time as in `Steps`."""
+    """Time steps T, of equal duration as in `Steps`."""
     threshold: float = Field(gt=0)
     """In the unit of the series."""
 
     def __call__(self, value: Series, draw: Draw) -> Tensor:
-        """Follow every channel and count its events.
+        """Track every channel and count its events.
 
         Raises:
-            ValueError: what comes in is no series, or has no value.
+            ValueError: the input is not a series, or has no value.
         """
         import torch
 
         series = _expect(value, Series, self)
         bounds = _spans(series, self.steps)
-        moved = (series.values.astype(np.float64) - series.values[0]) / self.threshold
-        # Where events have brought us, in thresholds: held until a whole one away, then as near as events can bring it.
-        lowest, highest = np.floor(moved), np.ceil(moved)
-        followed = np.zeros_like(moved)
-        for now in range(1, len(moved)):
-            np.minimum(np.maximum(followed[now - 1], lowest[now]), highest[now], out=followed[now])
-        events = np.diff(followed, axis=0, prepend=0)
+        change = (series.values.astype(np.float64) - series.values[0]) / self.threshold
+        # The level that the events encode, in thresholds; it changes only once the series is a whole threshold away.
+        lowest, highest = np.floor(change), np.ceil(change)
+        level = np.zeros_like(change)
+        for now in range(1, len(change)):
+            np.minimum(np.maximum(level[now - 1], lowest[now]), highest[now], out=level[now])
+        events = np.diff(level, axis=0, prepend=0)
         counts = np.concatenate([_sums(events.clip(min=0), bounds), _sums(-events.clip(max=0), bounds)], axis=1)
         return torch.from_numpy(counts.astype(np.float32))
 
 
 class Bernoulli(Stage):
-    """Spikes by chance: at every step, each value is the probability of its spike. Drawn once a sample.
+    """Rate coding: each value is the probability of a spike at every step. Drawn once per sample.
 
     Shape: tensor [...] in 0..1 -> [T, ...], each 0 or 1
     """
 
     draws: ClassVar[bool] = True
     kind: Literal["bernoulli"] = "bernoulli"
-    """Names this encoder."""
+    """Random spikes (rate coding)."""
     steps: int = Field(ge=1)
     """Time steps T."""
 
@@ -206,7 +205,7 @@ class Bernoulli(Stage):
         """Draw the spikes.
 
         Raises:
-            ValueError: what comes in is no tensor, or a value is outside 0..1.
+            ValueError: the input is not a tensor, or a value is outside 0..1.
         """
         import torch
 
@@ -215,13 +214,13 @@ class Bernoulli(Stage):
 
 
 class Latency(Stage):
-    """One spike a value, the earlier the larger it is: 1 at the first step, the least above 0 at the last, 0 none.
+    """Latency coding: one spike per value, earlier for larger values; 1 spikes at the first step, 0 never.
 
     Shape: tensor [...] in 0..1 -> [T, ...], each 0 or 1
     """
 
     kind: Literal["latency"] = "latency"
-    """Names this encoder."""
+    """Spike times (latency coding)."""
     steps: int = Field(ge=1)
     """Time steps T."""
 
@@ -229,21 +228,21 @@ class Latency(Stage):
         """Place the spikes.
 
         Raises:
-            ValueError: what comes in is no tensor, or a value is outside 0..1.
+            ValueError: the input is not a tensor, or a value is outside 0..1.
         """
         import torch
 
         values = _expect_unit(value, self)
-        step = self.steps - (values * self.steps).ceil()  # T, which is no step, where the value is 0
+        step = self.steps - (values * self.steps).ceil()  # a value of 0 gives T, beyond the last step
         return (step == torch.arange(self.steps).reshape(-1, *[1] * values.dim())).float()
 
 
 class LogMel(Stage):
-    """How loud each band of pitch is at each time, as the logarithm of its power.
+    """Log-mel spectrogram: the logarithm of the power in mel bands.
 
-    The spectrogram is stretched to `columns`, with antialiasing, so a clip of any length gives as many; where tempo
-    matters, fit all clips to one length before. With `steps`, T times as many columns are dealt to the steps: each
-    shows an equal span of the clip's time. Loudness as such is lost.
+    The spectrogram is resized to `columns`, with antialiasing, whatever the length of the clip; if tempo matters, fit
+    all clips to one length first. With `steps`, T times as many columns are split into T steps of equal duration. The
+    absolute level is lost.
 
     Shape: `Waveform` [channels, L] -> [channels, F, columns] static, or [T, channels, F, columns]; low bands and early
     times first; all zero for a silent clip. F is `rows`, or `bands`
@@ -251,29 +250,29 @@ class LogMel(Stage):
 
     relies_on: ClassVar[tuple[str, ...]] = ("snn_datasets.spectrogram",)
     kind: Literal["log-mel"] = "log-mel"
-    """Names this encoder."""
+    """Log-mel spectrogram."""
     columns: int = Field(ge=1)
-    """Columns of the picture; of each step's picture where there are steps."""
+    """Columns of the spectrogram, or of each time step."""
     steps: int | None = Field(default=None, ge=1)
-    """Time steps T; none makes one static picture."""
+    """Time steps T; None makes one static spectrogram."""
     bands: int = Field(default=64, ge=1)
     """Mel bands between 0 Hz and half the sample rate."""
     rows: int | None = Field(default=None, ge=1)
-    """Rows that the bands are stretched to; none keeps a row a band."""
+    """Rows to which the bands are resized; None keeps one row per band."""
     window_ms: float = Field(default=25.0, gt=0)
     """Length of the Hann window in milliseconds."""
     hop_ms: float = Field(default=10.0, gt=0)
-    """Step between windows in milliseconds."""
+    """Hop between windows in milliseconds."""
     dynamic_range_db: float = Field(default=80.0, gt=0, le=300)
-    """What lies more than this many dB under the loudest spot of a clip is not told apart."""
+    """Power more than this many dB below the maximum of a clip is clipped."""
     scale: Literal["standard", "unit"] = "standard"
-    """Mean 0 and variance 1 over each clip, or from 0 at the bottom of the dynamic range to 1 at the loudest spot."""
+    """standard: mean 0 and variance 1 over each clip. unit: 0 at the bottom of the dynamic range, 1 at the maximum."""
 
     def __call__(self, value: Waveform, draw: Draw) -> Tensor:
-        """Measure the bands, take the logarithm, stretch and scale.
+        """Compute the bands, take the logarithm, resize and scale.
 
         Raises:
-            ValueError: what comes in is no waveform, or has no samples.
+            ValueError: the input is not a waveform, or has no samples.
         """
         import torch
 
@@ -285,64 +284,64 @@ class LogMel(Stage):
         # [channel, band, frame]
         power = mel_spectrogram(wave, rate=rate, window=window, hop=hop, bands=self.bands, fft_length=fft_length)
         loudest = power.max()
-        silent = loudest < 1e-28  # far below one bit of any format; its logarithm would leave the range of floats
+        is_silent = loudest < 1e-28  # far below one bit of any format; its logarithm would overflow
         decades = self.dynamic_range_db / 10
-        relative = (power / (1.0 if silent else loudest)).clamp(min=10**-decades).log10() / decades + 1
-        picture = _picture(relative, rows=self.rows, columns=self.columns, steps=self.steps)
-        if silent:
-            return torch.zeros_like(picture)
-        return _standardized(picture) if self.scale == "standard" else picture.clamp(0, 1)
+        relative = (power / (1.0 if is_silent else loudest)).clamp(min=10**-decades).log10() / decades + 1
+        spectrogram = _fit(relative, rows=self.rows, columns=self.columns, steps=self.steps)
+        if is_silent:
+            return torch.zeros_like(spectrogram)
+        return _standardize(spectrogram) if self.scale == "standard" else spectrogram.clamp(0, 1)
 
 
 class LogMagnitude(Stage):
-    """How strong each frequency is at each time, as the natural logarithm of its magnitude.
+    """Log-magnitude spectrogram: the natural logarithm of the magnitude of each frequency.
 
-    Time is stretched, and dealt to steps, as in `LogMel`. With windows of 512 and hops of 353 samples at 22,050 Hz,
-    `window_ms=512 / 22.05` and `hop_ms=353 / 22.05`, it makes the spectrograms usual for CREMA-D since Peng et al. 2022
+    Time is resized, and split into steps, as in `LogMel`. Windows of 512 and hops of 353 samples at 22,050 Hz,
+    `window_ms=512 / 22.05` and `hop_ms=353 / 22.05`, give the spectrograms common for CREMA-D since Peng et al. 2022
     (arXiv:2203.15332): 257 rows, and 188 columns for three seconds.
 
     Shape: `Waveform` [channels, L] -> [channels, F, columns] static, or [T, channels, F, columns]; low frequencies and
-    early times first. F is `rows`, or half the window's samples and one
+    early times first. F is `rows`, or half the window's samples plus one
     """
 
     relies_on: ClassVar[tuple[str, ...]] = ("snn_datasets.spectrogram",)
     kind: Literal["log-magnitude"] = "log-magnitude"
-    """Names this encoder."""
+    """Log-magnitude spectrogram."""
     columns: int = Field(ge=1)
-    """Columns of the picture; of each step's picture where there are steps."""
+    """Columns of the spectrogram, or of each time step."""
     steps: int | None = Field(default=None, ge=1)
-    """Time steps T; none makes one static picture."""
+    """Time steps T; None makes one static spectrogram."""
     rows: int | None = Field(default=None, ge=1)
-    """Rows that the frequencies are stretched to; none keeps a row a frequency."""
+    """Rows to which the frequencies are resized; None keeps one row per frequency."""
     window_ms: float = Field(default=25.0, gt=0)
     """Length of the Hann window, and of the Fourier transform, in milliseconds."""
     hop_ms: float = Field(default=10.0, gt=0)
-    """Step between windows in milliseconds."""
+    """Hop between windows in milliseconds."""
     floor: float = Field(default=1e-7, gt=0)
-    """Added to magnitudes before the logarithm, so that silence has one."""
+    """Added to magnitudes before the logarithm, so that the logarithm of silence is finite."""
     scale: Literal["standard", "log"] = "log"
-    """Mean 0 and variance 1 over each clip, or the logarithm as it is."""
+    """standard: mean 0 and variance 1 over each clip. log: the logarithm unscaled."""
 
     def __call__(self, value: Waveform, draw: Draw) -> Tensor:
-        """Measure the frequencies, take the logarithm, stretch and scale.
+        """Compute the frequencies, take the logarithm, resize and scale.
 
         Raises:
-            ValueError: what comes in is no waveform, or has no samples.
+            ValueError: the input is not a waveform, or has no samples.
         """
         from snn_datasets.spectrogram import magnitude_spectrogram
 
         wave, rate = _samples(value, self)
         window, hop = _in_samples(rate, self.window_ms), _in_samples(rate, self.hop_ms)
         magnitude = magnitude_spectrogram(wave, window=window, hop=hop)
-        picture = _picture((magnitude + self.floor).log(), rows=self.rows, columns=self.columns, steps=self.steps)
-        return _standardized(picture) if self.scale == "standard" else picture
+        spectrogram = _fit((magnitude + self.floor).log(), rows=self.rows, columns=self.columns, steps=self.steps)
+        return _standardize(spectrogram) if self.scale == "standard" else spectrogram
 
 
 def _expect(value: object, cls: type[R], stage: Stage) -> R:
     if not isinstance(value, cls):
         raise ValueError(
-            f"{type(stage).__name__} takes {cls.__name__}, but {type(value).__name__} comes in; use an encoder for "
-            "that, or correct the stage before this one"
+            f"{type(stage).__name__} takes {cls.__name__}, not {type(value).__name__}; use a coding for that type, or "
+            "correct the stage before this one"
         )
     return value
 
@@ -351,12 +350,12 @@ def _expect_unit(value: object, stage: Stage) -> Tensor:
     from torch import Tensor
 
     values = _expect(value, Tensor, stage)
-    # Asked this way round, numbers that are none are refused as well.
+    # Written so that NaN also fails the check.
     if values.numel() and not bool(((values >= 0) & (values <= 1)).all()):
         low, high = (float(extreme) for extreme in values.aminmax())
         raise ValueError(
-            f"{type(stage).__name__} takes values from 0 to 1, but they run from {low:g} to {high:g}; scale them "
-            "before, as Picture does, or LogMel with scale='unit'"
+            f"{type(stage).__name__} takes values from 0 to 1, but they range from {low:g} to {high:g}; scale them "
+            "first, as Picture does, or LogMel with scale='unit'"
         )
     return values
 
@@ -367,30 +366,30 @@ def _bytes_to_unit(pixels: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(pixels.astype(np.float32)) / 255
 
 
-def _resized(pictures: Tensor, height: int, width: int) -> Tensor:
-    """Stretch pictures [C, H, W] with a filter as wide as the pixels that come out."""
+def _resize(x: Tensor, height: int, width: int) -> Tensor:
+    """Resize [C, H, W] to [C, height, width]: bilinear, with antialiasing."""
     from torch.nn.functional import interpolate
 
-    return interpolate(pictures[None], (height, width), mode="bilinear", antialias=True, align_corners=False)[0]
+    return interpolate(x[None], (height, width), mode="bilinear", antialias=True, align_corners=False)[0]
 
 
 def _extent(times: NDArray[np.float64]) -> tuple[float, float]:
-    """First time and length in seconds, where the last value lasts as long as the average; one alone lasts 1 s."""
+    """Return start and duration in seconds; the last value lasts as long as the average, a single value 1 s."""
     measured = float(times[-1] - times[0])
     return float(times[0]), measured * len(times) / (len(times) - 1) if measured > 0 else 1.0
 
 
 def _spans(series: Series, steps: int) -> NDArray[np.int64]:
-    """Index of the first value of each of `steps` equal spans of time, and of the end: [steps + 1]."""
+    """Return the index of the first value of each of `steps` equal time steps, and of the end: [steps + 1]."""
     if not len(series.values) or len(series.values) != len(series.times):
         raise ValueError(
             f"a series has {len(series.values)} values and {len(series.times)} times; it needs a time for each value, "
             "and at least one"
         )
     start, length = _extent(series.times)
-    # A value on the edge of two spans is in the later one, also where rounding puts it a little before.
-    span = np.floor((series.times - start) / length * steps + 1e-6).clip(max=steps - 1)
-    return np.searchsorted(span, np.arange(steps + 1)).astype(np.int64)
+    # A value on the edge of two steps belongs to the later one; the tolerance absorbs rounding.
+    step = np.floor((series.times - start) / length * steps + 1e-6).clip(max=steps - 1)
+    return np.searchsorted(step, np.arange(steps + 1)).astype(np.int64)
 
 
 def _sums(values: NDArray[np.float64], bounds: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -411,17 +410,17 @@ def _in_samples(rate: int, milliseconds: float) -> int:
     return max(1, round(rate * milliseconds / 1000))
 
 
-def _picture(log: Tensor, *, rows: int | None, columns: int, steps: int | None) -> Tensor:
-    """Stretch [channel, row, frame] to so many rows and columns, and deal the columns to the steps."""
+def _fit(log: Tensor, *, rows: int | None, columns: int, steps: int | None) -> Tensor:
+    """Resize [channel, row, frame] to so many rows and columns, and split the columns into steps."""
     import torch
 
     height, width = rows or log.shape[1], columns * (steps or 1)
     if log.shape[1:] != (height, width):
-        log = _resized(log, height, width)
+        log = _resize(log, height, width)
     return log.contiguous() if steps is None else torch.stack(log.chunk(steps, dim=2))
 
 
-def _standardized(picture: Tensor) -> Tensor:
-    mean, std = picture.mean(), picture.std(correction=0)
-    # A picture of one value throughout has no contrast to scale up.
-    return (picture - mean) / std if std > 1e-4 else picture.new_zeros(picture.shape)
+def _standardize(x: Tensor) -> Tensor:
+    mean, std = x.mean(), x.std(correction=0)
+    # A constant input has no contrast to scale.
+    return (x - mean) / std if std > 1e-4 else x.new_zeros(x.shape)

@@ -1,6 +1,6 @@
-"""What a file is by its first bytes, whatever its name says, and how to convert what no reader takes.
+"""Identification of file formats by their first bytes, and advice on converting unsupported ones.
 
-For error messages: a reader that cannot decode a file says what the file is instead.
+Used in error messages: a reader that cannot decode a file names its actual format.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 HEAD_BYTES = 1024
-"""Read of a file to recognize it."""
+"""Bytes read from a file to identify it."""
 
 _AT_START: tuple[tuple[bytes, str], ...] = (
     (b"\x89PNG\r\n\x1a\n", "a PNG image"),
@@ -59,11 +59,11 @@ _MPEG4 = {
     b"avif": "an AVIF image",
 }
 _OFFICE = {"xl/": "an Excel workbook (.xlsx)", "word/": "a Word document (.docx)", "ppt/": "a PowerPoint file"}
-_TO_NPZ = "convert it to an .npz file of arrays x, y, t (in microseconds) and p"
-_CURES = {
-    "an AEDAT 4": f"{_TO_NPZ}, for instance with iniVation's dv-processing",
-    "a Prophesee": f"{_TO_NPZ}, for instance with Prophesee's OpenEB (metavision_file_to_csv) or expelliarmus",
-    "a ROS bag": f"{_TO_NPZ}, or save the topics as CSV",
+_AS_NPZ = "convert it to an .npz file of arrays x, y, t (in microseconds) and p"
+_ADVICE = {
+    "an AEDAT 4": f"{_AS_NPZ}, for instance with iniVation's dv-processing",
+    "a Prophesee": f"{_AS_NPZ}, for instance with Prophesee's OpenEB (metavision_file_to_csv) or expelliarmus",
+    "a ROS bag": f"{_AS_NPZ}, or save the topics as CSV",
     "an HDF5": "save each recording as an .npz or .npy file (events: arrays x, y, t in microseconds and p)",
     "an Excel": "save the sheet as CSV in UTF-8",
     "an old Excel": "save the sheet as CSV in UTF-8",
@@ -80,7 +80,7 @@ _CURES = {
     "a Git-LFS pointer": "run `git lfs pull` where it was cloned",
     "a web page": "the download asked for a login or the link is dead: fetch it again",
 }
-_FOREIGN_ENDINGS = {
+_UNSUPPORTED_ENDINGS = {
     ".aedat4": "an AEDAT 4 event file of iniVation's DV",
     ".raw": "a Prophesee event file (.raw)",
     ".dat": "a Prophesee event file (.dat)",
@@ -92,13 +92,13 @@ _FOREIGN_ENDINGS = {
     ".xlsx": "an Excel workbook (.xlsx)",
     ".heic": "an HEIC image",
 }
-"""What a file with an ending that no reader takes usually is, where its first bytes do not tell."""
+"""Usual formats by file extension, for files whose first bytes are not recognized."""
 
 
 def describe(path: Path) -> str | None:
-    """What a file is, as a noun phrase such as "an M4A sound file (MPEG-4)"; None if its bytes tell nothing.
+    """Return the format of a file as a noun phrase, such as "an M4A sound file (MPEG-4)".
 
-    A file that cannot be opened tells nothing.
+    None if the format is not recognized or the file cannot be opened.
     """
     try:
         with path.open("rb") as file:
@@ -109,7 +109,7 @@ def describe(path: Path) -> str | None:
 
 
 def describe_bytes(head: bytes) -> str | None:
-    """What a file that begins with these bytes is; None if they tell nothing. A zip archive is not looked into."""
+    """Return the format of a file that begins with these bytes; None if unknown. Zip archives are not opened."""
     if not head:
         return "an empty file"
     if head[:4] in (b"RIFF", b"RF64", b"RIFX"):
@@ -118,8 +118,8 @@ def describe_bytes(head: bytes) -> str | None:
         return "an AIFF sound file"
     if head[4:8] == b"ftyp":
         return _MPEG4.get(head[8:12], "an MPEG-4 video")
-    for mark, name in _AT_START:
-        if head.startswith(mark):
+    for signature, name in _AT_START:
+        if head.startswith(signature):
             return name
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return "a zip archive"
@@ -140,38 +140,32 @@ def describe_bytes(head: bytes) -> str | None:
     return _of_text(head)
 
 
-def foreign_format(path: Path, readable: Collection[str]) -> str | None:
-    """What to say of a file that could not be decoded because it is of another format; None if that does not show.
+def explain_other_format(path: Path, readable: Collection[str]) -> str | None:
+    """Explain that a file could not be decoded because it has another format; None if it has not, or is unknown.
 
     Args:
         path: the file.
-        readable: descriptions of the formats that could be decoded; of such a file nothing is said.
+        readable: descriptions of the formats that can be decoded.
 
     Returns:
-        what follows "it cannot be read as ...: ", such as "it is a zip archive; unpack it".
+        The end of "it cannot be read as ...: ", such as "it is a zip archive; unpack it".
     """
     name = describe(path)
     if name is None or name in readable:
         return None
-    return f"it is {name}; {cure(name) or 'replace or convert the file'}"
+    return f"it is {name}; {conversion_advice(name) or 'replace or convert the file'}"
 
 
-def conversion(path: Path) -> str | None:
-    """How to turn a file into what a reader takes, by its first bytes or else its ending; None if nothing is known."""
-    name = foreign(path)
-    return cure(name) if name is not None else None
-
-
-def foreign(path: Path) -> str | None:
-    """What a file is that no reader takes, by its first bytes, else by its ending; None if neither tells."""
+def unsupported_format(path: Path) -> str | None:
+    """Return the format of a file that no reader takes, by its first bytes or else its extension; None if unknown."""
     format_name = describe(path)
     if format_name is not None or _is_text(path):
         return format_name
-    return _FOREIGN_ENDINGS.get(path.suffix.lower())
+    return _UNSUPPORTED_ENDINGS.get(path.suffix.lower())
 
 
 def _is_text(path: Path) -> bool:
-    """Whether a file begins like text, which may be anything."""
+    """Return whether a file begins like text, which may have any format."""
     try:
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
@@ -180,9 +174,9 @@ def _is_text(path: Path) -> bool:
     return bool(head) and not any(byte < 32 and byte not in b"\t\n\v\f\r" for byte in head)
 
 
-def cure(name: str) -> str | None:
-    """What to do with a file of this description."""
-    return next((advice for start, advice in _CURES.items() if name.startswith(start)), None)
+def conversion_advice(name: str) -> str | None:
+    """Return what to do with a file of this format."""
+    return next((advice for start, advice in _ADVICE.items() if name.startswith(start)), None)
 
 
 def _of_zip(path: Path) -> str:

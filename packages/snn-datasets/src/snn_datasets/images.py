@@ -1,4 +1,4 @@
-"""Image files to pictures, and what is done to pictures and to the frames of videos."""
+"""The reader of image files, and stages on images and the frames of videos."""
 
 # Pillow and torch leave some of their signatures open.
 # pyright: reportUnknownMemberType=false
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from snn_datasets.file_signature import foreign_format
+from snn_datasets.file_signature import explain_other_format
 from snn_datasets.kinds import RecordingKind
 from snn_datasets.reader import Reader, ReadError, Source
 from snn_datasets.recordings import Image, Video
@@ -25,56 +25,54 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM", "GIF")
-"""What is read, whatever the name of the file. Pillow reads more, some of it by running other programs."""
+"""Formats that are read, whatever the file's name. Pillow reads more, some by running other programs."""
 
 _DESCRIPTIONS = {"a PNG image", "a JPEG image", "a BMP image", "a WebP image", "a TIFF image", "a GIF image"}
-"""What `file_signature` calls them."""
+"""Their names in `file_signature`."""
 
 SUBFILE_TYPE, PREVIEW = 254, 1
-"""A tag of TIFF, and its value where a picture is a smaller version of another one in the file."""
+"""A TIFF tag, and its value for an image that is a reduced version of another one in the file."""
 
 LARGEST_PIXELS = 60_000_000
-"""Pixels of the largest picture; a small file can claim any size, and memory is taken before it is seen to be wrong."""
+"""Pixels of the largest image. A small file can claim any size, and decoding allocates memory before it fails."""
 
 
 class ImageReader(Reader):
-    """Reads a picture: PNG, JPEG, BMP, WebP, TIFF, PPM or GIF (of an animation the first frame).
+    """Reads an image: PNG, JPEG, BMP, WebP, TIFF, PPM or GIF (the first frame of an animation).
 
-    It is put upright as its EXIF data say, transparent parts are put on white, as a viewer shows them, and 16 bits of
-    gray are scaled to 8.
+    The EXIF orientation is applied, transparent pixels are blended with white, and 16-bit gray is scaled to 8 bits.
     """
 
     kind: Literal["image"] = "image"
-    """Picture files."""
+    """Image files."""
     gives: ClassVar[RecordingKind] = "image"
 
     channels: Literal[1, 3] | None = None
-    """1 (gray) or 3 (red, green, blue), converting the others; none leaves each file as it is."""
+    """1 (gray) or 3 (red, green, blue); other files are converted. None keeps the channels of each file."""
 
     fit: int | None = Field(default=None, ge=1)
-    """Number of pixels that both sides need afterwards: a JPEG much larger than that is decoded at a half, a quarter or
-    an eighth of its size, which is faster. None decodes it in full."""
+    """Smallest side in pixels that is needed afterwards. A much larger JPEG is decoded at a half, a quarter or an
+    eighth of its size, which is faster. None decodes at full size."""
 
     def read(self, source: Source) -> Image:
-        """Read one picture; see `Reader.read`."""
+        """Read one image; see `Reader.read`."""
         path = self.open_file(source)
         try:
             return Image(_pixels(_open(path, fit=self.fit), self.channels, path))
         except ReadError:
             raise
-        except Exception as error:  # Pillow raises errors of many types: decoding, turning upright, converting.
-            if instead := foreign_format(path, _DESCRIPTIONS):
-                raise ReadError(f"{path} cannot be read as a picture: {instead}") from error
-            raise ReadError(f"{path} cannot be read as a picture: {error}; replace or convert the file") from error
+        except Exception as error:  # Pillow raises many types while decoding, rotating and converting.
+            reason = explain_other_format(path, _DESCRIPTIONS) or f"{error}; replace or convert the file"
+            raise ReadError(f"{path} cannot be read as an image: {reason}") from error
 
 
 def _open(path: Path, *, fit: int | None = None) -> Pillow.Image:
-    """Decode a file in full and put it upright."""
+    """Decode a file and apply its EXIF orientation."""
     from PIL import Image as Pillow
     from PIL import ImageOps
 
     with warnings.catch_warnings():
-        # Pillow's own limit is larger than the one below, which says what to do.
+        # The limit below is lower than Pillow's, and its message says what to do.
         warnings.simplefilter("ignore", Pillow.DecompressionBombWarning)
         image = Pillow.open(path, formats=FORMATS)
     with image:
@@ -85,8 +83,7 @@ def _open(path: Path, *, fit: int | None = None) -> Pillow.Image:
             )
         if image.format == "TIFF" and cast(Any, image).tag_v2.get(SUBFILE_TYPE, 0) == PREVIEW:
             raise ReadError(
-                f"{path} begins with a preview of its picture, as raw files of cameras do; develop it, and save it as "
-                "TIFF or PNG"
+                f"{path} begins with a preview image, as camera raw files do; develop it and save it as TIFF or PNG"
             )
         if fit is not None:
             image.draft(None, (fit, fit))
@@ -96,9 +93,9 @@ def _open(path: Path, *, fit: int | None = None) -> Pillow.Image:
 
 
 def _pixels(image: Pillow.Image, channels: Literal[1, 3] | None, path: Path) -> NDArray[np.uint8]:
-    """[channels, H, W] of a decoded picture; its own number of channels if none is given."""
+    """Return [channels, H, W] of a decoded image; None keeps its number of channels."""
     if image.mode.startswith("I"):
-        # Rounded up from a half, as 65535 / 255 = 257 steps each.
+        # Round half up: 65535 / 255 = 257 levels each.
         gray = ((_gray_levels(image, path) * 255) + 0.5).astype(np.uint8)
         return np.repeat(gray[None], channels or 1, axis=0)
     return _bytes_of(image, channels or _channels_of(image), path)
@@ -109,7 +106,7 @@ def _channels_of(image: Pillow.Image) -> int:
 
 
 def _gray_levels(image: Pillow.Image, path: Path) -> NDArray[np.float32]:
-    """[H, W] in 0..1 of a picture with 16 bits, which Pillow would clip to 8 rather than scale."""
+    """Return [H, W] in 0..1 of a 16-bit image, which Pillow would clip to 8 bits rather than scale."""
     gray = np.asarray(image, dtype=np.float32) / np.float32(65535)
     if gray.min() < 0 or gray.max() > 1:
         raise ReadError(f"{path} has gray levels outside 0..65535; store it with 8 or 16 bits")
@@ -117,25 +114,25 @@ def _gray_levels(image: Pillow.Image, path: Path) -> NDArray[np.float32]:
 
 
 def _bytes_of(image: Pillow.Image, channels: int, path: Path) -> NDArray[np.uint8]:
-    """[channels, H, W], a view of pixels that lie in memory as they were decoded, channels last."""
+    """Return [channels, H, W], a view of pixels stored channels last."""
     if image.mode == "F":
         raise ReadError(f"{path} has floating point pixels of unknown range; store it with 8 or 16 bits")
     if image.has_transparency_data:
         from PIL import Image as Pillow
 
-        paper = Pillow.new("RGB", image.size, "white")
+        background = Pillow.new("RGB", image.size, "white")
         image = image if image.mode == "RGBA" else image.convert("RGBA")
-        paper.paste(image, mask=image)
-        image = paper
+        background.paste(image, mask=image)
+        image = background
     if image.mode == "LAB":
-        image = image.convert("RGB")  # Pillow knows no direct way to gray
+        image = image.convert("RGB")  # Pillow cannot convert LAB to gray directly
     mode = "L" if channels == 1 else "RGB"
     pixels = np.array(image if image.mode == mode else image.convert(mode))
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
 
 
-def resized(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Stretch [..., C, H, W] to [..., C, height, width], bilinear; where it shrinks, every pixel counts."""
+def resize(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Resize [..., C, H, W] to [..., C, height, width]: bilinear, with antialiasing."""
     if pixels.shape[-2:] == (height, width):
         return pixels
     import torch
@@ -145,20 +142,20 @@ def resized(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.ui
     return cast("NDArray[np.uint8]", stretched.numpy()).reshape(*pixels.shape[:-2], height, width)
 
 
-def _pixels_of(picture: Image | Video, stage: str) -> NDArray[np.uint8]:
-    if isinstance(picture, Image):
-        return picture.pixels
-    if not isinstance(cast(object, picture), Video):
-        raise ValueError(f"{stage} takes an image or a video, but it was given {type(picture).__name__}")
-    return picture.frames
+def _pixels_of(value: Image | Video, stage: str) -> NDArray[np.uint8]:
+    if isinstance(value, Image):
+        return value.pixels
+    if not isinstance(cast(object, value), Video):
+        raise ValueError(f"{stage} takes an image or a video, not {type(value).__name__}")
+    return value.frames
 
 
-def _with_pixels(picture: Image | Video, pixels: NDArray[np.uint8]) -> Image | Video:
-    return Image(pixels) if isinstance(picture, Image) else replace(picture, frames=pixels)
+def _with_pixels(value: Image | Video, pixels: NDArray[np.uint8]) -> Image | Video:
+    return Image(pixels) if isinstance(value, Image) else replace(value, frames=pixels)
 
 
 class Resize(Stage):
-    """Stretches a picture, or every frame of a video, to a height and a width; bilinear, averaging where it shrinks."""
+    """Resizes an image, or every frame of a video, to a height and a width: bilinear, with antialiasing."""
 
     height: int = Field(ge=1, le=4096)
     """In pixels."""
@@ -168,23 +165,23 @@ class Resize(Stage):
     def __call__(self, value: Image | Video, draw: Draw) -> Image | Video:
         """[C, H, W] -> [C, height, width]."""
         pixels = _pixels_of(value, "Resize")
-        return _with_pixels(value, resized(pixels, self.height, self.width))
+        return _with_pixels(value, resize(pixels, self.height, self.width))
 
 
 class CenterCrop(Stage):
-    """Cuts a square from the middle; a picture too small for it is enlarged first, keeping its proportions.
+    """Crops a square from the center; a smaller image is enlarged first, keeping its aspect ratio.
 
-    A picture that is size x size already is left as it is. So the stage can stand among `encode` behind a
-    `RandomResizedCrop` among `augment`, which runs on training samples alone.
+    An image of size x size is returned unchanged, so the stage can follow a `RandomResizedCrop` that runs on training
+    samples only.
     """
 
     size: int = Field(ge=1, le=4096)
-    """Height and width in pixels of what is cut out."""
+    """Height and width of the crop in pixels."""
     shorter: int | None = Field(default=None, ge=1, le=4096)
-    """The shorter side is first resized to so many pixels, at least `size`, keeping proportions; none: it is not."""
+    """Length in pixels, at least `size`, to which the shorter side is resized before cropping; None: no resizing."""
 
     @model_validator(mode="after")
-    def _holds_the_crop(self) -> CenterCrop:
+    def _check_shorter(self) -> CenterCrop:
         if self.shorter is not None and self.shorter < self.size:
             raise ValueError(f"a side of {self.shorter} pixels cannot hold a crop of {self.size}; raise shorter")
         return self
@@ -200,16 +197,16 @@ class CenterCrop(Stage):
         scaled = [
             shorter if side == min(height, width) else shorter * side // min(height, width) for side in (height, width)
         ]
-        pixels = resized(pixels, scaled[0], scaled[1])
+        pixels = resize(pixels, scaled[0], scaled[1])
         top, left = (round((side - self.size) / 2) for side in scaled)
         return _with_pixels(value, pixels[..., top : top + self.size, left : left + self.size])
 
 
 class RandomResizedCrop(Stage):
-    """Cuts out a random part, the same of every frame, and stretches it to a square (Szegedy et al. 2015).
+    """Crops a random region, the same of every frame, and resizes it to a square (Szegedy et al. 2015).
 
-    Only the part is resized, which costs less than resizing the whole. Where ten draws in a row do not fit into the
-    picture, the largest central part of an allowed shape is taken, as torchvision does.
+    If ten draws in a row do not fit into the image, the largest central region of an allowed aspect ratio is taken, as
+    in torchvision.
     """
 
     draws: ClassVar[bool] = True
@@ -217,28 +214,28 @@ class RandomResizedCrop(Stage):
     size: int = Field(ge=1, le=4096)
     """Height and width in pixels of the result."""
     scale: tuple[float, float] = (0.08, 1.0)
-    """Smallest and largest area of the part, as a share of the picture's."""
+    """Smallest and largest area of the region, as a fraction of the image."""
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    """Smallest and largest width of the part over its height."""
+    """Smallest and largest aspect ratio of the region, width over height."""
 
     @model_validator(mode="after")
-    def _has_ranges(self) -> RandomResizedCrop:
+    def _check_ranges(self) -> RandomResizedCrop:
         for name, (low, high) in (("scale", self.scale), ("ratio", self.ratio)):
             if not 0 < low <= high:
-                raise ValueError(f"{name} is a range of positive numbers, the smaller first, but it is {(low, high)}")
+                raise ValueError(f"{name} must be a range (low, high) with 0 < low <= high, not {(low, high)}")
         if self.scale[1] > 1:
-            raise ValueError(f"scale is a share of the area, at most 1, but it reaches {self.scale[1]}")
+            raise ValueError(f"scale is a fraction of the area, at most 1, but its upper bound is {self.scale[1]}")
         return self
 
     def __call__(self, value: Image | Video, draw: Draw) -> Image | Video:
         """[C, H, W] -> [C, size, size]."""
         pixels = _pixels_of(value, "RandomResizedCrop")
-        top, left, height, width = self.part(pixels.shape[-2], pixels.shape[-1], draw)
+        top, left, height, width = self.region(pixels.shape[-2], pixels.shape[-1], draw)
         pixels = pixels[..., top : top + height, left : left + width]
-        return _with_pixels(value, resized(pixels, self.size, self.size))
+        return _with_pixels(value, resize(pixels, self.size, self.size))
 
-    def part(self, height: int, width: int, draw: Draw) -> tuple[int, int, int, int]:
-        """Top, left, height and width of the part of a picture of that height and width."""
+    def region(self, height: int, width: int, draw: Draw) -> tuple[int, int, int, int]:
+        """Draw the region of an image of that height and width: top, left, height, width."""
         import torch
 
         numbers = cast("list[list[float]]", torch.rand(10, 4, generator=draw.generator()).tolist())
@@ -255,12 +252,12 @@ class RandomResizedCrop(Stage):
 
 
 class RandomFlip(Stage):
-    """Mirrors a picture, or all frames of a video, left to right in some of the draws."""
+    """Flips an image, or all frames of a video, horizontally with some probability."""
 
     draws: ClassVar[bool] = True
 
     chance: float = Field(default=0.5, ge=0, le=1)
-    """How often."""
+    """Probability of a flip."""
 
     def __call__(self, value: Image | Video, draw: Draw) -> Image | Video:
         """[C, H, W] -> [C, H, W]."""
@@ -273,17 +270,17 @@ class RandomFlip(Stage):
 
 
 class Normalize(Stage):
-    """Takes a mean from each channel and divides it by a standard deviation."""
+    """Subtracts a mean from each channel and divides by a standard deviation."""
 
     mean: tuple[float, ...] = Field(min_length=1)
-    """By channel."""
+    """Per channel."""
     std: tuple[float, ...] = Field(min_length=1)
-    """By channel, positive."""
+    """Per channel, positive."""
 
     @model_validator(mode="after")
-    def _matches(self) -> Normalize:
+    def _check_lengths(self) -> Normalize:
         if len(self.mean) != len(self.std) or min(self.std) <= 0:
-            raise ValueError(f"mean {self.mean} and std {self.std} need as many entries, one a channel, and std > 0")
+            raise ValueError(f"mean {self.mean} and std {self.std} need one entry per channel each, and std > 0")
         return self
 
     def __call__(self, value: Any, draw: Draw) -> Tensor:
@@ -297,11 +294,11 @@ class Normalize(Stage):
         if value.dim() < 3 or value.shape[-3] != len(self.mean):
             raise ValueError(
                 f"Normalize has {len(self.mean)} channels, but its input has shape {tuple(value.shape)}, not "
-                f"[..., {len(self.mean)}, H, W]; give mean and std of as many channels"
+                f"[..., {len(self.mean)}, H, W]; give mean and std one entry per channel of the input"
             )
         mean, std = (torch.tensor(numbers)[:, None, None] for numbers in (self.mean, self.std))
         return (value - mean) / std
 
 
 IMAGENET = Normalize(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-"""The mean and the deviation of ImageNet's pictures, as red, green and blue in 0..1; what the literature takes."""
+"""Mean and standard deviation of ImageNet, RGB in 0..1, as used in the literature."""

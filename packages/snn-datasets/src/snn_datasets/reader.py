@@ -1,4 +1,4 @@
-"""A reader: from a file as it lies on disk to one of the five kinds of recording."""
+"""Readers: from a file on disk to one of the five kinds of recording."""
 
 from __future__ import annotations
 
@@ -15,44 +15,44 @@ if TYPE_CHECKING:
 
 
 class ReadError(ValueError):
-    """A file is not what it should be: damaged, cut off, of another format. Its text names the file and what to do."""
+    """A file cannot be read: it is damaged, truncated or has another format. The message names the file and a fix."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where one recording lies."""
+    """The location of one recording."""
 
     path: Path
     """The file."""
     part: tuple[str | int | float, ...] = ()
-    """What of the file, where it holds several recordings: a key of an HDF5 file, the bounds of a window, ..."""
+    """Part of a file with several recordings: a key of an HDF5 file, the bounds of a window, ..."""
 
     def __str__(self) -> str:
         return f"{self.path}" + (f" [{', '.join(map(str, self.part))}]" if self.part else "")
 
 
 class Reader(Value):
-    """Reads one format. Subclasses say which kind of recording they give."""
+    """Reads one file format into one kind of recording."""
 
     gives: ClassVar[RecordingKind]
-    """The kind of recording."""
+    """The kind of recording that `read` returns."""
 
     @abstractmethod
     def read(self, source: Source) -> Recording:
         """Read one recording.
 
         Raises:
-            FileNotFoundError: there is no such file.
-            ReadError: the file cannot be read as this format; nothing else is raised whatever the file holds.
-            ImportError: a package is needed; the text says which extra brings it.
+            FileNotFoundError: the file does not exist.
+            ReadError: the file cannot be read as this format; no other exception is raised for any file content.
+            ImportError: a package is missing; the message names the extra to install.
         """
 
     def open_file(self, source: Source) -> Path:
-        """The path of a source that is there and is no placeholder.
+        """Return the path of a source after checking that the file exists and is not a placeholder.
 
         Raises:
-            FileNotFoundError: there is no such file.
-            ReadError: it is empty, a Git-LFS pointer or a web page, as failed downloads leave them.
+            FileNotFoundError: the file does not exist.
+            ReadError: it is empty, a Git-LFS pointer or a web page, as failed downloads leave.
         """
         if not source.path.is_file():
             raise FileNotFoundError(f"no file at {source.path}")
@@ -63,7 +63,7 @@ class Reader(Value):
 
 
 def placeholder(path: Path) -> str | None:
-    """What a file is instead of data, and what to do; None if it may be data."""
+    """Describe a file that is a placeholder instead of data, and the fix; None if it may be data."""
     with path.open("rb") as file:
         head = file.read(256)
     if not head:

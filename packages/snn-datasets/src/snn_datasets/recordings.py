@@ -1,6 +1,6 @@
-"""The five kinds of recording that readers give: plain numpy arrays with their units, before anything is done to them.
+"""The five kinds of recording that readers return: plain numpy arrays with units.
 
-A new sensor is a new reader that gives one of these, not a sixth kind.
+A new sensor is a new reader that returns one of these, not a sixth kind.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 LONGEST_EVENTS_US = 2**32 - 1
-"""Events are stored with 32 bits of microseconds, about 71 minutes."""
+"""Longest recording: event times are stored as 32-bit microseconds, about 71 minutes."""
 
 
-# Compared by identity throughout: `==` between arrays has no single truth value.
+# eq=False: `==` between arrays has no single truth value.
 @dataclass(frozen=True, slots=True, eq=False)
 class Image:
-    """One picture."""
+    """One image."""
 
     pixels: NDArray[np.uint8]
     """[C, H, W], C = 1 (gray) or 3 (red, green, blue), 0 to 255."""
@@ -25,17 +25,17 @@ class Image:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Video:
-    """Pictures at points in time."""
+    """Frames with their times."""
 
     frames: NDArray[np.uint8]
     """[F, C, H, W], F >= 1, 0 to 255."""
     times: NDArray[np.float64]
-    """[F] when each is shown, in seconds from the start of the recording."""
+    """[F] start of each frame in seconds from the start of the recording."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Waveform:
-    """Sound, or anything else that is sampled as sound is."""
+    """Sound, or any other signal sampled like sound."""
 
     samples: NDArray[np.float32]
     """[channels, L]; full scale is 1."""
@@ -45,20 +45,20 @@ class Waveform:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Events:
-    """What an event camera, a spiking cochlea or an array of taxels sends. A recording may hold none at all."""
+    """Events of an event camera, a spiking cochlea or an array of taxels. A recording may have none."""
 
     t: NDArray[np.int64]
-    """[E] microseconds from the start of the recording, never decreasing."""
+    """[E] microseconds from the start of the recording, non-decreasing."""
     x: NDArray[np.uint16]
-    """[E] column, or channel where there is no plane (then y is 0)."""
+    """[E] column, or channel of a sensor without a plane (then y is 0)."""
     y: NDArray[np.uint16]
     """[E] row."""
     p: NDArray[np.uint8]
-    """[E] polarity: 1 on, 0 off; 0 throughout where there is one polarity."""
+    """[E] polarity: 1 on, 0 off; all 0 if there is one polarity."""
     size: tuple[int, int]
     """Height and width of the sensor: y < height, x < width."""
     polarities: int
-    """2, or 1 where the sensor has no polarity."""
+    """2, or 1 for a sensor without polarity."""
     duration: int
     """Length of the recording in microseconds; t < duration."""
 
@@ -74,27 +74,29 @@ class Events:
         polarities: int = 2,
         duration: int | None = None,
     ) -> Events:
-        """Check and order what a file says; without a duration the recording ends just after its last event.
+        """Validate and sort the columns of a file; without a duration the recording ends just after its last event.
 
-        Times are taken as they are: subtract the start of the recording first.
+        Times must count from the start of the recording.
 
         Raises:
-            ValueError: lengths differ, or a time, a place or a polarity is out of range.
+            ValueError: lengths differ, or a time, a coordinate or a polarity is out of range.
         """
         lengths = {len(t), len(x), len(y), len(p)}
         if len(lengths) != 1:
-            raise ValueError(f"t, x, y, p have {len(t)}, {len(x)}, {len(y)}, {len(p)} entries; they need as many each")
+            raise ValueError(
+                f"t, x, y, p have {len(t)}, {len(x)}, {len(y)}, {len(p)} entries; they must have equal length"
+            )
         for name, values, below in (("x", x, size[1]), ("y", y, size[0]), ("p", p, polarities)):
             if len(values) and (int(values.min()) < 0 or int(values.max()) >= below):
                 wrong = int(values.min()) if int(values.min()) < 0 else int(values.max())
-                raise ValueError(f"an event has {name} = {wrong}, but {name} runs from 0 to {below - 1}")
+                raise ValueError(f"an event has {name} = {wrong}, outside 0 to {below - 1}")
         first, last = (int(t.min()), int(t.max())) if len(t) else (0, 0)
         duration = last + 1 if duration is None else duration
         if first < 0 or (last >= duration and len(t)):
             raise ValueError(f"an event is at {first if first < 0 else last} us of a recording of {duration} us")
         if duration > LONGEST_EVENTS_US:
             raise ValueError(
-                f"the recording lasts {duration / 6e7:.0f} minutes; cut it into parts of at most 71 minutes"
+                f"the recording lasts {duration / 6e7:.0f} minutes; split it into parts of at most 71 minutes"
             )
         t = t.astype(np.int64)
         x, y, p = x.astype(np.uint16), y.astype(np.uint16), p.astype(np.uint8)
@@ -119,4 +121,4 @@ class Series:
 
 
 Recording = Image | Video | Waveform | Events | Series
-"""What a reader gives."""
+"""The result of a reader."""

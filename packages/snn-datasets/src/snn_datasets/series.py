@@ -1,4 +1,4 @@
-"""Series of slow measurements: CSV, TSV, text in columns and .npy files, and the stages they need."""
+"""The reader of series (slow measurements in CSV, TSV, text and .npy files), and stages on them."""
 
 from __future__ import annotations
 
@@ -28,52 +28,51 @@ from snn_datasets.stage import Draw, Stage
 
 
 class SeriesReader(Reader):
-    """Reads measurements: a row a point in time, a column a channel.
+    """Reads measurements: one row per point in time, one column per channel.
 
-    Text may have comment lines that begin with # and one line of names; its numbers need decimal points. Columns of row
-    numbers, as pandas writes them, are no channels. A .npy file holds numbers [L, C] or [L]. Time is a column, or
-    evenly spaced if `rate` says how. The part of a source, (start, stop) in seconds from its first row, takes
-    start <= time < stop; time then counts from start. Text is read as a whole for every part: keep long recordings as
-    .npy, which is mapped into memory.
+    Text may have comment lines that begin with # and a header line; numbers need decimal points. Row index columns, as
+    pandas writes them, are not channels. A .npy file holds numbers [L, C] or [L]. Time is a column, or evenly spaced at
+    `rate`. The part of a source, (start, stop) in seconds from its first row, selects start <= time < stop; time then
+    counts from start. Text is parsed completely for every part: store long recordings as .npy, which is memory-mapped.
     """
 
     kind: Literal["series"] = "series"
     """Names this reader."""
     gives: ClassVar[RecordingKind] = "series"
     rate: float | None = Field(default=None, gt=0)
-    """Rows per second where no column is time."""
+    """Rows per second, for files without a time column."""
     time_column: str | int | None = None
-    """Name or number (from 0) of the column that is time; none takes the one whose name says so, if any: t, time,
-    timestamp, time_ms, Time (s), seconds, ..."""
+    """Name or index (from 0) of the time column; None takes the one named like time, if any: t, time, timestamp,
+    time_ms, Time (s), seconds, ..."""
     time_unit: TimeUnit | None = None
-    """Unit of that column; none takes the one in its name, else seconds."""
+    """Unit of the time column; None takes the one in its name, else seconds."""
     columns: tuple[str | int, ...] = ()
-    """Names or numbers (from 0) of the channels, in this order; empty takes every column but time."""
+    """Names or indices (from 0) of the channels, in this order; empty takes every column but time."""
     delimiter: Literal["auto", ",", ";", "tab", "whitespace"] = "auto"
-    """What separates the columns of text; auto takes the first of tab, semicolon and comma that occurs."""
+    """Column separator of text; auto takes the first of tab, semicolon and comma that occurs."""
     header: bool | None = None
-    """Whether text has a line of names; none says yes if its first line has no number at all, or counts the columns
-    as pandas does (0,1,2); fewer than three that do are asked about."""
+    """Whether text has a header line. None detects it: the first line has no number, or counts the columns as pandas
+    does (0,1,2); with fewer than three columns that is ambiguous and an error."""
 
     def read(self, source: Source) -> Series:
         """Read one series.
 
         Raises:
-            FileNotFoundError: there is no such file.
-            ReadError: it holds no such table, a value is missing, not a number or infinite, or time does not increase.
+            FileNotFoundError: the file does not exist.
+            ReadError: it is not such a table, a value is missing, NaN or inf, or time does not increase.
         """
         table = self._table(source)
         path = table.path
         time = self._time_column(table)
         channels = self._channels(table, time)
         if not channels:
-            raise ReadError(f"{path} has time and nothing else; it needs a column with values")
+            raise ReadError(f"{path} has only a time column; it needs at least one channel")
         if time is None:
             if self.rate is None:
                 raise ReadError(
-                    f"{path} has no column named {', '.join(TIME_NAMES)} among {table.described()}; give its reader "
-                    "time_column, which names one, or rate, the rows per second (for a column of a manifest: "
-                    "columns.<sense>.reader.kind, which is series, and columns.<sense>.reader.rate)"
+                    f"{path} has no column named {', '.join(TIME_NAMES)} among {table.describe_columns()}; set the reader's "
+                    "time_column, or its rate in rows per second (for a column of a manifest: "
+                    "columns.<modality>.reader.kind series and columns.<modality>.reader.rate)"
                 )
             numbers = table.load(channels)
             times = np.arange(len(numbers)) / self.rate
@@ -87,8 +86,8 @@ class SeriesReader(Reader):
         start, stop = _span_of(source)
         first, end = np.searchsorted(times, [start, stop]).tolist()
         if first == end:
-            raise ReadError(f"{source} has no row between these seconds; it lasts until {times[-1]:g} s")
-        # What float32 cannot hold becomes infinite, and is refused.
+            raise ReadError(f"{source} has no row in this span; the file ends at {times[-1]:g} s")
+        # Values outside the range of float32 become inf, and are refused.
         with np.errstate(over="ignore", invalid="ignore"):
             values = np.array(numbers[first:end], np.float32)
         names = [table.name_of(channel) for channel in channels]
@@ -96,8 +95,8 @@ class SeriesReader(Reader):
         _refuse_lost_differences(path, numbers[first:end], names)
         return Series(values, times[first:end] - start)
 
-    def named_as_in(self, source: Source) -> SeriesReader:
-        """Fix the names of the channels to those of a file; no change where the reader says which columns to take.
+    def with_names_of(self, source: Source) -> SeriesReader:
+        """Return a reader that requires the channel names of a file; this one if it selects its columns itself.
 
         Raises:
             FileNotFoundError, ReadError: as `read` does.
@@ -110,7 +109,7 @@ class SeriesReader(Reader):
         )
 
     def has_time(self, source: Source) -> bool:
-        """Whether a file says when its rows were measured.
+        """Return whether a file has a time column.
 
         Raises:
             FileNotFoundError, ReadError: as `read` does.
@@ -123,57 +122,56 @@ class SeriesReader(Reader):
 
     def _unit_of(self, table: Table, time: int) -> TimeUnit:
         named = time_unit_of(table.names[time]) if table.names else None
-        return self.time_unit or ("s" if named is None or named == "unsaid" else named)
+        return self.time_unit or ("s" if named is None or named == "unstated" else named)
 
     def _channels(self, table: Table, time: int | None) -> list[int]:
-        """Numbers of the columns that are channels, in the order in which they come out."""
+        """Return the indices of the channels' columns, in output order."""
         if self.columns:
-            return [table.place_of(column) for column in self.columns]
+            return [table.index_of(column) for column in self.columns]
         if is_events_header(table.names):
-            raise ReadError(f"{table.path} is no series: {why_unreadable(table.path) or 'its columns are events'}")
+            raise ReadError(f"{table.path} is not a series: {why_unreadable(table.path) or 'its columns are events'}")
         return table.channels(time)
 
     def _time_column(self, table: Table) -> int | None:
         if self.time_column is not None:
-            return table.place_of(self.time_column)
+            return table.index_of(self.time_column)
         return table.time_column()
 
 
 class NamedSeriesReader(SeriesReader):
-    """Reads series whose channels are known by name: they come out in one order, whatever the order in a file.
+    """Reads series with known channel names, and returns the channels in that order whatever the order in a file.
 
-    A file with more, fewer or other names, or with names where none are known, is refused: which of its columns is
-    which channel would be a guess.
+    A file with other names is refused, since matching its columns to channels would be a guess.
     """
 
     names: tuple[str, ...]
-    """Of the channels; empty where the files name none."""
+    """Channel names; empty if the files have none."""
 
     def _channels(self, table: Table, time: int | None) -> list[int]:
-        places = super()._channels(table, time)
-        found = _names(table, places)
-        if found == self.names:
-            return places
-        # Channels of the same name can only be told apart by their order.
-        if sorted(found) != sorted(self.names) or len(set(found)) < len(found):
+        indices = super()._channels(table, time)
+        names = _names(table, indices)
+        if names == self.names:
+            return indices
+        # Channels of the same name can only be distinguished by their order.
+        if sorted(names) != sorted(self.names) or len(set(names)) < len(names):
             raise ReadError(
-                f"{table.path} has {_listed(found)}, but the first training file of its column has "
-                f"{_listed(self.names)}; name them alike in all files, or give the column's reader the columns to take"
+                f"{table.path} has {_describe_names(names)}, but the first training file of its column has "
+                f"{_describe_names(self.names)}; use the same names in all files, or set the columns of the reader"
             )
-        place_of = dict(zip(found, places, strict=True))
-        return [place_of[name] for name in self.names]
+        index_of = dict(zip(names, indices, strict=True))
+        return [index_of[name] for name in self.names]
 
 
-def _names(table: Table, places: Sequence[int]) -> tuple[str, ...]:
-    return tuple(table.names[place] for place in places) if table.names else ()
+def _names(table: Table, indices: Sequence[int]) -> tuple[str, ...]:
+    return tuple(table.names[index] for index in indices) if table.names else ()
 
 
-def _listed(names: Sequence[str]) -> str:
-    return f"the channels {join_names(names)}" if names else "no names of channels"
+def _describe_names(names: Sequence[str]) -> str:
+    return f"the channels {join_names(names)}" if names else "no channel names"
 
 
 class SubtractBaseline(Stage):
-    """Subtract what came before: the mean of the first seconds, which are then left out. Nothing later is used.
+    """Subtract a baseline, the mean of the first seconds, and remove them. No later value is used.
 
     Shape: `Series` [L, C] -> [L', C], the rows from `seconds` on; time counts from there
     """
@@ -182,7 +180,7 @@ class SubtractBaseline(Stage):
     """Length of the baseline from the start of the recording."""
 
     def __call__(self, value: Series, draw: Draw) -> Series:
-        """Subtract each channel's own mean.
+        """Subtract the baseline of each channel.
 
         Raises:
             ValueError: no value lies in the baseline, or none after it.
@@ -191,32 +189,32 @@ class SubtractBaseline(Stage):
         if not 0 < end < len(value.times):
             raise ValueError(
                 f"a baseline of {self.seconds:g} s takes {end} of the {len(value.times)} values of a recording; it "
-                "needs at least one and has to leave at least one"
+                "must take at least one and leave at least one"
             )
         baseline = value.values[:end].mean(0, dtype=np.float64)
         return Series((value.values[end:] - baseline).astype(np.float32), value.times[end:] - self.seconds)
 
 
 class Standardize(Stage):
-    """Subtract a mean and divide by a standard deviation, both fixed and by channel. Take them from training data.
+    """Subtract a fixed mean and divide by a fixed standard deviation, per channel. Compute them on training data.
 
     Shape: `Series` [L, C] -> [L, C]
     """
 
     mean: tuple[float, ...]
-    """By channel."""
+    """Per channel."""
     std: tuple[float, ...]
-    """By channel; where it is 0 the channel is constant and only its mean is subtracted."""
+    """Per channel; for a constant channel, std 0, only the mean is subtracted."""
 
     @classmethod
     def of(cls, values: NDArray[np.floating[Any]]) -> Standardize:
-        """The stage that gives these values [N, C] mean 0 and standard deviation 1.
+        """Return the stage that gives these values [N, C] mean 0 and standard deviation 1.
 
         Raises:
-            ValueError: there is no value.
+            ValueError: there are no values.
         """
         if not len(values):
-            raise ValueError("mean and standard deviation need at least one training value; there is none")
+            raise ValueError("mean and standard deviation need at least one training value, but there are none")
         return cls(
             mean=tuple(values.mean(0, dtype=np.float64).tolist()), std=tuple(values.std(0, dtype=np.float64).tolist())
         )
@@ -225,30 +223,30 @@ class Standardize(Stage):
         """Standardize each channel.
 
         Raises:
-            ValueError: the recording has another number of channels.
+            ValueError: the number of channels differs.
         """
         mean, std = np.array(self.mean), np.array(self.std)
         if not len(mean) == len(std) == value.values.shape[1]:
             raise ValueError(
-                f"{len(mean)} means and {len(std)} standard deviations do not fit a recording of "
-                f"{value.values.shape[1]} channels; give as many each"
+                f"{len(mean)} means and {len(std)} standard deviations do not match a recording of "
+                f"{value.values.shape[1]} channels; give one of each per channel"
             )
         return Series(((value.values - mean) / np.where(std > 0, std, 1)).astype(np.float32), value.times)
 
 
 class Rectify(Stage):
-    """Take absolute values, so that means over time measure how strongly a muscle is active rather than cancel out.
+    """Take absolute_path values, so that means over time measure muscle activity instead of canceling out.
 
     Shape: `Series` [L, C] -> [L, C]
     """
 
     def __call__(self, value: Series, draw: Draw) -> Series:
-        """Take absolute values."""
+        """Take absolute_path values."""
         return Series(np.abs(value.values), value.times)
 
 
 class Window(Stage):
-    """Cut out start <= time < start + seconds; time counts from there.
+    """Crop to start <= time < start + seconds; time then counts from start.
 
     Shape: `Series` [L, C] -> [L', C]
     """
@@ -256,13 +254,13 @@ class Window(Stage):
     start: float = Field(default=0.0, ge=0)
     """In seconds."""
     seconds: float = Field(gt=0)
-    """Its length."""
+    """Length of the window."""
 
     def __call__(self, value: Series, draw: Draw) -> Series:
-        """Cut.
+        """Crop the series.
 
         Raises:
-            ValueError: no value lies in it.
+            ValueError: no value lies in the window.
         """
         first, end = np.searchsorted(value.times, [self.start, self.start + self.seconds]).tolist()
         if first == end:
@@ -274,7 +272,7 @@ class Window(Stage):
 
 
 class ResampleSeries(Stage):
-    """Interpolate linearly on even times. Average before (as `Steps` does) where there would be far fewer values.
+    """Interpolate linearly at an even rate. To reduce the rate by much, average instead (as `Steps` does).
 
     Shape: `Series` [L, C] -> [L', C], the first value at the time of the first, the last not after the last
     """
@@ -285,7 +283,7 @@ class ResampleSeries(Stage):
     def __call__(self, value: Series, draw: Draw) -> Series:
         """Interpolate each channel."""
         first, last = float(value.times[0]), float(value.times[-1])
-        # A time that rounding alone puts behind the last one counts.
+        # The tolerance includes a time that only rounding puts after the last one.
         times = first + np.arange(int(np.floor((last - first) * self.rate + 1e-6)) + 1) / self.rate
         values = np.empty((len(times), value.values.shape[1]), np.float32)
         for number, channel in enumerate(value.values.T):
@@ -294,11 +292,11 @@ class ResampleSeries(Stage):
 
 
 def _span_of(source: Source) -> tuple[float, float]:
-    """Bounds in seconds that a source asks for."""
+    """Return the bounds of a source's part in seconds."""
     if not source.part:
         return 0.0, np.inf
     if len(source.part) != 2 or isinstance(source.part[0], str) or isinstance(source.part[1], str):
-        raise ReadError(f"{source}: the part of a series is (start, stop) in seconds, such as (1.5, 2.0)")
+        raise ReadError(f"{source}: the part must be (start, stop) in seconds, such as (1.5, 2.0)")
     return source.part[0], source.part[1]
 
 
@@ -313,15 +311,15 @@ def _refuse_wrong_times(path: Path, times: NDArray[np.float64], name: str, store
                 f"{path}: row {row + 1}, column {name} is no later than the row before, since {stored} cannot hold the "
                 "difference; save times as float64, or subtract the first one before saving"
             )
-        why = "is no later than the row before" if np.isfinite(times[row]) else "is no finite number"
+        reason = "is no later than the row before" if np.isfinite(times[row]) else "is NaN or inf"
         raise ReadError(
-            f"{path}: row {row + 1}, column {name} {why}; time has to increase from row to row: sort the rows and drop "
-            "repeated ones, or leave that column out and give rate"
+            f"{path}: row {row + 1}, column {name} {reason}; time must increase from row to row: sort the rows and "
+            "drop repeated ones, or leave that column out and set rate"
         )
 
 
 def _refuse_lost_differences(path: Path, numbers: NDArray[Any], names: Sequence[str]) -> None:
-    """Refuse a channel of large numbers whose differences vanish in float32, such as 1e9, 1e9 + 1, 1e9 + 2."""
+    """Refuse a channel of large values whose differences vanish in float32, such as 1e9, 1e9 + 1, 1e9 + 2."""
     low, high = numbers.min(0).astype(np.float64), numbers.max(0).astype(np.float64)
     largest = np.maximum(np.abs(low), np.abs(high))
     spacing = np.spacing(largest.astype(np.float32)).astype(np.float64)
@@ -329,16 +327,16 @@ def _refuse_lost_differences(path: Path, numbers: NDArray[Any], names: Sequence[
     if lost.any():
         column = int(lost.argmax())
         raise ReadError(
-            f"{path}: column {names[column]} runs from {low[column]:.12g} to {high[column]:.12g}, but float32 tells "
-            f"apart only steps of {spacing[column]:g} there; subtract an offset before saving, or leave the column out"
+            f"{path}: column {names[column]} ranges from {low[column]:.12g} to {high[column]:.12g}, where float32 has "
+            f"a resolution of only {spacing[column]:g}; subtract an offset before saving, or leave the column out"
         )
 
 
 def _refuse_wrong_values(path: Path, values: NDArray[np.float32], first: int, names: Sequence[str]) -> None:
     wrong = ~np.isfinite(values)
     if wrong.any():
-        row, column = (int(place[0]) for place in wrong.nonzero())
+        row, column = (int(index[0]) for index in wrong.nonzero())
         raise ReadError(
-            f"{path}: row {first + row + 1}, column {names[column]} holds {values[row, column]}; a series needs finite "
-            "numbers: fill such gaps, or leave out the rows or the column, before training"
+            f"{path}: row {first + row + 1}, column {names[column]} is {values[row, column]}; values must be finite: "
+            "fill such gaps, or leave out the rows or the column, before training"
         )

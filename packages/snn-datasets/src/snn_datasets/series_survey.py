@@ -1,4 +1,4 @@
-"""How long and how fast the series of the training files are, and how to encode them so that little is lost."""
+"""Survey of the length and rate of training series, and the choice of a coding for them."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from snn_datasets.stage import Stage
 from snn_datasets.windows import SeriesWindows, extent, window_length
 
 SURVEYED = 64
-"""Training recordings that are read to choose an encoding."""
+"""Training recordings that are read to choose a coding."""
 LONGEST_WINDOW = 4096
-"""Values of a window; where there are more rows, they are averaged."""
+"""Values of a window; more rows are averaged."""
 FEW_ROWS = 4
-"""Rows a time step, up to which a mean of each step says as much as a window."""
+"""Rows per time step below which the mean of each step loses little."""
 MOST_MEDIANS = 2.0
-"""Length of a window in medians of the recordings' lengths: one that is far longer does not decide for all."""
+"""Longest window in multiples of the median length, so that one outlier does not decide for all."""
 ALIKE = 1.02
-"""How many times as long as a recording a window may last without a word."""
+"""Ratio of window length to recording length up to which nothing is reported."""
 
 
 @dataclass(frozen=True, slots=True)
 class SeriesSurvey:
-    """Facts about the series of a modality."""
+    """Lengths, rate and scale of the series of a modality."""
 
     rows: int
-    """Of the longest recording."""
+    """Rows of the longest recording."""
     shortest: float
     """Seconds."""
     median: float
@@ -55,19 +55,19 @@ class SeriesSurvey:
 
 
 def choose(name: str, survey: SeriesSurvey, *, steps: int, known_rate: bool) -> tuple[tuple[Stage, ...], str]:
-    """Stages that encode such series, and a line that says what becomes of the rows.
+    """Choose the coding of such series; return its stages and a note on what becomes of the rows.
 
-    Few rows become the mean of each time step. More become one window that every time step sees whole. It lasts as long
-    as the longest recording, so that all keep their pace, those that are predicted later included.
+    Few rows become the mean of each time step. More rows become one static window as long as the longest recording, so
+    that all recordings, those predicted later included, keep their time scale.
     """
     if survey.rows < FEW_ROWS * steps:
-        return (survey.standardize, Steps(steps=steps)), f"{name}: {averaged(survey.rows, steps)}"
+        return (survey.standardize, Steps(steps=steps)), f"{name}: {describe_average(survey.rows, steps)}"
     seconds = min(survey.longest, MOST_MEDIANS * survey.median)
     rows = min(survey.rows, max(1, round(seconds / survey.interval))) if seconds < survey.longest else survey.rows
     length = window_length(rows, most=LONGEST_WINDOW)
     window = SeriesWindows(length=length, seconds=seconds)
-    paced = f"{rows:,} rows" + (f" at {1 / survey.interval:.6g} Hz" if known_rate else "")
-    note = f"{name}: {paced} become a window of {length:,} values"
+    rows_text = f"{rows:,} rows" + (f" at {1 / survey.interval:.6g} Hz" if known_rate else "")
+    note = f"{name}: {rows_text} become a window of {length:,} values"
     if length < rows:
         note += (
             f", {_share(rows, length)} rows are averaged into one; columns.{name}.encode.kind window and "
@@ -80,8 +80,8 @@ def choose(name: str, survey: SeriesSurvey, *, steps: int, known_rate: bool) -> 
     return (survey.standardize, window), note
 
 
-def averaged(rows: int, steps: int) -> str:
-    """What becomes of so many rows that are averaged over time steps, in words."""
+def describe_average(rows: int, steps: int) -> str:
+    """Describe averaging so many rows over time steps."""
     if rows <= steps:
         return f"{rows:,} rows become {steps} steps"
     return f"{rows:,} rows become {steps} steps, {_share(rows, steps)} rows are averaged into one"

@@ -1,9 +1,8 @@
-"""Whether a sound file is whole, by the structure of its container.
+"""Detection of truncated sound files from the structure of their container.
 
-Decoders read a file that is cut off as if what is left were all. Most containers say how long their sound is: WAV,
-RF64, W64, AIFF, AU and CAF state its bytes, an Ogg stream marks its last page, and an MP3 file whose encoder wrote a
-Xing, Info or VBRI header states its bytes. An MP3 file without one, a plain stream of frames, says nothing, so a cut
-cannot be seen.
+Decoders read a truncated file without an error. Most containers state the length of their sound: WAV, RF64, W64, AIFF,
+AU and CAF in bytes, an Ogg stream marks its last page, and an MP3 file with a Xing, Info or VBRI header states its
+bytes. In an MP3 file without one, a plain stream of frames, truncation cannot be detected.
 """
 
 from __future__ import annotations
@@ -16,28 +15,28 @@ from pathlib import Path
 from typing import BinaryIO
 
 MOST_CHUNKS = 10_000
-"""Chunks looked at before the sound; real files have a handful."""
+"""Chunks inspected before the sound; real files have a handful."""
 UNKNOWN_FROM = 0x7F00_0000
-"""Programs that write to a pipe do not know the length: they claim none, 2 GB less some kB, or all there can be."""
+"""Lengths from here on are unknown: programs that write to a pipe state 0, 2 GB less some kB, or the maximum."""
 OGG_TAIL = 2**17
-"""Bytes at the end of an Ogg file in which the last page, of at most 65,307 bytes, begins."""
+"""Bytes at the end of an Ogg file that contain the start of the last page, of at most 65,307 bytes."""
 
 _W64_RIFF = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
 _W64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
 
 
 @dataclass(frozen=True, slots=True)
-class Sound:
-    """What the container of a file says of its sound."""
+class ContainerCheck:
+    """Result of inspecting the container of a sound file."""
 
     damage: str | None = None
-    """How the file is not whole, to follow "the file"; None where it is, or the container does not tell."""
-    length_at: int | None = None
-    """Where the length of the sound stands as a wrong 0, little-endian in 4 bytes; None where it is not wrong."""
+    """The damage, to follow "the file"; None if there is none, or it cannot be detected."""
+    length_offset: int | None = None
+    """Byte offset of a length field (4 bytes, little-endian) that is wrongly 0; None if the field is right."""
 
 
-def examine(path: Path) -> Sound:
-    """Look at the container of a sound file; one of an unknown format tells nothing."""
+def inspect_container(path: Path) -> ContainerCheck:
+    """Inspect the container of a sound file; unknown formats pass."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(16)
@@ -59,64 +58,64 @@ def examine(path: Path) -> Sound:
                 return _mp3(file, size)
 
 
-class LengthFilled(io.FileIO):
-    """A WAV file whose sound states no length, as if it stated that of all the bytes behind it."""
+class LengthPatchedFile(io.FileIO):
+    """A WAV file without a sound length, read as if it stated the number of bytes that follow."""
 
-    def __init__(self, path: Path, length_at: int) -> None:
+    def __init__(self, path: Path, length_offset: int) -> None:
         super().__init__(path)
-        self._at = length_at
-        self._length = struct.pack("<I", min(path.stat().st_size - length_at - 4, 0xFFFF_FFFF))
+        self._length_offset = length_offset
+        self._length = struct.pack("<I", min(path.stat().st_size - length_offset - 4, 0xFFFF_FFFF))
 
     def readinto(self, buffer: object, /) -> int:
-        """Read on, with the length filled in."""
+        """Read bytes, with the length filled in."""
         view = memoryview(buffer).cast("B")  # pyright: ignore[reportArgumentType]
         begin = self.tell()
         count = super().readinto(view)
-        for offset, byte in enumerate(self._length, start=self._at - begin):
+        for offset, byte in enumerate(self._length, start=self._length_offset - begin):
             if 0 <= offset < count:
                 view[offset] = byte
         return count
 
 
-def _wav(file: BinaryIO, size: int) -> Sound:
+def _wav(file: BinaryIO, size: int) -> ContainerCheck:
     head = file.read(12)
     if head[8:] != b"WAVE":
-        return Sound()
+        return ContainerCheck()
     order = ">" if head[:4] == b"RIFX" else "<"
     claimed = struct.unpack(order + "I", head[4:8])[0]
-    wide: int | None = None
+    long_length: int | None = None
     for name, length, begin in _chunks(file, size, f"{order}4sI", even=True):
         if name == b"ds64" and head[:4] != b"RIFF":
             sizes = file.read(16)
-            wide = struct.unpack("<Q", sizes[8:])[0] if len(sizes) == 16 else None
+            long_length = struct.unpack("<Q", sizes[8:])[0] if len(sizes) == 16 else None
         if name != b"data":
             continue
-        if wide is not None and length == 0xFFFF_FFFF:
-            return _cut_off(wide, begin, size)
-        # Where the file ends as its head says, what lies behind sound of length 0 are other chunks.
+        if long_length is not None and length == 0xFFFF_FFFF:
+            return _truncation(long_length, begin, size)
+        # If the file ends where its header says, the bytes after a sound of length 0 are other chunks.
         if length == 0 and begin < size and order == "<" and abs(claimed + 8 - size) > 1:
-            return Sound(length_at=begin - 4)
-        return Sound() if length >= UNKNOWN_FROM else _cut_off(length, begin, size)
-    return Sound()
+            return ContainerCheck(length_offset=begin - 4)
+        return ContainerCheck() if length >= UNKNOWN_FROM else _truncation(length, begin, size)
+    return ContainerCheck()
 
 
-def _cut_off(length: int, begin: int, size: int) -> Sound:
+def _truncation(length: int, begin: int, size: int) -> ContainerCheck:
     missing = begin + length - size
     if missing <= 0:
-        return Sound()
-    return Sound(f"is cut off, {missing:,} of its {length:,} bytes of sound are missing")
+        return ContainerCheck()
+    return ContainerCheck(f"is truncated, {missing:,} of its {length:,} bytes of sound are missing")
 
 
-def _length_of(chunks: Iterator[tuple[bytes, int, int]], wanted: bytes, size: int) -> Sound:
+def _length_of(chunks: Iterator[tuple[bytes, int, int]], sound_chunk: bytes, size: int) -> ContainerCheck:
     for name, length, begin in chunks:
-        if name == wanted:
+        if name == sound_chunk:
             unknown = length < 0 or (UNKNOWN_FROM <= length <= 0xFFFF_FFFF and begin + length > size)
-            return Sound() if unknown else _cut_off(length, begin, size)
-    return Sound()
+            return ContainerCheck() if unknown else _truncation(length, begin, size)
+    return ContainerCheck()
 
 
 def _chunks(file: BinaryIO, size: int, form: str, *, even: bool) -> Iterator[tuple[bytes, int, int]]:
-    """Name, length and first byte of each chunk from here on; the file stands at its first byte."""
+    """Yield name, length and start of each chunk; the file is positioned at the start of the current one."""
     for _ in range(MOST_CHUNKS):
         head = file.read(struct.calcsize(form))
         if len(head) < struct.calcsize(form):
@@ -140,7 +139,7 @@ def _caf_chunks(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _w64_chunks(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int, int]]:
-    """Lengths of W64 count their own 24 bytes, and chunks begin at multiples of 8."""
+    """Yield the chunks of W64, whose lengths include their 24-byte header and which are aligned to 8 bytes."""
     file.seek(40)
     for _ in range(MOST_CHUNKS):
         head = file.read(24)
@@ -156,34 +155,34 @@ def _w64_chunks(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int, int]]:
         file.seek(begin + (length - 24 + 7) // 8 * 8)
 
 
-def _au(file: BinaryIO, size: int) -> Sound:
+def _au(file: BinaryIO, size: int) -> ContainerCheck:
     head = file.read(12)
     if len(head) < 12:
-        return Sound()
+        return ContainerCheck()
     begin, length = struct.unpack((">" if head[:4] == b".snd" else "<") + "II", head[4:])
-    return Sound() if length == 0xFFFF_FFFF else _cut_off(length, begin, size)
+    return ContainerCheck() if length == 0xFFFF_FFFF else _truncation(length, begin, size)
 
 
-def _ogg(file: BinaryIO, size: int) -> Sound:
+def _ogg(file: BinaryIO, size: int) -> ContainerCheck:
     start = max(0, size - OGG_TAIL)
     file.seek(start)
     tail = file.read(OGG_TAIL)
     at = tail.rfind(b"OggS")
     if at < 0:
-        return Sound("is damaged: its last part holds no Ogg page")
+        return ContainerCheck("is damaged: there is no Ogg page at its end")
     page = tail[at:]
     if len(page) < 27 or len(page) < 27 + page[26]:
-        return Sound("is cut off within its last page")
-    whole = 27 + page[26] + sum(page[27 : 27 + page[26]])
-    if len(page) < whole:
-        return Sound(f"is cut off, {whole - len(page):,} bytes of its last page are missing")
+        return ContainerCheck("is truncated within its last page")
+    length = 27 + page[26] + sum(page[27 : 27 + page[26]])
+    if len(page) < length:
+        return ContainerCheck(f"is truncated, {length - len(page):,} bytes of its last page are missing")
     if not page[5] & 4:
-        return Sound("is cut off: its last page does not end its stream")
-    return Sound()
+        return ContainerCheck("is truncated: its last page does not end its stream")
+    return ContainerCheck()
 
 
-def _mp3(file: BinaryIO, size: int) -> Sound:
-    """Compare the bytes that the header of the encoder states, counted from its own frame on."""
+def _mp3(file: BinaryIO, size: int) -> ContainerCheck:
+    """Check the number of bytes in the encoder's header, counted from the header's frame on."""
     begin = 0
     head = file.read(10)
     if head[:3] == b"ID3" and len(head) == 10:
@@ -191,7 +190,7 @@ def _mp3(file: BinaryIO, size: int) -> Sound:
     file.seek(begin)
     frame = file.read(256)
     if len(frame) < 64 or frame[0] != 0xFF or frame[1] & 0xE0 != 0xE0:
-        return Sound()
+        return ContainerCheck()
     is_mpeg1, is_mono = frame[1] & 0x18 == 0x18, frame[3] >> 6 == 3
     at = 4 + ((17 if is_mono else 32) if is_mpeg1 else (9 if is_mono else 17))
     if frame[at : at + 4] in (b"Xing", b"Info"):
@@ -201,5 +200,5 @@ def _mp3(file: BinaryIO, size: int) -> Sound:
     elif frame[36:40] == b"VBRI":
         length = struct.unpack(">I", frame[46:50])[0]
     else:
-        return Sound()
-    return _cut_off(length, begin, size)
+        return ContainerCheck()
+    return _truncation(length, begin, size)

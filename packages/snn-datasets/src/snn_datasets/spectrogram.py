@@ -1,6 +1,6 @@
 """Spectrograms of sound: short-time Fourier transforms, and their power in mel bands.
 
-Written with PyTorch alone. Given the same arguments, torchaudio's `Spectrogram` and `MelSpectrogram` compute the same.
+Uses PyTorch only. With the same arguments the results equal torchaudio's `Spectrogram` and `MelSpectrogram`.
 """
 
 # torch leaves some of its own signatures open.
@@ -15,15 +15,15 @@ import torch
 from torch import Tensor
 
 LARGEST_SPECTROGRAM = 2**27
-"""Values of the largest spectrogram, before its frequencies are summed in bands: 1 GB of complex numbers."""
+"""Values of the largest spectrogram before mel filtering: 1 GB of complex numbers."""
 Padding = Literal["constant", "reflect"]
-"""What lies before and after a clip: silence, or its mirror image, which needs more than half a window of sound."""
+"""Padding of a clip: silence, or its reflection, which needs more than half a window of sound."""
 
 
 def magnitude_spectrogram(
     wave: Tensor, *, window: int, hop: int, fft_length: int | None = None, padding: Padding = "constant"
 ) -> Tensor:
-    """Measure the magnitude of each frequency at each time, under a Hann window.
+    """Compute the magnitude of each frequency at each time, under a Hann window.
 
     Frame k is centered on sample k * hop.
 
@@ -33,11 +33,11 @@ def magnitude_spectrogram(
         wave: the sound.
         window: length of the window in samples.
         hop: samples from one frame to the next.
-        fft_length: of the Fourier transform; none takes the length of the window.
-        padding: what lies beyond both ends.
+        fft_length: length of the Fourier transform; None is the length of the window.
+        padding: padding of both ends.
 
     Raises:
-        ValueError: the spectrogram would not fit into memory.
+        ValueError: the spectrogram does not fit into memory.
     """
     frequencies, frames = (fft_length or window) // 2 + 1, 1 + wave.shape[-1] // hop
     if wave.shape[:-1].numel() * frequencies * frames > LARGEST_SPECTROGRAM:
@@ -69,7 +69,7 @@ def mel_spectrogram(
     fft_length: int | None = None,
     padding: Padding = "constant",
 ) -> Tensor:
-    """Measure the power in each mel band at each time.
+    """Compute the power in each mel band at each time.
 
     Shape: wave [..., L] -> [..., bands, 1 + L // hop]
 
@@ -79,9 +79,9 @@ def mel_spectrogram(
         window: length of the Hann window in samples.
         hop: samples from one frame to the next.
         bands: number of mel bands between `lowest_hz` and half the rate.
-        lowest_hz: where the lowest band begins.
-        fft_length: of the Fourier transform; none takes the length of the window.
-        padding: what lies beyond both ends.
+        lowest_hz: start of the lowest band.
+        fft_length: length of the Fourier transform; None is the length of the window.
+        padding: padding of both ends.
     """
     magnitude = magnitude_spectrogram(wave, window=window, hop=hop, fft_length=fft_length, padding=padding)
     filters = mel_filters(rate, frequencies=magnitude.shape[-2], bands=bands, lowest_hz=lowest_hz)
@@ -90,17 +90,17 @@ def mel_spectrogram(
 
 @lru_cache(maxsize=16)
 def mel_filters(rate: int, *, frequencies: int, bands: int, lowest_hz: float = 0.0) -> Tensor:
-    """Build the weight of each frequency in each mel band: triangles of height 1, evenly spaced on the mel scale.
+    """Return the weight of each frequency in each mel band: triangles of height 1, evenly spaced on the mel scale.
 
-    The scale is that of HTK, 2595 log10(1 + f / 700). Built once for many clips; treat it as read-only.
+    The HTK mel scale is used, 2595 log10(1 + f / 700). The result is cached; treat it as read-only.
 
     Shape: -> [frequencies, bands]
 
     Args:
         rate: samples per second; the top band ends at half of it.
-        frequencies: of the Fourier transform, from 0 Hz to half the rate.
+        frequencies: number of frequencies, from 0 Hz to half the rate.
         bands: number of mel bands.
-        lowest_hz: where the lowest band begins.
+        lowest_hz: start of the lowest band.
 
     Raises:
         ValueError: there is no frequency between `lowest_hz` and half the rate, or too many bands.
@@ -109,7 +109,7 @@ def mel_filters(rate: int, *, frequencies: int, bands: int, lowest_hz: float = 0
     if highest <= lowest_hz:
         raise ValueError(f"sound at {rate} Hz has no frequencies above {lowest_hz:g} Hz; correct the rate of the file")
     if frequencies * bands > LARGEST_SPECTROGRAM:
-        raise ValueError(f"{bands:,} mel bands of {frequencies:,} frequencies are too many; choose fewer")
+        raise ValueError(f"{bands:,} mel bands of {frequencies:,} frequencies are too many; choose fewer bands")
     frequency = torch.linspace(0, highest, frequencies)[:, None]
     mel = torch.linspace(_mel(lowest_hz), _mel(highest), bands + 2)
     corners = 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
@@ -120,8 +120,8 @@ def mel_filters(rate: int, *, frequencies: int, bands: int, lowest_hz: float = 0
 
 
 def mel_fft_length(rate: int, *, window: int, bands: int) -> int:
-    """Smallest power of two, at least 256, that holds the window and puts a frequency into every mel band."""
-    # The lowest triangle is the narrowest; a frequency falls inside when it is wider than the distance of two.
+    """Return the smallest power of two, at least 256, that holds the window and leaves no mel band empty."""
+    # The lowest triangle is the narrowest; it contains a frequency if it is wider than their spacing.
     narrowest = 700 * (10 ** (2 * _mel(rate / 2) / (bands + 1) / 2595) - 1)
     length = 256
     while length < window or rate / length >= narrowest:

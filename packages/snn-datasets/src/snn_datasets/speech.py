@@ -1,9 +1,9 @@
-"""A small formant synthesizer that says the ten digits.
+"""A small formant synthesizer that speaks the ten digits.
 
-It follows the source-filter view of speech (Fant 1960): the vocal folds or turbulent air make a sound, the vocal
-tract colors it. As in Klatt's synthesizer (J. Acoust. Soc. Am. 67, 1980) voicing and aspiration pass a cascade of
-formant resonances, frication passes a resonance of its own beside them. Vowel formants are the averages over men of
-Peterson and Barney (J. Acoust. Soc. Am. 24, 1952); bandwidths and consonant loci are of the size of Klatt's tables.
+It is a source-filter model (Fant 1960): the vocal folds or turbulent air produce a sound, which the vocal tract
+filters. As in Klatt's synthesizer (J. Acoust. Soc. Am. 67, 1980), voicing and aspiration pass a cascade of formant
+resonances, and frication passes a separate parallel resonance. Vowel formants are the averages over men of Peterson and
+Barney (J. Acoust. Soc. Am. 24, 1952); bandwidths and consonant loci are similar to Klatt's tables.
 """
 
 # torch leaves some of its own signatures open.
@@ -28,19 +28,19 @@ SAMPLE_RATE = 8000
 N_FFT = 256
 HOP = 64
 
-# The fourth and fifth formant hardly move; with them the spectrum keeps its natural slope up to 4 kHz.
+# The fourth and fifth formant are nearly constant; they give the spectrum its natural slope up to 4 kHz.
 HIGHER_FORMANTS = (3500.0, 4500.0)
 HIGHER_BANDWIDTHS = (250.0, 350.0)
 
 FORMANT_GLIDE = 60.0
-"""Longest time in ms that formants take from one phoneme to the next."""
+"""Longest transition of formants between two phonemes in ms."""
 AMPLITUDE_GLIDE = 14.0
-"""Longest time in ms that sources take to come and go."""
+"""Longest onset and offset of a source in ms."""
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch of speech with one articulatory target."""
+    """A segment of speech with one articulatory target."""
 
     duration: float
     """ms, at speaking rate 1."""
@@ -51,9 +51,9 @@ class Segment:
     voice: float = 0.0
     """Amplitude of the vocal folds; 1 is a stressed vowel."""
     breath: float = 0.0
-    """Amplitude of the noise at the glottis, which passes the formants."""
+    """Amplitude of aspiration, noise at the glottis that passes the formants."""
     hiss: float = 0.0
-    """Amplitude of the noise at a constriction, which passes a resonance of its own."""
+    """Amplitude of frication, noise at a constriction that passes a separate resonance."""
     hiss_center: float = 3000.0
     """Center of that resonance in Hz."""
     hiss_bandwidth: float = 2000.0
@@ -83,15 +83,15 @@ PHONEMES: dict[str, tuple[Segment, ...]] = {
     # Sonorants.
     "r": (replace(_vowel(80, (310, 1060, 1380), (70, 100, 120)), voice=0.7),),
     "w": (replace(_vowel(80, (290, 610, 2150), (50, 80, 60)), voice=0.6),),
-    # The side branch of a nasal drains the formants above the first: wide bandwidths stand for it.
+    # The side branch of a nasal damps the formants above the first, modeled by wide bandwidths.
     "n": (replace(_vowel(90, (280, 1340, 2470), (60, 300, 300)), voice=0.5),),
-    # Fricatives. Above 4 kHz there is no telephone band left, so /s/ shows only its lower flank.
+    # Fricatives. The sample rate ends at 4 kHz, so only the lower flank of /s/ remains.
     "s": (_S,),
     "z": (replace(_S, duration=90, formants=(240, 1390, 2530), bandwidths=(70, 60, 180), voice=0.3, hiss=0.2),),
     "f": (Segment(100, (340, 1100, 2080), (200, 120, 150), hiss=0.09, hiss_center=2600, hiss_bandwidth=5000),),
     "v": (Segment(65, (220, 1100, 2080), (60, 90, 120), voice=0.4, hiss=0.04, hiss_center=2600, hiss_bandwidth=5000),),
     "th": (Segment(90, (320, 1290, 2540), (200, 90, 200), hiss=0.07, hiss_center=3300, hiss_bandwidth=4000),),
-    # Stops: closure, burst, and breath until the folds swing again.
+    # Stops: closure, burst, and aspiration until voicing starts.
     "t": (
         Segment(45, *_T_LOCUS),
         Segment(15, *_T_LOCUS, hiss=0.4, hiss_center=3500, hiss_bandwidth=1500),
@@ -121,20 +121,20 @@ DIGITS: tuple[tuple[str, ...], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Speaker:
-    """What stays the same from one utterance of a person to the next."""
+    """The properties of a voice that all its utterances share."""
 
     pitch: float = 120.0
     """Mean rate of the vocal folds in Hz."""
     tract: float = 1.0
-    """Formant frequencies relative to a man's; a shorter vocal tract has higher ones (a woman about 1.16)."""
+    """Formant frequencies relative to a man's; higher for a shorter vocal tract (about 1.16 for a woman)."""
     rate: float = 1.0
     """Speaking rate; 2 halves every duration."""
     level: float = 0.0
     """Loudness in dB; 0 is a root mean square of 0.1."""
     breathiness: float = 0.02
-    """Amplitude of the noise that accompanies voicing."""
+    """Amplitude of the noise during voicing."""
     deviations: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    """Personal factor on each of F1, F2, F3 beside `tract`."""
+    """Speaker-specific factors on F1, F2, F3, in addition to `tract`."""
 
     @classmethod
     def random(cls, generator: Generator) -> Speaker:
@@ -153,9 +153,9 @@ class Speaker:
 
 
 def synthesize(digit: int, speaker: Speaker, generator: Generator) -> Tensor:
-    """Say one digit.
+    """Synthesize one digit.
 
-    Shape: -> [num_samples] at 8 kHz, a quarter to three quarters of a second
+    Shape: -> [num_samples] at 8 kHz, 0.25 to 0.75 s
     """
     waves, lengths = render([spell(digit)], [speaker], generator)
     return waves[0, : lengths[0]]
@@ -164,14 +164,14 @@ def synthesize(digit: int, speaker: Speaker, generator: Generator) -> Tensor:
 def spell(digit: int) -> tuple[Segment, ...]:
     """Return the articulatory targets of a digit."""
     if not 0 <= digit <= 9:
-        raise ValueError(f"digit {digit} cannot be spoken; choose one from 0 to 9")
+        raise ValueError(f"there is no digit {digit}; choose one from 0 to 9")
     return tuple(segment for phoneme in DIGITS[digit] for segment in PHONEMES[phoneme])
 
 
 def render(
     utterances: Sequence[Sequence[Segment]], speakers: Sequence[Speaker], generator: Generator
 ) -> tuple[Tensor, list[int]]:
-    """Speak B utterances at once; each comes out a little different every time.
+    """Synthesize a batch of B utterances, each with random variation.
 
     Shape: B utterances -> waves [B, samples] at 8 kHz, zero after the end, and B lengths in samples
     """
@@ -189,7 +189,7 @@ def render(
     sources = torch.stack([voice * pulses, (breath + breathiness * voice) * noise[0], hiss * noise[1]])
 
     window = torch.hann_window(N_FFT)
-    # Rows are silent outside 0..samples, so padding by zeros rather than by mirror images is the truth.
+    # Utterances are silent outside 0..samples, so zero padding is exact.
     spectra = torch.stft(sources.flatten(0, 1), N_FFT, HOP, window=window, pad_mode="constant", return_complex=True)
     by_source = cast(Tensor, spectra.unflatten(0, (3, B)))
     pulsed, breathed, hissed = by_source.unbind(0)  # each [B, F, frames]
@@ -208,15 +208,15 @@ def render(
 
 
 def _perform(segments: Sequence[Segment], speaker: Speaker, generator: Generator) -> list[Segment]:
-    """Apply a speaker's voice, and the chance of the moment, to the targets of an utterance."""
+    """Apply a speaker's voice and random variation to the targets of an utterance."""
     draws = torch.randn(len(segments), 4, generator=generator).clamp(-2, 2)
     return [
         replace(
             segment,
             duration=segment.duration / speaker.rate * 2 ** (0.15 * d[0]),
             formants=tuple(
-                f * speaker.tract * own * (1 + 0.02 * x)
-                for f, own, x in zip(segment.formants, speaker.deviations, d[1:], strict=True)
+                f * speaker.tract * deviation * (1 + 0.02 * x)
+                for f, deviation, x in zip(segment.formants, speaker.deviations, d[1:], strict=True)
             ),
         )
         for segment, d in zip(segments, cast("list[list[float]]", draws.tolist()), strict=True)
@@ -224,7 +224,7 @@ def _perform(segments: Sequence[Segment], speaker: Speaker, generator: Generator
 
 
 def _tracks(segments: Sequence[Segment], frames: int) -> NDArray[np.float32]:
-    """Let the targets glide into each other.
+    """Interpolate between the targets of consecutive segments.
 
     Shape: -> [11, frames]: F1 F2 F3, their bandwidths, voice, breath, hiss, center and bandwidth of the hiss
     """
@@ -239,7 +239,7 @@ def _tracks(segments: Sequence[Segment], frames: int) -> NDArray[np.float32]:
     def glide(values: NDArray[np.float64], longest: float) -> NDArray[np.float64]:
         half = np.minimum(longest, 0.8 * shortest) / 2
         knots = np.concatenate([[0.0], np.stack([ends[:-1] - half, ends[:-1] + half], axis=1).ravel(), ends[-1:]])
-        # A target holds from the end of the glide before it to the start of the glide after it.
+        # A target is held from the end of one glide to the start of the next.
         return np.stack([np.interp(time, knots, np.repeat(column, 2)) for column in values.T])
 
     tracks = glide(targets, FORMANT_GLIDE)
@@ -249,27 +249,27 @@ def _tracks(segments: Sequence[Segment], frames: int) -> NDArray[np.float32]:
 
 
 def _glottal_pulses(pitch: Sequence[float], lengths: Sequence[int], samples: int, generator: Generator) -> Tensor:
-    """One pulse a period, falling in pitch toward the end of the utterance.
+    """Return one pulse per period, with a pitch that falls toward the end of the utterance.
 
     Shape: B pitches in Hz -> [B, samples] of unit power
     """
     B = len(pitch)
     fall, bend = (0.16 + 0.08 * torch.randn(2, B, 1, generator=generator)).unbind(0)
-    place = torch.arange(samples) / torch.tensor(lengths)[:, None] - 0.5  # -0.5 .. 0.5
+    progress = torch.arange(samples) / torch.tensor(lengths)[:, None] - 0.5  # -0.5 .. 0.5
     flutter = torch.randn(B, 1, samples // HOP + 1, generator=generator)
     flutter = F.interpolate(flutter, size=samples, mode="linear")[:, 0]
-    contour = 1 - fall * place + (bend - 0.16) * (1 - 12 * place.square()) + 0.008 * flutter
+    contour = 1 - fall * progress + (bend - 0.16) * (1 - 12 * progress.square()) + 0.008 * flutter
     step = torch.tensor(pitch)[:, None] * contour.clamp(0.6, 1.5) / SAMPLE_RATE  # periods a sample
     phase = step.cumsum(1)
-    whole = phase.floor()
-    fires = F.pad(whole[:, 1:] > whole[:, :-1], (1, 0)).float() / step.sqrt()
-    # A pulse falls between two samples; sharing it between them keeps the pitch free of rounding.
-    late = (phase - whole) / step
-    return fires * (1 - late) + F.pad((fires * late)[:, 1:], (0, 1))
+    period = phase.floor()
+    pulses = F.pad(period[:, 1:] > period[:, :-1], (1, 0)).float() / step.sqrt()
+    # A pulse falls between two samples; splitting it between them avoids rounding the pitch.
+    late = (phase - period) / step
+    return pulses * (1 - late) + F.pad((pulses * late)[:, 1:], (0, 1))
 
 
 def _glottal_slope(frequency: Tensor) -> Tensor:
-    """Flow through the folds falls by 12 dB an octave, radiation at the lips gives back 6 (Klatt 1980).
+    """Return the source spectrum: -12 dB per octave of glottal flow, +6 of lip radiation (Klatt 1980).
 
     Shape: Hz [F, 1] -> complex [F, 1]
     """
@@ -278,11 +278,11 @@ def _glottal_slope(frequency: Tensor) -> Tensor:
 
 
 def _formants(sound: Tensor, tracks: Tensor, tract: Tensor, frequency: Tensor) -> Tensor:
-    """Pass the sound of the glottis through five formants in a row, each with gain 1 at 0 Hz.
+    """Filter the sound of the glottis through five formants in series, each with gain 1 at 0 Hz.
 
     Shape: complex [B, F, frames], tracks [B, 11, frames], tract [B, 1, 1], Hz [F, 1] -> complex [B, F, frames]
     """
-    # The higher formants first: they do not change with time, so their product is small.
+    # The higher formants first: they are constant in time, so their product is a small tensor.
     centers = [center * tract for center in HIGHER_FORMANTS] + [tracks[:, formant, None] for formant in range(3)]
     widths = [torch.tensor(b) for b in HIGHER_BANDWIDTHS] + [tracks[:, formant, None] for formant in range(3, 6)]
     poles = [_poles(frequency, center, width) for center, width in zip(centers, widths, strict=True)]
@@ -290,7 +290,7 @@ def _formants(sound: Tensor, tracks: Tensor, tract: Tensor, frequency: Tensor) -
 
 
 def _frication(sound: Tensor, tracks: Tensor, frequency: Tensor) -> Tensor:
-    """Pass the noise of a constriction through a resonance of its own, with a gain of about 1 at its center.
+    """Filter the noise of a constriction through its resonance, with a gain of about 1 at its center.
 
     Shape: complex [B, F, frames], tracks [B, 11, frames], Hz [F, 1] -> complex [B, F, frames]
     """
@@ -299,9 +299,9 @@ def _frication(sound: Tensor, tracks: Tensor, frequency: Tensor) -> Tensor:
 
 
 def _poles(frequency: Tensor, center: Tensor, bandwidth: Tensor) -> Tensor:
-    """Reciprocal response of a pair of poles with gain 1 at 0 Hz.
+    """Return the reciprocal response of a pair of poles with gain 1 at 0 Hz.
 
-    Poles of a continuous system, not of a sampled one: those above 4 kHz then still shape the band below.
+    The poles are those of a continuous system, so that poles above 4 kHz still shape the band below.
     """
     stiffness = center.square() + bandwidth.square() / 4
     return torch.complex(1 - frequency.square() / stiffness, frequency * (bandwidth / stiffness))

@@ -1,4 +1,4 @@
-"""A stage: one step from a recording to what a model takes, as a value that can be compared, stored and pickled."""
+"""Stages: the steps from a recording to the input of a model, as values that can be compared, stored and pickled."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """Where a stage's random numbers come from: the same for any number of workers, in any order.
+    """The source of a stage's random numbers, independent of the number of workers and the order of samples.
 
-    They are decided by these values alone. An epoch of None is the same in every epoch: that is how a corruption is
-    drawn once a sample, and an augmentation anew each time.
+    The numbers depend only on these fields. With an epoch of None they are the same in every epoch, as for a corruption
+    that is drawn once per sample; an augmentation is drawn again in each epoch.
     """
 
     seed: int
@@ -32,59 +32,59 @@ class Draw:
     """The sample's id."""
     modality: str
     epoch: int | None = None
-    place: str = ""
-    """Of the stage among the others, so that two stages draw different numbers."""
+    stage: str = ""
+    """Position and class of the stage, so that two stages draw different numbers."""
     allowed: bool = True
-    """Whether the stage may draw at all."""
+    """Whether the stage may draw."""
 
-    def of(self, stage: Stage, place: str) -> Draw:
-        """The draw of one stage."""
-        return replace(self, place=f"{place} {type(stage).__name__}", allowed=stage.draws)
+    def of(self, stage: Stage, position: str) -> Draw:
+        """Return the draw of one stage at a position such as "augment 0"."""
+        return replace(self, stage=f"{position} {type(stage).__name__}", allowed=stage.draws)
 
     def generator(self) -> Generator:
-        """A generator on the CPU; every call starts it anew.
+        """Return a new CPU generator; every call returns the same random stream.
 
         Raises:
-            ValueError: the stage did not say that it draws, so a cache would not depend on the seed.
+            ValueError: the stage does not declare that it draws, so its cache would not depend on the seed.
         """
         if not self.allowed:
-            raise ValueError(f"stage {self.place!r} draws random numbers; say so in its class: draws = True")
+            raise ValueError(f"stage {self.stage!r} draws random numbers; declare it in its class: draws = True")
         import torch
 
-        key = json.dumps([self.seed, self.sample, self.modality, self.epoch, self.place])
+        key = json.dumps([self.seed, self.sample, self.modality, self.epoch, self.stage])
         digest = hashlib.sha256(key.encode()).digest()
         return torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
 
 
 class Value(BaseModel, ABC):
-    """Frozen, typed data with behavior. Its fields and the source of its module are its fingerprint."""
+    """Frozen, typed data with behavior, identified by a fingerprint of its fields and its module's source."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     relies_on: ClassVar[tuple[str, ...]] = ()
-    """Modules that compute for this class, beside its own: their source is part of the fingerprint, too."""
+    """Further modules whose source is part of the fingerprint."""
 
     def fingerprint(self) -> dict[str, Any]:
-        """What decides the outcome: class, fields, and a hash of the code, so that no cache outlives a change.
+        """Return what determines the output: class, fields, and a hash of the code, so that changes invalidate caches.
 
         Raises:
-            ValueError: a field cannot be written down, such as a function.
+            ValueError: a field cannot be serialized, such as a function.
         """
         kind = f"{type(self).__module__}.{type(self).__qualname__}"
         try:
             fields = self.model_dump(mode="json")
         except ValueError as error:
             raise ValueError(
-                f"{kind} holds something that cannot be written down ({error}), so a cache could not tell when it "
-                "changes; give it plain fields (numbers, text, tuples), and put what a function does into a method"
+                f"{kind} has a field that cannot be serialized ({error}), so a cache could not detect its changes; use "
+                "plain fields (numbers, text, tuples), and put code into a method"
             ) from error
         return {"kind": kind, "fields": fields, "code": _code_of(type(self))}
 
 
 class Stage(Value):
-    """One step: a recording or tensor in, a recording or tensor out.
+    """A step from a recording or tensor to a recording or tensor.
 
-    Subclasses add fields and `__call__`. Whatever is random in them comes from `draw`.
+    Subclasses add fields and `__call__`. All randomness comes from `draw`.
     """
 
     draws: ClassVar[bool] = False
@@ -92,32 +92,32 @@ class Stage(Value):
 
     @abstractmethod
     def __call__(self, value: Any, draw: Draw) -> Any:
-        """Do the step; the value that comes in is not changed."""
+        """Return the new value; the input is not modified."""
 
 
-def refuse_what_is_no_stage(stages: tuple[object, ...], where: str) -> None:
-    """Explain why a function cannot stand among stages.
+def require_stages(stages: tuple[object, ...], slot: str) -> None:
+    """Refuse functions and other objects that are not stages.
 
     Raises:
-        ValueError: one of them is no `Stage`.
+        ValueError: one of them is not a `Stage`.
     """
     for stage in stages:
         if not isinstance(stage, Stage):
             name = getattr(stage, "__qualname__", repr(stage))
             raise ValueError(
-                f"{name} stands among the stages of {where!r}, but it is no Stage: a function, and a lambda above all, "
-                "cannot be compared with the one that filled a cache, nor sent to a worker process; write a subclass "
-                "of snn_datasets.Stage whose fields say what it does, with __call__(self, value, draw)"
+                f"{name} among the stages of {slot!r} is not a Stage: a function or lambda can neither be compared with "
+                "the one that filled a cache nor sent to a worker process; write a subclass of snn_datasets.Stage with "
+                "fields and __call__(self, value, draw)"
             )
 
 
 @cache
 def _code_of(cls: type[Value]) -> str:
-    """A hash of the source of the modules a class is from and relies on; of the class alone where it has no file."""
+    """Return a hash of the source of a class's module and of those it relies on; of the class if it has no file."""
     source = _source_of(sys.modules.get(cls.__module__)) or _source_of(cls)
     if source is None:
         raise ValueError(
-            f"the source of {cls.__qualname__} cannot be found, so a cache could not tell when it changes; "
+            f"the source of {cls.__qualname__} cannot be found, so a cache could not detect its changes; "
             "define it in a file, or build the dataset with cache='off'"
         )
     code = hashlib.sha256(source.encode())
@@ -126,8 +126,8 @@ def _code_of(cls: type[Value]) -> str:
     return code.hexdigest()[:16]
 
 
-def _source_of(thing: ModuleType | type | None) -> str | None:
+def _source_of(owner: ModuleType | type | None) -> str | None:
     try:
-        return None if thing is None else inspect.getsource(thing)
+        return None if owner is None else inspect.getsource(owner)
     except (OSError, TypeError):
         return None

@@ -1,7 +1,7 @@
-"""Whether a video file ends before it says that it does: FFmpeg reads what is left as if it were all.
+"""Detection of truncated video files, which FFmpeg reads without an error as if they were complete.
 
-MP4 and MOV, Matroska and WebM, AVI, FLV and Ogg are made of elements that state their size; the last one of a file that
-was cut off reaches beyond its end. MPEG program and transport streams state nothing, so nothing is said of them.
+MP4 and MOV, Matroska and WebM, AVI, FLV and Ogg consist of elements that state their size; in a truncated file the last
+one extends beyond the end. MPEG program and transport streams state no sizes, so truncation cannot be detected.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 MOST_ELEMENTS = 1_000_000
-"""Looked at in one file; a recording of some hours has fewer."""
+"""Elements inspected in one file; a recording of some hours has fewer."""
 LONGEST_SCRIPT = 2**16
-"""Bytes of an FLV file's script tag among which its duration is looked for."""
+"""Bytes of an FLV script tag that are searched for the duration."""
 
 
 def truncation(path: Path) -> str | None:
-    """How a video file is cut off, in words that follow "it is cut off: "; None if nothing shows that it is.
+    """Describe how a video file is truncated, to follow "it is truncated: "; None if no truncation is detected.
 
     Raises:
         OSError: the file cannot be read.
@@ -34,12 +34,12 @@ def truncation(path: Path) -> str | None:
 
 
 def _missing(missing: int) -> str:
-    """What to say of a file whose last element reaches so many bytes beyond its end; others may be lost behind it."""
-    return f"its last part lacks {missing:,} bytes"
+    """Describe a file whose last element extends beyond its end; further elements may be lost as well."""
+    return f"its last element lacks {missing:,} bytes"
 
 
 def _mp4(file: BinaryIO, size: int) -> str | None:
-    """Boxes of MP4 and MOV: size and type, 32 bits each; size 1 is followed by 64 bits, size 0 reaches to the end."""
+    """Check the boxes of MP4 and MOV: 32-bit size and type; size 1: a 64-bit size follows, size 0: to the end."""
     start = 0
     for _ in range(MOST_ELEMENTS):
         file.seek(start)
@@ -58,7 +58,7 @@ def _mp4(file: BinaryIO, size: int) -> str | None:
 
 
 def _matroska(file: BinaryIO, size: int) -> str | None:
-    """EBML elements: id and size of 1 to 8 bytes each; a size of ones alone is unknown, as in a live recording."""
+    """Check EBML elements: id and size of 1 to 8 bytes each; all bits set is an unknown size, as in live recordings."""
     start = 0
     for _ in range(MOST_ELEMENTS):
         file.seek(start)
@@ -74,12 +74,12 @@ def _matroska(file: BinaryIO, size: int) -> str | None:
             start += number
             if start > size:
                 return _missing(start - size)
-        # Otherwise its children follow, one after the other.
+        # If the size is unknown, the children are checked next.
     return None
 
 
 def _riff(file: BinaryIO, size: int) -> str | None:
-    """RIFF lists, one after the other in a large AVI file; one that was written to a pipe claims no or any size."""
+    """Check RIFF lists, several in a large AVI file; one written to a pipe states size 0 or an arbitrary one."""
     start = 0
     for _ in range(MOST_ELEMENTS):
         file.seek(start)
@@ -95,7 +95,7 @@ def _riff(file: BinaryIO, size: int) -> str | None:
 
 
 def _flv(file: BinaryIO, size: int) -> str | None:
-    """Tags of FLV: type, size (24 bits), time in ms (24 bits, then the upper 8), then the size of the tag again."""
+    """Check FLV tags: type, size (24 bits), time in ms (24 bits, then the upper 8), data, and the tag size again."""
     file.seek(5)
     start = int.from_bytes(file.read(4), "big") + 4
     duration, last = 0.0, 0
@@ -115,14 +115,14 @@ def _flv(file: BinaryIO, size: int) -> str | None:
         if start > size:
             return _missing(start - size)
         start += 4
-    # The last frame lasts a little, and tools round.
+    # Tolerance for the duration of the last frame and for rounding by tools.
     if duration - last / 1000 > max(0.5, 0.1 * duration):
-        return f"it lasts {duration:.3g} s as it says itself, but it ends after {last / 1000:.3g} s"
+        return f"it states a duration of {duration:.3g} s, but ends after {last / 1000:.3g} s"
     return None
 
 
 def _flv_duration(script: bytes) -> float:
-    """Seconds that the script tag states; 0 where it states none, or none that can be."""
+    """Return the duration in seconds that the script tag states; 0 if it states none or an impossible one."""
     name = b"\x00\x08duration\x00"
     _, matched, value = script.partition(name)
     if not matched or len(value) < 8:
@@ -132,7 +132,7 @@ def _flv_duration(script: bytes) -> float:
 
 
 def _ogg(file: BinaryIO, size: int) -> str | None:
-    """Pages of Ogg: 27 bytes, of which the last is the number of segments, the size of each, and the segments."""
+    """Check Ogg pages: 27 bytes, the last of them the number of segments, then the size of each, then the segments."""
     start = 0
     for _ in range(MOST_ELEMENTS):
         file.seek(start)

@@ -1,4 +1,4 @@
-"""Windows of a series, in which fast vibration survives, and the choice of a length for them."""
+"""A coding of series as windows, which preserve fast vibration, and the choice of a window length."""
 
 # torch leaves some of its own signatures open.
 # pyright: reportUnknownMemberType=false
@@ -18,35 +18,35 @@ if TYPE_CHECKING:
 
 
 SPARSE = 1.05
-"""Bins a value, from which on all are interpolated: means of single values beside them would make steps."""
+"""Bins per value above which all bins are interpolated; mixing means of single values in would make steps."""
 
 
 class SeriesWindows(Stage):
-    """Lay a series out on evenly spaced values, whole or as one window a time step.
+    """Resample a series to evenly spaced values, as one static window or one window per time step.
 
-    Time is cut into T equal spans, a window each, and each window into `length` equal bins. A bin holds the mean of its
-    values; one without any is interpolated linearly, and so are all where there are more bins than values. With as many
-    bins as rows every row is kept as it is.
+    Time is split into T equal spans, a window each, and each window into `length` equal bins. A bin is the mean of its
+    values; empty bins are interpolated linearly, and so are all bins if there are more bins than values. With as many
+    bins as rows the values are unchanged.
 
     Shape: `Series` [L, C] -> [C, length] static, or [T, C, length] with steps, in the unit of the series
     """
 
     kind: Literal["window"] = "window"
-    """Names this encoder."""
+    """Windows of a series."""
     length: int = Field(ge=1, le=2**20)
     """Values in a window."""
     steps: int | None = Field(default=None, ge=1)
-    """Time steps T, a window each; none makes one static window of the whole time."""
+    """Time steps T, a window each; None makes one static window."""
     seconds: float | None = Field(default=None, gt=0)
-    """Time that the windows cover together, from the first value on: what comes later is cut off, and a shorter
-    recording holds its last value. None covers each recording from end to end, so that a longer one is compressed and
-    its vibration seems faster."""
+    """Total duration of the windows, from the first value on: later values are cut off, and a shorter recording holds
+    its last value. None covers each recording from end to end, so that a longer one is compressed in time and its
+    vibration seems faster."""
 
     def __call__(self, value: Series, draw: Draw) -> Tensor:
         """Average or interpolate each channel.
 
         Raises:
-            ValueError: what comes in is no series, or has no value.
+            ValueError: the input is not a series, or has no value.
         """
         import torch
 
@@ -54,14 +54,14 @@ class SeriesWindows(Stage):
         channels = value.values.shape[1]
         bins = self.length * (self.steps or 1)
         _, lasts = extent(value.times)
-        # Gaps do not make the others longer.
+        # The median, so that gaps do not lengthen the other intervals.
         interval = float(np.median(np.diff(value.times))) if len(value.times) > 1 else lasts
         bin_position = (value.times - value.times[0]) * bins / (lasts if self.seconds is None else self.seconds)
-        # A value on the edge of two bins is in the later one, also where rounding puts it a little before.
+        # A value on the edge of two bins belongs to the later one; the tolerance absorbs rounding.
         index = np.floor(bin_position + 1e-6).astype(np.int64)
         inside = index < bins
         counts = np.bincount(index[inside], minlength=bins)
-        # Where a value is the mean of the time until the next one, its middle is half an interval later.
+        # A value stands for the time until the next one, so its middle is half an interval later.
         width = bins * interval / (lasts if self.seconds is None else self.seconds)
         middles = np.arange(bins) + 0.5
         averaged = (counts > 0) & (width < SPARSE)
@@ -77,15 +77,15 @@ class SeriesWindows(Stage):
 
 
 def expect_series(value: object, stage: Stage) -> Series:
-    """A series with a time for each value.
+    """Return the value if it is a series with a time for each value.
 
     Raises:
         ValueError: it is something else, or has no value.
     """
     if not isinstance(value, Series):
         raise ValueError(
-            f"{type(stage).__name__} takes Series, but {type(value).__name__} comes in; use an encoder for that, or "
-            "correct the stage before this one"
+            f"{type(stage).__name__} takes Series, not {type(value).__name__}; use a coding for that type, or correct "
+            "the stage before this one"
         )
     if not len(value.values) or len(value.values) != len(value.times):
         raise ValueError(
@@ -96,7 +96,7 @@ def expect_series(value: object, stage: Stage) -> Series:
 
 
 def extent(times: NDArray[np.float64]) -> tuple[float, float]:
-    """Average interval and length in seconds, where the last value lasts one interval; one value alone lasts 1 s."""
+    """Return mean interval and duration in seconds; the last value lasts one interval, a single value 1 s."""
     measured = float(times[-1] - times[0])
     if measured <= 0:
         return 1.0, 1.0
@@ -105,5 +105,5 @@ def extent(times: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def window_length(rows: int, *, most: int) -> int:
-    """Values of a window for so many rows: all of them, or means of equally many, at most `most`."""
+    """Return the length of a window for so many rows: as many, or means of equally many rows, at most `most`."""
     return -(-rows // -(-rows // most))

@@ -1,1 +1,1 @@
-"""The datasets, a file each: its card, its specification and how its files are read."""
+"""The datasets, one file each: the card, the specification and how the files are read."""

@@ -1,4 +1,4 @@
-"""CREMA-D: six acted emotions, seen and heard."""
+"""CREMA-D: six acted emotions in video and sound."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ if TYPE_CHECKING:
     from snn_datasets.stage import Stage
 
 CODES = ("ANG", "DIS", "FEA", "HAP", "NEU", "SAD")
-"""The emotions as file names have them, in the order of labels."""
+"""The emotion codes of file names, in label order."""
 
 FORMER_STEMS = {"1040_ITH_SAD_X": "1040_ITH_SAD_XX"}
-"""Clips as the first release named them, and many mirrors still do; with the names that they have now."""
+"""Names of clips in the first release and many mirrors, with their current names."""
 
 BAD_CLIPS = {
-    "1064_IEO_DIS_MD": "its video lasts 61 s and holds several emotions",
+    "1064_IEO_DIS_MD": "its video lasts 61 s and shows several emotions",
     "1064_TIE_SAD_XX": "its video states no duration and has 18 frames",
     "1076_MTI_NEU_XX": "its video has three frames and no sound, and its sound is nearly empty",
     "1076_MTI_SAD_XX": "its sound is silent, and its video shows no face",
 }
-"""Clips that are known to be unusable, with what is wrong (the repository's README and its issue 8)."""
+"""Clips known to be unusable, with the reason (from the README and issue 8 of the dataset's repository)."""
 
 CARD = DatasetCard(
     kind="crema-d",
@@ -78,7 +78,7 @@ CARD = DatasetCard(
         ),
         FileSet(
             pattern="Image-01-FPS/*/*.jpg",
-            what="the first frame of each second, a folder a clip, for frames_from=folder",
+            what="the first frame of each second, one folder per clip, for frames_from=folder",
             required=False,
             modalities=("visual",),
         ),
@@ -93,44 +93,44 @@ CARD = DatasetCard(
         ),
     },
     splits=(
-        "protocol actors: by actor, so nobody is in two splits; protocol published: the 6,698 and 744 clips of the "
-        "audio-visual literature, where every actor is in both, and validation carved out of training by clip"
+        "protocol actors: by actor, so no actor is in two splits; protocol published: the 6,698 and 744 clips of the "
+        "audio-visual literature, where every actor is in both, and validation taken from training by clip"
     ),
     notes=(
-        "The labels are what actors were asked to show; people who only see or only hear a clip often hear another.",
-        "Labels run in the order ANG DIS FEA HAP NEU SAD. Published loaders disagree: some begin with NEU. Compare "
-        "confusion matrices by name.",
-        "In the published split every one of the 744 test clips has a clip of the same actor saying the same sentence "
-        "in training; numbers on it say little about people who were never seen.",
-        "Three pairs of files hold the same sound under two labels, told by their hashes: 1006_TIE_HAP_XX and "
-        "1006_TIE_NEU_XX, 1013_WSI_DIS_XX and 1013_WSI_SAD_XX, 1017_IWW_ANG_XX and 1017_IWW_FEA_XX. The second pair is "
-        "cut by the published split.",
-        f"Four clips are known to be bad: {'; '.join(f'{stem}, {why}' for stem, why in BAD_CLIPS.items())}. The "
-        "published split has them; bad_clips leave_out leaves them out.",
-        "Mirrors have the sound of 1040_ITH_SAD_XX under its former name, 1040_ITH_SAD_X.wav; it is taken for it.",
+        "The labels are the emotions that actors were asked to show; viewers of the video or sound alone often perceive "
+        "another.",
+        "The label order is ANG DIS FEA HAP NEU SAD. Published loaders differ: some begin with NEU. Compare confusion "
+        "matrices by name.",
+        "In the published split each of the 744 test clips has a training clip of the same actor saying the same "
+        "sentence; results on it say little about unseen people.",
+        "Three pairs of files have the same sound under two labels, as their checksums show: 1006_TIE_HAP_XX and "
+        "1006_TIE_NEU_XX, 1013_WSI_DIS_XX and 1013_WSI_SAD_XX, 1017_IWW_ANG_XX and 1017_IWW_FEA_XX. The published split "
+        "divides the second pair.",
+        f"Four clips are known to be bad: {'; '.join(f'{stem}, {reason}' for stem, reason in BAD_CLIPS.items())}. The "
+        "published split includes them; bad_clips leave_out excludes them.",
+        "Mirrors have the sound of 1040_ITH_SAD_XX under its former name, 1040_ITH_SAD_X.wav, which is accepted.",
     ),
 )
 
 STEM = re.compile(r"(\d{4})_([A-Z]{3})_([A-Z]{3})_(XX|LO|MD|HI)")
-"""Actor, sentence, emotion, level: XX where none was asked for, LO, MD or HI."""
+"""Actor, sentence, emotion, level: LO, MD or HI, or XX if unspecified."""
 
 
 class CremaDSpec(FileDataSpec):
     """CREMA-D (Cao et al. 2014): 91 actors say 12 sentences in 6 emotions; 7,442 clips of 1.3 to 5 seconds.
 
-    Whatever clips lie under the root are used, so a part of the dataset will do to try things out; a note says so.
+    All clips under the root are used, so a part of the dataset suffices for first experiments; a note reports it.
     """
 
     kind: Literal["crema-d"] = "crema-d"
-    """Names this dataset."""
+    """CREMA-D."""
 
     protocol: Literal["actors", "published"] = "actors"
-    """actors: no actor in two splits; T frames, and the spectrogram of the same T spans of time. published: split and
-    inputs of the literature, one frame and one spectrogram a clip, both static (see `published_modalities`)."""
+    """actors: no actor in two splits; T frames, and the spectrogram of the same T time steps. published: split and
+    inputs of the literature, one frame and one spectrogram per clip, both static (see `published_modalities`)."""
 
     frames_from: Literal["video", "folder"] = "video"
-    """Frames are read from VideoFlash, or from the JPEGs in Image-01-FPS, a second apart, which the published protocol
-    alone can use."""
+    """Source of frames: VideoFlash, or the JPEGs in Image-01-FPS, one per second (protocol published only)."""
 
     time_steps: int = Field(default=4, ge=1, le=128)
     """Time steps T of the protocol actors: frames of the video, evenly spaced over each clip."""
@@ -142,57 +142,57 @@ class CremaDSpec(FileDataSpec):
     """Columns of the spectrogram in each time step of the protocol actors."""
 
     val_fraction: float = Field(default=0.1, ge=0, lt=1)
-    """Share of validation: of the actors, or of the published training clips. With 0 the published test clips are the
-    validation clips too: that is how the literature chooses its best epoch, and too good to be true."""
+    """Fraction for validation: of the actors, or of the published training clips. With 0, validation is the published
+    test split, on which the literature selects its best epoch; such results are too high."""
 
     test_fraction: float = Field(default=0.2, gt=0, lt=1)
-    """Share of the actors for testing; the published split has its own."""
+    """Fraction of the actors for testing; not used by the published split."""
 
     bad_clips: Literal["keep", "leave_out"] = "keep"
-    """What becomes of the four clips that are known to be silent, nearly empty or too long (see the card). The
-    published split has them; keep them to compare with its numbers."""
+    """Whether to use the four clips known to be silent, nearly empty or too long (see the card). The published split
+    includes them; keep them to compare with its results."""
 
     @model_validator(mode="after")
-    def _protocol_has_what_it_needs(self) -> CremaDSpec:
+    def _check_protocol(self) -> CremaDSpec:
         if self.protocol == "actors":
             if self.frames_from == "folder":
                 raise ValueError(
-                    "protocol 'actors' shows frames evenly spaced in time, but Image-01-FPS has one a second; set "
+                    "protocol 'actors' takes frames evenly spaced in time, but Image-01-FPS has one per second; set "
                     "frames_from to video, or protocol to published"
                 )
             if self.val_fraction == 0 or self.val_fraction + self.test_fraction >= 1:
                 raise ValueError(
-                    f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} are shares of the "
-                    "actors: both above 0, together below 1"
+                    f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} are fractions of the "
+                    "actors: both must be above 0, and their sum below 1"
                 )
         return self
 
     @classmethod
     def card(cls) -> DatasetCard:
-        """What there is to know about this dataset."""
+        """Return the dataset card."""
         return CARD
 
     def build(self, progress: Progress | None = None) -> DatasetSplits:
-        """Find the clips, deal them to the splits, fill the caches.
+        """Find the clips, assign them to splits, and fill the caches.
 
         Raises:
-            FileNotFoundError: a folder is not there; the text says what to fetch.
-            ReadError: a file is damaged, unless it counts as absent.
-            ValueError: a file name is none of CREMA-D's, or a split is empty.
+            FileNotFoundError: a folder is missing; the message says what to fetch.
+            ReadError: a file is damaged (unless on_error is missing).
+            ValueError: a file name is not one of CREMA-D's, or a split is empty.
             ImportError: PyAV is needed to read the videos.
         """
         from snn_datasets.recorded import Row, build_splits
 
         root, names = absolute_path(self.root), self.selected_modalities()
-        there = {name: self._files(root, name) for name in names}
-        stems = sorted(set[str]().union(*there.values()))
+        files_of = {name: self._files(root, name) for name in names}
+        stems = sorted(set[str]().union(*files_of.values()))
         published = published_split()
         for stem in stems:
             parts = STEM.fullmatch(stem)
             if parts is None or parts[3] not in CODES or (self.protocol == "published" and stem not in published):
-                path = next(files[stem] for files in there.values() if stem in files)
+                path = next(files[stem] for files in files_of.values() if stem in files)
                 raise ValueError(
-                    f"{path} is no clip of CREMA-D, whose names are made of actor, sentence, emotion and level, such "
+                    f"{path} is not a clip of CREMA-D, whose names consist of actor, sentence, emotion and level, such "
                     "as 1001_DFA_ANG_XX; move it away"
                 )
 
@@ -200,28 +200,28 @@ class CremaDSpec(FileDataSpec):
             stems = [stem for stem in stems if stem not in BAD_CLIPS]
 
         def row(stem: str) -> Row:
-            sources = {name: self._source(there[name].get(stem), name, stem, root) for name in names}
+            sources = {name: self._source(files_of[name].get(stem), name, stem, root) for name in names}
             return Row(stem, CODES.index(stem.split("_")[2]), sources)
 
-        dealt = self._dealt(stems)
+        stems_of = self._assign(stems)
         require_samples(
-            dealt,
-            "fetch more of the dataset, or choose another seed or other shares",
+            stems_of,
+            "fetch more of the dataset, or choose another seed or other fractions",
             needed=SPLITS if self.val_fraction else ("train", "test"),
         )
-        rows: dict[Split, list[Row]] = {split: [row(stem) for stem in dealt[split]] for split in SPLITS}
+        rows: dict[Split, list[Row]] = {split: [row(stem) for stem in stems_of[split]] for split in SPLITS}
         modalities = self._modalities(names)
         info = DatasetInfo(
             name="crema-d",
             classes=CODES,
             modalities={name: modality.info for name, modality in modalities.items()},
-            notes=tuple(self._notes(dealt, len(published))),
+            notes=tuple(self._notes(stems_of, len(published))),
         )
         splits = build_splits(self, info=info, rows=rows, modalities=modalities, progress=progress)
         return splits if rows["val"] else replace(splits, val=splits.test)
 
     def _files(self, root: Path, modality: str) -> dict[str, Path]:
-        """By stem: the file of each clip; for frames in folders, the folder."""
+        """Return the file of each clip by stem; for frames in folders, the folder."""
         if modality == "audio":
             files = {path.stem: path for path in find_files(root, "AudioWAV/*.wav", CARD)}
         elif self.frames_from == "video":
@@ -236,53 +236,52 @@ class CremaDSpec(FileDataSpec):
 
     def _source(self, path: Path | None, modality: str, stem: str, root: Path) -> Source:
         if path is None:
-            # Named all the same, so that the error, or the absence, says which file is missing.
-            where = "audio" if modality == "audio" else self.frames_from
-            folder, ending = {
+            # The expected path, so that the error, or the note on a missing modality, names the file.
+            folder, suffix = {
                 "audio": ("AudioWAV", ".wav"),
                 "video": ("VideoFlash", ".flv"),
                 "folder": ("Image-01-FPS", ""),
-            }[where]
-            return Source(root / folder / f"{stem}{ending}")
+            }["audio" if modality == "audio" else self.frames_from]
+            return Source(root / folder / f"{stem}{suffix}")
         if modality == "audio" or self.protocol == "actors":
             return Source(path)
         if self.frames_from == "video":
-            second = _drawn(self.seed, stem, seconds_of_clip(stem))
+            second = _random_index(self.seed, stem, seconds_of_clip(stem))
             return Source(path, (float(second), float(second)))
         frames = sorted(path.glob("*.jpg"), key=lambda frame: (len(frame.name), frame.name))
-        return Source(frames[_drawn(self.seed, stem, len(frames))])
+        return Source(frames[_random_index(self.seed, stem, len(frames))])
 
-    def _dealt(self, stems: Sequence[str]) -> dict[Split, list[str]]:
-        dealt: dict[Split, list[str]] = {split: [] for split in SPLITS}
+    def _assign(self, stems: Sequence[str]) -> dict[Split, list[str]]:
+        stems_of: dict[Split, list[str]] = {split: [] for split in SPLITS}
         if self.protocol == "actors":
             for stem in stems:
                 split = split_of(stem[:4], val=self.val_fraction, test=self.test_fraction, seed=self.seed)
-                dealt[split].append(stem)
-            return dealt
+                stems_of[split].append(stem)
+            return stems_of
         published = published_split()
         for stem in stems:
-            dealt[published[stem]].append(stem)
-        if self.val_fraction and dealt["train"]:
-            train = dealt["train"]
+            stems_of[published[stem]].append(stem)
+        if self.val_fraction and stems_of["train"]:
+            train = stems_of["train"]
             labels = [stem.split("_")[2] for stem in train]
             chosen = carve_by_sample(train, labels, fraction=self.val_fraction, seed=self.seed)
-            dealt["val"] = [stem for stem in train if stem in chosen]
-            dealt["train"] = [stem for stem in train if stem not in chosen]
-        return dealt
+            stems_of["val"] = [stem for stem in train if stem in chosen]
+            stems_of["train"] = [stem for stem in train if stem not in chosen]
+        return stems_of
 
     def _modalities(self, names: Sequence[str]) -> dict[str, Modality]:
         from snn_datasets.images import ImageReader
-        from snn_datasets.video import Still, VideoReader
+        from snn_datasets.video import FirstFrame, VideoReader
 
         if self.protocol == "actors":
-            made = self._modalities_in_time()
+            known = self._stepped_modalities()
         elif self.frames_from == "video":
-            made = published_modalities(VideoReader(frames=1), (Still(),), size=self.size)
+            known = published_modalities(VideoReader(frames=1), (FirstFrame(),), size=self.size)
         else:
-            made = published_modalities(ImageReader(channels=3), (), size=self.size)
-        return {name: made[name] for name in names}
+            known = published_modalities(ImageReader(channels=3), (), size=self.size)
+        return {name: known[name] for name in names}
 
-    def _modalities_in_time(self) -> dict[str, Modality]:
+    def _stepped_modalities(self) -> dict[str, Modality]:
         from snn_datasets.audio import Clamp, Mono, WaveformReader
         from snn_datasets.dataset import ModalityInfo
         from snn_datasets.encoding import Frames, LogMagnitude
@@ -294,15 +293,15 @@ class CremaDSpec(FileDataSpec):
         return {
             "audio": Modality(
                 WaveformReader(),
-                ModalityInfo("waveform", (1, size, self.columns), T, "log magnitude, standardized clip by clip"),
+                ModalityInfo("waveform", (1, size, self.columns), T, "log magnitude, standardized per clip"),
                 prepare=(
                     Mono(),
                     Clamp(),
                     LogMagnitude(columns=self.columns, steps=T, rows=size, window_ms=32, hop_ms=10, scale="standard"),
                 ),
             ),
-            # Frames are 480 x 360. An eighth is left around what the test sees, and training crops are as large on
-            # average, so that faces are of one size in both.
+            # Frames are 480 x 360. They are stored 1/8 larger than the test crop, and training crops have the same size
+            # on average, so that faces have the same size in both.
             "visual": Modality(
                 VideoReader(frames=T, height=size * 9 // 8, width=size * 12 // 8),
                 ModalityInfo("video", (3, size, size), T, "standardized as ImageNet"),
@@ -311,47 +310,47 @@ class CremaDSpec(FileDataSpec):
             ),
         }
 
-    def _notes(self, dealt: Mapping[Split, Sequence[str]], complete: int) -> list[str]:
-        split_by_stem = {stem: split for split in SPLITS for stem in dealt[split]}
+    def _notes(self, stems_of: Mapping[Split, Sequence[str]], complete: int) -> list[str]:
+        split_by_stem = {stem: split for split in SPLITS for stem in stems_of[split]}
         notes: list[str] = []
         left_out = len(BAD_CLIPS) if self.bad_clips == "leave_out" else 0
         if len(split_by_stem) < complete - left_out:
-            notes.append(f"{len(split_by_stem):,} of {complete:,} clips are there; the rest is left out.")
+            notes.append(f"{len(split_by_stem):,} of {complete:,} clips are available.")
         if left_out:
-            notes.append(f"Clips that are known to be bad are left out: {', '.join(BAD_CLIPS)}.")
+            notes.append(f"Clips known to be bad are left out: {', '.join(BAD_CLIPS)}.")
         elif bad := [
-            f"{stem} ({split_by_stem[stem]}), {why}" for stem, why in BAD_CLIPS.items() if stem in split_by_stem
+            f"{stem} ({split_by_stem[stem]}), {reason}" for stem, reason in BAD_CLIPS.items() if stem in split_by_stem
         ]:
-            notes.append(f"Clips that are known to be bad: {'; '.join(bad)}. bad_clips leave_out leaves them out.")
+            notes.append(f"Clips known to be bad: {'; '.join(bad)}. bad_clips leave_out excludes them.")
         if self.protocol == "published":
             notes.append(
-                "The published split is not by actor: every actor of the test clips is in training too, and every test "
-                "clip has one of the same actor and sentence there. Compare with protocol actors."
+                "The published split is not by actor: every actor of the test clips is also in training, with a clip of "
+                "the same sentence for every test clip. Compare with protocol actors."
             )
             notes.append(
-                "Validation is the test split, as in the literature: an epoch chosen by it has seen the test."
+                "Validation is the test split, as in the literature: an epoch selected on it is selected on test data."
                 if self.val_fraction == 0
-                else f"Validation is {self.val_fraction:.0%} of the published training clips, which trains on so much "
-                "less than the literature; val_fraction 0 selects on the test clips as it does."
+                else f"Validation is {self.val_fraction:.0%} of the published training clips, so training has fewer "
+                "clips than in the literature; val_fraction 0 selects on the test clips, as the literature does."
             )
         for stems in same_sound():
             if any(stem in split_by_stem for stem in stems):
-                places = " and ".join(f"{stem} ({split_by_stem.get(stem, 'not there')})" for stem in stems)
-                notes.append(f"The same recording has two labels: {places}.")
+                clips = " and ".join(f"{stem} ({split_by_stem.get(stem, 'missing')})" for stem in stems)
+                notes.append(f"The same recording has two labels: {clips}.")
         return notes
 
 
-def published_modalities(reader: Reader, to_picture: tuple[Stage, ...], *, size: int = 128) -> dict[str, Modality]:
-    """The inputs of the audio-visual literature since Peng et al. 2022 (arXiv:2203.15332), both static.
+def published_modalities(reader: Reader, to_image: tuple[Stage, ...], *, size: int = 128) -> dict[str, Modality]:
+    """Return the inputs of the audio-visual literature since Peng et al. 2022 (arXiv:2203.15332), both static.
 
-    Sound: one channel at 22,050 Hz, cut off at full scale, log(|STFT| + 1e-7) with windows of 512 and hops of 353
-    samples, stretched to [1, size, size], not normalized. Picture: [3, size, size] with ImageNet's mean and deviation,
-    in training a random part of 8 to 100 % of the picture, mirrored half of the time; elsewhere the middle of what is
-    twice as high. Crops are drawn anew in every epoch, where the published code froze three of each.
+    Sound: one channel at 22,050 Hz, clipped to full scale, log(|STFT| + 1e-7) with windows of 512 and hops of 353
+    samples, resized to [1, size, size], not normalized. Image: [3, size, size] with ImageNet's mean and standard
+    deviation; in training a random crop of 8 to 100 % of the area, flipped with probability 0.5; otherwise a center
+    crop after resizing to twice the size. Crops are drawn again in every epoch; the published code fixed three of each.
 
     Args:
-        reader: of the pictures.
-        to_picture: stages from what it gives to an `Image`.
+        reader: the reader of the images.
+        to_image: stages from its recordings to an `Image`.
         size: height and width of both.
     """
     from snn_datasets.audio import Clamp, Mono, Resample, WaveformReader
@@ -371,21 +370,21 @@ def published_modalities(reader: Reader, to_picture: tuple[Stage, ...], *, size:
         "visual": Modality(
             reader,
             ModalityInfo("image", (3, size, size), None, "standardized as ImageNet"),
-            prepare=to_picture,
+            prepare=to_image,
             augment=(RandomResizedCrop(size=size), RandomFlip()),
             encode=(CenterCrop(size=size, shorter=2 * size), Picture(), IMAGENET),
         ),
     }
 
 
-def _drawn(seed: int, stem: str, count: int) -> int:
-    """A number below `count`, decided by the seed and the clip alone."""
+def _random_index(seed: int, stem: str, count: int) -> int:
+    """Return an index below `count` that depends only on the seed and the clip."""
     return int.from_bytes(hashlib.sha256(f"{seed} {stem}".encode()).digest()[:7], "big") % count
 
 
 @cache
 def published_split() -> Mapping[str, Split]:
-    """The split, train or test, of all 7,442 clips by stem, as the audio-visual literature deals them."""
+    """Return the split, train or test, of all 7,442 clips by stem, as in the audio-visual literature."""
     packed = resources("snn_datasets").joinpath("published_splits", "crema-d.csv.gz").read_bytes()
     split: dict[str, Split] = {"train": "train", "test": "test"}
     rows = csv.DictReader(io.StringIO(gzip.decompress(packed).decode("utf-8"), newline=""))
@@ -393,13 +392,13 @@ def published_split() -> Mapping[str, Split]:
 
 
 def seconds_of_clip(stem: str) -> int:
-    """How many seconds a clip has begun, from the published size of its sound: 16,000 samples of 2 bytes a second."""
+    """Return the duration of a clip, rounded up to seconds, from the published size of its 16-bit sound at 16 kHz."""
     return -(-(published_table("crema-d")[f"AudioWAV/{stem}.wav"].bytes - 44) // 32_000)
 
 
 @cache
 def same_sound() -> tuple[tuple[str, ...], ...]:
-    """Clips whose WAV files are the same byte by byte, though their labels differ."""
+    """Return groups of clips with identical WAV files but different labels."""
     stems: defaultdict[str, list[str]] = defaultdict(list)
     for name, published in sorted(published_table("crema-d").items()):
         if name.startswith("AudioWAV/"):

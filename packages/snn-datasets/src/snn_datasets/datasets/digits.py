@@ -1,4 +1,4 @@
-"""The embedded digits."""
+"""Digits: the embedded dataset."""
 
 from __future__ import annotations
 
@@ -31,67 +31,66 @@ CARD = DatasetCard(
         "is in two of them"
     ),
     synthetic=(
-        "The utterances come from a formant synthesizer; the touches from a simulated pad, on which a finger follows a "
-        "path fitted to the ink of the image."
+        "Utterances come from a formant synthesizer, touches from a simulated pad on which a finger follows a path "
+        "fitted to the ink of the image."
     ),
     notes=(
-        "To try things out; not comparable with published results.",
-        "Audio and visual are read unless modalities says otherwise; touch is asked for by name.",
+        "For first experiments; not comparable with published results.",
+        "By default audio and visual are read; touch must be named in modalities.",
     ),
 )
 
 
 class DigitsSpec(DataSpec):
-    """Handwritten digits, each with a synthetic utterance of the same digit, and a synthetic touch of its writing.
+    """Handwritten digits, each with a synthetic utterance of the same digit and a synthetic touch of its writing.
 
-    Embedded, so nothing is downloaded. Without `modalities`, audio and visual are read.
+    Embedded: nothing is downloaded. By default audio and visual are read.
     """
 
     kind: Literal["digits"] = "digits"
 
     seed: int = Field(default=0, ge=0, lt=2**32)
-    """Draws speakers, utterances, the way digits are touched, and noise. The images of each split are the same for
-    every seed."""
+    """Seed of speakers, utterances, touches and noise. The images of each split do not depend on it."""
 
     image_noise: float = Field(default=0.5, ge=0.0, le=10.0)
-    """Standard deviation of the Gaussian pixel noise, where 0 is paper and 1 is full ink; 0 switches it off."""
+    """Standard deviation of the Gaussian pixel noise, with paper 0 and full ink 1; 0 disables it."""
 
     image_occlusion: int = Field(default=0, ge=0, le=16)
-    """Side in pixels (of 16) of a blank square put at a random place over each image; 0 switches it off."""
+    """Side in pixels (of 16) of a blank square at a random position in each image; 0 disables it."""
 
     audio_snr: float = Field(default=-9.0, ge=-60.0, le=100.0)
-    """Speech power over noise power in dB, measured over each utterance; 100 is practically clean."""
+    """Signal-to-noise ratio of each utterance in dB; 100 is practically clean."""
 
     touch_missed: float = Field(default=0.5, ge=0.0, le=1.0)
-    """Chance of each press of a taxel to go unnoticed; 0 switches it off."""
+    """Probability that a press of a taxel is missed; 0 disables it."""
 
     touch_noise: float = Field(default=0.2, ge=0.0, le=2.0)
-    """Presses a second at each of the 100 taxels that nobody made; 0 switches it off."""
+    """Rate of stray presses per second at each of the 100 taxels; 0 disables them."""
 
     time_steps: int = Field(default=4, ge=1, le=2000)
-    """Time steps T of touch, equal parts of its 2 s; the other senses are static."""
+    """Time steps T of touch, equal parts of its 2 s; the other modalities are static."""
 
     cache: Literal["auto", "off"] = "auto"
-    """Whether samples are kept on disk once they are made, and taken from there next time."""
+    """Whether samples are stored on disk and read from there the next time."""
 
     cache_folder: Path | None = None
-    """Folder of the caches of all datasets; none: $SNN_DATASETS_CACHE, or snn-datasets in the user's cache folder."""
+    """Folder of the caches of all datasets; None: $SNN_DATASETS_CACHE, or snn-datasets in the user's cache folder."""
 
     @classmethod
     def card(cls) -> DatasetCard:
-        """What there is to know about this dataset."""
+        """Return the dataset card."""
         return CARD
 
     def selected_modalities(self) -> tuple[str, ...]:
-        """The senses to read: those asked for, or audio and visual.
+        """Return the modalities to read: the requested ones, or audio and visual.
 
         Raises:
-            ValueError: one that the dataset does not have.
+            ValueError: the dataset does not have one of them.
         """
         return super().selected_modalities() if self.modalities else ("audio", "visual")
 
     def build(self, progress: Progress | None = None) -> DatasetSplits:
-        """Make the 1,797 samples, which takes a few seconds, or take them from the cache."""
+        """Generate the 1,797 samples, which takes a few seconds, or read them from the cache."""
         from snn_datasets.digits import build_digits
 
         return build_digits(self, progress)

@@ -31,7 +31,7 @@ CARD = DatasetCard(
     title="DVS128 Gesture",
     version="2017",
     license="CC-BY-4.0",
-    license_note="as remembered; the page of the dataset states what holds",
+    license_note="not verified; see the page of the dataset",
     citation="Amir et al. 2017, A low power, fully event-based gesture recognition system, CVPR",
     sources=("IBM Research, DvsGesture.tar.gz (MD5 8a5c71fb11e24e5ca5b11866ca6c00a1), unpacked",),
     files=(
@@ -41,49 +41,48 @@ CARD = DatasetCard(
         FileSet(pattern="user*_labels.csv", what="class (1 to 11), start and end in microseconds of each gesture"),
     ),
     classes=CLASSES,
-    modalities={"visual": ModalityCard(kind="events", shape="[T, 2, plane, plane]", unit="events by pixel and step")},
-    splits="training and test as published, users 1 to 23 and 24 to 29; validation is whole users out of training",
+    modalities={"visual": ModalityCard(kind="events", shape="[T, 2, size, size]", unit="events by pixel and step")},
+    splits="training and test as published, users 1 to 23 and 24 to 29; validation is whole users from training",
     notes=(
-        "1,176 gestures for training and 288 for testing, each of some seconds.",
-        "In some recordings (user22_led) the end of a gesture is after the start of the next; what is between is in "
-        "both.",
-        "A gesture that begins after the last event of its recording, or of which less than half lies before it, is an "
-        "error: the recording is cut off, or the labels are those of another.",
+        "1,176 gestures for training and 288 for testing, each some seconds long.",
+        "In some recordings (user22_led) a gesture ends after the start of the next; the overlap is in both.",
+        "A gesture of which less than half lies before the last event of its recording is an error: the recording is "
+        "truncated, or the labels belong to another one.",
     ),
 )
 
 
 class Dvs128GestureSpec(FileDataSpec):
-    """Eleven hand and arm gestures by 29 users in three to five lights, seen by an event camera (DVS128 Gesture)."""
+    """Eleven hand and arm gestures by 29 users under three to five illuminations, recorded by an event camera."""
 
     kind: Literal["dvs128-gesture"] = "dvs128-gesture"
-    """Names this dataset."""
+    """DVS128 Gesture."""
 
-    val: float = Field(default=0.15, gt=0, lt=1)
-    """Share of the training gestures for validation, in whole users."""
+    val_fraction: float = Field(default=0.15, gt=0, lt=1)
+    """Fraction of the training gestures for validation, in whole users."""
 
     time_steps: int = Field(default=16, ge=1, le=10_000)
-    """Steps T that each gesture is split into."""
+    """Time steps T of each gesture."""
 
     bins: Literal["time", "count"] = "time"
-    """What each step gets: an equal part of the gesture's time, or of its events."""
+    """Whether steps have equal duration or equally many events."""
 
-    plane: int = Field(default=128, ge=1, le=128)
-    """Side of the plane in pixels; less than 128 merges neighbors, their events add up."""
+    size: int = Field(default=128, ge=1, le=128)
+    """Height and width in pixels; less than 128 merges neighbors, whose events add up."""
 
     shift: int = Field(default=0, ge=0, le=64)
-    """Furthest random shift of training samples, in pixels of the plane."""
+    """Largest random shift of training samples in pixels."""
 
     @classmethod
     def card(cls) -> DatasetCard:
-        """What there is to know about this dataset."""
+        """Return the dataset card."""
         return CARD
 
     def build(self, progress: Progress | None = None) -> DatasetSplits:
-        """Cut the recordings into gestures and read them once.
+        """Split the recordings into gestures and read them once.
 
         Raises:
-            FileNotFoundError: a list, or the labels of a listed recording, are not under the root.
+            FileNotFoundError: a list, or the labels of a listed recording, are missing.
             ReadError: a list or labels cannot be read.
             ValueError: a user is in both lists.
         """
@@ -94,12 +93,12 @@ class Dvs128GestureSpec(FileDataSpec):
         from snn_datasets.recorded import Row, build_splits
 
         (name,) = self.selected_modalities()
-        dealt = gestures(self.root, val=self.val, seed=self.seed)
-        info = ModalityInfo("events", (2, self.plane, self.plane), self.time_steps, "events by pixel and step")
+        by_split = gestures(self.root, val=self.val_fraction, seed=self.seed)
+        info = ModalityInfo("events", (2, self.size, self.size), self.time_steps, "events by pixel and step")
         modality = Modality(
             Aedat3Reader(height=SIDE, width=SIDE),
             info,
-            prepare=() if self.plane == SIDE else (ScalePlane(height=self.plane, width=self.plane),),
+            prepare=() if self.size == SIDE else (ScalePlane(height=self.size, width=self.size),),
             augment=(Shift(pixels=self.shift),) if self.shift else (),
             encode=(EventFrames(steps=self.time_steps, by=self.bins),),
         )
@@ -108,7 +107,7 @@ class Dvs128GestureSpec(FileDataSpec):
             info=DatasetInfo(CARD.kind, CLASSES, {name: info}),
             rows={
                 split: [Row(item.id, item.label, {name: item.source}) for item in items]
-                for split, items in dealt.items()
+                for split, items in by_split.items()
             },
             modalities={name: modality},
             progress=progress,
@@ -116,69 +115,68 @@ class Dvs128GestureSpec(FileDataSpec):
 
 
 def gestures(root: Path, *, val: float, seed: int = 0) -> dict[Split, list[Item]]:
-    """The gestures of DVS128 Gesture by split, each of its user's group.
+    """Return the gestures of DVS128 Gesture by split; the group of each is its user.
 
     Raises:
-        FileNotFoundError: a list, or the labels of a listed recording, are not under the root.
+        FileNotFoundError: a list, or the labels of a listed recording, are missing.
         ReadError: a list or labels cannot be read.
         ValueError: a user is in both lists.
     """
     root = root.expanduser()
-    listed = {part: list(_gestures_of(root, name)) for part, name in LISTS.items()}
-    training, testing = listed["train"], listed["test"]
-    both = {item.group for item in training} & {item.group for item in testing}
-    if both:
+    train, test = (list(_gestures_of(root, LISTS[part])) for part in ("train", "test"))
+    shared = {item.group for item in train} & {item.group for item in test}
+    if shared:
         raise ValueError(
-            f"{min(both)} is in both of {' and '.join(LISTS.values())} under {root}; take them as published"
+            f"{min(shared)} is in both {' and '.join(LISTS.values())} under {root}; use the published lists"
         )
-    validating = carve_by_group(
-        [item.group for item in training], [str(item.label) for item in training], fraction=val, seed=seed
+    val_groups = carve_by_group(
+        [item.group for item in train], [str(item.label) for item in train], fraction=val, seed=seed
     )
     return {
-        "train": [item for item in training if item.group not in validating],
-        "val": [item for item in training if item.group in validating],
-        "test": testing,
+        "train": [item for item in train if item.group not in val_groups],
+        "val": [item for item in train if item.group in val_groups],
+        "test": test,
     }
 
 
 def _gestures_of(root: Path, name: str) -> Iterator[Item]:
-    """The gestures of all recordings that a list names."""
+    """Yield the gestures of all recordings in a list."""
     path = root / name
     if not path.is_file():
         raise FileNotFoundError(
-            f"no {name} under {root}; {CARD.kind} ({CARD.sources[0]}) has to lie there as\n{CARD.layout()}"
+            f"no {name} under {root}; {CARD.kind} ({CARD.sources[0]}) must be stored there as\n{CARD.layout()}"
         )
     names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     if not names:
-        raise ReadError(f"{path} names no recording; fetch it again")
+        raise ReadError(f"{path} lists no recording; fetch it again")
     for recording in names:
         match = _RECORDING.fullmatch(recording)
         if match is None:
-            raise ReadError(f"{path} names {recording[:80]!r}, which is no user<number>_<light>.aedat; fetch it again")
+            raise ReadError(f"{path} lists {recording[:80]!r}, which is not user<number>_<light>.aedat; fetch it again")
         stem = recording.removesuffix(".aedat")
         for number, (label, start, end) in enumerate(_labels(root / f"{stem}_labels.csv")):
             yield Item(f"{stem}/{number:02d}", label, Source(root / recording, (start, end)), match[1])
 
 
 def _labels(path: Path) -> Iterator[tuple[int, int, int]]:
-    """Class from 0 on, start and end in microseconds of each gesture of a recording."""
+    """Yield class (from 0), start and end in microseconds of each gesture of a recording."""
     if not path.is_file():
-        raise FileNotFoundError(f"no file at {path}; it says when the gestures of its recording are")
+        raise FileNotFoundError(f"no file at {path}; it holds the times of the gestures in its recording")
     lines = list(csv.reader(read_text(path).splitlines()))
-    # The published files begin with the names of the columns, which some copies lack.
+    # The published files have a header line, which some copies lack.
     first = 1 if lines and any(character.isalpha() for cell in lines[0] for character in cell) else 0
     if not any(lines[first:]):
-        raise ReadError(f"{path} names no gesture; fetch it again")
+        raise ReadError(f"{path} lists no gesture; fetch it again")
     for number, line in enumerate(lines[first:], start=first + 1):
         if not line:
             continue
         try:
             label, start, end = map(int, line)
         except ValueError as error:
-            raise ReadError(f"{path}, line {number} is not class,start,end in whole numbers; fetch it again") from error
+            raise ReadError(f"{path}, line {number} is not class,start,end as integers; fetch it again") from error
         if not (1 <= label <= len(CLASSES) and 0 <= start < end):
             raise ReadError(
-                f"{path}, line {number} says class {label} from {start} to {end} us, but classes are 1 to "
-                f"{len(CLASSES)} and a gesture ends after its start; fetch it again"
+                f"{path}, line {number} has class {label} from {start} to {end} us, but classes are 1 to "
+                f"{len(CLASSES)} and a gesture must end after its start; fetch it again"
             )
         yield label - 1, start, end

@@ -1,4 +1,4 @@
-"""Two datasets of 16 metal-oxide gas sensors from UC San Diego: mixtures that change, and drift over three years."""
+"""Two datasets of 16 metal-oxide gas sensors from UC San Diego: dynamic mixtures, and drift over three years."""
 
 # torch leaves some of its own signatures open.
 # pyright: reportUnknownMemberType=false
@@ -33,17 +33,17 @@ SENSORS = 16
 FEATURES = 128
 BATCHES = 10
 LONGEST_SECONDS = 1e7
-"""Of a recording; those published last twelve hours."""
+"""Longest recording; the published ones last twelve hours."""
 LARGEST = 1e30
-"""No value of a sensor reaches it, and sums of such fit any float."""
+"""Bound of sensor values, so that their sums fit into a float."""
 LINES = 100_000
-"""Parsed at once."""
+"""Lines parsed at once."""
 
 STATES = ("air", "ethylene", "second gas", "both")
 GASES = ("ethanol", "ethylene", "ammonia", "acetaldehyde", "acetone", "toluene")
 NEIGHBORS = (
-    "Windows that are near in time resemble each other by drift alone, so they are never shuffled between splits: "
-    "training comes first, then a gap, validation, a gap, and testing."
+    "Windows close in time are similar because of drift alone, so they are not shuffled between splits: training comes "
+    "first, then a gap, validation, a gap, and testing."
 )
 
 MIXTURES_CARD = DatasetCard(
@@ -51,7 +51,7 @@ MIXTURES_CARD = DatasetCard(
     title="Gas sensor array under dynamic gas mixtures",
     version="UCI 322, 2015",
     license="CC-BY-4.0",
-    license_note="as the repository states it; the description there speaks of research only",
+    license_note="as stated by the repository; its description says research only",
     citation=(
         "Fonollosa et al. 2015, Reservoir computing compensates slow response of chemosensor arrays exposed to fast "
         "varying gas concentrations in continuous monitoring, Sensors and Actuators B 215:618-629"
@@ -67,15 +67,15 @@ MIXTURES_CARD = DatasetCard(
     classes=STATES,
     modalities={"gas": ModalityCard(kind="series", shape="[T, 16]", unit="standard deviations above the baseline")},
     splits=(
-        "by time within one recording of twelve hours: training first, testing last, with a gap between, and no sample "
-        "on both sides of one"
+        "by time within one recording of twelve hours: training first, testing last, with gaps between, and no sample "
+        "across a gap"
     ),
     notes=(
-        "A sample is what follows one change of the set points; the seconds before it are its baseline, nothing later.",
+        "A sample starts at a change of the set points; its baseline is the seconds before, and nothing later.",
         NEIGHBORS,
-        "The recordings with CO and with methane are never put together: telling the recordings apart by their drift "
-        "would tell the gases apart (compare Dennler et al. 2022, arXiv:2108.08793, on another such dataset).",
-        "Set points are what the valves were told; the gas reaches the sensors, and they answer, seconds later.",
+        "The recordings with CO and with methane are not combined: distinguishing the recordings by their drift would "
+        "distinguish the gases (compare Dennler et al. 2022, arXiv:2108.08793, on another such dataset).",
+        "Set points are commands to the valves; the gas reaches the sensors, and they respond, seconds later.",
     ),
 )
 
@@ -84,72 +84,68 @@ DRIFT_CARD = DatasetCard(
     title="Gas sensor array drift",
     version="UCI 224, 2012, or UCI 270, 2013, with concentrations",
     license="LicenseRef-research-only",
-    license_note="its authors exclude commercial purposes",
+    license_note="its authors exclude commercial use",
     citation=(
         "Vergara et al. 2012, Chemical gas sensor drift compensation using classifier ensembles, Sensors and Actuators "
         "B 166-167:320-329"
     ),
     sources=("UCI machine learning repository, dataset 224 or 270",),
-    files=(
-        FileSet(
-            pattern="batch*.dat", what="gas (and concentration), then 128 numbered features, a line each", count=10
-        ),
-    ),
+    files=(FileSet(pattern="batch*.dat", what="lines of gas (and concentration) and 128 numbered features", count=10),),
     classes=GASES,
     modalities={"gas": ModalityCard(kind="series", shape="[128]", unit="standard deviations of training features")},
     splits="by batch, that is by time: months 1 to 36 in ten batches, by default 1 to 6, then 7, then 8 to 10",
     notes=(
-        "13,910 measurements as 8 features of each of 16 sensors: no time series, so the input is static.",
+        "13,910 measurements as 8 features of each of 16 sensors: not a time series, so the input is static.",
         "Sensors age from batch to batch. Drawing training and test samples from the same batches hides that.",
-        "Batches do not hold the gases in equal shares, and some hold no toluene.",
+        "Batches are not balanced, and some have no toluene.",
     ),
 )
 
 
 class GasMixturesSpec(FileDataSpec):
-    """16 gas sensors while ethylene and a second gas change at random: which gases flow now? (UCI 322)."""
+    """16 gas sensors while ethylene and a second gas vary randomly; the label is the set of present gases (UCI 322)."""
 
     kind: Literal["gas-mixtures"] = "gas-mixtures"
 
     mixture: Literal["ethylene_CO", "ethylene_methane"] = "ethylene_CO"
-    """Which of the two recordings; they are not put together, see the card."""
+    """The recording; the two are not combined, see the card."""
 
     response_s: float = Field(default=60.0, gt=0, le=600)
-    """Seconds of a sample, from a change of the set points on; shorter steps are left out."""
+    """Duration of a sample in seconds, from a change of the set points on; shorter intervals are left out."""
 
     baseline_s: float = Field(default=5.0, gt=0, le=60)
     """Seconds before that change whose mean is subtracted."""
 
     rate: float = Field(default=10.0, gt=0, le=100)
-    """Values per second after averaging the about 100 of the file."""
+    """Values per second after averaging; the file has about 100."""
 
-    val: float = Field(default=0.15, gt=0, lt=1)
-    """Share of the recording's time for validation."""
+    val_fraction: float = Field(default=0.15, gt=0, lt=1)
+    """Fraction of the recording's duration for validation."""
 
-    test: float = Field(default=0.25, gt=0, lt=1)
-    """Share of the recording's time, its last, for testing."""
+    test_fraction: float = Field(default=0.25, gt=0, lt=1)
+    """Fraction of the recording's duration for testing, at its end."""
 
     guard_s: float = Field(default=120.0, ge=0)
-    """Seconds left out before validation and before testing."""
+    """Gap in seconds before validation and before testing."""
 
     time_steps: int = Field(default=30, ge=1, le=10_000)
-    """Steps T that each sample is split into."""
+    """Time steps T of each sample."""
 
     @classmethod
     def card(cls) -> DatasetCard:
-        """What there is to know about this dataset."""
+        """Return the dataset card."""
         return MIXTURES_CARD
 
     def build(self, progress: Progress | None = None) -> DatasetSplits:
-        """Cut the recording where the set points change.
+        """Split the recording at changes of the set points.
 
-        The 640 MB of text are read once, in about half a minute, and averages are kept in the cache; without a cache
-        every process that reads samples parses the text once.
+        The 640 MB of text are parsed once, in about half a minute, and the averages are cached; without a cache every
+        process that reads samples parses the text once.
 
         Raises:
             FileNotFoundError: there is no such file under the root.
             ReadError: it is damaged.
-            ValueError: a split stays empty.
+            ValueError: a split is empty.
         """
         from snn_datasets.encoding import Steps
         from snn_datasets.modality import Modality
@@ -185,7 +181,7 @@ class GasMixturesSpec(FileDataSpec):
         )
 
     def _table(self, reader: GasMixturesReader, path: Path) -> Series:
-        """The averaged recording, from the cache if it is there."""
+        """Return the averaged recording, from the cache if possible."""
         from snn_datasets.cache import CacheOptions, fingerprint, open_or_fill
         from snn_datasets.cache_folder import default_folder
         from snn_datasets.modality import Modality
@@ -212,13 +208,14 @@ class GasMixturesSpec(FileDataSpec):
     def _rows(self, name: str, path: Path, table: Series) -> dict[Split, list[Row]]:
         from snn_datasets.recorded import Row
 
-        if self.val + self.test >= 1:
+        val, test = self.val_fraction, self.test_fraction
+        if val + test >= 1:
             raise ValueError(
-                f"val {self.val} and test {self.test} are shares of one recording; keep them below 1 together"
+                f"val_fraction {val} and test_fraction {test} are fractions of one recording; their sum must be below 1"
             )
-        half = 0.5 / self.rate  # times are the middles of what was averaged
+        half = 0.5 / self.rate  # times are the middles of the averaged spans
         length = float(table.times[-1]) + half
-        begin_val, begin_test = length * (1 - self.val - self.test), length * (1 - self.test)
+        begin_val, begin_test = length * (1 - val - test), length * (1 - test)
         spans: dict[Split, tuple[float, float]] = {
             "train": (0.0, begin_val),
             "val": (begin_val + self.guard_s, begin_test),
@@ -229,7 +226,7 @@ class GasMixturesSpec(FileDataSpec):
             onset = float(table.times[first]) - half
             start, stop = onset - self.baseline_s, onset + self.response_s
             if first == 0 or stop > float(table.times[end - 1]) + half + 1e-6:
-                continue  # no past, or over before the sample is
+                continue  # no baseline, or shorter than a sample
             second, ethylene = (value > 0 for value in table.values[first, :2].tolist())
             label = ethylene + 2 * second  # as STATES
             for split, (earliest, latest) in spans.items():
@@ -239,32 +236,32 @@ class GasMixturesSpec(FileDataSpec):
         require_samples(
             rows,
             f"{path} lasts {length:g} s: choose a shorter response_s ({self.response_s:g}) or guard_s "
-            f"({self.guard_s:g}), or larger shares",
+            f"({self.guard_s:g}), or larger fractions",
         )
         return rows
 
 
 class GasMixturesReader(Reader):
-    """Reads a recording of UCI 322: a line of names, then 19 columns of text at about 100 Hz, averaged on reading.
+    """Reads a recording of UCI 322: a header line, then 19 columns of text at about 100 Hz, averaged on reading.
 
-    The part of a source is (start, stop) in seconds, and gives the 16 sensors in that span; without one the whole
-    recording comes with the set points of the second gas and of ethylene as its first two columns. The text is parsed
-    once a process as long as the file is the same.
+    The part of a source is (start, stop) in seconds and selects the 16 sensors in that span; without one, the whole
+    recording is returned with the set points of the second gas and of ethylene as its first two columns. The text is
+    parsed once per process while the file is unchanged.
     """
 
     kind: Literal["gas-mixtures"] = "gas-mixtures"
-    """Names this reader."""
+    """UCI 322."""
     gives: ClassVar[RecordingKind] = "series"
     rate: float = Field(default=10.0, gt=0, le=100)
-    """Values per second; each is the mean of its span of time, whose middle is its time, and spans without a row have
-    none. Set points are those at the end of the span."""
+    """Values per second; each is the mean of a span, and its time is the middle of the span. Spans without a row are
+    missing. Set points are those at the end of the span."""
 
     def read(self, source: Source) -> Series:
         """Read a recording or a span of it.
 
         Raises:
-            FileNotFoundError: there is no such file.
-            ReadError: it is no such text, or nothing lies in that span.
+            FileNotFoundError: the file does not exist.
+            ReadError: it is not such text, or the span is empty.
         """
         path = self.open_file(source)
         status = path.stat()
@@ -273,31 +270,31 @@ class GasMixturesReader(Reader):
             return table
         window = _between(table, *_bounds(source))
         if not len(window.values):
-            raise ReadError(f"{source} has no values between these seconds")
+            raise ReadError(f"{source} has no values in this span")
         return window
 
 
 class GasDriftSpec(FileDataSpec):
-    """16 gas sensors and six gases over three years, as 128 features a measurement (UCI 224, 270)."""
+    """16 gas sensors and six gases over three years, as 128 features per measurement (UCI 224, 270)."""
 
     kind: Literal["gas-drift"] = "gas-drift"
 
-    train: tuple[int, ...] = (1, 2, 3, 4, 5, 6)
+    train_groups: tuple[int, ...] = (1, 2, 3, 4, 5, 6)
     """Batches for training."""
 
-    val: tuple[int, ...] = (7,)
+    val_groups: tuple[int, ...] = (7,)
     """Batches for validation."""
 
-    test: tuple[int, ...] = (8, 9, 10)
+    test_groups: tuple[int, ...] = (8, 9, 10)
     """Batches for testing."""
 
     @classmethod
     def card(cls) -> DatasetCard:
-        """What there is to know about this dataset."""
+        """Return the dataset card."""
         return DRIFT_CARD
 
     def build(self, progress: Progress | None = None) -> DatasetSplits:
-        """Read the batches that are asked for; features are scaled by those of training.
+        """Read the selected batches; features are standardized with the training batches.
 
         Raises:
             FileNotFoundError: a batch is not under the root.
@@ -308,11 +305,17 @@ class GasDriftSpec(FileDataSpec):
         from snn_datasets.recorded import Row, build_splits
 
         (name,) = self.selected_modalities()
-        batches: dict[Split, tuple[int, ...]] = {"train": self.train, "val": self.val, "test": self.test}
-        every = [number for of_split in batches.values() for number in of_split]
-        if len(set(every)) < len(every):
-            twice = next(number for number in every if every.count(number) > 1)
-            raise ValueError(f"batch {twice} is named twice among train, val and test; name it once")
+        batches: dict[Split, tuple[int, ...]] = {
+            "train": self.train_groups,
+            "val": self.val_groups,
+            "test": self.test_groups,
+        }
+        numbers = [number for of_split in batches.values() for number in of_split]
+        if len(set(numbers)) < len(numbers):
+            repeated = next(number for number in numbers if numbers.count(number) > 1)
+            raise ValueError(
+                f"batch {repeated} is listed twice among train_groups, val_groups and test_groups; list it once"
+            )
         root = absolute_path(self.root)
         find_files(root, DRIFT_CARD.files[0].pattern, DRIFT_CARD)
         reader = GasDriftReader()
@@ -330,7 +333,7 @@ class GasDriftSpec(FileDataSpec):
                     Row(f"batch{number}/{line:04d}", label, {name: Source(path, (line,))})
                     for line, label in enumerate(labels)
                 ]
-        require_samples(rows, "name at least one batch for each of train, val and test")
+        require_samples(rows, "set at least one batch in each of train_groups, val_groups and test_groups")
         info = ModalityInfo("series", (FEATURES,), None, DRIFT_CARD.modalities[name].unit)
         modality = Modality(reader, info, encode=(Standardize.of(np.concatenate(features)), OneRow()))
         return build_splits(
@@ -343,31 +346,31 @@ class GasDriftSpec(FileDataSpec):
 
 
 class GasDriftReader(Reader):
-    """Reads one measurement of UCI 224 or 270: line n (from 0) of a batch, where the part of the source is (n,).
+    """Reads one measurement of UCI 224 or 270: line n (from 0) of a batch, for a source with the part (n,).
 
     A line is `gas 1:value ... 128:value`, or `gas;concentration 1:value ...`, with gases 1 to 6. A batch is parsed once
-    a process as long as the file is the same.
+    per process while the file is unchanged.
     """
 
     kind: Literal["gas-drift"] = "gas-drift"
-    """Names this reader."""
+    """UCI 224 or 270."""
     gives: ClassVar[RecordingKind] = "series"
 
     def read(self, source: Source) -> Series:
         """Read one measurement as a series of one row.
 
         Raises:
-            FileNotFoundError: there is no such file.
-            ReadError: it is no such text, or has no such line.
+            FileNotFoundError: the file does not exist.
+            ReadError: it is not such text, or has no such line.
         """
         _, features = self.batch(source.path)
         line = source.part[0] if len(source.part) == 1 else None
         if not isinstance(line, int) or not 0 <= line < len(features):
-            raise ReadError(f"{source}: the part is the number of one of its {len(features)} lines, from 0 on")
+            raise ReadError(f"{source}: the part must be (line,), the index of one of its {len(features)} lines")
         return Series(features[line : line + 1].astype(np.float32), np.zeros(1))
 
     def batch(self, path: Path) -> tuple[tuple[int, ...], NDArray[np.float64]]:
-        """Labels (0 to 5) and features [N, 128] of every measurement in a batch; raises what `read` does."""
+        """Return labels (0 to 5) and features [N, 128] of every measurement in a batch; raises what `read` does."""
         status = self.open_file(Source(path)).stat()
         return _batch(path, status.st_size, status.st_mtime_ns)
 
@@ -379,7 +382,7 @@ class OneRow(Stage):
     """
 
     def __call__(self, value: Series, draw: Draw) -> Tensor:
-        """Take the row.
+        """Return the row.
 
         Raises:
             ValueError: there is not exactly one.
@@ -387,12 +390,12 @@ class OneRow(Stage):
         import torch
 
         if len(value.values) != 1:
-            raise ValueError(f"a static input is one row, but the series has {len(value.values)}; average it before")
+            raise ValueError(f"a static input is one row, but the series has {len(value.values)}; average it first")
         return torch.from_numpy(value.values[0].copy())
 
 
 def _changes(table: Series) -> list[int]:
-    """Where the set points change: the first value of each step, and the end."""
+    """Return where the set points change: the first index of each interval, and the end."""
     set_points = table.values[:, :2]
     changed = (set_points[1:] != set_points[:-1]).any(axis=1)
     return [0, *(np.flatnonzero(changed) + 1).tolist(), len(table.times)]
@@ -404,14 +407,14 @@ def _bounds(source: Source) -> tuple[float, float]:
 
 
 def _between(table: Series, start: float, stop: float) -> Series:
-    """The sensors from start on and before stop; time counts from start."""
+    """Return the sensors within start <= time < stop; time then counts from start."""
     first, end = np.searchsorted(table.times, [start, stop]).tolist()
     return Series(table.values[first:end, 2:].copy(), table.times[first:end] - start)
 
 
 @lru_cache(maxsize=2)
 def _mixtures(path: Path, _size: int, _changed: int, rate: float) -> Series:
-    """A whole recording, averaged: set points [L, 2] and sensors [L, 16]."""
+    """Return a whole recording, averaged: set points [L, 2] and sensors [L, 16]."""
     spans: list[NDArray[np.int64]] = []
     sums: list[NDArray[np.float64]] = []
     counts: list[NDArray[np.int64]] = []
@@ -419,14 +422,14 @@ def _mixtures(path: Path, _size: int, _changed: int, rate: float) -> Series:
     latest = -math.inf
     for line, numbers in _chunks(path):
         seconds = numbers[:, 0]
-        # Compared this way round, numbers that are none are refused as well.
+        # Written so that NaN also fails the check.
         if not (np.abs(numbers) < LARGEST).all() or seconds[0] < max(latest, 0) or (np.diff(seconds) < 0).any():
             raise ReadError(
-                f"{path}: behind line {line} a value is no number of a sensor, or time runs backwards; fetch it again"
+                f"{path}: after line {line} a value is NaN or out of range, or time decreases; fetch it again"
             )
         latest = float(seconds[-1])
         if latest > LONGEST_SECONDS:
-            raise ReadError(f"{path}: behind line {line} it is second {latest:g}; the first column has to be seconds")
+            raise ReadError(f"{path}: after line {line} time reaches {latest:g}; the first column must be in seconds")
         span = np.floor(seconds * rate + 1e-6).astype(np.int64)
         starts = np.flatnonzero(np.diff(span, prepend=span[0] - 1))
         spans.append(span[starts])
@@ -434,7 +437,7 @@ def _mixtures(path: Path, _size: int, _changed: int, rate: float) -> Series:
         counts.append(np.diff(starts, append=len(span)))
         last.append(numbers[np.append(starts[1:], len(span)) - 1, 1:3])
     if not spans:
-        raise ReadError(f"{path} has no line of numbers; fetch it again")
+        raise ReadError(f"{path} has no numeric line; fetch it again")
     span, count = np.concatenate(spans), np.concatenate(counts)
     # Two chunks may share a span.
     starts = np.flatnonzero(np.diff(span, prepend=span[0] - 1))
@@ -453,28 +456,28 @@ def _is_number(text: str) -> bool:
 
 
 def _chunks(path: Path) -> Iterator[tuple[int, NDArray[np.float64]]]:
-    """The numbers [n, 19] of so many lines at once, each with the number of the line before."""
+    """Yield the numbers [n, 19] of up to `LINES` lines at once, each with the number of the line before."""
     try:
         with path.open(encoding="utf-8") as file:
             line = 1
-            if _is_number(file.readline().partition(" ")[0]):  # some copies lack the names of the columns
+            if _is_number(file.readline().partition(" ")[0]):  # some copies lack the header line
                 file.seek(0)
                 line = 0
             while lines := list(islice(file, LINES)):
-                kept = [text for text in lines if text.strip()]
-                if kept:
-                    numbers: NDArray[np.float64] = np.loadtxt(kept, comments=None, ndmin=2)
+                rows = [text for text in lines if text.strip()]
+                if rows:
+                    numbers: NDArray[np.float64] = np.loadtxt(rows, comments=None, ndmin=2)
                     if numbers.shape[1] != 3 + SENSORS:
-                        raise ValueError(f"a line has {numbers.shape[1]} numbers in place of {3 + SENSORS}")
+                        raise ValueError(f"a line has {numbers.shape[1]} numbers instead of {3 + SENSORS}")
                     yield line, numbers
                 line += len(lines)
-    except ValueError as error:  # a letter where a number should be, a short line, no UTF-8
-        raise ReadError(f"{path} is no recording of gas mixtures: {error}; fetch it again") from error
+    except ValueError as error:  # text instead of a number, a short line, not UTF-8
+        raise ReadError(f"{path} is not a recording of gas mixtures: {error}; fetch it again") from error
 
 
 @lru_cache(maxsize=BATCHES)
 def _batch(path: Path, _size: int, _changed: int) -> tuple[tuple[int, ...], NDArray[np.float64]]:
-    """Labels and features of a batch."""
+    """Return labels and features of a batch."""
     labels: list[int] = []
     features: list[list[float]] = []
     expected = [str(number) for number in range(1, FEATURES + 1)]
@@ -492,11 +495,11 @@ def _batch(path: Path, _size: int, _changed: int) -> tuple[tuple[int, ...], NDAr
                 labels.append(int(gas.partition(";")[0]) - 1)
                 features.append([float(value) for value in values])
     except ValueError as error:
-        raise ReadError(f"{path} is no batch of gas measurements: {error}; fetch it again") from error
+        raise ReadError(f"{path} is not a batch of gas measurements: {error}; fetch it again") from error
     array = np.array(features, np.float64).reshape(len(labels), FEATURES)
     if not labels or not 0 <= min(labels) <= max(labels) < len(GASES):
-        raise ReadError(f"{path} has no measurement, or a gas that is none of 1 to {len(GASES)}; fetch it again")
-    # Compared this way round, numbers that are none are refused as well.
+        raise ReadError(f"{path} has no measurement, or a gas outside 1 to {len(GASES)}; fetch it again")
+    # Written so that NaN also fails the check.
     if not (np.abs(array) < LARGEST).all():
-        raise ReadError(f"{path} holds a feature that is infinite or no number; fetch it again")
+        raise ReadError(f"{path} has a feature that is NaN or inf; fetch it again")
     return tuple(labels), array

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 DIGITS = tuple("0123456789")
 SIDE = 128
-"""Of the camera."""
+"""Height and width of the camera."""
 PUBLISHED_SIDE = 28
 PUBLISHED_PER_CLASS: dict[Split, int] = {"train": 500, "val": 100, "test": 500}
 
@@ -32,7 +32,7 @@ _UTTERANCES = "n-tidigits.hdf5"
 
 MNIST_DVS_FILES = FileSet(
     pattern=_SYMBOLS,
-    what="MNIST-DVS, such as grabbed_data3/scale4/mnist_3_scale04_0001.aedat; other scales than asked for may lack",
+    what="MNIST-DVS, such as grabbed_data3/scale4/mnist_3_scale04_0001.aedat; only the requested scales are needed",
     modalities=("visual",),
 )
 N_TIDIGITS_FILES = FileSet(
@@ -51,8 +51,8 @@ CARD = DatasetCard(
     version="MNIST-DVS 2015, N-TIDIGITS18 2018",
     license="LicenseRef-unknown",
     license_note=(
-        "the page of MNIST-DVS states none; N-TIDIGITS18 is made from TIDIGITS of the Linguistic Data Consortium and "
-        "may not be passed on"
+        "the page of MNIST-DVS states none; N-TIDIGITS18 is derived from TIDIGITS of the Linguistic Data Consortium and "
+        "may not be redistributed"
     ),
     citation=(
         "Serrano-Gotarredona and Linares-Barranco 2015, Frontiers in Neuroscience 9:481, doi:10.3389/fnins.2015.00481; "
@@ -62,81 +62,81 @@ CARD = DatasetCard(
     files=(MNIST_DVS_FILES, N_TIDIGITS_FILES),
     classes=DIGITS,
     modalities={
-        "visual": ModalityCard(kind="events", shape="[T, 2, plane, plane]", unit="events by pixel and step"),
+        "visual": ModalityCard(kind="events", shape="[T, 2, size, size]", unit="events by pixel and step"),
         "audio": ModalityCard(
-            kind="events", shape="[T, 64]; published: [T, 1, plane, plane]", unit="events by channel and step"
+            kind="events", shape="[T, 64]; published: [T, 1, size, size]", unit="events by channel and step"
         ),
     },
     splits=(
-        "Symbols are dealt by a hash of digit and number, so that one symbol's recordings at three scales stay "
-        "together; utterances keep their published training and test speakers, and validation is whole speakers out of "
-        "training. Pairs are made within a split: no symbol and no speaker is in two."
+        "Symbols are assigned by a hash of digit and number, so that a symbol's recordings at three scales stay "
+        "together; utterances keep their published training and test speakers, and validation is whole speakers from "
+        "training. Samples are paired within a split: no symbol or speaker is in two splits."
     ),
     notes=(
-        "The two senses were never recorded together: each pair is a written and a spoken digit of the same class.",
-        "MNIST-DVS holds 10,000 symbols at scales 4, 8 and 16; N-TIDIGITS18 about 225 utterances of each digit in "
-        "training and as many in test, so an utterance is heard with several symbols.",
-        "Zero is spoken 'zero' (z) or 'oh' (o). 'oh' is left out unless asked for.",
-        "Numbers of the pipeline that protocol 'published' follows are not comparable one to one: it shuffled anew, "
-        "without a seed, at every start, over a cache by position, so that from the second run on a fifth to a third "
-        "of its test samples had been trained on; it paired recordings without comparing their labels; and it has no "
-        "validation set. Its planes, counts and normalization are kept, its leaks are not.",
-        "The 64 channels as a picture of 8 x 8 (published) have neighbors in it that are none in pitch.",
+        "The two modalities were not recorded together: each pair is a written and a spoken digit of the same class.",
+        "MNIST-DVS has 10,000 symbols at scales 4, 8 and 16; N-TIDIGITS18 about 225 utterances of each digit in training "
+        "and as many in test, so an utterance is paired with several symbols.",
+        "Zero is spoken 'zero' (z) or 'oh' (o). 'oh' is excluded by default (spoken_o).",
+        "Results of the pipeline that protocol 'published' follows are not directly comparable: it reshuffled without a "
+        "seed at every start, over a cache indexed by position, so that from the second run on a fifth to a third of "
+        "its test samples had been trained on; it paired recordings without comparing their labels; and it has no "
+        "validation set. Its sizes, counts and normalization are reproduced, its leaks are not.",
+        "The 64 channels as an 8 x 8 image (published) have neighbors that are not neighbors in pitch.",
     ),
 )
 
 
 class MnistDvsNTidigitsSpec(FileDataSpec):
-    """Written digits seen by an event camera with spoken digits heard by a silicon cochlea, paired by class."""
+    """Written digits recorded by an event camera with spoken digits from a silicon cochlea, paired by class."""
 
     kind: Literal["mnistdvs-ntidigits"] = "mnistdvs-ntidigits"
-    """Names this dataset."""
+    """MNIST-DVS with N-TIDIGITS18."""
 
     protocol: Literal["events", "published"] = "events"
-    """events: counts [T, 2, 128, 128] and [T, 64], as recorded. published: planes of 28 x 28, the written digits
-    normalized as MNIST's pixels are, the 64 channels as 8 x 8 stretched to 28 x 28; 500 pairs a class."""
+    """events: counts [T, 2, 128, 128] and [T, 64], as recorded. published: 28 x 28, the written digits normalized like
+    MNIST pixels, the 64 channels as 8 x 8 resized to 28 x 28; 500 pairs per class."""
 
     time_steps: int = Field(default=4, ge=1, le=1000)
-    """Steps T that the time of each recording is split into."""
+    """Time steps T of each recording."""
 
     scales: tuple[Scale, ...] = Field(default=(4,), min_length=1)
     """Scales of MNIST-DVS to read; each has the same 10,000 symbols."""
 
     spoken_o: Literal["leave_out", "zero"] = "leave_out"
-    """What becomes of 'oh' for zero: left out, or read as a zero."""
+    """Utterances of 'oh' for zero: left out, or read as a zero."""
 
-    val: float = Field(default=0.1, gt=0, lt=1)
-    """Share of symbols, and of the training utterances in whole speakers, for validation."""
+    val_fraction: float = Field(default=0.1, gt=0, lt=1)
+    """Fraction of the symbols, and of the training utterances in whole speakers, for validation."""
 
-    test: float = Field(default=0.5, gt=0, lt=1)
-    """Share of symbols for testing. Utterances are as published, about half."""
+    test_fraction: float = Field(default=0.5, gt=0, lt=1)
+    """Fraction of the symbols for testing; utterances are as published, about half."""
 
     train_per_class: int | None = Field(default=None, ge=1)
-    """Pairs of each class for training; recordings repeat where there are fewer. None: 500 as published, otherwise
-    every recording of the sense that has more of them once."""
+    """Training pairs per class; recordings repeat if there are fewer. None: 500 for published, otherwise every
+    recording of the larger modality once."""
 
     val_per_class: int | None = Field(default=None, ge=1)
-    """The same for validation; None: 100 as published."""
+    """The same for validation; None: 100 for published."""
 
     test_per_class: int | None = Field(default=None, ge=1)
-    """The same for testing; None: 500 as published."""
+    """The same for testing; None: 500 for published."""
 
-    plane: int | None = Field(default=None, ge=4, le=128)
-    """Side of planes in pixels, events of merged pixels adding up; None: 28 as published, otherwise 128."""
+    size: int | None = Field(default=None, ge=4, le=128)
+    """Height and width in pixels, events of merged pixels adding up; None: 28 for published, otherwise 128."""
 
     shift: int = Field(default=4, ge=0, le=64)
-    """Furthest random shift of written digits in training, in pixels of the plane."""
+    """Largest random shift of written digits in training, in pixels."""
 
     @classmethod
     def card(cls) -> DatasetCard:
-        """What there is to know about this dataset."""
+        """Return the dataset card."""
         return CARD
 
     def build(self, progress: Progress | None = None) -> DatasetSplits:
-        """Deal recordings to splits, pair them, and read each pair once.
+        """Assign recordings to splits, pair them, and read each pair once.
 
         Raises:
-            FileNotFoundError: a sense that is asked for is not under the root.
+            FileNotFoundError: a requested modality is missing under the root.
             ReadError: n-tidigits.hdf5 is damaged.
             ImportError: h5py is not installed.
             ValueError: a split has no recording of some class.
@@ -144,11 +144,13 @@ class MnistDvsNTidigitsSpec(FileDataSpec):
         from snn_datasets.recorded import Row, build_splits
 
         chosen = self.selected_modalities()
-        dealt: dict[str, dict[Split, list[Item]]] = {}
+        items_of: dict[str, dict[Split, list[Item]]] = {}
         if "visual" in chosen:
-            dealt["visual"] = symbols(self.root, scales=self.scales, val=self.val, test=self.test, seed=self.seed)
+            items_of["visual"] = symbols(
+                self.root, scales=self.scales, val=self.val_fraction, test=self.test_fraction, seed=self.seed
+            )
         if "audio" in chosen:
-            dealt["audio"] = spoken_digits(self.root, spoken_o=self.spoken_o, val=self.val, seed=self.seed)
+            items_of["audio"] = spoken_digits(self.root, spoken_o=self.spoken_o, val=self.val_fraction, seed=self.seed)
         per_class: dict[Split, int | None] = {
             "train": self.train_per_class,
             "val": self.val_per_class,
@@ -157,7 +159,7 @@ class MnistDvsNTidigitsSpec(FileDataSpec):
         rows: dict[Split, list[Row]] = {}
         for split in SPLITS:
             pairs = pair_by_label(
-                {name: dealt[name][split] for name in chosen},
+                {name: items_of[name][split] for name in chosen},
                 per_class=per_class[split] or (PUBLISHED_PER_CLASS[split] if self.protocol == "published" else None),
                 seed=self.seed,
             )
@@ -179,7 +181,7 @@ class MnistDvsNTidigitsSpec(FileDataSpec):
         )
 
     def _side(self) -> int:
-        return self.plane or (PUBLISHED_SIDE if self.protocol == "published" else SIDE)
+        return self.size or (PUBLISHED_SIDE if self.protocol == "published" else SIDE)
 
     def _visual(self) -> Modality:
         from snn_datasets.aedat import Aedat2Reader
@@ -189,8 +191,8 @@ class MnistDvsNTidigitsSpec(FileDataSpec):
         from snn_datasets.modality import Modality
 
         side = self._side()
-        published = self.protocol == "published"
-        unit = "events by pixel and step, less 0.1307, over 0.3081" if published else "events by pixel and step"
+        is_published = self.protocol == "published"
+        unit = "events by pixel and step, minus 0.1307, over 0.3081" if is_published else "events by pixel and step"
         return Modality(
             Aedat2Reader(),
             ModalityInfo("events", (2, side, side), self.time_steps, unit),
@@ -198,7 +200,7 @@ class MnistDvsNTidigitsSpec(FileDataSpec):
             augment=(Shift(pixels=self.shift),) if self.shift else (),
             encode=(
                 EventFrames(steps=self.time_steps),
-                *((Normalize(mean=(0.1307, 0.1307), std=(0.3081, 0.3081)),) if published else ()),
+                *((Normalize(mean=(0.1307, 0.1307), std=(0.3081, 0.3081)),) if is_published else ()),
             ),
         )
 
@@ -225,48 +227,50 @@ class MnistDvsNTidigitsSpec(FileDataSpec):
 def symbols(
     root: Path, *, scales: Sequence[Scale] = (4,), val: float, test: float, seed: int = 0
 ) -> dict[Split, list[Item]]:
-    """The recordings of MNIST-DVS by split, each of its symbol's group: one symbol at three scales stays together.
+    """Return the recordings of MNIST-DVS by split; the group of each is its symbol, so its scales stay together.
 
     Raises:
-        FileNotFoundError: there is none at one of the scales under the root.
-        ValueError: val and test leave nothing for training, or a split stays empty.
+        FileNotFoundError: one of the scales has no recording under the root.
+        ValueError: val and test leave nothing for training, or a split is empty.
     """
     root = root.expanduser()
-    dealt: dict[Split, list[Item]] = {"train": [], "val": [], "test": []}
-    lacking = set(scales)
+    by_split: dict[Split, list[Item]] = {"train": [], "val": [], "test": []}
+    missing = set(scales)
     for path in sorted(root.glob(_SYMBOLS)):
         match = _RECORDING.fullmatch(path.name)
         if match is None or int(match[2]) not in scales:
             continue
-        lacking -= {int(match[2])}
+        missing -= {int(match[2])}
         group = f"mnist_{match[1]}_{match[3]}"
         split = split_of(group, val=val, test=test, seed=seed)
-        dealt[split].append(Item(path.stem, int(match[1]), Source(path), group))
-    if lacking:
+        by_split[split].append(Item(path.stem, int(match[1]), Source(path), group))
+    if missing:
         raise FileNotFoundError(
-            f"no {_SYMBOLS} of scale {min(lacking)} under {root}; MNIST-DVS ({MNIST_DVS_SOURCE}) has to lie there, "
-            f"such as grabbed_data3/scale{min(lacking)}/mnist_3_scale{min(lacking):02d}_0001.aedat"
+            f"no {_SYMBOLS} of scale {min(missing)} under {root}; MNIST-DVS ({MNIST_DVS_SOURCE}) must be stored there, "
+            f"such as grabbed_data3/scale{min(missing)}/mnist_3_scale{min(missing):02d}_0001.aedat"
         )
-    _refuse_empty(dealt, f"MNIST-DVS under {root} with val {val:g}, test {test:g} and seed {seed}")
-    return dealt
+    _refuse_empty(by_split, f"MNIST-DVS under {root} with val {val:g}, test {test:g} and seed {seed}")
+    return by_split
 
 
 def spoken_digits(
     root: Path, *, spoken_o: Literal["leave_out", "zero"] = "leave_out", val: float, seed: int = 0
 ) -> dict[Split, list[Item]]:
-    """The utterances of single digits of N-TIDIGITS18 by split, each of its speaker's group.
+    """Return the utterances of single digits of N-TIDIGITS18 by split; the group of each is its speaker.
 
     Raises:
         FileNotFoundError: n-tidigits.hdf5 is not under the root.
         ReadError: it is damaged.
         ImportError: h5py is not installed.
-        ValueError: a speaker is in training and in test, or a split stays empty.
+        ValueError: a speaker is in training and in test, or a split is empty.
     """
     from snn_datasets.hdf5 import ntidigits_labels
 
     path = root.expanduser() / _UTTERANCES
     if not path.is_file():
-        raise FileNotFoundError(f"no {_UTTERANCES} under {root}; N-TIDIGITS18 ({N_TIDIGITS_SOURCE}) has to lie there")
+        raise FileNotFoundError(
+            f"no {_UTTERANCES} under {root}; N-TIDIGITS18 ({N_TIDIGITS_SOURCE}) must be stored there"
+        )
     digit_of = {**{digit: int(digit) for digit in DIGITS[1:]}, "z": 0, **({"o": 0} if spoken_o == "zero" else {})}
     parts: tuple[Literal["train", "test"], ...] = ("train", "test")
     read: dict[str, list[Item]] = {part: [] for part in parts}
@@ -278,27 +282,27 @@ def spoken_digits(
             if fields[3] in digit_of:  # others are several digits in a row
                 group = f"{fields[0]}-{fields[1]}"
                 read[part].append(Item(f"{part}/{label}", digit_of[fields[3]], Source(path, (part, label)), group))
-    both = {item.group for item in read["train"]} & {item.group for item in read["test"]}
-    if both:
-        raise ValueError(f"speaker {min(both)} is in training and in test of {path}; take the file as published")
+    shared = {item.group for item in read["train"]} & {item.group for item in read["test"]}
+    if shared:
+        raise ValueError(f"speaker {min(shared)} is in training and in test of {path}; use the published file")
     if not read["train"]:
-        raise ValueError(f"{path} has no single digit for training; complete it")
-    validating = carve_by_group(
+        raise ValueError(f"{path} has no single digit for training; fetch it again")
+    val_groups = carve_by_group(
         [item.group for item in read["train"]], [str(item.label) for item in read["train"]], fraction=val, seed=seed
     )
-    dealt: dict[Split, list[Item]] = {
-        "train": [item for item in read["train"] if item.group not in validating],
-        "val": [item for item in read["train"] if item.group in validating],
+    by_split: dict[Split, list[Item]] = {
+        "train": [item for item in read["train"] if item.group not in val_groups],
+        "val": [item for item in read["train"] if item.group in val_groups],
         "test": read["test"],
     }
-    _refuse_empty(dealt, str(path))
-    return dealt
+    _refuse_empty(by_split, str(path))
+    return by_split
 
 
-def _refuse_empty(dealt: dict[Split, list[Item]], what: str) -> None:
-    for split, items in dealt.items():
+def _refuse_empty(by_split: dict[Split, list[Item]], what: str) -> None:
+    for split, items in by_split.items():
         if not items:
             raise ValueError(
-                f"no recording falls to {split!r} of {what}; complete the dataset, or choose another seed or "
-                "other shares"
+                f"split {split!r} of {what} has no recording; complete the dataset, or choose another seed or other "
+                "fractions"
             )

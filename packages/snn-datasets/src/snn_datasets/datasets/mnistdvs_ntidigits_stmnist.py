@@ -1,4 +1,4 @@
-"""Digits seen, heard and felt as events: MNIST-DVS, N-TIDIGITS18 and ST-MNIST, paired by class."""
+"""Digits in vision, audio and touch as events: MNIST-DVS, N-TIDIGITS18 and ST-MNIST, paired by class."""
 
 from __future__ import annotations
 
@@ -35,61 +35,62 @@ CARD = DatasetCard(
         *mnistdvs_ntidigits.CARD.files,
         FileSet(
             pattern=f"{TOUCH_FOLDER}/[0-9]/*.mat",
-            what="spiketrain [101, N] of one digit; LUT*.mat are passed over",
+            what="spiketrain [101, N] of one digit; LUT*.mat are skipped",
             modalities=("touch",),
         ),
     ),
     classes=DIGITS,
     modalities={
-        "visual": ModalityCard(kind="events", shape="[T, 2, plane, plane]", unit="events by pixel and step"),
+        "visual": ModalityCard(kind="events", shape="[T, 2, size, size]", unit="events by pixel and step"),
         "audio": ModalityCard(kind="events", shape="[T, 64]", unit="events by channel and step"),
         "touch": ModalityCard(kind="events", shape="[T, 2, 10, 10]", unit="events by taxel and step"),
     },
     splits=(
-        "Symbols and touches are dealt by a hash, symbols with all their scales together, touches by writer where "
-        "touch_groups names writers and by file otherwise; utterances keep their published training and test speakers. "
-        "Pairs are made within a split: no symbol, no speaker and no touch is in two."
+        "Symbols and touches are assigned by a hash, all scales of a symbol together, touches by writer if touch_groups "
+        "names writers and by file otherwise; utterances keep their published training and test speakers. Samples are "
+        "paired within a split: no symbol, speaker or touch is in two splits."
     ),
     notes=(
-        "The senses were never recorded together: each sample is a written, a spoken and a felt digit of one class.",
-        "The sense with most recordings is used once; those of the others are met several times, with other partners.",
+        "The modalities were not recorded together: each sample pairs a written, a spoken and a touched digit of one "
+        "class.",
+        "Recordings of the largest modality are used once; those of the others repeat, with different partners.",
         st_mnist.BY_FILE.replace("groups", "touch_groups"),
-        "Zero is spoken 'zero' (z) or 'oh' (o). 'oh' is left out unless asked for.",
+        "Zero is spoken 'zero' (z) or 'oh' (o). 'oh' is excluded by default (spoken_o).",
     ),
 )
 
 
 class MnistDvsNTidigitsStMnistSpec(FileDataSpec):
-    """Digits as an event camera sees, a silicon cochlea hears and a neuromorphic skin feels them, paired by class.
+    """Digits recorded by an event camera, a silicon cochlea and a neuromorphic skin, paired by class.
 
-    The folder is that of mnistdvs-ntidigits with one more in it, ST-MNIST; folders that lie elsewhere can be linked.
+    The folder is that of mnistdvs-ntidigits plus ST-MNIST; symbolic links are followed.
     """
 
     kind: Literal["mnistdvs-ntidigits-stmnist"] = "mnistdvs-ntidigits-stmnist"
-    """Names this dataset."""
+    """MNIST-DVS with N-TIDIGITS18 and ST-MNIST."""
 
     time_steps: int = Field(default=10, ge=1, le=1000)
-    """Steps T that the time of each recording is split into."""
+    """Time steps T of each recording."""
 
     scales: tuple[Scale, ...] = Field(default=(4,), min_length=1)
     """Scales of MNIST-DVS to read; each has the same 10,000 symbols."""
 
     spoken_o: Literal["leave_out", "zero"] = "leave_out"
-    """What becomes of 'oh' for zero: left out, or read as a zero."""
+    """Utterances of 'oh' for zero: left out, or read as a zero."""
 
     touch_groups: Path | None = None
-    """CSV file with the columns name,group: a writer for every file, by name such as 3/abc.mat; relative to ST-MNIST
-    unless absolute. Then no writer is in two splits."""
+    """CSV file with the columns name,group: the writer of every file, by names such as 3/abc.mat; relative to ST-MNIST
+    unless absolute_path. No writer is then in two splits."""
 
-    val: float = Field(default=0.1, gt=0, lt=1)
-    """Share of symbols, of touches and, in whole speakers, of the training utterances for validation."""
+    val_fraction: float = Field(default=0.1, gt=0, lt=1)
+    """Fraction of the symbols, of the touches and, in whole speakers, of the training utterances for validation."""
 
-    test: float = Field(default=0.5, gt=0, lt=1)
-    """Share of symbols and of touches for testing. Utterances are as published, about half."""
+    test_fraction: float = Field(default=0.5, gt=0, lt=1)
+    """Fraction of the symbols and of the touches for testing; utterances are as published, about half."""
 
     train_per_class: int | None = Field(default=None, ge=1)
-    """Samples of each class for training; recordings repeat where there are fewer. None: every recording of the sense
-    that has most of them once."""
+    """Training samples per class; recordings repeat if there are fewer. None: every recording of the largest modality
+    once."""
 
     val_per_class: int | None = Field(default=None, ge=1)
     """The same for validation."""
@@ -97,30 +98,30 @@ class MnistDvsNTidigitsStMnistSpec(FileDataSpec):
     test_per_class: int | None = Field(default=None, ge=1)
     """The same for testing."""
 
-    plane: int = Field(default=32, ge=4, le=CAMERA_SIDE)
-    """Side of written digits in pixels, events of merged pixels adding up."""
+    size: int = Field(default=32, ge=4, le=CAMERA_SIDE)
+    """Height and width of written digits in pixels; events of merged pixels add up."""
 
     shift: int = Field(default=2, ge=0, le=64)
-    """Furthest random shift of written digits in training, in pixels of the plane."""
+    """Largest random shift of written digits in training, in pixels."""
 
     @classmethod
     def card(cls) -> DatasetCard:
-        """What there is to know about this dataset."""
+        """Return the dataset card."""
         return CARD
 
     def build(self, progress: Progress | None = None) -> DatasetSplits:
-        """Deal recordings to splits, pair them, and read each sample once.
+        """Assign recordings to splits, pair them, and read each sample once.
 
         Raises:
-            FileNotFoundError: a sense that is asked for is not under the root.
+            FileNotFoundError: a requested modality is missing under the root.
             ReadError: n-tidigits.hdf5 is damaged.
             ImportError: h5py is not installed.
-            ValueError: a split has no recording of some class, or writers of touches are not named for every file.
+            ValueError: a split has no recording of some class, or touch_groups does not name every file.
         """
         from snn_datasets.recorded import Row, build_splits
 
         chosen = self.selected_modalities()
-        dealt = {name: self._dealt(name) for name in chosen}
+        items_of = {name: self._items(name) for name in chosen}
         per_class: dict[Split, int | None] = {
             "train": self.train_per_class,
             "val": self.val_per_class,
@@ -129,7 +130,7 @@ class MnistDvsNTidigitsStMnistSpec(FileDataSpec):
         rows: dict[Split, list[Row]] = {}
         for split in SPLITS:
             samples = pair_by_label(
-                {name: dealt[name][split] for name in chosen}, per_class=per_class[split], seed=self.seed
+                {name: items_of[name][split] for name in chosen}, per_class=per_class[split], seed=self.seed
             )
             rows[split] = [
                 Row(
@@ -140,25 +141,24 @@ class MnistDvsNTidigitsStMnistSpec(FileDataSpec):
                 for number, items in enumerate(samples)
             ]
         modalities = {name: self._modality(name) for name in chosen}
-        by_file = (CARD.notes[2],) if "touch" in chosen and self.touch_groups is None else ()
+        writer_note = (CARD.notes[2],) if "touch" in chosen and self.touch_groups is None else ()
         return build_splits(
             self,
             info=DatasetInfo(
-                CARD.kind, DIGITS, {name: m.info for name, m in modalities.items()}, (CARD.notes[0], *by_file)
+                CARD.kind, DIGITS, {name: m.info for name, m in modalities.items()}, (CARD.notes[0], *writer_note)
             ),
             rows=rows,
             modalities=modalities,
             progress=progress,
         )
 
-    def _dealt(self, name: str) -> dict[Split, list[Item]]:
-        root = absolute_path(self.root)
+    def _items(self, name: str) -> dict[Split, list[Item]]:
+        root, val, test = absolute_path(self.root), self.val_fraction, self.test_fraction
         if name == "visual":
-            return symbols(root, scales=self.scales, val=self.val, test=self.test, seed=self.seed)
+            return symbols(root, scales=self.scales, val=val, test=test, seed=self.seed)
         if name == "audio":
-            return spoken_digits(root, spoken_o=self.spoken_o, val=self.val, seed=self.seed)
-        folder = root / TOUCH_FOLDER
-        return touches(folder, groups=self.touch_groups, val=self.val, test=self.test, seed=self.seed)
+            return spoken_digits(root, spoken_o=self.spoken_o, val=val, seed=self.seed)
+        return touches(root / TOUCH_FOLDER, groups=self.touch_groups, val=val, test=test, seed=self.seed)
 
     def _modality(self, name: str) -> Modality:
         from snn_datasets.aedat import Aedat2Reader
@@ -173,8 +173,8 @@ class MnistDvsNTidigitsStMnistSpec(FileDataSpec):
         if name == "visual":
             return Modality(
                 Aedat2Reader(),
-                ModalityInfo("events", (2, self.plane, self.plane), self.time_steps, unit),
-                prepare=(ScalePlane(height=self.plane, width=self.plane),),
+                ModalityInfo("events", (2, self.size, self.size), self.time_steps, unit),
+                prepare=(ScalePlane(height=self.size, width=self.size),),
                 augment=(Shift(pixels=self.shift),) if self.shift else (),
                 encode=(count,),
             )

@@ -20,8 +20,8 @@ CLASSES = (
 )
 FILES: dict[str, str] = {"train": "shd_train.h5", "test": "shd_test.h5"}
 SHARED = (
-    "The published test set holds two speakers nobody was trained on, and further utterances of the training speakers: "
-    "it is not disjoint by speaker."
+    "The published test set has two unseen speakers and further utterances of the training speakers: it is not disjoint "
+    "by speaker."
 )
 
 CARD = DatasetCard(
@@ -29,7 +29,7 @@ CARD = DatasetCard(
     title="Spiking Heidelberg Digits",
     version="2020",
     license="CC-BY-4.0",
-    license_note="as remembered; the page of the dataset states what holds",
+    license_note="not verified; see the page of the dataset",
     citation=(
         "Cramer et al. 2020, The Heidelberg spiking data sets for the systematic evaluation of spiking neural "
         "networks, IEEE TNNLS, doi:10.1109/TNNLS.2020.3044364"
@@ -45,48 +45,48 @@ CARD = DatasetCard(
     classes=CLASSES,
     modalities={"audio": ModalityCard(kind="events", shape="[T, units]", unit="spikes by unit and step")},
     splits=(
-        "training and test as published; validation is whole speakers out of training, so that nothing need be tuned "
+        "training and test as published; validation is whole speakers from training, so that nothing needs to be tuned "
         "on the test set"
     ),
     notes=(
-        "8,156 and 2,264 utterances by 12 speakers in English and German, as 700 units of a model of the inner ear.",
+        "8,156 and 2,264 utterances by 12 speakers in English and German, as 700 units of an inner ear model.",
         SHARED,
-        "Times are stored as numbers of 16 bits: about 0.5 to 1 ms apart from half a second on, so finer steps than "
-        "1 ms hold nothing more.",
-        "No validation set is published, and much of the literature chose its model on the test set: such numbers are "
-        "too high.",
+        "Times are stored as float16, with a resolution of 0.5 to 1 ms from 0.5 s on, so time steps below 1 ms add "
+        "nothing.",
+        "No validation set is published, and much of the literature selected its model on the test set; such results "
+        "are too high.",
     ),
 )
 
 
 class ShdSpec(FileDataSpec):
-    """Spoken digits in English and German as 700 spiking units of a model of the inner ear (SHD)."""
+    """Spoken digits in English and German as spikes of 700 units of an inner ear model (SHD)."""
 
     kind: Literal["shd"] = "shd"
-    """Names this dataset."""
+    """Spiking Heidelberg Digits."""
 
-    val: float = Field(default=0.15, gt=0, lt=1)
-    """Share of the training utterances for validation, in whole speakers."""
+    val_fraction: float = Field(default=0.15, gt=0, lt=1)
+    """Fraction of the training utterances for validation, in whole speakers."""
 
     time_steps: int = Field(default=100, ge=1, le=10_000)
-    """Steps T that the duration is split into."""
+    """Time steps T of equal duration."""
 
     seconds: float = Field(default=1.4, gt=0, le=10)
-    """Duration that every utterance is given: later spikes are left out, shorter ones are followed by silence."""
+    """Duration of every utterance: later spikes are cut off, shorter utterances end in silence."""
 
     units: int = Field(default=700, ge=1, le=700)
-    """Inputs; fewer than 700 merge neighbors, their spikes add up."""
+    """Input units; fewer than 700 merge neighbors, whose spikes add up."""
 
     @classmethod
     def card(cls) -> DatasetCard:
-        """What there is to know about this dataset."""
+        """Return the dataset card."""
         return CARD
 
     def build(self, progress: Progress | None = None) -> DatasetSplits:
-        """Deal speakers to training and validation, and read every utterance once.
+        """Assign speakers to training and validation, and read every utterance once.
 
         Raises:
-            FileNotFoundError: one of the two files is not under the root.
+            FileNotFoundError: one of the two files is missing.
             ReadError: one of them is damaged.
             ImportError: h5py is not installed.
         """
@@ -124,18 +124,18 @@ class ShdSpec(FileDataSpec):
             path = root / file
             if not path.is_file():
                 raise FileNotFoundError(
-                    f"no {file} under {root}; {CARD.kind} ({CARD.sources[0]}) has to lie there as\n{CARD.layout()}"
+                    f"no {file} under {root}; {CARD.kind} ({CARD.sources[0]}) must be stored there as\n{CARD.layout()}"
                 )
             labels, speakers, keys = shd_contents(path)
             if len(keys) != len(CLASSES):
-                raise ReadError(f"{path} names {len(keys)} classes rather than {len(CLASSES)}; fetch it again")
+                raise ReadError(f"{path} has {len(keys)} classes rather than {len(CLASSES)}; fetch it again")
             groups = [f"speaker{speaker}" for speaker in speakers.tolist()]
-            validating: set[str] = set()
+            val_groups: set[str] = set()
             if part == "train":
-                validating = carve_by_group(
-                    groups, [str(label) for label in labels.tolist()], fraction=self.val, seed=self.seed
+                val_groups = carve_by_group(
+                    groups, [str(label) for label in labels.tolist()], fraction=self.val_fraction, seed=self.seed
                 )
             for number, (group, label) in enumerate(zip(groups, labels.tolist(), strict=True)):
-                split: Split = "test" if part == "test" else "val" if group in validating else "train"
+                split: Split = "test" if part == "test" else "val" if group in val_groups else "train"
                 rows[split].append(Row(f"{part}/{group}/{number:04d}", label, {name: Source(path, (number,))}))
         return rows

@@ -1,4 +1,4 @@
-"""ST-MNIST: handwritten digits as an array of taxels feels them."""
+"""ST-MNIST: handwritten digits recorded by an array of taxels."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from pydantic import Field
 
 from snn_datasets.card import DatasetCard, FileSet, ModalityCard
 from snn_datasets.dataset import DatasetInfo, DatasetSplits, FileDataSpec, ModalityInfo, Progress, Split
-from snn_datasets.on_disk import absolute_path, find_files, read_text, require_samples
+from snn_datasets.on_disk import absolute_path, find_files, require_samples, read_text
 from snn_datasets.pairing import Item
 from snn_datasets.reader import Source
 from snn_datasets.splits import split_of
 
 DIGITS = tuple("0123456789")
 BY_FILE = (
-    "The files do not say who wrote a digit, so recordings of one writer are in training and in test: name the writers "
-    "with groups to keep them apart."
+    "The files do not state the writer, so recordings of one writer are in training and in test; set groups to keep "
+    "writers separate."
 )
 
 CARD = DatasetCard(
@@ -28,18 +28,18 @@ CARD = DatasetCard(
     title="Spiking Tactile MNIST",
     version="2020",
     license="CC-BY-4.0",
-    license_note="as remembered; the form by which the data is given out states what holds",
+    license_note="not verified; see the download form",
     citation="See et al. 2020, ST-MNIST: the spiking tactile MNIST neuromorphic dataset, arXiv:2005.04319",
     sources=("NUS ScholarBank, record 10635/168106, 'STMNIST dataset NUS Tee Research Group.zip', behind a form",),
-    files=(FileSet(pattern="[0-9]/*.mat", what="spiketrain [101, N] of one digit; LUT*.mat are passed over"),),
+    files=(FileSet(pattern="[0-9]/*.mat", what="spiketrain [101, N] of one digit; LUT*.mat are skipped"),),
     classes=DIGITS,
     modalities={"touch": ModalityCard(kind="events", shape="[T, 2, 10, 10]", unit="events by taxel and step")},
     splits=(
-        "None is published. By default each file is dealt by a hash of its name; with groups, all of a writer's files "
-        "go together."
+        "None is published. By default each file is assigned by a hash of its name; with groups, all files of a writer "
+        "are in one split."
     ),
     notes=(
-        "6,953 recordings of about two seconds by 23 writers; which writer made which file is not documented.",
+        "6,953 recordings of about two seconds by 23 writers; the writer of each file is not documented.",
         BY_FILE,
     ),
 )
@@ -51,32 +51,32 @@ class StMnistSpec(FileDataSpec):
     kind: Literal["st-mnist"] = "st-mnist"
 
     groups: Path | None = None
-    """CSV file with the columns name,group: a writer for every file, by name such as 3/abc.mat; relative to root
-    unless absolute. Then no writer is in two splits."""
+    """CSV file with the columns name,group: the writer of every file, by names such as 3/abc.mat; relative to root
+    unless absolute_path. No writer is then in two splits."""
 
-    val: float = Field(default=0.1, gt=0, lt=1)
-    """Share of files, or of groups, for validation."""
+    val_fraction: float = Field(default=0.1, gt=0, lt=1)
+    """Fraction of the files, or of the groups, for validation."""
 
-    test: float = Field(default=0.2, gt=0, lt=1)
-    """Share of files, or of groups, for testing."""
+    test_fraction: float = Field(default=0.2, gt=0, lt=1)
+    """Fraction of the files, or of the groups, for testing."""
 
     time_steps: int = Field(default=20, ge=1, le=10_000)
-    """Steps T that the time of each recording is split into."""
+    """Time steps T of each recording."""
 
     bins: Literal["time", "count"] = "time"
-    """What each step gets: an equal part of the recording's time, or of its events."""
+    """Whether steps have equal duration or equally many events."""
 
     @classmethod
     def card(cls) -> DatasetCard:
-        """What there is to know about this dataset."""
+        """Return the dataset card."""
         return CARD
 
     def build(self, progress: Progress | None = None) -> DatasetSplits:
-        """Deal the files to splits and read them once.
+        """Assign the files to splits and read them once.
 
         Raises:
             FileNotFoundError: there is no such file under the root.
-            ValueError: groups do not name every file, or a split stays empty.
+            ValueError: groups do not name every file, or a split is empty.
         """
         from snn_datasets.encoding import EventFrames
         from snn_datasets.modality import Modality
@@ -84,9 +84,12 @@ class StMnistSpec(FileDataSpec):
         from snn_datasets.taxels import StMnistReader
 
         (name,) = self.selected_modalities()
-        dealt = touches(self.root, groups=self.groups, val=self.val, test=self.test, seed=self.seed)
+        by_split = touches(
+            self.root, groups=self.groups, val=self.val_fraction, test=self.test_fraction, seed=self.seed
+        )
         rows: dict[Split, list[Row]] = {
-            split: [Row(item.id, item.label, {name: item.source}) for item in items] for split, items in dealt.items()
+            split: [Row(item.id, item.label, {name: item.source}) for item in items]
+            for split, items in by_split.items()
         }
         info = ModalityInfo("events", (2, 10, 10), self.time_steps, "events by taxel and step")
         return build_splits(
@@ -103,36 +106,35 @@ class StMnistSpec(FileDataSpec):
 def touches(
     root: Path, *, groups: Path | None = None, val: float, test: float, seed: int = 0
 ) -> dict[Split, list[Item]]:
-    """The recordings of ST-MNIST by split, each of its own group unless a table names their writers.
+    """Return the recordings of ST-MNIST by split; each is its own group unless a table names the writers.
 
     Raises:
-        FileNotFoundError: there is none under the root, or no such table.
-        ValueError: the table does not name every file, or a split stays empty.
+        FileNotFoundError: there is no recording under the root, or no such table.
+        ValueError: the table does not name every file, or a split is empty.
     """
     root = absolute_path(root)
-    found = find_files(root, "[0-9]/*.mat", CARD)
-    paths = [path for path in found if not path.name.upper().startswith("LUT")]
+    paths = [path for path in find_files(root, "[0-9]/*.mat", CARD) if not path.name.upper().startswith("LUT")]
     writers = None if groups is None else _writers(root / groups.expanduser())
-    dealt: dict[Split, list[Item]] = {"train": [], "val": [], "test": []}
+    by_split: dict[Split, list[Item]] = {"train": [], "val": [], "test": []}
     for path in paths:
         name = path.relative_to(root).as_posix()
         if writers is not None and name not in writers:
-            raise ValueError(f"{groups} names no group for {name}; give every file one, as {name},writer7")
+            raise ValueError(f"{groups} has no group for {name}; add a row for every file, such as {name},writer7")
         id_ = name.removesuffix(".mat")
         group = id_ if writers is None else writers[name]
         split = split_of(group, val=val, test=test, seed=seed)
-        dealt[split].append(Item(id_, int(name[0]), Source(path), group))
-    require_samples(dealt, "choose another seed or other shares, or complete the dataset")
-    return dealt
+        by_split[split].append(Item(id_, int(name[0]), Source(path), group))
+    require_samples(by_split, "choose another seed or other shares, or complete the dataset")
+    return by_split
 
 
 def _writers(table: Path) -> Mapping[str, str]:
     if not table.is_file():
-        raise FileNotFoundError(f"no file at {table}; groups is a CSV file with the columns name,group")
+        raise FileNotFoundError(f"no file at {table}; groups must be a CSV file with the columns name,group")
     try:
         rows = list(csv.DictReader(io.StringIO(read_text(table), newline="")))
     except csv.Error as error:
-        raise ValueError(f"{table} is no CSV file: {error}; it needs the columns name,group") from error
+        raise ValueError(f"{table} is not a CSV file: {error}; it needs the columns name,group") from error
     writers: dict[str, str] = {}
     for number, row in enumerate(rows, start=1):
         name, group = row.get("name"), row.get("group")

@@ -1,4 +1,4 @@
-"""UrbanSound8K-AV: sounds of a city, each with a picture of its source."""
+"""UrbanSound8K-AV: urban sounds, each with an image of its source."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from snn_datasets.card import DatasetCard, FileSet, ModalityCard
 from snn_datasets.dataset import SPLITS, DatasetInfo, DatasetSplits, FileDataSpec, Progress, Split
-from snn_datasets.on_disk import absolute_path, find_files, read_text, require_samples
+from snn_datasets.on_disk import absolute_path, find_files, require_samples, read_text
 from snn_datasets.reader import ReadError, Source
 from snn_datasets.splits import carve_by_sample, split_of
 
@@ -31,8 +31,8 @@ CARD = DatasetCard(
     version="2023",
     license="LicenseRef-unknown",
     license_note=(
-        "its source states none for the pictures; the sounds are those of UrbanSound8K, CC BY-NC 3.0, for research "
-        "that is not commercial"
+        "its source states none for the images; the sounds are those of UrbanSound8K, CC BY-NC 3.0, for non-commercial "
+        "research"
     ),
     citation=(
         "Guo, Gao, Qu, Zhao, Xiong and Yu 2023, Transformer-based Spiking Neural Networks for Multimodal Audio-Visual "
@@ -41,10 +41,10 @@ CARD = DatasetCard(
     ),
     sources=("the dataset lingyueguo/urbansound8k-av on Kaggle", "UrbanSound8K for metadata/UrbanSound8K.csv"),
     files=(
-        FileSet(pattern="Dataset_v3_vision/*/*.jpg", what="pictures, a folder a class", modalities=("visual",)),
+        FileSet(pattern="Dataset_v3_vision/*/*.jpg", what="images, one folder per class", modalities=("visual",)),
         FileSet(
             pattern="Dataset_v3_sound/*/*.wav",
-            what="sounds of at most 4 s, named as the pictures are",
+            what="sounds of at most 4 s, with the names of the images",
             modalities=("audio",),
         ),
         FileSet(
@@ -71,70 +71,70 @@ CARD = DatasetCard(
         "visual": ModalityCard(kind="image", shape="[3, 128, 128]", unit="standardized as ImageNet"),
     },
     splits=(
-        "protocol grouped: by source recording, so that no two slices of one are in two splits; protocol folds: the "
-        "same by UrbanSound8K's official folds; protocol published: the first 70 % of each class for training, "
-        "where slices of one recording are on both sides"
+        "protocol grouped: by source recording, so that slices of one are never in two splits; protocol folds: the "
+        "same by UrbanSound8K's official folds; protocol published: the first 70 % of each class for training, with "
+        "slices of one recording on both sides"
     ),
     notes=(
-        "The literature deals files in the order in which one disk happened to list them; sorted by name, as here, "
-        "28 % of its training clips are others. Its numbers can be compared, its split cannot be had.",
+        "The literature splits files in the order of one disk's directory listing; sorted by name, as here, 28 % of the "
+        "training clips differ. Its results are comparable, but its split cannot be reproduced.",
         "A sound is cut into slices of at most 4 s; in the published split slices of one recording are in training and "
         "in testing.",
     ),
 )
 
 STEM = re.compile(r"(\d+)-(\d+)-(\d+)-(\d+)")
-"""Source recording (fsID of Freesound), class, occurrence, slice."""
+"""Source recording (Freesound fsID), class, occurrence, slice."""
 
 
 class UrbanSound8KAVSpec(FileDataSpec):
-    """UrbanSound8K-AV (Guo et al. 2023): ten classes of city sounds, each slice with a picture; both inputs static.
+    """UrbanSound8K-AV (Guo et al. 2023): ten classes of urban sounds, each slice with an image; both inputs static.
 
-    Inputs are those of the literature whatever the protocol, see `crema_d.published_modalities`; sounds of any rate and
-    number of channels are brought to one.
+    With every protocol the inputs are those of the literature, see `crema_d.published_modalities`; sounds are
+    converted to one rate and one channel.
     """
 
     kind: Literal["urbansound8k-av"] = "urbansound8k-av"
-    """Names this dataset."""
+    """UrbanSound8K-AV."""
 
     protocol: Literal["grouped", "folds", "published"] = "grouped"
-    """grouped: by source recording, drawn by `seed`. folds: by official fold, as metadata/UrbanSound8K.csv says.
+    """grouped: by source recording, drawn by `seed`. folds: by official fold, from metadata/UrbanSound8K.csv.
     published: the first 70 % of each class, by name, are for training."""
 
     test_fold: int = Field(default=10, ge=1, le=FOLDS)
-    """Of the protocol folds: the fold for testing; the one before it (10 before 1) is for validation."""
+    """Test fold of the protocol folds; the fold before it (10 before 1) is for validation."""
 
     size: int = Field(default=128, ge=16, le=320)
     """Height and width of both inputs."""
 
     val_fraction: float = Field(default=0.1, ge=0, lt=1)
-    """Share of validation: of the recordings (grouped), or of the published training clips. With 0 the published test
-    clips are the validation clips too, which is how the literature chooses its best epoch."""
+    """Fraction for validation: of the recordings (grouped), or of the published training clips. With 0, validation is
+    the published test split, on which the literature selects its best epoch."""
 
     test_fraction: float = Field(default=0.2, gt=0, lt=1)
-    """Share of the recordings for testing; of the protocol grouped."""
+    """Fraction of the recordings for testing (protocol grouped)."""
 
     @model_validator(mode="after")
-    def _shares_leave_something(self) -> UrbanSound8KAVSpec:
+    def _check_fractions(self) -> UrbanSound8KAVSpec:
         if self.protocol == "grouped" and (self.val_fraction == 0 or self.val_fraction + self.test_fraction >= 1):
             raise ValueError(
-                f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} are shares of the "
-                "recordings: both above 0, together below 1"
+                f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} are fractions of the "
+                "recordings: both must be above 0, and their sum below 1"
             )
         return self
 
     @classmethod
     def card(cls) -> DatasetCard:
-        """What there is to know about this dataset."""
+        """Return the dataset card."""
         return CARD
 
     def build(self, progress: Progress | None = None) -> DatasetSplits:
-        """Find the clips, deal them to the splits, fill the caches.
+        """Find the clips, assign them to splits, and fill the caches.
 
         Raises:
-            FileNotFoundError: a folder is not there; the text says what to fetch.
-            ReadError: a file is damaged, unless it counts as absent.
-            ValueError: a folder is none of the classes, a name none of UrbanSound8K's, or a split is empty.
+            FileNotFoundError: a folder is missing; the message says what to fetch.
+            ReadError: a file is damaged (unless on_error is missing).
+            ValueError: a folder is not a class, a name not one of UrbanSound8K's, or a split is empty.
         """
         from snn_datasets.datasets.crema_d import published_modalities
         from snn_datasets.images import ImageReader
@@ -155,42 +155,42 @@ class UrbanSound8KAVSpec(FileDataSpec):
             paths = {name: root / folders[name][0] / class_ / f"{stem}.{folders[name][1]}" for name in names}
             return Row(f"{class_}/{stem}", CARD.classes.index(class_), {n: Source(path) for n, path in paths.items()})
 
-        dealt = self._dealt(clips, root)
+        clips_of = self._assign(clips, root)
         shared_test = self.protocol == "published" and self.val_fraction == 0
         require_samples(
-            dealt,
-            "fetch more of the dataset, or choose another seed, other shares or another fold",
+            clips_of,
+            "fetch more of the dataset, or choose another seed, other fractions or another fold",
             needed=("train", "test") if shared_test else SPLITS,
         )
-        rows: dict[Split, list[Row]] = {split: [row(clip) for clip in dealt[split]] for split in SPLITS}
-        made = published_modalities(ImageReader(channels=3), (), size=self.size)
-        modalities = {name: made[name] for name in names}
+        rows: dict[Split, list[Row]] = {split: [row(clip) for clip in clips_of[split]] for split in SPLITS}
+        known = published_modalities(ImageReader(channels=3), (), size=self.size)
+        modalities = {name: known[name] for name in names}
         info = DatasetInfo(
             name="urbansound8k-av",
             classes=CARD.classes,
             modalities={name: modality.info for name, modality in modalities.items()},
-            notes=tuple(self._notes(dealt)),
+            notes=tuple(self._notes(clips_of)),
         )
         splits = build_splits(self, info=info, rows=rows, modalities=modalities, progress=progress)
         return replace(splits, val=splits.test) if shared_test else splits
 
-    def _dealt(self, clips: Sequence[tuple[str, str]], root: Path) -> dict[Split, list[tuple[str, str]]]:
-        dealt: dict[Split, list[tuple[str, str]]] = {split: [] for split in SPLITS}
+    def _assign(self, clips: Sequence[tuple[str, str]], root: Path) -> dict[Split, list[tuple[str, str]]]:
+        clips_of: dict[Split, list[tuple[str, str]]] = {split: [] for split in SPLITS}
         if self.protocol == "published":
             of_class: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
             for clip in clips:
                 of_class[clip[0]].append(clip)
             for members in of_class.values():
                 first_test = len(members) * 7 // 10
-                dealt["train"] += members[:first_test]
-                dealt["test"] += members[first_test:]
-            if self.val_fraction and dealt["train"]:
-                train = dealt["train"]
+                clips_of["train"] += members[:first_test]
+                clips_of["test"] += members[first_test:]
+            if self.val_fraction and clips_of["train"]:
+                train = clips_of["train"]
                 ids, labels = ["/".join(clip) for clip in train], [class_ for class_, _ in train]
                 chosen = carve_by_sample(ids, labels, fraction=self.val_fraction, seed=self.seed)
-                dealt["val"] = [clip for clip in train if "/".join(clip) in chosen]
-                dealt["train"] = [clip for clip in train if "/".join(clip) not in chosen]
-            return dealt
+                clips_of["val"] = [clip for clip in train if "/".join(clip) in chosen]
+                clips_of["train"] = [clip for clip in train if "/".join(clip) not in chosen]
+            return clips_of
         folds = _folds(root) if self.protocol == "folds" else {}
         named: dict[int, Split] = {self.test_fold: "test", (self.test_fold - 2) % FOLDS + 1: "val"}
         for class_, stem in clips:
@@ -199,23 +199,23 @@ class UrbanSound8KAVSpec(FileDataSpec):
             else:
                 if stem not in folds:
                     raise ValueError(
-                        f"metadata/UrbanSound8K.csv has no row for {stem}.wav of class {class_}; move the clip away, "
+                        f"metadata/UrbanSound8K.csv has no row for {stem}.wav of class {class_}; remove the clip, "
                         "or fetch the complete table"
                     )
                 split = named.get(folds[stem], "train")
-            dealt[split].append((class_, stem))
-        return dealt
+            clips_of[split].append((class_, stem))
+        return clips_of
 
-    def _notes(self, dealt: Mapping[Split, Sequence[tuple[str, str]]]) -> list[str]:
+    def _notes(self, clips_of: Mapping[Split, Sequence[tuple[str, str]]]) -> list[str]:
         if self.protocol != "published":
             return []
-        recordings = {split: {_recording_if_named(stem) for _, stem in dealt[split]} - {None} for split in SPLITS}
-        tested = Counter(_recording_if_named(stem) for _, stem in dealt["test"])
+        recordings = {split: {_source_recording(stem) for _, stem in clips_of[split]} - {None} for split in SPLITS}
+        tested = Counter(_source_recording(stem) for _, stem in clips_of["test"])
         shared = sum(count for recording, count in tested.items() if recording in recordings["train"])
         return [
-            f"The published split cuts recordings: {shared:,} of {len(dealt['test']):,} test clips are slices of a "
-            "recording that is in training too. Compare with protocol grouped.",
-            "Validation is the test split, as in the literature: an epoch chosen by it has seen the test."
+            f"The published split divides recordings: {shared:,} of {len(clips_of['test']):,} test clips are slices of "
+            "a recording that is also in training. Compare with protocol grouped.",
+            "Validation is the test split, as in the literature: an epoch selected on it is selected on test data."
             if self.val_fraction == 0
             else f"Validation is {self.val_fraction:.0%} of the training clips; val_fraction 0 selects on the test "
             "clips, as the literature does.",
@@ -225,38 +225,36 @@ class UrbanSound8KAVSpec(FileDataSpec):
 def _class_of(path: Path) -> str:
     class_ = path.parent.name
     if class_ not in CARD.classes:
-        raise ValueError(
-            f"{path} lies in a folder that is none of the classes {', '.join(CARD.classes)}; rename or move it away"
-        )
+        raise ValueError(f"the folder of {path} is not one of the classes {', '.join(CARD.classes)}; rename or move it")
     return class_
 
 
 def recording_of(stem: str) -> str:
-    """The source recording of a slice.
+    """Return the source recording of a slice.
 
     Raises:
-        ValueError: the name does not tell.
+        ValueError: the name is not one of UrbanSound8K's.
     """
-    recording = _recording_if_named(stem)
+    recording = _source_recording(stem)
     if recording is None:
         raise ValueError(
-            f"the name {stem!r} does not tell its source recording: UrbanSound8K's are like 100032-3-0-0; give the "
-            "clip its original name, or set protocol to published"
+            f"the name {stem!r} does not contain its source recording, as in 100032-3-0-0; restore the original name, "
+            "or set protocol to published"
         )
     return recording
 
 
-def _recording_if_named(stem: str) -> str | None:
+def _source_recording(stem: str) -> str | None:
     parts = STEM.fullmatch(stem)
     return None if parts is None else parts[1]
 
 
 def _folds(root: Path) -> dict[str, int]:
-    """Official fold by stem."""
+    """Return the official fold by stem."""
     table = root / "metadata" / "UrbanSound8K.csv"
     if not table.is_file():
         raise FileNotFoundError(
-            f"no file at {table}, which says the official folds; fetch it from UrbanSound8K, or set protocol to grouped"
+            f"no file at {table}, the table of the official folds; fetch it from UrbanSound8K, or set protocol to grouped"
         )
     try:
         rows = csv.DictReader(io.StringIO(read_text(table), newline=""))
@@ -265,7 +263,7 @@ def _folds(root: Path) -> dict[str, int]:
         raise
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise ValueError(
-            f"{table} is not UrbanSound8K's table, which has columns slice_file_name and fold (1 to {FOLDS}): "
+            f"{table} is not UrbanSound8K's table with the columns slice_file_name and fold (1 to {FOLDS}): "
             f"{error!r}; fetch it again"
         ) from error
     return folds

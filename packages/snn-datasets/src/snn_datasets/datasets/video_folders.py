@@ -1,4 +1,4 @@
-"""Datasets of videos from the web with a list of what is in each: AVE and Kinetics-Sounds."""
+"""Datasets of web videos with a list of labels: AVE and Kinetics-Sounds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pydantic import Field
 from snn_datasets.card import DatasetCard, FileSet, ModalityCard
 from snn_datasets.dataset import SPLITS, DatasetInfo, DatasetSplits, FileDataSpec, Progress, Split
 from snn_datasets.listing import join_names, shorten
-from snn_datasets.on_disk import absolute_path, find_files, missing_files_error, read_text, require_samples
+from snn_datasets.on_disk import absolute_path, find_files, missing_files_error, require_samples, read_text
 from snn_datasets.reader import ReadError, Source
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from snn_datasets.recorded import Row
 
 _MODALITIES = {
-    "audio": ModalityCard(kind="waveform", shape="[T, 1, 64, 32]", unit="log mel power, standardized clip by clip"),
+    "audio": ModalityCard(kind="waveform", shape="[T, 1, 64, 32]", unit="log mel power, standardized per clip"),
     "visual": ModalityCard(kind="video", shape="[T, 3, 128, 128]", unit="standardized as ImageNet"),
 }
 
@@ -32,9 +32,9 @@ AVE = DatasetCard(
     title="AVE, audio-visual events",
     version="2018",
     license="LicenseRef-unknown",
-    license_note="the videos belong to those who put them on YouTube; a subset of AudioSet",
+    license_note="the videos belong to their uploaders on YouTube; a subset of AudioSet",
     citation="Tian, Shi, Li, Duan and Xu 2018, Audio-Visual Event Localization in Unconstrained Videos, ECCV",
-    sources=("the repository YapengTian/AVE-ECCV18 on GitHub, which says where the videos are",),
+    sources=("the repository YapengTian/AVE-ECCV18 on GitHub, which links the videos",),
     files=(
         FileSet(pattern="AVE/*.mp4", what="videos of 10 s, named by their id"),
         FileSet(pattern="trainSet.txt", what="lines Category&VideoID&Quality&StartTime&EndTime", count=1),
@@ -44,19 +44,19 @@ AVE = DatasetCard(
     ),
     classes=(),
     modalities=_MODALITIES,
-    splits="as published; a video with several events stays in one split, that of testing before that of validation",
+    splits="as published; a video with several events is in one split only: test, else validation",
     notes=(
-        "Videos vanish from YouTube: say how many clips you had.",
-        "A video may hold several events; with whole=true all its samples look alike.",
+        "Videos disappear from YouTube: report the number of clips.",
+        "A video may have several events; with whole_video all its samples have the same inputs.",
     ),
 )
 
 KINETICS_SOUNDS = DatasetCard(
     kind="kinetics-sounds",
-    title="Kinetics-Sounds, actions that can be seen and heard",
+    title="Kinetics-Sounds, audio-visual actions",
     version="31 classes",
     license="LicenseRef-unknown",
-    license_note="the videos belong to those who put them on YouTube; the annotations of Kinetics are CC BY 4.0",
+    license_note="the videos belong to their uploaders on YouTube; the annotations of Kinetics are CC BY 4.0",
     citation=(
         "Arandjelovic and Zisserman 2017, Look, Listen and Learn, ICCV; videos: Kay et al. 2017, The Kinetics Human "
         "Action Video Dataset, arXiv:1705.06950"
@@ -103,11 +103,11 @@ KINETICS_SOUNDS = DatasetCard(
         "tickling",
     ),
     modalities=_MODALITIES,
-    splits="as the annotations say; a video listed twice stays in one split, that of testing before that of validation",
+    splits="from the annotations; a video listed twice is in one split only: test, else validation",
     notes=(
-        "The class list has no fixed form: the first had 34 names of an early Kinetics, of which 31 became classes of "
-        "Kinetics-400; those are here. Say which list you used.",
-        "Videos vanish from YouTube: say how many clips you had.",
+        "The class list varies: the first had 34 names of an early Kinetics, of which 31 became classes of "
+        "Kinetics-400; those are used here. Report the class list.",
+        "Videos disappear from YouTube: report the number of clips.",
     ),
 )
 
@@ -117,15 +117,15 @@ class ListedClip:
     """A line of a list."""
 
     video: str
-    """Id of the video; what is of one video stays in one split."""
+    """Id of the video; all clips of a video are in one split."""
     label: str
     split: Split
     part: tuple[float, float] | None = None
-    """Seconds of the video; None takes it whole."""
+    """Start and end in seconds; None is the whole video."""
 
 
 class VideoListSpec(FileDataSpec):
-    """Videos and a list that labels them: T frames of each, and the spectrogram of the same T spans of time."""
+    """Videos with a list of labels: T frames of each, and the spectrogram of the same T time steps."""
 
     time_steps: int = Field(default=4, ge=1, le=128)
     """Time steps T: frames, evenly spaced over each clip."""
@@ -133,14 +133,14 @@ class VideoListSpec(FileDataSpec):
     size: int = Field(default=128, ge=16, le=320)
     """Height and width of frames in pixels."""
 
-    bands: int = Field(default=64, ge=4, le=256)
+    mel_bands: int = Field(default=64, ge=4, le=256)
     """Mel bands of the spectrogram."""
 
     columns: int = Field(default=32, ge=1, le=512)
     """Columns of the spectrogram in each time step."""
 
     sample_rate: int = Field(default=16_000, ge=2000, le=96_000)
-    """Of the sound before it is analyzed, in Hz."""
+    """Rate in Hz to which the sound is resampled."""
 
     def _build(
         self,
@@ -149,22 +149,22 @@ class VideoListSpec(FileDataSpec):
         classes: tuple[str, ...],
         progress: Progress | None,
     ) -> DatasetSplits:
-        """Deal the clips whose video is there to the splits, and fill the caches."""
+        """Assign the clips with a video to the splits, and fill the caches."""
         from snn_datasets.recorded import Row, build_splits
 
-        there = [clip for clip in clips if clip.video in videos]
-        kept, moved = _one_split_a_video(there)
+        available = [clip for clip in clips if clip.video in videos]
+        selected = _one_split_per_video(available)
         notes: list[str] = []
-        if len(there) < len(clips):
-            notes.append(f"{len(clips) - len(there):,} of {len(clips):,} clips of the list have no video here.")
-        if moved:
+        if len(available) < len(clips):
+            notes.append(f"{len(clips) - len(available):,} of {len(clips):,} clips of the list have no video.")
+        if dropped := len(available) - len(selected):
             notes.append(
-                f"{moved:,} clips were left out, because the list has other clips of their videos in the test or the "
+                f"{dropped:,} clips are left out, because the list has other clips of their videos in the test or the "
                 "validation split."
             )
         names = self.selected_modalities()
         rows: dict[Split, list[Row]] = {split: [] for split in SPLITS}
-        for clip in kept:
+        for clip in selected:
             source = Source(videos[clip.video], clip.part or ())
             seconds = "" if clip.part is None else f" {clip.part[0]:g}-{clip.part[1]:g} s"
             id_ = f"{clip.video}{seconds} {clip.label}"
@@ -188,18 +188,18 @@ class VideoListSpec(FileDataSpec):
         from snn_datasets.video import SoundtrackReader, VideoReader
 
         T, size = self.time_steps, self.size
-        made = {
+        known = {
             "audio": Modality(
                 SoundtrackReader(),
-                ModalityInfo("waveform", (1, self.bands, self.columns), T, _MODALITIES["audio"].unit),
+                ModalityInfo("waveform", (1, self.mel_bands, self.columns), T, _MODALITIES["audio"].unit),
                 prepare=(
                     Mono(),
                     Resample(rate=self.sample_rate),
-                    LogMel(columns=self.columns, steps=T, bands=self.bands),
+                    LogMel(columns=self.columns, steps=T, bands=self.mel_bands),
                 ),
             ),
-            # Videos of all shapes are stored as squares, an eighth larger than what the test sees; training crops are
-            # as large on average.
+            # Videos of all aspect ratios are stored as squares, 1/8 larger than the test crop; training crops have the
+            # same size on average.
             "visual": Modality(
                 VideoReader(frames=T, height=size * 9 // 8, width=size * 9 // 8),
                 ModalityInfo("video", (3, size, size), T, _MODALITIES["visual"].unit),
@@ -207,44 +207,44 @@ class VideoListSpec(FileDataSpec):
                 encode=(CenterCrop(size=size), Frames(steps=T), IMAGENET),
             ),
         }
-        return {name: made[name] for name in names}
+        return {name: known[name] for name in names}
 
 
 class AveSpec(VideoListSpec):
-    """AVE (Tian et al. 2018): 28 kinds of events that are seen and heard, in videos of 10 seconds; splits as published.
+    """AVE (Tian et al. 2018): 28 classes of audio-visual events in videos of 10 seconds; splits as published.
 
-    Classes are the categories of the lists, in the order of the alphabet.
+    Classes are the categories of the lists in alphabetical order.
     """
 
     kind: Literal["ave"] = "ave"
-    """Names this dataset."""
+    """AVE, audio-visual events."""
 
-    whole: bool = False
-    """Whether a sample is its whole video rather than the seconds of its event."""
+    whole_video: bool = False
+    """Whether a sample is the whole video instead of the span of its event."""
 
     @classmethod
     def card(cls) -> DatasetCard:
-        """What there is to know about this dataset."""
+        """Return the dataset card."""
         return AVE
 
     def build(self, progress: Progress | None = None) -> DatasetSplits:
         """Read the lists, find the videos, fill the caches.
 
         Raises:
-            FileNotFoundError: a list or the videos are not there; the text says what to fetch.
-            ReadError: a video is damaged, unless it counts as absent.
-            ValueError: a line of a list is no annotation, or a split is empty.
+            FileNotFoundError: a list or the videos are missing; the message says what to fetch.
+            ReadError: a video is damaged (unless on_error is missing).
+            ValueError: a line of a list is malformed, or a split is empty.
             ImportError: PyAV is needed to read videos.
         """
         root = absolute_path(self.root)
         videos = {path.stem: path for path in find_files(root, "AVE/*.mp4", AVE)}
         clips: list[ListedClip] = []
         for split in SPLITS:
-            clips += self._listed(root / f"{split}Set.txt", split)
+            clips += self._clips(root / f"{split}Set.txt", split)
         clips = list(dict.fromkeys(clips))
         return self._build(clips, videos, tuple(sorted({clip.label for clip in clips})), progress)
 
-    def _listed(self, path: Path, split: Split) -> Iterable[ListedClip]:
+    def _clips(self, path: Path, split: Split) -> Iterable[ListedClip]:
         if not path.is_file():
             raise missing_files_error(path.parent, path.name, AVE)
         for number, line in enumerate(read_text(path).splitlines(), start=1):
@@ -262,41 +262,41 @@ class AveSpec(VideoListSpec):
                     f"{path}, line {number}: {shorten(line)!r} is not Category&VideoID&Quality&StartTime&EndTime "
                     "with 0 <= StartTime <= EndTime; correct or fetch it again"
                 )
-            # The lists have a few events of no length; they are not to be seen in their videos.
-            if self.whole:
+            # A few events of the lists have no length; they select no part of their videos.
+            if self.whole_video:
                 yield ListedClip(video, category, split)
             elif start < end:
                 yield ListedClip(video, category, split, (start, end))
 
 
 class KineticsSoundsSpec(VideoListSpec):
-    """Kinetics-Sounds (Arandjelovic and Zisserman 2017): 31 kinds of actions seen and heard, of Kinetics-400.
+    """Kinetics-Sounds (Arandjelovic and Zisserman 2017): 31 classes of audio-visual actions from Kinetics-400.
 
-    The table may be that of all Kinetics-400: rows of other labels are left out.
+    The table may be that of Kinetics-400: rows with other labels are skipped.
     """
 
     kind: Literal["kinetics-sounds"] = "kinetics-sounds"
-    """Names this dataset."""
+    """Kinetics-Sounds."""
 
     @classmethod
     def card(cls) -> DatasetCard:
-        """What there is to know about this dataset."""
+        """Return the dataset card."""
         return KINETICS_SOUNDS
 
     def build(self, progress: Progress | None = None) -> DatasetSplits:
         """Read the table, find the videos, fill the caches.
 
         Raises:
-            FileNotFoundError: the table or the videos are not there; the text says what to fetch.
-            ReadError: a video is damaged, unless it counts as absent.
-            ValueError: the table is no such table, or a split is empty.
+            FileNotFoundError: the table or the videos are missing; the message says what to fetch.
+            ReadError: a video is damaged (unless on_error is missing).
+            ValueError: the table is malformed, or a split is empty.
             ImportError: PyAV is needed to read videos.
         """
         root = absolute_path(self.root)
         table = root / "annotations.csv"
         if not table.is_file():
             raise missing_files_error(root, table.name, KINETICS_SOUNDS)
-        # Names may end in the seconds that were cut out; ids may hold the same signs, so what is listed decides.
+        # Names may end in the clip's start and end seconds; an id may end the same way, so both names are looked up.
         videos: dict[str, Path] = {}
         for path in find_files(root, "videos/**/*.mp4", KINETICS_SOUNDS):
             videos[path.stem] = videos[re.sub(r"_\d{6}_\d{6}$", "", path.stem)] = path
@@ -316,23 +316,22 @@ def _kinetics(table: Path) -> list[ListedClip]:
         for row in rows:
             split = splits.get((row["split"] or "").strip())
             if split is None:
-                written = shorten(row["split"] or "")
+                value = shorten(row["split"] or "")
                 raise ValueError(
-                    f"{table}, line {rows.line_num}: the split {written!r} is none of {', '.join(splits)}; correct it"
+                    f"{table}, line {rows.line_num}: split {value!r} is not one of {', '.join(splits)}; correct it"
                 )
             if row["label"] in KINETICS_SOUNDS.classes:
                 clips.append(ListedClip(row["youtube_id"], row["label"], split))
     except csv.Error as error:
-        raise ReadError(f"{table} is no CSV file: {error}; fetch it again") from error
+        raise ReadError(f"{table} is not a CSV file: {error}; fetch it again") from error
     return list(dict.fromkeys(clips))
 
 
-def _one_split_a_video(clips: Sequence[ListedClip]) -> tuple[list[ListedClip], int]:
-    """Clips without those whose video is also in the test or, failing that, the validation split; and how many went."""
+def _one_split_per_video(clips: Sequence[ListedClip]) -> list[ListedClip]:
+    """Drop clips whose video is also in the test split or, failing that, in the validation split."""
     split_of: dict[str, Split] = {}
-    for wanted in ("test", "val", "train"):
+    for split in ("test", "val", "train"):
         for clip in clips:
-            if clip.split == wanted:
+            if clip.split == split:
                 split_of.setdefault(clip.video, clip.split)
-    kept = [clip for clip in clips if split_of[clip.video] == clip.split]
-    return kept, len(clips) - len(kept)
+    return [clip for clip in clips if split_of[clip.video] == clip.split]
