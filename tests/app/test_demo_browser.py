@@ -400,7 +400,7 @@ def test_what_cannot_be_read_is_told(browser, server):
         page.goto(server.url)
         page.wait_for_selector("#drop:visible")
         for name, content, told in (
-            ("bad.png", b"no picture", "bad.png cannot be read as a picture"),
+            ("bad.png", b"no picture", "bad.png cannot be read as an image"),
             ("bad.zip", bytes(900_000), "bad.zip is not read here, but files that end so are: image: .png"),
             ("<b>.png", b"", "<b>.png is empty"),
             ("large.png", bytes(1_100_000), "large.png has 1.1 MB; at most 1 MB are taken"),

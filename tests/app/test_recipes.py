@@ -23,7 +23,7 @@ OF_COPY = {
     "crema-d": ["--data.size", "32", "--data.time_steps", "2"],
     "urbansound8k-av": ["--data.size", "32"],
     "mnistdvs-ntidigits": [
-        *("--data.time_steps", "2", "--data.val", "0.25", "--data.test", "0.3"),
+        *("--data.time_steps", "2", "--data.val_fraction", "0.25", "--data.test_fraction", "0.3"),
         *("--data.train_per_class", "1", "--data.val_per_class", "1", "--data.test_per_class", "1"),
     ],
 }

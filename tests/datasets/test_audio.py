@@ -55,9 +55,9 @@ def test_a_part_is_what_sounds_between_two_times(tmp_path: Path):
     np.testing.assert_array_equal(read(tmp_path / "x.wav", 0.75, 9).samples[0], samples[6_000:])
     with pytest.raises(ReadError, match=r"x\.wav \[2, 3\] has no samples"):
         read(tmp_path / "x.wav", 2, 3)
-    with pytest.raises(ReadError, match=r"a part is \(start, stop\) in seconds"):
+    with pytest.raises(ReadError, match=r"the part must be \(start, stop\) in seconds"):
         read(tmp_path / "x.wav", 3, 2)
-    with pytest.raises(ReadError, match=r"a part is \(start, stop\) in seconds"):
+    with pytest.raises(ReadError, match=r"the part must be \(start, stop\) in seconds"):
         read(tmp_path / "x.wav", 3)
 
 
@@ -76,7 +76,7 @@ def test_a_recording_without_samples_is_refused(tmp_path: Path):
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
 def test_samples_that_are_no_numbers_are_refused(tmp_path: Path, wrong: float):
     soundfile.write(tmp_path / "x.wav", np.array([0.0, wrong, 0.0]), 8_000, subtype="FLOAT")
-    with pytest.raises(ReadError, match=r"x\.wav has samples that are not finite"):
+    with pytest.raises(ReadError, match=r"x\.wav has samples that are NaN or inf"):
         read(tmp_path / "x.wav")
 
 
@@ -84,7 +84,7 @@ def test_a_file_that_ends_before_its_sound_is_refused(tmp_path: Path):
     write_wav(tmp_path / "x.wav", hertz=440, rate=8_000, seconds=0.5)
     whole = (tmp_path / "x.wav").read_bytes()
     (tmp_path / "x.wav").write_bytes(whole[:-1_000])
-    with pytest.raises(ReadError, match="cut off, 1,000 of its 8,000 bytes of sound are missing"):
+    with pytest.raises(ReadError, match="truncated, 1,000 of its 8,000 bytes of sound are missing"):
         read(tmp_path / "x.wav")
     # Written to a pipe, whose length nobody knew.
     (tmp_path / "x.wav").write_bytes(whole[:40] + struct.pack("<I", 0xFFFF_FFFF) + whole[44:])
@@ -130,7 +130,7 @@ def test_rf64_states_its_length_in_a_chunk_of_its_own(tmp_path: Path):
     (tmp_path / "x.wav").write_bytes(whole)
     assert read(tmp_path / "x.wav").samples.shape == (1, 4_000)
     (tmp_path / "x.wav").write_bytes(whole[:-600])
-    with pytest.raises(ReadError, match="cut off, 600 of its 8,000 bytes of sound are missing"):
+    with pytest.raises(ReadError, match="truncated, 600 of its 8,000 bytes of sound are missing"):
         read(tmp_path / "x.wav")
 
 
@@ -177,7 +177,7 @@ def test_a_header_that_claims_more_than_there_can_be_is_refused(tmp_path: Path):
     head = bytearray((tmp_path / "x.flac").read_bytes())
     head[21] |= 0x0F  # the highest bits of the number of samples
     (tmp_path / "x.flac").write_bytes(head)
-    with pytest.raises(ReadError, match=r"x\.flac has 64,424,513,440 samples, or claims so"):
+    with pytest.raises(ReadError, match=r"x\.flac has \(or claims\) 64,424,513,440 samples"):
         read(tmp_path / "x.flac")
 
 

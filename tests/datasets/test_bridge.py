@@ -158,21 +158,21 @@ def test_an_unknown_kind_is_answered_with_the_known_ones():
 
 def test_a_recording_of_another_kind_is_refused():
     series = Series(np.zeros((3, 1), np.float32), np.arange(3.0))
-    with pytest.raises(ValueError, match=r"torchaudio's Vol takes sound or a tensor, but Series comes in"):
+    with pytest.raises(ValueError, match=r"torchaudio's Vol takes sound or a tensor, not Series"):
         applied(stage("torchaudio", "Vol", gain=2.0), series)
-    with pytest.raises(ValueError, match=r"takes a picture, a video or a tensor, but Waveform comes in"):
+    with pytest.raises(ValueError, match=r"takes an image, a video or a tensor, not Waveform"):
         applied(stage("torchvision", "RandomErasing"), Waveform(np.zeros((1, 5), np.float32), 8_000))
-    with pytest.raises(ValueError, match=r"another orig_freq than the 8000 Hz that come in"):
+    with pytest.raises(ValueError, match=r"another orig_freq than the rate of its input, 8000 Hz"):
         applied(stage("torchaudio", "Resample", new_freq=4_000), Waveform(np.zeros((1, 5), np.float32), 8_000))
-    with pytest.raises(ValueError, match=r"Spectrogram gives complex numbers"):
+    with pytest.raises(ValueError, match=r"Spectrogram returns complex numbers"):
         applied(stage("torchaudio", "Spectrogram", power=None), Waveform(np.zeros((1, 500), np.float32), 8_000))
 
 
 @pytest.fixture
 def _nothing_built() -> Iterator[None]:
-    bridge._built.cache_clear()  # pyright: ignore[reportPrivateUsage]
+    bridge._instantiate.cache_clear()  # pyright: ignore[reportPrivateUsage]
     yield
-    bridge._built.cache_clear()  # pyright: ignore[reportPrivateUsage]
+    bridge._instantiate.cache_clear()  # pyright: ignore[reportPrivateUsage]
 
 
 @pytest.mark.usefixtures("_nothing_built")

@@ -205,11 +205,11 @@ def test_training_crops_of_the_published_inputs_are_drawn_anew(root: Path, writt
 
 def test_what_one_has_to_know_is_said(root: Path, written: Written):
     by_actor = " ".join(build(root, modalities="audio").info.notes)
-    assert "11 of 7,442 clips are there" in by_actor
+    assert "11 of 7,442 clips are available" in by_actor
     assert "1013_WSI_DIS_XX (train) and 1013_WSI_SAD_XX (train)" in by_actor
     assert "1017" not in by_actor
     published = " ".join(build(root, protocol="published", modalities="audio", val_fraction=0).info.notes)
-    assert "every actor of the test clips is in training too" in published
+    assert "every actor of the test clips is also in training" in published
     assert "Validation is the test split" in published
     assert "1013_WSI_DIS_XX (train) and 1013_WSI_SAD_XX (test)" in published
     carved = " ".join(build(root, protocol="published", modalities="audio", val_fraction=0.3).info.notes)
@@ -257,7 +257,7 @@ def test_a_former_name_is_no_surplus_file(tmp_path: Path):
 
 def test_other_levels_of_one_letter_are_no_clips(tmp_path: Path):
     write_crema_d(tmp_path, (*STEMS, "1041_ITH_SAD_X"))
-    with pytest.raises(ValueError, match=r"1041_ITH_SAD_X\.wav is no clip of CREMA-D"):
+    with pytest.raises(ValueError, match=r"1041_ITH_SAD_X\.wav is not a clip of CREMA-D"):
         build(tmp_path, modalities="audio")
 
 
@@ -279,7 +279,7 @@ def test_bad_clips_are_named_and_can_be_left_out(tmp_path: Path):
     samples = [sample for split in ("train", "test") for sample in getattr(kept, split)]
     assert {*BAD_CLIPS} <= {sample.id for sample in samples}
     assert all(bool(x.isfinite().all()) for sample in samples for x in sample.inputs.values())
-    assert "Clips that are known to be bad: 1064_IEO_DIS_MD (train), its video lasts 61 s" in " ".join(kept.info.notes)
+    assert "Clips known to be bad: 1064_IEO_DIS_MD (train), its video lasts 61 s" in " ".join(kept.info.notes)
     left_out = build(tmp_path, bad_clips="leave_out", **fields)
     assert sorted({*ids(kept)["train"], *ids(kept)["test"]} - {*BAD_CLIPS}) == sorted(
         {*ids(left_out)["train"], *ids(left_out)["test"]}
@@ -325,7 +325,7 @@ def test_a_stray_file_is_named_and_a_hidden_one_is_passed_over(tmp_path: Path):
     (tmp_path / "AudioWAV" / "._1001_DFA_ANG_XX.wav").write_bytes(b"x")
     assert len(build(tmp_path, modalities="audio").train) == 6
     (tmp_path / "AudioWAV" / "notes.wav").write_bytes(b"x")
-    with pytest.raises(ValueError, match=r"notes\.wav is no clip of CREMA-D"):
+    with pytest.raises(ValueError, match=r"notes\.wav is not a clip of CREMA-D"):
         build(tmp_path, modalities="audio")
 
 
@@ -338,9 +338,9 @@ def test_a_part_that_leaves_a_split_empty_is_refused(tmp_path: Path):
 def test_settings_that_contradict_each_other_are_refused(root: Path):
     with pytest.raises(ValueError, match="frames_from to video, or protocol to published"):
         build(root, frames_from="folder")
-    with pytest.raises(ValueError, match="both above 0, together below 1"):
+    with pytest.raises(ValueError, match="both must be above 0, and their sum below 1"):
         build(root, val_fraction=0)
-    with pytest.raises(ValueError, match="both above 0, together below 1"):
+    with pytest.raises(ValueError, match="both must be above 0, and their sum below 1"):
         build(root, val_fraction=0.5, test_fraction=0.5)
 
 

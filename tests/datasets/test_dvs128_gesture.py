@@ -15,20 +15,26 @@ from snn_datasets.order import EpochOrder
 from snn_datasets.reader import ReadError
 from snn_datasets.sample import collate
 
-STEPS, PLANE = 3, 20
+STEPS, SIZE = 3, 20
 FIRST = "user01_fluorescent"
 
 
 def opened(root: Path, **fields: object) -> DatasetSplits:
-    options = {"root": root, "cache_folder": root.parent / "cache", "time_steps": STEPS, "plane": PLANE, "val": 0.3}
+    options = {
+        "root": root,
+        "cache_folder": root.parent / "cache",
+        "time_steps": STEPS,
+        "size": SIZE,
+        "val_fraction": 0.3,
+    }
     return Dvs128GestureSpec.model_validate(options | fields).build()
 
 
-def counts(events: np.ndarray, duration: int, *, plane: int = PLANE) -> np.ndarray:
-    """Counts [T, 2, plane, plane] event by event."""
-    frames = np.zeros((STEPS, 2, plane, plane), np.float32)
+def counts(events: np.ndarray, duration: int, *, size: int = SIZE) -> np.ndarray:
+    """Counts [T, 2, size, size] event by event."""
+    frames = np.zeros((STEPS, 2, size, size), np.float32)
     for t, x, y, p in events.tolist():
-        frames[t * STEPS // duration, p, y * plane // 128, x * plane // 128] += 1
+        frames[t * STEPS // duration, p, y * size // 128, x * size // 128] += 1
     return frames
 
 
@@ -36,20 +42,20 @@ def users(splits: DatasetSplits) -> dict[str, set[int]]:
     return {name: {int(id_[4:6]) for id_ in getattr(splits, name).ids} for name in ("train", "val", "test")}
 
 
-@pytest.mark.parametrize("plane", [20, 128])
-def test_every_gesture_is_read_back_once(tmp_path: Path, plane: int):
+@pytest.mark.parametrize("size", [20, 128])
+def test_every_gesture_is_read_back_once(tmp_path: Path, size: int):
     written = write_dvs128_gesture(tmp_path)
-    splits = opened(tmp_path, plane=plane)
+    splits = opened(tmp_path, size=size)
     seen: list[str] = []
     for dataset in (splits.train, splits.val, splits.test):
         for sample in dataset:
             long = sample.id == "user02_led/02"
-            expected = counts(written[sample.id], 310_000 if long else 200_000, plane=plane)
+            expected = counts(written[sample.id], 310_000 if long else 200_000, size=size)
             np.testing.assert_array_equal(sample.inputs["visual"].numpy(), expected, err_msg=sample.id)
             assert sample.label == 5 * int(sample.id[-2:])
             seen.append(sample.id)
     assert sorted(seen) == sorted(written)
-    assert splits.info.shapes == {"visual": (2, plane, plane)}
+    assert splits.info.shapes == {"visual": (2, size, size)}
     assert splits.info.classes[10] == "other gestures"
 
 
@@ -95,7 +101,7 @@ def test_batches_have_time_first_and_shifts_are_drawn_anew_in_every_epoch(tmp_pa
         samples: dict[str, torch.Tensor] = {}
         for batch in loader:
             values = batch["inputs"]["visual"]
-            assert values.shape == (STEPS, len(batch["ids"]), 2, PLANE, PLANE)
+            assert values.shape == (STEPS, len(batch["ids"]), 2, SIZE, SIZE)
             samples |= {id_: values[:, place] for place, id_ in enumerate(batch["ids"])}
         return samples
 
@@ -112,7 +118,7 @@ def test_what_is_missing_is_named_with_where_it_belongs(tmp_path: Path):
         opened(tmp_path)
     write_dvs128_gesture(tmp_path)
     (tmp_path / f"{FIRST}_labels.csv").rename(tmp_path / "away.csv")
-    with pytest.raises(FileNotFoundError, match=f"{FIRST}_labels.csv; it says when"):
+    with pytest.raises(FileNotFoundError, match=f"{FIRST}_labels.csv; it holds the times"):
         opened(tmp_path)
     (tmp_path / "away.csv").rename(tmp_path / f"{FIRST}_labels.csv")
     (tmp_path / f"{FIRST}.aedat").unlink()
@@ -126,9 +132,9 @@ def test_what_is_missing_is_named_with_where_it_belongs(tmp_path: Path):
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        ("12,5,6", "line 5 says class 12"),
-        ("0,5,6", "line 5 says class 0"),
-        ("1,6,6", "line 5 says class 1 from 6 to 6 us"),
+        ("12,5,6", "line 5 has class 12"),
+        ("0,5,6", "line 5 has class 0"),
+        ("1,6,6", "line 5 has class 1 from 6 to 6 us"),
         ("1,2", "line 5 is not class,start,end"),
         ("a,2,3", "line 5 is not class,start,end"),
     ],
@@ -144,8 +150,8 @@ def test_labels_that_cannot_be_are_refused(tmp_path: Path, line: str, why: str):
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (b"user01.txt\n", "names 'user01.txt', which is no"),
-        (b"\n", "names no recording"),
+        (b"user01.txt\n", "lists 'user01.txt', which is not"),
+        (b"\n", "lists no recording"),
         (b"\xff\xfe\x00", "is no text in UTF-8"),
     ],
 )
@@ -178,7 +184,7 @@ def test_labels_of_no_gesture_are_refused(tmp_path: Path):
     write_dvs128_gesture(tmp_path)
     for content in ("class,startTime_usec,endTime_usec\n", "", "\n"):
         (tmp_path / f"{FIRST}_labels.csv").write_text(content, encoding="utf-8")
-        with pytest.raises(ReadError, match=rf"{FIRST}_labels\.csv (names no gesture|is empty)"):
+        with pytest.raises(ReadError, match=rf"{FIRST}_labels\.csv (lists no gesture|is empty)"):
             opened(tmp_path)
 
 
@@ -194,7 +200,7 @@ def test_a_gesture_past_the_end_of_its_recording_is_refused(tmp_path: Path, boun
     write_dvs128_gesture(tmp_path)
     with (tmp_path / f"{FIRST}_labels.csv").open("a") as file:
         file.write(f"3,{bounds[0]},{bounds[1]}\n")
-    expected = rf"{FIRST}\.aedat \[{bounds[0]}, {bounds[1]}\] asks for more than the file has: its last event is at"
+    expected = rf"{FIRST}\.aedat \[{bounds[0]}, {bounds[1]}\] is past the end of the file: its last event is at"
     with pytest.raises(ReadError, match=expected):
         opened(tmp_path)
     splits = opened(tmp_path, on_error="missing")

@@ -90,7 +90,7 @@ def test_encoders_are_named_and_compared_without_torch():
 @pytest.mark.parametrize("stage", EVERY, ids=lambda stage: type(stage).__name__)
 def test_a_recording_of_another_kind_is_refused_by_name(stage: Stage):
     other = some_events(3) if not isinstance(stage, EventFrames) else Image(np.zeros((1, 2, 2), np.uint8))
-    with pytest.raises(ValueError, match=rf"{type(stage).__name__} takes \w+, but {type(other).__name__} comes in"):
+    with pytest.raises(ValueError, match=rf"{type(stage).__name__} takes \w+, not {type(other).__name__}"):
         encode(stage, other)
 
 

@@ -13,7 +13,7 @@ import soundfile
 from PIL import Image
 
 from datasets.formats.flv import write_video
-from snn_datasets.file_signature import conversion, cure, describe, foreign
+from snn_datasets.file_signature import conversion_advice, describe, unsupported_format
 
 
 def archive(*names: str) -> bytes:
@@ -95,8 +95,8 @@ def test_formats_without_a_reader_come_with_a_converter(tmp_path: Path):
         "a.dat": "expelliarmus",
     }.items():
         (tmp_path / name).write_bytes(b"\0\1\2\3")
-        assert program in (conversion(tmp_path / name) or "")
-    assert foreign(tmp_path / "a.raw") == "a Prophesee event file (.raw)"
-    assert foreign(tmp_path / "nothing.xyz") is None
+        assert program in (conversion_advice(unsupported_format(tmp_path / name) or "") or "")
+    assert unsupported_format(tmp_path / "a.raw") == "a Prophesee event file (.raw)"
+    assert unsupported_format(tmp_path / "nothing.xyz") is None
     assert describe(tmp_path / "nothing.xyz") is None
-    assert cure("a PNG image") is None
+    assert conversion_advice("a PNG image") is None

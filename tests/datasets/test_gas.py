@@ -169,19 +169,19 @@ def test_batches_of_responses_have_time_first(mixtures: tuple[Path, dict[str, np
 def test_what_leaves_a_split_empty_is_refused(mixtures: tuple[Path, dict[str, np.ndarray]]):
     with pytest.raises(ValueError, match="no sample is left for the split 'train'"):
         opened(mixtures[0], response_s=60)
-    with pytest.raises(ValueError, match="keep them below 1"):
-        opened(mixtures[0], val=0.5, test=0.6)
+    with pytest.raises(ValueError, match="their sum must be below 1"):
+        opened(mixtures[0], val_fraction=0.5, test_fraction=0.6)
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
         ("0.1 0 0 " + "1 " * 15, "a line has 18 numbers"),
-        ("0.1 0 0 " + "1 " * 15 + "x", "no recording of gas mixtures"),
-        ("0.1 0 0 " + "1 " * 15 + "nan", "a value is no number of a sensor"),
-        ("-0.1 0 0 " + "1 " * 16, "time runs backwards"),
-        ("9e9 0 0 " + "1 " * 16, "has to be seconds"),
-        ("", "no line of numbers"),
+        ("0.1 0 0 " + "1 " * 15 + "x", "not a recording of gas mixtures"),
+        ("0.1 0 0 " + "1 " * 15 + "nan", "a value is NaN or out of range"),
+        ("-0.1 0 0 " + "1 " * 16, "time decreases"),
+        ("9e9 0 0 " + "1 " * 16, "must be in seconds"),
+        ("", "no numeric line"),
     ],
 )
 def test_a_damaged_recording_is_refused(tmp_path: Path, line: str, message: str):
@@ -215,13 +215,13 @@ def test_features_are_read_back_on_the_scale_of_training(tmp_path: Path, concent
 
 def test_no_batch_is_in_two_splits(tmp_path: Path):
     write_gas_drift(tmp_path)
-    splits = GasDriftSpec(root=tmp_path, cache="off", train=(1, 2), val=(5,), test=(3, 10)).build()
+    splits = GasDriftSpec(root=tmp_path, cache="off", train_groups=(1, 2), val_groups=(5,), test_groups=(3, 10)).build()
     of_split = {split: {row.id.split("/")[0] for row in found} for split, found in rows(splits).items()}
     assert of_split == {"train": {"batch1", "batch2"}, "val": {"batch5"}, "test": {"batch3", "batch10"}}
-    with pytest.raises(ValueError, match="batch 2 is named twice"):
-        GasDriftSpec(root=tmp_path, cache="off", train=(1, 2), val=(2,)).build()
+    with pytest.raises(ValueError, match="batch 2 is listed twice"):
+        GasDriftSpec(root=tmp_path, cache="off", train_groups=(1, 2), val_groups=(2,)).build()
     with pytest.raises(ValueError, match="no sample is left for the split 'val'"):
-        GasDriftSpec(root=tmp_path, cache="off", val=()).build()
+        GasDriftSpec(root=tmp_path, cache="off", val_groups=()).build()
 
 
 def test_batches_of_features_are_static(tmp_path: Path):

@@ -89,10 +89,10 @@ def test_subjects_are_kept_apart_where_asked_for(copy: tuple[Path, dict[str, Ses
         "val": {"subject08"},
         "test": {"subject09", "subject10"},
     }
-    other = rows(opened(tmp_path, split="subject", val=(1,), test=(7,)))
+    other = rows(opened(tmp_path, split="subject", val_groups=(1,), test_groups=(7,)))
     assert {row.id[:9] for row in other["train"]} == {"subject08", "subject09", "subject10"}
-    with pytest.raises(ValueError, match="subject 1 is in val and in test"):
-        opened(tmp_path, split="subject", val=(1,), test=(7, 1))
+    with pytest.raises(ValueError, match="subject 1 is in val_groups and in test_groups"):
+        opened(tmp_path, split="subject", val_groups=(1,), test_groups=(7, 1))
     with pytest.raises(ValueError, match="no sample is left for the split 'val'"):
         opened(copy[0], split="subject")
 
@@ -109,7 +109,7 @@ def test_muscles_are_mean_absolute_values_on_the_scale_of_training(copy: tuple[P
         np.testing.assert_allclose(
             sample.inputs["emg"].numpy(), np.abs(window).reshape(5, 8, 8).mean(1), rtol=1e-4, atol=1e-5
         )
-    spikes = opened(root, modalities="emg", emg_encoding="send-on-delta")
+    spikes = opened(root, modalities="emg", emg_coding="send-on-delta")
     assert spikes.info.shapes == {"emg": (16,)}
     assert spikes.train[0].inputs["emg"].shape == (5, 16)
     assert spikes.train[0].inputs["emg"].sum() > 0
@@ -163,9 +163,9 @@ def test_frames_of_a_window_are_shown_at_their_times(copy: tuple[Path, dict[str,
 
 def test_frames_are_unpickled_only_where_that_is_allowed(copy: tuple[Path, dict[str, Session]], tmp_path: Path):
     write_hand_gestures(tmp_path, subjects=(1,), repetitions=1, convert=False)
-    with pytest.raises(ValueError, match="runs whatever code is in the file"):
+    with pytest.raises(ValueError, match="runs any code in the file"):
         convert_davis(tmp_path / "subject01_session01_davis.npz")
-    with pytest.raises(FileNotFoundError, match="convert_davis makes it"):
+    with pytest.raises(FileNotFoundError, match="create it with snn_datasets.convert_davis"):
         opened(tmp_path, modalities="davis").train[0]
     (tmp_path / "bad_davis.npz").write_bytes(b"PK\x03\x04 nothing")
     with pytest.raises(ReadError, match="cannot be read as frames"):
@@ -215,7 +215,7 @@ def test_an_absent_sense_is_zeros_where_allowed(tmp_path: Path):
 def test_annotations_that_are_none_are_refused(tmp_path: Path):
     path = tmp_path / "a_ann.npy"
     np.save(path, np.array(["none", "fist"]))
-    with pytest.raises(ReadError, match="names the gesture 'fist'; known are pinky"):
+    with pytest.raises(ReadError, match="has the unknown gesture 'fist'; known are pinky"):
         repetitions(path)
     np.save(path, np.array([b"none", b"elle", b"elle", b"yo"]))
     assert repetitions(path) == [(1, 1, 3), (2, 3, 4)]
@@ -260,7 +260,7 @@ def test_windows_past_the_end_of_a_recording_are_left_out_and_counted(tmp_path: 
     splits = HandGesturesSpec.model_validate(options).build()
     fewer = sum(len(getattr(whole, name)) - len(getattr(splits, name)) for name in ("train", "val", "test"))
     assert fewer > 4
-    assert f"{fewer} windows of the annotations are left out, since a recording of dvs ends" in " ".join(
+    assert f"{fewer} windows of the annotations are left out, because a recording of dvs ends" in " ".join(
         splits.info.notes
     )
     for dataset in (splits.train, splits.val, splits.test):

@@ -135,7 +135,7 @@ def test_a_file_of_another_ending_is_read_by_what_it_holds(tmp_path: Path):
 
 def test_formats_that_run_programs_are_refused(tmp_path: Path):
     (tmp_path / "x.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
-    with pytest.raises(ReadError, match=r"x\.png cannot be read as a picture"):
+    with pytest.raises(ReadError, match=r"x\.png cannot be read as an image"):
         read(tmp_path / "x.png")
 
 
@@ -157,13 +157,13 @@ def test_a_picture_that_claims_to_be_huge_is_refused_before_it_is_unpacked(tmp_p
     with pytest.raises(ReadError, match=r"claims 20000 x 4000 pixels, more than 60,000,000"):
         read(tmp_path / "x.pgm")
     (tmp_path / "x.pgm").write_bytes(head % (2**20, 2**20) + bytes(100))
-    with pytest.raises(ReadError, match=r"x\.pgm cannot be read as a picture: .*exceeds limit"):
+    with pytest.raises(ReadError, match=r"x\.pgm cannot be read as an image: .*exceeds limit"):
         read(tmp_path / "x.pgm")
 
 
 def test_what_is_no_picture_is_refused(tmp_path: Path):
     (tmp_path / "x.png").write_bytes(b"this is no picture")
-    with pytest.raises(ReadError, match=r"x\.png cannot be read as a picture: .*replace"):
+    with pytest.raises(ReadError, match=r"x\.png cannot be read as an image: .*replace"):
         read(tmp_path / "x.png")
     with pytest.raises(FileNotFoundError, match=r"gone\.png"):
         read(tmp_path / "gone.png")
@@ -229,8 +229,8 @@ def test_stretching_is_that_of_torchvision_to_a_level(to: tuple[int, int], how: 
 
 def test_stretching_does_not_wait_for_torchvision_to_be_imported():
     code = (
-        "import sys, numpy as np; from snn_datasets.images import resized;"
-        "resized(np.zeros((3, 9, 8), np.uint8), 4, 4); print(*sys.modules)"
+        "import sys, numpy as np; from snn_datasets.images import resize;"
+        "resize(np.zeros((3, 9, 8), np.uint8), 4, 4); print(*sys.modules)"
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "torch" in loaded
@@ -262,7 +262,7 @@ def test_a_picture_too_small_for_the_crop_is_enlarged():
 def test_a_random_part_is_cut_and_only_then_stretched():
     stage = RandomResizedCrop(size=32)
     given = noise(90, 120)
-    top, left, height, width = stage.part(90, 120, drawn(3))
+    top, left, height, width = stage.region(90, 120, drawn(3))
     part = torch.from_numpy(given.pixels)[:, top : top + height, left : left + width]
     expected = v2.functional.resize(part, [32, 32], antialias=True)
     assert_same_to_a_level(stage(given, drawn(3)).pixels, expected)
@@ -271,7 +271,7 @@ def test_a_random_part_is_cut_and_only_then_stretched():
 def test_random_parts_keep_to_their_ranges_and_reach_everywhere():
     stage = RandomResizedCrop(size=8, scale=(0.2, 0.6), ratio=(0.5, 2.0))
     torch.manual_seed(0)
-    parts = np.array([stage.part(200, 300, drawn(epoch)) for epoch in range(500)])
+    parts = np.array([stage.region(200, 300, drawn(epoch)) for epoch in range(500)])
     top, left, height, width = parts.T
     assert (top >= 0).all()
     assert (left >= 0).all()
@@ -293,8 +293,8 @@ def test_random_parts_keep_to_their_ranges_and_reach_everywhere():
 
 def test_where_no_part_fits_the_middle_is_taken():
     stage = RandomResizedCrop(size=8, scale=(1.0, 1.0))
-    assert stage.part(10, 100, DRAW) == (0, 43, 10, 13)  # 13 wide is 4/3 of 10 high
-    assert stage.part(100, 10, DRAW) == (43, 0, 13, 10)
+    assert stage.region(10, 100, DRAW) == (0, 43, 10, 13)  # 13 wide is 4/3 of 10 high
+    assert stage.region(100, 10, DRAW) == (43, 0, 13, 10)
 
 
 def test_all_frames_of_a_video_are_cut_and_mirrored_alike():
@@ -342,11 +342,11 @@ def test_mistakes_are_named():
         Normalize(mean=(0.5,), std=(0.0,))
     with pytest.raises(ValueError, match="a side of 100 pixels cannot hold a crop of 128"):
         CenterCrop(size=128, shorter=100)
-    with pytest.raises(ValueError, match=r"at most 1, but it reaches 1\.5"):
+    with pytest.raises(ValueError, match=r"at most 1, but its upper bound is 1\.5"):
         RandomResizedCrop(size=8, scale=(0.5, 1.5))
-    with pytest.raises(ValueError, match="the smaller first"):
+    with pytest.raises(ValueError, match="low <= high"):
         RandomResizedCrop(size=8, ratio=(2.0, 1.0))
-    with pytest.raises(ValueError, match="takes an image or a video, but it was given Tensor"):
+    with pytest.raises(ValueError, match="takes an image or a video, not Tensor"):
         Resize(height=4, width=4)(torch.zeros(3, 8, 8), DRAW)  # pyright: ignore[reportArgumentType]
 
 
@@ -391,7 +391,7 @@ def test_whatever_pillow_raises_names_the_file(tmp_path: Path, monkeypatch: pyte
         for step in ("convert", "load"):
             with monkeypatch.context() as patch:
                 patch.setattr(Pillow.Image, step, lambda *_args, error=error, **_more: (_ for _ in ()).throw(error))
-                with pytest.raises(ReadError, match=r"x\.png cannot be read as a picture: .*replace or convert"):
+                with pytest.raises(ReadError, match=r"x\.png cannot be read as an image: .*replace or convert"):
                     ImageReader(channels=1).read(Source(tmp_path / "x.png"))
 
 
@@ -410,7 +410,7 @@ def test_whatever_pillow_raises_names_the_file(tmp_path: Path, monkeypatch: pyte
 def test_a_file_of_another_format_is_called_what_it_is(tmp_path: Path, content: bytes, what: str):
     path = tmp_path / "x.png"
     path.write_bytes(content)
-    with pytest.raises(ReadError, match=rf"x\.png cannot be read as a picture: {what}"):
+    with pytest.raises(ReadError, match=rf"x\.png cannot be read as an image: {what}"):
         ImageReader().read(Source(path))
 
 
@@ -420,7 +420,7 @@ def test_the_preview_of_a_raw_file_is_not_taken_for_its_picture(tmp_path: Path):
         tags[254] = value
         Pillow.new("RGB", (8, 8)).save(tmp_path / "x.tif", tiffinfo=tags)
         if refused:
-            with pytest.raises(ReadError, match=r"x\.tif begins with a preview of its picture, as raw files"):
+            with pytest.raises(ReadError, match=r"x\.tif begins with a preview image, as camera raw files"):
                 ImageReader().read(Source(tmp_path / "x.tif"))
         else:
             assert ImageReader().read(Source(tmp_path / "x.tif")).pixels.shape == (3, 8, 8)

@@ -140,7 +140,7 @@ def test_aedat_files_tell_their_version(tmp_path: Path):
 
 def test_an_aedat3_file_is_read_by_its_reader(tmp_path: Path):
     write(tmp_path, ".aedat", lambda path, _: path.write_bytes(b"#!AER-DAT3.1\r\n#!END-HEADER\r\nrest"))
-    with pytest.raises(ReadError, match=r"row 2.*the file is cut off in the header of a packet"):
+    with pytest.raises(ReadError, match=r"row 2.*the file is truncated in the header of a packet"):
         build(tmp_path)
 
 
@@ -213,7 +213,7 @@ def test_the_size_of_an_event_sensor_comes_from_the_training_files(tmp_path: Pat
     write(tmp_path, ".npz", write_events, column="dvs")
     splits = ManifestSpec(root=tmp_path, time_steps=STEPS).build()
     assert splits.info.modalities["dvs"].shape == (2, 5, 7)
-    assert splits.info.notes == ("dvs: sensor of 5 x 7 pixels (height x width), 2 polarities, as in 2 training files",)
+    assert splits.info.notes == ("dvs: sensor of 5 x 7 pixels (height x width), 2 polarities, from 2 training files",)
 
 
 def test_records_of_events_in_npy_files_are_events(tmp_path: Path):
@@ -259,13 +259,13 @@ def test_events_in_seconds_and_of_an_absolute_clock_are_settled_and_noted(tmp_pa
     (sample,) = splits.test
     assert sample.inputs["ear"].sum((1, 2, 3)).tolist() == [500, 500]
     notes = "\n".join(splits.info.notes)
-    assert "times are fractions, so they are taken for seconds (the longest recording lasts 0.999 s)" in notes
-    assert "begin with their first event" in notes
+    assert "times are fractions, so they are read as seconds (the longest recording lasts 0.999 s)" in notes
+    assert "start at their first event" in notes
 
 
 def test_a_missing_reader_option_is_reported(tmp_path: Path):
     write(tmp_path, ".npz", lambda path, _: np.savez(path, x=[1], y=[2]), column="dvs")
-    with pytest.raises(ReadError, match=r"f0\.npz holds no t of its events, but x, y"):
+    with pytest.raises(ReadError, match=r"f0\.npz has no t column, only x, y"):
         build(tmp_path)
 
 
@@ -356,7 +356,7 @@ def test_windows_can_be_requested(tmp_path: Path):
 
 def test_a_coding_of_another_kind_is_refused_by_position(tmp_path: Path):
     write(tmp_path, ".csv", write_series)
-    with pytest.raises(ValueError, match=r"row 2, sensor '.*f0\.csv': Picture takes Image, but Series comes in"):
+    with pytest.raises(ValueError, match=r"row 2, sensor '.*f0\.csv': Picture takes Image, not Series"):
         build(tmp_path, columns={"sensor": {"encode": {"kind": "picture"}}})
 
 
@@ -368,7 +368,7 @@ def test_a_description_of_an_unknown_column_is_refused(tmp_path: Path):
 
 def test_files_with_other_channels_than_the_first_are_refused_by_position(tmp_path: Path):
     write(tmp_path, ".csv", lambda path, number: write_series(path, number, channels=4 if number == 2 else 5))
-    with pytest.raises(ReadError, match=r"row 4, sensor .*f2\.csv has the channels 'c0', .*, 'c3', but .* 'c4'; name"):
+    with pytest.raises(ReadError, match=r"row 4, sensor .*f2\.csv has the channels 'c0', .*, 'c3', but .* 'c4'; use"):
         build(tmp_path)
     splits = ManifestSpec(root=tmp_path, on_error="missing").build()
     assert len(splits.val) == 0
@@ -422,10 +422,10 @@ def test_a_stored_reader_holds_the_channel_names(tmp_path: Path):
     ("first", "other", "message"),
     [
         ("ab", "ac", r"has the channels 'a', 'c', but the first training file of its column has the channels 'a', 'b'"),
-        ("ab", "abc", "has the channels 'a', 'b', 'c', but .* 'a', 'b'; name them alike"),
+        ("ab", "abc", "has the channels 'a', 'b', 'c', but .* 'a', 'b'; use the same names"),
         ("aba", "aab", "has the channels 'a', 'a', 'b', but"),
-        ("ab", "", "has no names of channels, but .* has the channels 'a', 'b'"),
-        ("", "ab", "has the channels 'a', 'b', but .* has no names of channels"),
+        ("ab", "", "has no channel names, but .* has the channels 'a', 'b'"),
+        ("", "ab", "has the channels 'a', 'b', but .* has no channel names"),
     ],
 )
 def test_files_whose_channels_have_other_names_are_refused(tmp_path: Path, first: str, other: str, message: str):

@@ -26,7 +26,7 @@ from snn_datasets.reader import ReadError
 from snn_datasets.recorded import RecordedDataset, Row
 from snn_datasets.sample import collate
 
-STEPS, PLANE = 3, 16
+STEPS, SIZE = 3, 16
 Written = tuple[dict[str, np.ndarray], dict[str, Spikes]]
 
 
@@ -41,7 +41,14 @@ def written(root: Path) -> Written:
 
 
 def spec(root: Path, **fields: object) -> MnistDvsNTidigitsSpec:
-    options = {"root": root / "data", "cache": "off", "time_steps": STEPS, "plane": PLANE, "val": 0.3, "test": 0.3}
+    options = {
+        "root": root / "data",
+        "cache": "off",
+        "time_steps": STEPS,
+        "size": SIZE,
+        "val_fraction": 0.3,
+        "test_fraction": 0.3,
+    }
     return MnistDvsNTidigitsSpec.model_validate(options | fields)
 
 
@@ -59,11 +66,11 @@ def names(row: Row) -> tuple[str, str]:
     return seen.path.stem, "/".join(map(str, heard.part))
 
 
-def seen_counts(events: np.ndarray, *, plane: int = PLANE) -> np.ndarray:
-    """Counts [T, 2, plane, plane] event by event."""
-    frames = np.zeros((STEPS, 2, plane, plane), np.float32)
+def seen_counts(events: np.ndarray, *, size: int = SIZE) -> np.ndarray:
+    """Counts [T, 2, size, size] event by event."""
+    frames = np.zeros((STEPS, 2, size, size), np.float32)
     for t, x, y, p in events.tolist():
-        frames[t * STEPS // (events[-1, 0] + 1), p, y * plane // 128, x * plane // 128] += 1
+        frames[t * STEPS // (events[-1, 0] + 1), p, y * size // 128, x * size // 128] += 1
     return frames
 
 
@@ -79,8 +86,8 @@ def heard_counts(spikes: Spikes) -> np.ndarray:
 
 def test_every_pair_is_read_back_and_of_one_class(root: Path, written: Written):
     splits = spec(root).build()
-    assert splits.info.shapes == {"visual": (2, PLANE, PLANE), "audio": (64,)}
-    assert any("never recorded together" in note for note in splits.info.notes)
+    assert splits.info.shapes == {"visual": (2, SIZE, SIZE), "audio": (64,)}
+    assert any("not recorded together" in note for note in splits.info.notes)
     for split in ("val", "test"):
         dataset = getattr(splits, split)
         for row, sample in zip(rows(splits, split), dataset, strict=True):
@@ -100,7 +107,7 @@ def test_written_digits_are_shifted_in_training_alone(root: Path, written: Writt
         assert torch.equal(still.train[index].inputs["visual"], plain)
         padded = torch.nn.functional.pad(plain, (3, 3, 3, 3))
         shifted = splits.train[1, index].inputs["visual"]
-        crops = [padded[..., y : y + PLANE, x : x + PLANE] for y in range(7) for x in range(7)]
+        crops = [padded[..., y : y + SIZE, x : x + SIZE] for y in range(7) for x in range(7)]
         assert any(torch.equal(shifted, crop) for crop in crops)
         moved += not torch.equal(shifted, plain)
     assert moved > 30
@@ -154,12 +161,12 @@ def test_pairs_are_fixed_by_the_seed_and_the_same_without_the_other_sense(root: 
 
 
 def test_the_published_protocol(root: Path, written: Written):
-    splits = spec(root, protocol="published", plane=None, test_per_class=7, train_per_class=3, val_per_class=2).build()
+    splits = spec(root, protocol="published", size=None, test_per_class=7, train_per_class=3, val_per_class=2).build()
     assert splits.info.shapes == {"visual": (2, 28, 28), "audio": (1, 28, 28)}
     assert [len(getattr(splits, split)) for split in SPLITS] == [30, 20, 70]
     for row, sample in zip(rows(splits, "test"), splits.test, strict=True):
         visual, audio = names(row)
-        normalized = (seen_counts(written[0][visual], plane=28) - 0.1307) / 0.3081
+        normalized = (seen_counts(written[0][visual], size=28) - 0.1307) / 0.3081
         np.testing.assert_allclose(sample.inputs["visual"].numpy(), normalized, rtol=1e-5)
         picture = heard_counts(written[1][audio]).reshape(STEPS, 8, 8)
         at = (np.arange(28) + 0.5) * 8 / 28 - 0.5
@@ -204,7 +211,7 @@ def test_batches_have_time_first(root: Path, written: Written):
     ids: list[str] = []
     for batch in loader:
         count = len(batch["ids"])
-        assert batch["inputs"]["visual"].shape == (STEPS, count, 2, PLANE, PLANE)
+        assert batch["inputs"]["visual"].shape == (STEPS, count, 2, SIZE, SIZE)
         assert batch["inputs"]["audio"].shape == (STEPS, count, 64)
         assert batch["labels"].tolist() == [int(id_.split("-")[1]) for id_ in batch["ids"]]
         ids += batch["ids"]
@@ -221,7 +228,7 @@ def test_a_symbol_stays_in_its_split_when_others_are_added(root: Path, written: 
 
 def test_a_class_without_recordings_in_a_split_is_refused(root: Path, written: Written):
     with pytest.raises(ValueError, match="'visual' has no recording of class"):
-        spec(root, val=0.02).build()
+        spec(root, val_fraction=0.02).build()
 
 
 def test_other_labels_than_documented_are_refused(tmp_path: Path):

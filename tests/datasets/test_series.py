@@ -73,24 +73,24 @@ def test_a_part_is_a_span_of_seconds_without_its_end(tmp_path: Path):
     parts = [reader.read(Source(tmp_path / "a.npy", (first / 200, (first + 37) / 200))) for first in range(0, 962, 37)]
     np.testing.assert_array_equal(np.concatenate([part.values[:, 0] for part in parts]), np.arange(26 * 37))
     assert all(abs(part.times[0]) < 1e-12 for part in parts)
-    with pytest.raises(ReadError, match="no row between these seconds"):
+    with pytest.raises(ReadError, match="no row in this span"):
         reader.read(Source(tmp_path / "a.npy", (6.0, 7.0)))
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("t,x,y\n0,1,2\n1,nan,2\n", "row 2, column 'x' holds nan; a series needs finite numbers"),
-        ("t,x,y\n0,1,2\n1,2,-inf\n", "row 2, column 'y' holds -inf"),
-        ("t,x,y\n0,1,1e39\n", "row 1, column 'y' holds inf"),
-        ("t,x,y\n0,1,2\n1,,2\n", "row 2, column 'x' holds '', no number"),
+        ("t,x,y\n0,1,2\n1,nan,2\n", "row 2, column 'x' is nan; values must be finite"),
+        ("t,x,y\n0,1,2\n1,2,-inf\n", "row 2, column 'y' is -inf"),
+        ("t,x,y\n0,1,1e39\n", "row 1, column 'y' is inf"),
+        ("t,x,y\n0,1,2\n1,,2\n", "row 2, column 'x' is '', not a number"),
         ("t,x,y\n0,1,2\n1,2\n", "row 2 (line 3) has 2 columns, but the first one has 3"),
         ("t,x,y\n0,1\n1,2\n", "names 3 columns, but its first row has 2"),
         ("t,x,y\n0,1,2\n0,1,2\n", "row 2, column 't' is no later than the row before"),
-        ("t,x,y\n0,1,2\nnan,1,2\n", "row 2, column 't' is no finite number"),
-        ("t\n0\n1\n", "has time and nothing else"),
+        ("t,x,y\n0,1,2\nnan,1,2\n", "row 2, column 't' is NaN or inf"),
+        ("t\n0\n1\n", "has only a time column"),
         ("x,y\n0,1\n", "no column named t, time, timestamp among 'x', 'y'"),
-        ("t,x\n", "has no row of numbers"),
+        ("t,x\n", "has no numeric row"),
         ("<!DOCTYPE html><html>", "is a web page"),
     ],
 )
@@ -132,7 +132,7 @@ def test_tables_of_pandas_are_read_without_their_row_numbers(
     tmp_path: Path, text: str, names: tuple[str, ...], values: list[list[float]]
 ):
     (tmp_path / "a.csv").write_text(text, encoding="utf-8")
-    reader = SeriesReader(rate=1).named_as_in(Source(tmp_path / "a.csv"))
+    reader = SeriesReader(rate=1).with_names_of(Source(tmp_path / "a.csv"))
     np.testing.assert_allclose(reader.read(Source(tmp_path / "a.csv")).values, values)
     assert getattr(reader, "names", None) == names
 
@@ -161,7 +161,7 @@ def test_a_header_that_may_be_a_measurement_is_asked_about(tmp_path: Path):
     path = tmp_path / "a.csv"
     for text in ("0\n5\n7\n", "0,1\n5,6\n", "0,1\n0.01,0.9\n"):
         path.write_text(text, encoding="utf-8")
-        with pytest.raises(ReadError, match="may be the names that pandas gives to columns, or the first measurement"):
+        with pytest.raises(ReadError, match="may be column names written by pandas, or the first measurement"):
             SeriesReader(rate=1).read(Source(path))
         assert len(SeriesReader(rate=1, header=True).read(Source(path)).values) == len(text.split()) - 1
         assert len(SeriesReader(rate=1, header=False).read(Source(path)).values) == len(text.split())
@@ -173,11 +173,14 @@ def test_a_header_that_may_be_a_measurement_is_asked_about(tmp_path: Path):
         ("x,y\n1,2\n1,5,2\n", "row 2 (line 3) has 3 columns, but the first one has 2; numbers need decimal points"),
         ("# by hand\n\n1,2\n\n1,5,2\n", "row 2 (line 5) has 3 columns"),
         ("1 2\n3 4\n5 6 7\n", "row 3 (line 3) has 3 columns, but the first one has 2"),
-        ("x;y\n1,5;2\n", "row 1, column 'x' holds '1,5', no number, but a decimal comma (line 2)"),
-        (",x\n0.0,1\n0.1,2\n", "column 0 has no name and holds no row numbers"),
+        ("x;y\n1,5;2\n", "row 1, column 'x' is '1,5', not a number: a decimal comma (line 2)"),
+        (",x\n0.0,1\n0.1,2\n", "column 0 has no name and is not a row index"),
         ("time,elapsed_ms,x\n0,0,1\n1,1000,2\n", "several columns that may be time: 'time', 'elapsed_ms'"),
-        ("timestamp,x,y,polarity\n1,2,3,0\n2,3,4,1\n", "is no series: it is a table of events"),
-        ("t,x\n0,1e9\n1,1000000001\n", "column 'x' runs from 1000000000 to 1000000001, but float32 tells apart"),
+        ("timestamp,x,y,polarity\n1,2,3,0\n2,3,4,1\n", "is not a series: it is a table of events"),
+        (
+            "t,x\n0,1e9\n1,1000000001\n",
+            "column 'x' ranges from 1000000000 to 1000000001, where float32 has a resolution",
+        ),
     ],
 )
 def test_rows_and_columns_that_may_be_something_else_are_refused(tmp_path: Path, text: str, message: str):

@@ -20,7 +20,13 @@ STEPS, SECONDS = 6, 0.9
 
 
 def opened(root: Path, **fields: object) -> DatasetSplits:
-    options = {"root": root, "cache_folder": root.parent / "cache", "time_steps": STEPS, "seconds": SECONDS, "val": 0.3}
+    options = {
+        "root": root,
+        "cache_folder": root.parent / "cache",
+        "time_steps": STEPS,
+        "seconds": SECONDS,
+        "val_fraction": 0.3,
+    }
     return ShdSpec.model_validate(options | fields).build()
 
 
@@ -114,5 +120,5 @@ def test_a_file_with_other_classes_is_refused(tmp_path: Path):
     write_shd(tmp_path)
     spikes = (np.array([0.1]), np.array([5]))
     write_shd_file(tmp_path / "shd_test.h5", [spikes], labels=[0], speakers=[0], keys=KEYS[:10])
-    with pytest.raises(ReadError, match="names 10 classes rather than 20"):
+    with pytest.raises(ReadError, match="has 10 classes rather than 20"):
         opened(tmp_path)

@@ -70,13 +70,13 @@ def test_no_writer_is_in_two_splits_where_writers_are_named(tmp_path: Path):
     writer_of = {id_: f"w{number % 9}" for number, id_ in enumerate(written)}
     lines = ["name,group", *(f"{id_}.mat,{writer}" for id_, writer in writer_of.items())]
     (tmp_path / "st" / "writers.csv").write_text("\n".join(lines), encoding="utf-8")
-    splits, _ = opened(tmp_path / "st", groups="writers.csv", val=0.3, test=0.3)
+    splits, _ = opened(tmp_path / "st", groups="writers.csv", val_fraction=0.3, test_fraction=0.3)
     writers = {split: {writer_of[id_] for id_ in of_split} for split, of_split in ids(splits).items()}
     assert set.union(*writers.values()) == set(writer_of.values())
     assert sum(map(len, writers.values())) == 9
     assert splits.info.notes == ()
     (tmp_path / "st" / "writers.csv").write_text("\n".join(lines[:-1]), encoding="utf-8")
-    with pytest.raises(ValueError, match=r"names no group for 9/9_0003\.mat"):
+    with pytest.raises(ValueError, match=r"has no group for 9/9_0003\.mat"):
         opened(tmp_path / "st", groups="writers.csv")
 
 

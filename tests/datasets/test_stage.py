@@ -73,7 +73,7 @@ class Holder(Stage):
 
 
 def test_a_stage_that_holds_a_function_has_no_fingerprint():
-    with pytest.raises(ValueError, match=r"Holder holds something that cannot be written down.*method"):
+    with pytest.raises(ValueError, match=r"Holder has a field that cannot be serialized.*method"):
         Holder(what=lambda: 0).fingerprint()
 
 

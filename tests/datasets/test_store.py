@@ -124,7 +124,7 @@ def test_events_take_as_few_bytes_as_sensor_and_pace_need_and_come_back_exactly(
 
 
 def test_events_off_their_sensor_are_refused_rather_than_changed(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"x = 6, but x runs from 0 to 5"):
+    with pytest.raises(ValueError, match=r"x = 6, outside 0 to 5"):
         write_store(tmp_path / "s", [replace(spread(gap=1, size=(5, 7), polarities=2), size=(5, 6))], {})
     assert list(tmp_path.iterdir()) == []
 

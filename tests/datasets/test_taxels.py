@@ -74,7 +74,7 @@ def test_what_cannot_be_a_recording_is_refused(tmp_path: Path):
         return trains
 
     for arrays, message in (
-        ({"LUT": np.ones(3)}, "no array 'spiketrain', but 'LUT'"),
+        ({"LUT": np.ones(3)}, "no array 'spiketrain', only 'LUT'"),
         ({"spiketrain": good[:-1]}, "shape (100, 40)"),
         ({"spiketrain": good[:, :0]}, "shape (101, 0)"),
         ({"spiketrain": changed(3, 2)}, "something else than -1, 0 or 1"),
@@ -98,7 +98,7 @@ def test_a_newer_matlab_file_is_refused_with_what_to_do(tmp_path: Path):
         file["spiketrain"] = np.zeros((4, 101))
     with path.open("r+b") as raw:
         raw.write(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM")
-    with pytest.raises(ReadError, match="save it anew with -v7"):
+    with pytest.raises(ReadError, match="save it again with -v7"):
         read(path)
 
 

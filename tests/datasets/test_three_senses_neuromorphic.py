@@ -27,7 +27,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def opened(root: Path, **fields: object) -> DatasetSplits:
-    known = {"root": root, "cache": "off", "time_steps": 3, "plane": 16, "val": 0.25, "test": 0.25}
+    known = {"root": root, "cache": "off", "time_steps": 3, "size": 16, "val_fraction": 0.25, "test_fraction": 0.25}
     return MnistDvsNTidigitsStMnistSpec.model_validate(known | fields).build()
 
 

@@ -64,14 +64,14 @@ def test_a_path_is_on_the_ink_and_the_ink_on_the_path(handwriting: Handwriting, 
     for digit in range(10):
         of_digit = torch.tensor(labels) == digit
         covered = total = 0.0
-        for image, places, down in zip(images[of_digit], paths.places[of_digit], paths.down[of_digit], strict=True):
+        for image, places, down in zip(images[of_digit], paths.positions[of_digit], paths.down[of_digit], strict=True):
             for row in range(8):
                 for column in range(8):
                     away = (places[down] - torch.stack([axis[column], axis[row]])).norm(dim=1).min() * 8
                     covered += float(image[row, column]) * bool(away < 1)
                     total += float(image[row, column])
         assert covered / total > 0.85, digit
-    drawn = (8 * paths.places[paths.down]).floor().long().clamp(0, 7)
+    drawn = (8 * paths.positions[paths.down]).floor().long().clamp(0, 7)
     which = paths.down.nonzero()[:, 0]
     ink = images[which, drawn[:, 1], drawn[:, 0]]
     assert ink.mean() > 0.6
@@ -87,7 +87,7 @@ def test_most_of_the_way_is_on_the_paper_and_a_second_stroke_needs_lifting(handw
 
 def test_digits_are_written_in_the_order_that_one_is_taught(handwriting: Handwriting, paths: PenPaths):
     labels = torch.tensor(handwriting[1])
-    x, y = paths.places.unbind(2)
+    x, y = paths.positions.unbind(2)
 
     def share(digit: int, condition: Tensor) -> float:
         return float(condition[labels == digit].float().mean())
@@ -104,7 +104,7 @@ def test_digits_are_written_in_the_order_that_one_is_taught(handwriting: Handwri
 def test_a_path_follows_its_own_image():
     image = torch.zeros(2, 8, 8)
     image[0, :, 2] = image[1, :, 6] = 1
-    x = pen_paths(image, [1, 1]).places[..., 0].mean(1)
+    x = pen_paths(image, [1, 1]).positions[..., 0].mean(1)
     np.testing.assert_allclose(x, np.array([2.5, 6.5]) / 8, atol=0.06)
 
 

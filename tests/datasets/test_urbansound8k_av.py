@@ -70,7 +70,7 @@ def test_the_published_split_cuts_each_class_by_name(root: Path):
     assert by_split["val"] == by_split["test"]
     # 16 of 24 slices a class: the sixth recording is cut after its first slice.
     assert len(recordings(splits)["train"] & recordings(splits)["test"]) == len(CLASSES)
-    assert "6 of 24 test clips are slices of a recording that is in training too" in splits.info.notes[0]
+    assert "6 of 24 test clips are slices of a recording that is also in training" in splits.info.notes[0]
     assert "Validation is the test split" in splits.info.notes[1]
 
 
@@ -110,7 +110,7 @@ def test_what_to_fetch_is_said_where_nothing_is(tmp_path: Path):
     ):
         build(tmp_path)
     write_urbansound8k_av(tmp_path, table=False)
-    with pytest.raises(FileNotFoundError, match=r"UrbanSound8K\.csv, which says the official folds.*grouped"):
+    with pytest.raises(FileNotFoundError, match=r"UrbanSound8K\.csv with the official folds.*grouped"):
         build(tmp_path, protocol="folds")
 
 
@@ -129,17 +129,17 @@ def test_a_table_that_is_none_is_refused(tmp_path: Path):
 def test_strangers_are_named(tmp_path: Path):
     write_urbansound8k_av(tmp_path)
     (tmp_path / "Dataset_v3_sound" / "siren" / "mine.wav").write_bytes(b"x")
-    with pytest.raises(ValueError, match="'mine' does not tell its source recording"):
+    with pytest.raises(ValueError, match="'mine' does not contain its source recording"):
         build(tmp_path)
     assert len(build(tmp_path, protocol="published", modalities="audio").train)
     (tmp_path / "Dataset_v3_sound" / "cats").mkdir()
     (tmp_path / "Dataset_v3_sound" / "cats" / "1-1-0-0.wav").write_bytes(b"x")
-    with pytest.raises(ValueError, match="a folder that is none of the classes"):
+    with pytest.raises(ValueError, match="is not one of the classes"):
         build(tmp_path, protocol="published", modalities="audio")
 
 
 def test_shares_that_leave_nothing_are_refused(root: Path):
-    with pytest.raises(ValueError, match="both above 0, together below 1"):
+    with pytest.raises(ValueError, match="both must be above 0, and their sum below 1"):
         build(root, val_fraction=0)
     with pytest.raises(ValueError, match=r"split 'test' \(72 train, 0 val, 0 test\)|split 'val'"):
         build(root, val_fraction=1e-9, test_fraction=1e-9)

@@ -11,7 +11,7 @@ from snn_datasets import DATASETS, DatasetSplits, ReadError
 from snn_datasets.datasets.video_folders import AveSpec, KineticsSoundsSpec
 
 SPLITS = ("train", "val", "test")
-SMALL = {"cache": "off", "size": 16, "bands": 8, "columns": 4}
+SMALL = {"cache": "off", "size": 16, "mel_bands": 8, "columns": 4}
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406])[:, None, None], torch.tensor([0.229, 0.224, 0.225])[:, None, None]
 
 
@@ -53,7 +53,7 @@ def test_a_video_with_several_events_is_in_one_split(ave: Path):
         "val": ["dddddddddd4 0-2 s Church bell", "eeeeeeeeee5 1-3 s Violin, fiddle"],
         "test": ["ffffffffff6 0-3 s Violin, fiddle", "bbbb_bbbb02 2-3 s Church bell"],
     }
-    assert any(note.startswith("1 clips were left out") for note in splits.info.notes)
+    assert any(note.startswith("1 clips are left out") for note in splits.info.notes)
     videos = {split: {id_.split()[0] for id_ in of_split} for split, of_split in ids(splits).items()}
     assert sum(map(len, videos.values())) == len(set[str]().union(*videos.values()))
 
@@ -70,13 +70,13 @@ def test_an_event_is_cut_out_of_its_video(ave: Path):
     assert sample.inputs["visual"].shape == (4, 3, 16, 16)
     np.testing.assert_allclose(frame_numbers(sample.inputs["visual"]), [12, 17, 22, 27], atol=0.4)
     assert sample.inputs["audio"].shape == (4, 1, 8, 4)
-    whole = build_ave(ave, time_steps=2, whole=True)
+    whole = build_ave(ave, time_steps=2, whole_video=True)
     np.testing.assert_allclose(frame_numbers(whole.val[1].inputs["visual"]), [7, 22], atol=0.4)
 
 
 def test_events_of_no_length_are_left_out_unless_videos_are_taken_whole(ave: Path):
     assert not any("cccccccccc3" in id_ for of_split in ids(build_ave(ave)).values() for id_ in of_split)
-    whole = build_ave(ave, whole=True)
+    whole = build_ave(ave, whole_video=True)
     assert "cccccccccc3 Male speech" in ids(whole)["train"]
     assert whole.info.classes == ("Church bell", "Male speech", "Violin, fiddle")
 
@@ -87,7 +87,7 @@ def test_videos_that_are_gone_are_counted(tmp_path: Path):
     splits = build_ave(tmp_path)
     assert len(splits.val) == 1
     assert splits.info.classes == ("Church bell", "Violin, fiddle")
-    assert "1 of 6 clips of the list have no video here." in splits.info.notes
+    assert "1 of 6 clips of the list have no video." in splits.info.notes
 
 
 def test_a_list_that_is_none_is_refused_by_its_line(tmp_path: Path):
@@ -109,7 +109,7 @@ def test_labels_and_splits_are_those_of_the_table(kinetics: Path):
     assert splits.info.classes == DATASETS["kinetics-sounds"].card().classes
     assert len(splits.info.classes) == 31
     assert [splits.info.classes[sample.label] for sample in splits.train] == ["bowling", "tickling"]
-    assert "1 of 5 clips of the list have no video here." in splits.info.notes
+    assert "1 of 5 clips of the list have no video." in splits.info.notes
     assert splits.train[0].inputs["audio"].shape == (4, 1, 8, 4)
 
 
@@ -128,7 +128,7 @@ def test_a_table_that_is_none_is_refused(tmp_path: Path):
     with pytest.raises(ValueError, match="has columns 'label', 'youtube_id'; it needs label, youtube_id and split"):
         build_kinetics(tmp_path)
     table.write_text("label,youtube_id,split\nbowling,aaaaaaaaaa1,trial\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"line 2: the split 'trial' is none of"):
+    with pytest.raises(ValueError, match=r"line 2: split 'trial' is not one of"):
         build_kinetics(tmp_path)
     table.unlink()
     with pytest.raises(FileNotFoundError, match=r"no annotations\.csv under"):

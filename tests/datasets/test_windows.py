@@ -52,7 +52,7 @@ def test_gaps_are_bridged_by_straight_lines():
 
 
 def test_what_is_no_series_is_refused():
-    with pytest.raises(ValueError, match="SeriesWindows takes Series, but ndarray comes in"):
+    with pytest.raises(ValueError, match="SeriesWindows takes Series, not ndarray"):
         SeriesWindows(length=4)(VALUES, DRAW)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="needs a time for each value"):
         SeriesWindows(length=4)(series(np.zeros((0, 3)), np.zeros(0)), DRAW)

@@ -96,15 +96,17 @@ CATALOG: dict[str, Entry] = {
         Entry("manifest", write_pictures_and_tones, {"image_size": 16, "mel_bands": 20}),
         Entry("crema-d", write_crema_d, {"size": 32, "columns": 8}),
         Entry("urbansound8k-av", write_urbansound8k_av, {"size": 32}),
-        Entry("mnistdvs-ntidigits", write_mnistdvs_ntidigits, {"val": 0.25, "test": 0.3}),
+        Entry("mnistdvs-ntidigits", write_mnistdvs_ntidigits, {"val_fraction": 0.25, "test_fraction": 0.3}),
         Entry("st-mnist", write_st_mnist),
-        Entry("mnistdvs-ntidigits-stmnist", write_mnistdvs_ntidigits_stmnist, {"val": 0.25, "test": 0.3}),
+        Entry(
+            "mnistdvs-ntidigits-stmnist", write_mnistdvs_ntidigits_stmnist, {"val_fraction": 0.25, "test_fraction": 0.3}
+        ),
         Entry("hand-gestures", write_hand_gestures_with_frames),
         Entry("shd", write_shd),
         Entry("dvs128-gesture", write_dvs128_gesture),
         Entry("gas-mixtures", write_gas_mixtures, {"response_s": 5.0, "baseline_s": 2.0, "guard_s": 5.0}),
         Entry("gas-drift", write_gas_drift),
-        Entry("ave", with_other_videos(write_more_of_ave), {"size": 32, "bands": 16}),
-        Entry("kinetics-sounds", with_other_videos(write_kinetics_sounds), {"size": 32, "bands": 16}),
+        Entry("ave", with_other_videos(write_more_of_ave), {"size": 32, "mel_bands": 16}),
+        Entry("kinetics-sounds", with_other_videos(write_kinetics_sounds), {"size": 32, "mel_bands": 16}),
     )
 }

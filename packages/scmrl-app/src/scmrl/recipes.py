@@ -85,7 +85,7 @@ def scmrl_mnistdvs_ntidigits(root: Path = Path("data/mnistdvs-ntidigits")) -> Ex
     """Digits from an event camera and a silicon cochlea, 16 steps; no symbol or speaker in two splits."""
     return Experiment(
         # A quarter of the sensor's side: 128 x 128 would take sixteen times as long.
-        data=MnistDvsNTidigitsSpec(root=root, modalities=BOTH, protocol="events", time_steps=16, plane=32),
+        data=MnistDvsNTidigitsSpec(root=root, modalities=BOTH, protocol="events", time_steps=16, size=32),
         model=ModelOptions(channels=256, time_steps=16, fusion=CCSSASpec()),
         train=_schedule(),
     )

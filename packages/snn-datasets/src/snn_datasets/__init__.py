@@ -74,7 +74,7 @@ if TYPE_CHECKING:
     from snn_datasets.splits import split_of
     from snn_datasets.stage import Draw, Stage
     from snn_datasets.taxels import StMnistReader
-    from snn_datasets.video import SoundtrackReader, Still, VideoReader
+    from snn_datasets.video import FirstFrame, SoundtrackReader, VideoReader
     from snn_datasets.windows import SeriesWindows
 
 __version__ = version("snn-datasets")
@@ -110,6 +110,7 @@ __all__ = [
     "EventsReader",
     "FileDataSpec",
     "FileSet",
+    "FirstFrame",
     "FitDuration",
     "FitLength",
     "FlattenFrames",
@@ -171,7 +172,6 @@ __all__ = [
     "Stage",
     "Standardize",
     "Steps",
-    "Still",
     "StretchFrames",
     "SubtractBaseline",
     "UrbanSound8KAVSpec",
@@ -341,7 +341,7 @@ _HOMES = {
     "taxels": ("StMnistReader",),
     "video": (
         "SoundtrackReader",
-        "Still",
+        "FirstFrame",
         "VideoReader",
     ),
     "windows": ("SeriesWindows",),

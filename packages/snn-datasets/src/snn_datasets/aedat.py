@@ -136,7 +136,7 @@ def _refuse_past_the_end(source: Source, t: NDArray[np.int64]) -> None:
     if start < end and last - start < (end - start) // 2:
         reason = f"its last event is at {last} us" if len(t) else "it has no events"
         raise ReadError(
-            f"{source} is past the end of the file: {reason}; fetch the file again, or correct the part, in microseconds"
+            f"{source} is past the end of the file: {reason}; fetch the file again, or correct the part (microseconds)"
         )
 
 

@@ -194,7 +194,8 @@ def _instantiate(library: str, namespace: str, name: str, arguments: str) -> Any
             if argument not in parameters:
                 listed = ", ".join(parameters) or "none"
                 raise ValueError(
-                    f"{library}'s {name} has no argument {argument!r}{_suggestion(argument, parameters)}; it takes: {listed}"
+                    f"{library}'s {name} has no argument {argument!r}{_suggestion(argument, parameters)}; it takes: "
+                    f"{listed}"
                 )
     for argument, parameter in parameters.items():
         is_named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)

@@ -140,8 +140,8 @@ def _columns_of(path: Path, arrays: Mapping[str, NDArray[Any]], columns: str) ->
             named = {name: array[:, index] for index, name in enumerate(columns)}
         else:
             raise ReadError(
-                f"{path} holds an array {array.shape} of {array.dtype}; save events as an array [E, {len(columns)}] with "
-                f"the columns {columns!r}, or as a structured array [E]"
+                f"{path} holds an array {array.shape} of {array.dtype}; save events as an array [E, {len(columns)}] "
+                f"with the columns {columns!r}, or as a structured array [E]"
             )
     else:
         named = dict(arrays)

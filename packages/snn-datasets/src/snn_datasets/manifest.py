@@ -29,7 +29,7 @@ from snn_datasets.recorded import Preparation, RecordedDataset, Row, build_split
 from snn_datasets.recordings import Events, Image, Recording, Series, Video, Waveform
 from snn_datasets.registries import READERS
 from snn_datasets.series import SeriesReader
-from snn_datasets.series_survey import SURVEYED, SeriesSurvey, averaged, choose
+from snn_datasets.series_survey import SURVEYED, SeriesSurvey, choose, describe_average
 from snn_datasets.single_thread import single_thread
 from snn_datasets.splits import carve_by_group, carve_by_sample
 from snn_datasets.stage import Draw, Stage
@@ -193,7 +193,7 @@ def _modality(
         reader = reader.model_copy(update={"channels": cast(Image, first).pixels.shape[0]})
     # Subclasses may read files without a table.
     if type(reader) is SeriesReader:
-        reader = reader.named_as_in(cast(Source, row.sources[name]))
+        reader = reader.with_names_of(cast(Source, row.sources[name]))
     own, augment = (column.prepare, column.augment) if column is not None else ((), ())
     draw = Draw(spec.seed, row.id, name)
     try:
@@ -248,7 +248,7 @@ def _series_stages(
     """Return the stages that encode a series: the given coding, or one that loses little of the training files."""
     if coding is not None and not isinstance(coding, SeriesWindows):
         if isinstance(coding, Steps) and len(first.times) > coding.steps:
-            notes.append(f"{name}: {averaged(len(first.times), coding.steps)}")
+            notes.append(f"{name}: {describe_average(len(first.times), coding.steps)}")
         return (coding,)
     survey = SeriesSurvey.of(_sample_series(spec, name, reader, first, training))
     if coding is not None:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from snn_datasets.file_signature import cure, describe
+from snn_datasets.file_signature import conversion_advice, describe
 
 SEPARATORS = (",", "\t", ";", "|")
 TEXT = (None, "UTF-16 text", "an empty file")
@@ -27,7 +27,7 @@ def require_table(path: Path) -> None:
     if name in TEXT:
         return
     assert name is not None
-    advice = cure(name) or "give a CSV file or a Parquet table, or write one with `scmrl data init`"
+    advice = conversion_advice(name) or "give a CSV file or a Parquet table, or write one with `scmrl data init`"
     raise ValueError(f"{path} is {name}, not a table of samples; {advice}")
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from snn_datasets.dataset import ModalityInfo
 from snn_datasets.reader import Reader, Source
-from snn_datasets.stage import Draw, Stage, refuse_what_is_no_stage
+from snn_datasets.stage import Draw, Stage, require_stages
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Modality:
 
     def __post_init__(self) -> None:
         for name in ("prepare", "augment", "encode"):
-            refuse_what_is_no_stage(getattr(self, name), name)
+            require_stages(getattr(self, name), name)
 
     def load(self, source: Source, draw: Draw) -> Any:
         """Read and prepare one recording; raise what the reader raises."""

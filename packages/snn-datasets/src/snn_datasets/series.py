@@ -70,8 +70,8 @@ class SeriesReader(Reader):
         if time is None:
             if self.rate is None:
                 raise ReadError(
-                    f"{path} has no column named {', '.join(TIME_NAMES)} among {table.describe_columns()}; set the reader's "
-                    "time_column, or its rate in rows per second (for a column of a manifest: "
+                    f"{path} has no column named {', '.join(TIME_NAMES)} among {table.describe_columns()}; set the "
+                    "reader's time_column, or its rate in rows per second (for a column of a manifest: "
                     "columns.<modality>.reader.kind series and columns.<modality>.reader.rate)"
                 )
             numbers = table.load(channels)
@@ -235,13 +235,13 @@ class Standardize(Stage):
 
 
 class Rectify(Stage):
-    """Take absolute_path values, so that means over time measure muscle activity instead of canceling out.
+    """Take absolute values, so that means over time measure muscle activity instead of canceling out.
 
     Shape: `Series` [L, C] -> [L, C]
     """
 
     def __call__(self, value: Series, draw: Draw) -> Series:
-        """Take absolute_path values."""
+        """Take absolute values."""
         return Series(np.abs(value.values), value.times)
 
 

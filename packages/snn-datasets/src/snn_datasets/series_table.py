@@ -98,8 +98,8 @@ class Table:
         candidates = [number for number in candidates if len(self.names[number]) > 1] or candidates
         if len(candidates) > 1:
             raise ReadError(
-                f"{self.path} has several columns that may be time: {join_names([self.names[n] for n in candidates])}; set "
-                "the reader's time_column, and its columns, the channels"
+                f"{self.path} has several columns that may be time: {join_names([self.names[n] for n in candidates])}; "
+                "set the reader's time_column, and its columns, the channels"
             )
         return candidates[0] if candidates else None
 

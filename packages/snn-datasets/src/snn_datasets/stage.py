@@ -105,9 +105,9 @@ def require_stages(stages: tuple[object, ...], slot: str) -> None:
         if not isinstance(stage, Stage):
             name = getattr(stage, "__qualname__", repr(stage))
             raise ValueError(
-                f"{name} among the stages of {slot!r} is not a Stage: a function or lambda can neither be compared with "
-                "the one that filled a cache nor sent to a worker process; write a subclass of snn_datasets.Stage with "
-                "fields and __call__(self, value, draw)"
+                f"{name} among the stages of {slot!r} is not a Stage: a function or lambda can neither be compared "
+                "with the one that filled a cache nor sent to a worker process; write a subclass of snn_datasets.Stage "
+                "with fields and __call__(self, value, draw)"
             )
 
 

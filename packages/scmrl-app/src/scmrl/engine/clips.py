@@ -24,7 +24,7 @@ from snn_datasets.kinds import KIND_OF
 from snn_datasets.modality import Modality
 from snn_datasets.reader import Reader
 from snn_datasets.stage import Stage
-from snn_datasets.video import SoundtrackReader, Still, VideoReader
+from snn_datasets.video import FirstFrame, SoundtrackReader, VideoReader
 
 HEADER_BYTES = 2**16
 """Bytes of a CSV file that are read to recognize a manifest."""
@@ -96,7 +96,7 @@ def select_reader(reader: Reader, path: Path) -> tuple[Reader, tuple[Stage, ...]
     """
     kind = KIND_OF.get(path.suffix.lower())
     if kind == "video" and type(reader) is ImageReader:
-        return VideoReader(frames=1, channels=reader.channels or 3), (Still(),)
+        return VideoReader(frames=1, channels=reader.channels or 3), (FirstFrame(),)
     if kind == "video" and type(reader) is WaveformReader:
         return SoundtrackReader(), ()
     if kind == "waveform" and type(reader) is SoundtrackReader:

@@ -97,15 +97,15 @@ CARD = DatasetCard(
         "audio-visual literature, where every actor is in both, and validation taken from training by clip"
     ),
     notes=(
-        "The labels are the emotions that actors were asked to show; viewers of the video or sound alone often perceive "
-        "another.",
+        "The labels are the emotions that actors were asked to show; viewers of the video or sound alone often "
+        "perceive another.",
         "The label order is ANG DIS FEA HAP NEU SAD. Published loaders differ: some begin with NEU. Compare confusion "
         "matrices by name.",
         "In the published split each of the 744 test clips has a training clip of the same actor saying the same "
         "sentence; results on it say little about unseen people.",
         "Three pairs of files have the same sound under two labels, as their checksums show: 1006_TIE_HAP_XX and "
-        "1006_TIE_NEU_XX, 1013_WSI_DIS_XX and 1013_WSI_SAD_XX, 1017_IWW_ANG_XX and 1017_IWW_FEA_XX. The published split "
-        "divides the second pair.",
+        "1006_TIE_NEU_XX, 1013_WSI_DIS_XX and 1013_WSI_SAD_XX, 1017_IWW_ANG_XX and 1017_IWW_FEA_XX. The published "
+        "split divides the second pair.",
         f"Four clips are known to be bad: {'; '.join(f'{stem}, {reason}' for stem, reason in BAD_CLIPS.items())}. The "
         "published split includes them; bad_clips leave_out excludes them.",
         "Mirrors have the sound of 1040_ITH_SAD_XX under its former name, 1040_ITH_SAD_X.wav, which is accepted.",
@@ -324,8 +324,8 @@ class CremaDSpec(FileDataSpec):
             notes.append(f"Clips known to be bad: {'; '.join(bad)}. bad_clips leave_out excludes them.")
         if self.protocol == "published":
             notes.append(
-                "The published split is not by actor: every actor of the test clips is also in training, with a clip of "
-                "the same sentence for every test clip. Compare with protocol actors."
+                "The published split is not by actor: every actor of the test clips is also in training, with a clip "
+                "of the same sentence for every test clip. Compare with protocol actors."
             )
             notes.append(
                 "Validation is the test split, as in the literature: an epoch selected on it is selected on test data."

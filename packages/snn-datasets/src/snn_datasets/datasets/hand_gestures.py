@@ -79,8 +79,9 @@ CARD = DatasetCard(
         "davis": ModalityCard(kind="video", shape="[T, 1, 180/pool, 240/pool]", unit="brightness, 0 to 1"),
     },
     splits=(
-        "by session (1 for training, 2 for validation, 3 for testing, every subject in all of them) or by subject (8 for "
-        "validation, 9 and 10 for testing, no subject in two splits); a window lies within one repetition of a gesture"
+        "by session (1 for training, 2 for validation, 3 for testing, every subject in all of them) or by subject (8 "
+        "for validation, 9 and 10 for testing, no subject in two splits); a window lies within one repetition of a "
+        "gesture"
     ),
     notes=(
         "10 subjects, 3 sessions each, 5 gestures, 5 repetitions of about 2 s in each session, rest between them.",
@@ -118,7 +119,7 @@ class HandGesturesSpec(FileDataSpec):
     """Side in pixels of the squares that are pooled: event counts are summed, brightness is averaged."""
 
     emg_coding: Literal["steps", "send-on-delta"] = "steps"
-    """Coding of EMG: mean absolute_path value of each step, or up and down events of change."""
+    """Coding of EMG: mean absolute value of each step, or up and down events of change."""
 
     emg_threshold: float = Field(default=0.5, gt=0)
     """Threshold of send-on-delta, in standard deviations of the channel."""
@@ -213,7 +214,7 @@ class HandGesturesSpec(FileDataSpec):
             info = ModalityInfo("series", (2 * MUSCLES,), self.time_steps, "changes up, then down, by step")
             coding = SendOnDelta(steps=self.time_steps, threshold=self.emg_threshold)
             return Modality(reader, info, encode=(scale, coding))
-        info = ModalityInfo("series", (MUSCLES,), self.time_steps, "mean absolute_path value in standard deviations")
+        info = ModalityInfo("series", (MUSCLES,), self.time_steps, "mean absolute value in standard deviations")
         return Modality(reader, info, encode=(scale, Rectify(), Steps(steps=self.time_steps)))
 
     def _muscle_scale(self, train: Sequence[Row]) -> Standardize:
@@ -327,8 +328,8 @@ class GestureFramesReader(Reader):
         for path in (source.path, times_path):
             if not path.is_file():
                 raise FileNotFoundError(
-                    f"no file at {path}; create it with snn_datasets.convert_davis from *_davis.npz, or leave davis out "
-                    "of the modalities"
+                    f"no file at {path}; create it with snn_datasets.convert_davis from *_davis.npz, or leave davis "
+                    "out of the modalities"
                 )
         start, stop = _span(source)
         frames = map_npy(self.open_file(source), kinds="u", what="brightness [F, 180, 240], 0 to 255")

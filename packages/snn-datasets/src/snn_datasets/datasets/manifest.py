@@ -24,9 +24,9 @@ CARD = DatasetCard(
     modalities={},
     splits="from the column split; if no row is val, validation is taken from training",
     notes=(
-        "The table is a CSV file (commas, semicolons or tabs) or a Parquet table with one row per sample: columns split "
-        "(train, val, test) and label, optionally sample_id and group, and one column of file names per modality. An "
-        "empty cell means that the sample lacks that modality.",
+        "The table is a CSV file (commas, semicolons or tabs) or a Parquet table with one row per sample: columns "
+        "split (train, val, test) and label, optionally sample_id and group, and one column of file names per "
+        "modality. An empty cell means that the sample lacks that modality.",
         "Rows that belong together, such as those of one speaker, need a column group: groups are not divided when "
         "validation is taken from training. Groups and files shared by splits are reported when the dataset is opened.",
     ),
@@ -59,8 +59,7 @@ class ColumnSpec(BaseModel):
 
 
 class ManifestSpec(FileDataSpec):
-    """Your own files of any modalities, listed in a CSV file or Parquet table: one row per sample, one column per
-    modality."""
+    """Your own files of any modalities, in a CSV or Parquet table with a row per sample and a column per modality."""
 
     kind: Literal["manifest"] = "manifest"
     """Your own files."""
@@ -119,7 +118,7 @@ class ManifestSpec(FileDataSpec):
         return read_manifest(self).notes
 
     def build(self, progress: Progress | None = None) -> DatasetSplits:
-        """Validate the table, then read every file into the cache, so that a damaged one is reported before training."""
+        """Validate the table, then read every file into the cache, so that damage is reported before training."""
         from snn_datasets.manifest import build_manifest
 
         return build_manifest(self, progress)

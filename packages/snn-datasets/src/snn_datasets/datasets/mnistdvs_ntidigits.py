@@ -51,8 +51,8 @@ CARD = DatasetCard(
     version="MNIST-DVS 2015, N-TIDIGITS18 2018",
     license="LicenseRef-unknown",
     license_note=(
-        "the page of MNIST-DVS states none; N-TIDIGITS18 is derived from TIDIGITS of the Linguistic Data Consortium and "
-        "may not be redistributed"
+        "the page of MNIST-DVS states none; N-TIDIGITS18 is derived from TIDIGITS of the Linguistic Data Consortium "
+        "and may not be redistributed"
     ),
     citation=(
         "Serrano-Gotarredona and Linares-Barranco 2015, Frontiers in Neuroscience 9:481, doi:10.3389/fnins.2015.00481; "
@@ -74,11 +74,11 @@ CARD = DatasetCard(
     ),
     notes=(
         "The two modalities were not recorded together: each pair is a written and a spoken digit of the same class.",
-        "MNIST-DVS has 10,000 symbols at scales 4, 8 and 16; N-TIDIGITS18 about 225 utterances of each digit in training "
-        "and as many in test, so an utterance is paired with several symbols.",
+        "MNIST-DVS has 10,000 symbols at scales 4, 8 and 16; N-TIDIGITS18 about 225 utterances of each digit in "
+        "training and as many in test, so an utterance is paired with several symbols.",
         "Zero is spoken 'zero' (z) or 'oh' (o). 'oh' is excluded by default (spoken_o).",
-        "Results of the pipeline that protocol 'published' follows are not directly comparable: it reshuffled without a "
-        "seed at every start, over a cache indexed by position, so that from the second run on a fifth to a third of "
+        "Results of the pipeline that protocol 'published' follows are not directly comparable: it reshuffled without "
+        "a seed at every start, over a cache indexed by position, so that from the second run on a fifth to a third of "
         "its test samples had been trained on; it paired recordings without comparing their labels; and it has no "
         "validation set. Its sizes, counts and normalization are reproduced, its leaks are not.",
         "The 64 channels as an 8 x 8 image (published) have neighbors that are not neighbors in pitch.",

@@ -46,9 +46,9 @@ CARD = DatasetCard(
         "touch": ModalityCard(kind="events", shape="[T, 2, 10, 10]", unit="events by taxel and step"),
     },
     splits=(
-        "Symbols and touches are assigned by a hash, all scales of a symbol together, touches by writer if touch_groups "
-        "names writers and by file otherwise; utterances keep their published training and test speakers. Samples are "
-        "paired within a split: no symbol, speaker or touch is in two splits."
+        "Symbols and touches are assigned by a hash, all scales of a symbol together, touches by writer if "
+        "touch_groups names writers and by file otherwise; utterances keep their published training and test speakers. "
+        "Samples are paired within a split: no symbol, speaker or touch is in two splits."
     ),
     notes=(
         "The modalities were not recorded together: each sample pairs a written, a spoken and a touched digit of one "
@@ -80,7 +80,7 @@ class MnistDvsNTidigitsStMnistSpec(FileDataSpec):
 
     touch_groups: Path | None = None
     """CSV file with the columns name,group: the writer of every file, by names such as 3/abc.mat; relative to ST-MNIST
-    unless absolute_path. No writer is then in two splits."""
+    unless absolute. No writer is then in two splits."""
 
     val_fraction: float = Field(default=0.1, gt=0, lt=1)
     """Fraction of the symbols, of the touches and, in whole speakers, of the training utterances for validation."""

@@ -20,8 +20,8 @@ CLASSES = (
 )
 FILES: dict[str, str] = {"train": "shd_train.h5", "test": "shd_test.h5"}
 SHARED = (
-    "The published test set has two unseen speakers and further utterances of the training speakers: it is not disjoint "
-    "by speaker."
+    "The published test set has two unseen speakers and further utterances of the training speakers: it is not "
+    "disjoint by speaker."
 )
 
 CARD = DatasetCard(

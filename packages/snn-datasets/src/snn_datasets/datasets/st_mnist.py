@@ -12,7 +12,7 @@ from pydantic import Field
 
 from snn_datasets.card import DatasetCard, FileSet, ModalityCard
 from snn_datasets.dataset import DatasetInfo, DatasetSplits, FileDataSpec, ModalityInfo, Progress, Split
-from snn_datasets.on_disk import absolute_path, find_files, require_samples, read_text
+from snn_datasets.on_disk import absolute_path, find_files, read_text, require_samples
 from snn_datasets.pairing import Item
 from snn_datasets.reader import Source
 from snn_datasets.splits import split_of
@@ -52,7 +52,7 @@ class StMnistSpec(FileDataSpec):
 
     groups: Path | None = None
     """CSV file with the columns name,group: the writer of every file, by names such as 3/abc.mat; relative to root
-    unless absolute_path. No writer is then in two splits."""
+    unless absolute. No writer is then in two splits."""
 
     val_fraction: float = Field(default=0.1, gt=0, lt=1)
     """Fraction of the files, or of the groups, for validation."""

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from snn_datasets.card import DatasetCard, FileSet, ModalityCard
 from snn_datasets.dataset import SPLITS, DatasetInfo, DatasetSplits, FileDataSpec, Progress, Split
-from snn_datasets.on_disk import absolute_path, find_files, require_samples, read_text
+from snn_datasets.on_disk import absolute_path, find_files, read_text, require_samples
 from snn_datasets.reader import ReadError, Source
 from snn_datasets.splits import carve_by_sample, split_of
 
@@ -76,8 +76,8 @@ CARD = DatasetCard(
         "slices of one recording on both sides"
     ),
     notes=(
-        "The literature splits files in the order of one disk's directory listing; sorted by name, as here, 28 % of the "
-        "training clips differ. Its results are comparable, but its split cannot be reproduced.",
+        "The literature splits files in the order of one disk's directory listing; sorted by name, as here, 28 % of "
+        "the training clips differ. Its results are comparable, but its split cannot be reproduced.",
         "A sound is cut into slices of at most 4 s; in the published split slices of one recording are in training and "
         "in testing.",
     ),
@@ -254,7 +254,7 @@ def _folds(root: Path) -> dict[str, int]:
     table = root / "metadata" / "UrbanSound8K.csv"
     if not table.is_file():
         raise FileNotFoundError(
-            f"no file at {table}, the table of the official folds; fetch it from UrbanSound8K, or set protocol to grouped"
+            f"no file at {table} with the official folds; fetch it from UrbanSound8K, or set protocol to grouped"
         )
     try:
         rows = csv.DictReader(io.StringIO(read_text(table), newline=""))

@@ -15,7 +15,7 @@ from pydantic import Field
 from snn_datasets.card import DatasetCard, FileSet, ModalityCard
 from snn_datasets.dataset import SPLITS, DatasetInfo, DatasetSplits, FileDataSpec, Progress, Split
 from snn_datasets.listing import join_names, shorten
-from snn_datasets.on_disk import absolute_path, find_files, missing_files_error, require_samples, read_text
+from snn_datasets.on_disk import absolute_path, find_files, missing_files_error, read_text, require_samples
 from snn_datasets.reader import ReadError, Source
 
 if TYPE_CHECKING:
