@@ -165,7 +165,7 @@ def test_frames_are_unpickled_only_where_that_is_allowed(copy: tuple[Path, dict[
     write_hand_gestures(tmp_path, subjects=(1,), repetitions=1, convert=False)
     with pytest.raises(ValueError, match="runs any code in the file"):
         convert_davis(tmp_path / "subject01_session01_davis.npz")
-    with pytest.raises(FileNotFoundError, match="create it with snn_datasets.convert_davis"):
+    with pytest.raises(FileNotFoundError, match=r"create it with snn_datasets\.convert_davis"):
         opened(tmp_path, modalities="davis").train[0]
     (tmp_path / "bad_davis.npz").write_bytes(b"PK\x03\x04 nothing")
     with pytest.raises(ReadError, match="cannot be read as frames"):
