@@ -367,9 +367,8 @@ def test_where_it_listens():
             assert address(six, "::1") == f"http://[::1]:{six.getsockname()[1]}/"
 
 
-@pytest.mark.parametrize(
-    "ending", [signal.SIGHUP, *(pytest.param(each, marks=pytest.mark.slow) for each in (signal.SIGTERM, signal.SIGINT))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
 def test_the_command_serves_and_leaves_nothing(run, tmp_path, ending):
     code = "import sys, pathlib, scmrl.demo_command as c; c.demo(pathlib.Path(sys.argv[1]), port=0, host='0.0.0.0')"
     process = subprocess.Popen(

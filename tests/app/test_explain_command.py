@@ -88,6 +88,7 @@ def test_it_leaves_pictures_numbers_and_a_page_that_shows_them(run, explained, c
     assert not list(run.glob(".*"))
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_files(run, explained, tmp_path):
     assert explain(run, samples=1, out=tmp_path / "again") == 0
     names = sorted(str(path.relative_to(explained)) for path in explained.rglob("*") if path.is_file())

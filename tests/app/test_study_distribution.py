@@ -35,7 +35,7 @@ def database() -> Generator[str, None, None]:
         yield server.address
 
 
-@pytest.fixture(params=["journal", pytest.param("postgresql", marks=pytest.mark.needs("postgres"))])
+@pytest.fixture(params=["journal", pytest.param("postgresql", marks=[pytest.mark.slow, pytest.mark.needs("postgres")])])
 def location(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "journal":
         return str(tmp_path / "journal.log")

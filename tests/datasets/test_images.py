@@ -227,6 +227,7 @@ def test_stretching_is_that_of_torchvision_to_a_level(to: tuple[int, int], how: 
         assert_same_to_a_level(stretched.pixels, expected)
 
 
+@pytest.mark.slow
 def test_stretching_does_not_wait_for_torchvision_to_be_imported():
     code = (
         "import sys, numpy as np; from snn_datasets.images import resize;"
