@@ -82,14 +82,12 @@ class Svg:
 
 def package_layers() -> dict[str, list[list[str]]]:
     """Return the layers of each package, the highest first, each with its modules side by side."""
-    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
-        "contracts"
-    ]
-    return {
-        contract["containers"][0]: [re.split(r"\s*[|:]\s*", layer) for layer in contract["layers"]]
-        for contract in contracts
-        if "containers" in contract
-    }
+    layers: dict[str, list[list[str]]] = {package: [] for package in COLORS}
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    for contract in settings["tool"]["importlinter"]["contracts"]:
+        for package in contract.get("containers", []):
+            layers[package] = [re.split(r"\s*[|:]\s*", layer) for layer in contract["layers"]]
+    return layers
 
 
 def panel(svg: Svg, package: str, layers: list[list[str]], x: int, y: int, width: int) -> None:

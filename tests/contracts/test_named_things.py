@@ -32,8 +32,9 @@ FOREIGN = {
 
 
 def code_spans(page: str) -> list[str]:
-    """Return the inline code of a page, without its code blocks."""
+    """Return the inline code of a page, without its code blocks and the new files of its templates."""
     text = re.sub(r"^```.*?^```", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"[Nn]ew file `[^`]+`", "", text)
     return re.findall(r"`([^`\n]+)`", text)
 
 
