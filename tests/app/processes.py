@@ -22,7 +22,8 @@ Moment = tuple[str, int]
 
 def _die_at(moment: Moment) -> None:
     """Let this process be killed in the middle of a function of the engine."""
-    from scmrl.engine import checkpoint, train
+    from scmrl.engine import train
+    from scmrl.engine.checkpoints import checkpoint
 
     name, call = moment
     module: Any = {"_step": train, "predict": train, "save_pretrained": train}.get(name, checkpoint)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from scmrl.engine.checksummed import read_checksummed, write_checksummed
+from scmrl.run_folder.checksummed import read_checksummed, write_checksummed
 
 
 def rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:

@@ -11,10 +11,10 @@ import pytest
 
 from app.finished import finished_run
 from app.tiny import write_tiny_dataset
+from scmrl.commands.demo import address, listening
+from scmrl.console.progress import Progress
 from scmrl.demo.server import create_app, server_of
 from scmrl.demo.session import OpenDemo, open_demo
-from scmrl.demo_command import address, listening
-from scmrl.progress import Progress
 
 
 def tiny_run(factory: pytest.TempPathFactory) -> Path:

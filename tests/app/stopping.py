@@ -18,14 +18,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from app.tiny import tiny_options
+from scmrl.config.experiment import Experiment
+from scmrl.config.overlay import load
+from scmrl.console.progress import Progress
 from scmrl.engine import train as engine
-from scmrl.engine.checkpoint import complete_checkpoints
+from scmrl.engine.checkpoints.checkpoint import complete_checkpoints
 from scmrl.engine.interruption import Stopped
 from scmrl.engine.parallel import Processes
 from scmrl.engine.train import Run, train
-from scmrl.experiment import Experiment
-from scmrl.overlay import load
-from scmrl.progress import Progress
 from snn_datasets import RecordedDataset, Sample
 from snn_fusion import METHODS, MethodSpec, NeuronSpec
 from snn_fusion.methods.base import ALL_PRESENT, FusedTokens, FusionMethod

@@ -9,8 +9,8 @@ import torch
 from rich.console import Console
 
 from app.tiny import tiny_options
-from scmrl.progress import Progress
-from scmrl.spec_commands import read_experiment
+from scmrl.commands.spec import read_experiment
+from scmrl.console.progress import Progress
 from scmrl.study.queue.worker import run_worker
 from scmrl.study.ranges import merge_repeated
 from scmrl.study.run import run_study

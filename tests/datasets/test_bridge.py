@@ -271,8 +271,8 @@ def test_what_a_transform_cannot_do_names_row_and_file(root: Path):
 
 
 def test_stages_are_given_on_a_command_line_and_in_a_file(tmp_path: Path):
-    from scmrl.experiment import Experiment
-    from scmrl.overlay.merge import load
+    from scmrl.config.experiment import Experiment
+    from scmrl.config.overlay.merge import load
 
     fields = [{"kind": "torchvision", "transform": "RandomErasing", "p": 0.5, "scale": [0.02, 0.1]}]
     options = ["--data.kind", "manifest", "--data.root", str(tmp_path)]

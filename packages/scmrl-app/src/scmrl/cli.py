@@ -9,19 +9,19 @@ from typing import Annotated
 from cyclopts import App, CycloptsError, Parameter
 
 from scmrl import __version__
-from scmrl.data_commands import data
-from scmrl.demo_command import demo
-from scmrl.endings import USER_ERROR, escape_unencodable, report_error
-from scmrl.energy_command import energy
+from scmrl.commands.data import data
+from scmrl.commands.demo import demo
+from scmrl.commands.energy import energy
+from scmrl.commands.evaluate import evaluate
+from scmrl.commands.explain import explain
+from scmrl.commands.export import export
+from scmrl.commands.import_model import import_
+from scmrl.commands.predict import predict
+from scmrl.commands.report import report
+from scmrl.commands.spec import help_topic, read_experiment, spec
+from scmrl.commands.study import study
+from scmrl.console.errors import USER_ERROR, escape_unencodable, report_error
 from scmrl.engine.interruption import Interruption, Stopped
-from scmrl.evaluate_command import evaluate
-from scmrl.explain_command import explain
-from scmrl.export_command import export
-from scmrl.import_command import import_
-from scmrl.predict_command import predict
-from scmrl.report_command import report
-from scmrl.spec_commands import help_topic, read_experiment, spec
-from scmrl.study_command import study
 
 app = App(
     name="scmrl",
@@ -46,20 +46,20 @@ app.command(demo)
 def train(*options: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> int:
     """Train a model; `scmrl train --help` lists the options."""
     if (topic := help_topic(options)) is not None:
-        from scmrl.option_help import show_train_help
+        from scmrl.commands.option_help import show_train_help
 
         show_train_help(topic)
         return 0
-    from scmrl.experiment import Experiment
+    from scmrl.config.experiment import Experiment
 
     experiment = read_experiment(options, Experiment)
 
-    from scmrl.preflight import check_before_training
+    from scmrl.config.preflight import check_before_training
 
     check_before_training(experiment)
 
+    from scmrl.console.progress import Progress
     from scmrl.engine.train import train as run_training
-    from scmrl.progress import Progress
     from scmrl.report.summary import write_report
 
     with Progress.create() as progress:

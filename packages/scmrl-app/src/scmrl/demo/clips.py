@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from scmrl.console.printable import printable
 from scmrl.demo.refused import RefusedError
-from scmrl.engine.clips import accepted_kinds
-from scmrl.printable import printable
+from scmrl.run_folder.clips import accepted_kinds
 from snn_datasets.kinds import ENDINGS, RecordingKind, kinds_by_name
 from snn_datasets.modality import Modality
 

@@ -16,8 +16,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from scmrl.demo.limits import MEMORY, limit
-from scmrl.engine.inputs import Inputs
 from scmrl.engine.predict import read_file
+from scmrl.run_folder.inputs import Inputs
 from snn_datasets import Draw
 
 DECODERS = ("PIL.Image", "av", "soundfile")

@@ -23,9 +23,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
+from scmrl.console.printable import printable
 from scmrl.demo.refused import RefusedError
-from scmrl.engine.inputs import Inputs
-from scmrl.printable import printable
+from scmrl.run_folder.inputs import Inputs
 
 POSSIBLE = find_spec("resource") is not None
 """Whether the system has what limits and ends processes."""

@@ -22,6 +22,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from scmrl.console.printable import printable
 from scmrl.demo.clips import KeptClips, ShownClip, senses_of
 from scmrl.demo.connections import BoundedProtocol
 from scmrl.demo.guard import Guard
@@ -29,7 +30,6 @@ from scmrl.demo.intake import Intake
 from scmrl.demo.refused import RefusedError
 from scmrl.demo.sandbox import Sandbox
 from scmrl.demo.session import OpenDemo
-from scmrl.printable import printable
 from snn_datasets.contents import kinds_of
 from snn_datasets.kinds import kinds_by_name
 

@@ -14,19 +14,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scmrl.data_access import DataAccess
+from scmrl.config.data_access import DataAccess
+from scmrl.console.progress import Progress
 from scmrl.demo.clips import ShownClip, endings
 from scmrl.demo.drawing import axes_of, drawn, frames_of, is_flipped
 from scmrl.demo.noise import disturbed
 from scmrl.demo.refused import RefusedError
 from scmrl.demo.sandbox import POSSIBLE
 from scmrl.demo.sound import wav
-from scmrl.engine.clips import accepted_kinds
-from scmrl.engine.inputs import Inputs
-from scmrl.engine.open_run import open_run
 from scmrl.explain.asking import asked, chances
 from scmrl.explain.explanation import explain
-from scmrl.progress import Progress
+from scmrl.run_folder.clips import accepted_kinds
+from scmrl.run_folder.inputs import Inputs
+from scmrl.run_folder.open import open_run
 from snn_datasets import DatasetInfo, Draw, RecordedDataset, SampleDataset
 from snn_datasets.recordings import Waveform
 from snn_fusion import FusionModel

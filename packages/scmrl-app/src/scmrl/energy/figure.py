@@ -14,9 +14,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from scmrl.energy.output import UNITS, format_joules
-from scmrl.engine.atomic import atomic_write
 from scmrl.report.figures import BLUE, DPI, LIGHT, MOST_BARS, ORANGE, clean, layout
 from scmrl.report.layer_names import layer_name
+from scmrl.run_folder.atomic import atomic_write
 
 
 def write_figure(content: Mapping[str, Any], folder: Path) -> None:

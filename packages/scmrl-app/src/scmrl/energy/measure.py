@@ -6,11 +6,11 @@ from pathlib import Path
 
 from torch.utils.data import DataLoader, Subset
 
-from scmrl.data_access import DataAccess
+from scmrl.config.data_access import DataAccess
+from scmrl.console.progress import Progress
 from scmrl.energy.counting import ModelOperations, count_operations
 from scmrl.engine.evaluate import Split, without_augmentation
-from scmrl.engine.open_run import open_run
-from scmrl.progress import Progress
+from scmrl.run_folder.open import open_run
 from snn_datasets import collate
 
 

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from scmrl.console.tables import DataTable, escape_markdown, one_line
 from scmrl.energy.counting import ModelOperations, Operations
 from scmrl.energy.prices import EnergyTable
-from scmrl.tables import DataTable, escape_markdown, one_line
 
 FORMAT_VERSION = 1
 """Of energy.json; raised when the meaning of its fields changes."""

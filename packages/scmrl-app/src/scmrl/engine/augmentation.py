@@ -7,7 +7,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from scmrl.experiment import TrainSpec
+from scmrl.config.experiment import TrainSpec
 from snn_datasets import Batch, DatasetInfo, Draw, move_and_stretch
 
 

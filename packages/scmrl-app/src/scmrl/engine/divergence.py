@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, cast
 
-from scmrl.engine import checkpoint
-from scmrl.engine.checkpoint import Position
+from scmrl.engine.checkpoints import checkpoint
+from scmrl.engine.checkpoints.checkpoint import Position
 from scmrl.engine.parallel import Processes
 from snn_datasets import Batch, DatasetInfo
 

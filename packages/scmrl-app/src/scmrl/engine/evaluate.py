@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from scmrl.data_access import DataAccess
-from scmrl.engine.open_run import open_run
+from scmrl.config.data_access import DataAccess
+from scmrl.console.progress import Progress
 from scmrl.engine.parallel import Processes
-from scmrl.progress import Progress
+from scmrl.run_folder.open import open_run
 from snn_core import record_firing_rates
 from snn_datasets import Batch, DatasetInfo, RecordedDataset, Sample, SampleDataset, collate
 from snn_fusion import FusionModel, FusionOutput

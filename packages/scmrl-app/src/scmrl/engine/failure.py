@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from scmrl.endings import is_out_of_memory
+from scmrl.config.experiment import TrainSpec
+from scmrl.console.errors import is_out_of_memory
 from scmrl.engine.parallel import Processes
-from scmrl.experiment import TrainSpec
 
 CONNECTION_ERRORS = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer", "Broken pipe")
 """Texts in errors of PyTorch's backends when another process has ended."""

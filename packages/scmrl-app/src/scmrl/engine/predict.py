@@ -14,10 +14,10 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from scmrl.engine.clips import Clip, select_reader
 from scmrl.engine.evaluate import predict_batch
-from scmrl.engine.inputs import Inputs
-from scmrl.engine.open_run import OpenRun
+from scmrl.run_folder.clips import Clip, select_reader
+from scmrl.run_folder.inputs import Inputs
+from scmrl.run_folder.open import OpenRun
 from snn_datasets import Draw, Modality, Sample, Source, collate
 from snn_datasets.single_thread import single_thread
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from scmrl.experiment import Schedule, TrainSpec
+from scmrl.config.experiment import Schedule, TrainSpec
 
 WARMUP_FROM = 1e-6
 """Learning rate at the first step of the warm-up."""

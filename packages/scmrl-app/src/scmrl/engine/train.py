@@ -16,19 +16,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from scmrl.assemble import model_spec
-from scmrl.engine import average, checkpoint
+from scmrl.config.assemble import model_spec
+from scmrl.config.experiment import Experiment, Schedule
+from scmrl.console.progress import Progress
+from scmrl.engine import average
 from scmrl.engine.augmentation import augment
 from scmrl.engine.batches import accumulate_totals, calibration_batch, class_weights, to_device, training_batches
-from scmrl.engine.checkpoint import Position, TrainingState
-from scmrl.engine.checksummed import write_checksummed
+from scmrl.engine.checkpoints import checkpoint
+from scmrl.engine.checkpoints.checkpoint import Position, TrainingState
+from scmrl.engine.checkpoints.state import Generators
 from scmrl.engine.divergence import NonFinite, abbreviate, divergence_message, non_finite_warning, skipped_warning
 from scmrl.engine.evaluate import SplitPredictions, predict_split
 from scmrl.engine.failure import explain_failure
-from scmrl.engine.inputs import save_inputs
 from scmrl.engine.interruption import Interruption
 from scmrl.engine.lagging import lag_note
-from scmrl.engine.open_run import restore_data
+from scmrl.engine.metrics_writer import MetricsWriter
 from scmrl.engine.parallel import (
     Processes,
     clip_gradient,
@@ -40,8 +42,10 @@ from scmrl.engine.parallel import (
     wrap_model,
 )
 from scmrl.engine.rates import rate_warnings
-from scmrl.engine.records import MetricsWriter
-from scmrl.engine.run_folder import (
+from scmrl.engine.schedule import learning_rate, parameter_groups
+from scmrl.engine.subset import take_fraction
+from scmrl.run_folder.checksummed import write_checksummed
+from scmrl.run_folder.files import (
     INPUTS,
     create_run_folder,
     environment,
@@ -50,11 +54,8 @@ from scmrl.engine.run_folder import (
     with_absolute_paths,
     write_json,
 )
-from scmrl.engine.schedule import learning_rate, parameter_groups
-from scmrl.engine.subset import take_fraction
-from scmrl.engine.training_state import Generators
-from scmrl.experiment import Experiment, Schedule
-from scmrl.progress import Progress
+from scmrl.run_folder.inputs import save_inputs
+from scmrl.run_folder.open import restore_data
 from snn_core import record_firing_rates, spiking_layers
 from snn_datasets import Batch, DatasetSplits
 from snn_fusion import FusionModel, Loss, ModelSpec, calibrate, from_pretrained, load_weights, save_pretrained

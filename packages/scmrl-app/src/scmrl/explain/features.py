@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
+from scmrl.console.progress import Phase
 from scmrl.engine.evaluate import predict_batch
 from scmrl.explain.geometry import Floats
 from scmrl.explain.panels import plain
-from scmrl.progress import Phase
 from scmrl.report.figures import GRAY, layout
 from snn_datasets import SampleDataset, collate
 from snn_fusion import FusedTokens, FusionModel

@@ -18,7 +18,6 @@ from matplotlib import rc_context
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from scmrl.engine.atomic import atomic_write, write_text
 from scmrl.explain.explanation import Explanation
 from scmrl.explain.panels import of_two_inks
 from scmrl.explain.pictures import (
@@ -30,6 +29,7 @@ from scmrl.explain.pictures import (
     residual_picture,
 )
 from scmrl.report.figures import write
+from scmrl.run_folder.atomic import atomic_write, write_text
 
 FORMAT_VERSION = 1
 """Of explanation.json and explain.json; raised when what is there changes its meaning."""

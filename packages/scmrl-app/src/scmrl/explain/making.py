@@ -6,17 +6,17 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from scmrl.data_access import DataAccess
+from scmrl.config.data_access import DataAccess
+from scmrl.console.progress import Progress
 from scmrl.engine.evaluate import Split, without_augmentation
-from scmrl.engine.open_run import open_run
-from scmrl.engine.run_folder import write_json, write_text
 from scmrl.explain.explanation import explain
 from scmrl.explain.features import MOST_SAMPLES, embedded, features, features_picture, neighbors_agree
 from scmrl.explain.folder import FORMAT_VERSION, put_in_place, sample_folder, save, write_sample
 from scmrl.explain.geometry import Floats
 from scmrl.explain.page import Shown, about, page
 from scmrl.explain.sampling import drawn, mistaken, named
-from scmrl.progress import Progress
+from scmrl.run_folder.files import write_json, write_text
+from scmrl.run_folder.open import open_run
 from snn_datasets import DatasetInfo, Sample, SampleDataset, collate
 from snn_fusion import FusionModel
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from scmrl.console.tables import escape_markdown
 from scmrl.explain.explanation import Explanation
 from scmrl.explain.folder import Picture
-from scmrl.tables import escape_markdown
 from snn_fusion import CMCI, FusionModel, NoFusion, WeightAttention
 
 READING_FEATURES = (

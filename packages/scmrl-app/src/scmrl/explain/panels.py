@@ -19,10 +19,10 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from scmrl.console.tables import one_line
 from scmrl.explain.explanation import Explanation
 from scmrl.explain.geometry import Floats
 from scmrl.report.figures import BLUE, ORANGE, clean
-from scmrl.tables import one_line
 
 HEAT = LinearSegmentedColormap.from_list("heat", [(*to_rgb(ORANGE), 0.0), (1.0, 0.35, 0.0, 0.4), (0.9, 0.1, 0.0, 0.7)])
 """From nothing to much. It never covers wholly: the picture below stays to be seen everywhere."""

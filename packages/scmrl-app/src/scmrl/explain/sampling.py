@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from scmrl.config.overlay.faults import did_you_mean
 from scmrl.engine.evaluate import predict_split
 from scmrl.engine.parallel import Processes
-from scmrl.overlay.faults import did_you_mean
 from snn_datasets import Sample, SampleDataset
 from snn_fusion import FusionModel
 

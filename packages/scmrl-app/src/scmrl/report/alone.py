@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scmrl.engine.fingerprint import fingerprint_changes
-from scmrl.engine.run_folder import INPUTS, differences
 from scmrl.report.folders import RunFiles, read_run
 from scmrl.report.stored import Score
+from scmrl.run_folder.files import INPUTS, differences
+from scmrl.run_folder.fingerprint import fingerprint_changes
 
 MOST_FOLDERS = 200
 """Folders that are looked into, the newest ones."""

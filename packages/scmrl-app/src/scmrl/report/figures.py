@@ -22,10 +22,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from scmrl.engine.atomic import atomic_write
+from scmrl.console.tables import one_line
 from scmrl.engine.rates import SILENT
 from scmrl.report.layer_names import layer_name
-from scmrl.tables import one_line
+from scmrl.run_folder.atomic import atomic_write
 
 DPI = 150
 BLUE, SKY, ORANGE, GREEN = "#0072B2", "#56B4E9", "#D55E00", "#009E73"

@@ -15,19 +15,19 @@ from typing import TypeVar
 
 import torch
 
+from scmrl.commands.evaluate import contents, markdown, tables
+from scmrl.console.progress import Progress
 from scmrl.energy.figure import write_figure
 from scmrl.energy.measure import measure_energy
 from scmrl.energy.output import make_tables, to_json, to_markdown
 from scmrl.energy.prices import TABLES
 from scmrl.engine.evaluate import evaluate as run_evaluation
 from scmrl.engine.evaluate import predict_batch
-from scmrl.engine.open_run import open_data, open_run
-from scmrl.engine.run_folder import write_json, write_text
-from scmrl.evaluate_command import contents, markdown, tables
 from scmrl.explain.explanation import Explanation, explain
-from scmrl.progress import Progress
 from scmrl.report.folders import RunFiles, read_file
 from scmrl.report.stored import Energy, Evaluation
+from scmrl.run_folder.files import write_json, write_text
+from scmrl.run_folder.open import open_data, open_run
 from snn_datasets import DatasetSplits, collate
 from snn_fusion import FusionModel, residual_share
 

@@ -10,10 +10,10 @@ from typing import TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from scmrl.data_access import DataAccess
-from scmrl.engine.run_folder import read_experiment
-from scmrl.experiment import Experiment
+from scmrl.config.data_access import DataAccess
+from scmrl.config.experiment import Experiment
 from scmrl.report.stored import Energy, Environment, Evaluation, Results, Summary
+from scmrl.run_folder.files import read_experiment
 
 M = TypeVar("M", bound=BaseModel)
 HISTORY = TypeAdapter(dict[str, float])

@@ -10,8 +10,8 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from scmrl.console.tables import one_line
 from scmrl.report.drawings import COLORS
-from scmrl.tables import one_line
 from snn_fusion.topology import pairs
 
 METHODS = {

@@ -10,10 +10,10 @@ from jinja2 import Environment as Templates
 from jinja2 import FileSystemLoader, StrictUndefined
 
 from scmrl import __version__
-from scmrl.data_access import DataAccess
+from scmrl.config.data_access import DataAccess
+from scmrl.console.progress import Progress, format_duration
 from scmrl.energy.output import format_joules
 from scmrl.engine.rates import SATURATED, SILENT
-from scmrl.progress import Progress, format_duration
 from scmrl.report import wording
 from scmrl.report.alone import runs_alone
 from scmrl.report.drawings import lines

@@ -10,10 +10,11 @@ from functools import cached_property
 import numpy as np
 from markupsafe import Markup
 
+from scmrl.commands.evaluate import mark_of
+from scmrl.console.tables import DataTable, first_and_last
 from scmrl.energy.output import make_tables as make_energy_tables
 from scmrl.engine.metrics import ConfusedPair, class_scores, confused_pairs
 from scmrl.engine.rates import SATURATED, SILENT
-from scmrl.evaluate_command import mark_of
 from scmrl.report.alone import AloneRun, missing_alone
 from scmrl.report.drawings import Drawing, confusion_picture, learning_curves
 from scmrl.report.findings import Findings
@@ -24,7 +25,6 @@ from scmrl.report.pictures import Picture, Shown
 from scmrl.report.settings import Setting, unusual
 from scmrl.report.stored import ClassRow
 from scmrl.report.verdict import verdict
-from scmrl.tables import DataTable, first_and_last
 from snn_datasets.card import DatasetCard
 from snn_fusion.specs.files import to_yaml
 

@@ -9,10 +9,10 @@ from shlex import quote
 from typing import Any
 
 from scmrl.engine.rates import SATURATED, SILENT, rate_warnings
-from scmrl.engine.run_folder import write_json, write_text
 from scmrl.engine.train import Run
 from scmrl.report.figures import plot_confusion, plot_curves, plot_rates
 from scmrl.report.next_steps import next_steps
+from scmrl.run_folder.files import write_json, write_text
 from snn_datasets.recorded import RecordedDataset
 
 FEW_STEPS = 30

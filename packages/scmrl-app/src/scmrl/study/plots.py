@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 
-from scmrl.tables import first_and_last
+from scmrl.console.tables import first_and_last
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

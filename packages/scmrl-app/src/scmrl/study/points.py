@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from scmrl.experiment import Experiment
-from scmrl.overlay import load
+from scmrl.config.experiment import Experiment
+from scmrl.config.overlay import load
 
 
 @dataclass(frozen=True)

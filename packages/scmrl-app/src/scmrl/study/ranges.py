@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from scmrl.experiment import Experiment
-from scmrl.overlay import OptionError
-from scmrl.overlay.annotations import bare, members_of, text_of
-from scmrl.overlay.options import field_path_of
-from scmrl.overlay.shape import Shape
+from scmrl.config.experiment import Experiment
+from scmrl.config.overlay import OptionError
+from scmrl.config.overlay.annotations import bare, members_of, text_of
+from scmrl.config.overlay.options import field_path_of
+from scmrl.config.overlay.shape import Shape
 from scmrl.study.points import Point
 
 FIELD_PREFIX = re.compile(r"[A-Za-z_][\w.-]*=")

@@ -17,9 +17,9 @@ from typing import Any, NoReturn, TypeVar
 
 from optuna.exceptions import StorageInternalError
 
+from scmrl.console.progress import Progress, format_duration
 from scmrl.engine.interruption import Stopped
-from scmrl.engine.run_folder import differences
-from scmrl.progress import Progress, format_duration
+from scmrl.run_folder.files import differences
 from scmrl.study.kinds import read_content
 from scmrl.study.points import Point
 from scmrl.study.queue.outage import Reconnect

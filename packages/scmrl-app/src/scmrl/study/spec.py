@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, field_validator
 
-from scmrl.experiment import Experiment
-from scmrl.overlay import OptionError
+from scmrl.config.experiment import Experiment
+from scmrl.config.overlay import OptionError
 from scmrl.study.points import Point
 
 if TYPE_CHECKING:
+    from scmrl.console.progress import Progress
     from scmrl.engine.train import Run
-    from scmrl.progress import Progress
     from scmrl.study.queue.work import Claim
     from scmrl.study.tables import StudyFindings
 

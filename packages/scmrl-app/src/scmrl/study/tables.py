@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scmrl.engine.atomic import atomic_write
-from scmrl.tables import DataTable, escape_markdown
+from scmrl.console.tables import DataTable, escape_markdown
+from scmrl.run_folder.atomic import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

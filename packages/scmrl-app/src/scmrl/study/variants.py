@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 
-from scmrl.experiment import Experiment
-from scmrl.overlay.faults import did_you_mean
+from scmrl.config.experiment import Experiment
+from scmrl.config.overlay.faults import did_you_mean
 from snn_fusion import METHODS, CCSSASpec
 
 VariantOptions = dict[str, str]

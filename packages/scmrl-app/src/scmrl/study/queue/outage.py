@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from scmrl.progress import format_duration
+from scmrl.console.progress import format_duration
 
 MAX_OUTAGE = 600.0
 """Seconds to wait for a database that is down."""

@@ -13,8 +13,8 @@ from pathlib import Path
 from optuna.exceptions import StorageInternalError
 from rich.console import Console
 
+from scmrl.console.progress import Progress
 from scmrl.engine.interruption import Stopped
-from scmrl.progress import Progress
 from scmrl.study.kinds import read_study
 from scmrl.study.points import Point
 from scmrl.study.queue.outage import Reconnect

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from scmrl.experiment import MANY_SAMPLES
+from scmrl.config.experiment import MANY_SAMPLES
 from scmrl.plots.curves import Curve, Panel, curves_plot
 from scmrl.study.cells import DIFFERENCE_COLUMNS, INTERVAL_NOTE, SELECTED_ON_TEST, difference_cells, plus_minus
 from scmrl.study.scaling.spec import ScalingSpec

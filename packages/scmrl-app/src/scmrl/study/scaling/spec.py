@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import field_validator, model_validator
 
-from scmrl.experiment import MANY_SAMPLES
+from scmrl.config.experiment import MANY_SAMPLES
 from scmrl.study.points import Point, check_unique_keys
 from scmrl.study.spec import Results, StudySpec
 from scmrl.study.variants import UNIMODAL, VariantOptions, select_variants

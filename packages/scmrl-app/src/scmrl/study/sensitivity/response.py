@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from scmrl.experiment import Experiment
+from scmrl.config.experiment import Experiment
 from scmrl.study.cells import plus_minus
 from scmrl.study.points import Point, slug
 from scmrl.study.ranges import find_faults

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import field_validator
 
-from scmrl.experiment import Experiment
-from scmrl.overlay import OptionError
+from scmrl.config.experiment import Experiment
+from scmrl.config.overlay import OptionError
 from scmrl.study.points import Point, check_unique_keys, slug
 from scmrl.study.ranges import base_value, dump_experiment, find_faults, group_by_field, parse_values, short_names
 from scmrl.study.spec import Results, StudySpec

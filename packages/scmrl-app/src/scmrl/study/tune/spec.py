@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from scmrl.experiment import MANY_SAMPLES, Experiment
-from scmrl.progress import Progress
+from scmrl.config.experiment import MANY_SAMPLES, Experiment
+from scmrl.console.progress import Progress
 from scmrl.study.points import Point, check_unique_keys
 from scmrl.study.ranges import Choices, Span, base_value, group_by_field, parse_ranges
 from scmrl.study.spec import Results, StudySpec

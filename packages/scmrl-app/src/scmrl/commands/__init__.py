@@ -1,0 +1,1 @@
+"""The commands of `scmrl`, one module each."""

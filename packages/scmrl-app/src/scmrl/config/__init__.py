@@ -1,0 +1,1 @@
+"""Experiments: their settings, recipes, defaults and validation."""

@@ -1,0 +1,1 @@
+"""Checkpoints: their files, and the state of a training."""

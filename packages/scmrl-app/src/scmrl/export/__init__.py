@@ -1,0 +1,1 @@
+"""Export a run's model to other formats."""

@@ -1,0 +1,1 @@
+"""Run folders: write, read, verify and open them."""

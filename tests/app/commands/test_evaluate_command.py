@@ -1,0 +1,115 @@
+"""`scmrl evaluate`, as a person meets it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from app.finished import finished_run, scmrl
+from app.rewriting import rewrite
+from app.tiny import write_tiny_dataset
+
+SUBSETS = [["image", "audio"], ["image"], ["audio"]]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("evaluate")
+    (folder / "data").mkdir()
+    return finished_run(write_tiny_dataset(folder / "data", train=40, test=14), folder / "run")
+
+
+@pytest.fixture
+def evaluated(run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(run, tmp_path / "run"))
+
+
+def test_it_tells_what_the_summary_tells_and_how_sure_that_is(evaluated, tmp_path, monkeypatch, capsys):
+    copy = tmp_path / "copy.json"
+    assert scmrl(monkeypatch, "evaluate", evaluated, "--bootstrap", "200", "--json", copy) == 0
+    found = json.loads((evaluated / "evaluation.json").read_text())
+    assert json.loads(copy.read_text()) == found
+    test = json.loads((evaluated / "summary.json").read_text())["test"]
+    assert found["accuracy"]["value"] == pytest.approx(test["accuracy"])
+    assert found["loss"] == pytest.approx(test["loss"], rel=1e-5)
+    assert found["confusion"] == test["confusion"]
+    assert found["n"] == 14
+    assert [entry["samples"] for entry in found["classes"]] == [7, 7]
+    assert found["accuracy"]["low"] <= found["accuracy"]["value"] <= found["accuracy"]["high"]
+    assert [subset["modalities"] for subset in found["subsets"]] == SUBSETS
+    assert found["subsets"][0]["accuracy"] == found["accuracy"]
+    assert len(found["rates"]) == 32
+    assert all(0 <= rate <= 1 for rate in found["rates"].values())
+    assert found["mark"] == ""
+
+    printed = capsys.readouterr()
+    for title in ("test, 14 samples", "classes", "confusion", "missing modalities", "firing rates"):
+        assert title in printed.out
+        assert title in (evaluated / "evaluation.md").read_text()
+    assert "\x1b" not in printed.out + printed.err
+    assert not list(evaluated.glob("*.part"))
+
+
+def test_the_same_seed_draws_the_same_intervals(evaluated, monkeypatch):
+    found = []
+    for seed in ("1", "1", "2"):
+        options = ("--bootstrap", "50", "--seed", seed)
+        assert scmrl(monkeypatch, "evaluate", evaluated, *options) == 0
+        found.append(json.loads((evaluated / "evaluation.json").read_text()))
+    assert found[0] == found[1]
+    assert found[0]["calibration_error"]["value"] == found[2]["calibration_error"]["value"]
+    assert found[0]["calibration_error"]["low"] != found[2]["calibration_error"]["low"]
+
+
+def test_every_table_of_a_run_that_selected_on_the_test_split_is_marked(evaluated, monkeypatch, capsys):
+    rewrite(evaluated / "experiment.json", lambda settings: settings["train"].update(selection="published"))
+    assert scmrl(monkeypatch, "evaluate", evaluated, "--bootstrap", "1") == 0
+    mark = "(selected on the test split, as published)"
+    assert capsys.readouterr().out.count(mark) == 5
+    headings = [line for line in (evaluated / "evaluation.md").read_text().splitlines() if line.startswith("## ")]
+    assert len(headings) == 5
+    assert all(mark in heading for heading in headings)
+
+
+@pytest.mark.parametrize(("split", "n", "mark"), [("val", 10, "selected the epoch"), ("train", 30, "was trained on")])
+def test_splits_that_are_not_fair_say_so(evaluated, monkeypatch, split, n, mark):
+    found = []
+    for _ in range(2):
+        assert scmrl(monkeypatch, "evaluate", evaluated, "--split", split, "--bootstrap", "1") == 0
+        found.append(json.loads((evaluated / "evaluation.json").read_text()))
+    assert found[0]["n"] == n
+    assert mark in found[0]["mark"]
+    assert found[0] == found[1]
+
+
+def test_names_from_files_do_not_become_markup():
+    from scmrl.commands.evaluate import markdown
+    from scmrl.console.tables import DataTable
+
+    text = markdown({"data": "x", "notes": []}, [DataTable("t", ("class", "n"), [("a|b\n# c <i>", "1")])])
+    assert r"| a\|b \# c \<i\> | 1 |" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--bootstrap", "0"], "--bootstrap 0: confidence intervals need at least 1 resample"),
+        (["--seed", "-1"], "--seed -1 is negative"),
+        (["--json", "nowhere/x.json"], "there is no folder"),
+        (["--split", "all"], "all"),
+    ],
+)
+def test_mistakes_end_in_a_message(run, options, message, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert scmrl(monkeypatch, "evaluate", run, *options) == 2
+    said = capsys.readouterr()
+    assert message in said.err + said.out
+    assert "Traceback" not in said.err
+    assert not (run / "evaluation.json").exists()
+
+
+def test_a_folder_that_is_no_run(tmp_path, monkeypatch, capsys):
+    assert scmrl(monkeypatch, "evaluate", tmp_path) == 2
+    assert "is not a run folder: it has no experiment.json" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,183 @@
+"""Data meet a model: the encoder that suits each shape, those that are asked for, and what does not go together."""
+
+from typing import Literal
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from scmrl.config.assemble import model_spec
+from scmrl.config.encoders import ENCODER_OPTIONS
+from scmrl.config.experiment import Experiment, ModelOptions
+from scmrl.config.overlay import OptionError, load
+from scmrl.config.overlay.shape import fields_of
+from snn_datasets import DatasetInfo, ModalityInfo
+from snn_fusion import ENCODERS, FittedSpec, ModelSpec, PatchSplittingSpec, SeriesSpec, TokensSpec, VectorSpec
+
+SMALL = {"channels": 16, "fusion": {"kind": "ccssa", "num_heads": 4}, "time_steps": 3}
+
+
+def info(**shapes: tuple[int, ...]) -> DatasetInfo:
+    """Data whose senses have these shapes, in three time steps."""
+    return DatasetInfo(
+        "made up", ("a", "b"), {name: ModalityInfo("series", shape, 3) for name, shape in shapes.items()}
+    )
+
+
+def options(**modalities: object) -> ModelOptions:
+    return ModelOptions.model_validate({**SMALL, "modalities": modalities})
+
+
+def encoder(shape: tuple[int, ...], chosen: object = None, **more: object):
+    made = ModelOptions.model_validate({**SMALL, "modalities": {"x": chosen} if chosen else {}, **more})
+    return model_spec(made, info(x=shape)).encoders["x"]
+
+
+@pytest.mark.parametrize(
+    ("shape", "suits"),
+    [
+        ((3, 64, 80), PatchSplittingSpec(input_shape=(3, 64, 80), depth="full")),
+        ((2, 32, 28), PatchSplittingSpec(input_shape=(2, 32, 28), depth="shallow")),
+        ((8, 50), SeriesSpec(input_shape=(8, 50))),
+        ((64,), VectorSpec(in_channels=64)),
+        (
+            (2, 10, 9),
+            FittedSpec(input_shape=(2, 10, 9), encoder=PatchSplittingSpec(input_shape=(2, 12, 12), depth="shallow")),
+        ),
+        (
+            (1, 100, 65),
+            FittedSpec(input_shape=(1, 100, 65), encoder=PatchSplittingSpec(input_shape=(1, 112, 80), depth="full")),
+        ),
+    ],
+)
+def test_each_shape_has_an_encoder_that_suits(shape, suits):
+    found = encoder(shape)
+    assert found == suits
+    model = model_spec(options(), info(x=shape)).build().eval()
+    assert model({"x": torch.rand(3, 2, *shape)}).logits.shape == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("shape", "chosen", "becomes"),
+    [
+        ((8, 50), {"kind": "series", "num_stages": 2}, SeriesSpec(input_shape=(8, 50), num_stages=2)),
+        (
+            (2, 10, 9),
+            {"kind": "series", "kernel_size": 5},
+            FittedSpec(input_shape=(2, 10, 9), encoder=SeriesSpec(input_shape=(2, 90), kernel_size=5)),
+        ),
+        (
+            (2, 10, 9),
+            {"kind": "vector", "tokens": 3},
+            FittedSpec(input_shape=(2, 10, 9), encoder=VectorSpec(in_channels=180, tokens=3)),
+        ),
+        ((5, 12), {"kind": "tokens"}, TokensSpec(input_shape=(5, 12))),
+        (
+            (2, 64, 64),
+            {"kind": "patch_splitting", "depth": "shallow"},
+            PatchSplittingSpec(input_shape=(2, 64, 64), depth="shallow"),
+        ),
+        ((6,), {"blocks": {"depth": 2}}, VectorSpec.model_validate({"in_channels": 6, "blocks": {"depth": 2}})),
+    ],
+)
+def test_an_encoder_that_is_asked_for_is_made(shape, chosen, becomes):
+    assert encoder(shape, chosen) == becomes
+    model = model_spec(options(x=chosen), info(x=shape)).build().eval()
+    assert model({"x": torch.rand(3, 2, *shape)}).logits.shape == (2, 2)
+
+
+def test_a_padded_input_is_what_padding_by_hand_makes():
+    spec = encoder((2, 10, 9))
+    assert isinstance(spec, FittedSpec)
+    whole = spec.build(channels=16, time_steps=3, neuron=ModelOptions().neuron)  # training: norms wake it
+    x = 3 * torch.rand(3, 2, 2, 10, 9)
+    by_hand = whole.encoder(F.pad(x, (1, 2, 1, 1)))
+    assert by_hand.shape == (3, 2, 9, 16)
+    assert by_hand.count_nonzero() > 0
+    assert torch.equal(whole(x), by_hand)
+    assert whole.count_tokens((2, 10, 9)) == 9
+    with pytest.raises(ValueError, match=r"input_shape must be \(2, 10, 9\), but it is \(2, 12, 12\)"):
+        whole.count_tokens((2, 12, 12))
+
+
+def test_a_flattened_input_keeps_the_order_of_its_axes():
+    spec = encoder((2, 10, 9), {"kind": "series"})
+    whole = spec.build(channels=16, time_steps=3, neuron=ModelOptions().neuron)  # training: norms wake it
+    x = 3 * torch.rand(3, 4, 2, 10, 9)
+    rows = torch.stack([torch.cat([x[:, :, :, row] for row in range(10)], dim=-1)])[0]
+    assert rows.shape == (3, 4, 2, 90)
+    by_hand = whole.encoder(rows)
+    assert by_hand.count_nonzero() > 0
+    assert torch.equal(whole(x), by_hand)
+
+
+def test_blocks_stay_where_the_model_checks_them():
+    with pytest.raises(ValueError, match=r"^channels \(16\) must be divisible by encoders\.x\.blocks\.num_heads \(3\)"):
+        encoder((2, 10, 9), {"blocks": {"depth": 1, "num_heads": 3}})
+
+
+def test_the_model_survives_a_round_trip_through_json():
+    spec = model_spec(options(touch={"kind": "series"}), info(touch=(2, 10, 9), gas=(5,), image=(1, 10, 10)))
+    assert ModelSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+def test_an_encoder_for_other_axes_is_refused():
+    with pytest.raises(
+        ValueError, match=r"modalities\.x\.kind tokens accepts inputs with 2 axes, but x is \[2, 10, 9\]"
+    ):
+        encoder((2, 10, 9), {"kind": "tokens"})
+
+
+def test_an_encoder_of_a_plug_in_can_be_named_without_what_the_data_decide(monkeypatch, request):
+    class PluggedSpec(VectorSpec):
+        """Somebody else's."""
+
+        kind: Literal["plugged"] = "plugged"  # pyright: ignore[reportIncompatibleVariableOverride]
+        width: int = 2
+        """Of something."""
+
+    for registry in (ENCODERS, ENCODER_OPTIONS):
+        monkeypatch.setattr(registry, "_specs", dict(registry._specs))
+    ENCODERS.register(PluggedSpec)
+    fields_of.cache_clear()  # another test may have listed the options before there was such an encoder
+    request.addfinalizer(fields_of.cache_clear)
+    made = load(ModelOptions, ["--modalities.x.kind", "plugged", "--modalities.x.width", "5", "--time_steps", "3"])
+    spec = model_spec(made, info(x=(7,))).encoders["x"]
+    assert spec == PluggedSpec(in_channels=7, width=5)
+    with pytest.raises(OptionError, match=r"x\.in_channels: no such option"):
+        load(ModelOptions, ["--modalities.x.kind", "plugged", "--modalities.x.in_channels", "5"])
+
+
+def test_options_that_an_encoder_refuses_are_told_in_a_line():
+    with pytest.raises(
+        ValueError, match=r"^model\.modalities\.x: kernel_size is an odd number of samples, but it is 4$"
+    ):
+        encoder((2, 50), {"kind": "series", "kernel_size": 4})
+
+
+def test_inputs_that_no_encoder_takes_are_refused():
+    with pytest.raises(ValueError, match=r"x has inputs with 4 axes, \[1, 2, 3, 4\]"):
+        encoder((1, 2, 3, 4))
+
+
+def test_time_steps_that_differ_name_both_ways_out():
+    data = DatasetInfo("made up", ("a", "b"), {"touch": ModalityInfo("events", (4,), 20)})
+    with pytest.raises(
+        ValueError,
+        match=r"touch has 20 time steps, but the model has 3: set --model.time_steps 20, or --data.time_steps 3",
+    ):
+        model_spec(options(), data)
+
+
+def test_a_sense_that_the_model_leaves_out_is_not_read():
+    experiment = Experiment.model_validate({"model": {"modalities": {"audio": None, "touch": {"kind": "series"}}}})
+    assert experiment.data.modalities == ("visual",)
+    assert Experiment.model_validate_json(experiment.model_dump_json()) == experiment
+    with pytest.raises(ValueError, match=r"model\.modalities\.audio is none, but the data have it"):
+        model_spec(experiment.model, info(audio=(4,), visual=(5,)))
+
+
+def test_long_windows_become_a_bounded_number_of_tokens():
+    for length, tokens in ((200, 13), (1024, 64), (4096, 64), (30_000, 59)):
+        spec = model_spec(options(), info(imu=(6, length)))
+        assert spec.encoders["imu"].num_tokens == tokens

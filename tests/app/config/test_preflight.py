@@ -1,0 +1,71 @@
+"""What can be known at once is told before PyTorch is loaded and data are prepared."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.finished import scmrl
+from scmrl.config import preflight
+
+
+def refused(*arguments: str, cwd: Path) -> str:
+    """What a command says that is refused without PyTorch having been loaded."""
+    code = (
+        "import sys; sys.argv = ['scmrl', *sys.argv[1:]]\n"
+        "import os.path; os.path.exists = lambda path, true=os.path.exists: 'dev/' not in str(path) and true(path)\n"
+        "from scmrl.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert end.code == 2, end.code\n"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=cwd, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+@pytest.mark.skipif(not Path("/proc/driver").is_dir(), reason="only Linux tells drivers without PyTorch")
+@pytest.mark.parametrize("command", [("train",), ("study", "ablation")])
+def test_a_gpu_that_is_not_there_is_told_first(command: tuple[str, ...], tmp_path: Path):
+    said = refused(*command, "--train.device", "cuda", cwd=tmp_path)
+    assert "--train.device cuda cannot be used here (this machine has no GPU driver); auto always can" in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_not_empty_is_told_first(tmp_path: Path):
+    (tmp_path / "precious.txt").write_text("mine")
+    assert "is not empty, and a run overwrites nothing" in refused("train", "--out", str(tmp_path), cwd=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
+
+
+@pytest.mark.parametrize("command", [("train",), ("study", "ablation")])
+def test_an_extra_that_is_missing_is_told_first(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(preflight, "find_spec", lambda name: None)
+    assert scmrl(monkeypatch, *command, "--train.wandb", "mine") == 2
+    assert 'pip install "scmrl-app[wandb]"' in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("prefix", ["--", "--data."])
+def test_options_of_a_dataset_are_spelled_the_same_in_every_command(prefix, tmp_path, monkeypatch, capsys):
+    assert scmrl(monkeypatch, "data", "check", "manifest", f"{prefix}root", str(tmp_path / "gone")) != 0
+    said = capsys.readouterr()
+    assert "no such option" not in said.err + said.out
+    assert "gone" in said.err + said.out
+
+
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [
+        (["--data.root", "clips"], "manifest"),
+        (["--data.root=data/crema-d"], "crema-d"),
+        (["--data.root", "data/crema-d"], "crema-d"),
+    ],
+)
+def test_the_dataset_that_is_advised_is_that_of_the_folder(options, kind, monkeypatch, capsys):
+    assert scmrl(monkeypatch, "train", *options) == 2
+    assert f"(add --data.kind {kind}; other kinds" in capsys.readouterr().err

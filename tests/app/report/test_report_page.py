@@ -1,0 +1,609 @@
+"""The page of `scmrl report`: what it tells, what it does with names and with files that are gone or damaged."""
+
+import base64
+import io
+import json
+import re
+import shutil
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+from safetensors import safe_open
+
+from app.finished import finished_run
+from app.rewriting import rewrite
+from app.tiny import write_tiny_dataset
+from scmrl.commands.report import report
+from scmrl.config.experiment import Experiment, TrainSpec
+from scmrl.energy.output import format_joules
+from scmrl.report import page as page_module
+from scmrl.report.drawings import confusion_picture, lines
+from scmrl.report.figures import confusion_figure
+from scmrl.report.findings import Look, choose
+from scmrl.report.layer_names import layer_name
+from scmrl.report.pictures import Room
+from scmrl.report.settings import differences, unusual
+from scmrl.report.svg import inline
+from scmrl.report.wording import percent, points
+
+HOSTILE = "<script>alert('left')</script> & \"$x\""
+MARK = "(selected on the test split, as published)"
+
+
+class Page(HTMLParser):
+    """A page taken apart: its elements, its text, and its tables by caption, without their decorations."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.source = path.read_text(encoding="utf-8")
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.tables: dict[str, list[list[str]]] = {}
+        self.text = ""
+        self._cell: list[str] | None = None
+        self._caption: list[str] | None = None
+        self._rows: list[list[str]] = []
+        self.feed(self.source)
+        self.text = " ".join(self.text.split())
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+        if tag == "table":
+            self._rows, self._caption = [], None
+        elif tag == "caption":
+            self._caption = []
+        elif tag == "tr":
+            self._rows.append([])
+        elif tag in ("th", "td"):
+            self._cell = []
+
+    def handle_endtag(self, tag):
+        if tag in ("th", "td"):
+            assert self._cell is not None
+            self._rows[-1].append(" ".join("".join(self._cell).split()))
+            self._cell = None
+        elif tag == "caption":
+            assert self._caption is not None
+            self._title, self._caption = " ".join("".join(self._caption).split()), None
+        elif tag == "table":
+            self.tables[self._title] = self._rows
+
+    def handle_data(self, data):
+        self.text += data
+        for inner in (self._cell, self._caption):
+            if inner is not None:
+                inner.append(data)
+
+    def attributes(self, name: str) -> list[str]:
+        return [attributes[name] for _, attributes in self.elements if name in attributes]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on two classes, one of which has a hostile name, in a folder with one."""
+    folder = tmp_path_factory.mktemp("report")
+    (folder / "data").mkdir()
+    manifest = write_tiny_dataset(folder / "data", train=40, test=14) / "manifest.csv"
+    hostile = '"' + HOSTILE.replace('"', '""') + '"'
+    manifest.write_text(manifest.read_text().replace(",left,", f",{hostile},"))
+    return finished_run(folder / "data", folder / "run <i>")
+
+
+@pytest.fixture(scope="module")
+def told(run: Path) -> Page:
+    """The page of that run, which leaves its findings in the run's folder."""
+    out = run.parent / "report.html"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page_module, "EXAMPLES", (2, 1))
+        assert report(run, out=out) == 0
+    return Page(out)
+
+
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw no samples: they take longest."""
+    monkeypatch.setattr(page_module, "EXAMPLES", (0, 0))
+
+
+@pytest.fixture
+def copied(run: Path, told: Page, plain: None, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(run, tmp_path / "copy"))
+
+
+def edit(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def write_study(folder: Path, **changes: object) -> Path:
+    folder.mkdir()
+    (folder / "alpha.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    content = {
+        "format_version": 1,
+        "kind": "sensitivity",
+        "title": "How much does <alpha> matter?",
+        "notes": ["3 seeds a point"],
+        "tables": [
+            {"title": "accuracy by alpha", "columns": ["alpha", "accuracy"], "rows": [["0.5", "61 %"], ["<b>", "7 %"]]}
+        ],
+        "plots": [{"title": "a curve", "file": "alpha.svg"}],
+    }
+    (folder / "results.json").write_text(json.dumps(content | changes))
+    return folder
+
+
+def test_scores_are_those_of_the_evaluation_that_it_leaves_behind(run, told):
+    found = json.loads((run / "evaluation.json").read_text())
+    summary = json.loads((run / "summary.json").read_text())
+    assert found["accuracy"]["value"] == pytest.approx(summary["test"]["accuracy"])
+    assert f"{found['accuracy']['value']:.2%}" in told.text
+    assert f"{found['accuracy']['low']:.2%} to {found['accuracy']['high']:.2%}" in told.text
+
+    classes = told.tables["Every class, test"]
+    assert [row[0] for row in classes[1:]] == [entry["class"] for entry in found["classes"]]
+    assert [row[2] for row in classes[1:]] == [f"{entry['recall']:.2%}" for entry in found["classes"]]
+    confusion = told.tables["True classes down, predicted across, test"]
+    assert [list(map(int, row[1:])) for row in confusion[1:]] == found["confusion"]
+    missing = told.tables["The same model with some modalities taken away, test"]
+    assert [row[0] for row in missing[1:]] == ["image + audio", "image", "audio"]
+    assert [row[2] for row in missing[1:]] == [f"{s['accuracy']['value']:.2%}" for s in found["subsets"]]
+    drop = 100 * (found["subsets"][1]["accuracy"]["value"] - found["accuracy"]["value"])
+    assert float(missing[2][5].replace("\N{MINUS SIGN}", "-")) == pytest.approx(drop, abs=0.005)
+
+
+def test_energy_is_that_of_the_count_that_it_leaves_behind(run, told):
+    energy = json.loads((run / "energy.json").read_text())
+    assert energy["samples"] == 14
+    (title,) = [title for title in told.tables if title.startswith("operations and energy of one inference")]
+    assert told.tables[title][1][0] == "spiking, paper"
+    assert (run / "energy.md").is_file()
+    assert (run / "evaluation.md").is_file()
+    assert not list(run.glob("*.part"))
+
+
+def test_both_counts_of_energy_stand_at_the_top(run, told):
+    totals = json.loads((run / "energy.json").read_text())["totals"]
+    top = told.text[: told.text.index("resamples of the samples")]
+    for name, convention in (("paper", "papers' convention"), ("strict", "strict count")):
+        share = totals[name]["energy_j"] / totals["dense_twin"]["energy_j"]
+        assert f"energy a sample, {convention}" in top
+        assert (
+            f"{format_joules(totals[name]['energy_j'])}estimated; {share:.0%} of the same network without spikes" in top
+        )
+
+
+def test_it_begins_with_a_verdict(run, told):
+    found = json.loads((run / "evaluation.json").read_text())
+    assert f"{found['accuracy']['value']:.2%} of 14 test samples are right (95% interval " in told.text
+    assert "50.00% for always answering the most frequent class" in told.text
+
+
+def test_the_model_is_a_picture_of_its_spec(told):
+    (picture,) = [a for tag, a in told.elements if tag == "svg" and a.get("class") == "model"]
+    assert picture["aria-label"] == (
+        "image (1 × 16 × 16) by a patch splitting encoder; audio (1 × 16 × 16) by a patch splitting encoder. "
+        "Fusion: cross-modal attention (CCSSA): image reads audio, audio reads image. Readout into 2 classes."
+    )
+    assert "LIF neurons, 3 time steps. What a modality reads from another is scaled by alpha = 1.5" in told.text
+
+
+def test_runs_on_one_modality_that_lie_beside_are_compared(run, copied, tmp_path):
+    def alone(name: str, modality: str, accuracy: float, **train: object) -> None:
+        folder = Path(shutil.copytree(copied, tmp_path / name))
+
+        def change(settings: dict[str, Any]) -> None:
+            settings["data"]["modalities"] = [modality]
+            settings["train"] |= train
+
+        rewrite(folder / "experiment.json", change)
+        told = json.loads((folder / "summary.json").read_text())
+        edit(folder / "summary.json", modalities=[modality], test=told["test"] | {"accuracy": accuracy})
+
+    alone("sound", "audio", 0.25)
+    alone("sound of other epochs", "audio", 0.75, epochs=7)
+    alone("sight", "image", 0.125, learning_rate=0.5)
+    alone("smell", "smell", 0.5)
+    alone("broken", "image", 0.5)
+    (tmp_path / "broken" / "summary.json").write_text("{")
+    alone("other data", "image", 0.9)
+    edit(tmp_path / "other data" / "summary.json", data="something else")
+    alone("other samples", "audio", 0.9)
+    rewrite(
+        tmp_path / "other samples" / "inputs.json",
+        lambda stored: stored["fingerprint"]["test"].update(labels="others"),
+    )
+    report(copied, out=tmp_path / "page.html")
+    page = Page(tmp_path / "page.html")
+    (rows,) = [rows for title, rows in page.tables.items() if title.startswith("This run, and runs beside it")]
+    assert [[row[0], row[1], row[2], row[5]] for row in rows[2:]] == [
+        ["image", "sight", "12.50%", "train.learning_rate differ"],
+        ["audio", "sound", "25.00%", "the same"],
+    ]
+    assert re.search("audio, the best modality trained alone|audio trained alone reaches", page.text)
+    assert "No comparable run" not in page.text
+
+
+def test_without_such_runs_the_page_says_how_to_train_one(told):
+    assert "No comparable run on image or audio alone lies beside this one" in told.text
+
+
+def test_what_was_run_on_what_and_how_it_went(told):
+    settings = {row[0]: row[1:] for row in told.tables["Settings that are not the defaults"][1:]}
+    assert settings["train.epochs"] == ["1", "auto"]
+    assert settings["data.kind"] == ["manifest", "digits"]
+    assert "out" not in settings
+    for words in (
+        "learning_rate: 0.01",
+        "license",
+        "splits",
+        "scmrl train",
+        "torch",
+        "selected epoch (1)",
+        "Alpha is set",
+    ):
+        assert words in told.text
+    alphas = next(rows for title, rows in told.tables.items() if title.startswith("Scale alpha"))
+    assert [row[:3] for row in alphas[1:]] == [["image", "audio", "1.5"], ["audio", "image", "1.5"]]
+    rates = [rows for title, rows in told.tables.items() if title.startswith("Firing rates")]
+    assert sum(len(rows) - 1 for rows in rates) == 32
+    labels = [a["aria-label"] for tag, a in told.elements if tag == "svg" and a.get("role") == "img"]
+    curves = [label for label in labels if "by epoch" in label]
+    assert [label.partition(" by ")[0] for label in curves] == ["loss", "accuracy", "alignment loss"]
+
+
+def test_samples_are_shown_with_pictures_and_the_true_class(told):
+    assert told.source.count('<article class="example">') == 2
+    pictures = [a for tag, a in told.elements if tag == "svg" and "sample" in a.get("aria-label", "")]
+    assert len(pictures) == 2 * (2 * 2 + 2)  # two modalities, their inputs and what was read; spikes and residuals
+    assert len({a["aria-label"] for a in pictures}) == len(pictures)
+    assert all(a["role"] == "img" for a in pictures)
+    assert all(a["href"].startswith("data:image/png;base64,") for tag, a in told.elements if tag == "image")
+    assert "(true)" in " ".join(row[0] for row in told.tables["Probabilities"])
+
+
+def test_names_from_files_stay_text(told):
+    assert HOSTILE in told.text
+    assert "run <i>" in told.text
+    assert not {"script", "i>"} & {tag for tag, _ in told.elements}
+    assert not [name for _, attributes in told.elements for name in attributes if name.startswith("on")]
+
+
+def test_signs_that_nobody_sees_are_shown_as_codes(copied, tmp_path):
+    found = json.loads((copied / "evaluation.json").read_text())
+    found["classes"][0]["class"] = "a\x1b[2J\u202eb"
+    (copied / "evaluation.json").write_text(json.dumps(found))
+    report(copied, out=tmp_path / "page.html")
+    page = Page(tmp_path / "page.html")
+    assert r"a\x1b[2J\u202eb" in page.text
+    assert not {"\x1b", "\u202e"} & set(page.source)
+
+
+def test_it_is_complete_in_itself(run, told):
+    assert len(told.source.encode()) < 2_000_000
+    assert {tag for tag, _ in told.elements}.isdisjoint({"script", "iframe", "object", "base"})
+    for address in [*told.attributes("src"), *told.attributes("href")]:
+        assert address.startswith(("data:", "#"))
+    assert not re.search(r"https?://|@import|url\((?!#)", told.source)
+
+
+def test_links_lead_somewhere_and_identifiers_are_unique(told):
+    ids = Counter(told.attributes("id"))
+    assert max(ids.values()) == 1
+    links = [address for address in told.attributes("href") if address.startswith("#")]
+    assert len(links) > 10
+    assert {link[1:] for link in links} <= ids.keys()
+    assert ("html", {"lang": "en"}) in told.elements
+
+
+def test_what_was_found_before_is_taken_from_the_folder(copied, tmp_path):
+    edit(copied / "evaluation.json", accuracy={"value": 0.1234, "low": 0.1, "high": 0.2}, mark="a mark of its own")
+    assert report(copied, out=tmp_path / "page.html") == 0
+    page = Page(tmp_path / "page.html")
+    assert "12.34%" in page.text
+    assert "Every class, test (a mark of its own)" in page.tables
+
+
+def test_every_table_of_a_run_that_selected_on_the_test_split_is_marked(copied, tmp_path, monkeypatch):
+    monkeypatch.setattr(page_module, "EXAMPLES", (1, 1))
+    rewrite(copied / "experiment.json", lambda settings: settings["train"].update(selection="published"))
+    edit(copied / "summary.json", selection="published")
+    (copied / "evaluation.json").unlink()
+    report(copied, out=tmp_path / "page.html")
+    page = Page(tmp_path / "page.html")
+    unmarked = [title for title in page.tables if MARK not in title]
+    # Those of the settings, and of single samples, above which it stands once.
+    assert unmarked == ["Probabilities", "Contributions, points", "Settings that are not the defaults"]
+    assert "so they are no estimate for new data" in page.text
+    # What such a training calls validation is the test split.
+    assert "test (selects the epoch, as published)" in page.text
+    assert "alidation:" not in page.text
+
+
+def test_a_run_whose_data_are_gone_is_told_from_its_folder(copied, tmp_path, capsys):
+    rewrite(copied / "experiment.json", lambda settings: settings["data"].update(root=str(tmp_path / "gone")))
+    for name in ("evaluation.json", "energy.json", "environment.json", "metrics.jsonl"):
+        (copied / name).unlink()
+    assert report(copied, out=tmp_path / "page.html") == 0
+    page = Page(tmp_path / "page.html")
+    test = json.loads((copied / "summary.json").read_text())["test"]
+    assert f"{test['accuracy']:.2%}no interval" in page.text
+    assert [list(map(int, row[1:])) for row in page.tables["True classes down, predicted across, test"][1:]] == test[
+        "confusion"
+    ]
+    assert "This page is without intervals" in page.text
+    assert "and without energy" in page.text
+    assert "and without explained samples" in page.text
+    assert "holds no metrics.jsonl" in page.text
+    assert "The same model with some modalities taken away" not in page.text
+    why = f"the data of {copied} are no longer at {tmp_path / 'gone'}"
+    assert f"copy: the page is without energy: {why}" in capsys.readouterr().err
+    assert not (copied / "evaluation.json").exists()
+
+
+def test_a_run_whose_model_is_gone_is_told_without_it(copied, tmp_path):
+    (copied / "model.safetensors").unlink()
+    assert report(copied, out=tmp_path / "page.html") == 0
+    page = Page(tmp_path / "page.html")
+    assert f"the scales alpha: {copied} holds no model.safetensors" in page.text
+    assert "Cross-modal fusion" not in page.text
+    assert "Every class, test" in page.tables
+    assert "#run-1-branch" not in page.attributes("href")
+
+
+def test_a_run_of_one_modality(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(page_module, "EXAMPLES", (1, 1))
+    alone = finished_run(run.parent / "data", tmp_path / "alone", "--data.modalities", "audio")
+    assert report(alone, out=tmp_path / "page.html") == 0
+    page = Page(tmp_path / "page.html")
+    assert "audio of data" in page.text
+    assert not any(
+        words in page.text
+        for words in ("Cross-modal fusion", "The same model with some modalities taken away", "alignment loss")
+    )
+    assert [row[0] for row in page.tables["Contributions, points"][1:]] == ["audio"]
+
+
+def test_several_runs_begin_with_a_comparison(run, copied, tmp_path):
+    rewrite(copied / "experiment.json", lambda settings: settings["model"]["fusion"].update(alpha=0.75))
+    summary = json.loads((copied / "summary.json").read_text())
+    edit(copied / "summary.json", rates=summary["rates"], seconds=61.0)
+    study = write_study(tmp_path / "study")
+    assert report(run, copied, study, out=tmp_path / "page.html") == 0
+    page = Page(tmp_path / "page.html")
+    (title,) = [title for title in page.tables if title.startswith("Scores of all runs")]
+    assert [row[0] for row in page.tables[title][1:]] == ["run <i>", "copy"]
+    assert page.tables[title][0][4:8] == ["parameters", "energy, papers", "energy, strict", "training"]
+    with safe_open(run / "model.safetensors", "np") as weights:
+        count = sum(
+            np.prod(weights.get_slice(name).get_shape(), dtype=int)
+            for name in weights.keys()  # noqa: SIM118 - it is no mapping
+            if not name.endswith(("running_mean", "running_var", "num_batches_tracked", "spike.scale"))
+        )
+    assert [row[4] for row in page.tables[title][1:]] == [f"{count:,}"] * 2
+    assert page.tables[title][2][7] == "1 min 01 s"
+    assert page.tables["Settings that differ"][1:] == [["model.fusion.alpha", "1.5", "0.75"]]
+    assert page.text.index("2 runs and 1 study") < page.text.index("Comparison") < page.text.index("run <i> Model")
+    assert page.tables["accuracy by alpha"] == [["alpha", "accuracy"], ["0.5", "61 %"], ["<b>", "7 %"]]
+    assert "How much does <alpha> matter?" in page.text
+    assert "3 seeds a point" in page.text
+    (plot,) = [a["src"] for tag, a in page.elements if tag == "img" and a["alt"] == "a curve"]
+    assert base64.b64decode(plot.removeprefix("data:image/svg+xml;base64,")).startswith(b"<svg")
+    assert len(page.source.encode()) < 2_000_000
+
+
+def test_pictures_that_do_not_fit_are_left_out_and_counted(copied, tmp_path, monkeypatch):
+    monkeypatch.setattr(page_module, "EXAMPLES", (1, 1))
+    monkeypatch.setattr(page_module, "Room", lambda: Room(1000))
+    study = write_study(tmp_path / "study")
+    (study / "alpha.svg").write_text(f"<svg>{'x' * 1000}</svg>")
+    report(copied, study, out=tmp_path / "page.html")
+    page = Page(tmp_path / "page.html")
+    assert not [tag for tag, _ in page.elements if tag == "img"]
+    assert "1 sample did not fit" in page.text
+    assert "The plot alpha.svg is too large for this page" in page.text
+
+
+def test_silent_and_saturated_layers_are_marked(copied, tmp_path):
+    rates = dict.fromkeys(json.loads((copied / "evaluation.json").read_text())["rates"], 0.2)
+    first, second = [name for name in rates if name.startswith("fusion.")][:2]
+    edit(copied / "evaluation.json", rates=rates | {first: 0.0002, second: 0.97})
+    report(copied, out=tmp_path / "page.html")
+    page = Page(tmp_path / "page.html")
+    remarks = {row[0]: row[-1] for row in page.tables["Firing rates, cross-modal fusion, test"][1:]}
+    assert remarks[layer_name(first)] == "silent"
+    assert remarks[layer_name(second)] == "saturated"
+    assert sum(remark != "" for remark in remarks.values()) == 2
+    assert "cross-modal fusion: 22 layers, 0.02% to 97.00%, 1 silent, 1 saturated" in page.text
+
+
+def test_the_page_can_be_opened(copied, tmp_path, monkeypatch):
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    report(write_study(tmp_path / "study"), out=tmp_path / "page.html", open_=True)
+    assert opened == [(tmp_path / "page.html").as_uri()]
+
+
+DAMAGES = {
+    "experiment.json": ("{", "experiment.json is damaged:"),
+    "summary.json": ('{"data": 3}', "summary.json is damaged: data:"),
+    "environment.json": ("[]", "environment.json is damaged:"),
+    "metrics.jsonl": ('{"epoch": 1}\n{"epoch"', "metrics.jsonl is damaged in line 2:"),
+    "evaluation.json": ('{"format_version": 2}', "evaluation.json is damaged: format_version:"),
+    "energy.json": ("nothing", "energy.json is damaged:"),
+    "spec.json": ("{", "spec.json is not a model's spec"),
+    "model.safetensors": ("no weights", "model.safetensors is damaged:"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_damaged_files_are_named_in_one_line(copied, tmp_path, name):
+    content, message = DAMAGES[name]
+    (copied / name).write_text(content)
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
+        report(copied, out=tmp_path / "page.html")
+    assert "\n" not in str(error.value)
+    assert str(copied) in str(error.value)
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_folders_that_cannot_be_told_of(copied, tmp_path):
+    out = tmp_path / "page.html"
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="empty is neither a run nor a study"):
+        report(tmp_path / "empty", out=out)
+    with pytest.raises(ValueError, match="nowhere is no folder"):
+        report(tmp_path / "nowhere", out=out)
+    with pytest.raises(ValueError, match="is given twice"):
+        report(copied, copied, out=out)
+    (copied / "summary.json").unlink()
+    with pytest.raises(ValueError, match=r"is not finished: it holds no summary\.json; .*--resume --out"):
+        report(copied, out=out)
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "study.json").write_text("{}")
+    with pytest.raises(ValueError, match="cannot be read by this version"):
+        report(tmp_path / "begun", out=out)
+    with pytest.raises(ValueError, match="is a folder; name a file"):
+        report(copied, out=tmp_path)
+    with pytest.raises(ValueError, match="there is no folder"):
+        report(copied, out=tmp_path / "nowhere" / "page.html")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"plots": [{"title": "x", "file": "../secret.png"}]}, "is no picture in the same folder"),
+        ({"plots": [{"title": "x", "file": "results.json"}]}, "is no picture in the same folder"),
+        ({"plots": [{"title": "x", "file": "gone.svg"}]}, "names the plot gone.svg, which is not there"),
+        ({"tables": [{"title": "x", "columns": ["a", "b"], "rows": [["1"]]}]}, "row 1 has 1 cells"),
+    ],
+)
+def test_studies_that_cannot_be_told_of(tmp_path, changes, message):
+    study = write_study(tmp_path / "study", **changes)
+    with pytest.raises(ValueError, match=message) as error:
+        report(study, out=tmp_path / "page.html")
+    assert "\n" not in str(error.value)
+
+
+def test_examples_are_the_surest_mistakes_of_different_classes_and_something_right():
+    looks = [
+        Look(place, label, answer, confidence)
+        for place, (label, answer, confidence) in enumerate(
+            [(0, 0, 0.9), (0, 1, 0.8), (0, 1, 0.95), (1, 1, 0.99), (1, 0, 0.5), (2, 0, 0.7)]
+        )
+    ]
+    assert [each.place for each in choose(looks, 4)] == [2, 5, 4, 3]
+    assert [each.place for each in choose(looks, 5)] == [2, 5, 4, 1, 3]
+    assert [each.place for each in choose(looks, 1)] == [3]
+    assert [each.place for each in choose([each for each in looks if each.label != each.answer], 2)] == [2, 5]
+    assert [each.place for each in choose([each for each in looks if each.label == each.answer], 3)] == [3, 0]
+
+
+def test_settings_are_told_where_they_are_not_the_defaults():
+    default = Experiment()
+    assert unusual(default) == []
+    changed = Experiment.model_validate(
+        {"model": {"fusion": {"kind": "ccssa", "alpha": 0.5}, "modalities": {"audio": None}}, "out": "x", "seed": 3}
+    )
+    assert [(s.name, s.value, s.default) for s in unusual(changed)] == [
+        ("data.modalities", "visual", "[]"),
+        ("model.fusion.alpha", "0.5", "1.5"),
+        ("model.modalities.audio", "none", "-"),
+        ("seed", "3", "0"),
+    ]
+    other = default.model_copy(update={"train": TrainSpec(epochs=7), "out": Path("y")})
+    assert differences([default, other, default]) == [("train.epochs", ("auto", "7", "auto"))]
+
+
+def test_a_large_confusion_matrix_has_a_pixel_a_cell():
+    counts = np.zeros((43, 43), dtype=int)
+    counts[2, 2], counts[2, 40], counts[7, 7] = 3, 1, 9
+    address = confusion_picture(counts.tolist())
+    pixels = np.array(Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))).convert("L")).astype(int)
+    assert pixels.shape == (43, 43)
+    assert pixels[7, 7] < pixels[2, 2] < pixels[2, 40] < pixels[40, 2]
+
+
+def test_names_of_classes_are_no_formulas_and_leave_room_for_the_matrix(tmp_path):
+    figure = confusion_figure([[1, 0], [0, 1]], [r"$\frac$", "x" * 200], title="")
+    figure.savefig(tmp_path / "confusion.png")
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [r"$\frac$", "x" * 29 + "…"]
+
+
+def test_drawings_take_the_colors_of_the_page():
+    history = [{"epoch": epoch, "val_accuracy": epoch / 10} for epoch in (1.0, 2.0, 3.0)]
+    drawing = lines([("<one>", history, "val_accuracy"), ("$two", history, "val_accuracy")], "accuracy", 2, name="a")
+    assert [key.label for key in drawing.keys] == ["<one>", "$two", "selected epoch (2)"]
+    assert "currentColor" in drawing.svg
+    assert not re.search(r"#000|http|<style|<metadata|DejaVu", drawing.svg)
+    assert "accuracy by epoch: &lt;one&gt; from 10 % in epoch 1 to 30 % in epoch 3" in drawing.svg
+    assert drawing == lines(
+        [("<one>", history, "val_accuracy"), ("$two", history, "val_accuracy")], "accuracy", 2, name="a"
+    )
+
+
+def test_numbers_do_not_look_like_others():
+    shares = (0.0, 1e-9, 0.00005, 0.12345, 0.99994, 0.99999, 1.0)
+    assert [percent(share) for share in shares] == [
+        *("0.00%", "< 0.01%", "0.01%", "12.35%", "99.99%", "> 99.99%", "100.00%"),
+    ]
+    assert [points(each) for each in (-0.1, 0.2, 0.0, -1e-6, 1e-6)] == ["\N{MINUS SIGN}10.00", "+20.00", *["0.00"] * 3]
+
+
+def test_a_class_that_was_never_the_answer_has_no_precision(copied, tmp_path):
+    classes = json.loads((copied / "evaluation.json").read_text())["classes"]
+    classes[0] |= {"precision": 0.5, "recall": 1.0, "samples": 14}
+    classes[1] |= {"precision": 0.0, "recall": 0.0, "f1": 0.0, "samples": 0}
+    edit(copied / "evaluation.json", classes=classes, confusion=[[14, 0], [0, 0]])
+    report(copied, out=tmp_path / "page.html")
+    page = Page(tmp_path / "page.html")
+    assert page.tables["Every class, test"][1][1:3] == ["50.00%", "100.00%"]
+    assert page.tables["Every class, test"][2][1:] == ["-", "-", "-", "", "0"]
+    assert "A class that was never the answer has no precision." in page.text
+    assert "No sample was taken for another class." in page.text
+
+
+def test_very_many_classes_are_folded_away(copied, tmp_path):
+    names = [f"<b>{number}</b>" for number in range(100)]
+    score = {"precision": 0.5, "recall": 0.5, "f1": 0.5, "samples": 2}
+    confusion = (np.eye(100, dtype=int) + np.roll(np.eye(100, dtype=int), 1, axis=1)).tolist()
+    edit(copied / "evaluation.json", classes=[{"class": name} | score for name in names], confusion=confusion)
+    report(copied, out=tmp_path / "page.html")
+    page = Page(tmp_path / "page.html")
+    summary = "100 classes: the 60 with the lowest and the highest F1, and 40 more in evaluation.json"
+    assert re.search(rf"<details>\s*<summary>{summary}</summary>", page.source)
+    assert [row[0] for row in page.tables["Classes, lowest F1 first, test"][1:]] == names[:40] + names[80:]
+    assert "True classes down, predicted across, test" not in page.tables
+    assert any(a.get("alt", "").startswith("confusion matrix of 100 classes") for _, a in page.elements)
+    assert page.tables["What was taken for what most often, test"][1] == ["<b>0</b>", "<b>1</b>", "1", "50.00%"]
+
+
+def test_pictures_in_drawings_keep_their_pixels_and_let_the_paper_through():
+    rng = np.random.default_rng(0)
+    gray = rng.integers(0, 256, (9, 7, 1)).repeat(3, 2).astype(np.uint8)
+    marks = np.zeros((3, 11, 4))
+    marks[rng.random((3, 11)) < 0.3] = (0, 114 / 255, 178 / 255, 1)
+    for pixels in (gray, (255 * marks).round().astype(np.uint8)):
+        figure = Figure()
+        figure.add_subplot().imshow(pixels, interpolation="none")
+        (address,) = re.findall(r'href="data:image/png;base64,([^"]*)"', inline(figure, name="a", alt=""))
+        found = np.asarray(Image.open(io.BytesIO(base64.b64decode(address))).convert("RGBA"))
+        channels = pixels.shape[2]
+        assert np.array_equal(found[..., :channels][found[..., 3] > 0], pixels[..., :channels][found[..., 3] > 0])
+        assert np.array_equal(found[..., 3], pixels[..., 3] if channels == 4 else np.full((9, 7), 255))
+
+
+def test_large_pictures_take_little_room_and_keep_their_place():
+    figure = Figure()
+    axes = figure.add_subplot()
+    axes.imshow(np.random.default_rng(0).random((20, 3000, 3)), interpolation="none", aspect="auto")
+    drawing = inline(figure, name="a", alt="")
+    (address,) = re.findall(r'href="data:image/png;base64,([^"]*)"', drawing)
+    assert Image.open(io.BytesIO(base64.b64decode(address))).size == (320, 20)
+    assert len(address) < 16_000  # of 240,000
+    (image,) = re.findall("<image[^>]*>", drawing)
+    assert 'width="3000" height="20"' in image
+    assert 'preserveAspectRatio="none"' in image
