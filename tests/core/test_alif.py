@@ -2,7 +2,7 @@
 
 import inspect
 import itertools
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 import pytest
 import torch
@@ -81,7 +81,7 @@ def test_spikes_and_gradients_equal_the_equations(settings: dict):
 
 @pytest.mark.parametrize("settings", FEW, ids=lambda s: "-".join(map(str, s.values())))
 @pytest.mark.parametrize("implementation", ["torch", "native"])
-def test_learning_constants_does_not_change_other_gradients(implementation, settings):
+def test_learning_constants_does_not_change_other_gradients(implementation: str, settings: dict[str, Any]):
     inputs, function = random_inputs(7, 5, 300), ours(settings, implementation)
     learned = run(function, inputs, torch.float32)
 
@@ -97,7 +97,7 @@ def test_learning_constants_does_not_change_other_gradients(implementation, sett
 
 @pytest.mark.parametrize("implementation", ["torch", "native"])
 @pytest.mark.parametrize("result", [0, 1, 2], ids=["spikes", "v_last", "b_last"])
-def test_each_output_alone_has_a_gradient(result, implementation):
+def test_each_output_alone_has_a_gradient(result: int, implementation: str):
     settings = {"v_reset": None, "decay_input": True, "detach_reset": False, "detach_membrane": False}
     settings["surrogate"] = "atan"
     inputs, only = random_inputs(6, 3, 8), slice(result, result + 1)
@@ -110,7 +110,7 @@ def test_each_output_alone_has_a_gradient(result, implementation):
 
 @pytest.mark.parametrize("settings", FEW, ids=lambda s: "-".join(map(str, s.values())))
 @pytest.mark.parametrize("implementation", ["torch", "native"])
-def test_padded_steps_are_ignored(implementation, settings):
+def test_padded_steps_are_ignored(implementation: str, settings: dict[str, Any]):
     """A batch with lengths equals each sample alone without its padding."""
     T, B, N, lengths = 6, 5, 700, [6, 1, 4, 0, 3]
     x, v, b = random_inputs(T, B, N)
@@ -159,7 +159,9 @@ def test_padded_steps_are_ignored(implementation, settings):
         ((4, 270_001), torch.float32),  # results of this size bypass the caches
     ],
 )
-def test_native_code_agrees_with_torch_at_sizes_that_are_no_multiple_of_a_tile(shape, dtype, v_reset):
+def test_native_code_agrees_with_torch_at_sizes_that_are_no_multiple_of_a_tile(
+    shape: tuple[int, ...], dtype: torch.dtype, v_reset: float | None
+):
     generator = torch.Generator().manual_seed(3)
     x = (torch.randint(-8, 24, shape, generator=generator) / 8).to(dtype)  # exact in every dtype
     upstream = torch.randn(shape, generator=generator).to(dtype)
@@ -191,7 +193,7 @@ def test_results_do_not_depend_on_the_number_of_threads():
 
 
 @pytest.mark.parametrize("implementation", ["torch", "native"])
-def test_the_threshold_rises_until_the_neuron_stops_firing(implementation):
+def test_the_threshold_rises_until_the_neuron_stops_firing(implementation: str):
     # tau 1, so that h is the current 1.25; threshold 1 + 0.125 b, where b halves in each step (tau_adaptation 2).
     # b before each step is 0, 1, 1.5, 1.75, 1.875, 1.9375: the thresholds are 1, 1.125, 1.1875, 1.21875, ... < 1.25.
     # With beta 0.2 they are 1, 1.2, 1.3: the third step is silent, b falls to 0.75 and the threshold to 1.15.
@@ -216,7 +218,7 @@ def test_adaptation_remembers_a_spike_longer_than_the_membrane():
 
 @pytest.mark.parametrize("implementation", ["torch", "native"])
 @pytest.mark.parametrize("settings", FEW, ids=lambda s: "-".join(map(str, s.values())))
-def test_without_beta_alif_is_bit_identical_to_lif(settings, implementation):
+def test_without_beta_alif_is_bit_identical_to_lif(settings: dict[str, Any], implementation: str):
     x, v, b = random_inputs(7, 3, 400)
     upstream = torch.randn(7, 3, 400)
     options = {**settings, "implementation": implementation}
@@ -301,7 +303,7 @@ def test_a_learned_threshold_equals_a_fixed_one_and_gets_its_gradient():
 
 
 @pytest.mark.parametrize("channels_axis", [-1, -3])
-def test_spiking_layers_run_alif_after_their_batch_norm(channels_axis):
+def test_spiking_layers_run_alif_after_their_batch_norm(channels_axis: int):
     torch.manual_seed(0)
     if channels_axis == -1:
         layer, x = SpikingLinear(6, 7, neuron=ALIF), torch.randn(5, 2, 3, 6)
@@ -331,7 +333,7 @@ def test_a_current_expanded_over_time_needs_no_copy():
 
 
 @pytest.mark.parametrize("implementation", ["torch", "native"])
-def test_states_may_have_any_memory_layout(implementation):
+def test_states_may_have_any_memory_layout(implementation: str):
     x, v, b = random_inputs(5, 6, 7)
     expected = alif(x, v_init=v, b_init=b, implementation=implementation)
     spread = torch.stack([v, b], dim=-1)  # every other value

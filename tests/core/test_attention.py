@@ -72,7 +72,9 @@ def test_both_orders_have_the_same_gradient(order: str):
         ((1, 1, 4, 4), (1, 1, 3, 4), (9, 1, 3, 4)),  # one set of scores for nine values
     ],
 )
-def test_the_order_with_fewer_multiply_adds_is_taken(query, key, value):
+def test_the_order_with_fewer_multiply_adds_is_taken(
+    query: tuple[int, ...], key: tuple[int, ...], value: tuple[int, ...]
+):
     q, k, v = spikes(*query), spikes(*key, seed=1), spikes(*value, seed=2)
     costs = {}
     for order in ORDERS:

@@ -33,7 +33,7 @@ def run(tmp_path: Path, code: str = PRINT_IMPLEMENTATION, **environment: str) ->
 
 
 @pytest.mark.needs("compiler")
-def test_the_first_use_builds_and_the_next_reuses_the_build(tmp_path):
+def test_the_first_use_builds_and_the_next_reuses_the_build(tmp_path: Path):
     first = run(tmp_path)
     assert first.stdout.split() == ["native", "3.0", "3.0"]
     assert not first.stderr
@@ -53,7 +53,9 @@ def test_the_first_use_builds_and_the_next_reuses_the_build(tmp_path):
         ({"SNN_CORE_CACHE": "/proc/nowhere"}, "set SNN_CORE_CACHE to a folder that can"),
     ],
 )
-def test_torch_is_used_with_one_log_line_where_the_build_fails(tmp_path, environment, message):
+def test_torch_is_used_with_one_log_line_where_the_build_fails(
+    tmp_path: Path, environment: dict[str, str], message: str
+):
     result = run(tmp_path, **environment)
     assert result.stdout.split() == ["torch", "3.0", "3.0"]
     (line,) = result.stderr.splitlines()
@@ -80,7 +82,9 @@ def reload(tmp_path):
 @pytest.mark.needs("compiler")
 @pytest.mark.parametrize("mode", [0o775, 0o757, 0o777])
 @pytest.mark.parametrize("kind", ["file", "folder"])
-def test_a_build_writable_by_others_is_not_loaded(tmp_path, monkeypatch, kind, mode):
+def test_a_build_writable_by_others_is_not_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, mode: int
+):
     folder = cache_with_a_build(tmp_path, monkeypatch)
     (file,) = folder.iterdir()
     path = {"file": file, "folder": folder}[kind]
@@ -95,7 +99,7 @@ def test_a_build_writable_by_others_is_not_loaded(tmp_path, monkeypatch, kind, m
 
 
 @pytest.mark.needs("compiler")
-def test_a_library_in_a_world_writable_folder_is_not_loaded(tmp_path, monkeypatch):
+def test_a_library_in_a_world_writable_folder_is_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """In a folder such as /tmp any user could place the file."""
     folder = cache_with_a_build(tmp_path, monkeypatch)
     folder.chmod(0o1777)
@@ -109,7 +113,7 @@ def test_a_library_in_a_world_writable_folder_is_not_loaded(tmp_path, monkeypatc
 @pytest.mark.needs("compiler")
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give files away")
 @pytest.mark.parametrize("kind", ["file", "folder"])
-def test_a_build_of_another_user_is_not_loaded(tmp_path, monkeypatch, kind):
+def test_a_build_of_another_user_is_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str):
     folder = cache_with_a_build(tmp_path, monkeypatch)
     (file,) = folder.iterdir()
     path = {"file": file, "folder": folder}[kind]
@@ -118,7 +122,7 @@ def test_a_build_of_another_user_is_not_loaded(tmp_path, monkeypatch, kind):
 
 
 @pytest.mark.needs("compiler")
-def test_builds_are_private_under_any_umask(tmp_path, monkeypatch):
+def test_builds_are_private_under_any_umask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     before = os.umask(0)
     try:
         folder = cache_with_a_build(tmp_path, monkeypatch)
@@ -130,7 +134,9 @@ def test_builds_are_private_under_any_umask(tmp_path, monkeypatch):
     assert reload(tmp_path).number() == 7
 
 
-def test_a_missing_compiler_is_logged_once(tmp_path, monkeypatch, caplog):
+def test_a_missing_compiler_is_logged_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
     monkeypatch.setenv("SNN_CORE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CC", raising=False)
@@ -141,20 +147,20 @@ def test_a_missing_compiler_is_logged_once(tmp_path, monkeypatch, caplog):
     assert len(caplog.records) == 1
 
 
-def test_native_code_can_be_disabled(tmp_path):
+def test_native_code_can_be_disabled(tmp_path: Path):
     result = run(tmp_path, SNN_CORE_NATIVE="0")
     assert result.stdout.split()[0] == "torch"
     assert not result.stderr
     assert not list(tmp_path.iterdir())
 
 
-def test_requesting_native_without_a_compiler_says_what_to_do(tmp_path):
+def test_requesting_native_without_a_compiler_says_what_to_do(tmp_path: Path):
     result = run(tmp_path, REQUEST_NATIVE, PATH="")
     assert "implementation='native' cannot run here: no C compiler is on PATH; install gcc or clang" in result.stdout
 
 
 @pytest.mark.needs("compiler")
-def test_a_build_depends_on_the_headers_that_it_includes(tmp_path, monkeypatch):
+def test_a_build_depends_on_the_headers_that_it_includes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("SNN_CORE_CACHE", str(tmp_path / "cache"))
     source, header = tmp_path / "code.c", tmp_path / "number.h"
     source.write_text('#include "number.h"\nint number(void) { return NUMBER; }\n')

@@ -108,7 +108,7 @@ def assert_same_spikes(net: nn.Module, x: Tensor, tmp_path: Path, dt: float = 1e
     ],
     ids=["IF", "LIF", "LIF without decay_input", "PLIF"],
 )
-def test_nir_neurons_spike_at_our_threshold(make, v_reset, tmp_path: Path):
+def test_nir_neurons_spike_at_our_threshold(make, v_reset: float, tmp_path: Path):
     # Dyadic currents often meet the threshold exactly; a NIR neuron spikes only above it.
     x = torch.randint(-4, 17, (8, 3, 50), generator=torch.Generator().manual_seed(2)) * 0.25  # T=8 B=3 N=50
     neuron = make(v_threshold=0.5, v_reset=v_reset).eval()
@@ -206,7 +206,7 @@ def test_exporting_does_not_change_the_network():
     ],
     ids=str,
 )
-def test_unsupported_modules_raise_with_their_path(net, shape, message: str):
+def test_unsupported_modules_raise_with_their_path(net, shape: tuple[int, ...], message: str):
     for module in net.modules():
         if not isinstance(module, nn.Dropout):
             module.training = False

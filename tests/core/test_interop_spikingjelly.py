@@ -75,7 +75,7 @@ def assert_same(actual: nn.Module, expected: nn.Module, x: Tensor) -> None:
     ],
     ids=["IF", "LIF", "PLIF"],
 )
-def test_a_memory_neuron_keeps_its_potential_between_calls_until_reset(step_mode, ours, theirs):
+def test_a_memory_neuron_keeps_its_potential_between_calls_until_reset(step_mode: str, ours, theirs):
     net, peer = nn.Sequential(MemoryNeuron(ours)), nn.Sequential(theirs)
     for module in (net, peer):
         functional.reset_net(module)
@@ -92,7 +92,7 @@ def test_a_memory_neuron_keeps_its_potential_between_calls_until_reset(step_mode
 
 
 @pytest.mark.parametrize("step_mode", ["s", "m"])
-def test_a_memory_neuron_keeps_the_adaptation_of_alif(step_mode):
+def test_a_memory_neuron_keeps_the_adaptation_of_alif(step_mode: str):
     neuron, x = ALIF(beta=0.5, v_threshold=0.5, v_reset=-0.25), 2 * dyadic(6, 3, 5)
     node = MemoryNeuron(neuron, step_mode=step_mode)
     whole, v, b = neuron(x, return_state=True)

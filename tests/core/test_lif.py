@@ -1,6 +1,7 @@
 """LIF against its equations in float64; test_neurons.py compares with SpikingJelly."""
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -65,7 +66,7 @@ def test_spikes_and_gradients_equal_the_equations(settings: dict):
 @pytest.mark.parametrize("settings", SETTINGS[:: len(SURROGATES) + 1], ids=lambda s: "-".join(map(str, s.values())))
 @pytest.mark.parametrize("implementation", ["torch", "native"])
 @pytest.mark.parametrize("save", ["d32", "x"])
-def test_padded_steps_are_ignored(save, implementation, settings):
+def test_padded_steps_are_ignored(save: str, implementation: str, settings: dict[str, Any]):
     """A batch with lengths equals each sample alone without its padding."""
     generator = torch.Generator().manual_seed(2)
     T, B, N, lengths = 6, 5, 700, [6, 1, 4, 0, 3]
@@ -104,7 +105,9 @@ def test_padded_steps_are_ignored(save, implementation, settings):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("save", ["d32", "d16", "x", "u8"])
 @pytest.mark.parametrize("surrogate", SURROGATES)
-def test_native_code_agrees_with_torch_at_sizes_that_are_no_multiple_of_a_tile(surrogate, save, dtype):
+def test_native_code_agrees_with_torch_at_sizes_that_are_no_multiple_of_a_tile(
+    surrogate: str, save: str, dtype: torch.dtype
+):
     generator = torch.Generator().manual_seed(3)
     x = (torch.randint(-8, 24, (5, 3, 1111), generator=generator) / 8).to(dtype)  # exact in every dtype
     upstream = torch.randn(5, 3, 1111, generator=generator).to(dtype)
@@ -198,7 +201,7 @@ class Asymmetric:
 
 @pytest.mark.parametrize("implementation", ["auto", "torch"])
 @pytest.mark.parametrize("detach_reset", [True, False])
-def test_custom_surrogates_may_be_asymmetric(detach_reset, implementation):
+def test_custom_surrogates_may_be_asymmetric(detach_reset: bool, implementation: str):
     x = torch.randn(6, 40, dtype=torch.float64) + 0.5
     v = torch.zeros(40, dtype=torch.float64)
     options = {"detach_reset": detach_reset, "surrogate": Asymmetric(), "slope": 3.0}
@@ -219,7 +222,9 @@ def gradient(x: Tensor, upstream: Tensor, **options) -> Tensor:
 @pytest.mark.parametrize("surrogate", ["sigmoid", "atan", "triangle"])
 @pytest.mark.parametrize("v_reset", [0.0, -0.3, None])
 @pytest.mark.parametrize(("save", "error"), [("x", 0.0), ("d16", 3e-4), ("u8", 2e-2)])
-def test_save_modes_change_the_gradient_only_by_rounding(save, error, v_reset, surrogate):
+def test_save_modes_change_the_gradient_only_by_rounding(
+    save: str, error: float, v_reset: float | None, surrogate: str
+):
     x, upstream = torch.randn(8, 3000) + 0.3, torch.randn(8, 3000)
     options = {"v_reset": v_reset, "surrogate": surrogate, "slope": 2.0}
     exact = gradient(x, upstream, **options)
@@ -264,7 +269,9 @@ def test_the_backward_saves_the_documented_bytes(save: str):
 @pytest.mark.parametrize("detach_reset", [True, False])
 @pytest.mark.parametrize("decay_input", [True, False])
 @pytest.mark.parametrize("save", ["d32", "x"])
-def test_gradients_of_a_learned_time_constant_and_threshold(v_reset, detach_reset, decay_input, save):
+def test_gradients_of_a_learned_time_constant_and_threshold(
+    v_reset: float | None, detach_reset: bool, decay_input: bool, save: str
+):
     x = torch.randn(7, 400, generator=torch.Generator().manual_seed(5), dtype=torch.float64) + 0.5
     v = torch.randn(400, generator=torch.Generator().manual_seed(6), dtype=torch.float64) * 0.3
     upstream = torch.randn(7, 400, dtype=torch.float64), torch.randn(400, dtype=torch.float64)
@@ -337,7 +344,9 @@ def test_invalid_arguments_raise(call, message: str):
         (torch.zeros(2, 3), {"surrogate": lambda d, slope: d}, "torch", "a surrogate of your own runs in torch only"),
     ],
 )
-def test_which_implementation_gives_the_choice_and_its_reason(x, options, implementation, reason):
+def test_which_implementation_gives_the_choice_and_its_reason(
+    x, options: dict[str, Any] | dict[str, str], implementation: str, reason: str
+):
     choice = which_implementation(x, **options)
     assert choice.implementation == implementation
     assert reason in choice.reason

@@ -30,7 +30,7 @@ def assert_same(results: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
 
 @pytest.mark.parametrize("v_reset", [0.0, -0.5, None])
 @pytest.mark.parametrize("detach_reset", [True, False])
-def test_if_agrees_with_spikingjelly(v_reset, detach_reset):
+def test_if_agrees_with_spikingjelly(v_reset: float | None, detach_reset: bool):
     sigmoid = jelly_surrogate.Sigmoid(4.0)
     theirs = neuron.IFNode(v_reset=v_reset, detach_reset=detach_reset, surrogate_function=sigmoid, step_mode="m")
     assert_same(both(theirs, IF(v_reset=v_reset, detach_reset=detach_reset)))
@@ -40,7 +40,7 @@ def test_if_agrees_with_spikingjelly(v_reset, detach_reset):
 @pytest.mark.parametrize("decay_input", [True, False])
 @pytest.mark.parametrize("surrogate", ["sigmoid", "atan"])
 @pytest.mark.parametrize("detach_reset", [True, False])
-def test_lif_agrees_with_spikingjelly(v_reset, decay_input, surrogate, detach_reset):
+def test_lif_agrees_with_spikingjelly(v_reset: float | None, decay_input: bool, surrogate: str, detach_reset: bool):
     theirs = neuron.LIFNode(
         tau=2.0,
         decay_input=decay_input,
@@ -55,7 +55,7 @@ def test_lif_agrees_with_spikingjelly(v_reset, decay_input, surrogate, detach_re
 
 @pytest.mark.parametrize("v_reset", [0.0, -0.5, None])
 @pytest.mark.parametrize("decay_input", [True, False])
-def test_plif_agrees_with_spikingjelly_including_its_parameter(v_reset, decay_input):
+def test_plif_agrees_with_spikingjelly_including_its_parameter(v_reset: float | None, decay_input: bool):
     theirs = neuron.ParametricLIFNode(
         init_tau=1.8,
         decay_input=decay_input,
@@ -105,7 +105,7 @@ def test_repr_shows_the_settings(kind):
         (lambda: IF(surrogate="none"), "unknown surrogate 'none'"),
     ],
 )
-def test_invalid_arguments_raise(call, message):
+def test_invalid_arguments_raise(call, message: str):
     with pytest.raises(ValueError, match=message):
         call()
 

@@ -94,7 +94,9 @@ def test_spikes_and_gradients_equal_the_equations(settings: dict, shape: tuple[i
 @pytest.mark.parametrize("kind", [IF, LIF, PLIF])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("shape", [MAPS, TOKENS], ids=["maps", "tokens"])
-def test_learned_constants_get_the_gradients_of_the_unfused_neuron(kind: type[Neuron], shape, training: bool):
+def test_learned_constants_get_the_gradients_of_the_unfused_neuron(
+    kind: type[Neuron], shape: tuple[int, ...], training: bool
+):
     norm = norm_of(shape).train(training)
     neuron = kind(v_threshold=0.9, v_reset=-0.2, learn_threshold=True).double()
     twins = copy.deepcopy(norm), copy.deepcopy(neuron)
@@ -110,7 +112,7 @@ def test_learned_constants_get_the_gradients_of_the_unfused_neuron(kind: type[Ne
 @pytest.mark.parametrize("momentum", [0.1, 0.7, 0.0, None])
 @pytest.mark.parametrize("track", [True, False])
 @pytest.mark.parametrize("shape", [MAPS, TOKENS], ids=["maps", "tokens"])
-def test_running_statistics_equal_those_of_pytorch(shape, track: bool, momentum: float | None):
+def test_running_statistics_equal_those_of_pytorch(shape: tuple[int, ...], track: bool, momentum: float | None):
     theirs = norm_of(shape, torch.float32, momentum=momentum, track_running_stats=track, eps=1e-2)
     ours, neuron = copy.deepcopy(theirs), LIF()
     for step in range(3):
@@ -168,7 +170,7 @@ def test_samples_of_different_lengths():
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("shape", [MAPS, TOKENS], ids=["maps", "tokens"])
-def test_sixteen_bit_inputs_are_normalized_and_integrated_in_float32(shape, dtype: torch.dtype):
+def test_sixteen_bit_inputs_are_normalized_and_integrated_in_float32(shape: tuple[int, ...], dtype: torch.dtype):
     x, upstream = randn(shape, 0, dtype).requires_grad_(), randn(shape, 1, dtype)
     wide = x.detach().float().requires_grad_()
     norms = norm_of(shape, torch.float32), norm_of(shape, torch.float32)

@@ -136,7 +136,7 @@ def test_a_network_is_counted_layer_by_layer_over_all_calls():
 
 
 @pytest.mark.parametrize("over", ["tokens", "time"])
-def test_attention_is_counted_by_its_projections_and_its_coincidences(over):
+def test_attention_is_counted_by_its_projections_and_its_coincidences(over: str):
     attend = SpikingAttention(8, num_heads=2, over=over).eval()
     for layer in (attend.query, attend.key, attend.value):
         layer.adjust_drive(4.0, 1.0)
@@ -245,7 +245,7 @@ def test_counting_does_not_change_results_and_removes_its_hooks():
     assert not torch.nn.modules.module._global_forward_pre_hooks
 
 
-def test_counting_keeps_batch_norm_and_neuron_fused(monkeypatch):
+def test_counting_keeps_batch_norm_and_neuron_fused(monkeypatch: pytest.MonkeyPatch):
     layer, single = SpikingLinear(3, 5).eval(), []
     monkeypatch.setattr(layer.norm, "forward", lambda x: single.append(x) or x)
     with record_synaptic_operations(layer):

@@ -537,7 +537,7 @@ def test_topologies():
         (["ab"], "a topology's pair is \\(target, source\\), but one is 'ab'"),
     ],
 )
-def test_invalid_topologies_are_reported(topology, message: str):
+def test_invalid_topologies_are_reported(topology: list[str] | list[tuple[str, ...]] | str, message: str):
     with pytest.raises(ValueError, match=message):
         pairs(topology, ("a", "b", "c"))
 
@@ -546,7 +546,7 @@ def test_invalid_topologies_are_reported(topology, message: str):
 @pytest.mark.parametrize(
     "build", [partial(CCSSA, num_heads=4), partial(CCSSA, num_heads=4, sharing="source"), QKFusion]
 )
-def test_only_the_pairs_of_the_topology_are_read(topology, build: Make):
+def test_only_the_pairs_of_the_topology_are_read(topology: list[tuple[str, ...]] | str, build: Make):
     method = awake(build(NAMES[:3], C, topology=topology))
     tokens = tokens_of(NAMES[:3])
     fused = method(tokens)

@@ -133,7 +133,7 @@ def test_a_model_that_could_not_be_loaded_leaves_the_folder_unchanged(saved: Pat
     assert files(saved) == before
 
 
-def test_a_failed_write_leaves_the_folder_unchanged(saved: Path, monkeypatch):
+def test_a_failed_write_leaves_the_folder_unchanged(saved: Path, monkeypatch: pytest.MonkeyPatch):
     before = files(saved)
 
     def full(*_args: object, **_named: object) -> None:
@@ -199,7 +199,7 @@ def by_hand(folder: Path, **changes: object) -> None:
         ({"num_classes": 10**12}, "do not match their spec"),
     ],
 )
-def test_shapes_are_compared_before_memory_is_allocated(saved: Path, changes, message: str):
+def test_shapes_are_compared_before_memory_is_allocated(saved: Path, changes: dict[str, int], message: str):
     by_hand(saved, **changes)
     with pytest.raises(ValueError, match=message):
         from_pretrained(saved)
@@ -211,7 +211,7 @@ def test_a_deeply_nested_spec_is_reported(saved: Path):
         from_pretrained(saved)
 
 
-def test_a_model_of_a_missing_plug_in_reports_what_to_install(tmp_path: Path, monkeypatch):
+def test_a_model_of_a_missing_plug_in_reports_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     class Elsewhere(NoFusionSpec):
         kind: Literal["elsewhere"] = "elsewhere"  # pyright: ignore[reportIncompatibleVariableOverride]
 
@@ -232,7 +232,7 @@ def test_a_model_of_a_missing_plug_in_reports_what_to_install(tmp_path: Path, mo
         from_pretrained(tmp_path / "by hand")
 
 
-def test_a_spec_with_a_flipped_byte_is_reported_in_one_short_line(tmp_path):
+def test_a_spec_with_a_flipped_byte_is_reported_in_one_short_line(tmp_path: Path):
     folder = tmp_path / "model"
     spec = small_spec()
     save_pretrained(spec.build(), spec, folder)

@@ -1,5 +1,7 @@
 """Printed specs, models and outputs are short and readable, and escaped in notebooks."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -8,7 +10,7 @@ from snn_core import spiking_layers
 from snn_fusion import FusionModel, NoFusion, PatchSplitting, Readout, health, load_spec, summary
 
 
-def test_a_spec_prints_as_yaml_that_reads_back(tmp_path):
+def test_a_spec_prints_as_yaml_that_reads_back(tmp_path: Path):
     spec = small_spec()
     assert "encoders:\n  audio:\n    " in str(spec)
     (tmp_path / "model.yaml").write_text(str(spec))
