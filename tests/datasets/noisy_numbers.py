@@ -21,7 +21,7 @@ class NumbersReader(Reader):
         try:
             values = np.array([float(line) for line in path.read_text().split()], dtype=np.float32)
         except ValueError as error:
-            raise ReadError(f"{path} holds something that is no number: {error}") from error
+            raise ReadError(f"{path} holds a value that is not a number: {error}") from error
         return Series(values[:, None], np.arange(len(values), dtype=np.float64))
 
 

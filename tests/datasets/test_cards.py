@@ -79,18 +79,17 @@ def test_a_card_reads_in_a_terminal(card: DatasetCard, width: int):
 def test_a_card_as_text():
     notes = CARD.model_copy(update={"notes": ("Storms are rare.", "Nobody looked twice."), "synthetic": ""})
     assert describe(notes, width=60) == (
-        "made-up: Pictures and traces of weather, version 2\n"
+        "made-up: Images and traces of weather, version 2\n"
         "license    CC0-1.0\n"
         "cite       nobody\n"
         "from       a drawer\n"
-        "modalities picture (image): [1, 3, 4], brightness, 0 to 1\n"
+        "modalities image (image): [1, 3, 4], brightness, 0 to 1\n"
         "           trace (series): [T, 2], of the sensors\n"
         "classes    2: calm, storm\n"
         "splits     as the names of the files say\n"
         "notes      Storms are rare.\n"
         "           Nobody looked twice.\n"
-        "on disk    pictures/*.raw: gray pictures; 12 files; for\n"
-        "           picture\n"
+        "on disk    images/*.raw: gray images; 12 files; for image\n"
         "           traces/*.txt: pressure and wind; 12 files; for\n"
         "           trace\n"
         "           diary.md: what was seen; not required"

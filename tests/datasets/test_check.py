@@ -39,27 +39,27 @@ def with_card(files: tuple[FileSet, ...]) -> type[MadeUpSpec]:
 
 
 def with_published(monkeypatch: pytest.MonkeyPatch, table: Mapping[str, PublishedFile]) -> type[MadeUpSpec]:
-    """The dataset with a packaged table of its pictures."""
+    """The dataset with a packaged table of its images."""
     monkeypatch.setattr("snn_datasets.check.published_table", lambda name: {"weather": table}[name])
-    return with_card((FileSet(pattern="pictures/*.raw", what="gray pictures", checksums="weather"),))
+    return with_card((FileSet(pattern="images/*.raw", what="gray images", checksums="weather"),))
 
 
 def published(root: Path) -> dict[str, PublishedFile]:
     return {
-        f"pictures/{path.name}": PublishedFile(path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())
-        for path in (root / "pictures").iterdir()
+        f"images/{path.name}": PublishedFile(path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())
+        for path in (root / "images").iterdir()
     }
 
 
 def test_a_sound_copy_reports_what_was_checked(root: Path):
     assert [str(finding) for finding in check(MadeUpSpec(root=root), hashes=True, read="all")] == [
-        "note: 12 files pictures/*.raw (gray pictures)",
-        "note: no checksums are published for pictures/*.raw",
+        "note: 12 files images/*.raw (gray images)",
+        "note: no checksums are published for images/*.raw",
         "note: 12 files traces/*.txt (pressure and wind)",
         "note: no checksums are published for traces/*.txt",
         "note: no files diary.md (what was seen); they are optional",
         "note: samples: 6 train, 2 val, 4 test",
-        "note: 12 of 12 recordings of picture were read",
+        "note: 12 of 12 recordings of image were read",
         "note: 12 of 12 recordings of trace were read",
     ]
 
@@ -89,7 +89,7 @@ def test_a_root_that_is_no_folder_is_reported_with_the_layout(tmp_path: Path, ro
     assert (finding.severity, finding.path) == ("error", root)
     assert finding.problem == {"nothing": "does not exist", "a file": "is a file, not a folder"}[root_is]
     assert finding.advice.startswith("fetch the files\n  from a drawer\n")
-    assert "pictures/*.raw  (gray pictures)" in finding.advice
+    assert "images/*.raw  (gray images)" in finding.advice
 
 
 def test_a_missing_folder_is_named(root: Path):
@@ -97,7 +97,7 @@ def test_a_missing_folder_is_named(root: Path):
     (finding,) = (finding for finding in check(MadeUpSpec(root=root), read="none") if finding.severity == "error")
     assert finding.path == root / "traces"
     assert finding.problem == "does not exist; traces/*.txt (pressure and wind) belong there"
-    assert finding.advice.startswith("fetch the files\n  from a drawer\ninto this layout\n  pictures/*.raw")
+    assert finding.advice.startswith("fetch the files\n  from a drawer\ninto this layout\n  images/*.raw")
 
 
 def test_an_error_that_prevents_opening_is_reported_once_with_the_layout(root: Path):
@@ -105,25 +105,25 @@ def test_an_error_that_prevents_opening_is_reported_once_with_the_layout(root: P
         def build(self, progress: object = None) -> DatasetSplits:
             raise FileNotFoundError(f"no traces under {self.root}")
 
-    for folder in ("pictures", "traces"):
+    for folder in ("images", "traces"):
         (root / folder).rename(root / f"old {folder}")
     findings = check(NeedsAll(root=root))
     wrong = [finding for finding in findings if finding.severity == "error"]
-    assert [finding.path for finding in wrong] == [root / "pictures", root / "traces"]
+    assert [finding.path for finding in wrong] == [root / "images", root / "traces"]
     assert [len(finding.advice.splitlines()) for finding in wrong] == [6, 1]
     assert "note: no recording was read, because the dataset cannot be opened" in map(str, findings)
-    (root / "old pictures").rename(root / "pictures")
+    (root / "old images").rename(root / "images")
     (root / "old traces").rename(root / "traces")
     assert str(only(check(NeedsAll(root=root)))) == f"error: no traces under {root}; fetch it again"
 
 
 def test_files_of_an_unselected_modality_are_not_needed(root: Path):
     (root / "traces").rename(root / "attic")
-    assert complaints(check(MadeUpSpec(root=root, modalities=("picture",)), read="all")) == []
+    assert complaints(check(MadeUpSpec(root=root, modalities=("image",)), read="all")) == []
 
 
 def test_an_unknown_modality_is_the_users_mistake(root: Path):
-    with pytest.raises(ValueError, match=r"'smell'.*picture, trace"):
+    with pytest.raises(ValueError, match=r"'smell'.*image, trace"):
         check(MadeUpSpec(root=root, modalities=("smell",)))
 
 
@@ -136,7 +136,7 @@ def test_a_folder_in_other_case_is_recognized(root: Path):
     )
 
 
-@pytest.mark.parametrize("off", [".", "pictures"])
+@pytest.mark.parametrize("off", [".", "images"])
 def test_a_root_one_folder_off_suggests_the_right_one(root: Path, off: str):
     wrong = root.parent if off == "." else root / off
     findings = check(MadeUpSpec(root=wrong), read="none")
@@ -144,19 +144,19 @@ def test_a_root_one_folder_off_suggests_the_right_one(root: Path, off: str):
 
 
 def test_an_incomplete_copy_is_a_warning(root: Path):
-    for modality, ending in (("pictures", "raw"), ("traces", "txt")):
+    for modality, ending in (("images", "raw"), ("traces", "txt")):
         (root / modality / f"test_calm_0.{ending}").unlink()
     findings = check(MadeUpSpec(root=root))
     assert complaints(findings) == [
-        f"warning: {root}: 11 files pictures/*.raw, but the complete dataset has 12; fetch the rest",
+        f"warning: {root}: 11 files images/*.raw, but the complete dataset has 12; fetch the rest",
         f"warning: {root}: 11 files traces/*.txt, but the complete dataset has 12; fetch the rest",
     ]
     assert summary(findings) == "2 warnings"
 
 
 def test_extra_files_are_a_warning(root: Path):
-    (root / "pictures" / "test_calm_2.raw").rename(root / "pictures" / "test_calm_20.raw")
-    (root / "pictures" / "test_calm_2.raw").write_bytes(bytes(12))
+    (root / "images" / "test_calm_2.raw").rename(root / "images" / "test_calm_20.raw")
+    (root / "images" / "test_calm_2.raw").write_bytes(bytes(12))
     assert only(check(MadeUpSpec(root=root), read="none")).advice == "remove files that do not belong there"
 
 
@@ -169,7 +169,7 @@ def test_extra_files_are_a_warning(root: Path):
     ],
 )
 def test_a_failed_download_is_reported_once(root: Path, content: bytes, problem: str):
-    path = root / "pictures" / "val_calm_0.raw"
+    path = root / "images" / "val_calm_0.raw"
     path.write_bytes(content)
     finding = only(check(MadeUpSpec(root=root), read="all"))
     assert (finding.severity, finding.path) == ("error", path)
@@ -178,7 +178,7 @@ def test_a_failed_download_is_reported_once(root: Path, content: bytes, problem:
 
 
 def test_a_file_that_the_reader_refuses_is_reported_with_its_message(root: Path):
-    path = root / "pictures" / "val_calm_0.raw"
+    path = root / "images" / "val_calm_0.raw"
     path.write_bytes(bytes(7))
     assert str(only(check(MadeUpSpec(root=root), read="all"))) == (
         f"error: {path}: has 7 bytes instead of 12; draw it again"
@@ -204,7 +204,7 @@ def test_a_recording_that_comes_out_in_another_shape_is_reported(root: Path):
 def test_sizes_are_compared_with_the_published_ones(root: Path, monkeypatch: pytest.MonkeyPatch):
     spec = with_published(monkeypatch, published(root))(root=root)
     assert complaints(check(spec)) == []
-    path = root / "pictures" / "val_storm_1.raw"
+    path = root / "images" / "val_storm_1.raw"
     whole = path.read_bytes()
     path.write_bytes(whole[:5])
     assert str(only(check(spec, read="all"))) == (
@@ -218,8 +218,8 @@ def test_hashes_are_compared_on_request(root: Path, monkeypatch: pytest.MonkeyPa
     spec = with_published(monkeypatch, published(root))(root=root)
     findings = check(spec, hashes=True)
     assert complaints(findings) == []
-    assert "note: verified 12 checksums of pictures/*.raw" in map(str, findings)
-    path = root / "pictures" / "train_calm_4.raw"
+    assert "note: verified 12 checksums of images/*.raw" in map(str, findings)
+    path = root / "images" / "train_calm_4.raw"
     right = hashlib.sha256(path.read_bytes()).hexdigest()
     path.write_bytes(bytes(12))
     assert complaints(check(spec)) == []
@@ -230,10 +230,10 @@ def test_hashes_are_compared_on_request(root: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("algorithm", ["sha256", "md5"])
 def test_the_few_hashes_of_a_card_are_compared_too(root: Path, algorithm: str):
-    path = root / "pictures" / "train_calm_4.raw"
+    path = root / "images" / "train_calm_4.raw"
     digest = hashlib.new(algorithm, path.read_bytes()).hexdigest()
-    checksums: dict[str, Any] = {algorithm: {"pictures/train_calm_4.raw": digest.upper()}}
-    spec = with_card((FileSet(pattern="pictures/*.raw", what="pictures", **checksums),))(root=root)
+    checksums: dict[str, Any] = {algorithm: {"images/train_calm_4.raw": digest.upper()}}
+    spec = with_card((FileSet(pattern="images/*.raw", what="images", **checksums),))(root=root)
     assert complaints(check(spec, hashes=True)) == []
     path.write_bytes(bytes(12))
     assert algorithm.upper() in only(check(spec, hashes=True)).problem
@@ -241,11 +241,11 @@ def test_the_few_hashes_of_a_card_are_compared_too(root: Path, algorithm: str):
 
 def test_missing_and_unknown_files_are_reported_by_name(root: Path, monkeypatch: pytest.MonkeyPatch):
     spec = with_published(monkeypatch, published(root))(root=root)
-    (root / "pictures" / "test_calm_0.raw").rename(root / "pictures" / "test_calm_90.raw")
+    (root / "images" / "test_calm_0.raw").rename(root / "images" / "test_calm_90.raw")
     (root / "traces" / "test_calm_0.txt").rename(root / "traces" / "test_calm_90.txt")
     texts = [str(finding) for finding in check(spec)]
-    assert f"warning: {root}: 1 published files are missing: pictures/test_calm_0.raw; fetch the rest" in texts
-    assert f"note: {root}: 1 files are not among the published: pictures/test_calm_90.raw" in texts
+    assert f"warning: {root}: 1 published files are missing: images/test_calm_0.raw; fetch the rest" in texts
+    assert f"note: {root}: 1 files are not among the published: images/test_calm_90.raw" in texts
 
 
 def test_a_packaged_table_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -258,7 +258,7 @@ def test_a_packaged_table_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_reading_some_takes_the_first_and_the_last_of_many(root: Path):
     for number in range(10, 100):
-        for folder, ending in (("pictures", "raw"), ("traces", "txt")):
+        for folder, ending in (("images", "raw"), ("traces", "txt")):
             data = (root / folder / f"train_calm_0.{ending}").read_bytes()
             (root / folder / f"train_calm_{number}.{ending}").write_bytes(data)
     broken = sorted((root / "traces").iterdir())
@@ -299,7 +299,7 @@ def test_a_missing_package_is_reported_once(root: Path, monkeypatch: pytest.Monk
 
 
 def test_a_file_without_read_permission_is_reported(root: Path, monkeypatch: pytest.MonkeyPatch):
-    path = root / "pictures" / "val_calm_0.raw"
+    path = root / "images" / "val_calm_0.raw"
 
     def locked(other: Path) -> None:
         if other == path:

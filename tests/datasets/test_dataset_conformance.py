@@ -1,4 +1,4 @@
-"""What every dataset keeps to, whoever wrote it: tried on a small copy of each in its real layout."""
+"""Conformance of every registered dataset, tested on a small copy in its real layout."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from snn_datasets.dataset import SPLITS
 
 ON_DISK = [kind for kind, entry in CATALOG.items() if entry.is_on_disk]
 PER_SPLIT = 4
-"""Samples of a split that are compared one by one; the digits have a thousand."""
+"""Number of samples per split to compare; digits has a thousand."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ def test_a_second_build_is_the_same_and_reads_the_cache(copy: Copy, monkeypatch:
     for reader in readers(copy.splits):
         monkeypatch.setattr(type(reader), "read", watched(type(reader).read, read))
     assert_same_splits(copy.splits, copy.again())
-    # A first recording may be looked at to learn the shape of all.
+    # The first recording may be read to infer the shape of all.
     assert len(read) <= len(copy.splits.info.modalities)
 
 

@@ -129,7 +129,7 @@ ORIGINALS = sum(map(len, CASES.values()))
 
 
 def read_damaged(kind: str, folder: Path, files: int) -> Report:
-    """What a process of its own makes of so many damaged files of each of a reader's formats."""
+    """Run a separate process on damaged files of each of a reader's formats."""
     originals: list[Original] = []
     for case in CASES[kind]:
         case.write(folder / case.file)

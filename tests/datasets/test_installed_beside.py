@@ -28,10 +28,10 @@ def requirements(package: str) -> dict[str, Requirement]:
 
 def test_no_package_keeps_pytorch_from_moving():
     for package in ("snn-core", "snn-fusion", "snn-datasets"):
-        asked = requirements(package)
-        assert "2.15.0" in asked["torch"].specifier
-        assert {r.operator for r in asked["torch"].specifier} == {">="}
-        assert not {"torchaudio", "torchvision"} & asked.keys()
+        requested = requirements(package)
+        assert "2.15.0" in requested["torch"].specifier
+        assert {r.operator for r in requested["torch"].specifier} == {">="}
+        assert not {"torchaudio", "torchvision"} & requested.keys()
 
 
 def test_a_torchaudio_that_cannot_be_imported_stops_nothing_by_default(tmp_path: Path):

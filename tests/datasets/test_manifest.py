@@ -38,7 +38,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A folder with four gray pictures, brighter with their number, and four tones, higher with their number."""
+    """Return a folder with four gray images of rising brightness and four tones of rising pitch."""
     for number in range(4):
         Image.new("L", (20, 10), 60 * number).save(tmp_path / f"p{number}.png")
         write_sound(tmp_path / f"s{number}.wav", hertz=400 + 700 * number)

@@ -205,7 +205,7 @@ def test_a_missing_file_is_an_error_or_absent(root: Path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [("", "is empty"), ("version https://git-lfs.github.com/spec/v1", "Git-LFS"), ("<!DOCTYPE html><html>", "web page"),
-     ("1 x 3", "no number")],
+     ("1 x 3", "not a number")],
 )  # fmt: skip
 @pytest.mark.parametrize("cache", ["auto", "off"])
 def test_an_unreadable_file_is_an_error_or_absent(root: Path, content: str, words: str, cache: str):

@@ -85,7 +85,7 @@ def test_a_store_without_any_recording_can_be_read(tmp_path: Path):
 
 
 def spread(*, gap: int, size: tuple[int, int], polarities: int, highest: int | None = None) -> Events:
-    """Events in the corners of a sensor and between, gap us apart; `highest` keeps them in the first columns."""
+    """Return events every `gap` us, some in the corners; `highest` limits the columns."""
     (height, width), count = size, 40
     x = RNG.integers(0, highest or width, count)
     y, p = RNG.integers(0, height, count), RNG.integers(0, polarities, count)

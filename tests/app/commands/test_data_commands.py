@@ -48,7 +48,7 @@ def test_the_list_names_what_there_is(monkeypatch, capsys):
     assert data(monkeypatch, "list") == 0
     printed = capsys.readouterr()
     line = next(line for line in printed.out.splitlines() if line.startswith("made-up"))
-    assert " ".join(line.split()) == "made-up Pictures and traces of weather picture (image) CC0-1.0 on disk"
+    assert " ".join(line.split()) == "made-up Images and traces of weather image (image) CC0-1.0 on disk"
     assert next(line for line in printed.out.splitlines() if line.startswith("digits")).split()[-1] == "embedded"
 
 
@@ -66,8 +66,8 @@ def test_a_broken_package_is_named_and_hides_no_other(monkeypatch, capsys):
 def test_show_prints_the_card_and_the_options(monkeypatch, capsys):
     assert data(monkeypatch, "show", "made-up") == 0
     printed = capsys.readouterr().out
-    assert printed.startswith("made-up: Pictures and traces of weather, version 2\n")
-    assert "pictures/*.raw: gray pictures; 12 files; for picture" in printed
+    assert printed.startswith("made-up: Images and traces of weather, version 2\n")
+    assert "images/*.raw: gray images; 12 files; for image" in printed
     assert "--root" in printed
     assert "--time_steps" in printed
 
@@ -115,7 +115,7 @@ def test_a_sound_copy_passes(monkeypatch, capsys, root):
 
 
 def test_problems_are_reported_and_counted(monkeypatch, capsys, root):
-    for path in (root / "pictures").glob("t*.raw"):
+    for path in (root / "images").glob("t*.raw"):
         path.write_bytes(b"")
     (root / "traces" / "val_calm_0.txt").unlink()
     assert data(monkeypatch, "check", "made-up", "--root", str(root), "--read", "all") == 1
@@ -130,7 +130,7 @@ def test_problems_are_reported_and_counted(monkeypatch, capsys, root):
 def test_hashes_are_compared_on_request(monkeypatch, capsys, root):
     assert data(monkeypatch, "check", "made-up", "--root", str(root), "--hashes", "--read", "none") == 0
     printed = capsys.readouterr().out
-    assert "no checksums are published for pictures/*.raw" in printed
+    assert "no checksums are published for images/*.raw" in printed
     assert "were read" not in printed
 
 
@@ -139,7 +139,7 @@ def test_a_misspelled_option_is_a_mistake_reported_as_in_training(monkeypatch, c
     assert capsys.readouterr().err.splitlines() == [
         "scmrl: --rot: no such option (did you mean --root?); there are: modalities, seed, root, on_error, cache, "
         "cache_folder, cache_limit_gb, prepare_workers, kind, time_steps, hashes, read",
-        "scmrl: --root is needed",
+        "scmrl: --root is required",
         "scmrl: --time_steps = 9: must be greater than or equal to 1 and less than or equal to 7",
     ]
 
@@ -211,13 +211,13 @@ def test_a_manifest_from_init_passes_the_check(monkeypatch, capsys, tmp_path):
 
 @pytest.fixture
 def caches(monkeypatch: pytest.MonkeyPatch, root: Path, capsys: pytest.CaptureFixture[str]) -> list[Path]:
-    """Two caches: of traces, just used, and of pictures, used 40 days ago."""
+    """Two caches: of traces, just used, and of images, used 40 days ago."""
     assert data(monkeypatch, "prepare", "made-up", "--root", str(root)) == 0
     capsys.readouterr()
     by_modality = {entry.modality: entry.folder for entry in entries(default_folder())}
     then = time.time() - 40 * DAY
-    os.utime(by_modality["picture"], (then, then))
-    return [by_modality["trace"], by_modality["picture"]]
+    os.utime(by_modality["image"], (then, then))
+    return [by_modality["trace"], by_modality["image"]]
 
 
 def test_the_caches_are_listed_with_the_last_used_first(monkeypatch, capsys, caches):
@@ -225,7 +225,7 @@ def test_the_caches_are_listed_with_the_last_used_first(monkeypatch, capsys, cac
     header, first, second, total = capsys.readouterr().out.splitlines()
     assert header.split() == ["dataset", "modality", "samples", "size", "last", "used", "folder"]
     assert first.split()[:5] == ["made-up", "trace", "12", "480", "B"]
-    assert second.split()[:5] == ["made-up", "picture", "12", "144", "B"]
+    assert second.split()[:5] == ["made-up", "image", "12", "144", "B"]
     assert first.split()[-1] == f"made-up/{caches[0].name}"
     assert total == f"2 caches, 624 B in {default_folder()}"
 
@@ -253,7 +253,7 @@ def test_prune_asks_first(monkeypatch, capsys, caches, answer, left):
     monkeypatch.setattr(sys, "stdin", Terminal(f"{answer}\n"))
     assert data(monkeypatch, "cache", "prune") == 0
     printed = capsys.readouterr().out
-    assert "made-up picture: " in printed
+    assert "made-up image: " in printed
     assert "made-up trace" not in printed
     assert "[y/N]" in printed
     assert len(entries(default_folder())) == left

@@ -24,19 +24,19 @@ CLASSES = ("calm", "storm")
 COUNTS: dict[Split, int] = {"train": 6, "val": 2, "test": 4}
 CARD = DatasetCard(
     kind="made-up",
-    title="Pictures and traces of weather",
+    title="Images and traces of weather",
     version="2",
     license="CC0-1.0",
     citation="nobody",
     sources=("a drawer",),
     files=(
-        FileSet(pattern="pictures/*.raw", what="gray pictures", count=12, modalities=("picture",)),
+        FileSet(pattern="images/*.raw", what="gray images", count=12, modalities=("image",)),
         FileSet(pattern="traces/*.txt", what="pressure and wind", count=12, modalities=("trace",)),
         FileSet(pattern="diary.md", what="what was seen", required=False),
     ),
     classes=CLASSES,
     modalities={
-        "picture": ModalityCard(kind="image", shape="[1, 3, 4]", unit="brightness, 0 to 1"),
+        "image": ModalityCard(kind="image", shape="[1, 3, 4]", unit="brightness, 0 to 1"),
         "trace": ModalityCard(kind="series", shape="[T, 2]", unit="of the sensors"),
     },
     splits="as the names of the files say",
@@ -99,7 +99,7 @@ class FirstSeconds(Stage):
 
 
 class MadeUpSpec(FileDataSpec):
-    """Pictures and traces of weather."""
+    """Images and traces of weather."""
 
     kind: Literal["made-up"] = "made-up"
 
@@ -113,14 +113,14 @@ class MadeUpSpec(FileDataSpec):
     def build(self, progress: Progress | None = None) -> DatasetSplits:
         root, chosen = self.root.expanduser(), self.selected_modalities()
         rows: dict[Split, list[Row]] = {"train": [], "val": [], "test": []}
-        folders = {"picture": ("pictures", ".raw"), "trace": ("traces", ".txt")}
+        folders = {"image": ("images", ".raw"), "trace": ("traces", ".txt")}
         first, ending = folders[chosen[0]]
         for path in sorted((root / first).glob(f"*{ending}")):
             split, label, _ = path.stem.split("_")
             sources = {name: Source(root / folders[name][0] / f"{path.stem}{folders[name][1]}") for name in chosen}
             rows[split].append(Row(path.stem, CLASSES.index(label), sources))
         every = {
-            "picture": Modality(
+            "image": Modality(
                 RawReader(), ModalityInfo("image", (1, HEIGHT, WIDTH)), augment=(Flicker(),), encode=(Brightness(),)
             ),
             "trace": Modality(
@@ -136,14 +136,14 @@ class MadeUpSpec(FileDataSpec):
 
 
 def write_made_up(root: Path) -> None:
-    """Twelve pictures and traces, brighter and windier with their number."""
-    for folder in ("pictures", "traces"):
+    """Twelve images and traces, brighter and windier with their number."""
+    for folder in ("images", "traces"):
         (root / folder).mkdir(parents=True)
     number = 0
     for split, count in COUNTS.items():
         for index in range(count):
             number += 1
             stem = f"{split}_{CLASSES[index % 2]}_{index}"
-            (root / "pictures" / f"{stem}.raw").write_bytes(bytes(range(10 * number, 10 * number + HEIGHT * WIDTH)))
+            (root / "images" / f"{stem}.raw").write_bytes(bytes(range(10 * number, 10 * number + HEIGHT * WIDTH)))
             lines = [f"{1000 + second} {number + second / 10}" for second in range(7)]
             (root / "traces" / f"{stem}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,12 +1,12 @@
 """Prepared recordings of one modality in one memory-mapped file.
 
 A store is a folder of three files. `data.bin` holds the arrays of all samples in sequence, `index.npz` the offset,
-shape and checksum of each, and `about.json` a description with checksums of the index and of itself. A store is
+shape and checksum of each, and `about.json` a description with checksums of the index and the description. A store is
 written under a temporary name and renamed when complete, so a killed writer leaves only a folder ending in `.part`,
 which is never read. Description and index are verified when a store is opened, each sample whenever it is read.
 """
 
-# torch leaves some of its own signatures open.
+# Some of torch's signatures are partially untyped.
 # pyright: reportUnknownMemberType=false
 from __future__ import annotations
 
