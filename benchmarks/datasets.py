@@ -43,11 +43,11 @@ from snn_datasets import (
     Source,
     build_splits,
 )
-from snn_datasets.audio import WaveformReader
+from snn_datasets.base.modality import Modality
 from snn_datasets.datasets.crema_d import CremaDSpec, published_split
-from snn_datasets.encoding import EventFrames
-from snn_datasets.events import EventsReader
-from snn_datasets.modality import Modality
+from snn_datasets.modalities.audio import WaveformReader
+from snn_datasets.modalities.events import EventsReader
+from snn_datasets.stages.codings import EventFrames
 
 ROUNDS = 7
 CLIPS = 96

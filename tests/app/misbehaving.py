@@ -6,8 +6,8 @@ import subprocess
 from typing import ClassVar, Literal
 
 from snn_datasets import Reader, Source
-from snn_datasets.kinds import Kind
-from snn_datasets.recordings import Image
+from snn_datasets.base.kinds import Kind
+from snn_datasets.base.recordings import Image
 
 
 class Misbehaving(Reader):

@@ -48,7 +48,8 @@ load(snn_fusion)
 
 DATASETS_AND_CARDS = """
 from snn_datasets import DATASETS, DataSpec, DatasetCard, FileDataSpec
-from snn_datasets import card_text, check, reader, stage
+from snn_datasets.base import card_text, reader, stage
+from snn_datasets import check
 
 for kind in DATASETS:
     card_text.describe(DATASETS[kind].card())

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from snn_datasets import Draw, Reader, ReadError, Series, Source, Stage
-from snn_datasets.kinds import RecordingKind
+from snn_datasets.base.kinds import RecordingKind
 
 
 class NumbersReader(Reader):

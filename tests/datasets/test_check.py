@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from datasets.formats.made_up import CARD, MadeUpSpec, write_made_up
-from snn_datasets.card import DatasetCard, FileSet
+from datasets.writers.made_up import CARD, MadeUpSpec, write_made_up
+from snn_datasets.base.card import DatasetCard, FileSet
+from snn_datasets.base.dataset import DatasetSplits
 from snn_datasets.check import SAMPLE_SIZE, Finding, PublishedFile, check, published_table, summary
-from snn_datasets.dataset import DatasetSplits
 
 
 @pytest.fixture
@@ -293,7 +293,7 @@ def test_a_missing_package_is_reported_once(root: Path, monkeypatch: pytest.Monk
     def read(reader: object, source: object) -> None:
         raise ImportError('reading traces needs barometer; pip install "weather[all]"')
 
-    monkeypatch.setattr("datasets.formats.made_up.TraceReader.read", read)
+    monkeypatch.setattr("datasets.writers.made_up.TraceReader.read", read)
     finding = only(check(MadeUpSpec(root=root), read="all"))
     assert 'pip install "weather[all]"' in finding.problem
 

@@ -21,16 +21,16 @@ import pytest
 import soundfile
 from PIL import Image as Pillow
 
-from datasets.formats import mutants
-from datasets.formats.aedat import some_events, write_aedat2, write_aedat3
-from datasets.formats.events_npy import write_events
-from datasets.formats.flv import write_video
-from datasets.formats.hdf5 import some_spikes, write_ntidigits_file, write_shd_file
-from datasets.formats.mat import write_mat
-from datasets.formats.mutants import Batch, Original, Report
-from datasets.formats.series_csv import write_series_csv
-from datasets.formats.st_mnist import spike_trains
-from datasets.formats.wav import tone
+from datasets.writers import mutants
+from datasets.writers.aedat import some_events, write_aedat2, write_aedat3
+from datasets.writers.events_npy import write_events
+from datasets.writers.flv import write_video
+from datasets.writers.hdf5 import some_spikes, write_ntidigits_file, write_shd_file
+from datasets.writers.mat import write_mat
+from datasets.writers.mutants import Batch, Original, Report
+from datasets.writers.series_csv import write_series_csv
+from datasets.writers.st_mnist import spike_trains
+from datasets.writers.wav import tone
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from datasets.formats.made_up import MadeUpSpec, write_made_up
+from datasets.writers.made_up import MadeUpSpec, write_made_up
 from scmrl import cli
 from scmrl.commands import data as data_commands
 from scmrl.commands.data import size_text
 from snn_datasets import DATASETS
-from snn_datasets.cache_folder import default_folder, entries
+from snn_datasets.cache.folder import default_folder, entries
 from snn_datasets.check import Finding
 
 DAY = 86400

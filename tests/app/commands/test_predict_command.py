@@ -336,10 +336,14 @@ def test_samples_that_are_not_read_from_files_cannot_be_predicted(run, tmp_path,
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("snn_datasets.images:ImageReader", "antigravity:fly", "belongs to no installed package that registers"),
-        ("snn_datasets.images:ImageReader", "snn_datasets.images:Resize", "is not a Reader"),
-        ("snn_datasets.images:ImageReader", "snn_datasets.no_such:ImageReader", "cannot be imported"),
-        ("snn_datasets.images:ImageReader", "snn_datasets.images:Gone", "Gone"),
+        (
+            "snn_datasets.modalities.images:ImageReader",
+            "antigravity:fly",
+            "belongs to no installed package that registers",
+        ),
+        ("snn_datasets.modalities.images:ImageReader", "snn_datasets.modalities.images:Resize", "is not a Reader"),
+        ("snn_datasets.modalities.images:ImageReader", "snn_datasets.no_such:ImageReader", "cannot be imported"),
+        ("snn_datasets.modalities.images:ImageReader", "snn_datasets.modalities.images:Gone", "Gone"),
         ('"channels": 1', '"channels": 7', "channels"),
         ('"format_version": 2', '"format_version": 9', "format version is 9"),
     ],

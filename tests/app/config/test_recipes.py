@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from datasets.formats.catalog import CATALOG
+from datasets.writers.catalog import CATALOG
 from scmrl.config.assemble import model_spec
 from scmrl.config.experiment import Experiment
 from scmrl.config.overlay import load

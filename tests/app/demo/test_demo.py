@@ -31,9 +31,9 @@ from scmrl.demo.sound import wav
 from scmrl.run_folder.files import read_experiment
 from scmrl.run_folder.inputs import load_inputs
 from snn_datasets import Draw, ModalityInfo
-from snn_datasets.events import EventsReader
-from snn_datasets.recordings import Waveform
-from snn_datasets.series import SeriesReader
+from snn_datasets.base.recordings import Waveform
+from snn_datasets.modalities.events import EventsReader
+from snn_datasets.modalities.series import SeriesReader
 from snn_fusion import from_pretrained
 
 

@@ -19,7 +19,7 @@ from scmrl.console.progress import Progress
 from scmrl.run_folder.files import with_absolute_paths
 from scmrl.run_folder.open import open_data
 from snn_datasets import DigitsSpec
-from snn_datasets.dataset import SPLITS
+from snn_datasets.base.dataset import SPLITS
 
 
 @pytest.fixture(scope="module")

@@ -19,15 +19,15 @@ from importlib.resources import files as resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from snn_datasets.card import DatasetCard, FileSet
-from snn_datasets.copies import find_copies
-from snn_datasets.dataset import SPLITS, DataSpec, FileDataSpec, Progress, Split
-from snn_datasets.reader import ReadError, placeholder
+from snn_datasets.base.card import DatasetCard, FileSet
+from snn_datasets.base.dataset import SPLITS, DataSpec, FileDataSpec, Progress, Split
+from snn_datasets.base.reader import ReadError, placeholder
+from snn_datasets.loading.copies import find_copies
 
 if TYPE_CHECKING:
-    from snn_datasets.modality import Modality
-    from snn_datasets.recorded import RecordedDataset, Row
-    from snn_datasets.recordings import Recording
+    from snn_datasets.base.modality import Modality
+    from snn_datasets.base.recordings import Recording
+    from snn_datasets.loading.recorded import RecordedDataset, Row
 
 T = TypeVar("T")
 
@@ -255,7 +255,7 @@ class _Check:
     # Recordings
 
     def _recordings(self) -> Iterator[Finding]:
-        from snn_datasets.recorded import RecordedDataset
+        from snn_datasets.loading.recorded import RecordedDataset
 
         spec = self.spec
         if isinstance(spec, FileDataSpec):
@@ -323,7 +323,7 @@ class _Check:
 
 def _blank_reason(row: Row, name: str, modality: Modality, seed: int) -> str:
     """Prepare one recording as for training; return why the model's input carries no signal, or an empty string."""
-    from snn_datasets.stage import Draw
+    from snn_datasets.base.stage import Draw
 
     source = row.sources[name]
     assert source is not None
@@ -343,7 +343,7 @@ def _describe_blank(recording: Recording, zeros: bool) -> str:
     """
     import numpy as np
 
-    from snn_datasets.recordings import Events, Image, Series, Waveform
+    from snn_datasets.base.recordings import Events, Image, Series, Waveform
 
     match recording:
         case Image():

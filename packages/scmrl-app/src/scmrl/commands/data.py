@@ -36,7 +36,7 @@ data.command(cache)
 def list_() -> int:
     """List the available datasets."""
     from snn_datasets import DATASETS
-    from snn_datasets.card_text import FROM_FILES
+    from snn_datasets.base.card_text import FROM_FILES
 
     table = Table("kind", "title", "modalities", "license", "files", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     errors: list[str] = []
@@ -60,7 +60,7 @@ def show(kind: DatasetKind, /) -> int:
     """Print the description of a dataset, its expected file layout, and its options."""
     from scmrl.config.overlay import help_table
     from snn_datasets import DATASETS
-    from snn_datasets.card_text import describe
+    from snn_datasets.base.card_text import describe
 
     spec_type = DATASETS[kind]
     console = Console()
@@ -113,7 +113,7 @@ def prepare(kind: DatasetKind, /, *options: DatasetOptions) -> int:
     with Progress.create() as progress, progress.phase(f"preparing {kind}", 0, "recordings") as phase:
         splits = spec.build(phase.update)
 
-    from snn_datasets.cache_folder import default_folder
+    from snn_datasets.cache.folder import default_folder
 
     sizes = ", ".join(f"{len(getattr(splits, split)):,} {split}" for split in ("train", "val", "test"))
     folder = spec.cache_folder.expanduser() if spec.cache_folder is not None else default_folder()
@@ -133,7 +133,7 @@ def init(folder: Path, /, *, output: Path = Path("manifest.csv")) -> int:
     """
     from shlex import quote
 
-    from snn_datasets.manifest_init import init_manifest
+    from snn_datasets.manifest.init import init_manifest
 
     guess = init_manifest(folder, output=output)
     print(guess)
@@ -154,7 +154,7 @@ def cache_list(*, folder: Path | None = None) -> int:
     Args:
         folder: folder of the caches; none: the default folder.
     """
-    from snn_datasets.cache_folder import default_folder, entries
+    from snn_datasets.cache.folder import default_folder, entries
 
     folder = default_folder() if folder is None else folder.expanduser()
     stores = entries(folder)
@@ -199,7 +199,7 @@ def cache_prune(
     """
     from datetime import UTC, datetime, timedelta
 
-    from snn_datasets.cache_folder import default_folder, entries, prune
+    from snn_datasets.cache.folder import default_folder, entries, prune
 
     if unused_days < 0:
         raise ValueError(f"--unused-days {unused_days:g} is negative; give 0 or more")

@@ -13,8 +13,8 @@ from torch import Tensor
 from scmrl.console.printable import printable
 from scmrl.demo.refused import RefusedError
 from scmrl.run_folder.clips import accepted_kinds
-from snn_datasets.kinds import ENDINGS, RecordingKind, kinds_by_name
-from snn_datasets.modality import Modality
+from snn_datasets.base.kinds import ENDINGS, RecordingKind, kinds_by_name
+from snn_datasets.base.modality import Modality
 
 KEPT = 16
 """Clips that are remembered; an older one has to be uploaded again."""

@@ -30,8 +30,8 @@ from scmrl.demo.intake import Intake
 from scmrl.demo.refused import RefusedError
 from scmrl.demo.sandbox import Sandbox
 from scmrl.demo.session import OpenDemo
-from snn_datasets.contents import kinds_of
-from snn_datasets.kinds import kinds_by_name
+from snn_datasets.base.kinds import kinds_by_name
+from snn_datasets.formats.contents import kinds_of
 
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 """Of the files in the folder `page`, by ending."""

@@ -28,7 +28,7 @@ from scmrl.run_folder.clips import accepted_kinds
 from scmrl.run_folder.inputs import Inputs
 from scmrl.run_folder.open import open_run
 from snn_datasets import DatasetInfo, Draw, RecordedDataset, SampleDataset
-from snn_datasets.recordings import Waveform
+from snn_datasets.base.recordings import Waveform
 from snn_fusion import FusionModel
 
 

@@ -7,7 +7,7 @@ import wave
 
 import numpy as np
 
-from snn_datasets.recordings import Waveform
+from snn_datasets.base.recordings import Waveform
 
 LONGEST = 60
 """Seconds that are played."""

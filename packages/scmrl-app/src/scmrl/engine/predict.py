@@ -19,7 +19,7 @@ from scmrl.run_folder.clips import Clip, select_reader
 from scmrl.run_folder.inputs import Inputs
 from scmrl.run_folder.open import OpenRun
 from snn_datasets import Draw, Modality, Sample, Source, collate
-from snn_datasets.single_thread import single_thread
+from snn_datasets.base.single_thread import single_thread
 
 BATCH = 32
 """Clips per batch."""

@@ -25,7 +25,7 @@ from scmrl.report.pictures import Picture, Shown
 from scmrl.report.settings import Setting, unusual
 from scmrl.report.stored import ClassRow
 from scmrl.report.verdict import verdict
-from snn_datasets.card import DatasetCard
+from snn_datasets.base.card import DatasetCard
 from snn_fusion.specs.files import to_yaml
 
 WIDEST = 40

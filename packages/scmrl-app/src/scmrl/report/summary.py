@@ -13,7 +13,7 @@ from scmrl.engine.train import Run
 from scmrl.report.figures import plot_confusion, plot_curves, plot_rates
 from scmrl.report.next_steps import next_steps
 from scmrl.run_folder.files import write_json, write_text
-from snn_datasets.recorded import RecordedDataset
+from snn_datasets.loading.recorded import RecordedDataset
 
 FEW_STEPS = 30
 """Optimizer steps below which a run says little about a model."""

@@ -17,14 +17,14 @@ from pathlib import Path, PurePath
 from typing import Any, cast
 
 from scmrl.console.printable import printable
-from snn_datasets.audio import WaveformReader
-from snn_datasets.contents import kinds_of
-from snn_datasets.images import ImageReader
-from snn_datasets.kinds import KIND_OF
-from snn_datasets.modality import Modality
-from snn_datasets.reader import Reader
-from snn_datasets.stage import Stage
-from snn_datasets.video import FirstFrame, SoundtrackReader, VideoReader
+from snn_datasets.base.kinds import KIND_OF
+from snn_datasets.base.modality import Modality
+from snn_datasets.base.reader import Reader
+from snn_datasets.base.stage import Stage
+from snn_datasets.formats.contents import kinds_of
+from snn_datasets.modalities.audio import WaveformReader
+from snn_datasets.modalities.images import ImageReader
+from snn_datasets.modalities.video import FirstFrame, SoundtrackReader, VideoReader
 
 HEADER_BYTES = 2**16
 """Bytes of a CSV file that are read to recognize a manifest."""

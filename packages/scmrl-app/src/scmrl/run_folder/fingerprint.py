@@ -17,8 +17,8 @@ from typing import Any, cast
 import numpy as np
 
 from snn_datasets import DatasetSplits, RecordedDataset, SampleDataset
-from snn_datasets.dataset import SPLITS
-from snn_datasets.reader import Source
+from snn_datasets.base.dataset import SPLITS
+from snn_datasets.base.reader import Source
 
 END = 2**15
 """Bytes hashed at either end of a large file."""

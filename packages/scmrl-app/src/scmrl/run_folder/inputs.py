@@ -22,10 +22,10 @@ from scmrl.run_folder.checksummed import read_checksummed, write_checksummed
 from scmrl.run_folder.files import INPUTS
 from scmrl.run_folder.fingerprint import fingerprint, sample_order, stamp
 from snn_datasets import DatasetSplits, Modality, ModalityInfo, Reader, RecordedDataset, Stage
-from snn_datasets.stage import Value
+from snn_datasets.base.stage import Value
 
 FORMAT_VERSION = 2
-GROUPS = ("snn_datasets.datasets", "snn_datasets.readers", "snn_datasets.encoders")
+GROUPS = ("snn_datasets.datasets", "snn_datasets.readers", "snn_datasets.codings")
 
 V = TypeVar("V", bound=Value)
 

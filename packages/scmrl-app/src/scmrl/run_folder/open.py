@@ -17,8 +17,8 @@ from scmrl.run_folder.files import differences, read_experiment
 from scmrl.run_folder.fingerprint import fingerprint, fingerprint_changes, sample_order, stamp
 from scmrl.run_folder.inputs import Inputs, describe_modality, load_inputs
 from snn_datasets import DatasetSplits, Modality, RecordedDataset
-from snn_datasets.dataset import SPLITS, DataSpec, FileDataSpec, Split
-from snn_datasets.recorded import Row, build_splits
+from snn_datasets.base.dataset import SPLITS, DataSpec, FileDataSpec, Split
+from snn_datasets.loading.recorded import Row, build_splits
 from snn_fusion import FusionModel, from_pretrained
 
 

@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
-from snn_datasets.card import DatasetCard, FileSet, ModalityCard
+from snn_datasets.base.card import DatasetCard, FileSet, ModalityCard
+from snn_datasets.base.dataset import SPLITS, DatasetInfo, DatasetSplits, FileDataSpec, Progress, Split
+from snn_datasets.base.reader import Source
 from snn_datasets.check import published_table
-from snn_datasets.dataset import SPLITS, DatasetInfo, DatasetSplits, FileDataSpec, Progress, Split
-from snn_datasets.on_disk import absolute_path, find_files, require_samples
-from snn_datasets.reader import Source
-from snn_datasets.splits import carve_by_sample, split_of
+from snn_datasets.loading.on_disk import absolute_path, find_files, require_samples
+from snn_datasets.loading.splits import carve_by_sample, split_of
 
 if TYPE_CHECKING:
-    from snn_datasets.modality import Modality
-    from snn_datasets.reader import Reader
-    from snn_datasets.recorded import Row
-    from snn_datasets.stage import Stage
+    from snn_datasets.base.modality import Modality
+    from snn_datasets.base.reader import Reader
+    from snn_datasets.base.stage import Stage
+    from snn_datasets.loading.recorded import Row
 
 CODES = ("ANG", "DIS", "FEA", "HAP", "NEU", "SAD")
 """The emotion codes of file names, in label order."""
@@ -181,7 +181,7 @@ class CremaDSpec(FileDataSpec):
             ValueError: a file name is not one of CREMA-D's, or a split is empty.
             ImportError: PyAV is needed to read the videos.
         """
-        from snn_datasets.recorded import Row, build_splits
+        from snn_datasets.loading.recorded import Row, build_splits
 
         root, names = absolute_path(self.root), self.selected_modalities()
         files_of = {name: self._files(root, name) for name in names}
@@ -270,8 +270,8 @@ class CremaDSpec(FileDataSpec):
         return stems_of
 
     def _modalities(self, names: Sequence[str]) -> dict[str, Modality]:
-        from snn_datasets.images import ImageReader
-        from snn_datasets.video import FirstFrame, VideoReader
+        from snn_datasets.modalities.images import ImageReader
+        from snn_datasets.modalities.video import FirstFrame, VideoReader
 
         if self.protocol == "actors":
             known = self._stepped_modalities()
@@ -282,12 +282,12 @@ class CremaDSpec(FileDataSpec):
         return {name: known[name] for name in names}
 
     def _stepped_modalities(self) -> dict[str, Modality]:
-        from snn_datasets.audio import Clamp, Mono, WaveformReader
-        from snn_datasets.dataset import ModalityInfo
-        from snn_datasets.encoding import Frames, LogMagnitude
-        from snn_datasets.images import IMAGENET, CenterCrop, RandomFlip, RandomResizedCrop
-        from snn_datasets.modality import Modality
-        from snn_datasets.video import VideoReader
+        from snn_datasets.base.dataset import ModalityInfo
+        from snn_datasets.base.modality import Modality
+        from snn_datasets.modalities.audio import Clamp, Mono, WaveformReader
+        from snn_datasets.modalities.images import IMAGENET, CenterCrop, RandomFlip, RandomResizedCrop
+        from snn_datasets.modalities.video import VideoReader
+        from snn_datasets.stages.codings import Frames, LogMagnitude
 
         T, size = self.time_steps, self.size
         return {
@@ -353,11 +353,11 @@ def published_modalities(reader: Reader, to_image: tuple[Stage, ...], *, size: i
         to_image: stages from its recordings to an `Image`.
         size: height and width of both.
     """
-    from snn_datasets.audio import Clamp, Mono, Resample, WaveformReader
-    from snn_datasets.dataset import ModalityInfo
-    from snn_datasets.encoding import LogMagnitude, Picture
-    from snn_datasets.images import IMAGENET, CenterCrop, RandomFlip, RandomResizedCrop
-    from snn_datasets.modality import Modality
+    from snn_datasets.base.dataset import ModalityInfo
+    from snn_datasets.base.modality import Modality
+    from snn_datasets.modalities.audio import Clamp, Mono, Resample, WaveformReader
+    from snn_datasets.modalities.images import IMAGENET, CenterCrop, RandomFlip, RandomResizedCrop
+    from snn_datasets.stages.codings import LogMagnitude, Pixels
 
     per_ms = 22_050 / 1000
     spectrogram = LogMagnitude(rows=size, columns=size, window_ms=512 / per_ms, hop_ms=353 / per_ms, floor=1e-7)
@@ -372,7 +372,7 @@ def published_modalities(reader: Reader, to_image: tuple[Stage, ...], *, size: i
             ModalityInfo("image", (3, size, size), None, "standardized as ImageNet"),
             prepare=to_image,
             augment=(RandomResizedCrop(size=size), RandomFlip()),
-            encode=(CenterCrop(size=size, shorter=2 * size), Picture(), IMAGENET),
+            encode=(CenterCrop(size=size, shorter=2 * size), Pixels(), IMAGENET),
         ),
     }
 

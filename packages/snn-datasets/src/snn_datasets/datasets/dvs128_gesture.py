@@ -10,12 +10,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from snn_datasets.card import DatasetCard, FileSet, ModalityCard
-from snn_datasets.dataset import DatasetInfo, DatasetSplits, FileDataSpec, ModalityInfo, Progress, Split
-from snn_datasets.on_disk import read_text
-from snn_datasets.pairing import Item
-from snn_datasets.reader import ReadError, Source
-from snn_datasets.splits import carve_by_group
+from snn_datasets.base.card import DatasetCard, FileSet, ModalityCard
+from snn_datasets.base.dataset import DatasetInfo, DatasetSplits, FileDataSpec, ModalityInfo, Progress, Split
+from snn_datasets.base.reader import ReadError, Source
+from snn_datasets.loading.on_disk import read_text
+from snn_datasets.loading.pairing import Item
+from snn_datasets.loading.splits import carve_by_group
 
 CLASSES = (
     *("hand clapping", "right hand wave", "left hand wave", "right arm clockwise", "right arm counter-clockwise"),
@@ -86,11 +86,11 @@ class Dvs128GestureSpec(FileDataSpec):
             ReadError: a list or labels cannot be read.
             ValueError: a user is in both lists.
         """
-        from snn_datasets.aedat import Aedat3Reader
-        from snn_datasets.encoding import EventFrames
-        from snn_datasets.events import ScalePlane, Shift
-        from snn_datasets.modality import Modality
-        from snn_datasets.recorded import Row, build_splits
+        from snn_datasets.base.modality import Modality
+        from snn_datasets.formats.aedat import Aedat3Reader
+        from snn_datasets.loading.recorded import Row, build_splits
+        from snn_datasets.modalities.events import ScalePlane, Shift
+        from snn_datasets.stages.codings import EventFrames
 
         (name,) = self.selected_modalities()
         by_split = gestures(self.root, val=self.val_fraction, seed=self.seed)

@@ -15,19 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from snn_datasets.card import DatasetCard, FileSet, ModalityCard
-from snn_datasets.dataset import DatasetInfo, DatasetSplits, FileDataSpec, ModalityInfo, Progress, Split
-from snn_datasets.kinds import RecordingKind
-from snn_datasets.on_disk import absolute_path, find_files, missing_files_error, require_samples
-from snn_datasets.reader import Reader, ReadError, Source
-from snn_datasets.recordings import Series
-from snn_datasets.series import Standardize, SubtractBaseline
-from snn_datasets.stage import Draw, Stage
+from snn_datasets.base.card import DatasetCard, FileSet, ModalityCard
+from snn_datasets.base.dataset import DatasetInfo, DatasetSplits, FileDataSpec, ModalityInfo, Progress, Split
+from snn_datasets.base.kinds import RecordingKind
+from snn_datasets.base.reader import Reader, ReadError, Source
+from snn_datasets.base.recordings import Series
+from snn_datasets.base.stage import Draw, Stage
+from snn_datasets.loading.on_disk import absolute_path, find_files, missing_files_error, require_samples
+from snn_datasets.modalities.series import Standardize, SubtractBaseline
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from snn_datasets.recorded import Row
+    from snn_datasets.loading.recorded import Row
 
 SENSORS = 16
 FEATURES = 128
@@ -147,9 +147,9 @@ class GasMixturesSpec(FileDataSpec):
             ReadError: it is damaged.
             ValueError: a split is empty.
         """
-        from snn_datasets.encoding import Steps
-        from snn_datasets.modality import Modality
-        from snn_datasets.recorded import build_splits
+        from snn_datasets.base.modality import Modality
+        from snn_datasets.loading.recorded import build_splits
+        from snn_datasets.stages.codings import Steps
 
         (name,) = self.selected_modalities()
         root = absolute_path(self.root)
@@ -182,10 +182,10 @@ class GasMixturesSpec(FileDataSpec):
 
     def _table(self, reader: GasMixturesReader, path: Path) -> Series:
         """Return the averaged recording, from the cache if possible."""
-        from snn_datasets.cache import CacheOptions, fingerprint, open_or_fill
-        from snn_datasets.cache_folder import default_folder
-        from snn_datasets.modality import Modality
-        from snn_datasets.recorded import Preparation, Row
+        from snn_datasets.base.modality import Modality
+        from snn_datasets.cache.fill import CacheOptions, fingerprint, open_or_fill
+        from snn_datasets.cache.folder import default_folder
+        from snn_datasets.loading.recorded import Preparation, Row
 
         source = Source(path)
         if self.cache == "off":
@@ -206,7 +206,7 @@ class GasMixturesSpec(FileDataSpec):
         return table
 
     def _rows(self, name: str, path: Path, table: Series) -> dict[Split, list[Row]]:
-        from snn_datasets.recorded import Row
+        from snn_datasets.loading.recorded import Row
 
         val, test = self.val_fraction, self.test_fraction
         if val + test >= 1:
@@ -301,8 +301,8 @@ class GasDriftSpec(FileDataSpec):
             ReadError: a batch is damaged.
             ValueError: a batch is in two splits, or a split has none.
         """
-        from snn_datasets.modality import Modality
-        from snn_datasets.recorded import Row, build_splits
+        from snn_datasets.base.modality import Modality
+        from snn_datasets.loading.recorded import Row, build_splits
 
         (name,) = self.selected_modalities()
         batches: dict[Split, tuple[int, ...]] = {

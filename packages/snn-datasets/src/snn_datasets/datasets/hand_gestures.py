@@ -16,18 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from snn_datasets.card import DatasetCard, FileSet, ModalityCard
-from snn_datasets.dataset import DatasetInfo, DatasetSplits, FileDataSpec, ModalityInfo, Progress, Split
-from snn_datasets.kinds import RecordingKind
-from snn_datasets.on_disk import absolute_path, find_files, require_samples
-from snn_datasets.reader import Reader, ReadError, Source
-from snn_datasets.recordings import Events, Video
-from snn_datasets.series import Rectify, SeriesReader, Standardize
-from snn_datasets.series_table import map_npy
+from snn_datasets.base.card import DatasetCard, FileSet, ModalityCard
+from snn_datasets.base.dataset import DatasetInfo, DatasetSplits, FileDataSpec, ModalityInfo, Progress, Split
+from snn_datasets.base.kinds import RecordingKind
+from snn_datasets.base.reader import Reader, ReadError, Source
+from snn_datasets.base.recordings import Events, Video
+from snn_datasets.formats.series_table import map_npy
+from snn_datasets.loading.on_disk import absolute_path, find_files, require_samples
+from snn_datasets.modalities.series import Rectify, SeriesReader, Standardize
 
 if TYPE_CHECKING:
-    from snn_datasets.modality import Modality
-    from snn_datasets.recorded import Row
+    from snn_datasets.base.modality import Modality
+    from snn_datasets.loading.recorded import Row
 
 GESTURES = ("pinky", "elle", "yo", "index", "thumb")
 REST = "none"
@@ -137,7 +137,7 @@ class HandGesturesSpec(FileDataSpec):
             ReadError: annotations cannot be read.
             ValueError: a session or subject is in two splits, or a split is empty.
         """
-        from snn_datasets.recorded import build_splits
+        from snn_datasets.loading.recorded import build_splits
 
         rows, cut = self._rows()
         modalities = {name: self._modality(name, rows["train"]) for name in self.selected_modalities()}
@@ -152,7 +152,7 @@ class HandGesturesSpec(FileDataSpec):
 
     def _rows(self) -> tuple[dict[Split, list[Row]], int]:
         """Return the windows by split, and the number of windows past the end of a recording."""
-        from snn_datasets.recorded import Row
+        from snn_datasets.loading.recorded import Row
 
         by_session = self.split == "session"
         val = self.val_groups or ((2,) if by_session else (8,))
@@ -193,10 +193,10 @@ class HandGesturesSpec(FileDataSpec):
         return rows, cut
 
     def _modality(self, name: str, train: Sequence[Row]) -> Modality:
-        from snn_datasets.encoding import EventFrames, Frames, SendOnDelta, Steps
-        from snn_datasets.events import ScalePlane
-        from snn_datasets.images import Resize
-        from snn_datasets.modality import Modality
+        from snn_datasets.base.modality import Modality
+        from snn_datasets.modalities.events import ScalePlane
+        from snn_datasets.modalities.images import Resize
+        from snn_datasets.stages.codings import EventFrames, Frames, SendOnDelta, Steps
 
         if name == "dvs":
             side = DVS_SIDE // self.pool

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from snn_datasets.card import DatasetCard, FileSet, ModalityCard
-from snn_datasets.dataset import SPLITS, DatasetInfo, DatasetSplits, FileDataSpec, ModalityInfo, Progress, Split
-from snn_datasets.pairing import Item, pair_by_label
-from snn_datasets.reader import ReadError, Source
-from snn_datasets.splits import carve_by_group, split_of
+from snn_datasets.base.card import DatasetCard, FileSet, ModalityCard
+from snn_datasets.base.dataset import SPLITS, DatasetInfo, DatasetSplits, FileDataSpec, ModalityInfo, Progress, Split
+from snn_datasets.base.reader import ReadError, Source
+from snn_datasets.loading.pairing import Item, pair_by_label
+from snn_datasets.loading.splits import carve_by_group, split_of
 
 if TYPE_CHECKING:
-    from snn_datasets.modality import Modality
+    from snn_datasets.base.modality import Modality
 
 DIGITS = tuple("0123456789")
 SIDE = 128
@@ -141,7 +141,7 @@ class MnistDvsNTidigitsSpec(FileDataSpec):
             ImportError: h5py is not installed.
             ValueError: a split has no recording of some class.
         """
-        from snn_datasets.recorded import Row, build_splits
+        from snn_datasets.loading.recorded import Row, build_splits
 
         chosen = self.selected_modalities()
         items_of: dict[str, dict[Split, list[Item]]] = {}
@@ -184,11 +184,11 @@ class MnistDvsNTidigitsSpec(FileDataSpec):
         return self.size or (PUBLISHED_SIDE if self.protocol == "published" else SIDE)
 
     def _visual(self) -> Modality:
-        from snn_datasets.aedat import Aedat2Reader
-        from snn_datasets.encoding import EventFrames
-        from snn_datasets.events import ScalePlane, Shift
-        from snn_datasets.images import Normalize
-        from snn_datasets.modality import Modality
+        from snn_datasets.base.modality import Modality
+        from snn_datasets.formats.aedat import Aedat2Reader
+        from snn_datasets.modalities.events import ScalePlane, Shift
+        from snn_datasets.modalities.images import Normalize
+        from snn_datasets.stages.codings import EventFrames
 
         side = self._side()
         is_published = self.protocol == "published"
@@ -205,10 +205,10 @@ class MnistDvsNTidigitsSpec(FileDataSpec):
         )
 
     def _audio(self) -> Modality:
-        from snn_datasets.encoding import EventFrames
-        from snn_datasets.events import FlattenFrames, Fold, StretchFrames
-        from snn_datasets.hdf5 import NTIDIGITS_CHANNELS, NTidigitsReader
-        from snn_datasets.modality import Modality
+        from snn_datasets.base.modality import Modality
+        from snn_datasets.formats.hdf5 import NTIDIGITS_CHANNELS, NTidigitsReader
+        from snn_datasets.modalities.events import FlattenFrames, Fold, StretchFrames
+        from snn_datasets.stages.codings import EventFrames
 
         count = EventFrames(steps=self.time_steps)
         if self.protocol == "events":
@@ -264,7 +264,7 @@ def spoken_digits(
         ImportError: h5py is not installed.
         ValueError: a speaker is in training and in test, or a split is empty.
     """
-    from snn_datasets.hdf5 import ntidigits_labels
+    from snn_datasets.formats.hdf5 import ntidigits_labels
 
     path = root.expanduser() / _UTTERANCES
     if not path.is_file():

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from snn_datasets.card import DatasetCard, FileSet, ModalityCard
-from snn_datasets.dataset import SPLITS, DatasetInfo, DatasetSplits, FileDataSpec, ModalityInfo, Progress, Split
+from snn_datasets.base.card import DatasetCard, FileSet, ModalityCard
+from snn_datasets.base.dataset import SPLITS, DatasetInfo, DatasetSplits, FileDataSpec, ModalityInfo, Progress, Split
 from snn_datasets.datasets import mnistdvs_ntidigits, st_mnist
 from snn_datasets.datasets.mnistdvs_ntidigits import Scale, spoken_digits, symbols
 from snn_datasets.datasets.st_mnist import touches
-from snn_datasets.on_disk import absolute_path
-from snn_datasets.pairing import Item, pair_by_label
+from snn_datasets.loading.on_disk import absolute_path
+from snn_datasets.loading.pairing import Item, pair_by_label
 
 if TYPE_CHECKING:
-    from snn_datasets.modality import Modality
+    from snn_datasets.base.modality import Modality
 
 DIGITS = tuple("0123456789")
 TOUCH_FOLDER = "ST-MNIST"
@@ -118,7 +118,7 @@ class MnistDvsNTidigitsStMnistSpec(FileDataSpec):
             ImportError: h5py is not installed.
             ValueError: a split has no recording of some class, or touch_groups does not name every file.
         """
-        from snn_datasets.recorded import Row, build_splits
+        from snn_datasets.loading.recorded import Row, build_splits
 
         chosen = self.selected_modalities()
         items_of = {name: self._items(name) for name in chosen}
@@ -161,12 +161,12 @@ class MnistDvsNTidigitsStMnistSpec(FileDataSpec):
         return touches(root / TOUCH_FOLDER, groups=self.touch_groups, val=val, test=test, seed=self.seed)
 
     def _modality(self, name: str) -> Modality:
-        from snn_datasets.aedat import Aedat2Reader
-        from snn_datasets.encoding import EventFrames
-        from snn_datasets.events import FlattenFrames, ScalePlane, Shift
-        from snn_datasets.hdf5 import NTIDIGITS_CHANNELS, NTidigitsReader
-        from snn_datasets.modality import Modality
-        from snn_datasets.taxels import StMnistReader
+        from snn_datasets.base.modality import Modality
+        from snn_datasets.formats.aedat import Aedat2Reader
+        from snn_datasets.formats.hdf5 import NTIDIGITS_CHANNELS, NTidigitsReader
+        from snn_datasets.formats.mat5 import StMnistReader
+        from snn_datasets.modalities.events import FlattenFrames, ScalePlane, Shift
+        from snn_datasets.stages.codings import EventFrames
 
         count = EventFrames(steps=self.time_steps)
         unit = CARD.modalities[name].unit

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from snn_datasets.card import DatasetCard, FileSet, ModalityCard
-from snn_datasets.dataset import DatasetInfo, DatasetSplits, FileDataSpec, ModalityInfo, Progress, Split
-from snn_datasets.reader import Source
-from snn_datasets.splits import carve_by_group
+from snn_datasets.base.card import DatasetCard, FileSet, ModalityCard
+from snn_datasets.base.dataset import DatasetInfo, DatasetSplits, FileDataSpec, ModalityInfo, Progress, Split
+from snn_datasets.base.reader import Source
+from snn_datasets.loading.splits import carve_by_group
 
 if TYPE_CHECKING:
-    from snn_datasets.recorded import Row
+    from snn_datasets.loading.recorded import Row
 
 CLASSES = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
@@ -90,11 +90,11 @@ class ShdSpec(FileDataSpec):
             ReadError: one of them is damaged.
             ImportError: h5py is not installed.
         """
-        from snn_datasets.encoding import EventFrames
-        from snn_datasets.events import FitDuration, FlattenFrames, ScalePlane
-        from snn_datasets.hdf5 import SHD_UNITS, ShdReader
-        from snn_datasets.modality import Modality
-        from snn_datasets.recorded import build_splits
+        from snn_datasets.base.modality import Modality
+        from snn_datasets.formats.hdf5 import SHD_UNITS, ShdReader
+        from snn_datasets.loading.recorded import build_splits
+        from snn_datasets.modalities.events import FitDuration, FlattenFrames, ScalePlane
+        from snn_datasets.stages.codings import EventFrames
 
         (name,) = self.selected_modalities()
         merge = () if self.units == SHD_UNITS else (ScalePlane(height=1, width=self.units),)
@@ -114,9 +114,9 @@ class ShdSpec(FileDataSpec):
         )
 
     def _rows(self, name: str) -> dict[Split, list[Row]]:
-        from snn_datasets.hdf5 import shd_contents
-        from snn_datasets.reader import ReadError
-        from snn_datasets.recorded import Row
+        from snn_datasets.base.reader import ReadError
+        from snn_datasets.formats.hdf5 import shd_contents
+        from snn_datasets.loading.recorded import Row
 
         root = self.root.expanduser()
         rows: dict[Split, list[Row]] = {"train": [], "val": [], "test": []}

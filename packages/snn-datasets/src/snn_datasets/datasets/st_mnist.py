@@ -10,12 +10,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from snn_datasets.card import DatasetCard, FileSet, ModalityCard
-from snn_datasets.dataset import DatasetInfo, DatasetSplits, FileDataSpec, ModalityInfo, Progress, Split
-from snn_datasets.on_disk import absolute_path, find_files, read_text, require_samples
-from snn_datasets.pairing import Item
-from snn_datasets.reader import Source
-from snn_datasets.splits import split_of
+from snn_datasets.base.card import DatasetCard, FileSet, ModalityCard
+from snn_datasets.base.dataset import DatasetInfo, DatasetSplits, FileDataSpec, ModalityInfo, Progress, Split
+from snn_datasets.base.reader import Source
+from snn_datasets.loading.on_disk import absolute_path, find_files, read_text, require_samples
+from snn_datasets.loading.pairing import Item
+from snn_datasets.loading.splits import split_of
 
 DIGITS = tuple("0123456789")
 BY_FILE = (
@@ -78,10 +78,10 @@ class StMnistSpec(FileDataSpec):
             FileNotFoundError: there is no such file under the root.
             ValueError: groups do not name every file, or a split is empty.
         """
-        from snn_datasets.encoding import EventFrames
-        from snn_datasets.modality import Modality
-        from snn_datasets.recorded import Row, build_splits
-        from snn_datasets.taxels import StMnistReader
+        from snn_datasets.base.modality import Modality
+        from snn_datasets.formats.mat5 import StMnistReader
+        from snn_datasets.loading.recorded import Row, build_splits
+        from snn_datasets.stages.codings import EventFrames
 
         (name,) = self.selected_modalities()
         by_split = touches(

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
-from snn_datasets.card import DatasetCard, FileSet, ModalityCard
-from snn_datasets.dataset import SPLITS, DatasetInfo, DatasetSplits, FileDataSpec, Progress, Split
-from snn_datasets.on_disk import absolute_path, find_files, read_text, require_samples
-from snn_datasets.reader import ReadError, Source
-from snn_datasets.splits import carve_by_sample, split_of
+from snn_datasets.base.card import DatasetCard, FileSet, ModalityCard
+from snn_datasets.base.dataset import SPLITS, DatasetInfo, DatasetSplits, FileDataSpec, Progress, Split
+from snn_datasets.base.reader import ReadError, Source
+from snn_datasets.loading.on_disk import absolute_path, find_files, read_text, require_samples
+from snn_datasets.loading.splits import carve_by_sample, split_of
 
 if TYPE_CHECKING:
-    from snn_datasets.recorded import Row
+    from snn_datasets.loading.recorded import Row
 
 FOLDS = 10
 """The official folds are numbered from 1."""
@@ -137,8 +137,8 @@ class UrbanSound8KAVSpec(FileDataSpec):
             ValueError: a folder is not a class, a name not one of UrbanSound8K's, or a split is empty.
         """
         from snn_datasets.datasets.crema_d import published_modalities
-        from snn_datasets.images import ImageReader
-        from snn_datasets.recorded import Row, build_splits
+        from snn_datasets.loading.recorded import Row, build_splits
+        from snn_datasets.modalities.images import ImageReader
 
         root, names = absolute_path(self.root), self.selected_modalities()
         folders = {"visual": ("Dataset_v3_vision", "jpg"), "audio": ("Dataset_v3_sound", "wav")}

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from snn_datasets.card import DatasetCard, FileSet, ModalityCard
-from snn_datasets.dataset import SPLITS, DatasetInfo, DatasetSplits, FileDataSpec, Progress, Split
-from snn_datasets.listing import join_names, shorten
-from snn_datasets.on_disk import absolute_path, find_files, missing_files_error, read_text, require_samples
-from snn_datasets.reader import ReadError, Source
+from snn_datasets.base.card import DatasetCard, FileSet, ModalityCard
+from snn_datasets.base.dataset import SPLITS, DatasetInfo, DatasetSplits, FileDataSpec, Progress, Split
+from snn_datasets.base.listing import join_names, shorten
+from snn_datasets.base.reader import ReadError, Source
+from snn_datasets.loading.on_disk import absolute_path, find_files, missing_files_error, read_text, require_samples
 
 if TYPE_CHECKING:
-    from snn_datasets.modality import Modality
-    from snn_datasets.recorded import Row
+    from snn_datasets.base.modality import Modality
+    from snn_datasets.loading.recorded import Row
 
 _MODALITIES = {
     "audio": ModalityCard(kind="waveform", shape="[T, 1, 64, 32]", unit="log mel power, standardized per clip"),
@@ -150,7 +150,7 @@ class VideoListSpec(FileDataSpec):
         progress: Progress | None,
     ) -> DatasetSplits:
         """Assign the clips with a video to the splits, and fill the caches."""
-        from snn_datasets.recorded import Row, build_splits
+        from snn_datasets.loading.recorded import Row, build_splits
 
         available = [clip for clip in clips if clip.video in videos]
         selected = _one_split_per_video(available)
@@ -180,12 +180,12 @@ class VideoListSpec(FileDataSpec):
         return build_splits(self, info=info, rows=rows, modalities=modalities, progress=progress)
 
     def _modalities(self, names: Sequence[str]) -> dict[str, Modality]:
-        from snn_datasets.audio import Mono, Resample
-        from snn_datasets.dataset import ModalityInfo
-        from snn_datasets.encoding import Frames, LogMel
-        from snn_datasets.images import IMAGENET, CenterCrop, RandomFlip, RandomResizedCrop
-        from snn_datasets.modality import Modality
-        from snn_datasets.video import SoundtrackReader, VideoReader
+        from snn_datasets.base.dataset import ModalityInfo
+        from snn_datasets.base.modality import Modality
+        from snn_datasets.modalities.audio import Mono, Resample
+        from snn_datasets.modalities.images import IMAGENET, CenterCrop, RandomFlip, RandomResizedCrop
+        from snn_datasets.modalities.video import SoundtrackReader, VideoReader
+        from snn_datasets.stages.codings import Frames, LogMel
 
         T, size = self.time_steps, self.size
         known = {

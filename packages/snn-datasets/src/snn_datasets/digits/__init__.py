@@ -1,0 +1,1 @@
+"""The embedded digits: images with synthesized speech and touch."""

@@ -1,0 +1,1 @@
+"""Parsers of file formats, detection of formats, and checks of damaged files."""

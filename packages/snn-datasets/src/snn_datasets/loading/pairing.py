@@ -1,0 +1,84 @@
+"""Pair recordings made separately into multimodal samples, such as a written and a spoken seven."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from snn_datasets.base.reader import Source
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One recording of one modality, before pairing."""
+
+    id: str
+    """Unique within its modality, and the same on every machine."""
+    label: int
+    """Class index."""
+    source: Source
+    """File, and part of it."""
+    group: str
+    """Speaker, writer or symbol that it comes from. A group is never in two splits."""
+
+
+def pair_by_label(
+    pools: Mapping[str, Sequence[Item]], *, per_class: int | None = None, seed: int = 0, tile: bool = True
+) -> list[tuple[Item, ...]]:
+    """Pair recordings of the same class, one per modality, for one split.
+
+    Call it once per split with the recordings of that split only, so that no recording is in two splits. Pairs depend
+    on the seed, the names of the modalities and the ids, not on the order of recordings. Every recording is used once
+    before any is repeated; repeats get other partners.
+
+    Args:
+        pools: modality -> its recordings in this split.
+        per_class: samples per class; None means the largest number of recordings that any modality has of the class
+            (with tile), or the smallest (without).
+        seed: determines the pairs.
+        tile: whether recordings may be repeated.
+
+    Returns:
+        One tuple per sample in the order of `pools`, class by class.
+
+    Raises:
+        ValueError: a modality lacks a class that another has, has an id twice, or has too few recordings without tile.
+    """
+    if not pools or (per_class is not None and per_class < 1):
+        raise ValueError(f"per_class is {per_class} for {len(pools)} modalities; both must be at least 1")
+    by_class: dict[str, dict[int, list[Item]]] = {}
+    for name, items in pools.items():
+        if len({item.id for item in items}) < len(items):
+            raise ValueError(f"two recordings of {name!r} have the same id; ids determine pairs and must be unique")
+        of_class: defaultdict[int, list[Item]] = defaultdict(list)
+        for item in items:
+            of_class[item.label].append(item)
+        by_class[name] = dict(of_class)
+    pairs: list[tuple[Item, ...]] = []
+    for label in sorted({label for of_class in by_class.values() for label in of_class}):
+        lacking = [name for name, of_class in by_class.items() if label not in of_class]
+        if lacking:
+            raise ValueError(
+                f"{lacking[0]!r} has no recording of class {label} in this split, so recordings of the other "
+                "modalities have no partner; drop the class, or move a group to this split"
+            )
+        sizes = [len(of_class[label]) for of_class in by_class.values()]
+        count = per_class or (max(sizes) if tile else min(sizes))
+        if not tile and count > min(sizes):
+            raise ValueError(
+                f"class {label} has only {min(sizes)} recordings of one modality, so {count} samples would repeat "
+                "some; lower per_class, or set tile"
+            )
+        columns = (_draw(of_class[label], count, f"{seed} {name}") for name, of_class in by_class.items())
+        pairs += zip(*columns, strict=True)
+    return pairs
+
+
+def _draw(items: Sequence[Item], count: int, key: str) -> list[Item]:
+    """Draw `count` items from repeated shuffles, so that each is used once before any is repeated."""
+    items_drawn: list[Item] = []
+    for turn in range(-(-count // len(items))):
+        items_drawn += sorted(items, key=lambda item: hashlib.sha256(f"{key} {turn} {item.id}".encode()).digest())
+    return items_drawn[:count]

@@ -1,0 +1,1 @@
+"""Readers and stages of the five kinds of recording."""

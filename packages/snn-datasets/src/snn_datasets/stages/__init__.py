@@ -1,0 +1,1 @@
+"""Codings, augmentation, corruption and the signal processing they need."""
