@@ -28,7 +28,7 @@ from snn_datasets.base.single_thread import single_thread
 from snn_datasets.base.stage import Draw, Value
 from snn_datasets.cache.fill import FORMAT, CacheOptions, open_or_fill
 from snn_datasets.cache.folder import default_folder
-from snn_datasets.digits.build import pen_path, speech, touch
+from snn_datasets.digits import pen_path, speech, touch
 from snn_datasets.digits.pen_path import pen_paths
 from snn_datasets.digits.speech import SAMPLE_RATE, Speaker, render, spell
 from snn_datasets.digits.touch import TAXELS, write_on_pad
