@@ -25,7 +25,8 @@ from scmrl.engine import train as engine
 from scmrl.engine.checkpoints.checkpoint import complete_checkpoints
 from scmrl.engine.interruption import Stopped
 from scmrl.engine.parallel import Processes
-from scmrl.engine.train import Run, train
+from scmrl.engine.run import Run
+from scmrl.engine.train import train
 from snn_datasets import RecordedDataset, Sample
 from snn_fusion import METHODS, MethodSpec, NeuronSpec
 from snn_fusion.methods.base import ALL_PRESENT, FusedTokens, FusionMethod

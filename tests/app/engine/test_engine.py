@@ -22,11 +22,12 @@ from scmrl.engine import average
 from scmrl.engine import train as engine
 from scmrl.engine.augmentation import augment
 from scmrl.engine.batches import ReproducibleSamples
-from scmrl.engine.divergence import non_finite_inputs
+from scmrl.engine.diagnostics import rate_warnings
 from scmrl.engine.evaluate import SplitPredictions
-from scmrl.engine.rates import rate_warnings
+from scmrl.engine.failures import non_finite_inputs
+from scmrl.engine.run import Run
 from scmrl.engine.schedule import learning_rate
-from scmrl.engine.train import Run, train
+from scmrl.engine.train import train
 from scmrl.report.summary import hints, write_report
 from snn_datasets import DatasetInfo, ModalityInfo, Sample
 from snn_fusion import FusionModel, FusionOutput, Loss, from_pretrained

@@ -1,6 +1,6 @@
 """A validation accuracy near chance in the first epochs is explained once, where it happens."""
 
-from scmrl.engine.lagging import NOTE, lag_note
+from scmrl.engine.diagnostics import LAG_NOTE, lag_note
 
 
 def history(*pairs: tuple[float, float]) -> list[dict[str, float]]:
@@ -12,7 +12,7 @@ def history(*pairs: tuple[float, float]) -> list[dict[str, float]]:
 
 def test_a_gap_in_an_early_epoch_is_explained_once():
     assert lag_note(history((0.23, 0.11))) == ""
-    assert lag_note(history((0.23, 0.11), (0.57, 0.13))) == NOTE
+    assert lag_note(history((0.23, 0.11), (0.57, 0.13))) == LAG_NOTE
     assert lag_note(history((0.23, 0.11), (0.57, 0.13), (0.7, 0.4))) == ""
 
 

@@ -19,7 +19,7 @@ from scmrl.config.experiment import TrainSpec
 from scmrl.console.progress import Progress
 from scmrl.engine import train as engine
 from scmrl.engine.checkpoints.checkpoint import complete_checkpoints
-from scmrl.engine.failure import explain_failure
+from scmrl.engine.failures import explain_failure
 from scmrl.engine.interruption import Interruption, Stopped
 from scmrl.engine.parallel import Processes
 from snn_datasets import RecordedDataset, Sample

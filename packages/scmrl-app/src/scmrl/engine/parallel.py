@@ -21,6 +21,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
+from scmrl.run_folder.device import pick_device
 from snn_core import gather_over_processes, synchronize_batch_norm
 from snn_fusion import FusionModel, FusionOutput, ModelSpec
 
@@ -126,23 +127,6 @@ def leave_processes(processes: Processes) -> None:
     """Leave the process group."""
     if processes.world_size > 1:
         dist.destroy_process_group()
-
-
-def pick_device(name: str) -> torch.device:
-    """Return the device of that name; `auto` is a GPU if there is one.
-
-    Raises:
-        ValueError: the device does not exist on this machine.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"--train.device {name} cannot be used here ({reason}); auto always can") from error
-    return device
 
 
 def wrap_model(model: FusionModel, processes: Processes, strategy: Strategy, *, synchronize: bool) -> nn.Module:

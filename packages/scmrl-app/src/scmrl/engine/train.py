@@ -8,7 +8,6 @@ import math
 import random
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -25,11 +24,17 @@ from scmrl.engine.batches import accumulate_totals, calibration_batch, class_wei
 from scmrl.engine.checkpoints import checkpoint
 from scmrl.engine.checkpoints.checkpoint import Position, TrainingState
 from scmrl.engine.checkpoints.state import Generators
-from scmrl.engine.divergence import NonFinite, abbreviate, divergence_message, non_finite_warning, skipped_warning
-from scmrl.engine.evaluate import SplitPredictions, predict_split
-from scmrl.engine.failure import explain_failure
+from scmrl.engine.diagnostics import lag_note, rate_warnings
+from scmrl.engine.evaluate import predict_split
+from scmrl.engine.failures import (
+    NonFinite,
+    abbreviate,
+    divergence_message,
+    explain_failure,
+    non_finite_warning,
+    skipped_warning,
+)
 from scmrl.engine.interruption import Interruption
-from scmrl.engine.lagging import lag_note
 from scmrl.engine.metrics_writer import MetricsWriter
 from scmrl.engine.parallel import (
     Processes,
@@ -41,7 +46,7 @@ from scmrl.engine.parallel import (
     unwrap,
     wrap_model,
 )
-from scmrl.engine.rates import rate_warnings
+from scmrl.engine.run import Run
 from scmrl.engine.schedule import learning_rate, parameter_groups
 from scmrl.engine.subset import take_fraction
 from scmrl.run_folder.checksummed import write_checksummed
@@ -58,32 +63,7 @@ from scmrl.run_folder.inputs import save_inputs
 from scmrl.run_folder.open import restore_data
 from snn_core import record_firing_rates, spiking_layers
 from snn_datasets import Batch, DatasetSplits
-from snn_fusion import FusionModel, Loss, ModelSpec, calibrate, from_pretrained, load_weights, save_pretrained
-
-
-@dataclass
-class Run:
-    """A finished run; `report.summary` writes it to files."""
-
-    experiment: Experiment
-    schedule: Schedule
-    folder: Path
-    spec: ModelSpec
-    splits: DatasetSplits
-    position: Position
-    validation: SplitPredictions | None = None
-    """Predictions of the selected model on the validation split."""
-    test: SplitPredictions | None = None
-    """Predictions of the selected model on the test split."""
-    is_rank0: bool = True
-    """Whether this process writes files and prints."""
-    seconds: float = 0.0
-    """Duration, including the parts before a resume."""
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Class names by label."""
-        return self.splits.info.classes
+from snn_fusion import FusionModel, Loss, calibrate, from_pretrained, load_weights, save_pretrained
 
 
 def train(experiment: Experiment, progress: Progress) -> Run:

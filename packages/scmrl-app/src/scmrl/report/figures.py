@@ -23,7 +23,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from scmrl.console.tables import one_line
-from scmrl.engine.rates import SILENT
+from scmrl.engine.diagnostics import SILENT
 from scmrl.report.layer_names import layer_name
 from scmrl.run_folder.atomic import atomic_write
 

@@ -13,7 +13,7 @@ from scmrl import __version__
 from scmrl.config.data_access import DataAccess
 from scmrl.console.progress import Progress, format_duration
 from scmrl.energy.output import format_joules
-from scmrl.engine.rates import SATURATED, SILENT
+from scmrl.engine.diagnostics import SATURATED, SILENT
 from scmrl.report import wording
 from scmrl.report.alone import runs_alone
 from scmrl.report.drawings import lines

@@ -13,8 +13,8 @@ from markupsafe import Markup
 from scmrl.commands.evaluate import mark_of
 from scmrl.console.tables import DataTable, first_and_last
 from scmrl.energy.output import make_tables as make_energy_tables
+from scmrl.engine.diagnostics import SATURATED, SILENT
 from scmrl.engine.metrics import ConfusedPair, class_scores, confused_pairs
-from scmrl.engine.rates import SATURATED, SILENT
 from scmrl.report.alone import AloneRun, missing_alone
 from scmrl.report.drawings import Drawing, confusion_picture, learning_curves
 from scmrl.report.findings import Findings

@@ -8,8 +8,8 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from scmrl.engine.rates import SATURATED, SILENT, rate_warnings
-from scmrl.engine.train import Run
+from scmrl.engine.diagnostics import SATURATED, SILENT, rate_warnings
+from scmrl.engine.run import Run
 from scmrl.report.figures import plot_confusion, plot_curves, plot_rates
 from scmrl.report.next_steps import next_steps
 from scmrl.run_folder.files import write_json, write_text

@@ -12,7 +12,7 @@ import torch
 from scmrl.config.data_access import DataAccess
 from scmrl.config.experiment import Experiment
 from scmrl.console.progress import Progress
-from scmrl.engine.parallel import pick_device
+from scmrl.run_folder.device import pick_device
 from scmrl.run_folder.files import differences, read_experiment
 from scmrl.run_folder.fingerprint import fingerprint, fingerprint_changes, sample_order, stamp
 from scmrl.run_folder.inputs import Inputs, describe_modality, load_inputs

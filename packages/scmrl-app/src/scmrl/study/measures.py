@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 
+from scmrl.engine.diagnostics import SILENT
 from scmrl.engine.evaluate import SplitPredictions, predict_split
-from scmrl.engine.parallel import Processes, pick_device
-from scmrl.engine.rates import SILENT
-from scmrl.engine.train import Run
+from scmrl.engine.parallel import Processes
+from scmrl.engine.run import Run
+from scmrl.run_folder.device import pick_device
 from scmrl.study.statistics import pack_bits
 from snn_core import record_firing_rates
 from snn_fusion import FusionModel, from_pretrained

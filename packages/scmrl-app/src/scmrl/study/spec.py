@@ -15,7 +15,7 @@ from scmrl.study.points import Point
 
 if TYPE_CHECKING:
     from scmrl.console.progress import Progress
-    from scmrl.engine.train import Run
+    from scmrl.engine.run import Run
     from scmrl.study.queue.work import Claim
     from scmrl.study.tables import StudyFindings
 

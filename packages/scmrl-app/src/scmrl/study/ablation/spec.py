@@ -12,7 +12,7 @@ from scmrl.study.spec import Results, StudySpec
 from scmrl.study.variants import all_variants, select_variants
 
 if TYPE_CHECKING:
-    from scmrl.engine.train import Run
+    from scmrl.engine.run import Run
     from scmrl.study.statistics import MeanStd, PairedDifference
     from scmrl.study.tables import StudyFindings
 

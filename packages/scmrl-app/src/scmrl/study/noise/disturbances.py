@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader
 
 from scmrl.engine.augmentation import white_noise
 from scmrl.engine.evaluate import predict_batch
-from scmrl.engine.parallel import pick_device
-from scmrl.engine.train import Run
+from scmrl.engine.run import Run
+from scmrl.run_folder.device import pick_device
 from scmrl.study.noise.spec import DisturbanceKind
 from scmrl.study.statistics import pack_bits
 from snn_datasets import Batch, DatasetInfo, Draw, ModalityInfo, collate

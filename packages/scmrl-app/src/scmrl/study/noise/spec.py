@@ -11,7 +11,7 @@ from scmrl.study.spec import Results, StudySpec
 from scmrl.study.variants import select_variants
 
 if TYPE_CHECKING:
-    from scmrl.engine.train import Run
+    from scmrl.engine.run import Run
     from scmrl.study.tables import StudyFindings
 
 DisturbanceKind = Literal["gaussian", "occlusion", "frame-drop", "event-drop", "missing"]

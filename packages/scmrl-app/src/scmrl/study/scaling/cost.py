@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from scmrl.engine.batches import calibration_batch, to_device
-from scmrl.engine.parallel import Processes, pick_device
-from scmrl.engine.train import Run
+from scmrl.engine.parallel import Processes
+from scmrl.engine.run import Run
+from scmrl.run_folder.device import pick_device
 from snn_core import record_synaptic_operations
 from snn_fusion import from_pretrained
 

@@ -13,7 +13,7 @@ from scmrl.study.spec import Results, StudySpec
 from scmrl.study.variants import UNIMODAL, VariantOptions, select_variants
 
 if TYPE_CHECKING:
-    from scmrl.engine.train import Run
+    from scmrl.engine.run import Run
     from scmrl.study.tables import StudyFindings
 
 

@@ -15,7 +15,7 @@ from scmrl.study.ranges import base_value, dump_experiment, find_faults, group_b
 from scmrl.study.spec import Results, StudySpec
 
 if TYPE_CHECKING:
-    from scmrl.engine.train import Run
+    from scmrl.engine.run import Run
     from scmrl.study.tables import StudyFindings
 
 BASE = "base"

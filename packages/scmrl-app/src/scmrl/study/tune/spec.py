@@ -25,7 +25,7 @@ from scmrl.study.spec import Results, StudySpec
 if TYPE_CHECKING:
     import optuna
 
-    from scmrl.engine.train import Run
+    from scmrl.engine.run import Run
     from scmrl.study.queue.work import Claim
     from scmrl.study.tables import StudyFindings
 

@@ -1,21 +1,60 @@
-"""Messages about inf and NaN in losses, gradients and inputs: where, on which samples, and what may help."""
+"""Errors and warnings of a training: inf and NaN, skipped steps, out of memory, lost processes."""
 
 # PyTorch leaves the types of some of its own methods open.
 # pyright: reportUnknownMemberType=false
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, cast
+from pathlib import Path
+from typing import Literal, cast
 
+import torch.distributed as dist
+
+from scmrl.config.experiment import TrainSpec
+from scmrl.console.errors import is_out_of_memory
 from scmrl.engine.checkpoints import checkpoint
 from scmrl.engine.checkpoints.checkpoint import Position
 from scmrl.engine.parallel import Processes
+from scmrl.engine.run import Run
 from snn_datasets import Batch, DatasetInfo
 
-if TYPE_CHECKING:
-    from scmrl.engine.train import Run
-
 NonFinite = Literal["loss", "gradient"]
+CONNECTION_ERRORS = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer", "Broken pipe")
+"""Texts in errors of PyTorch's backends when another process has ended."""
+
+
+def explain_failure(
+    error: Exception, folder: Path | None, options: TrainSpec, processes: Processes
+) -> Exception | None:
+    """Return an error that says what happened and what to do; None if this is not a machine failure.
+
+    Args:
+        error: the error that ended the training.
+        folder: of the run; None if there is none yet.
+        options: training options of the run.
+        processes: the process group.
+    """
+    text = str(error).strip() or type(error).__name__
+    resume = f"resume with the same command and --resume --out {folder}" if folder else "start again"
+    if is_out_of_memory(error):
+        return MemoryError(
+            f"out of memory on {processes.device}: lower --train.batch_size (now {options.batch_size}) and start "
+            f"again, or split each batch into more parts with --train.accumulate (now {options.accumulate}); "
+            f"with more memory, {resume}"
+        )
+    if text.startswith("DataLoader worker"):
+        reason = text.splitlines()[0].partition(")")[2].strip() or "it ended"
+        return ChildProcessError(
+            f"a data loader worker died ({reason.rstrip('.')}), most likely out of memory: use fewer "
+            f"--train.workers (now {options.workers}); {resume}"
+        )
+    connection_lost = isinstance(error, dist.DistError) or any(part in text for part in CONNECTION_ERRORS)
+    if processes.world_size > 1 and isinstance(error, RuntimeError) and connection_lost:
+        return ConnectionError(
+            f"process {processes.rank} of {processes.world_size} stopped, because another process is gone (killed, "
+            f"out of memory, or ended by an error); start all of them again: {resume}"
+        )
+    return None
 
 
 def divergence_message(run: Run, nonfinite: NonFinite | None, batches: Sequence[Batch], processes: Processes) -> str:
