@@ -14,7 +14,7 @@ import platform
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from neurons import ROUNDS, timed
@@ -60,27 +60,27 @@ def peak(run: Callable[[], object], *inputs: Tensor) -> int:
     return memory.peak
 
 
+Order = Literal["scores_first", "state_first"]
+ORDERS: tuple[Order, ...] = ("scores_first", "state_first")
+
+
 def compare(n: int, d: int, front: tuple[int, int, int]) -> str:
     """One row of the table."""
     q, k, v = ((torch.rand(*front, n, d) < RATE).float().requires_grad_() for _ in range(3))
     upstream = torch.randn(*front, n, d)
-    assert torch.equal(*(spiking_attention(q, k, v, order=order) for order in ("scores_first", "state_first")))
+    assert torch.equal(*(spiking_attention(q, k, v, order=order) for order in ORDERS))
 
-    def forward(order: str) -> Callable[[], object]:
+    def forward(order: Order) -> Callable[[], object]:
         def run() -> None:
             with torch.no_grad():
                 spiking_attention(q, k, v, order=order)
 
         return run
 
-    def train(order: str) -> Callable[[], object]:
+    def train(order: Order) -> Callable[[], object]:
         return lambda: torch.autograd.grad(spiking_attention(q, k, v, order=order), (q, k, v), upstream)
 
-    runs = {
-        f"{kind.__name__} {order}": kind(order)
-        for kind in (forward, train)
-        for order in ("scores_first", "state_first")
-    }
+    runs = {f"{kind.__name__} {order}": kind(order) for kind in (forward, train) for order in ORDERS}
     took, peaks = timed(runs), {name: peak(run, q, k, v, upstream) for name, run in runs.items()}
     cells = [f"({n}, {d}), {'x'.join(map(str, front))}"]
     for kind in ("forward", "train"):

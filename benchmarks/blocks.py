@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
 from neurons import ROUNDS, timed
@@ -48,7 +49,7 @@ class Flat(nn.Module):
         return self.inner(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
 
-def ours(maps: bool, before: int, after: int, *, implementation: str) -> nn.Module:
+def ours(maps: bool, before: int, after: int, *, implementation: Literal["torch", "native"]) -> nn.Module:
     cell = partial(LIF, implementation=implementation)
     return (SpikingConv2d if maps else SpikingLinear)(before, after, neuron=cell)
 
@@ -120,7 +121,7 @@ def compare(name: str) -> list[str]:
     shape, widths = NETS[name]
     x = (torch.rand(shape, generator=torch.Generator().manual_seed(1)) < 0.3).float()
     models = {"SpikingJelly": net(jelly, shape, widths), "ReLU": net(relu, shape, widths)}
-    kinds = ["torch"]
+    kinds: list[Literal["torch", "native"]] = ["torch"]
     if which_implementation(x).implementation == "native":
         kinds.append("native")
     for kind in kinds:

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import soundfile
@@ -119,7 +119,7 @@ class PublishedPipeline:
         wave = torchaudio.transforms.Resample(rate, 22_050)(torch.from_numpy(samples.T)).clamp(-1, 1)
         spectrogram = torchaudio.transforms.Spectrogram(512, hop_length=353, power=1.0, pad_mode="constant")(wave)
         audio = self.square(Image.fromarray(torch.log(spectrogram + 1e-7).squeeze().numpy()))
-        return audio, visual
+        return cast("Tensor", audio), cast("Tensor", visual)
 
 
 def clips(root: Path) -> list[str]:
@@ -382,7 +382,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="also write the tables to this file")
     options = parser.parse_args()
     try:
-        import tonic
+        import tonic  # pyright: ignore[reportMissingImports]
     except ImportError:
         tonic = None
     torch.set_num_threads(1)

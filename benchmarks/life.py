@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from snn_core import spiking_layers
-from snn_datasets import DigitsSpec
+from snn_datasets import DigitsSpec, InMemoryDataset
 from snn_fusion import FusionModel, ModelSpec, calibrate, health
 
 CHANNELS = 64
@@ -78,6 +78,7 @@ def load_digits(modalities: int, side: int) -> Data:
     splits = DigitsSpec().build()
     data: Data = {}
     for name, split in (("train", splits.train), ("test", splits.test)):
+        assert isinstance(split, InMemoryDataset)
         visual, audio = split.inputs["visual"], split.inputs["audio"]
         half = visual.shape[2] // 2
         parts = (
@@ -181,7 +182,7 @@ def row(
     if isinstance(model.fusion.alpha, Tensor):
         model.fusion.alpha.data.zero_()
     else:
-        model.fusion.alpha = 0.0
+        setattr(model.fusion, "alpha", 0.0)  # noqa: B010 - nn.Module types attributes as tensors and modules
     without = accuracy(model, *data["test"])
     cells: list[str] = []
     for rates in (start, end):

@@ -30,7 +30,7 @@ from snn_fusion.methods.base import FusionMethod
 T, B, N, C, HEADS = 4, 16, 64, 64, 16
 COUNTS = (1, 2, 3, 4, 6, 8)
 ROUNDS = 7
-CANDIDATES = (
+CANDIDATES: tuple[tuple[str, dict[str, object]], ...] = (
     ("ccssa, sharing pair", {"kind": "ccssa", "sharing": "pair"}),
     ("ccssa, sharing source", {"kind": "ccssa", "sharing": "source"}),
     ("ccssa, sharing all", {"kind": "ccssa", "sharing": "all"}),

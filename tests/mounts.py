@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import pytest
 
 
 @contextmanager
-def small_disk(folder: Path, *, kilobytes: int) -> Iterator[Path]:
+def small_disk(folder: Path, *, kilobytes: int) -> Generator[Path]:
     """Mount an empty file system of so many kB at a new folder; skip the test where that is not allowed."""
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k,mode=755", "tmpfs", str(folder)]
@@ -33,7 +33,7 @@ def make_read_only(disk: Path) -> None:
 
 
 @contextmanager
-def filled(disk: Path, *, free: int) -> Iterator[None]:
+def filled(disk: Path, *, free: int) -> Generator[None]:
     """Within the block, at most so many bytes of the disk are free."""
     ballast = disk / "ballast"
     ballast.write_bytes(bytes(max(0, shutil.disk_usage(disk).free - free)))

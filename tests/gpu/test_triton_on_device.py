@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from core.triton_cases import PRECISION, Case, check, check_signs_of_zero, covering_cases, drawn_cases, grid
 from snn_core import LIF, PLIF, SURROGATES, lif
 from snn_core.ops.lif import which_implementation
+from snn_core.ops.lif.settings import Save
 
 pytestmark = pytest.mark.gpu
 DEVICE = "cuda"
@@ -86,7 +87,12 @@ def test_large_layers_in_every_dtype(T: int, dtype: torch.dtype, save: str):
 def test_gradients_of_learned_constants_and_their_order(v_reset: float | None, save: str):
     def learned(x: Tensor, implementation: str) -> tuple[Tensor, ...]:
         tau, threshold = (torch.tensor(c, dtype=torch.float64, requires_grad=True) for c in (2.0, 0.75))
-        options = {"v_reset": v_reset, "save": save, "detach_reset": False, "implementation": implementation}
+        options: dict[str, Any] = {
+            "v_reset": v_reset,
+            "save": save,
+            "detach_reset": False,
+            "implementation": implementation,
+        }
         spikes, v_last = lif(x, tau=tau, v_threshold=threshold, **options)
         return torch.autograd.grad((spikes.sum() + v_last.sum()), (tau, threshold))
 
@@ -138,14 +144,14 @@ def test_no_call_synchronizes_with_the_device():
 
 @pytest.mark.parametrize("save", ["d32", "x"])
 @pytest.mark.parametrize("T", [4, 20])
-def test_a_cuda_graph_replays_forward_and_backward(T: int, save: str):
+def test_a_cuda_graph_replays_forward_and_backward(T: int, save: Save):
     shape = (T, 6, 50)
     x, other = (grid(shape, -8, 24).to(DEVICE).requires_grad_() for _ in range(2))
     upstream = torch.randn(shape, device=DEVICE)
 
     def step(x: Tensor) -> tuple[Tensor, Tensor]:
         spikes, _ = lif(x, save=save, implementation="triton")
-        return spikes, *torch.autograd.grad(spikes, x, upstream)
+        return spikes, torch.autograd.grad(spikes, x, upstream)[0]
 
     expected = step(other)
     side = torch.cuda.Stream()
@@ -185,7 +191,7 @@ def test_no_kernel_is_compiled_for_a_longer_sequence_or_another_batch(monkeypatc
     import triton
 
     compiled = list[str]()
-    options = {"implementation": "triton", "surrogate": "atan"}
+    options: dict[str, Any] = {"implementation": "triton", "surrogate": "atan"}
 
     def train(T: int, B: int) -> None:
         x = torch.randn(T, B, 64, device=DEVICE, requires_grad=True)
@@ -193,7 +199,10 @@ def test_no_kernel_is_compiled_for_a_longer_sequence_or_another_batch(monkeypatc
 
     train(17, 4)
     monkeypatch.setattr(
-        triton.knobs.runtime, "jit_post_compile_hook", lambda *, repr, **_: compiled.append(repr), raising=True
+        triton.knobs.runtime,  # pyright: ignore[reportAttributeAccessIssue]
+        "jit_post_compile_hook",
+        lambda *, repr, **_: compiled.append(repr),
+        raising=True,
     )
     for T, B in ((18, 4), (32, 8), (33, 1), (500, 100)):
         train(T, B)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -143,7 +144,7 @@ def _part(golden: Golden) -> Iterator[Compared]:
 def _model(golden: Golden) -> Iterator[Compared]:
     arrays, built, inputs = golden.arrays, model(golden), model_inputs(golden)
     unimodal = golden.name == "model_unimodal"
-    seen: list[FusedTokens] = []
+    seen: list[Any] = []
     built.fusion.register_forward_hook(lambda _module, _inputs, fused: seen.append(fused))
     assert not built.training
     yield from _outputs("evaluation", built(inputs), seen.pop(), golden.under("eval/"))

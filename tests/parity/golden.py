@@ -144,7 +144,9 @@ def part(golden: Golden) -> GoldenPart:
 
 def _part(golden: Golden) -> GoldenPart:
     s, name = golden.settings, golden.name
-    reader = partial(CrossModalReader, s.get("C"), num_heads=s.get("h"), head_merge="published", neuron=PUBLISHED_LIF)
+    reader = partial(
+        CrossModalReader, s.get("C", 0), num_heads=s.get("h", 1), head_merge="published", neuron=PUBLISHED_LIF
+    )
     one = "fusion.readers.audio_reads_visual."
     if name == "mlp":
         return GoldenPart(SpikingMLP(s["C"], neuron=PUBLISHED_LIF), "mlp.0.mlp.", "readout.mlps.audio.")
@@ -156,6 +158,7 @@ def _part(golden: Golden) -> GoldenPart:
         return GoldenPart(attention, "block.0.attn.", f"{one}{method}.", method=method)
     if name.startswith("block"):
         method = METHODS[s["attn_method"]]
+        assert method in ("spatial", "temporal", "spatiotemporal")
         block = AlignedBlock(reader(attention=method, semantic_projection=s["contrastive"]), s["alpha"])
         return GoldenPart(block, "block.0.", one, here="reader.", method=method)
     if name.startswith("patch"):
@@ -174,7 +177,7 @@ def _part(golden: Golden) -> GoldenPart:
         weighed = Method(WeightAttention(SIDES, s["C"]), "audio", lambda fused, target: fused.tokens[target])
         return GoldenPart(weighed, "block.0.attn.", "fusion.", here="method.", method="weight_attention")
     if name.startswith("sca"):
-        num_tokens = dict.fromkeys(SIDES, s["N"])
+        num_tokens: dict[str, int] = dict.fromkeys(SIDES, s["N"])
         sca = SCA(SIDES, s["C"], num_heads=s["h"], num_tokens=num_tokens, position_bias="random", neuron=PUBLISHED_LIF)
         block = SIDES.index(target := "visual" if name == "sca_va" else "audio")
         give_bias(sca, golden)
@@ -216,6 +219,7 @@ def model(golden: Golden) -> FusionModel:
             image_sizes=dict.fromkeys(SIDES, (s["size"], s["size"])) if method == "sca" else None,
         )
     if isinstance(built.fusion, CCSSA):
+        assert isinstance(built.fusion.readers, nn.ModuleDict)
         assert list(built.fusion.readers) == ["audio_reads_visual", "visual_reads_audio"]
     give_bias(built.fusion, golden)
     return built

@@ -41,6 +41,6 @@ def test_a_wrong_head_merge_is_detected():
     built = model(golden)
     for module in built.modules():
         if hasattr(module, "head_merge"):
-            module.head_merge = "ordered"
+            setattr(module, "head_merge", "ordered")  # noqa: B010 - nn.Module types attributes as tensors and modules
     with pytest.raises(AssertionError):
         assert_agrees(built(model_inputs(golden)).logits, golden.arrays["eval/logits"], "logits")

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from snn_core import LIF, NeuronFactory, SpikingLinear
-from snn_fusion.methods.base import ALL_PRESENT, FusedTokens, FusionMethod, Pair
-from snn_fusion.presence import Presence, both_present
+from snn_fusion.methods.base import FusedTokens, FusionMethod, Pair
+from snn_fusion.presence import ALL_PRESENT, Presence, both_present
 
 
 class Context(FusionMethod):
