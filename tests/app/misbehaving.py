@@ -6,7 +6,7 @@ import subprocess
 from typing import ClassVar, Literal
 
 from snn_datasets import Reader, Source
-from snn_datasets.base.kinds import Kind
+from snn_datasets.base.kinds import RecordingKind
 from snn_datasets.base.recordings import Image
 
 
@@ -14,7 +14,7 @@ class Misbehaving(Reader):
     """Reads no file at all."""
 
     how: Literal["hangs", "spins", "crashes", "ends", "grows", "writes", "claims"]
-    gives: ClassVar[Kind] = "image"
+    gives: ClassVar[RecordingKind] = "image"
 
     def read(self, source: Source) -> Image:
         match self.how:

@@ -19,7 +19,8 @@ from damage import TouchesWhenLoaded, planted_pickle
 from datasets.noisy_numbers import AsSteps, NumbersReader
 from mounts import make_read_only, small_disk
 from snn_datasets import Modality, ModalityInfo, RecordedDataset, Row, Source, Waveform
-from snn_datasets.cache.fill import CacheOptions, fill, open_or_fill
+from snn_datasets.cache import fill
+from snn_datasets.cache.fill import CacheOptions, open_or_fill
 from snn_datasets.cache.folder import prune
 from snn_datasets.cache.store import DamagedStoreError, Prepared, Store, StoreWriteError, write_store
 
