@@ -13,8 +13,9 @@ from datasets.writers.gas import write_gas_drift, write_gas_mixtures
 from snn_datasets.base.dataset import DatasetSplits
 from snn_datasets.base.reader import ReadError, Source
 from snn_datasets.base.sample import collate
-from snn_datasets.datasets import gas
-from snn_datasets.datasets.gas import GasDriftReader, GasDriftSpec, GasMixturesReader, GasMixturesSpec
+from snn_datasets.datasets.gas import GasDriftSpec, GasMixturesSpec
+from snn_datasets.formats import gas_text
+from snn_datasets.formats.gas_text import GasDriftReader, GasMixturesReader
 from snn_datasets.loading.order import EpochOrder
 from snn_datasets.loading.recorded import RecordedDataset, Row
 
@@ -60,8 +61,8 @@ def test_a_recording_is_averaged_over_equal_spans(
     mixtures: tuple[Path, dict[str, np.ndarray]], lines: int, monkeypatch: pytest.MonkeyPatch
 ):
     root, written = mixtures
-    monkeypatch.setattr(gas, "LINES", lines)
-    gas._mixtures.cache_clear()
+    monkeypatch.setattr(gas_text, "LINES", lines)
+    gas_text._mixtures.cache_clear()
     read = GasMixturesReader(rate=5).read(Source(root / "ethylene_CO.txt"))
     times, set_points, sensors = averages(written["ethylene_CO"], 5)
     np.testing.assert_allclose(read.times, times)
@@ -141,17 +142,17 @@ def test_what_comes_later_changes_no_earlier_sample(tmp_path: Path, mixtures: tu
 def test_the_text_is_read_once_then_never_again(
     mixtures: tuple[Path, dict[str, np.ndarray]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    chunks, parsed = gas._chunks, []
+    chunks, parsed = gas_text._chunks, []
 
     def counted(path: Path):
         parsed.append(path)
         return chunks(path)
 
-    monkeypatch.setattr(gas, "_chunks", counted)
-    gas._mixtures.cache_clear()
+    monkeypatch.setattr(gas_text, "_chunks", counted)
+    gas_text._mixtures.cache_clear()
     first = opened(mixtures[0], cache="auto", cache_folder=tmp_path)
     assert len(parsed) == 1
-    gas._mixtures.cache_clear()
+    gas_text._mixtures.cache_clear()
     again = opened(mixtures[0], cache="auto", cache_folder=tmp_path)
     assert len(parsed) == 1
     for one, other in zip(first.train, again.train, strict=True):

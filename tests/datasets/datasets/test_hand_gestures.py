@@ -13,10 +13,10 @@ from datasets.writers.hand_gestures import GESTURES, Session, write_hand_gesture
 from snn_datasets.base.dataset import DatasetSplits
 from snn_datasets.base.reader import ReadError, Source
 from snn_datasets.base.sample import collate
-from snn_datasets.datasets.hand_gestures import (
+from snn_datasets.datasets.hand_gestures import HandGesturesSpec
+from snn_datasets.formats.hand_gesture_arrays import (
     GestureEventsReader,
     GestureFramesReader,
-    HandGesturesSpec,
     convert_davis,
     repetitions,
 )

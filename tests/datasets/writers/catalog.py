@@ -65,7 +65,7 @@ def write_mnistdvs_ntidigits_stmnist(root: Path) -> None:
 
 def write_hand_gestures_with_frames(root: Path) -> None:
     """The recordings, and the frames as `convert_davis` makes them."""
-    from snn_datasets.datasets.hand_gestures import convert_davis
+    from snn_datasets.formats.hand_gesture_arrays import convert_davis
 
     write_hand_gestures(root)
     for path in sorted(root.glob("*_davis.npz")):

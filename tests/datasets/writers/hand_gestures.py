@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from snn_datasets.datasets.hand_gestures import convert_davis
+from snn_datasets.formats.hand_gesture_arrays import convert_davis
 
 GESTURES = ("pinky", "elle", "yo", "index", "thumb")
 

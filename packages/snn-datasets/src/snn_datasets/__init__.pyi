@@ -37,7 +37,6 @@ from snn_datasets.datasets.dvs128_gesture import Dvs128GestureSpec as Dvs128Gest
 from snn_datasets.datasets.gas import GasDriftSpec as GasDriftSpec
 from snn_datasets.datasets.gas import GasMixturesSpec as GasMixturesSpec
 from snn_datasets.datasets.hand_gestures import HandGesturesSpec as HandGesturesSpec
-from snn_datasets.datasets.hand_gestures import convert_davis as convert_davis
 from snn_datasets.datasets.mnistdvs_ntidigits import MnistDvsNTidigitsSpec as MnistDvsNTidigitsSpec
 from snn_datasets.datasets.mnistdvs_ntidigits_stmnist import (
     MnistDvsNTidigitsStMnistSpec as MnistDvsNTidigitsStMnistSpec,
@@ -50,6 +49,7 @@ from snn_datasets.datasets.video_folders import KineticsSoundsSpec as KineticsSo
 from snn_datasets.digits.spec import DigitsSpec as DigitsSpec
 from snn_datasets.formats.aedat import Aedat2Reader as Aedat2Reader
 from snn_datasets.formats.aedat import Aedat3Reader as Aedat3Reader
+from snn_datasets.formats.hand_gesture_arrays import convert_davis as convert_davis
 from snn_datasets.formats.hdf5 import NTidigitsReader as NTidigitsReader
 from snn_datasets.formats.hdf5 import ShdReader as ShdReader
 from snn_datasets.formats.mat5 import StMnistReader as StMnistReader
@@ -63,7 +63,7 @@ from snn_datasets.loading.recorded import build_splits as build_splits
 from snn_datasets.loading.splits import split_of as split_of
 from snn_datasets.manifest.init import Guess as Guess
 from snn_datasets.manifest.init import init_manifest as init_manifest
-from snn_datasets.manifest.spec import ColumnSpec as ColumnSpec
+from snn_datasets.manifest.options import ColumnSpec as ColumnSpec
 from snn_datasets.manifest.spec import ManifestSpec as ManifestSpec
 from snn_datasets.modalities.audio import Clamp as Clamp
 from snn_datasets.modalities.audio import FitLength as FitLength

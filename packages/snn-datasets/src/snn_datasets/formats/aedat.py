@@ -18,8 +18,8 @@ from pydantic import Field
 from snn_datasets.base.kinds import RecordingKind
 from snn_datasets.base.reader import Reader, ReadError, Source
 from snn_datasets.base.recordings import Events
+from snn_datasets.formats.event_arrays import events_of
 from snn_datasets.formats.file_signature import HEAD_BYTES, conversion_advice, describe_bytes
-from snn_datasets.modalities.events import events_of
 
 LONGEST_HEADER = 2**20
 """Bytes of the header; jAER writes its settings there, some hundred kB at most."""
@@ -47,6 +47,7 @@ class Aedat2Reader(Reader):
     kind: Literal["aedat2"] = "aedat2"
     """AEDAT 2.0 files."""
     gives: ClassVar[RecordingKind] = "events"
+    relies_on: ClassVar[tuple[str, ...]] = ("snn_datasets.formats.event_arrays",)
 
     def read(self, source: Source) -> Events:
         """Read one recording of 128 x 128 pixels; it ends just after its last event, or at the end of the part.
@@ -100,6 +101,7 @@ class Aedat3Reader(Reader):
     kind: Literal["aedat3"] = "aedat3"
     """AEDAT 3.1 files."""
     gives: ClassVar[RecordingKind] = "events"
+    relies_on: ClassVar[tuple[str, ...]] = ("snn_datasets.formats.event_arrays",)
 
     height: int = Field(default=128, ge=1, le=2**15)
     """Rows of the sensor."""

@@ -38,7 +38,7 @@ from snn_datasets.stages.corruption import AudioNoise, ImageNoise, ImageOcclusio
 from snn_datasets.stages.windows import SeriesWindows
 
 if TYPE_CHECKING:
-    from snn_datasets.manifest.spec import ManifestSpec
+    from snn_datasets.manifest.options import ManifestOptions
 
 AEDAT3_MARK = b"#!AER-DAT3"
 LARGE_SENSOR = 128
@@ -98,7 +98,7 @@ def _by(numbers: tuple[int, ...]) -> str:
 
 
 @single_thread()
-def build_manifest(spec: ManifestSpec, progress: Progress | None = None) -> DatasetSplits:
+def build_manifest(spec: ManifestOptions, progress: Progress | None = None) -> DatasetSplits:
     """Check the table, infer from the first training files how to read each column, then fill the caches.
 
     Raises:
@@ -135,7 +135,7 @@ class Manifest:
     """Caveats for results on these splits."""
 
 
-def read_manifest(spec: ManifestSpec) -> Manifest:
+def read_manifest(spec: ManifestOptions) -> Manifest:
     """Read and check the table, and assign its rows to splits.
 
     Raises:
@@ -172,7 +172,12 @@ def _to_row(table: Table, row: TableRow, index_of: Mapping[str, int]) -> Row:
 
 
 def _modality(
-    spec: ManifestSpec, table: Table, name: str, kind: RecordingKind | None, training: Sequence[Row], notes: list[str]
+    spec: ManifestOptions,
+    table: Table,
+    name: str,
+    kind: RecordingKind | None,
+    training: Sequence[Row],
+    notes: list[str],
 ) -> Modality:
     """Settle how a column is read: defaults come from its training files, and surprising ones are noted."""
     column = spec.columns.get(name)
@@ -235,7 +240,7 @@ def _through(stages: Sequence[Stage], value: Any, draw: Draw) -> Any:
 
 
 def _series_stages(
-    spec: ManifestSpec,
+    spec: ManifestOptions,
     name: str,
     reader: Reader,
     first: Series,
@@ -259,7 +264,7 @@ def _series_stages(
 
 
 def _sample_series(
-    spec: ManifestSpec, name: str, reader: Reader, first: Series, training: Sequence[Row]
+    spec: ManifestOptions, name: str, reader: Reader, first: Series, training: Sequence[Row]
 ) -> list[Series]:
     """Read evenly spaced training recordings with the channels of the first; unreadable ones are skipped."""
     rows = [row for row in training if row.sources[name] is not None]
@@ -326,7 +331,7 @@ def _has_time(path: Path) -> bool:
 
 
 def _first_recording(
-    spec: ManifestSpec, table: Table, name: str, reader: Reader, training: Sequence[Row]
+    spec: ManifestOptions, table: Table, name: str, reader: Reader, training: Sequence[Row]
 ) -> tuple[Row, Recording]:
     """Return the first training row with this modality, and its recording."""
     modality = Modality(reader, ModalityInfo(reader.gives, ()))
@@ -347,7 +352,7 @@ def _first_recording(
 
 
 def _stages(
-    spec: ManifestSpec,
+    spec: ManifestOptions,
     first: Recording,
     own: tuple[Stage, ...],
     coding: Stage | None,

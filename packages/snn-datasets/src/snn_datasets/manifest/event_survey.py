@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snn_datasets.base.reader import ReadError
-from snn_datasets.modalities.events import EventsReader, event_columns_in
+from snn_datasets.formats.event_arrays import read_event_columns
+from snn_datasets.modalities.events import EventsReader
 
 SENSORS = (
     *((side, side) for side in (8, 10, 16, 28, 32, 34, 64, 128, 256)),
@@ -45,7 +46,7 @@ def survey_events(name: str, paths: Sequence[Path]) -> EventSurvey:
     problem: ReadError | None = None
     for path in paths:
         try:
-            columns = event_columns_in(path)
+            columns = read_event_columns(path)
         except (ReadError, OSError) as error:
             problem = problem or (error if isinstance(error, ReadError) else ReadError(f"{path}: {error.strerror}"))
             continue
