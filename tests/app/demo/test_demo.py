@@ -66,7 +66,7 @@ def test_noise_reaches_the_model(run, server):
     clean = sample.inputs["audio"]
     said = {}
     for share in (0.0, 0.5, 1.0):
-        drawing = Draw(0, sample.id, "audio", place="demo").generator()
+        drawing = Draw(0, sample.id, "audio", stage="demo").generator()
         noise = torch.randn(clean.shape, generator=drawing)
         noisy = (
             clean.mean() + (1 - share) ** 0.5 * (clean - clean.mean()) + share**0.5 * clean.std(correction=0) * noise

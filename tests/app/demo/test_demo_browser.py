@@ -135,7 +135,7 @@ def test_a_clip_is_dropped_and_disturbed(run, browser, server, tmp_path):
         seen = [plain, alone]
         for percent in (30, 100):
             page.get_by_label("Noise in audio").fill(str(percent))
-            drawing = Draw(0, "clip.mp4", "audio", place="demo").generator()
+            drawing = Draw(0, "clip.mp4", "audio", stage="demo").generator()
             noisy = disturbed(inputs["audio"][0], percent / 100, "waveform", drawing)[None]
             seen.append(says(image=inputs["image"], audio=noisy))
             shows(page, seen[-1])
@@ -175,7 +175,7 @@ def test_the_last_of_many_moves_counts(run, browser, server):
         for _ in range(40):
             page.keyboard.press("ArrowRight")
         assert slider.input_value() == "40"
-        noisy = disturbed(sample.inputs["image"], 0.4, "image", Draw(0, sample.id, "image", place="demo").generator())
+        noisy = disturbed(sample.inputs["image"], 0.4, "image", Draw(0, sample.id, "image", stage="demo").generator())
         with torch.no_grad():
             shows(page, model({"image": noisy[None], "audio": sample.inputs["audio"][None]}).logits.softmax(1)[0])
         expect(page.locator("main")).to_have_attribute("aria-busy", "false", timeout=WAIT)

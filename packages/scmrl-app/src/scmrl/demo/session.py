@@ -147,7 +147,7 @@ class OpenDemo:
         given: dict[str, Tensor] = {}
         for name, value in clip.inputs.items():
             if name not in muted:
-                drawing = Draw(0, clip.names[name], name, place="demo").generator()
+                drawing = Draw(0, clip.names[name], name, stage="demo").generator()
                 given[name] = disturbed(value, noise.get(name, 0.0), self.info.modalities[name].kind, drawing)
         return given
 

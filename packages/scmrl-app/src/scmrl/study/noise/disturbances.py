@@ -49,7 +49,7 @@ class Disturbance:
             x, modality = inputs[name], info.modalities[name]
             if not is_applicable(self.kind, modality, x):
                 raise ValueError(f"{self.kind} does not apply to {name}: {modality.kind}, inputs {list(x.shape)}")
-            draws = [Draw(seed, id_, name, place=self.kind).generator() for id_ in batch["ids"]]
+            draws = [Draw(seed, id_, name, stage=self.kind).generator() for id_ in batch["ids"]]
             if self.kind == "missing":
                 lost = torch.stack([torch.rand((), generator=draw) for draw in draws]) < self.strength
                 present[name] = present[name] & ~lost
