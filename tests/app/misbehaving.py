@@ -1,4 +1,4 @@
-"""Readers that do what a hostile file may make of a real one, for the sandbox's tests."""
+"""Readers that misbehave as decoders may on hostile files, for the tests of the sandbox."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ from snn_datasets.base.recordings import Image
 
 
 class Misbehaving(Reader):
-    """Reads no file at all."""
+    """Misbehave instead of reading a file."""
 
     how: Literal["hangs", "spins", "crashes", "ends", "grows", "writes", "claims"]
     gives: ClassVar[RecordingKind] = "image"

@@ -1,4 +1,4 @@
-"""The page of `scmrl demo`, served in this process for the tests."""
+"""Serve the page of `scmrl demo` in this process for the tests."""
 
 import threading
 from collections.abc import Generator
@@ -11,14 +11,14 @@ import pytest
 
 from app.finished import finished_run
 from app.tiny import write_tiny_dataset
-from scmrl.commands.demo import address, listening
+from scmrl.commands.demo import listen, page_url
 from scmrl.console.progress import Progress
-from scmrl.demo.server import create_app, server_of
+from scmrl.demo.server import create_app, create_server
 from scmrl.demo.session import OpenDemo, open_demo
 
 
 def tiny_run(factory: pytest.TempPathFactory) -> Path:
-    """A run on pictures and tones, made once a session; its data lie beside it."""
+    """Return a run on images and tones, trained once per session; its data are in the same parent folder."""
     folder = factory.getbasetemp() / "run-for-the-demo"
     if not folder.is_dir():
         (folder / "data").mkdir(parents=True)
@@ -27,44 +27,46 @@ def tiny_run(factory: pytest.TempPathFactory) -> Path:
 
 
 @dataclass
-class Served:
-    """A server that takes requests."""
+class RunningServer:
+    """A server that accepts requests."""
 
     url: str
     client: httpx.Client
     demo: OpenDemo
     uploads: Path
-    """Where uploads lie while they are read."""
+    """Folder of the uploads while they are decoded."""
 
 
 @contextmanager
-def served(
-    run: Path, *, largest_upload: int = 10_000_000, seconds: float = 60.0, token: str | None = None
-) -> Generator[Served]:
+def serve(
+    run: Path, *, max_upload: int = 10_000_000, decode_seconds: float = 60.0, token: str | None = None
+) -> Generator[RunningServer]:
     """Serve a run on a free port; with a token, requests need it."""
-    with listening("127.0.0.1", 0) as listener, Progress.create() as progress:
+    with listen("127.0.0.1", 0) as listener, Progress.create() as progress:
         demo = open_demo(run, progress)
-        app = create_app(demo, host="127.0.0.1", largest_upload=largest_upload, seconds=seconds, token=token)
-        server = server_of(app)
+        app = create_app(demo, host="127.0.0.1", max_upload=max_upload, decode_seconds=decode_seconds, token=token)
+        server = create_server(app)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
-        url = address(listener, "127.0.0.1")
+        url = page_url(listener, "127.0.0.1")
         folder = app.state.sandbox.folder
         try:
             with httpx.Client(base_url=url, timeout=120) as client:
-                yield Served(url, client, demo, folder)
+                yield RunningServer(url, client, demo, folder)
         finally:
             server.should_exit = True
             thread.join()
     assert not folder.exists()
 
 
-def warm_up(server: Served, **headers: str) -> None:
-    """Wait until the process that reads files has imported what it needs, which is not to be in a test's time."""
-    picture = (server.demo.run.parent / "data" / "test0.png").read_bytes()
-    sent = {"content-type": "application/octet-stream", **headers}
+def warm_up(server: RunningServer, **headers: str) -> None:
+    """Wait until the decoding process has imported its modules, so that a test does not measure that."""
+    image = (server.demo.run.parent / "data" / "test0.png").read_bytes()
+    headers = {"content-type": "application/octet-stream", **headers}
     for _ in range(5):
-        answer = server.client.post("/api/clips", params={"name": "a.png"}, content=picture, headers=sent, timeout=600)
-        if answer.status_code != 503:  # it did not start in time
+        response = server.client.post(
+            "/api/clips", params={"name": "a.png"}, content=image, headers=headers, timeout=600
+        )
+        if response.status_code != 503:  # it did not start in time
             break
-    assert answer.status_code == 201, answer.text
+    assert response.status_code == 201, response.text

@@ -1,4 +1,4 @@
-"""Uploads to `scmrl demo`, by people and by those who wish it ill."""
+"""Uploads to `scmrl demo`: valid, damaged and hostile."""
 
 import errno
 import shutil
@@ -18,7 +18,7 @@ import pytest
 
 from app.commands.test_predict_command import HOSTILE, ODD, write_video
 from app.misbehaving import Misbehaving
-from app.serving import Served, served, tiny_run
+from app.serving import RunningServer, serve, tiny_run
 from scmrl.demo.refused import RefusedError
 from scmrl.demo.sandbox import Sandbox
 from scmrl.engine.predict import predict_clips
@@ -40,52 +40,56 @@ def data(run: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(run: Path) -> Iterator[Served]:
-    with served(run, largest_upload=200_000) as server:
+def server(run: Path) -> Iterator[RunningServer]:
+    with serve(run, max_upload=200_000) as server:
         yield server
 
 
-def send(server: Served, content: bytes, **query: str) -> httpx.Response:
+def send(server: RunningServer, content: bytes, **query: str) -> httpx.Response:
     return server.client.post("/api/clips", params=query, content=content, headers=STREAM)
 
 
-def chances(server: Served, clip: str | int) -> list[float]:
-    return server.client.post("/api/answers", json={"clip": clip}).json()["probabilities"]
+def probabilities(server: RunningServer, clip: str | int) -> list[float]:
+    return server.client.post("/api/predictions", json={"clip": clip}).json()["probabilities"]
 
 
-def test_a_video_is_answered_as_predict_answers_it(run, server, tmp_path):
+def test_a_video_is_predicted_like_by_the_predict_command(run, server, tmp_path):
     write_video(tmp_path / "clip.mp4")
-    sent = send(server, (tmp_path / "clip.mp4").read_bytes(), name="clip.mp4")
-    assert sent.status_code == 201
-    assert sent.json()["faults"] == {}
+    response = send(server, (tmp_path / "clip.mp4").read_bytes(), name="clip.mp4")
+    assert response.status_code == 201
+    assert response.json()["faults"] == {}
     files = dict.fromkeys(("image", "audio"), tmp_path / "clip.mp4")
     (expected,) = predict_clips(open_run(run), [Clip("clip", files)])
-    assert chances(server, sent.json()["clip"]) == pytest.approx(list(expected.probabilities.values()), abs=1e-5)
+    assert probabilities(server, response.json()["clip"]) == pytest.approx(
+        list(expected.probabilities.values()), abs=1e-5
+    )
     assert not list(server.uploads.iterdir())
 
 
 def test_files_join_a_clip(server, data):
-    def named(clip: str) -> dict[str, str]:
-        return server.client.post("/api/answers", json={"clip": clip}).json()["names"]
+    def names(clip: str) -> dict[str, str]:
+        return server.client.post("/api/predictions", json={"clip": clip}).json()["names"]
 
-    picture, tone = ((data / f"test0.{ending}").read_bytes() for ending in ("png", "wav"))
-    first = send(server, picture, name="a.png").json()["clip"]
-    assert named(first) == {"image": "a.png"}
+    image, tone = ((data / f"test0.{ending}").read_bytes() for ending in ("png", "wav"))
+    first = send(server, image, name="a.png").json()["clip"]
+    assert names(first) == {"image": "a.png"}
     both = send(server, tone, name="b.wav", into=first).json()["clip"]
-    assert named(both) == {"image": "a.png", "audio": "b.wav"}
-    assert named(first) == {"image": "a.png"}
-    assert chances(server, both) == pytest.approx(chances(server, 0), abs=1e-5)  # which is these two files
-    other = send(server, (data / "test1.png").read_bytes(), name="c.png", into=both, sense="image").json()["clip"]
-    assert named(other) == {"image": "c.png", "audio": "b.wav"}
-    assert chances(server, other) != pytest.approx(chances(server, both), abs=1e-4)
-    mixed = send(server, picture, name="d.png", into="1").json()["clip"]
-    said = server.client.post("/api/answers", json={"clip": mixed}).json()
-    assert said["names"]["image"] == "d.png"
-    assert said["names"]["audio"].startswith("test1")
-    assert said["label"] is None
+    assert names(both) == {"image": "a.png", "audio": "b.wav"}
+    assert names(first) == {"image": "a.png"}
+    assert probabilities(server, both) == pytest.approx(
+        probabilities(server, 0), abs=1e-5
+    )  # sample 0 is these two files
+    other = send(server, (data / "test1.png").read_bytes(), name="c.png", into=both, modality="image").json()["clip"]
+    assert names(other) == {"image": "c.png", "audio": "b.wav"}
+    assert probabilities(server, other) != pytest.approx(probabilities(server, both), abs=1e-4)
+    mixed = send(server, image, name="d.png", into="1").json()["clip"]
+    prediction = server.client.post("/api/predictions", json={"clip": mixed}).json()
+    assert prediction["names"]["image"] == "d.png"
+    assert prediction["names"]["audio"].startswith("test1")
+    assert prediction["label"] is None
 
 
-def test_a_video_without_sound_is_a_picture(server, tmp_path):
+def test_a_video_without_sound_provides_images_only(server, tmp_path):
     import av
 
     path = tmp_path / "silent.mp4"
@@ -96,24 +100,24 @@ def test_a_video_without_sound_is_a_picture(server, tmp_path):
         for _ in range(3):
             container.mux(stream.encode(av.VideoFrame(32, 32, "yuv420p")))
         container.mux(stream.encode(None))
-    sent = send(server, path.read_bytes(), name="silent.mp4")
-    assert sent.status_code == 201
-    assert list(sent.json()["faults"]) == ["audio"]
-    assert "silent.mp4 has no sound" in sent.json()["faults"]["audio"]
+    response = send(server, path.read_bytes(), name="silent.mp4")
+    assert response.status_code == 201
+    assert list(response.json()["faults"]) == ["audio"]
+    assert "silent.mp4 has no sound" in response.json()["faults"]["audio"]
 
 
 @pytest.mark.parametrize("name", [*HOSTILE, "cut.png"])
-def test_what_cannot_be_read_is_told(server, data, name):
+def test_unreadable_files_are_reported(server, data, name):
     content = HOSTILE[name] if name in HOSTILE else (data / "test0.png").read_bytes()[:150]
-    sent = send(server, content[:190_000], name=name)
-    assert sent.status_code == 422
-    assert name in sent.json()["fault"]
-    assert str(server.uploads) not in sent.text
+    response = send(server, content[:190_000], name=name)
+    assert response.status_code == 422
+    assert name in response.json()["fault"]
+    assert str(server.uploads) not in response.text
     assert not list(server.uploads.iterdir())
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_odd_headers_of_sound_are_no_fault(server, name):
+def test_unusual_sound_headers_are_accepted(server, name):
     assert send(server, ODD[name], name=name).status_code == 201
 
 
@@ -132,47 +136,47 @@ def test_odd_headers_of_sound_are_no_fault(server, name):
         ("png", 415),
         ("page.html", 415),
         ("program.exe", 415),
-        ("picture.png/../../manifest.csv", 415),
-        ("picture.png.", 415),
+        ("image.png/../../manifest.csv", 415),
+        ("image.png.", 415),
     ],
 )
-def test_names_lead_nowhere(server, data, name, status):
-    sent = send(server, (data / "test0.png").read_bytes(), name=name)
-    assert sent.status_code == status
+def test_file_names_are_not_paths(server, data, name, status):
+    response = send(server, (data / "test0.png").read_bytes(), name=name)
+    assert response.status_code == status
     assert not list(server.uploads.iterdir())
     if status == 201:
-        told = server.client.post("/api/answers", json={"clip": sent.json()["clip"]}).json()["names"]["image"]
-        assert told.isprintable()
+        name = server.client.post("/api/predictions", json={"clip": response.json()["clip"]}).json()["names"]["image"]
+        assert name.isprintable()
 
 
-def test_a_manifest_names_no_files(server, data):
-    sent = send(server, f"image,audio\n{data / 'test0.png'},{data / 'test0.wav'}\n".encode(), name="manifest.csv")
-    assert sent.status_code == 415
+def test_manifests_are_refused(server, data):
+    response = send(server, f"image,audio\n{data / 'test0.png'},{data / 'test0.wav'}\n".encode(), name="manifest.csv")
+    assert response.status_code == 415
 
 
-def test_uploads_that_ask_for_what_is_not_there(server, data):
-    picture = (data / "test0.png").read_bytes()
-    assert send(server, picture, name="a.png", into="nobody's").status_code == 404
+def test_uploads_for_unknown_clips_and_modalities_are_refused(server, data):
+    image = (data / "test0.png").read_bytes()
+    assert send(server, image, name="a.png", into="nobody's").status_code == 404
     for number in ("99", "9" * 18, "9" * 5000, "²"):
-        assert send(server, picture, name="a.png", into=number).status_code == 404
-    assert send(server, picture, name="a.png", sense="audio").status_code == 415
-    assert send(server, picture, name="a.png", sense="smell").status_code == 422
-    nameless = send(server, picture)
+        assert send(server, image, name="a.png", into=number).status_code == 404
+    assert send(server, image, name="a.png", modality="audio").status_code == 415
+    assert send(server, image, name="a.png", modality="smell").status_code == 422
+    nameless = send(server, image)
     assert nameless.status_code == 400
-    assert nameless.json() == {"fault": "this address is not understood: query.name: Field required"}
+    assert nameless.json() == {"fault": "invalid address: query.name: Field required"}
 
 
-def test_a_full_disk_is_told(server, data, monkeypatch):
-    def full(**_place: object) -> None:
+def test_a_full_disk_is_reported(server, data, monkeypatch):
+    def full(**_options: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("scmrl.demo.server.tempfile.TemporaryDirectory", full)
-    sent = send(server, (data / "test0.png").read_bytes(), name="a.png")
-    assert sent.status_code == 503
-    assert sent.json()["fault"] == "the server has no place for files: No space left on device"
+    response = send(server, (data / "test0.png").read_bytes(), name="a.png")
+    assert response.status_code == 503
+    assert response.json()["fault"] == "the server cannot store the file: No space left on device"
 
 
-def test_what_is_too_large_is_cut_off(server):
+def test_large_uploads_are_refused_early(server):
     for name, status in (("large.png", 413), ("large.zip", 415)):
         assert send(server, bytes(20_000_000), name=name).status_code == status
     sent = 0
@@ -184,20 +188,20 @@ def test_what_is_too_large_is_cut_off(server):
             yield bytes(2**16)
 
     try:
-        answer = server.client.post("/api/clips", params={"name": "large.png"}, content=endless(), headers=STREAM)
-        assert answer.status_code == 413
-        assert answer.json()["fault"] == "large.png has more than 0.2 MB, the most that is taken"
-    except httpx.TransportError:  # the server closes while this end still sends
+        response = server.client.post("/api/clips", params={"name": "large.png"}, content=endless(), headers=STREAM)
+        assert response.status_code == 413
+        assert response.json()["fault"] == "large.png exceeds the limit of 0.2 MB"
+    except httpx.TransportError:  # the server closes the connection while the client sends
         pass
     assert sent < 200_000_000
     assert not list(server.uploads.iterdir())
     assert server.client.get("/api/run").status_code == 200
 
 
-def test_an_upload_that_breaks_off_leaves_nothing(server):
+def test_an_aborted_upload_leaves_no_files(server):
     address = httpx.URL(server.url)
-    with socket.create_connection((address.host, address.port)) as line:
-        line.sendall(
+    with socket.create_connection((address.host, address.port)) as connection:
+        connection.sendall(
             b"POST /api/clips?name=half.png HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/octet-stream\r\n"
             b"Content-Length: 100000\r\n\r\n" + bytes(50_000)
         )
@@ -205,24 +209,24 @@ def test_an_upload_that_breaks_off_leaves_nothing(server):
     wait_until(lambda: not any(server.uploads.iterdir()))
 
 
-def test_a_file_that_takes_too_long(run, data):
-    with served(run, seconds=1e-4) as server:
-        sent = send(server, (data / "test0.png").read_bytes(), name="slow.png")
-        assert sent.status_code == 422
-        assert sent.json()["fault"].startswith("reading slow.png took more than 0.0001 s; cut it")
+def test_decoding_has_a_time_limit(run, data):
+    with serve(run, decode_seconds=1e-4) as server:
+        response = send(server, (data / "test0.png").read_bytes(), name="slow.png")
+        assert response.status_code == 422
+        assert response.json()["fault"].startswith("reading slow.png took more than 0.0001 s; cut it")
         assert not list(server.uploads.iterdir())
 
 
-def misread(inputs: Inputs, tmp_path: Path, how: str, *, seconds: float) -> Path:
-    """Let a reader of that kind loose on a file; the file's folder."""
+def decode_with(inputs: Inputs, tmp_path: Path, how: str, *, seconds: float) -> Path:
+    """Decode a file with a misbehaving reader; raises its fault."""
     image = replace(inputs.modalities["image"], reader=Misbehaving(how=how), prepare=())
     sandbox = Sandbox(replace(inputs, modalities={"image": image}), seconds=seconds)
     try:
         path = sandbox.folder / "upload.png"
         shutil.copy(__file__, path)
-        read = sandbox.read(path, "picture.png", ("image",))
-        assert not read.found
-        raise RefusedError(read.faults["image"])
+        decoded = sandbox.decode(path, "image.png", ("image",))
+        assert not decoded.inputs
+        raise RefusedError(decoded.faults["image"])
     finally:
         assert not (sandbox.folder / "left behind").exists() or not (sandbox.folder / "left behind").stat().st_size
         sandbox.close()
@@ -234,69 +238,69 @@ def misread(inputs: Inputs, tmp_path: Path, how: str, *, seconds: float) -> Path
     [
         ("hangs", "took more than 2 s"),
         ("spins", "took more than 2 s"),
-        ("crashes", "picture.png broke the program that reads it"),
-        ("ends", "picture.png broke the program that reads it"),
+        ("crashes", "image.png crashed the decoder"),
+        ("ends", "image.png crashed the decoder"),
         ("grows", "more than 2 GB of memory"),
         ("writes", "File too large"),
-        ("claims", r"^picture.png is <b>bad</b>\\x1b\[2J$"),
+        ("claims", r"^image.png is <b>bad</b>\\x1b\[2J$"),
     ],
 )
-def test_readers_that_misbehave_are_ended(run, tmp_path, how, message):
+def test_misbehaving_decoders_are_killed(run, tmp_path, how, message):
     with pytest.raises(RefusedError, match=message):
-        misread(load_inputs(run), tmp_path, how, seconds=2)
+        decode_with(load_inputs(run), tmp_path, how, seconds=2)
     wait_until(lambda: "98765.25" not in commands())
 
 
-def test_a_reader_that_cannot_be_started_is_told(run, tmp_path, monkeypatch):
+def test_a_decoder_that_cannot_be_started_is_reported(run, tmp_path, monkeypatch):
     def fails(_process: object) -> None:
         raise EOFError
 
     monkeypatch.setattr(ForkServerProcess, "start", fails)
     with pytest.raises(RefusedError, match="could not be started; try again") as refused:
-        misread(load_inputs(run), tmp_path, "claims", seconds=60)
+        decode_with(load_inputs(run), tmp_path, "claims", seconds=60)
     assert refused.value.status == 503
 
 
-def test_a_reader_that_starts_while_the_demo_stops_is_ended(run, tmp_path, monkeypatch):
+def test_a_decoder_that_starts_at_shutdown_is_killed(run, tmp_path, monkeypatch):
     sandboxes: list[Sandbox] = []
-    made, start = Sandbox.__init__, ForkServerProcess.start
+    init, start = Sandbox.__init__, ForkServerProcess.start
 
-    def noted(sandbox: Sandbox, inputs: Inputs, *, seconds: float) -> None:
-        made(sandbox, inputs, seconds=seconds)
+    def record(sandbox: Sandbox, inputs: Inputs, *, seconds: float) -> None:
+        init(sandbox, inputs, seconds=seconds)
         sandboxes.append(sandbox)
 
     def start_late(process: ForkServerProcess) -> None:
         closing = threading.Thread(target=sandboxes[0].close)
         closing.start()
         wait_until(lambda: not sandboxes[0]._open)
-        closing.join(0.2)  # it found no process to end
+        closing.join(0.2)  # `close` found no process to kill
         start(process)
 
-    monkeypatch.setattr(Sandbox, "__init__", noted)
+    monkeypatch.setattr(Sandbox, "__init__", record)
     monkeypatch.setattr(ForkServerProcess, "start", start_late)
     with pytest.raises(RefusedError, match="the demo is being stopped"):
-        misread(load_inputs(run), tmp_path, "hangs", seconds=20)
+        decode_with(load_inputs(run), tmp_path, "hangs", seconds=20)
 
 
-def test_the_system_ends_what_computes_too_long():
-    code = "from scmrl.demo.limits import limit\nlimit(0.1)\nwhile True: pass"
-    ended = subprocess.run([sys.executable, "-c", code], check=False, timeout=120)
-    assert ended.returncode == -signal.SIGXCPU
+def test_the_processor_time_is_limited():
+    code = "from scmrl.demo.limits import limit_process\nlimit_process(0.1)\nwhile True: pass"
+    process = subprocess.run([sys.executable, "-c", code], check=False, timeout=120)
+    assert process.returncode == -signal.SIGXCPU
 
 
 def commands() -> str:
-    """The arguments of all that runs here."""
-    found = ""
-    for place in Path("/proc").glob("[0-9]*/cmdline"):
+    """Return the command lines of all processes."""
+    text = ""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            found += place.read_text(errors="replace")
+            text += path.read_text(errors="replace")
         except OSError:
             continue
-    return found
+    return text
 
 
-def wait_until(true) -> None:
+def wait_until(condition) -> None:
     end = time.monotonic() + 30
-    while not true():
+    while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)

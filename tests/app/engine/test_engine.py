@@ -28,7 +28,7 @@ from scmrl.engine.failures import non_finite_inputs
 from scmrl.engine.run import Run
 from scmrl.engine.schedule import learning_rate
 from scmrl.engine.train import train
-from scmrl.report.summary import hints, write_report
+from scmrl.report.summary import hints, write_summary
 from snn_datasets import DatasetInfo, ModalityInfo, Sample
 from snn_fusion import FusionModel, FusionOutput, Loss, from_pretrained
 
@@ -137,7 +137,7 @@ def test_layers_that_never_or_always_fire_are_named():
 
 def test_selection_on_the_test_split_is_marked_wherever_it_is_told(data: Path, tmp_path: Path):
     done = run(data, tmp_path / "run", "--train.selection", "published")
-    text = write_report(done)
+    text = write_summary(done)
     assert "(selected on the test split, as published)" in text.splitlines()[0]
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["selection"] == "published"
     assert done.test is not None

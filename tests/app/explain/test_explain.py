@@ -1,4 +1,4 @@
-"""What is found of one sample, against counts by hand and the model asked in other ways."""
+"""Explanations of single samples, compared with counts by hand and with direct runs of the model."""
 
 import math
 from itertools import combinations
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from scmrl.explain.attention import coincidences, unpooled
+from scmrl.explain.attention import coincidences, unpool
 from scmrl.explain.explanation import explain
 from scmrl.explain.geometry import geometry_of
 from snn_datasets import DatasetInfo, ModalityInfo
@@ -36,11 +36,11 @@ METHODS = {
     "gate": CCSSA | {"combine": "gate"},
     "ring": CCSSA | {"topology": "ring"},
 }
-READS_PLACES = {name for name in METHODS if name not in ("none", "weights", "cmci")}
+HAS_ATTENTION = {name for name in METHODS if name not in ("none", "weights", "cmci")}
 
 
 def model_of(fusion, modalities=tuple(SHAPES), encoders=ENCODERS, combine="add"):
-    """A model with three classes that fires: its linear layers are much stronger than at the start."""
+    """Return a model with three classes that fires: its linear weights are scaled up."""
     spec = ModelSpec.model_validate(
         {
             "encoders": {name: encoders[name] for name in modalities},
@@ -78,7 +78,7 @@ def heads(x, h=4):
     return x[:, 0].reshape(T, N, h, C // h).transpose(1, 2).double()
 
 
-def even(x):
+def relative(x):
     x = np.asarray(x, np.float64)
     return x / x.mean() if x.sum() else x
 
@@ -115,21 +115,21 @@ def test_counts_are_those_of_the_whole_product(over):
     assert of_source.tolist() == read.sum(0).tolist()
 
 
-def test_what_was_read_of_pooled_tokens_goes_back_to_them():
-    # Four tokens on two places: each place is the mean of two.
-    assert unpooled(torch.tensor([6.0, 2.0]), 4).tolist() == [3, 3, 1, 1]
-    # Two tokens on four places: each is seen by two.
-    assert unpooled(torch.tensor([1.0, 2, 3, 4]), 2).tolist() == [3, 7]
+def test_counts_of_pooled_tokens_are_distributed_to_their_tokens():
+    # Four tokens, two positions: each position is the mean of two tokens.
+    assert unpool(torch.tensor([6.0, 2.0]), 4).tolist() == [3, 3, 1, 1]
+    # Two tokens, four positions: each token is in two positions.
+    assert unpool(torch.tensor([1.0, 2, 3, 4]), 2).tolist() == [3, 7]
     read = torch.rand(5)
-    assert float(unpooled(read, 3).sum()) == pytest.approx(float(read.sum()))
+    assert float(unpool(read, 3).sum()) == pytest.approx(float(read.sum()))
 
 
 @pytest.mark.parametrize("attention", ["spatial", "temporal"])
 @pytest.mark.parametrize("sharing", ["pair", "source"])
-def test_maps_are_those_of_the_layers_asked_one_by_one(attention, sharing):
+def test_attention_maps_match_the_outputs_of_the_layers(attention, sharing):
     names = ("image", "touch")
     model, inputs = model_of(CCSSA | {"attention": attention, "sharing": sharing}, names).eval(), sample_of(names)
-    found = explain(model, inputs, info_of(names))
+    explanation = explain(model, inputs, info_of(names))
     with torch.no_grad():
         tokens = tokens_of(model, inputs)
         part = "spatial" if attention == "spatial" else "temporal"
@@ -142,7 +142,7 @@ def test_maps_are_those_of_the_layers_asked_one_by_one(attention, sharing):
             query, key, value = layers.query["touch"], layers.key["image"], layers.value["image"]
         source = tokens["image"]
         if attention == "temporal":
-            # 8 tokens of the image on the 5 places of the touch, as adaptive pooling does it.
+            # Adaptive pooling of the 8 image tokens to the 5 touch tokens.
             source = nn.functional.adaptive_avg_pool1d(source[:, 0].transpose(1, 2), 5).transpose(1, 2)[:, None]
         q, k, v = heads(query(tokens["touch"])), heads(key(source)), heads(value(source))
         if attention == "spatial":
@@ -151,39 +151,39 @@ def test_maps_are_those_of_the_layers_asked_one_by_one(attention, sharing):
         else:
             by_target = torch.einsum("thnd,shnd,shne->n", q, k, v)
             weights = np.zeros((8, 5))
-            for place in range(5):
-                first, last = math.floor(place * 8 / 5), math.ceil((place + 1) * 8 / 5)
-                weights[first:last, place] = 1 / (last - first)
+            for position in range(5):
+                first, last = math.floor(position * 8 / 5), math.ceil((position + 1) * 8 / 5)
+                weights[first:last, position] = 1 / (last - first)
             of_source = torch.from_numpy(weights) @ by_target
     assert by_target.sum() > 0
     geometries = {name: geometry_of(model.encoders[name], inputs[name]) for name in names}
-    wanted = geometries["image"].spread(even(of_source).astype(np.float32))
-    np.testing.assert_allclose(found.attention["touch", "image"], wanted, rtol=1e-5)
-    wanted = geometries["touch"].spread(even(by_target).astype(np.float32))
-    np.testing.assert_allclose(found.reading["touch", "image"], wanted, rtol=1e-5)
+    expected = geometries["image"].interpolate(relative(of_source).astype(np.float32))
+    np.testing.assert_allclose(explanation.attention["touch", "image"], expected, rtol=1e-5)
+    expected = geometries["touch"].interpolate(relative(by_target).astype(np.float32))
+    np.testing.assert_allclose(explanation.target_attention["touch", "image"], expected, rtol=1e-5)
 
 
-def test_both_attentions_count_alike():
+def test_both_attentions_have_equal_weight():
     names = ("image", "touch")
     model, inputs = model_of(CCSSA, names).eval(), sample_of(names)
     both = explain(model, inputs, info_of(names)).attention["image", "touch"]
     reader = model.fusion.readers["image_reads_touch"]
-    alone = []
+    single = []
     for part in ("spatial", "temporal"):
-        kept = getattr(reader, part)
+        attention = getattr(reader, part)
         setattr(reader, part, None)
-        alone.append(explain(model, inputs, info_of(names)).attention["image", "touch"])
-        setattr(reader, part, kept)
-    assert not np.allclose(*alone)
-    np.testing.assert_allclose(both, (alone[0] + alone[1]) / 2, rtol=1e-5)
+        single.append(explain(model, inputs, info_of(names)).attention["image", "touch"])
+        setattr(reader, part, attention)
+    assert not np.allclose(*single)
+    np.testing.assert_allclose(both, (single[0] + single[1]) / 2, rtol=1e-5)
 
 
-def test_scores_that_pass_a_neuron_count_as_they_fire():
+def test_scores_that_pass_a_neuron_count_if_they_spike():
     encoders = {"image": ENCODERS["touch"] | {"input_shape": (3, 16)}, "touch": ENCODERS["touch"]}
     names = ("touch", "image")
     model = model_of({"kind": "sca", "num_heads": 2, "biased": ("image",)}, names, encoders).eval()
     inputs = {"touch": torch.rand(1, 3, 20) * 3, "image": torch.rand(1, 3, 16) * 3}
-    found = explain(model, inputs, info_of(names, {"touch": (3, 20), "image": (3, 16)}))
+    explanation = explain(model, inputs, info_of(names, {"touch": (3, 20), "image": (3, 16)}))
     with torch.no_grad():
         tokens = tokens_of(model, inputs)
         reader = model.fusion.readers["image_reads_touch"]
@@ -192,14 +192,14 @@ def test_scores_that_pass_a_neuron_count_as_they_fire():
         fired = reader.score(torch.einsum("thnd,thmd->thnm", q, k).float()[:, None])[:, 0]
         by_target = torch.einsum("thnm,thme->n", fired.double(), v)
     assert by_target.sum() > 0
-    centers = found.reading["image", "touch"][::4]
-    np.testing.assert_allclose(centers, even(by_target), rtol=1e-5)
+    centers = explanation.target_attention["image", "touch"][::4]
+    np.testing.assert_allclose(centers, relative(by_target), rtol=1e-5)
 
 
 def test_query_key_attention_counts_the_keys_that_pass():
     names = ("image", "touch")
     model, inputs = model_of(METHODS["qk"], names).eval(), sample_of(names)
-    found = explain(model, inputs, info_of(names))
+    explanation = explain(model, inputs, info_of(names))
     with torch.no_grad():
         tokens = tokens_of(model, inputs)
         source = nn.functional.adaptive_avg_pool1d(tokens["image"][:, 0].transpose(1, 2), 5).transpose(1, 2)[:, None]
@@ -208,53 +208,55 @@ def test_query_key_attention_counts_the_keys_that_pass():
         gate = model.fusion.gate["touch"](counts)[:, 0].double()
         passed = torch.einsum("tnh,thnd->n", gate, k)
     assert passed.sum() > 0
-    np.testing.assert_allclose(found.reading["touch", "image"][::4], even(passed), rtol=1e-5)
+    np.testing.assert_allclose(explanation.target_attention["touch", "image"][::4], relative(passed), rtol=1e-5)
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("absent", [None, "touch"])
 def test_every_method_is_explained(method, absent):
     model = model_of(METHODS[method])
-    there = [name for name in SHAPES if name != absent]
-    inputs = {name: x for name, x in sample_of().items() if name in there}
-    found = explain(model, inputs, info_of(), label=2)
+    present = [name for name in SHAPES if name != absent]
+    inputs = {name: x for name, x in sample_of().items() if name in present}
+    explanation = explain(model, inputs, info_of(), label=2)
 
     planes = {"image": (8, 16), "touch": (20,), "smell": (6,)}
-    assert list(found.inputs) == there
-    assert {name: x.shape for name, x in found.inputs.items()} == {name: SHAPES[name] for name in there}
-    assert {name: x.shape for name, x in found.occlusion.items()} == {name: planes[name] for name in there}
-    assert {name: x.shape for name, x in found.saliency.items()} == {name: planes[name] for name in there}
-    assert all(x.min() >= 0 and x.max() in (0, 1) for x in found.saliency.values())
-    assert found.label == 2
-    np.testing.assert_allclose(found.probabilities, model.eval()(inputs).logits[0].softmax(0).detach(), rtol=1e-5)
-    assert sum(found.contribution.values()) == pytest.approx(found.probabilities.max() - 1 / 3, abs=1e-6)
+    assert list(explanation.inputs) == present
+    assert {name: x.shape for name, x in explanation.inputs.items()} == {name: SHAPES[name] for name in present}
+    assert {name: x.shape for name, x in explanation.occlusion.items()} == {name: planes[name] for name in present}
+    assert {name: x.shape for name, x in explanation.saliency.items()} == {name: planes[name] for name in present}
+    assert all(x.min() >= 0 and x.max() in (0, 1) for x in explanation.saliency.values())
+    assert explanation.label == 2
+    np.testing.assert_allclose(explanation.probabilities, model.eval()(inputs).logits[0].softmax(0).detach(), rtol=1e-5)
+    assert sum(explanation.contributions.values()) == pytest.approx(explanation.probabilities.max() - 1 / 3, abs=1e-6)
 
-    pairs = {(t, s) for t in there for s in there if t != s}
+    pairs = {(t, s) for t in present for s in present if t != s}
     if method == "ring":
         pairs &= {("image", "touch"), ("touch", "smell"), ("smell", "image")}
-    assert set(found.attention) == set(found.reading) == (pairs if method in READS_PLACES else set())
-    for (target, source), values in found.attention.items():
+    assert (
+        set(explanation.attention) == set(explanation.target_attention) == (pairs if method in HAS_ATTENTION else set())
+    )
+    for (target, source), values in explanation.attention.items():
         tokens = {"image": (8, 16), "touch": (20,), "smell": (3,)}
         assert values.shape == tokens[source]
-        assert found.reading[target, source].shape == tokens[target]
-    assert found.saliency_from.get("smell") == "occlusion"
-    assert set(found.weights) == (set(there) if method == "weights" else set())
-    assert all(x.shape == (2,) for x in [*found.weights.values(), *found.residuals.values()])
-    assert {x.dtype for x in found.rasters.values()} == {np.dtype(bool)}
-    assert all(x.shape[0] == 2 and x.shape[1] <= 200 for x in found.rasters.values())
-    assert {name.split(".")[1] for name in found.rasters if name.startswith("encoders.")} == set(there)
+        assert explanation.target_attention[target, source].shape == tokens[target]
+    assert explanation.saliency_source.get("smell") == "occlusion"
+    assert set(explanation.weights) == (set(present) if method == "weights" else set())
+    assert all(x.shape == (2,) for x in [*explanation.weights.values(), *explanation.residuals.values()])
+    assert {x.dtype for x in explanation.rasters.values()} == {np.dtype(bool)}
+    assert all(x.shape[0] == 2 and x.shape[1] <= 200 for x in explanation.rasters.values())
+    assert {name.split(".")[1] for name in explanation.rasters if name.startswith("encoders.")} == set(present)
 
 
-def test_one_sense_alone_reads_itself_in_its_blocks():
+def test_a_single_modality_reads_itself_in_its_blocks():
     encoders = {"image": ENCODERS["image"] | {"blocks": {"depth": 2, "num_heads": 4}}}
     model, inputs = model_of({"kind": "none"}, ("image",), encoders), sample_of(("image",))
-    found = explain(model, inputs, info_of(("image",)))
-    assert list(found.attention) == [("image", "image")]
-    assert found.saliency_from == {"image": "attention"}
-    assert found.attention["image", "image"].any()
+    explanation = explain(model, inputs, info_of(("image",)))
+    assert list(explanation.attention) == [("image", "image")]
+    assert explanation.saliency_source == {"image": "attention"}
+    assert explanation.attention["image", "image"].any()
 
 
-def test_residuals_are_what_is_added():
+def test_residuals_are_the_magnitudes_that_are_added():
     names = ("image", "touch")
     model, inputs = (
         model_of(CCSSA | {"alpha": 0.7, "attention": "spatial", "semantic_projection": False}, names).eval(),
@@ -263,97 +265,97 @@ def test_residuals_are_what_is_added():
     with torch.no_grad():
         output = model(inputs)
     for pair, values in explain(model, inputs, info_of(names)).residuals.items():
-        wanted = [0.7 * float(step.abs().mean()) for step in output.residuals[pair]]
-        assert values.tolist() == pytest.approx(wanted)
-        assert max(wanted) > 0
+        expected = [0.7 * float(step.abs().mean()) for step in output.residuals[pair]]
+        assert values.tolist() == pytest.approx(expected)
+        assert max(expected) > 0
 
 
 def test_contributions_are_shapley_values():
     model, inputs = model_of(CCSSA).eval(), sample_of()
-    found = explain(model, inputs, info_of())
-    chance = {(): 1 / 3}
+    explanation = explain(model, inputs, info_of())
+    probability = {(): 1 / 3}
     for size in (1, 2, 3):
         for subset in combinations(SHAPES, size):
             with torch.no_grad():
-                said = model({name: inputs[name] for name in subset}).logits[0].softmax(0)
-            chance[subset] = float(said[found.answer])
+                probabilities = model({name: inputs[name] for name in subset}).logits[0].softmax(0)
+            probability[subset] = float(probabilities[explanation.prediction])
     for name in SHAPES:
         others = [other for other in SHAPES if other != name]
-        wanted = 0.0
+        expected = 0.0
         for size in (0, 1, 2):
             for subset in combinations(others, size):
                 joined = tuple(n for n in SHAPES if n in (*subset, name))
                 weight = math.factorial(size) * math.factorial(2 - size) / math.factorial(3)
-                wanted += weight * (chance[joined] - chance[subset])
-        assert found.contribution[name] == pytest.approx(wanted, abs=1e-6)
+                expected += weight * (probability[joined] - probability[subset])
+        assert explanation.contributions[name] == pytest.approx(expected, abs=1e-6)
 
 
-def test_contributions_of_many_senses_add_up_and_a_dead_one_has_none():
-    names = [f"sense{number}" for number in range(7)]
+def test_contributions_of_many_modalities_add_up_and_an_ignored_one_has_none():
+    names = [f"modality{number}" for number in range(7)]
     encoders = {name: {"kind": "vector", "in_channels": 4, "tokens": 2} for name in names}
     model = model_of({"kind": "none"}, names, encoders, combine="concat").eval()
     with torch.no_grad():
-        model.readout.head.weight[:, 32:48] = 0  # nothing of the third is heard
+        model.readout.head.weight[:, 32:48] = 0  # the third modality is ignored
         model.readout.head.bias.zero_()
     info = DatasetInfo("x", tuple("abc"), {name: ModalityInfo("series", (4,)) for name in names})
-    found = explain(model, {name: torch.rand(1, 4) * 3 for name in names}, info)
-    assert sum(found.contribution.values()) == pytest.approx(found.probabilities.max() - 1 / 3, abs=1e-6)
-    assert found.contribution["sense2"] == pytest.approx(0, abs=1e-6)
-    assert all(abs(value) > 1e-4 for name, value in found.contribution.items() if name != "sense2")
+    explanation = explain(model, {name: torch.rand(1, 4) * 3 for name in names}, info)
+    assert sum(explanation.contributions.values()) == pytest.approx(explanation.probabilities.max() - 1 / 3, abs=1e-6)
+    assert explanation.contributions["modality2"] == pytest.approx(0, abs=1e-6)
+    assert all(abs(value) > 1e-4 for name, value in explanation.contributions.items() if name != "modality2")
 
 
-def test_a_bright_corner_is_what_is_read_and_what_counts():
+def test_a_bright_corner_has_attention_and_effect():
     encoders = {"image": ENCODERS["image"] | {"input_shape": (1, 24, 40)}, "touch": ENCODERS["touch"]}
     names = ("image", "touch")
     model = model_of(CCSSA | {"attention": "spatial"}, names, encoders)
     image = torch.zeros(1, 1, 24, 40)
     image[..., :5, 35:] = 20 * torch.rand(5, 5)  # top right
-    found = explain(
+    explanation = explain(
         model, {"image": image, "touch": sample_of()["touch"]}, info_of(names, SHAPES | {"image": (1, 24, 40)})
     )
-    for shown in (found.attention["touch", "image"], np.abs(found.occlusion["image"])):
-        assert shown[:12, 24:].any()
-        assert not shown[20:].any()
-        assert not shown[:, :20].any()
-    assert found.saliency["image"][:12, 24:].max() == 1
+    for values in (explanation.attention["touch", "image"], np.abs(explanation.occlusion["image"])):
+        assert values[:12, 24:].any()
+        assert not values[20:].any()
+        assert not values[:, :20].any()
+    assert explanation.saliency["image"][:12, 24:].max() == 1
 
 
-def test_a_token_lies_where_its_receptive_field_has_its_middle():
+def test_a_token_is_at_the_center_of_its_receptive_field():
     encoder = PatchSplitting(1, 16, depth="shallow", time_steps=1, neuron=nn.Identity).eval()
     image = torch.randn(1, 1, 32, 40)
     changed = image.clone()
     changed[0, 0, 12, 16] += 50
     with torch.no_grad():
-        sees = (encoder(changed) != encoder(image))[0, 0].any(1).view(8, 10)
-    row, column = (places.double().mean().item() for places in sees.nonzero(as_tuple=True))
+        affected = (encoder(changed) != encoder(image))[0, 0].any(1).view(8, 10)
+    row, column = (indices.double().mean().item() for indices in affected.nonzero(as_tuple=True))
     tokens = np.zeros((8, 10), np.float32)
     tokens[int(row), int(column)] = 1
-    heat = geometry_of(encoder, image).spread(tokens.flatten())
+    heat = geometry_of(encoder, image).interpolate(tokens.flatten())
     assert np.unravel_index(heat.argmax(), heat.shape) == (12, 16)
     assert (row, column) == (3, 4)
 
 
-def test_tokens_lie_where_the_input_is_also_behind_padding_and_flattening():
+def test_token_positions_account_for_padding_and_flattening():
     splitting = PatchSplitting(1, 16, depth="full", time_steps=2)
     fitted = FittedEncoder(splitting, (1, 20, 40), (1, 32, 48))  # 6 above and below, 4 left and right
     geometry = geometry_of(fitted, torch.zeros(2, 1, 1, 20, 40))
     tokens = np.zeros(6, np.float32)
     tokens[1 * 3 + 2] = 1
-    heat = geometry.spread(tokens)
+    heat = geometry.interpolate(tokens)
     assert heat.shape == (20, 40)
     assert np.unravel_index(heat.argmax(), heat.shape) == (16 - 6, 32 - 4)
-    assert geometry.spread(np.ones(6, np.float32)) == pytest.approx(np.ones((20, 40)))
+    assert geometry.interpolate(np.ones(6, np.float32)) == pytest.approx(np.ones((20, 40)))
 
     series = SeriesEncoder(2, 16, num_stages=2, time_steps=2)
-    assert geometry_of(series, torch.zeros(1, 2, 18)).spread(np.eye(5, dtype=np.float32)[3]).argmax() == 12
+    assert geometry_of(series, torch.zeros(1, 2, 18)).interpolate(np.eye(5, dtype=np.float32)[3]).argmax() == 12
     flattened = FittedEncoder(series, (2, 3, 7), (2, 21))
-    heat = geometry_of(flattened, torch.zeros(1, 2, 3, 7)).spread(np.eye(6, dtype=np.float32)[2])
-    assert np.unravel_index(heat.argmax(), heat.shape) == (1, 1)  # place 8 of 21
+    heat = geometry_of(flattened, torch.zeros(1, 2, 3, 7)).interpolate(np.eye(6, dtype=np.float32)[2])
+    assert np.unravel_index(heat.argmax(), heat.shape) == (1, 1)  # position 8 of 21
 
     vector = geometry_of(VectorEncoder(6, 16, num_tokens=3, time_steps=2), torch.zeros(1, 6))
-    assert (vector.kind, vector.plane, vector.along) == ("vector", (6,), None)
+    assert (vector.kind, vector.plane, vector.weights) == ("vector", (6,), None)
     tokens_in = geometry_of(TokenInput(5, 16, time_steps=2), torch.zeros(1, 7, 5))
-    assert tokens_in.spread(np.arange(7, dtype=np.float32)).tolist() == list(range(7))
+    assert tokens_in.interpolate(np.arange(7, dtype=np.float32)).tolist() == list(range(7))
 
 
 @pytest.mark.parametrize(
@@ -366,25 +368,25 @@ def test_parts_cover_the_plane(plane, parts):
     if len(plane) == 2:
         encoder = FittedEncoder(encoder, shape, (size,))
     x = torch.zeros(1, *shape)
-    cells = geometry_of(encoder, x).cells(64)
-    assert cells.shape == plane
-    assert np.unique(cells).tolist() == list(range(cells.max() + 1))
-    assert parts / 2 < cells.max() + 1 <= parts
+    indices = geometry_of(encoder, x).part_indices(64)
+    assert indices.shape == plane
+    assert np.unique(indices).tolist() == list(range(indices.max() + 1))
+    assert parts / 2 < indices.max() + 1 <= parts
 
 
-def test_ready_made_tokens_are_blanked_one_by_one():
+def test_input_tokens_are_blanked_separately():
     encoders = {"image": {"kind": "tokens", "input_shape": (5, 7)}}
     model = model_of({"kind": "none"}, ("image",), encoders).eval()
     x = torch.zeros(1, 5, 7)
     x[0, 3] = 5 * torch.rand(7)
-    found = explain(model, {"image": x}, info_of(("image",), {"image": (5, 7)}, {"image": "image"}))
+    explanation = explain(model, {"image": x}, info_of(("image",), {"image": (5, 7)}, {"image": "image"}))
     with torch.no_grad():
-        blank = model({"image": torch.zeros(1, 5, 7)}).logits.softmax(1)[0, found.answer]
-    assert found.occlusion["image"][[0, 1, 2, 4]].tolist() == [0, 0, 0, 0]
-    assert found.occlusion["image"][3] == pytest.approx(float(found.probabilities.max() - blank), abs=1e-6)
+        blank = model({"image": torch.zeros(1, 5, 7)}).logits.softmax(1)[0, explanation.prediction]
+    assert explanation.occlusion["image"][[0, 1, 2, 4]].tolist() == [0, 0, 0, 0]
+    assert explanation.occlusion["image"][3] == pytest.approx(float(explanation.probabilities.max() - blank), abs=1e-6)
 
 
-def test_the_model_and_the_random_numbers_stay_as_they_were():
+def test_explaining_changes_neither_model_nor_random_state():
     model, inputs = model_of(CCSSA), sample_of()
     model.train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -396,23 +398,23 @@ def test_the_model_and_the_random_numbers_stay_as_they_were():
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
 
-def test_it_comes_out_the_same_also_where_a_method_draws_random_numbers():
+def test_explanations_repeat_for_methods_that_draw_random_numbers():
     encoders = {"image": ENCODERS["touch"] | {"input_shape": (3, 16)}, "touch": ENCODERS["touch"]}
     shapes = {"touch": (3, 20), "image": (3, 16)}
     names = ("touch", "image")
     model = model_of({"kind": "sca", "num_heads": 4, "position_bias": "random"}, names, encoders)
     inputs = {name: torch.rand(1, *shape) * 3 for name, shape in shapes.items()}
     first, second = (explain(model, inputs, info_of(names, shapes)) for _ in range(2))
-    assert first.contribution == second.contribution
+    assert first.contributions == second.contributions
     for name in names:
         assert np.array_equal(first.occlusion[name], second.occlusion[name])
         assert np.array_equal(first.saliency[name], second.saliency[name])
 
 
 def test_one_sample_at_a_time():
-    with pytest.raises(ValueError, match=r"one sample .* image has the shape \(2, 1, 8, 16\)"):
+    with pytest.raises(ValueError, match=r"one sample .* image has shape \(2, 1, 8, 16\)"):
         explain(model_of({"kind": "none"}), {"image": torch.rand(2, 1, 8, 16)}, info_of())
     with pytest.raises(ValueError, match="at least one of image, touch, smell must be there"):
         explain(model_of({"kind": "none"}), {}, info_of())
-    with pytest.raises(ValueError, match="reads image, touch, smell, and 'taste' is not among them"):
+    with pytest.raises(ValueError, match="has no modality 'taste'; it has image, touch, smell"):
         explain(model_of({"kind": "none"}), {"taste": torch.rand(1, 4)}, info_of())

@@ -1,4 +1,4 @@
-"""The figures of a run: written as PNG, and showing what they were given."""
+"""The figures of a run: PNG files that show their data."""
 
 import math
 import struct
@@ -98,13 +98,13 @@ def test_epoch_without_validation_leaves_a_gap():
     assert [math.isnan(value) for value in values] == [False, True, False]
 
 
-def test_empty_history_says_so():
+def test_an_empty_history_is_an_error():
     with pytest.raises(ValueError, match="history is empty"):
         curves_figure([], best_epoch=None)
 
 
 @pytest.mark.parametrize(("size", "numbers"), [(1, 1), (2, 4), (25, 625), (26, 0), (50, 0)])
-def test_confusion_carries_its_counts_while_they_are_legible(size: int, numbers: int):
+def test_confusion_shows_counts_while_they_are_legible(size: int, numbers: int):
     matrix = [[column + 10 * (row == column) for column in range(size)] for row in range(size)]
     axes = confusion_figure(matrix, [f"class {index}" for index in range(size)], title="Validation").axes[0]
     assert len(axes.texts) == numbers
@@ -119,7 +119,7 @@ def test_confusion_colors_are_shares_of_the_true_class():
 
 
 @pytest.mark.parametrize(("matrix", "classes"), [([[1]], ["cat", "dog"]), ([[1], [2]], ["cat", "dog"]), ([], [])])
-def test_confusion_must_fit_its_classes(matrix: list[list[int]], classes: list[str]):
+def test_the_confusion_matrix_must_match_the_classes(matrix: list[list[int]], classes: list[str]):
     with pytest.raises(ValueError, match="row and a column for each"):
         confusion_figure(matrix, classes, title="Validation")
 
@@ -138,8 +138,8 @@ def test_confusion_of_many_classes_stays_small(tmp_path: Path, size: int):
     shares = axes.images[0].get_array()
     assert shares is not None
     assert len(shares) <= 500
-    together = -(-size // 500)
-    assert shares[7 // together].max() == pytest.approx(75 if together == 1 else 100 * 9 / (9 + 3 * together))
+    block = -(-size // 500)
+    assert shares[7 // block].max() == pytest.approx(75 if block == 1 else 100 * 9 / (9 + 3 * block))
     path = plot_confusion(matrix.tolist(), [""] * size, tmp_path / "confusion.png", title="test")
     assert all(edge <= 2500 for edge in png_size(path))
     assert path.stat().st_size < 1_000_000
@@ -155,15 +155,15 @@ def test_rates_are_bars_in_per_cent_on_an_axis_that_begins_at_zero():
     figure = rates_figure({"query": 0.0, "key": 0.004}, {"query": 0.02, "key": 0.5, "value": 0.00005})
     (axes,) = figure.axes
     assert [[bar.get_width() for bar in bars] for bars in axes.containers] == [[0, 0.4], [2, 50, 0.005]]
-    told = [text.get_text() for text in axes.texts]
-    assert told == ["0 %, silent", "0.40 %", "2.0 %", "50 %", "< 0.01 %, silent"]
+    labels = [text.get_text() for text in axes.texts]
+    assert labels == ["0 %, silent", "0.40 %", "2.0 %", "50 %", "< 0.01 %, silent"]
     assert axes.get_xscale() == "linear"
     assert axes.get_xlim() == (0, pytest.approx(59))
     assert [label.get_text() for label in axes.get_yticklabels()] == ["query", "key", "value"]
     assert "Firing rates" in figure.get_suptitle()
 
 
-def test_layers_have_names_that_people_read():
+def test_layers_have_readable_names():
     names = {
         "fusion.readers.audio_reads_visual.temporal.spike": "audio reads visual: temporal attention, coincidences",
         "readers.audio_reads_visual.spatial.query": "audio reads visual: spatial attention, query",
@@ -189,7 +189,7 @@ def test_of_many_layers_the_lowest_and_the_highest_rates_are_drawn(tmp_path: Pat
     assert all(edge <= 4000 for edge in png_size(plot_rates(rates, rates, tmp_path / "rates.png")))
 
 
-def test_of_many_layers_those_that_take_most_energy_are_drawn():
+def test_of_many_layers_the_most_expensive_are_drawn():
     cost = {"mac": 1.0, "ac": 0.0, "energy_j": 1e-9}
     layers = [
         {"layer": f"encoders.a.stages.{index}", "energy_j": 1e-9 * index, "paper": cost | {"energy_j": 1e-9}}
@@ -218,13 +218,13 @@ def test_a_large_heat_map_has_a_bounded_size():
     assert not figure.axes[0].texts
 
 
-def test_no_layer_says_so():
+def test_rates_of_no_layer_are_an_error():
     with pytest.raises(ValueError, match="no layer"):
         rates_figure({}, {})
 
 
 @pytest.mark.parametrize(("value", "text"), [(0.0, "0 %"), (1e-9, "< 0.01 %"), (0.016, "0.02 %"), (99.6, "100 %")])
-def test_percent_never_hides_a_little_activity(value: float, text: str):
+def test_percent_never_rounds_activity_to_zero(value: float, text: str):
     assert percent(value) == text
 
 

@@ -1,4 +1,4 @@
-"""The page of a study that is not finished, and where the run folders of shared studies lie."""
+"""The report on an unfinished study, and the location of the run folders of shared studies."""
 
 import json
 import re
@@ -21,8 +21,8 @@ from scmrl.study.run import run_study
 
 
 @pytest.fixture
-def begun(tmp_path: Path) -> tuple[Path, WorkQueue, list[str]]:
-    """A study whose points are listed, and none of which is done."""
+def queued(tmp_path: Path) -> tuple[Path, WorkQueue, list[str]]:
+    """A study whose points are queued and not trained."""
     (tmp_path / "data").mkdir()
     data = write_tiny_dataset(tmp_path / "data", train=4, test=2)
     spec = study(
@@ -41,22 +41,23 @@ def finish(queue: WorkQueue, key: str, share: float) -> None:
         assert claim.finish(result(share), share)
 
 
-def told(folder: Path) -> tuple[list[str], list[str]]:
-    """The first column of the first table, and the notes."""
-    (found,) = read_folder(folder)
-    assert isinstance(found, StudyFiles)
-    return [row[0] for table in found.results.tables[:1] for row in table.rows], list(found.results.notes)
+def rows_and_notes(folder: Path) -> tuple[list[str], list[str]]:
+    """Return the first column of the first table, and the notes."""
+    (study_files,) = read_folder(folder)
+    assert isinstance(study_files, StudyFiles)
+    results = study_files.results
+    return [row[0] for table in results.tables[:1] for row in table.rows], list(results.notes)
 
 
-def test_the_page_of_a_running_study_shows_what_is_done(begun, tmp_path):
-    folder, queue, keys = begun
-    rows, notes = told(folder)
+def test_the_page_of_an_unfinished_study_shows_finished_points(queued, tmp_path):
+    folder, queue, keys = queued
+    rows, notes = rows_and_notes(folder)
     assert rows == []
     assert notes == [f"This study is not finished: 0 of {len(keys)} trainings are done."]
 
     finish(queue, keys[0], 0.5)
     finish(queue, keys[1], 0.75)
-    rows, notes = told(folder)
+    rows, notes = rows_and_notes(folder)
     assert len(rows) == 2
     assert notes[0] == f"This study is not finished: 2 of {len(keys)} trainings are done."
 
@@ -69,17 +70,17 @@ def test_the_page_of_a_running_study_shows_what_is_done(begun, tmp_path):
     assert not (folder / "results.json").exists()
 
 
-def test_points_that_failed_are_named(begun):
-    folder, queue, keys = begun
+def test_points_that_failed_are_named(queued):
+    folder, queue, keys = queued
     claim = queue.claim([keys[2]])
     assert claim is not None
     with claim:
         claim.fail("it went wrong")
-    assert f"1 failed: {keys[2]}." in told(folder)[1]
+    assert f"1 failed: {keys[2]}." in rows_and_notes(folder)[1]
 
 
-def test_a_list_of_work_that_is_broken_is_told(begun):
-    folder, _, _ = begun
+def test_a_damaged_work_queue_is_reported(queued):
+    folder, _, _ = queued
     journal = folder / "journal.log"
     journal.write_bytes(b"nonsense\n" + journal.read_bytes())
     with pytest.raises(

@@ -60,12 +60,12 @@ def train(*options: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> int
 
     from scmrl.console.progress import Progress
     from scmrl.engine.train import train as run_training
-    from scmrl.report.summary import write_report
+    from scmrl.report.summary import write_summary
 
     with Progress.create() as progress:
         run = run_training(experiment, progress)
         with Interruption(run.folder, "while writing the report; the trained model is kept"):
-            text = write_report(run) if run.is_rank0 else ""
+            text = write_summary(run) if run.is_rank0 else ""
     if run.is_rank0:
         print(text)
     return 0

@@ -1,6 +1,6 @@
-"""`scmrl demo`: a page on which a person disturbs what a model gets and sees its answer move.
+"""`scmrl demo`: a local web page on which to perturb the inputs of a model and see its prediction change.
 
-Nothing here loads PyTorch or the web server before the command runs.
+Nothing here imports PyTorch or the web server before the command runs.
 """
 
 from __future__ import annotations
@@ -33,54 +33,51 @@ def demo(
     decode_seconds: float = 20,
     access: DataAccess = AS_TRAINED,
 ) -> int:
-    """Show a run's model in the browser: drop a clip or pick a sample, mute senses, add noise, see the answer move.
+    """Serve a run's model in the browser: upload a clip or pick a sample, mute modalities, add noise.
 
-    The page shows the probability of every class, what each sense contributes, what the model read of pictures and
-    spectrograms, and which neurons fired. It comes from this machine alone, and so do its scripts. Uploads are read by
-    a process apart, limited in size, time and memory, and deleted at once; what the model takes of the newest 16 is
-    kept in memory. Control-C ends it.
+    The page shows class probabilities, the contribution of each modality, attention maps and spikes. Page and scripts
+    come from this machine only. Uploads are decoded in a separate process with limits on size, time and memory, and are
+    deleted immediately; the model inputs of the newest 16 stay in memory. Control-C stops the server.
 
     Args:
-        run: folder that `scmrl train` left; none: the newest one in the folder `runs`.
-        port: where the page is served; 0 takes a free one.
-        host: name or address to listen on; with another than this machine's own, others can reach the page, and the
-            address that is printed ends in a token without which they see nothing.
+        run: run folder of `scmrl train`; default: the newest run in the folder `runs`.
+        port: port of the server; 0 picks a free one.
+        host: name or address to listen on; if other machines can reach it, the printed address ends in a token, and
+            requests without the token are refused.
         open_: open the page in the browser.
-        max_upload_mb: largest file that is taken, in MB (10^6 bytes).
-        decode_seconds: longest time that reading a file may take.
+        max_upload_mb: size limit of an upload in MB (10^6 bytes).
+        decode_seconds: time limit for decoding a file.
         access: where the data are now.
     """
     from scmrl.run_folder.files import read_experiment
     from scmrl.run_folder.newest import run_or_newest
 
     if not max_upload_mb > 0:
-        raise ValueError(f"--max-upload-mb {max_upload_mb:g} takes no file at all; give more than 0")
+        raise ValueError(f"--max-upload-mb {max_upload_mb:g} allows no upload; give more than 0")
     if not 0 < decode_seconds < 24 * 3600:
-        raise ValueError(
-            f"--decode-seconds {decode_seconds:g} is no time to read a file in; give 1 or more, such as 20"
-        )
+        raise ValueError(f"--decode-seconds {decode_seconds:g} is out of range; give 1 or more, such as 20")
     run = run_or_newest(run)
     read_experiment(run, access)
-    with listening(host, port) as listener:
-        url = address(listener, host)
+    with listen(host, port) as listener:
+        url = page_url(listener, host)
         token = None if is_loopback(listener) else secrets.token_urlsafe(24)
         if token is not None:
             print(
-                f"scmrl: warning: everyone who reaches {url} and has its token can use this page, and nothing they "
-                "send is encrypted",
+                f"scmrl: warning: everyone who can reach {url} and has its token can use this page; the connection is "
+                "not encrypted",
                 file=sys.stderr,
             )
             url += f"?token={token}"
-        # Said before anything is loaded: a browser that goes there now waits for its answer.
-        print(f"{url} shows {run} as soon as it is loaded; Control-C ends it", flush=True)
-        began = time.monotonic()
+        # Printed before loading: a browser that connects now waits for the response.
+        print(f"{url} shows {run} as soon as it is loaded; Control-C stops the server", flush=True)
+        start = time.monotonic()
         try:
-            from scmrl.demo.server import create_app, server_of
+            from scmrl.demo.server import create_app, create_server
         except ImportError as error:
             if (error.name or "").partition(".")[0] not in ("fastapi", "starlette", "uvicorn"):
                 raise
             raise ImportError(
-                "the page is served by FastAPI and uvicorn: install scmrl-app with its extra `demo`, in a clone by "
+                "the demo needs FastAPI and uvicorn: install scmrl-app with its extra `demo`, in a clone by "
                 f"`uv sync` ({error})"
             ) from error
         from scmrl.console.progress import Progress
@@ -89,62 +86,62 @@ def demo(
         with Progress.create() as progress:
             opened = open_demo(run, progress, access)
         app = create_app(
-            opened, host=host, largest_upload=round(max_upload_mb * 1e6), seconds=decode_seconds, token=token
+            opened, host=host, max_upload=round(max_upload_mb * 1e6), decode_seconds=decode_seconds, token=token
         )
-        print(f"ready after {time.monotonic() - began:.1f} s", flush=True)
+        print(f"ready after {time.monotonic() - start:.1f} s", flush=True)
         if open_:
             threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
-        # The server ends on both, and then passes them on: both are a person's way to end it, and leave nothing behind.
+        # The server stops on SIGINT and SIGTERM and raises them again; handle both as KeyboardInterrupt.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        # So is to close the terminal's window, unless `nohup` says that it is none.
+        # Closing the terminal window stops the demo too, unless `nohup` ignores SIGHUP.
         if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
-            signal.signal(signal.SIGHUP, _end)
+            signal.signal(signal.SIGHUP, _terminate)
         try:
-            server_of(app).run(sockets=[listener])
+            create_server(app).run(sockets=[listener])
         except KeyboardInterrupt:
             print()  # the terminal shows ^C
     return 0
 
 
-def _end(_signal: int, _frame: FrameType | None) -> None:
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
     signal.raise_signal(signal.SIGTERM)
 
 
-def listening(host: str, port: int) -> socket.socket:
-    """A socket that takes connections from now on.
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket.
 
     Raises:
-        ValueError: no such host or port, or it is in use.
+        ValueError: the host or port does not exist or is in use.
     """
     if not 0 <= port <= 65535:
-        raise ValueError(f"--port {port}: ports go from 0 (any free one) to 65535")
+        raise ValueError(f"--port {port}: ports range from 0 (any free one) to 65535")
     try:
-        family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        family, _, _, _, socket_address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError) as error:
         raise ValueError(f"--host {host}: there is no such name or address ({error})") from error
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
-        if sys.platform != "win32":  # there it would share the port with another server
+        if sys.platform != "win32":  # on Windows it would share the port with another server
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(place)
+        listener.bind(socket_address)
         listener.listen()
     except OSError as error:
         listener.close()
         raise ValueError(
-            f"{host}, port {port} cannot be listened on ({error.strerror}); give another --port, or 0 for a free one"
+            f"cannot listen on {host}, port {port} ({error.strerror}); give another --port, or 0 for a free one"
         ) from error
     return listener
 
 
-def address(listener: socket.socket, host: str) -> str:
-    """Where the page is, for a browser on this machine."""
-    place: tuple[str, int] = listener.getsockname()[:2]
+def page_url(listener: socket.socket, host: str) -> str:
+    """Return the URL of the page for a browser on this machine."""
+    port: int = listener.getsockname()[1]
     name = host
     if host in ("", "0.0.0.0", "::"):
         name = "127.0.0.1" if listener.family == socket.AF_INET else "::1"
-    return f"http://{f'[{name}]' if ':' in name else name}:{place[1]}/"
+    return f"http://{f'[{name}]' if ':' in name else name}:{port}/"
 
 
 def is_loopback(listener: socket.socket) -> bool:
-    """Whether only this machine reaches it."""
+    """Return whether only this machine can reach the socket."""
     return ipaddress.ip_address(listener.getsockname()[0]).is_loopback

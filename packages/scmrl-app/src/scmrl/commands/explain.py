@@ -1,6 +1,6 @@
-"""`scmrl explain`: what a run's model looks at, what counts, and which neurons fire.
+"""`scmrl explain`: attention, occlusion, contributions and spikes of single samples.
 
-Nothing here loads PyTorch before the command runs.
+Nothing here imports PyTorch before the command runs.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ def explain(
     seed: int = 0,
     access: DataAccess = AS_TRAINED,
 ) -> int:
-    """Show what a run's model looks at in some samples, what counts for its answer, and which neurons fire.
+    """Explain a run's predictions: what the model attends to, what the prediction depends on, which neurons fire.
 
-    Leaves a folder with a page, index.md, that shows it all and says how to read it; numbers in JSON, pictures as PNG
+    Writes a folder with a page, index.md, that shows and explains the figures, with numbers as JSON and figures as PNG
     and SVG. An earlier explanation in that folder is replaced.
 
     Args:
-        run: folder that `scmrl train` left; none: the newest one in the folder `runs`.
-        samples: how many samples to explain, drawn by the seed.
-        ids: explain these instead, a list with commas.
-        split: where the samples are from.
-        out: folder to make; none: explain in the run's folder.
-        wrong: draw among the samples that the model gets wrong.
-        seed: decides which samples are drawn, and the map of all samples.
+        run: run folder of `scmrl train`; default: the newest run in the folder `runs`.
+        samples: number of samples to explain, drawn at random.
+        ids: explain these samples instead, separated by commas.
+        split: split of the samples.
+        out: folder to write; default: `explain` in the run folder.
+        wrong: draw from the misclassified samples.
+        seed: of the draw and of the t-SNE maps.
         access: where the data are now.
     """
     from scmrl.run_folder.files import read_experiment
@@ -56,13 +56,13 @@ def explain(
     check_out(target)
 
     from scmrl.console.tables import one_line
-    from scmrl.explain.making import make
+    from scmrl.explain.making import explain_run
 
-    chosen = [part.strip() for part in ids.split(",") if part.strip()] if ids is not None else None
-    if chosen == []:
-        raise ValueError("--ids names no sample; give ids with commas between them")
-    made = make(run, target, chosen, count=samples, split=split, wrong=wrong, seed=seed, access=access)
-    for line in made:
+    selected = [part.strip() for part in ids.split(",") if part.strip()] if ids is not None else None
+    if selected == []:
+        raise ValueError("--ids names no sample; give ids separated by commas")
+    lines = explain_run(run, target, selected, count=samples, split=split, wrong=wrong, seed=seed, access=access)
+    for line in lines:
         print(one_line(line))
-    print(f"in {target}: index.md, explain.json, features.png, and a folder of pictures and numbers for each sample")
+    print(f"in {target}: index.md, explain.json, features.png, and one folder of figures and numbers per sample")
     return 0

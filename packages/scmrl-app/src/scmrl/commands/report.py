@@ -1,6 +1,6 @@
-"""`scmrl report`: runs and studies as one page to read, to print, and to send.
+"""`scmrl report`: one HTML page about runs and studies.
 
-Nothing here loads PyTorch before the command runs.
+Nothing here imports PyTorch before the command runs.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ def report(
     open_: Annotated[bool, Parameter(name="--open")] = False,
     access: DataAccess = AS_TRAINED,
 ) -> int:
-    """Make one HTML page about runs and studies: what was run, on what, scores, firing rates, energy, samples.
+    """Write one HTML page about runs and studies: settings, data, scores, firing rates, energy, explained samples.
 
-    The page is complete in itself: it needs no other file, no network and no script. Of several runs it begins with a
-    comparison. What was not evaluated yet is evaluated first, and left in the run's folder.
+    The page is self-contained: it needs no other files, no network and no scripts. With several runs it starts with a
+    comparison. Missing evaluations are computed first and saved in the run folder.
 
     Args:
-        folder: what `scmrl train` or a study left; none: the newest run in the folder `runs`.
-        more: further ones.
-        out: file to write; one that is there is replaced.
-        open_: show the page in the browser.
+        folder: run or study to report; default: the newest run in the folder `runs`.
+        more: further runs and studies.
+        out: HTML file to write; an existing file is replaced.
+        open_: open the page in the browser.
         access: where the data of the runs are now.
     """
     if out.is_dir():
@@ -43,11 +43,11 @@ def report(
     folders = (run_or_newest(folder), *more)
 
     from scmrl.console.progress import Progress
-    from scmrl.report.page import page
+    from scmrl.report.page import render_page
     from scmrl.run_folder.atomic import write_text
 
     with Progress.create() as progress:
-        content = page(folders, progress, access)
+        content = render_page(folders, progress, access)
     write_text(out, content)
     print(f"{out}: {len(content.encode()) / 1000:,.0f} kB")
     if open_:

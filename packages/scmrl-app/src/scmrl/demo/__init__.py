@@ -1,6 +1,6 @@
-"""`scmrl demo`: a local page on which a person disturbs what a run's model gets and sees its answer move.
+"""`scmrl demo`: a local web page on which to perturb the inputs of a model and see its prediction change.
 
-Data flow: `connections` bounds who may wait, `guard` lets a request in, `server` takes it, `intake` receives its body,
-`sandbox` has an uploaded file read by the process `reading`, `clips` keeps what came out, `noise` disturbs it,
-`explain` (outside) asks the model, `drawing` makes JSON of it, and `page/` draws that.
+Data flow of a request: `connections` limits open connections, `guard` authorizes, `server` routes, `intake` receives
+the body, `sandbox` lets the process `reading` decode an uploaded file, `clips` stores the result, `noise` perturbs it,
+`explain` (outside) runs the model, `drawing` encodes the result as JSON, and `page/` draws it.
 """

@@ -1,4 +1,4 @@
-"""The clips that people look at: those that were uploaded, newest kept, and samples of the run's test split."""
+"""The clips of the demo: recent uploads, and samples of the run's test split."""
 
 from __future__ import annotations
 
@@ -16,104 +16,104 @@ from scmrl.run_folder.clips import accepted_kinds
 from snn_datasets.base.kinds import ENDINGS, RecordingKind, kinds_by_name
 from snn_datasets.base.modality import Modality
 
-KEPT = 16
-"""Clips that are remembered; an older one has to be uploaded again."""
+CAPACITY = 16
+"""Uploaded clips in memory; older ones have to be uploaded again."""
 
 
 @dataclass(frozen=True, eq=False)
-class ShownClip:
-    """One thing to ask the model about."""
+class DemoClip:
+    """Inputs for one prediction."""
 
     inputs: dict[str, Tensor]
-    """By modality that is there, as the model takes it, without a batch axis."""
+    """By present modality, the model's input without a batch axis."""
     names: dict[str, str] = field(default_factory=dict[str, str])
-    """By modality what it is called: a file, or a sample."""
+    """By modality, the name of its file or sample."""
     label: int | None = None
-    """Index of the true class, if it is known."""
+    """Index of the true class, if known."""
 
-    def with_file(self, name: str, inputs: Mapping[str, Tensor]) -> ShownClip:
-        """The same with other inputs for some modalities, read from a file; whose class it is, is then unknown."""
-        return ShownClip({**self.inputs, **inputs}, {**self.names, **dict.fromkeys(inputs, name)})
+    def with_file(self, name: str, inputs: Mapping[str, Tensor]) -> DemoClip:
+        """Return a copy with the inputs of some modalities replaced by those of a file; its label is unknown."""
+        return DemoClip({**self.inputs, **inputs}, {**self.names, **dict.fromkeys(inputs, name)})
 
 
-class KeptClips:
-    """The newest clips by tokens that nobody guesses: who has not uploaded a clip cannot ask for it."""
+class ClipStore:
+    """The most recently used clips, by random tokens: only the uploader of a clip can request it."""
 
-    def __init__(self, size: int = KEPT) -> None:
-        self._size = size
-        self._clips: OrderedDict[str, ShownClip] = OrderedDict()
-        self._turn = threading.Lock()
+    def __init__(self, capacity: int = CAPACITY) -> None:
+        self._capacity = capacity
+        self._clips: OrderedDict[str, DemoClip] = OrderedDict()
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        """Return how many are kept."""
+        """Return the number of clips."""
         return len(self._clips)
 
-    def put(self, clip: ShownClip) -> str:
-        """Keep a clip, and tell its token; the oldest goes if there are too many."""
+    def put(self, clip: DemoClip) -> str:
+        """Store a clip and return its token; the least recently used clip is evicted if there are too many."""
         token = secrets.token_urlsafe(16)
-        with self._turn:
+        with self._lock:
             self._clips[token] = clip
-            while len(self._clips) > self._size:
+            while len(self._clips) > self._capacity:
                 self._clips.popitem(last=False)
         return token
 
-    def get(self, token: str) -> ShownClip:
-        """The clip of a token.
+    def get(self, token: str) -> DemoClip:
+        """Return the clip of a token.
 
         Raises:
-            RefusedError: there is none, or no more.
+            RefusedError: the token is unknown or its clip was evicted.
         """
-        with self._turn:
+        with self._lock:
             if token not in self._clips:
                 raise RefusedError(
-                    f"this clip is no longer there (the newest {self._size} are kept); drop it again", 404
+                    f"this clip is no longer stored (the newest {self._capacity} are); upload it again", 404
                 )
             self._clips.move_to_end(token)
             return self._clips[token]
 
 
-def senses_of(
+def modalities_for_file(
     name: str,
     modalities: Mapping[str, Modality],
     *,
-    wanted: str | None = None,
-    there: Collection[str] = (),
+    requested: str | None = None,
+    present: Collection[str] = (),
     kinds: Sequence[RecordingKind] | None = None,
 ) -> tuple[str, ...]:
-    """The modalities that a file is read for; it is never taken for a manifest.
+    """Return the modalities that a file is decoded for; manifests are not supported.
 
-    A video gives its pictures and its sound, each to one modality; another file fills one.
+    A video provides images and sound, each for one modality; any other file provides one.
 
     Args:
-        name: of the file.
+        name: file name.
         modalities: of the run.
-        wanted: the one that it is for; none: whichever takes it.
-        there: those that have something already; others go first.
-        kinds: what the file may hold, the likeliest first; none: whatever the ending of its name allows.
+        requested: modality that the file is for; None: any that accepts it.
+        present: modalities that the clip has already; others are preferred.
+        kinds: what the file may hold, most likely first; None: whatever its file name extension allows.
 
     Raises:
-        RefusedError: none takes it, or the one that is wanted does not.
+        RefusedError: no modality accepts the file, or the requested one does not.
     """
-    if wanted is not None and wanted not in modalities:
-        raise RefusedError(f"the run has no modality {wanted!r}; it has {', '.join(modalities)}")
-    kinds_inside = kinds_by_name(name) if kinds is None else kinds
+    if requested is not None and requested not in modalities:
+        raise RefusedError(f"the run has no modality {requested!r}; it has {', '.join(modalities)}")
+    candidate_kinds = kinds_by_name(name) if kinds is None else kinds
     by_kind = (
-        [m for m, how in modalities.items() if kind in accepted_kinds(how.reader) and wanted in (None, m)]
-        for kind in kinds_inside
+        [m for m, modality in modalities.items() if kind in accepted_kinds(modality.reader) and requested in (None, m)]
+        for kind in candidate_kinds
     )
-    takers = next(filter(None, by_kind), list[str]())
-    chosen: dict[str, str] = {}
-    for each in [each for each in takers if each not in there] or takers:
-        chosen.setdefault(modalities[each].reader.gives, each)
-    if not chosen:
-        takes = "; ".join(f"{each}: {' '.join(endings(how))}" for each, how in modalities.items())
-        holds = f" ({' or '.join(kinds)})" if kinds else ""
-        raise RefusedError(f"{printable(name)}{holds} is not read here, but files that end so are: {takes}", 415)
-    return tuple(chosen.values())
+    accepting = next(filter(None, by_kind), list[str]())
+    selected: dict[str, str] = {}
+    for each in [each for each in accepting if each not in present] or accepting:
+        selected.setdefault(modalities[each].reader.gives, each)
+    if not selected:
+        accepted = "; ".join(f"{each}: {' '.join(file_endings(modality))}" for each, modality in modalities.items())
+        contents = f" ({' or '.join(kinds)})" if kinds else ""
+        raise RefusedError(f"{printable(name)}{contents} is not supported; supported files: {accepted}", 415)
+    return tuple(selected.values())
 
 
-def endings(modality: Modality) -> tuple[str, ...]:
-    """Endings of the names of files that a modality takes."""
+def file_endings(modality: Modality) -> tuple[str, ...]:
+    """Return the file name extensions that a modality accepts."""
     return tuple(
         ending for kind, endings in ENDINGS.items() if kind in accepted_kinds(modality.reader) for ending in endings
     )

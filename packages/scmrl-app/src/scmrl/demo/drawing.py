@@ -1,7 +1,7 @@
-"""An explanation as JSON that the page draws: numbers as they are, pictures as bytes.
+"""Encode inputs and explanations as JSON for the page.
 
-The page draws them itself, because a moved slider then costs some kilobytes and no picture has to be made on the
-server, and because what is switched on and off (what was read, time steps, dark colors) needs no request.
+The page draws them itself: a moved slider then costs a few kilobytes and no image on the server, and overlays, time
+steps and dark mode need no request.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from snn_datasets import DatasetInfo, ModalityInfo
 Floats = NDArray[np.float32]
 
 
-def drawn(explanation: Explanation, info: DatasetInfo) -> dict[str, Any]:
-    """Everything that the page shows of an explanation; info is of the dataset."""
+def encode_explanation(explanation: Explanation, info: DatasetInfo) -> dict[str, Any]:
+    """Return everything that the page shows of an explanation; `info` describes the dataset."""
     return {
-        "contribution": explanation.contribution,
+        "contributions": explanation.contributions,
         "overlays": {
             name: _overlays(explanation, name, timed=info.modalities[name].time_steps is not None)
             for name in explanation.inputs
         },
         "rasters": [
-            {"layer": layer, "rate": float(spikes.mean()), **_plane(spikes.T)}
+            {"layer": layer, "rate": float(spikes.mean()), **_encode_plane(spikes.T)}
             for layer, spikes in explanation.rasters.items()
         ],
         "residuals": [
@@ -37,75 +37,75 @@ def drawn(explanation: Explanation, info: DatasetInfo) -> dict[str, Any]:
     }
 
 
-def frames_of(value: Floats, clean: Floats, info: ModalityInfo) -> list[dict[str, Any]]:
-    """One input as pictures: one where it is static, else the mean over time and then one a time step.
+def encode_frames(value: Floats, clean: Floats, info: ModalityInfo) -> list[dict[str, Any]]:
+    """Encode an input as images: one if it is static, else the mean over time followed by one per time step.
 
-    Colors stay colors, other channels are added up. Inputs without a plane are pictures of channels (down) by places
-    or time steps (across).
+    RGB channels stay colors, other channels are summed. Inputs without a plane become images of channels (down) by
+    positions or time steps (across).
 
     Args:
-        value: the input, with T first where it has time.
-        clean: the same before noise; its lowest value is black, its highest white.
+        value: the input, with T first if it has time steps.
+        clean: the same before noise; its minimum is black, its maximum white.
         info: of the modality.
     """
-    pictures, reference = (_pictures(x, info) for x in (value, clean))
-    # The channels of a series are different things in different units.
+    images, reference = (_to_images(x, info) for x in (value, clean))
+    # The channels of a series are different quantities with different units.
     axes = (0, 1, 3) if info.kind == "series" else (0, 1, 2, 3)
     low, high = reference.min(axes, keepdims=True), reference.max(axes, keepdims=True)
     if info.kind in ("image", "video") and low.min() >= 0 and high.max() <= 1:
         low, high = np.zeros_like(low), np.ones_like(high)
-    scaled = ((pictures - low) / np.where(high > low, high - low, 1)).clip(0, 1)
+    scaled = ((images - low) / np.where(high > low, high - low, 1)).clip(0, 1)
     if len(scaled) > 1:
         scaled = np.concatenate([scaled.mean(0, keepdims=True), scaled])
-    return [_plane(np.moveaxis(picture, 0, 2)) for picture in scaled]
+    return [_encode_plane(np.moveaxis(image, 0, 2)) for image in scaled]
 
 
 def is_flipped(info: ModalityInfo) -> bool:
-    """Whether rows count upwards: those of a spectrogram do, low frequencies first."""
+    """Return whether the first row is at the bottom, as in a spectrogram, where low frequencies come first."""
     return info.kind == "waveform" and len(info.shape) == 3
 
 
-def axes_of(info: ModalityInfo) -> str:
-    """What the axes of a sense's picture are, where it is no view of the world."""
+def axes_label(info: ModalityInfo) -> str:
+    """Describe the axes of a modality's image; "" if they are spatial."""
     if is_flipped(info):
         return "frequencies up, time across"
     return "channels down, time across" if len(info.shape) < 3 else ""
 
 
-def _pictures(value: Floats, info: ModalityInfo) -> Floats:
-    """[frames, channels (1 or 3), height, width]."""
+def _to_images(value: Floats, info: ModalityInfo) -> Floats:
+    """Return [frames, channels (1 or 3), height, width]."""
     timed = info.time_steps is not None
     if len(info.shape) == 1:
-        # [T, C] is a picture of its own: channels down, time across.
+        # [T, C] is one image: channels down, time across.
         return (value.T if timed else value[None])[None, None]
     frames = value if timed else value[None]
     if len(info.shape) == 2:
         return frames[:, None]
-    colored = info.kind in ("image", "video") and info.shape[0] == 3
-    return frames if colored else frames.sum(1, keepdims=True)
+    is_rgb = info.kind in ("image", "video") and info.shape[0] == 3
+    return frames if is_rgb else frames.sum(1, keepdims=True)
 
 
 def _overlays(explanation: Explanation, name: str, *, timed: bool) -> list[dict[str, Any]]:
-    """What may be laid over a sense's picture, the most telling first; each stretches to the picture's size."""
+    """Return the overlays of a modality's image, most informative first; the page stretches each to the image."""
     plane = explanation.saliency[name].shape
-    found = [("occlusion", "", explanation.occlusion[name])]
-    if explanation.saliency_from[name] == "attention":
-        found.insert(0, ("saliency", "", explanation.saliency[name]))
-    found += [("attention", target, read) for (target, source), read in explanation.attention.items() if source == name]
+    maps = [("occlusion", "", explanation.occlusion[name])]
+    if explanation.saliency_source[name] == "attention":
+        maps.insert(0, ("saliency", "", explanation.saliency[name]))
+    maps += [("attention", target, read) for (target, source), read in explanation.attention.items() if source == name]
     overlays: list[dict[str, Any]] = []
-    for kind, reader, values in found:
+    for kind, target, values in maps:
         if values.shape != plane:
-            continue  # of tokens that have no place in the input
+            continue  # of tokens without a position in the input
         low, high = float(values.min()), float(values.max())
-        shares = (values - low) / ((high - low) or 1.0)
-        if shares.ndim == 1:
-            shares = shares[:, None] if timed and explanation.inputs[name].ndim == 2 else shares[None]
-        overlays.append({"kind": kind, "reader": reader, "low": low, "high": high, **_plane(shares)})
+        scaled = (values - low) / ((high - low) or 1.0)
+        if scaled.ndim == 1:
+            scaled = scaled[:, None] if timed and explanation.inputs[name].ndim == 2 else scaled[None]
+        overlays.append({"kind": kind, "target": target, "low": low, "high": high, **_encode_plane(scaled)})
     return overlays
 
 
-def _plane(values: NDArray[Any]) -> dict[str, Any]:
-    """Values 0..1 [height, width] or [height, width, channels] as bytes, row by row."""
+def _encode_plane(values: NDArray[Any]) -> dict[str, Any]:
+    """Encode values in [0, 1], [height, width] or [height, width, channels], as bytes, row by row."""
     data = (values * 255 + 0.5).astype(np.uint8).tobytes()
     return {
         "height": values.shape[0],

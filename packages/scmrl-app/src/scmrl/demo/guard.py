@@ -1,6 +1,6 @@
-"""What every request passes first: pages of other sites can neither read from this server nor act through it.
+"""Authorization of requests: other sites can neither read from this server nor act through it.
 
-Where others can reach the server, a request also needs the token that the demo printed, as those of notebooks do.
+If other machines can reach the server, a request also needs the token that the demo printed, as for notebooks.
 """
 
 from __future__ import annotations
@@ -32,30 +32,28 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-"""Of every answer: nothing from elsewhere, nothing within the markup, and nobody frames or guesses."""
-SENT = ("application/json", "application/octet-stream")
-"""What may be posted: neither can come from a form of another site."""
+"""Of every response: no external or inline resources, no framing, no sniffing of media types."""
+POST_TYPES = ("application/json", "application/octet-stream")
+"""Media types that a form of another site cannot send."""
 HEALTH = "/health"
-"""The one path that needs no token: it tells that the server answers, and nothing else."""
-TOKEN_FAULT = "this demo asks for a token: open the address that it printed, with ?token=... at its end"
+"""The only path that needs no token; it reveals nothing else."""
+TOKEN_FAULT = "this demo needs a token: open the address that it printed, which ends in ?token=..."
 TOKEN_PAGE = files("scmrl.demo").joinpath("token.html").read_text(encoding="utf-8")
 
 
 class Guard:
-    """Refuses what a browser sends on behalf of another site, and who has no token where one is needed.
+    """Refuse requests that a browser sends for another site, and requests without a required token.
 
-    A site that lets its own name point to this machine (DNS rebinding) is told by the Host header, which then holds
-    that name: an address or a name of this machine is asked for. What another site's page posts is told by its Origin,
-    by what the browser says of it (Sec-Fetch-Site), and by its type.
+    The Host header must be an address or a name of this machine; this stops sites whose name resolves to this machine
+    (DNS rebinding). Posts of other sites are recognized by Origin, Sec-Fetch-Site and media type.
 
-    The token comes in the address (`?token=`), after which the browser sends it as a cookie, or in an Authorization
-    header (`Bearer TOKEN`). The cookie is HttpOnly and SameSite=Strict, and its name holds the port, since cookies are
-    shared by the servers of a host.
+    The token is sent in the address (`?token=`), which sets a cookie, or in an Authorization header (`Bearer TOKEN`).
+    The cookie is HttpOnly and SameSite=Strict. Its name holds the port, because all servers of a host share cookies.
 
     Args:
-        app: what is guarded.
-        host: name or address that the server was told to listen on.
-        token: that requests need; None: they need none.
+        app: the guarded application.
+        host: name or address that the server listens on.
+        token: required of requests; None: no token is required.
     """
 
     def __init__(self, app: ASGIApp, *, host: str, token: str | None) -> None:
@@ -64,7 +62,7 @@ class Guard:
         self._token = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or refuse it; either way with the headers above."""
+        """Pass a request on or refuse it; both responses have `HEADERS`."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -83,26 +81,26 @@ class Guard:
         fault = self._fault(scope["method"], headers)
         if fault is not None:
             status, reason = fault
-            answer: Response = JSONResponse({"fault": reason}, status, {"Connection": "close"})
+            response: Response = JSONResponse({"fault": reason}, status, {"Connection": "close"})
         elif scope["path"] == HEALTH:
-            answer = JSONResponse({"status": "ok"})
-        elif cookie or self._is_known(scope, headers):
+            response = JSONResponse({"status": "ok"})
+        elif cookie or self._has_token(scope, headers):
             await self._app(scope, receive, send_guarded)
             return
         elif scope["path"] == "/" and scope["method"] in ("GET", "HEAD"):
-            answer = HTMLResponse(TOKEN_PAGE, 401, {"Connection": "close", "Content-Security-Policy": token_policy()})
+            response = HTMLResponse(TOKEN_PAGE, 401, {"Connection": "close", "Content-Security-Policy": token_policy()})
         else:
-            answer = JSONResponse({"fault": TOKEN_FAULT}, 401, {"Connection": "close"})
-        await answer(scope, receive, send_guarded)
+            response = JSONResponse({"fault": TOKEN_FAULT}, 401, {"Connection": "close"})
+        await response(scope, receive, send_guarded)
 
     def _new_cookie(self, scope: Scope) -> str:
-        """What the browser is to send from now on, if the address holds the token; else ""."""
+        """Return the cookie to set if the address holds the token, else ""."""
         if self._token is None or not self._matches(QueryParams(scope["query_string"]).get("token", "")):
             return ""
         return f"{_cookie_name(scope)}={self._token}; Path=/; HttpOnly; SameSite=Strict"
 
-    def _is_known(self, scope: Scope, headers: Headers) -> bool:
-        """Whether a request brings the token, or none is needed."""
+    def _has_token(self, scope: Scope, headers: Headers) -> bool:
+        """Return whether a request has the token or needs none."""
         if self._token is None:
             return True
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
@@ -111,20 +109,20 @@ class Guard:
         return self._matches(cookie_parser(headers.get("cookie", "")).get(_cookie_name(scope), ""))
 
     def _matches(self, token: str) -> bool:
-        """Compared in a time that tells nothing of the token."""
+        """Compare with the token in constant time."""
         assert self._token is not None
         return secrets.compare_digest(token.encode("utf-8", "surrogateescape"), self._token.encode())
 
     def _fault(self, method: str, headers: Headers) -> tuple[int, str] | None:
         hosts = headers.getlist("host")
         if len(hosts) != 1 or not self._is_this_machine(hosts[0]):
-            return 421, "the server is not known by this name; use the address that it printed"
+            return 421, "unknown host name; use the address that the demo printed"
         if headers.get("sec-fetch-site", "none") not in ("none", "same-origin") and method not in ("GET", "HEAD"):
-            return 403, "another site's page asked for this"
+            return 403, "requests from pages of other sites are refused"
         if any(origin != f"http://{hosts[0]}" for origin in headers.getlist("origin")):
-            return 403, "another site's page asked for this"
-        if method == "POST" and _kind(headers.getlist("content-type")) not in SENT:
-            return 415, f"send {' or '.join(SENT)}"
+            return 403, "requests from pages of other sites are refused"
+        if method == "POST" and _kind(headers.getlist("content-type")) not in POST_TYPES:
+            return 415, f"send {' or '.join(POST_TYPES)}"
         return None
 
     def _is_this_machine(self, host: str) -> bool:
@@ -133,11 +131,11 @@ class Guard:
             ipaddress.ip_address(name.strip("[]"))
         except ValueError:
             return name.lower() in self._names
-        return True  # only a name can be made to point here
+        return True  # DNS rebinding needs a name
 
 
 def token_policy() -> str:
-    """The policy of the page that asks for the token: its own style sheet, and a form that leads to this server."""
+    """Return the policy of the token page: its own style sheet, and a form that leads to this server."""
     style = re.search(r"<style>(.*?)</style>", TOKEN_PAGE, re.DOTALL)
     assert style is not None
     digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()

@@ -1,4 +1,4 @@
-"""Request bodies come in side by side, and slow ones keep nobody out."""
+"""Receive request bodies concurrently, so that slow senders do not block others."""
 
 from __future__ import annotations
 
@@ -11,77 +11,77 @@ from starlette.requests import ClientDisconnect, Request
 from scmrl.demo.refused import RefusedError
 
 GRACE = 0.5
-"""Seconds before a body's rate is judged."""
+"""Seconds before the rate of a sender is measured."""
 
 
 @dataclass(eq=False)
-class Arriving:
+class IncomingBody:
     """A body that is being received."""
 
     since: float
     timeout: asyncio.Timeout
     size: int = 0
-    gave_way: bool = False
+    evicted: bool = False
 
 
 class Intake:
-    """Takes a bounded number of bodies at once. When all places are taken, the slowest sender loses its place.
+    """Receives a limited number of bodies at a time. At the limit, the slowest sender is evicted.
 
     Args:
-        places: bodies that may come in at once.
-        seconds: for a body to arrive.
+        capacity: maximum number of concurrent bodies.
+        seconds: time limit of a body.
     """
 
-    def __init__(self, places: int, *, seconds: float) -> None:
-        self._places, self._seconds = places, seconds
-        self._arriving: set[Arriving] = set()
+    def __init__(self, capacity: int, *, seconds: float) -> None:
+        self._capacity, self._seconds = capacity, seconds
+        self._bodies: set[IncomingBody] = set()
 
-    async def receive(self, request: Request, into: BinaryIO, largest: int, what: str) -> None:
+    async def receive(self, request: Request, into: BinaryIO, max_bytes: int, name: str) -> None:
         """Write a request's body to a file.
 
         Args:
-            request: whose body it is.
+            request: the request.
             into: the file.
-            largest: bytes that are taken.
-            what: is sent, for messages.
+            max_bytes: size limit.
+            name: of the body, for messages.
 
         Raises:
-            RefusedError: it is too large, too slow or cut off.
+            RefusedError: the body is too large, too slow or incomplete.
         """
-        too_large = RefusedError(f"{what} has more than {largest / 1e6:g} MB, the most that is taken", 413)
-        if int(request.headers.get("content-length", "0")) > largest:
+        too_large = RefusedError(f"{name} exceeds the limit of {max_bytes / 1e6:g} MB", 413)
+        if int(request.headers.get("content-length", "0")) > max_bytes:
             raise too_large
-        self._make_room()
-        arriving = Arriving(asyncio.get_running_loop().time(), asyncio.timeout(self._seconds))
-        self._arriving.add(arriving)
+        self._evict_slowest()
+        body = IncomingBody(asyncio.get_running_loop().time(), asyncio.timeout(self._seconds))
+        self._bodies.add(body)
         try:
-            async with arriving.timeout:
+            async with body.timeout:
                 async for chunk in request.stream():
-                    arriving.size += len(chunk)
-                    if arriving.size > largest:
+                    body.size += len(chunk)
+                    if body.size > max_bytes:
                         raise too_large
                     into.write(chunk)
         except TimeoutError:
-            if arriving.gave_way:
+            if body.evicted:
                 raise RefusedError(
-                    f"{what} arrived too slowly while others were waiting; try again in a moment", 503
+                    f"{name} arrived too slowly while other requests were waiting; try again in a moment", 503
                 ) from None
-            raise RefusedError(f"{what} did not arrive within {self._seconds:g} s; try again", 408) from None
+            raise RefusedError(f"{name} did not arrive within {self._seconds:g} s; try again", 408) from None
         except ClientDisconnect:
-            raise RefusedError(f"{what} was not sent to its end; try again", 400) from None
+            raise RefusedError(f"{name} was not sent completely; try again", 400) from None
         finally:
-            self._arriving.discard(arriving)
+            self._bodies.discard(body)
 
-    def _make_room(self) -> None:
-        """Let the slowest give way if all places are taken; if all have just begun, the first of them."""
+    def _evict_slowest(self) -> None:
+        """Evict the slowest sender at the limit; if all have just begun, the first."""
         now = asyncio.get_running_loop().time()
-        staying = [each for each in self._arriving if not each.gave_way]
-        if len(staying) < self._places:
+        active = [body for body in self._bodies if not body.evicted]
+        if len(active) < self._capacity:
             return
-        judged = [each for each in staying if now - each.since > GRACE]
-        if judged:
-            leaving = min(judged, key=lambda each: each.size / (now - each.since))
+        measured = [body for body in active if now - body.since > GRACE]
+        if measured:
+            slowest = min(measured, key=lambda body: body.size / (now - body.since))
         else:
-            leaving = min(staying, key=lambda each: each.since)
-        leaving.gave_way = True
-        leaving.timeout.reschedule(now)  # ends it with a TimeoutError
+            slowest = min(active, key=lambda body: body.since)
+        slowest.evicted = True
+        slowest.timeout.reschedule(now)  # raises TimeoutError in `receive`

@@ -1,4 +1,4 @@
-"""What the system lets a process take that reads a file of unknown origin; for Linux and macOS."""
+"""Resource limits of the process that decodes an untrusted file; for Linux and macOS."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import resource
 from pathlib import Path
 
 MEMORY = 2 * 2**30
-"""Bytes of address space that reading a file may take, beyond what the process has already."""
+"""Bytes of address space for decoding a file, beyond what the process has already."""
 
 
-def limit(seconds: float) -> None:
-    """From here on, let the system end this process when it computes too long, and refuse it memory and files.
+def limit_process(seconds: float) -> None:
+    """Limit processor time and memory of this process, and forbid it to write files.
 
     Where the system does not limit address spaces (macOS), memory is not limited.
     """
@@ -23,17 +23,17 @@ def limit(seconds: float) -> None:
     _lower(resource.RLIMIT_CORE, 0)
 
 
-def _lower(which: int, soft: int, hard: int | None = None) -> None:
-    """Set a limit of this process, or leave one that is stricter."""
-    most = soft if hard is None else hard
-    present = resource.getrlimit(which)[1]
+def _lower(limit: int, soft: int, hard: int | None = None) -> None:
+    """Set a limit of this process unless the present one is stricter."""
+    maximum = soft if hard is None else hard
+    present = resource.getrlimit(limit)[1]
     if present != resource.RLIM_INFINITY:
-        most = min(most, present)
-    resource.setrlimit(which, (min(soft, most), most))
+        maximum = min(maximum, present)
+    resource.setrlimit(limit, (min(soft, maximum), maximum))
 
 
 def _address_space() -> int:
-    """Bytes that this process has mapped; 0 where the system does not tell, as it does not limit them either."""
+    """Return the mapped bytes of this process; 0 if unknown, on systems that do not limit address spaces either."""
     try:
         pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[0]
     except OSError:

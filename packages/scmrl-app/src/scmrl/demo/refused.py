@@ -1,12 +1,12 @@
-"""What a person is told when something is not done."""
+"""The error that becomes a message on the page."""
 
 
 class RefusedError(Exception):
-    """Something that is not done, for a reason that is shown in the page.
+    """A request that is refused, with a reason for the user.
 
     Args:
         reason: what is wrong, and what to do.
-        status: of HTTP, 4xx where it is about what was sent, 503 where the server cannot now.
+        status: HTTP status: 4xx for errors in the request, 503 if the server is busy or stopping.
     """
 
     def __init__(self, reason: str, status: int = 422) -> None:

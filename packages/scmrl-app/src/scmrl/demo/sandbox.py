@@ -1,7 +1,7 @@
-"""Uploaded files are read apart: in a private folder, by a process that is limited, used once and ended in any case.
+"""Decode uploaded files in a separate process with resource limits, which is used once and always killed.
 
-A file that crashes a decoder, or keeps it busy for ever, costs the server nothing. This is no wall against a file that
-takes a decoder over: the process may do what the user may.
+A file that crashes or blocks a decoder does not affect the server. This is no defense against a file that exploits a
+decoder: the process has the permissions of the user.
 """
 
 from __future__ import annotations
@@ -27,173 +27,180 @@ from scmrl.console.printable import printable
 from scmrl.demo.refused import RefusedError
 from scmrl.run_folder.inputs import Inputs
 
-POSSIBLE = find_spec("resource") is not None
-"""Whether the system has what limits and ends processes."""
+SUPPORTED = find_spec("resource") is not None
+"""Whether the system can limit and kill processes."""
 START_SECONDS = 120.0
-"""For the first process to import what it needs, which is no fault of a file."""
-LARGEST_ANSWER = 2**30
-"""Bytes of what a process may say."""
+"""For the first process to import its modules, which does not count as decoding time."""
+MAX_RESULT = 2**30
+"""Size limit of a process's result in bytes."""
 
 
 @dataclass(frozen=True)
-class Read:
-    """What became of a file."""
+class DecodedFile:
+    """The result of decoding a file."""
 
-    found: dict[str, Tensor]
-    """By modality, as the model takes it, without a batch axis."""
+    inputs: dict[str, Tensor]
+    """By modality, the model's input without a batch axis."""
     faults: dict[str, str]
-    """By modality why it could not be read."""
+    """By modality, the reason why decoding failed."""
 
 
 class Sandbox:
-    """Reads the files that are uploaded to a run's demo, one at a time; `close` it in the end.
+    """Decodes uploaded files, one at a time; `close` it at the end.
 
-    Processes are forked from one that has imported everything and never read anything, so that each begins at once and
-    knows nothing of the files before.
+    Processes are forked from one that has imported everything and never read a file, so that each starts immediately
+    and has no data of earlier files.
 
     Args:
         inputs: how the run reads files.
-        seconds: that reading a file may take, on the clock and on the processor alike.
+        seconds: time limit for a file, of the clock and of the processor.
     """
 
     def __init__(self, inputs: Inputs, *, seconds: float) -> None:
         self._inputs, self._seconds = inputs, seconds
-        self._folder = tempfile.TemporaryDirectory(prefix="scmrl-demo-")  # for nobody else: mode 0700
-        self._turn = threading.Lock()
+        self._folder = tempfile.TemporaryDirectory(prefix="scmrl-demo-")  # private: mode 0700
+        self._lock = threading.Lock()
         self._open = True
-        self._reading: BaseProcess | None = None
+        self._process: BaseProcess | None = None
         self._processes = multiprocessing.get_context("forkserver")
         self._processes.set_forkserver_preload(["__main__", "scmrl.demo.reading"])
-        _begin_importing()
+        _start_forkserver()
 
     @property
     def folder(self) -> Path:
-        """Where uploads are put while they are read."""
+        """Folder of the uploads while they are decoded."""
         return Path(self._folder.name)
 
-    def read(self, path: Path, name: str, modalities: tuple[str, ...]) -> Read:
-        """Read a file for some modalities.
+    def decode(self, path: Path, name: str, modalities: tuple[str, ...]) -> DecodedFile:
+        """Decode a file for some modalities.
 
         Args:
-            path: the file, within `folder`.
-            name: what the person calls it; decides what stages draw, as in `scmrl predict`.
-            modalities: for which it is read.
+            path: the file, in `folder`.
+            name: the user's name of the file; seeds random stages, as in `scmrl predict`.
+            modalities: to decode it for.
 
         Raises:
-            RefusedError: it took too long, needed too much memory or broke the decoder.
+            RefusedError: it took too long, needed too much memory or crashed the decoder.
         """
         from scmrl.demo.limits import MEMORY
-        from scmrl.demo.reading import read_apart
+        from scmrl.demo.reading import decode_file
 
-        with self._turn:
+        with self._lock:
             if not self._open:
                 raise _stopped()
-            here, there = self._processes.Pipe(duplex=False)
+            receiver, sender = self._processes.Pipe(duplex=False)
             files = dict.fromkeys(modalities, str(path))
-            job = (there, self._inputs, files, printable(Path(name).stem), self._seconds)
-            process = self._reading = self._processes.Process(target=read_apart, args=job, daemon=True)
+            args = (sender, self._inputs, files, printable(Path(name).stem), self._seconds)
+            process = self._process = self._processes.Process(target=decode_file, args=args, daemon=True)
             try:
                 _start(process)
-                there.close()  # so that its end is seen here
-                if not self._open:  # `close` found nothing to end yet
+                sender.close()  # so that the end of the process closes the pipe
+                if not self._open:  # `close` ran before the process started
                     raise _stopped()
-                said = self._said(here, name)
+                message = self._receive(receiver, name)
             finally:
                 if process.pid is not None:
                     _kill(process)
                     process.join()
-                here.close()
-                self._reading = None
+                receiver.close()
+                self._process = None
         if process.exitcode == -signal.SIGXCPU:
             raise self._too_long(name)
-        read = self._checked(said, modalities)
-        if read is None:
+        decoded = self._parse(message, modalities)
+        if decoded is None:
             raise RefusedError(
-                f"{printable(name)} broke the program that reads it: it is damaged, or needs more than "
-                f"{MEMORY >> 30} GB of memory; convert or replace it"
+                f"{printable(name)} crashed the decoder: it is damaged, or needs more than {MEMORY >> 30} GB "
+                "of memory; convert or replace it"
             )
-        return Read(read.found, {at: _naming(name, path, fault) for at, fault in read.faults.items()})
+        return DecodedFile(
+            decoded.inputs, {modality: _public_fault(name, path, fault) for modality, fault in decoded.faults.items()}
+        )
 
     def close(self) -> None:
-        """End what runs, and delete what lies there."""
+        """Kill the running process and delete the folder."""
         self._open = False
-        if (reading := self._reading) is not None:
-            _kill(reading)
-        with self._turn:
+        if (process := self._process) is not None:
+            _kill(process)
+        with self._lock:
             self._folder.cleanup()
 
-    def _said(self, answers: Connection[bytes, bytes], name: str) -> bytes:
-        """What the process says of the file; nothing if it breaks down."""
+    def _receive(self, receiver: Connection[bytes, bytes], name: str) -> bytes:
+        """Return the message of the process; empty if it crashed."""
         try:
-            if not answers.poll(START_SECONDS):
-                raise RefusedError(f"the program that reads files did not start in {START_SECONDS:g} s; try again", 503)
-            answers.recv_bytes(0)
-            if not answers.poll(self._seconds):
+            if not receiver.poll(START_SECONDS):
+                raise RefusedError(f"the decoder did not start within {START_SECONDS:g} s; try again", 503)
+            receiver.recv_bytes(0)
+            if not receiver.poll(self._seconds):
                 raise self._too_long(name)
-            return answers.recv_bytes(LARGEST_ANSWER)
+            return receiver.recv_bytes(MAX_RESULT)
         except (EOFError, OSError):
             return b""
 
     def _too_long(self, name: str) -> RefusedError:
         return RefusedError(
-            f"reading {printable(name)} took more than {self._seconds:g} s; cut it, or start the demo with more "
-            "--decode-seconds"
+            f"reading {printable(name)} took more than {self._seconds:g} s; cut it, or start the demo with a "
+            "larger --decode-seconds"
         )
 
-    def _checked(self, said: bytes, modalities: tuple[str, ...]) -> Read | None:
-        """What the process said, if it is what a healthy one would say."""
-        head, _, body = said.partition(b"\n")
+    def _parse(self, message: bytes, modalities: tuple[str, ...]) -> DecodedFile | None:
+        """Validate the message of a process that decoded a hostile file; None if it is invalid."""
+        head, _, body = message.partition(b"\n")
         try:
             faults: dict[str, str] = {str(k): str(v) for k, v in json.loads(head)["faults"].items()}
-            found = load(body)
+            inputs = load(body)
         except (ValueError, LookupError, TypeError, AttributeError, SafetensorError):
             return None
-        if {*found, *faults} != set(modalities):
+        if {*inputs, *faults} != set(modalities):
             return None
-        for name, value in found.items():
+        for name, value in inputs.items():
             info = self._inputs.modalities[name].info
             expected = info.shape if info.time_steps is None else (info.time_steps, *info.shape)
             if value.shape != expected or not bool(value.isfinite().all()):
                 return None
-        return Read(found, faults)
+        return DecodedFile(inputs, faults)
 
 
-def _begin_importing() -> None:
-    """Start the process that others are forked from; it imports while the person looks for a file."""
+def _start_forkserver() -> None:
+    """Start the process that the others are forked from, so that it imports while the user picks a file."""
     from multiprocessing import forkserver, resource_tracker
 
-    # A Control-C is for every process of the terminal. This one minds it until it has imported, and would say so.
-    resource_tracker.ensure_running()  # which changes what is blocked
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    # Control-C reaches every process of the terminal; this one would print a traceback while it imports.
+    resource_tracker.ensure_running()  # before SIGINT is blocked: it changes the signal mask
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         forkserver.ensure_running()
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _start(process: BaseProcess) -> None:
-    """Start a process, or say that the system cannot."""
+    """Start a process.
+
+    Raises:
+        RefusedError: the system cannot start it.
+    """
     try:
         process.start()
     except (OSError, EOFError) as error:
-        raise RefusedError("the program that reads files could not be started; try again", 503) from error
+        raise RefusedError("the decoder could not be started; try again", 503) from error
 
 
 def _stopped() -> RefusedError:
     return RefusedError("the demo is being stopped", 503)
 
 
-def _naming(name: str, path: Path, fault: str) -> str:
-    """A fault that names the file as the person does: the private folder is nobody's business."""
+def _public_fault(name: str, path: Path, fault: str) -> str:
+    """Replace the private path by the user's name of the file."""
+    name = printable(name)
     fault = printable(fault.replace(str(path), name))
-    return fault if printable(name) in fault else f"{printable(name)}: {fault}"
+    return fault if name in fault else f"{name}: {fault}"
 
 
 def _kill(process: BaseProcess) -> None:
-    """End a process and whatever it has started, wherever it is."""
+    """Kill a process and its children."""
     if process.pid is None:
         return
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     with suppress(ProcessLookupError):
-        os.kill(process.pid, signal.SIGKILL)  # before it has a group of its own
+        os.kill(process.pid, signal.SIGKILL)  # it may not have its own group yet

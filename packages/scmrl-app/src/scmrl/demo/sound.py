@@ -1,4 +1,4 @@
-"""The sound of a sample, as a browser plays it."""
+"""Encode the sound of a sample for a browser."""
 
 from __future__ import annotations
 
@@ -9,24 +9,23 @@ import numpy as np
 
 from snn_datasets.base.recordings import Waveform
 
-LONGEST = 60
-"""Seconds that are played."""
-LOUDEST = 32767
+MAX_SECONDS = 60
+MAX_INT16 = 32767
 
 
-def wav(recording: Waveform) -> bytes:
-    """A recording as a WAV file of 16 bits; more than two channels are averaged, and it ends after a minute.
+def encode_wav(recording: Waveform) -> bytes:
+    """Encode a recording as a 16-bit WAV file of at most one minute; more than two channels are averaged.
 
-    Louder than full scale it is made quieter, so that nothing is clipped.
+    A recording that exceeds full scale is attenuated, not clipped.
     """
-    samples = recording.samples[:, : LONGEST * recording.rate].astype(np.float64)
+    samples = recording.samples[:, : MAX_SECONDS * recording.rate].astype(np.float64)
     if len(samples) > 2:
         samples = samples.mean(0, keepdims=True)
     peak = max(1.0, float(np.abs(samples).max()))
-    written = io.BytesIO()
-    with wave.open(written, "wb") as file:
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
         file.setnchannels(len(samples))
         file.setsampwidth(2)
         file.setframerate(recording.rate)
-        file.writeframes((samples.T / peak * LOUDEST).round().astype("<i2").tobytes())
-    return written.getvalue()
+        file.writeframes((samples.T / peak * MAX_INT16).round().astype("<i2").tobytes())
+    return buffer.getvalue()

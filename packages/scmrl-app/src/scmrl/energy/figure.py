@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from scmrl.energy.output import UNITS, format_joules
-from scmrl.report.figures import BLUE, DPI, LIGHT, MOST_BARS, ORANGE, clean, layout
+from scmrl.report.figures import BLUE, DPI, LIGHT, MAX_BARS, ORANGE, clean, layout
 from scmrl.report.layer_names import layer_name
 from scmrl.run_folder.atomic import atomic_write
 
@@ -40,8 +40,8 @@ def energy_figure(content: Mapping[str, Any]) -> Figure:
     if not all_layers:
         raise ValueError("there is no layer to draw: the model computes no products")
     costs = sorted((layer["energy_j"] for layer in all_layers), reverse=True)
-    least = costs[MOST_BARS - 1] if len(costs) > MOST_BARS else -1.0
-    layers = [layer for layer in all_layers if layer["energy_j"] >= least][:MOST_BARS]
+    least = costs[MAX_BARS - 1] if len(costs) > MAX_BARS else -1.0
+    layers = [layer for layer in all_layers if layer["energy_j"] >= least][:MAX_BARS]
     largest = max(max(layer["energy_j"], layer["paper"]["energy_j"]) for layer in layers)
     size, unit = next(((size, unit) for size, unit in UNITS if largest >= size), UNITS[-1])
     figure = Figure(figsize=(9, 1.9 + 0.3 * len(layers)), layout=layout())

@@ -1,1 +1,1 @@
-"""Why a model says what it says of one sample: what was read, what counted, which neurons fired."""
+"""Explain single predictions: attention, occlusion, contributions of modalities, spikes."""

@@ -1,6 +1,6 @@
-"""Ask a model the same question many times, each time with something else about it."""
+"""Run a model many times on variants of one sample."""
 
-# PyTorch leaves the types of some of its own methods open.
+# PyTorch leaves some of its methods untyped.
 # pyright: reportUnknownMemberType=false
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ from snn_fusion import Encoder, FusionModel, FusionOutput, Presence
 
 
 def encoder_of(model: FusionModel, name: str) -> Encoder:
-    """A modality's encoder."""
+    """Return the encoder of a modality."""
     encoder = model.encoders[name]
     assert isinstance(encoder, Encoder)
     return encoder
 
 
-def repeated(model: FusionModel, name: str, x: Tensor, count: int) -> Tensor:
-    """A modality's batch of one [1, ...] or [T, 1, ...], `count` times."""
+def repeat_sample(model: FusionModel, name: str, x: Tensor, count: int) -> Tensor:
+    """Expand a modality's batch of one, [1, ...] or [T, 1, ...], to `count` copies."""
     axis = encoder_of(model, name).batch_axis(x)
     return x.expand(*x.shape[:axis], count, *x.shape[axis + 1 :])
 
 
-def asked(model: FusionModel, inputs: Mapping[str, Tensor], present: Presence | None = None) -> FusionOutput:
-    """What the model gives for raw inputs by modality."""
-    with _same_numbers(inputs):
+def run_model(model: FusionModel, inputs: Mapping[str, Tensor], present: Presence | None = None) -> FusionOutput:
+    """Run the model on inputs by modality, with a fixed random seed."""
+    with _fixed_seed(inputs):
         return model(inputs, present)
 
 
-def answered(model: FusionModel, tokens: Mapping[str, Tensor]) -> Tensor:
-    """The class scores [B, K] for tokens [T, B, N, C] of modalities that are there for all samples."""
-    with _same_numbers(tokens):
+def logits_from_tokens(model: FusionModel, tokens: Mapping[str, Tensor]) -> Tensor:
+    """Return the logits [B, K] for tokens [T, B, N, C] by modality, all present, with a fixed random seed."""
+    with _fixed_seed(tokens):
         return model.readout(model.fusion(dict(tokens))).logits
 
 
 @contextmanager
-def _same_numbers(tensors: Mapping[str, Tensor]) -> Generator[None, None, None]:
-    """Some methods draw random numbers in evaluation, too; within the block they are the same ones each time."""
+def _fixed_seed(tensors: Mapping[str, Tensor]) -> Generator[None, None, None]:
+    """Seed the random state within the block: some fusion methods draw random numbers in evaluation mode, too."""
     devices = sorted({x.device.index for x in tensors.values() if x.device.type == "cuda"})
     with torch.random.fork_rng(devices):
         torch.manual_seed(0)
         yield
 
 
-def chances(logits: Tensor) -> Tensor:
-    """The probabilities [B, K] in float64."""
+def class_probabilities(logits: Tensor) -> Tensor:
+    """Return the softmax of logits [B, K] in float64."""
     return logits.double().softmax(1)

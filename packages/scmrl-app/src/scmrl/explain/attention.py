@@ -1,18 +1,16 @@
-"""Which tokens read which: coinciding spikes, counted from what a model's layers give while it runs.
+"""Attention maps: coinciding spikes of queries, keys and values, counted from recorded layer outputs.
 
-Without a softmax the score of two tokens is a count, the spikes that query and key have in common, and what passes is
-the score times the value's spikes. So what target token n reads of source token m is
+Without a softmax the score of two tokens is the number of spikes that query and key have in common, and the output is
+the score times the value's spikes. So target token n reads from source token m
 
-    read[n, m] = sum over time steps, heads and d, e of query[n, d] key[m, d] value[m, e],
+    read[n, m] = sum over time steps, heads and d, e of query[n, d] key[m, d] value[m, e].
 
-and its sum over n says how much of m was read, its sum over m how much n read. Attention over time counts the same
-between the steps of one place, so there n = m. These are the counts that enter the attention's neuron, before it
-decides and before anything is scaled.
-
-Nothing in a model changes for that: queries, keys and values are outputs of its layers.
+The sum over n is how much of m was read; the sum over m is how much n read. Attention over time counts the same between
+the time steps of one token position, where n = m. These counts enter the attention's neuron, before it fires and before
+any scaling. The model is not changed: queries, keys and values are outputs of its layers.
 """
 
-# PyTorch leaves the types of some of its own methods open.
+# PyTorch leaves some of its methods untyped.
 # pyright: reportUnknownMemberType=false
 from __future__ import annotations
 
@@ -26,22 +24,22 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from scmrl.explain.watching import Seen
+from scmrl.explain.watching import ModuleOutputs
 from snn_core import SpikingAttention
 from snn_fusion import CCSSA, SCA, EncoderWithBlocks, FusionModel, Pair, QKFusion
 from snn_fusion.methods.residual import pair_name
 from snn_fusion.methods.sca import PositionBiasedAttention
 from snn_fusion.methods.shared_reader import SharedAttention
 
-Places = Mapping[str, int]
-"""How many tokens each modality has."""
-Reading = tuple[Tensor, Tensor]
-"""How much each token of the target read [N], and how much of each token of the source was read [M]."""
+TokenCounts = Mapping[str, int]
+"""Number of tokens by modality."""
+ReadCounts = tuple[Tensor, Tensor]
+"""How much each target token read [N], and how much of each source token was read [M]."""
 
 
 @dataclass(frozen=True, eq=False)
-class Reader(ABC):
-    """One place in a model where a target reads a source."""
+class AttentionProbe(ABC):
+    """One attention of a model, with which a target reads a source."""
 
     target: str
     source: str
@@ -49,19 +47,19 @@ class Reader(ABC):
     @property
     @abstractmethod
     def modules(self) -> tuple[nn.Module, ...]:
-        """What to watch."""
+        """Modules whose outputs are recorded."""
 
     @abstractmethod
-    def read(self, seen: Seen, places: Places) -> Reading:
-        """The coincidences of one sample, from what all `modules` gave."""
+    def count(self, outputs: ModuleOutputs, tokens: TokenCounts) -> ReadCounts:
+        """Count coincidences of one sample from the outputs of `modules`."""
 
-    def _of(self, name: str, output: Tensor | Mapping[tuple[str, int], Tensor], count: int) -> Tensor:
-        """A modality's spikes [T, N, C] on a grid of so many places, from a layer of its own or one that many share."""
+    def _spikes(self, name: str, output: Tensor | Mapping[tuple[str, int], Tensor], count: int) -> Tensor:
+        """Return a modality's spikes [T, N, C] on a grid of `count` tokens, from its own or a shared layer."""
         return (output if isinstance(output, Tensor) else output[name, count])[:, 0].float()
 
 
 @dataclass(frozen=True, eq=False)
-class Attending(Reader):
+class QueryKeyValueProbe(AttentionProbe):
     """Attention of queries to keys and values, over tokens or over time."""
 
     attention: SpikingAttention | SharedAttention
@@ -71,23 +69,23 @@ class Attending(Reader):
         """Queries, keys and values."""
         return self.attention.query, self.attention.key, self.attention.value
 
-    def read(self, seen: Seen, places: Places) -> Reading:
-        """The coincidences, over tokens between all, over time at each place of the target."""
-        over, target, source = self.attention.over, places[self.target], places[self.source]
+    def count(self, outputs: ModuleOutputs, tokens: TokenCounts) -> ReadCounts:
+        """Count coincidences: between all tokens, or over time at each token of the target."""
+        over, target, source = self.attention.over, tokens[self.target], tokens[self.source]
         grid = target if over == "time" else source
         query, key, value = (
-            self._of(name, seen[module], count)
+            self._spikes(name, outputs[module], count)
             for module, name, count in zip(
                 self.modules, (self.target, self.source, self.source), (target, grid, grid), strict=True
             )
         )
         by_target, of_source = coincidences(query, key, value, num_heads=self.attention.num_heads, over=over)
-        return by_target, unpooled(of_source, source)
+        return by_target, unpool(of_source, source)
 
 
 @dataclass(frozen=True, eq=False)
-class Scoring(Reader):
-    """Attention whose scores pass a neuron of their own: what counts is the scores that fired."""
+class ScoreProbe(AttentionProbe):
+    """Attention whose scores pass through a neuron: only scores that spike count."""
 
     attention: PositionBiasedAttention
 
@@ -96,17 +94,17 @@ class Scoring(Reader):
         """Scores and values."""
         return self.attention.score, self.attention.value
 
-    def read(self, seen: Seen, places: Places) -> Reading:
-        """Scores that fired, times the value's spikes."""
-        score, value = (seen[module][:, 0].float() for module in self.modules)
+    def count(self, outputs: ModuleOutputs, tokens: TokenCounts) -> ReadCounts:
+        """Multiply spiking scores by the spikes of the values."""
+        score, value = (outputs[module][:, 0].float() for module in self.modules)
         heads = rearrange(value, "t m (h d) -> t h m d", h=self.attention.num_heads)
         read = score * heads.sum(-1)[:, :, None]
-        return read.sum((0, 1, 3)), unpooled(read.sum((0, 1, 2)), places[self.source])
+        return read.sum((0, 1, 3)), unpool(read.sum((0, 1, 2)), tokens[self.source])
 
 
 @dataclass(frozen=True, eq=False)
-class Gating(Reader):
-    """Query-key attention: the target's gate at a place lets the source's spikes of that place through."""
+class GateProbe(AttentionProbe):
+    """Query-key attention: the target's gate at a token passes or blocks the source's spikes of that token."""
 
     fusion: QKFusion
 
@@ -115,24 +113,24 @@ class Gating(Reader):
         """Gates and keys."""
         return self.fusion.gate, self.fusion.key
 
-    def read(self, seen: Seen, places: Places) -> Reading:
-        """The key spikes that pass."""
-        count = places[self.target]
-        gate = self._of(self.target, seen[self.fusion.gate], count)
-        key = self._of(self.source, seen[self.fusion.key], count)
+    def count(self, outputs: ModuleOutputs, tokens: TokenCounts) -> ReadCounts:
+        """Count the key spikes that pass the gate."""
+        count = tokens[self.target]
+        gate = self._spikes(self.target, outputs[self.fusion.gate], count)
+        key = self._spikes(self.source, outputs[self.fusion.key], count)
         heads = rearrange(key, "t n (h d) -> t n h d", h=self.fusion.num_heads)
         read = (gate * heads.sum(-1)).sum((0, 2))
-        return read, unpooled(read, places[self.source])
+        return read, unpool(read, tokens[self.source])
 
 
 def coincidences(
     query: Tensor, key: Tensor, value: Tensor, *, num_heads: int, over: Literal["tokens", "time"]
-) -> Reading:
-    """How much each target token reads, and how much of each source token is read, as the module says.
+) -> ReadCounts:
+    """Count how much each target token reads and how much of each source token is read; see the module docstring.
 
-    Both sums are taken before the product of tokens with tokens, which is never formed.
+    Both sums are computed without forming the product of tokens with tokens.
 
-    Shape: query [T, N, C], key and value [T, M, C] -> [N] and [M]; over time M is N
+    Shape: query [T, N, C], key and value [T, M, C] -> [N] and [M]; M = N over time
     """
     axes = "t n (h d) -> t h n d" if over == "tokens" else "t n (h d) -> n h t d"
     q, k, v = (rearrange(x, axes, h=num_heads) for x in (query, key, value))
@@ -143,10 +141,10 @@ def coincidences(
     return by_target.sum(summed), of_source.sum(summed)
 
 
-def unpooled(read: Tensor, tokens: int) -> Tensor:
-    """What was read on a grid to which tokens were pooled [places] -> of each token [tokens].
+def unpool(read: Tensor, tokens: int) -> Tensor:
+    """Distribute counts on a pooled grid [positions] to the original tokens [tokens]; the sum is preserved.
 
-    A place is the mean of its tokens, so each takes its equal part of what was read there; the sum stays.
+    A pooled position is the mean of its tokens, so each of them gets an equal part.
     """
     if len(read) == tokens:
         return read
@@ -154,45 +152,47 @@ def unpooled(read: Tensor, tokens: int) -> Tensor:
     return weights @ read
 
 
-def readers_of(model: FusionModel) -> list[Reader]:
-    """Every place where tokens read tokens: between modalities, and in Transformer blocks within one.
+def find_probes(model: FusionModel) -> list[AttentionProbe]:
+    """Return a probe for every attention: between modalities, and in the Transformer blocks of encoders.
 
-    Fusion methods that are not known here, or have no attention over places, have none.
+    Unknown fusion methods and those without attention over tokens have none.
     """
-    found: list[Reader] = []
+    probes: list[AttentionProbe] = []
     for name in model.modalities:
         encoder = model.encoders[name]
         if isinstance(encoder, EncoderWithBlocks):
-            found += [Attending(name, name, m) for m in encoder.blocks.modules() if isinstance(m, SpikingAttention)]
+            blocks = [m for m in encoder.blocks.modules() if isinstance(m, SpikingAttention)]
+            probes += [QueryKeyValueProbe(name, name, block) for block in blocks]
     fusion = model.fusion
     if isinstance(fusion, QKFusion):
-        found += [Gating(*pair, fusion) for pair in fusion.pairs]
+        probes += [GateProbe(*pair, fusion) for pair in fusion.pairs]
     elif isinstance(fusion, CCSSA | SCA):
         for pair in fusion.pairs:
-            own = fusion.readers[pair_name(pair)] if isinstance(fusion.readers, nn.ModuleDict) else fusion.readers
-            for module in own.modules():
+            readers = fusion.readers[pair_name(pair)] if isinstance(fusion.readers, nn.ModuleDict) else fusion.readers
+            for module in readers.modules():
                 if isinstance(module, PositionBiasedAttention):
-                    found.append(Scoring(*pair, module))
+                    probes.append(ScoreProbe(*pair, module))
                 elif isinstance(module, SpikingAttention | SharedAttention):
-                    found.append(Attending(*pair, module))
-    return found
+                    probes.append(QueryKeyValueProbe(*pair, module))
+    return probes
 
 
-def maps(readers: list[Reader], seen: Seen, places: Places) -> dict[Pair, Reading]:
-    """By (target, source) the readings of all its attentions, each in units of the even share, on average.
+def attention_maps(probes: list[AttentionProbe], outputs: ModuleOutputs, tokens: TokenCounts) -> dict[Pair, ReadCounts]:
+    """Return the mean counts of all probes by (target, source), each relative to its mean over tokens.
 
-    1 means as much as if all tokens were read (or read) alike; 0 everywhere that nothing was read. Attentions that
-    counted nothing are left out of the average. Readers that did not run, because a modality is absent, have no map.
+    1 means as much as with uniform attention; 0 everywhere means that nothing was read. Probes that counted nothing
+    are excluded from the mean. Probes that did not run, because a modality is absent, yield no map.
     """
-    found: dict[Pair, list[Reading]] = {}
-    for reader in readers:
-        if all(module in seen for module in reader.modules) and {reader.target, reader.source} <= places.keys():
-            found.setdefault((reader.target, reader.source), []).append(reader.read(seen, places))
+    counts: dict[Pair, list[ReadCounts]] = {}
+    for probe in probes:
+        if all(module in outputs for module in probe.modules) and {probe.target, probe.source} <= tokens.keys():
+            counts.setdefault((probe.target, probe.source), []).append(probe.count(outputs, tokens))
     return {
-        pair: (_even([r[0] for r in readings]), _even([r[1] for r in readings])) for pair, readings in found.items()
+        pair: (_mean_relative([c[0] for c in each]), _mean_relative([c[1] for c in each]))
+        for pair, each in counts.items()
     }
 
 
-def _even(counts: list[Tensor]) -> Tensor:
-    alive = [count / count.mean() for count in counts if count.sum() > 0]
-    return torch.stack(alive).mean(0) if alive else torch.zeros_like(counts[0])
+def _mean_relative(counts: list[Tensor]) -> Tensor:
+    nonzero = [count / count.mean() for count in counts if count.sum() > 0]
+    return torch.stack(nonzero).mean(0) if nonzero else torch.zeros_like(counts[0])

@@ -1,6 +1,6 @@
-"""All there is to show of one sample: what the model said, what was read where, what counted, which neurons fired."""
+"""Explain one prediction: attention, occlusion, contributions and spikes."""
 
-# PyTorch leaves the types of some of its own methods open.
+# PyTorch leaves some of its methods untyped.
 # pyright: reportUnknownMemberType=false
 from __future__ import annotations
 
@@ -12,65 +12,64 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from scmrl.explain.asking import asked, chances, encoder_of
-from scmrl.explain.attention import maps, readers_of
-from scmrl.explain.contribution import contributions
-from scmrl.explain.geometry import Floats, Kind, geometry_of
-from scmrl.explain.occlusion import occlusion
-from scmrl.explain.watching import raster, shown_layers, watched
+from scmrl.explain.asking import class_probabilities, encoder_of, run_model
+from scmrl.explain.attention import attention_maps, find_probes
+from scmrl.explain.contribution import shapley_values
+from scmrl.explain.geometry import Floats, PlaneKind, geometry_of
+from scmrl.explain.occlusion import occlusion_maps
+from scmrl.explain.watching import raster, raster_neurons, record_outputs
 from snn_datasets import DatasetInfo
 from snn_fusion import FusionModel, Pair, WeightAttention
 
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """What a model did with one sample; arrays are float32 unless said.
+    """What a model computed for one sample; arrays are float32 unless noted.
 
-    A modality's plane is where its places lie: [H, W] of an input [C, H, W], [L] of [C, L], [C] of [C], and [N] where
-    the input is N ready-made tokens.
+    The plane of a modality holds its positions: [H, W] of an input [C, H, W], [L] of [C, L], [C] of [C], and [N] if the
+    input is N tokens.
     """
 
     classes: tuple[str, ...]
     """Names of the K classes."""
     probabilities: Floats
-    """Of each class [K]; the largest is the answer."""
+    """Of each class [K]."""
     label: int | None
-    """Index of the true class, if it is known."""
+    """Index of the true class, if known."""
     inputs: dict[str, Floats]
-    """By modality that the sample has, as the model got it: [C, H, W], [C, L] or [C], with T first where timed."""
+    """By present modality, the model's input: [C, H, W], [C, L] or [C], with T first if it has time steps."""
     kinds: dict[str, str]
-    """By modality what it was recorded as: image, video, waveform, events or series."""
-    places: dict[str, Kind]
-    """By modality what the places of its plane are: picture, series, vector or tokens."""
+    """By modality, the kind of recording: image, video, waveform, events or series."""
+    plane_kinds: dict[str, PlaneKind]
+    """By modality, what the positions of its plane are."""
     timed: frozenset[str]
     """Modalities whose input has T first."""
     attention: dict[Pair, Floats]
-    """(target, source): how much of each place of the SOURCE the target read, on the source's plane; (m, m) within a
-    modality. In units of the even share: 1 means as much as if all places were read alike, 0 everywhere that nothing
-    was read. For encoders whose tokens have no place in the input one number a token [N]. Empty for methods without
-    attention over places."""
-    reading: dict[Pair, Floats]
-    """The same reading seen from the other end: how much each place of the TARGET read, on the target's plane."""
+    """(target, source): how much the target read from each position of the SOURCE, on the source's plane; (m, m) within
+    a modality. 1 is uniform attention; 0 everywhere means that nothing was read. If tokens have no position in the
+    input, one value per token [N]. Empty for methods without attention over tokens."""
+    target_attention: dict[Pair, Floats]
+    """(target, source): how much each position of the TARGET read, on the target's plane."""
     saliency: dict[str, Floats]
-    """By modality how much each place of its plane counted, 0 to 1: the mean attention to it, or where there is none
-    what `occlusion` found."""
-    saliency_from: dict[str, str]
-    """By modality where its saliency comes from: attention or occlusion."""
+    """By modality, the importance of each position of its plane in [0, 1]: the mean attention, or the occlusion map if
+    there is no attention."""
+    saliency_source: dict[str, str]
+    """By modality, attention or occlusion."""
     occlusion: dict[str, Floats]
-    """By modality how far the winning class's probability falls when a place of its plane is blanked; below 0 where
-    it rises."""
+    """By modality, the drop of the predicted class's probability when a position of its plane is blanked; negative if
+    the probability rises."""
     weights: dict[str, Floats]
-    """By modality what its tokens are multiplied by at each time step [T], from methods that do so."""
+    """By modality, the weight of its tokens at each time step [T]; empty for methods without such weights."""
     rasters: dict[str, NDArray[np.bool_]]
-    """By layer whether its units fire, bool [T, units], at most 200 units, evenly chosen: the last layer of each
-    encoder, and all layers of the cross-modal branch."""
+    """By layer, spikes of its units, bool [T, units], at most 200 units, evenly spaced: the last layer of each encoder,
+    and all layers of the cross-modal branch."""
     residuals: dict[Pair, Floats]
-    """(target, source): mean magnitude of alpha times what was read, at each time step [T]."""
-    contribution: dict[str, float]
-    """By modality its Shapley value for the winning class's probability, see `scmrl.explain.contribution`."""
+    """(target, source): mean |alpha * residual| at each time step [T]."""
+    contributions: dict[str, float]
+    """By modality, the Shapley value for the predicted class's probability; see `scmrl.explain.contribution`."""
 
     @property
-    def answer(self) -> int:
+    def prediction(self) -> int:
         """Index of the most probable class."""
         return int(self.probabilities.argmax())
 
@@ -79,103 +78,114 @@ class Explanation:
 def explain(
     model: FusionModel, inputs: Mapping[str, Tensor], info: DatasetInfo, *, label: int | None = None
 ) -> Explanation:
-    """Explain what a model says of one sample.
+    """Explain the prediction for one sample.
 
     Args:
-        model: any fusion model, on the device of the inputs; it is left as it was.
-        inputs: by modality a batch of one, [1, ...] or [T, 1, ...]; one that is left out is absent.
-        info: the dataset's description, for class names and kinds of recording.
-        label: the true class, if it is known.
+        model: any fusion model, on the device of the inputs; it is not changed.
+        inputs: by modality, a batch of one, [1, ...] or [T, 1, ...]; missing modalities are absent.
+        info: of the dataset: class names and kinds of recording.
+        label: the true class, if known.
 
     Raises:
-        ValueError: a batch of another size, no input at all, or inputs that the model does not take.
+        ValueError: the batch size is not 1, there is no input, or the model does not take these inputs.
     """
-    _check(model, inputs)
+    _check_inputs(model, inputs)
     inputs = {name: inputs[name] for name in model.modalities if name in inputs}
     was_training = model.training
     model.eval()
     try:
-        readers, layers = readers_of(model), shown_layers(model)
-        weighing = {name: module for name, module in _weighing(model).items() if name in inputs}
-        tokens: dict[str, int] = {}
-        counting = model.fusion.register_forward_pre_hook(lambda _, given: tokens.update(_counts(given[0])))
-        modules = {module for reader in readers for module in reader.modules}
+        probes, neurons = find_probes(model), raster_neurons(model)
+        weight_modules = {name: module for name, module in _weight_modules(model).items() if name in inputs}
+        token_counts: dict[str, int] = {}
+        hook = model.fusion.register_forward_pre_hook(lambda _, args: token_counts.update(_num_tokens(args[0])))
+        modules = {module for probe in probes for module in probe.modules}
         try:
-            with watched([*modules, *layers.values(), *weighing.values()]) as seen:
-                output = asked(model, inputs)
+            with record_outputs([*modules, *neurons.values(), *weight_modules.values()]) as recorded:
+                output = run_model(model, inputs)
         finally:
-            counting.remove()
-        probabilities = chances(output.logits)[0]
-        winner = int(probabilities.argmax())
+            hook.remove()
+        probabilities = class_probabilities(output.logits)[0]
+        predicted = int(probabilities.argmax())
         geometries = {name: geometry_of(encoder_of(model, name), x) for name, x in inputs.items()}
         attention: dict[Pair, Floats] = {}
-        reading: dict[Pair, Floats] = {}
-        for (target, source), (by_target, of_source) in maps(readers, seen, tokens).items():
-            reading[target, source] = geometries[target].spread(by_target.cpu().numpy())
-            attention[target, source] = geometries[source].spread(of_source.cpu().numpy())
-        blanking = occlusion(model, inputs, geometries, winner)
-        read = {name: _read_of(name, found.shape, attention) for name, found in blanking.items()}
+        target_attention: dict[Pair, Floats] = {}
+        for (target, source), (by_target, of_source) in attention_maps(probes, recorded, token_counts).items():
+            target_attention[target, source] = geometries[target].interpolate(by_target.cpu().numpy())
+            attention[target, source] = geometries[source].interpolate(of_source.cpu().numpy())
+        occlusion = occlusion_maps(model, inputs, geometries, predicted)
+        mean_attention = {name: _mean_attention(name, drops.shape, attention) for name, drops in occlusion.items()}
         return Explanation(
             classes=info.classes,
-            probabilities=_floats(probabilities),
+            probabilities=_to_numpy(probabilities),
             label=label,
             inputs={
-                name: _floats(x.select(encoder_of(model, name).batch_axis(x), 0).clone()) for name, x in inputs.items()
+                name: _to_numpy(x.select(encoder_of(model, name).batch_axis(x), 0).clone())
+                for name, x in inputs.items()
             },
             kinds={name: info.modalities[name].kind for name in inputs},
-            places={name: geometry.kind for name, geometry in geometries.items()},
+            plane_kinds={name: geometry.kind for name, geometry in geometries.items()},
             timed=frozenset(name for name, x in inputs.items() if encoder_of(model, name).batch_axis(x) == 1),
             attention=attention,
-            reading=reading,
-            saliency={name: _scaled(blanking[name] if found is None else found) for name, found in read.items()},
-            saliency_from={name: "occlusion" if found is None else "attention" for name, found in read.items()},
-            occlusion=blanking,
-            weights={name: _floats(seen[module].flatten()) for name, module in weighing.items() if module in seen},
-            rasters={name: raster(seen[n]).cpu().numpy() for name, n in layers.items() if n in seen},
-            residuals=_sizes(model, output.residuals),
-            contribution=contributions(model, inputs, winner),
+            target_attention=target_attention,
+            saliency={
+                name: _scale_to_one(occlusion[name] if mean is None else mean) for name, mean in mean_attention.items()
+            },
+            saliency_source={
+                name: "occlusion" if mean is None else "attention" for name, mean in mean_attention.items()
+            },
+            occlusion=occlusion,
+            weights={
+                name: _to_numpy(recorded[module].flatten())
+                for name, module in weight_modules.items()
+                if module in recorded
+            },
+            rasters={
+                layer: raster(recorded[neuron]).cpu().numpy() for layer, neuron in neurons.items() if neuron in recorded
+            },
+            residuals=_residual_magnitudes(model, output.residuals),
+            contributions=shapley_values(model, inputs, predicted),
         )
     finally:
         model.train(was_training)
 
 
-def _check(model: FusionModel, inputs: Mapping[str, Tensor]) -> None:
+def _check_inputs(model: FusionModel, inputs: Mapping[str, Tensor]) -> None:
     for name, x in inputs.items():
         if name not in model.modalities:
-            raise ValueError(f"the model reads {', '.join(model.modalities)}, and {name!r} is not among them")
+            raise ValueError(f"the model has no modality {name!r}; it has {', '.join(model.modalities)}")
         if x.shape[encoder_of(model, name).batch_axis(x)] != 1:
-            raise ValueError(f"one sample is explained at a time, but {name} has the shape {tuple(x.shape)}")
+            raise ValueError(f"explain one sample at a time, with a batch size of 1; {name} has shape {tuple(x.shape)}")
 
 
-def _weighing(model: FusionModel) -> dict[str, nn.Module]:
-    """What gives each modality its weight, in methods that multiply modalities by one."""
+def _weight_modules(model: FusionModel) -> dict[str, nn.Module]:
+    """Return the modules that compute a weight per modality, if the fusion method has them."""
     return dict(model.fusion.weights.items()) if isinstance(model.fusion, WeightAttention) else {}
 
 
-def _counts(tokens: Mapping[str, Tensor]) -> dict[str, int]:
+def _num_tokens(tokens: Mapping[str, Tensor]) -> dict[str, int]:
     return {name: x.shape[2] for name, x in tokens.items()}
 
 
-def _sizes(model: FusionModel, residuals: Mapping[Pair, Tensor]) -> dict[Pair, Floats]:
+def _residual_magnitudes(model: FusionModel, residuals: Mapping[Pair, Tensor]) -> dict[Pair, Floats]:
     alphas = model.fusion.alphas
     return {
-        pair: abs(alphas.get(pair, 1.0)) * _floats(residual.abs().mean((1, 2, 3)))
+        pair: abs(alphas.get(pair, 1.0)) * _to_numpy(residual.abs().mean((1, 2, 3)))
         for pair, residual in residuals.items()
     }
 
 
-def _read_of(name: str, plane: tuple[int, ...], attention: Mapping[Pair, Floats]) -> Floats | None:
-    """The mean of what all readers read of a modality, on its plane; None where nothing tells."""
-    read = [m for (_, source), m in attention.items() if source == name and m.shape == plane and m.any()]
-    return np.mean(read, axis=0) if read else None
+def _mean_attention(name: str, plane: tuple[int, ...], attention: Mapping[Pair, Floats]) -> Floats | None:
+    """Return the mean attention of all targets to a modality, on its plane; None if there is none."""
+    maps = [m for (_, source), m in attention.items() if source == name and m.shape == plane and m.any()]
+    return np.mean(maps, axis=0) if maps else None
 
 
-def _scaled(found: Floats) -> Floats:
-    """0 to 1, and 0 everywhere where nothing counted."""
-    found = found.clip(min=0)
-    most = found.max()
-    return found / most if most > 0 else found
+def _scale_to_one(values: Floats) -> Floats:
+    """Clip negative values and divide by the maximum; all 0 if nothing is positive."""
+    values = values.clip(min=0)
+    maximum = values.max()
+    return values / maximum if maximum > 0 else values
 
 
-def _floats(x: Tensor) -> Floats:
+def _to_numpy(x: Tensor) -> Floats:
     return x.float().cpu().numpy()

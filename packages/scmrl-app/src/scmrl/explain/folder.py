@@ -1,6 +1,6 @@
-"""The folder that `scmrl explain` leaves: pictures and numbers by sample, and a page that shows them."""
+"""The folder that `scmrl explain` writes: figures and numbers by sample."""
 
-# PyTorch and matplotlib leave types of their own open.
+# PyTorch and matplotlib are partly untyped.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 from __future__ import annotations
 
@@ -19,201 +19,208 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from scmrl.explain.explanation import Explanation
-from scmrl.explain.panels import of_two_inks
+from scmrl.explain.panels import has_on_off_channels
 from scmrl.explain.pictures import (
-    answer_picture,
-    attention_picture,
-    input_picture,
-    occlusion_picture,
-    raster_picture,
-    residual_picture,
+    attention_figure,
+    input_figure,
+    occlusion_figure,
+    prediction_figure,
+    raster_figure,
+    residual_figure,
 )
 from scmrl.report.figures import write
 from scmrl.run_folder.atomic import atomic_write, write_text
 
 FORMAT_VERSION = 1
-"""Of explanation.json and explain.json; raised when what is there changes its meaning."""
-OURS = {"index.md", "explain.json", "samples", "features.png", "features.svg"}
-"""What the folder holds."""
+"""Of explanation.json and explain.json; incremented when the meaning of their content changes."""
+OWN_FILES = {"index.md", "explain.json", "samples", "features.png", "features.svg"}
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture beside the page that shows it."""
+class FigureEntry:
+    """A figure and its text on the page."""
 
     file: str
-    """Its PNG, from the sample's folder; an SVG of the same name lies beside it."""
+    """Its PNG, relative to the sample's folder; an SVG of the same name is next to it."""
     title: str
-    reading: str
-    """How to read pictures of its kind."""
+    legend: str
+    """How to read figures of this kind."""
     note: str = ""
-    """What holds for this one alone."""
+    """What applies to this figure only."""
 
 
 def check_out(out: Path) -> None:
-    """Refuse a folder that holds anything but an earlier explanation.
+    """Verify that a folder is new, empty or an earlier explanation.
 
     Raises:
-        ValueError: it is a file, or not empty and something else.
+        ValueError: it is a file or holds anything else.
     """
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file; name a folder that is new or empty, or one of an earlier explanation")
     if not out.absolute().parent.is_dir():
         raise ValueError(f"--out {out}: there is no folder {out.absolute().parent}")
-    held = {path.name for path in out.iterdir()} if out.is_dir() else set[str]()
-    if held and "explain.json" not in held:
+    names = {path.name for path in out.iterdir()} if out.is_dir() else set[str]()
+    if names and "explain.json" not in names:
         raise ValueError(
             f"--out {out} is not empty and holds no earlier explanation; name a folder that is new or empty"
         )
-    if foreign := sorted(held - OURS):
-        raise ValueError(f"--out {out} holds {foreign[0]}, which is not of an earlier explanation; move it elsewhere")
+    if foreign := sorted(names - OWN_FILES):
+        raise ValueError(
+            f"--out {out} holds {foreign[0]}, which is not part of an earlier explanation; move it elsewhere"
+        )
 
 
-def put_in_place(made: Path, out: Path) -> None:
-    """Let a finished folder take the place of an earlier one."""
+def replace_folder(source: Path, out: Path) -> None:
+    """Move a finished folder to `out` and delete the earlier one."""
     if out.is_dir():
         shutil.rmtree(out)
-    made.rename(out)
+    source.rename(out)
 
 
-def sample_folder(number: int, sample: str) -> str:
-    """A name for a sample's folder that any file system takes: ids may hold slashes and anything else."""
+def sample_folder_name(number: int, sample: str) -> str:
+    """Return a folder name that any file system takes; sample ids may hold slashes and other characters."""
     return f"{number:02d}-" + (re.sub(r"[^A-Za-z0-9_-]+", "-", sample).strip("-")[:60] or "sample")
 
 
-def write_sample(folder: Path, sample: str, explained: Explanation, absent: tuple[str, ...]) -> list[Picture]:
-    """Write a sample's numbers and pictures into its new folder; what there is to show of it."""
+def write_sample(folder: Path, sample: str, explanation: Explanation, absent: tuple[str, ...]) -> list[FigureEntry]:
+    """Write a sample's numbers and figures into its new folder; returns the figures."""
     folder.mkdir(parents=True)
-    text = json.dumps(contents(sample, explained, absent), allow_nan=False)
+    text = json.dumps(to_json(sample, explanation, absent), allow_nan=False)
     write_text(folder / "explanation.json", text + "\n")
-    pictures: list[Picture] = []
-    for picture, figure in drawn(explained):
-        save(figure, folder / picture.file)
-        pictures.append(picture)
-    return pictures
+    entries: list[FigureEntry] = []
+    for entry, figure in draw_figures(explanation):
+        save_figure(figure, folder / entry.file)
+        entries.append(entry)
+    return entries
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Save a figure as `path`, a PNG, and as an SVG beside it; the same figure always gives the same files."""
+def save_figure(figure: Figure, path: Path) -> None:
+    """Save a figure as `path`, a PNG, and as an SVG next to it; the same figure always gives the same files."""
     with warnings.catch_warnings(), rc_context({"svg.hashsalt": "scmrl"}):
-        # Names of classes may hold signs that the font lacks; a box stands for them.
+        # Class names may hold characters that the font lacks; a box is drawn instead.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         write(figure, path)
-        figure.set_layout_engine("none")  # found once, good for both
+        figure.set_layout_engine("none")  # the layout of the PNG is reused
         FigureCanvasSVG(figure)
         with atomic_write(path.with_suffix(".svg")) as part:
             figure.savefig(part, format="svg", facecolor="white", metadata={"Date": None})
 
 
-def drawn(explained: Explanation) -> Iterator[tuple[Picture, Figure]]:
-    """Every picture of a sample, one after the other."""
+def draw_figures(explanation: Explanation) -> Iterator[tuple[FigureEntry, Figure]]:
+    """Yield every figure of a sample."""
     yield (
-        Picture(
-            "answer.png",
-            "answer",
-            "Left, the probabilities of the most probable classes. Right, how the answer comes about: from chance on, "
-            "each sense adds its contribution (its Shapley value, in points of probability) or, in orange, takes some "
-            "away.",
+        FigureEntry(
+            "prediction.png",
+            "prediction",
+            "Left: the most probable classes. Right: what the probability of the predicted class consists of. Starting "
+            "at chance, each modality adds its contribution (its Shapley value, in percentage points); a negative one "
+            "is orange.",
         ),
-        answer_picture(explained),
+        prediction_figure(explanation),
     )
-    for name in explained.inputs:
-        read = (
-            "how much of each place the model read, over all who read this sense"
-            if explained.saliency_from[name] == "attention"
-            else "how much the answer suffers when a place is blanked, because nothing tells what was read here"
+    for name in explanation.inputs:
+        saliency = (
+            "how much of each position the model read, over all targets that read this modality"
+            if explanation.saliency_source[name] == "attention"
+            else "how much the prediction depends on each position, from occlusion, because there is no attention"
         )
-        inks = "Orange are on events, blue off events, pink are both." if of_two_inks(explained, name) else ""
+        colors = "Orange: on events. Blue: off events. Pink: both." if has_on_off_channels(explanation, name) else ""
         yield (
-            Picture(
+            FigureEntry(
                 f"input-{name}.png",
-                f"{name}: input and what was read",
-                f"The input as the model got it, and {read}; the strongest place is 1. Much read is not the same as "
-                "important: compare the next picture. A line surrounds what is above the middle of the scale.",
-                inks,
+                f"{name}: input and saliency",
+                f"The input of the model, and {saliency}; the maximum is 1. Attention is not importance: compare the "
+                "next figure. A line surrounds values above the middle of the scale.",
+                colors,
             ),
-            input_picture(explained, name),
+            input_figure(explanation, name),
         )
         yield (
-            Picture(
+            FigureEntry(
                 f"occlusion-{name}.png",
-                f"{name}: what the answer rests on",
-                "Each part of the input was blanked once. Where it is orange, the answer's probability fell by so many "
-                "points: the answer rests on it. Where it is blue, the probability rose.",
+                f"{name}: occlusion",
+                "Each part of the input was blanked once. Orange: the probability of the predicted class fell by so "
+                "many points, so the prediction depends on this part. Blue: the probability rose.",
             ),
-            occlusion_picture(explained, name),
+            occlusion_figure(explanation, name),
         )
-    for target, source in explained.attention:
-        own = target == source
+    for target, source in explanation.attention:
+        is_self = target == source
         yield (
-            Picture(
+            FigureEntry(
                 f"attention-{target}-reads-{source}.png",
-                f"{target} reads {'itself' if own else source}",
+                f"{target} reads {'itself' if is_self else source}",
                 (
-                    "How much of each place was read by the others of the same modality"
-                    if own
-                    else "Left, which places of the reader did the reading; right, which places of the other they read"
+                    "How much each position was read by the other positions of the same modality"
+                    if is_self
+                    else "Left: how much each position of the target read. Right: how much each position of the source "
+                    "was read"
                 )
-                + ": coinciding spikes of queries, keys and values, over all heads and time steps. At 1 a place took "
-                "as much part as if all were alike.",
-                "" if explained.attention[target, source].any() else "Nothing was read here: no spikes coincide.",
+                + ": coinciding spikes of queries, keys and values, over all heads and time steps. 1 is uniform "
+                "attention.",
+                "" if explanation.attention[target, source].any() else "Nothing was read here: no spikes coincide.",
             ),
-            attention_picture(explained, (target, source)),
+            attention_figure(explanation, (target, source)),
         )
     yield (
-        Picture(
+        FigureEntry(
             "spikes.png",
             "spikes",
-            "One strip a layer: time runs from top to bottom, a mark is a unit that fires. The number at the right is "
-            "the share that fires. Empty strips are silent layers and pass nothing on; lines from top to bottom are "
-            "units that fire at every step and tell nothing about time.",
+            "One strip per layer: time runs from top to bottom, a mark is a spike of one unit. The number on the right "
+            "is the firing rate. An empty strip is a silent layer, which passes nothing on. A vertical line is a unit "
+            "that fires at every time step and carries no information about time.",
         ),
-        raster_picture(explained),
+        raster_figure(explanation),
     )
     yield (
-        Picture(
+        FigureEntry(
             "residuals.png",
-            "what is added, step by step",
-            "How large what each sense reads from another is at each time step, alpha included, on average over tokens "
-            "and channels (tokens themselves are 0, 1 or a little more). A line at 0 means that nothing is read. For a "
-            "method that weighs senses instead, the weights.",
+            "residuals by time step",
+            "The mean magnitude of alpha times the residual of each pair, over tokens and channels (tokens themselves "
+            "are 0, 1 or slightly more). At 0 nothing is read. For a method that weights modalities, the weights.",
         ),
-        residual_picture(explained),
+        residual_figure(explanation),
     )
 
 
-def contents(sample: str, explained: Explanation, absent: tuple[str, ...]) -> dict[str, Any]:
-    """An explanation in numbers, as explanation.json holds it; inputs are left out."""
+def to_json(sample: str, explanation: Explanation, absent: tuple[str, ...]) -> dict[str, Any]:
+    """Return the content of explanation.json; the inputs are omitted."""
 
-    def listed(values: Any) -> Any:
+    def rounded(values: Any) -> Any:
         return np.asarray(values, np.float64).round(6).tolist()
 
     return {
         "format_version": FORMAT_VERSION,
         "id": sample,
-        "classes": list(explained.classes),
-        "probabilities": listed(explained.probabilities),
-        "answer": explained.answer,
-        "label": explained.label,
+        "classes": list(explanation.classes),
+        "probabilities": rounded(explanation.probabilities),
+        "prediction": explanation.prediction,
+        "label": explanation.label,
         "absent": list(absent),
-        "chance": 1 / len(explained.classes),
-        "contribution": explained.contribution,
-        "places": explained.places,
+        "chance": 1 / len(explanation.classes),
+        "contributions": explanation.contributions,
+        "plane_kinds": explanation.plane_kinds,
         "attention": [
-            {"target": t, "source": s, "read": listed(values), "reading": listed(explained.reading[t, s])}
-            for (t, s), values in explained.attention.items()
+            {
+                "target": target,
+                "source": source,
+                "of_source": rounded(values),
+                "by_target": rounded(explanation.target_attention[target, source]),
+            }
+            for (target, source), values in explanation.attention.items()
         ],
         "saliency": {
-            name: {"from": explained.saliency_from[name], "values": listed(values)}
-            for name, values in explained.saliency.items()
+            name: {"source": explanation.saliency_source[name], "values": rounded(values)}
+            for name, values in explanation.saliency.items()
         },
-        "occlusion": {name: listed(values) for name, values in explained.occlusion.items()},
-        "weights": {name: listed(values) for name, values in explained.weights.items()},
+        "occlusion": {name: rounded(values) for name, values in explanation.occlusion.items()},
+        "weights": {name: rounded(values) for name, values in explanation.weights.items()},
         "residuals": [
-            {"target": t, "source": s, "steps": listed(values)} for (t, s), values in explained.residuals.items()
+            {"target": target, "source": source, "steps": rounded(values)}
+            for (target, source), values in explanation.residuals.items()
         ],
         "rasters": {
-            layer: ["".join("01"[int(fires)] for fires in step) for step in spikes]
-            for layer, spikes in explained.rasters.items()
+            layer: ["".join("01"[int(spike)] for spike in step) for step in spikes]
+            for layer, spikes in explanation.rasters.items()
         },
     }

@@ -1,4 +1,4 @@
-"""Where the tokens of an encoder lie in its input, and which parts of an input can be blanked."""
+"""Map an encoder's tokens to positions in its input, and divide an input into parts."""
 
 from __future__ import annotations
 
@@ -15,98 +15,97 @@ from snn_fusion import Encoder, EncoderWithBlocks, FittedEncoder, PatchSplitting
 from snn_fusion.encoders.token_counts import PATCH_STRIDE
 
 Floats = NDArray[np.float32]
-Kind = Literal["picture", "series", "vector", "tokens"]
-"""What a modality's places are: pixels, moments, single readings, or ready-made tokens."""
+PlaneKind = Literal["image", "series", "vector", "tokens"]
+"""What the positions of a modality's plane are: pixels, times, elements of a vector, or input tokens."""
 
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """A modality's plane, and how a number a token becomes a map of it."""
+    """The plane of a modality's input, and how values per token become a map of it."""
 
-    kind: Kind
-    """What the places are."""
+    kind: PlaneKind
     plane: tuple[int, ...]
-    """[H, W] of an input [C, H, W], [L] of [C, L], [C] of [C], [N] of ready-made tokens [N, C]."""
-    before: int
-    """Axes of a sample before those of the plane, such as the channels of a picture."""
-    behind: int
-    """Axes of a sample behind those of the plane, such as the channels of tokens."""
-    along: tuple[Floats, ...] | None
-    """By axis of the tokens' grid the weights [places, tokens] that spread them; None: tokens have no place."""
+    """[H, W] of an input [C, H, W], [L] of [C, L], [C] of [C], [N] of input tokens [N, C]."""
+    leading_axes: int
+    """Number of a sample's axes before the plane, such as the channels of an image."""
+    trailing_axes: int
+    """Number of a sample's axes after the plane, such as the channels of tokens."""
+    weights: tuple[Floats, ...] | None
+    """By axis of the token grid, interpolation weights [positions, tokens]; None if tokens have no position."""
 
-    def spread(self, tokens: Floats) -> Floats:
-        """One number a token [N] -> a map of the plane, linear between the tokens' centers.
+    def interpolate(self, tokens: Floats) -> Floats:
+        """Interpolate one value per token [N] linearly between token centers; returns a map of the plane.
 
-        Where tokens have no place in the input, they are returned as they are.
+        Tokens without a position in the input are returned unchanged.
         """
-        if self.along is None:
+        if self.weights is None:
             return tokens
-        if len(self.along) == 1:
-            return (self.along[0] @ tokens).reshape(self.plane)
-        rows, columns = self.along
+        if len(self.weights) == 1:
+            return (self.weights[0] @ tokens).reshape(self.plane)
+        rows, columns = self.weights
         return np.asarray(rows @ tokens.reshape(rows.shape[1], columns.shape[1]) @ columns.T, np.float32)
 
-    def cells(self, most: int) -> NDArray[np.int64]:
-        """Which of at most `most` parts each place of the plane belongs to, numbered row by row from 0.
+    def part_indices(self, max_parts: int) -> NDArray[np.int64]:
+        """Divide the plane into at most `max_parts` parts; returns the part of each position, numbered row by row.
 
-        Parts of a picture are rectangles as square as they can be, those of a series equal stretches of it.
+        Parts of an image are nearly square rectangles, parts of a series equal intervals.
         """
-        counts = _parts(self.plane, most)
-        cells = np.zeros(self.plane, np.int64)
+        counts = _part_counts(self.plane, max_parts)
+        indices = np.zeros(self.plane, np.int64)
         for axis, (size, count) in enumerate(zip(self.plane, counts, strict=True)):
             part = np.arange(size) * count // size
-            cells = cells * count + part.reshape([-1 if a == axis else 1 for a in range(len(self.plane))])
-        return cells
+            indices = indices * count + part.reshape([-1 if a == axis else 1 for a in range(len(self.plane))])
+        return indices
 
 
 def geometry_of(encoder: Encoder, x: Tensor) -> Geometry:
-    """Where an encoder's tokens lie in inputs like x [B, ...] or [T, B, ...].
+    """Return the geometry of an encoder for inputs like x [B, ...] or [T, B, ...].
 
-    Convolutional encoders shrink by pooling windows that are centered on every second place, so token i sees the input
-    around place `stride * i`, with as much before it as after it. Padding before an encoder moves the tokens, and
-    tokens of what was flattened follow the order of its places. The tokens of a vector, and those of encoders that are
-    not known here, have no place.
+    Pooling windows of convolutional encoders are centered on every second position, so token i is centered at position
+    `stride * i`. Padding shifts the centers. Tokens of a flattened input follow its order. Tokens of a vector and of
+    unknown encoders have no position.
     """
     while isinstance(encoder, EncoderWithBlocks):
         encoder = encoder.encoder
     sizes = tuple(x.shape[encoder.batch_axis(x) + 1 :])
-    seen, padded = sizes, [0] * len(sizes)
+    fitted, padding = sizes, [0] * len(sizes)
     if isinstance(encoder, FittedEncoder):
-        # As `torch.nn.functional.pad` takes it: the last axis first, before and after.
-        padded = encoder.padding[::2][::-1] or padded
-        seen, encoder = encoder.encoder_shape, encoder.encoder
+        # In the order of `torch.nn.functional.pad`: last axis first, before and after.
+        padding = encoder.padding[::2][::-1] or padding
+        fitted, encoder = encoder.encoder_shape, encoder.encoder
     if isinstance(encoder, TokenInput):
-        return Geometry("tokens", sizes[:1], 0, len(sizes) - 1, (_spreading(sizes[0], padded[0], 1, seen[0]),))
+        weights = (_interpolation_weights(sizes[0], padding[0], 1, fitted[0]),)
+        return Geometry("tokens", sizes[:1], 0, len(sizes) - 1, weights)
     plane = sizes if len(sizes) == 1 else sizes[1:]
-    along: tuple[Floats, ...] | None = None
+    weights = None
     if isinstance(encoder, PatchSplitting):
         stride = PATCH_STRIDE[encoder.depth]
-        along = tuple(
-            _spreading(size, offset, stride, wide // stride)
-            for size, offset, wide in zip(plane, padded[1:], seen[1:], strict=True)
+        weights = tuple(
+            _interpolation_weights(size, before, stride, padded // stride)
+            for size, before, padded in zip(plane, padding[1:], fitted[1:], strict=True)
         )
     elif isinstance(encoder, SeriesEncoder):
         stride = 2**encoder.num_stages
-        along = (_spreading(math.prod(plane), padded[-1], stride, math.ceil(seen[1] / stride)),)
-    kind: Kind = "vector" if len(sizes) == 1 else "series" if len(plane) == 1 else "picture"
-    return Geometry(kind, plane, len(sizes) - len(plane), 0, along)
+        weights = (_interpolation_weights(math.prod(plane), padding[-1], stride, math.ceil(fitted[1] / stride)),)
+    kind: PlaneKind = "vector" if len(sizes) == 1 else "series" if len(plane) == 1 else "image"
+    return Geometry(kind, plane, len(sizes) - len(plane), 0, weights)
 
 
-def _spreading(places: int, before: int, stride: int, tokens: int) -> Floats:
-    """Weights [places, tokens] of linear interpolation between tokens that lie at `stride * i - before`."""
+def _interpolation_weights(positions: int, before: int, stride: int, tokens: int) -> Floats:
+    """Return weights [positions, tokens] of linear interpolation between token centers at `stride * i - before`."""
     centers = stride * np.arange(tokens) - before
-    columns = [np.interp(np.arange(places), centers, row) for row in np.eye(tokens)]
+    columns = [np.interp(np.arange(positions), centers, row) for row in np.eye(tokens)]
     return np.stack(columns, 1).astype(np.float32)
 
 
-def _parts(plane: Sequence[int], most: int) -> tuple[int, ...]:
-    """Into how many parts each axis is cut, so that there are at most `most` in all."""
+def _part_counts(plane: Sequence[int], max_parts: int) -> tuple[int, ...]:
+    """Return the number of parts along each axis, at most `max_parts` in total."""
     if len(plane) == 1:
-        return (min(plane[0], most),)
-    edge = math.sqrt(math.prod(plane) / most)
+        return (min(plane[0], max_parts),)
+    edge = math.sqrt(math.prod(plane) / max_parts)
     counts = [min(size, max(1, math.floor(size / edge))) for size in plane]
-    # A long and narrow picture is one part wide; its length takes what is left.
+    # A long and narrow image is one part wide; the rest is used along its length.
     longest = max(range(len(plane)), key=lambda axis: plane[axis])
     others = math.prod(count for axis, count in enumerate(counts) if axis != longest)
-    counts[longest] = min(plane[longest], most // others)
+    counts[longest] = min(plane[longest], max_parts // others)
     return tuple(counts)

@@ -1,4 +1,4 @@
-"""Explain samples of a run into a folder."""
+"""Explain samples of a run and write the results into a folder."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from scmrl.config.data_access import DataAccess
 from scmrl.console.progress import Progress
 from scmrl.engine.evaluate import Split, without_augmentation
 from scmrl.explain.explanation import explain
-from scmrl.explain.features import MOST_SAMPLES, embedded, features, features_picture, neighbors_agree
-from scmrl.explain.folder import FORMAT_VERSION, put_in_place, sample_folder, save, write_sample
+from scmrl.explain.features import MAX_SAMPLES, embed, extract_features, features_figure, neighbor_agreement
+from scmrl.explain.folder import FORMAT_VERSION, replace_folder, sample_folder_name, save_figure, write_sample
 from scmrl.explain.geometry import Floats
-from scmrl.explain.page import Shown, about, page
-from scmrl.explain.sampling import drawn, mistaken, named
+from scmrl.explain.page import ExplainedSample, method_note, render_markdown
+from scmrl.explain.sampling import draw_samples, misclassified, samples_by_id
 from scmrl.run_folder.files import write_json, write_text
 from scmrl.run_folder.open import open_run
 from snn_datasets import DatasetInfo, Sample, SampleDataset, collate
 from snn_fusion import FusionModel
 
 
-def make(
+def explain_run(
     run: Path,
     out: Path,
     ids: list[str] | None,
@@ -32,21 +32,21 @@ def make(
     seed: int,
     access: DataAccess | None = None,
 ) -> list[str]:
-    """Explain samples of one split, and all of it before and after fusion; a line for each sample.
+    """Explain samples of one split, and map all of it before and after fusion; returns a line per sample.
 
     Args:
         run: the run's folder.
-        out: folder to make, or to replace.
-        ids: samples to explain; None draws `count`, among the mistakes if `wrong`.
-        count: how many to draw.
-        split: where they are from.
+        out: folder to write or replace.
+        ids: samples to explain; None draws `count` samples, misclassified ones if `wrong`.
+        count: number of samples to draw.
+        split: split of the samples.
         wrong: see `ids`.
-        seed: decides what is drawn, and the map of all samples.
-        access: where the data are now.
+        seed: of the draw and of the t-SNE maps.
+        access: overrides of where the data are.
 
     Raises:
-        ValueError: no such samples, a damaged run, or a dataset that is no longer the run's.
-        FileNotFoundError: the folder holds no model, or the dataset is not there.
+        ValueError: there are no such samples, the run is damaged, or the dataset has changed since the training.
+        FileNotFoundError: the folder holds no model, or the dataset is missing.
     """
     opened = open_run(run, access)
     model = opened.model
@@ -55,22 +55,22 @@ def make(
         splits = opened.data(progress)
         dataset = without_augmentation(getattr(splits, split))
         if ids is not None:
-            samples = named(dataset, ids, split)
+            samples = samples_by_id(dataset, ids, split)
         elif wrong:
-            with progress.phase("looking for mistakes", len(dataset), "samples") as phase:
-                candidates = mistaken(model, dataset, batch_size=batch_size, split=split)
+            with progress.phase("searching for mistakes", len(dataset), "samples") as phase:
+                candidates = misclassified(model, dataset, batch_size=batch_size, split=split)
                 phase.advance(len(dataset))
-            samples = drawn(dataset, candidates, count, seed=seed)
+            samples = draw_samples(dataset, candidates, count, seed=seed)
         else:
-            samples = drawn(dataset, range(len(dataset)), count, seed=seed)
-        with tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=f".{out.name}-") as folder:
-            made = Path(folder) / out.name
-            made.mkdir()
-            shown = _explained(model, samples, splits.info, made, progress)
-            maps = _features(model, dataset, splits.info, made, progress, batch_size=batch_size, seed=seed)
-            notes = [note for note in (*splits.info.notes, about(model)) if note]
-            title = f"What the model looks at: {splits.info.name}, {split} split"
-            write_text(made / "index.md", page(title, notes, shown))
+            samples = draw_samples(dataset, range(len(dataset)), count, seed=seed)
+        with tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=f".{out.name}-") as parent:
+            folder = Path(parent) / out.name
+            folder.mkdir()
+            explained = _explain_samples(model, samples, splits.info, folder, progress)
+            maps = _map_features(model, dataset, splits.info, folder, progress, batch_size=batch_size, seed=seed)
+            notes = [note for note in (*splits.info.notes, method_note(model)) if note]
+            title = f"Explained predictions: {splits.info.name}, {split} split"
+            write_text(folder / "index.md", render_markdown(title, notes, explained))
             content = {
                 "format_version": FORMAT_VERSION,
                 "data": splits.info.name,
@@ -81,38 +81,38 @@ def make(
                     {
                         "id": each.id,
                         "folder": each.folder,
-                        "answer": each.answer,
+                        "prediction": each.prediction,
                         "label": each.label,
-                        "right": each.right,
+                        "correct": each.correct,
                     }
-                    for each in shown
+                    for each in explained
                 ],
                 "features": maps,
             }
-            write_json(made / "explain.json", content)
-            put_in_place(made, out)
-    return [each.line for each in shown]
+            write_json(folder / "explain.json", content)
+            replace_folder(folder, out)
+    return [each.line for each in explained]
 
 
-def _explained(
+def _explain_samples(
     model: FusionModel, samples: list[Sample], info: DatasetInfo, folder: Path, progress: Progress
-) -> list[Shown]:
+) -> list[ExplainedSample]:
     device = next(model.parameters()).device
-    shown: list[Shown] = []
+    explained: list[ExplainedSample] = []
     with progress.phase("explaining", len(samples), "samples") as phase:
         for number, sample in enumerate(samples, start=1):
             batch = collate([sample])
             inputs = {name: x.to(device) for name, x in batch["inputs"].items() if name not in sample.absent}
-            found = explain(model, inputs, info, label=sample.label)
-            place = f"samples/{sample_folder(number, sample.id)}"
+            explanation = explain(model, inputs, info, label=sample.label)
+            name = f"samples/{sample_folder_name(number, sample.id)}"
             absent = tuple(name for name in model.modalities if name in sample.absent)
-            pictures = write_sample(folder / place, sample.id, found, absent)
-            shown.append(Shown(sample.id, place, found, absent, pictures))
+            figures = write_sample(folder / name, sample.id, explanation, absent)
+            explained.append(ExplainedSample(sample.id, name, explanation, absent, figures))
             phase.advance()
-    return shown
+    return explained
 
 
-def _features(
+def _map_features(
     model: FusionModel,
     dataset: SampleDataset,
     info: DatasetInfo,
@@ -122,21 +122,21 @@ def _features(
     batch_size: int,
     seed: int,
 ) -> list[dict[str, Any]]:
-    """Draw the maps of all samples; what explain.json says of them."""
-    with progress.phase("asking about all samples", min(MOST_SAMPLES, len(dataset)), "samples") as phase:
-        found = features(model, dataset, batch_size=batch_size, phase=phase)
+    """Draw the t-SNE maps of all samples; returns their entries in explain.json."""
+    with progress.phase("extracting features", min(MAX_SAMPLES, len(dataset)), "samples") as phase:
+        features = extract_features(model, dataset, batch_size=batch_size, phase=phase)
     maps: list[Floats | None] = []
-    with progress.phase("mapping all samples", len(found), "maps") as phase:
-        for each in found:
-            maps.append(embedded(each.values, seed=seed))
+    with progress.phase("mapping features", len(features), "maps") as phase:
+        for each in features:
+            maps.append(embed(each.values, seed=seed))
             phase.advance()
-    save(features_picture(found, maps, info.classes), folder / "features.png")
+    save_figure(features_figure(features, maps, info.classes), folder / "features.png")
     return [
         {
-            "sense": each.sense,
-            "stage": "after" if each.after else "before",
+            "modality": each.modality,
+            "stage": "after" if each.is_fused else "before",
             "samples": len(each.labels),
-            "neighbors_agree": neighbors_agree(each),
+            "neighbor_agreement": neighbor_agreement(each),
         }
-        for each in found
+        for each in features
     ]

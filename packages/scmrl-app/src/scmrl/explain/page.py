@@ -1,4 +1,4 @@
-"""The page that shows an explained run, as Markdown."""
+"""Render the index.md of an explanation folder."""
 
 from __future__ import annotations
 
@@ -7,102 +7,102 @@ from dataclasses import dataclass
 
 from scmrl.console.tables import escape_markdown
 from scmrl.explain.explanation import Explanation
-from scmrl.explain.folder import Picture
+from scmrl.explain.folder import FigureEntry
 from snn_fusion import CMCI, FusionModel, NoFusion, WeightAttention
 
-READING_FEATURES = (
-    "Every mark is a sample, colored by its class; crosses are samples that the model gets wrong. Left, what the "
-    "encoder of a sense gives, averaged over time steps and tokens; right, the same sense after it has read the others "
-    "and passed the readout's layers. t-SNE keeps neighbors together; distances between groups and their sizes mean "
-    "nothing. Below each map, how many of the ten nearest samples are of the same class, by distances in all "
-    "dimensions: where that grows from left to right, classes come together."
+FEATURES_LEGEND = (
+    "Every mark is a sample, colored by its class; crosses are misclassified samples. Left: the output of a modality's "
+    "encoder, averaged over time steps and tokens. Right: the same modality after fusion and the readout's layers. "
+    "t-SNE preserves neighborhoods; distances between groups and their sizes have no meaning. Below each map: the "
+    "share of the ten nearest samples that have the same class, by distances in all dimensions. If it grows from left "
+    "to right, fusion improves the separation of the classes."
 )
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
-    """A sample of the page."""
+class ExplainedSample:
+    """One section of the page."""
 
     id: str
     folder: str
-    """Of its pictures, from the page."""
-    explained: Explanation
+    """Of its figures, relative to the page."""
+    explanation: Explanation
     absent: tuple[str, ...]
-    pictures: Sequence[Picture]
+    figures: Sequence[FigureEntry]
 
     @property
-    def answer(self) -> str:
-        """The most probable class."""
-        return self.explained.classes[self.explained.answer]
+    def prediction(self) -> str:
+        """The predicted class."""
+        return self.explanation.classes[self.explanation.prediction]
 
     @property
     def label(self) -> str:
         """The true class."""
-        assert self.explained.label is not None  # samples of a split have one
-        return self.explained.classes[self.explained.label]
+        assert self.explanation.label is not None  # samples of a split have a label
+        return self.explanation.classes[self.explanation.label]
 
     @property
-    def right(self) -> bool:
-        """Whether the answer is the true class."""
-        return self.explained.answer == self.explained.label
+    def correct(self) -> bool:
+        """Whether the prediction is the true class."""
+        return self.explanation.prediction == self.explanation.label
 
     @property
     def probability(self) -> str:
-        """Of the answer."""
-        return f"{self.explained.probabilities.max():.1%}"
+        """Probability of the prediction."""
+        return f"{self.explanation.probabilities.max():.1%}"
 
     @property
     def contributions(self) -> str:
-        """Of each modality that the sample has."""
-        return ", ".join(f"{name} {100 * value:+.1f}" for name, value in self.explained.contribution.items())
+        """Contributions of the present modalities in percentage points."""
+        return ", ".join(f"{name} {100 * value:+.1f}" for name, value in self.explanation.contributions.items())
+
+    @property
+    def verdict(self) -> str:
+        """Whether the prediction is correct, and if not, the true class."""
+        return "correct" if self.correct else f"wrong, true class {self.label}"
 
     @property
     def line(self) -> str:
-        """The sample in a line for a terminal."""
-        verdict = "right" if self.right else f"wrong, it is {self.label}"
-        return f"{self.id}: {self.answer} {self.probability} ({verdict}); {self.contributions} points"
+        """One line for a terminal."""
+        return f"{self.id}: {self.prediction} {self.probability} ({self.verdict}); {self.contributions} points"
 
 
-def about(model: FusionModel) -> str:
-    """What a reader has to know of the model's fusion method; "" where everything is there to be shown."""
-    instead = "There are no attention maps between senses; what counts is found by blanking parts of the input."
+def method_note(model: FusionModel) -> str:
+    """Explain why a fusion method has no attention maps; "" if it has them."""
+    instead = "There are no attention maps between modalities; saliency is from occlusion."
     if isinstance(model.fusion, WeightAttention):
-        return f"This method multiplies each sense by one weight a time step and reads no places. {instead}"
+        return f"This method multiplies each modality by one weight per time step. {instead}"
     if isinstance(model.fusion, CMCI):
-        return f"This method adds all senses up to one joint representation and reads no places. {instead}"
+        return f"This method sums all modalities into one joint representation. {instead}"
     if isinstance(model.fusion, NoFusion):
-        return f"The senses of this model do not read each other, they meet in the readout only. {instead}"
+        return f"The modalities of this model are combined in the readout only. {instead}"
     return ""
 
 
-def page(title: str, notes: Sequence[str], samples: Sequence[Shown]) -> str:
-    """The whole page."""
+def render_markdown(title: str, notes: Sequence[str], samples: Sequence[ExplainedSample]) -> str:
+    """Render the whole page."""
     lines = [f"# {escape_markdown(title)}", ""]
     lines += [f"> {escape_markdown(note)}\n" for note in notes]
-    lines += ["| sample | answer | probability | true class | contributions (points of probability) |"]
+    lines += ["| sample | prediction | probability | true class | contributions (percentage points) |"]
     lines += ["| --- | --- | ---: | --- | --- |"]
-    for shown in samples:
-        cells = (shown.id, shown.answer, shown.probability, shown.label, shown.contributions)
+    for sample in samples:
+        cells = (sample.id, sample.prediction, sample.probability, sample.label, sample.contributions)
         lines += ["| " + " | ".join(map(escape_markdown, cells)) + " |"]
-    lines += ["", "Contributions start at chance, 1 / (number of classes), and add up to the answer's probability.", ""]
-    lines += ["How to read a kind of picture is said below the first of that kind.", ""]
+    lines += ["", "Chance, 1 / (number of classes), plus all contributions is the probability of the prediction.", ""]
+    lines += ["How to read a figure is explained below the first one of its kind.", ""]
     explained: set[str] = set()
-    for shown in samples:
-        verdict = "right" if shown.right else f"wrong, it is {shown.label}"
-        lines += [f"## {escape_markdown(shown.id)}: {escape_markdown(shown.answer)} ({escape_markdown(verdict)})", ""]
-        if shown.absent:
-            lines += [f"This sample has no {escape_markdown(', '.join(shown.absent))}.", ""]
-        for picture in shown.pictures:
-            lines += [
-                f"### {escape_markdown(picture.title)}",
-                "",
-                f"![{escape_markdown(picture.title)}]({shown.folder}/{picture.file})",
-            ]
-            lines.append("")
-            if picture.reading not in explained:
-                explained.add(picture.reading)
-                lines += [escape_markdown(picture.reading), ""]
-            if picture.note:
-                lines += [escape_markdown(picture.note), ""]
+    for sample in samples:
+        title = escape_markdown(f"{sample.id}: {sample.prediction} ({sample.verdict})")
+        lines += [f"## {title}", ""]
+        if sample.absent:
+            lines += [f"This sample has no {escape_markdown(', '.join(sample.absent))}.", ""]
+        for figure in sample.figures:
+            title = escape_markdown(figure.title)
+            lines += [f"### {title}", "", f"![{title}]({sample.folder}/{figure.file})", ""]
+            if figure.legend not in explained:
+                explained.add(figure.legend)
+                lines += [escape_markdown(figure.legend), ""]
+            if figure.note:
+                lines += [escape_markdown(figure.note), ""]
     lines += ["## All samples before and after fusion", "", "![samples before and after fusion](features.png)", ""]
-    return "\n".join([*lines, READING_FEATURES, ""])
+    return "\n".join([*lines, FEATURES_LEGEND, ""])

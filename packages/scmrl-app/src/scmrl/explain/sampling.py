@@ -1,4 +1,4 @@
-"""Which samples of a split to explain."""
+"""Select the samples of a split to explain."""
 
 from __future__ import annotations
 
@@ -13,60 +13,59 @@ from snn_datasets import Sample, SampleDataset
 from snn_fusion import FusionModel
 
 
-def drawn(dataset: SampleDataset, candidates: Sequence[int], count: int, *, seed: int) -> list[Sample]:
-    """At most `count` samples among these indices, at random and in the order of the split; blank ones are passed over.
+def draw_samples(dataset: SampleDataset, candidates: Sequence[int], count: int, *, seed: int) -> list[Sample]:
+    """Draw at most `count` samples from these indices at random, in the order of the split; skip blank samples.
 
     Raises:
-        ValueError: none of them has a modality.
+        ValueError: no candidate has a modality.
     """
     order = np.random.default_rng(seed).permutation(len(candidates))
-    found: dict[int, Sample] = {}
-    for place in order:
-        index = candidates[int(place)]
+    samples: dict[int, Sample] = {}
+    for position in order:
+        index = candidates[int(position)]
         sample = dataset[index]
         if len(sample.absent) < len(sample.inputs):
-            found[index] = sample
-        if len(found) == count:
+            samples[index] = sample
+        if len(samples) == count:
             break
-    if not found:
-        raise ValueError(f"none of {len(candidates)} samples has any of its senses: there is nothing to explain")
-    return [found[index] for index in sorted(found)]
+    if not samples:
+        raise ValueError(f"none of {len(candidates)} samples has any modality; there is nothing to explain")
+    return [samples[index] for index in sorted(samples)]
 
 
-def named(dataset: SampleDataset, ids: Sequence[str], split: str) -> list[Sample]:
-    """The samples of these ids, in their order.
+def samples_by_id(dataset: SampleDataset, ids: Sequence[str], split: str) -> list[Sample]:
+    """Return the samples with these ids, in their order.
 
     Raises:
-        ValueError: an id that no sample has, or a sample without any modality.
+        ValueError: no sample has an id, or a sample has no modality.
     """
-    places = {id_: index for index, id_ in enumerate(_ids(dataset))}
+    indices = {id_: index for index, id_ in enumerate(_ids(dataset))}
     for id_ in ids:
-        if id_ not in places:
-            examples = ", ".join(list(places)[:3])
-            hint = did_you_mean(id_, places) or f"; they are called {examples}, ..."
+        if id_ not in indices:
+            hint = did_you_mean(id_, indices) or f"; ids look like {', '.join(list(indices)[:3])}, ..."
             raise ValueError(f"--ids {id_}: no sample of the {split} split has this id{hint}")
-    samples = [dataset[places[id_]] for id_ in ids]
+    samples = [dataset[indices[id_]] for id_ in ids]
     for sample in samples:
         if len(sample.absent) == len(sample.inputs):
-            raise ValueError(f"--ids {sample.id}: this sample has none of its senses; there is nothing to explain")
+            raise ValueError(f"--ids {sample.id}: this sample has no modality; there is nothing to explain")
     return samples
 
 
-def mistaken(model: FusionModel, dataset: SampleDataset, *, batch_size: int, split: str) -> list[int]:
-    """Indices of the samples that the model gets wrong.
+def misclassified(model: FusionModel, dataset: SampleDataset, *, batch_size: int, split: str) -> list[int]:
+    """Return the indices of the misclassified samples.
 
     Raises:
-        ValueError: there are none.
+        ValueError: all predictions are correct.
     """
     processes = Processes(0, 1, next(model.parameters()).device)
-    said = predict_split(model, dataset, batch_size=batch_size, processes=processes)
-    wrong = (said.probabilities.argmax(1) != said.labels).numpy().nonzero()[0]
+    predictions = predict_split(model, dataset, batch_size=batch_size, processes=processes)
+    wrong = (predictions.probabilities.argmax(1) != predictions.labels).numpy().nonzero()[0]
     if not len(wrong):
-        raise ValueError(f"the model is right about all {said.n} samples of the {split} split; leave out --wrong")
+        raise ValueError(f"all {predictions.n} predictions on the {split} split are correct; omit --wrong")
     return [int(index) for index in wrong]
 
 
 def _ids(dataset: SampleDataset) -> Iterator[str]:
-    """Ids in order, without reading the samples where the dataset knows them."""
+    """Yield ids in order, without reading the samples if the dataset knows the ids."""
     known: Sequence[str] | None = getattr(dataset, "ids", None)
     yield from known if known is not None else (sample.id for sample in dataset)

@@ -1,4 +1,4 @@
-"""What a model's modules give while it runs, seen by hooks that exist within a block only."""
+"""Record the outputs of a model's modules with temporary hooks."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from torch import Tensor, nn
 from snn_core import spiking_layers
 from snn_fusion import FusionModel
 
-Seen = dict[nn.Module, Any]
-"""The last output of each watched module; one that did not run is not in it."""
-MOST_UNITS = 200
-"""Units of a layer that a raster shows at most."""
+ModuleOutputs = dict[nn.Module, Any]
+"""The last output of each recorded module; modules that did not run are missing."""
+MAX_UNITS = 200
+"""Units per layer in a raster."""
 
 
 @contextmanager
-def watched(modules: Iterable[nn.Module]) -> Generator[Seen, None, None]:
-    """Within the block, keep the last output of each of these modules."""
-    seen: Seen = {}
+def record_outputs(modules: Iterable[nn.Module]) -> Generator[ModuleOutputs, None, None]:
+    """Record the last output of each of these modules within the block."""
+    outputs: ModuleOutputs = {}
 
-    def keep(module: nn.Module, _inputs: Any, output: Any) -> None:
-        seen[module] = output
+    def record(module: nn.Module, _inputs: Any, output: Any) -> None:
+        outputs[module] = output
 
-    handles = [module.register_forward_hook(keep) for module in modules]
+    handles = [module.register_forward_hook(record) for module in modules]
     try:
-        yield seen
+        yield outputs
     finally:
         for handle in handles:
             handle.remove()
 
 
-def shown_layers(model: FusionModel) -> dict[str, nn.Module]:
-    """The neurons whose spikes are shown, by layer: the last of each encoder, all of the cross-modal branch."""
+def raster_neurons(model: FusionModel) -> dict[str, nn.Module]:
+    """Return the neurons to record, by layer: the last of each encoder, all of the cross-modal branch."""
     neurons: dict[str, nn.Module] = {}
     for name in model.modalities:
         layers = spiking_layers(model.encoders[name])
@@ -45,8 +45,8 @@ def shown_layers(model: FusionModel) -> dict[str, nn.Module]:
 
 
 def raster(spikes: Tensor) -> Tensor:
-    """Spikes [T, ...] of one sample -> whether units fire, bool [T, units], at most 200 units, evenly chosen."""
+    """Return whether units spike, bool [T, units], from spikes [T, ...]; at most 200 units, evenly spaced."""
     units = spikes.detach().flatten(1)
     count = units.shape[1]
-    chosen = torch.arange(min(count, MOST_UNITS), device=spikes.device) * count // min(count, MOST_UNITS)
-    return units[:, chosen] > 0
+    selected = torch.arange(min(count, MAX_UNITS), device=spikes.device) * count // min(count, MAX_UNITS)
+    return units[:, selected] > 0

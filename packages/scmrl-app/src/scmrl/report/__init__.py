@@ -1,1 +1,1 @@
-"""Figures and tables of a run."""
+"""The HTML report on runs and studies, and the summary that every run ends with."""

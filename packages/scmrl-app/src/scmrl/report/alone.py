@@ -1,4 +1,4 @@
-"""Runs on one modality alone that lie beside a run: what fusion is to be compared with."""
+"""Find runs on a single modality that a multimodal run can be compared with."""
 
 from __future__ import annotations
 
@@ -13,36 +13,45 @@ from scmrl.report.stored import Score
 from scmrl.run_folder.files import INPUTS, differences
 from scmrl.run_folder.fingerprint import fingerprint_changes
 
-MOST_FOLDERS = 200
-"""Folders that are looked into, the newest ones."""
-MAY_DIFFER = ("out", "resume", "data.modalities", "data.columns", "model.fusion", "model.alignment", "model.modalities")
-"""Settings that have to differ, or mean nothing with one modality."""
+MAX_FOLDERS = 200
+"""Neighboring run folders that are read at most, newest first."""
+IGNORED_SETTINGS = (
+    "out",
+    "resume",
+    "data.modalities",
+    "data.columns",
+    "model.fusion",
+    "model.alignment",
+    "model.modalities",
+)
+"""Settings that must differ, or have no effect with one modality."""
 
 
 @dataclass(frozen=True)
-class AloneRun:
-    """A run on one modality, on the same data."""
+class UnimodalRun:
+    """A run on one modality of the same data."""
 
     modality: str
     folder: Path
     accuracy: float
     score: Score | None
-    """The accuracy with its interval, where it was evaluated."""
+    """Test accuracy with its interval; None if the run was not evaluated."""
     differing: tuple[str, ...]
-    """Other settings in which it differs from the run that it is compared with."""
+    """Other settings that differ from those of the multimodal run."""
 
 
-def runs_alone(run: RunFiles, others: Iterable[RunFiles] = ()) -> list[AloneRun]:
-    """The comparable runs on one modality each: same data, classes, split and way to select an epoch.
+def unimodal_runs(run: RunFiles, others: Iterable[RunFiles] = ()) -> list[UnimodalRun]:
+    """Return comparable runs on one modality each: same data, classes, test split and epoch selection.
 
-    They are looked for beside the run's folder and among `others`. Of several on the same modality the one whose
-    settings differ least is taken, and of those the newest. Folders that cannot be read are passed over.
+    Candidates are `others` and the finished runs in the parent folder of the run. Among several runs on the same
+    modality, the one with the fewest differing settings is chosen, and among equals the newest. Unreadable folders are
+    skipped.
     """
     modalities = run.summary.modalities
     if len(modalities) < 2:
         return []
-    by_modality: dict[str, AloneRun] = {}
-    for other in [*others, *_beside(run.folder)]:
+    by_modality: dict[str, UnimodalRun] = {}
+    for other in [*others, *_neighbors(run.folder)]:
         if len(other.summary.modalities) != 1 or other.summary.modalities[0] not in modalities:
             continue
         differing = _differing(run, other)
@@ -50,15 +59,15 @@ def runs_alone(run: RunFiles, others: Iterable[RunFiles] = ()) -> list[AloneRun]
             continue
         score = other.evaluation.accuracy if other.evaluation and other.evaluation.split == "test" else None
         name = other.summary.modalities[0]
-        each = AloneRun(name, other.folder, other.summary.test.accuracy, score, differing)
+        candidate = UnimodalRun(name, other.folder, other.summary.test.accuracy, score, differing)
         if name not in by_modality or len(differing) < len(by_modality[name].differing):
-            by_modality[name] = each
+            by_modality[name] = candidate
     return [by_modality[name] for name in modalities if name in by_modality]
 
 
-def _beside(folder: Path) -> Iterable[RunFiles]:
+def _neighbors(folder: Path) -> Iterable[RunFiles]:
     finished = [path for path in folder.resolve().parent.glob("*/summary.json") if path.parent != folder.resolve()]
-    for path in sorted(finished, key=lambda path: -path.stat().st_mtime_ns)[:MOST_FOLDERS]:
+    for path in sorted(finished, key=lambda path: -path.stat().st_mtime_ns)[:MAX_FOLDERS]:
         try:
             yield read_run(path.parent)
         except (ValueError, OSError):
@@ -66,33 +75,28 @@ def _beside(folder: Path) -> Iterable[RunFiles]:
 
 
 def _differing(run: RunFiles, other: RunFiles) -> tuple[str, ...] | None:
-    """Settings in which two runs differ besides the modalities; None where they cannot be compared at all."""
-    mine, theirs = run.summary, other.summary
-    if (mine.data, mine.classes, mine.selection, mine.test.n) != (
-        theirs.data,
-        theirs.classes,
-        theirs.selection,
-        theirs.test.n,
-    ):
-        return None
-    if not _same_samples(run.folder, other.folder):
+    """Return the settings that differ besides the modalities; None if the runs are not comparable."""
+    ours, theirs = (
+        (summary.data, summary.classes, summary.selection, summary.test.n) for summary in (run.summary, other.summary)
+    )
+    if ours != theirs or not _same_samples(run.folder, other.folder):
         return None
 
-    before, now = (each.experiment.model_dump(mode="json") for each in (run, other))
-    names = [name for name, *_ in differences(before, now) if not _may_differ(name)]
+    before, after = (each.experiment.model_dump(mode="json") for each in (run, other))
+    names = [name for name, *_ in differences(before, after) if not _is_ignored(name)]
     if any(name.startswith("data.") for name in names):
         return None
     return tuple(names)
 
 
 def _same_samples(folder: Path, other: Path) -> bool:
-    """Whether two runs saw the same samples, as far as the fingerprints in their folders tell."""
-    before, now = (_fingerprint(each) for each in (folder, other))
-    if before is None or now is None:  # of older versions, which kept none
+    """Return whether the data fingerprints of two runs agree; True if either run has none."""
+    before, after = (_fingerprint(each) for each in (folder, other))
+    if before is None or after is None:
         return True
     try:
-        return not fingerprint_changes(before, now)
-    except (KeyError, TypeError, ValueError):  # a damaged one
+        return not fingerprint_changes(before, after)
+    except (KeyError, TypeError, ValueError):  # a damaged fingerprint
         return False
 
 
@@ -104,10 +108,10 @@ def _fingerprint(folder: Path) -> dict[str, Any] | None:
         return None
 
 
-def _may_differ(name: str) -> bool:
-    return any(name == each or name.startswith(f"{each}.") for each in MAY_DIFFER)
+def _is_ignored(name: str) -> bool:
+    return any(name == each or name.startswith(f"{each}.") for each in IGNORED_SETTINGS)
 
 
-def missing_alone(modalities: Sequence[str], alone: Sequence[AloneRun]) -> list[str]:
-    """Modalities for which there is no such run."""
-    return [name for name in modalities if name not in {each.modality for each in alone}]
+def modalities_without_run(modalities: Sequence[str], runs: Sequence[UnimodalRun]) -> list[str]:
+    """Return the modalities that none of the unimodal runs was trained on."""
+    return [name for name in modalities if name not in {run.modality for run in runs}]

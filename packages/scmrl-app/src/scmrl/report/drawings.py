@@ -1,4 +1,4 @@
-"""The drawings of a page: thin lines in colors that stay apart on white and on black paper, and keys for them."""
+"""Line charts and confusion matrix images for the HTML report, in colors that are legible on white and on black."""
 
 # matplotlib leaves the keyword arguments of its methods untyped.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
@@ -15,25 +15,25 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from matplotlib.ticker import MaxNLocator
 
-from scmrl.report.figures import BLUE, GREEN, MOST_CELLS, ORANGE, class_shares, clean, layout
-from scmrl.report.svg import data_address, inline
+from scmrl.report.figures import BLUE, GREEN, MAX_CELLS, ORANGE, clean, layout, row_percentages
+from scmrl.report.svg import data_url, inline_svg
 
 PURPLE = "#B8659A"
 COLORS = (BLUE, ORANGE, GREEN, PURPLE)
-"""Each has a contrast of at least 3 to white and to the page's dark paper."""
+"""Each has a contrast of at least 3 to white and to the dark background of the page."""
 DASHES = ("", "5 2", "1.5 1.5")
-"""Lines differ in both, so that twelve can be told apart, and neither two that meet nor their colors matter."""
+"""Lines differ in color and dash, so that twelve can be distinguished."""
 FAINT = "#808080"
 SIZE = (4.6, 2.9)
-"""Inches; on a phone a figure is as wide as the window, and its labels stay legible."""
-MOST_MARKERS = 30
+"""Inches; small enough that labels stay legible when the figure fills a phone's screen."""
+MAX_MARKERS = 30
 
 History = Sequence[Mapping[str, float]]
 
 
 @dataclass(frozen=True)
-class Key:
-    """What a line means."""
+class LegendEntry:
+    """The label, color and dash of one line."""
 
     label: str
     color: str
@@ -41,27 +41,27 @@ class Key:
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """A figure with what has to be said below it."""
+class LineChart:
+    """A figure with its legend, which the page shows below it."""
 
     title: str
     svg: Markup
-    keys: tuple[Key, ...]
+    legend: tuple[LegendEntry, ...]
 
 
-def learning_curves(history: History, best_epoch: int | None, *, beside: str, name: str) -> list[Drawing]:
-    """Loss and accuracy by epoch, and the alignment loss where anything was aligned.
+def learning_curves(history: History, best_epoch: int | None, *, validation: str, name: str) -> list[LineChart]:
+    """Plot loss and accuracy by epoch, and the alignment loss if there is one.
 
     Args:
-        history: one mapping an epoch, as metrics.jsonl holds it.
-        best_epoch: the epoch whose weights were kept; marked by a line.
-        beside: what the split is called that selected the epoch.
-        name: unique in the page.
+        history: one mapping per epoch, as in metrics.jsonl.
+        best_epoch: selected epoch; marked by a vertical line.
+        validation: label of the split that selected the epoch.
+        name: prefix of the identifiers in the SVG; unique in the page.
     """
-    both = (("train", "training"), ("val", beside))
-    drawings = [
-        lines(
-            [(label, history, f"{split}_{quantity}") for split, label in both],
+    splits = (("train", "training"), ("val", validation))
+    charts = [
+        line_chart(
+            [(label, history, f"{split}_{quantity}") for split, label in splits],
             quantity,
             best_epoch,
             name=f"{name}-{quantity}",
@@ -69,44 +69,45 @@ def learning_curves(history: History, best_epoch: int | None, *, beside: str, na
         for quantity in ("loss", "accuracy")
     ]
     if any(row.get("alignment_loss", 0) for row in history):
-        drawings.append(
-            lines([("training", history, "alignment_loss")], "alignment loss", best_epoch, name=f"{name}-alignment")
-        )
-    return drawings
+        series = [("training", history, "alignment_loss")]
+        charts.append(line_chart(series, "alignment loss", best_epoch, name=f"{name}-alignment"))
+    return charts
 
 
-def lines(series: Sequence[tuple[str, History, str]], quantity: str, mark: int | None, *, name: str) -> Drawing:
-    """One quantity of one or several histories against the epoch; accuracy in per cent.
+def line_chart(
+    series: Sequence[tuple[str, History, str]], quantity: str, marked_epoch: int | None, *, name: str
+) -> LineChart:
+    """Plot one quantity of one or several histories against the epoch; accuracy in percent.
 
     Args:
-        series: label, history, and which of its numbers to draw.
-        quantity: what it is.
-        mark: an epoch to mark by a line, or None.
-        name: unique in the page.
+        series: label, history, and the field of the history to plot.
+        quantity: name of the quantity.
+        marked_epoch: epoch to mark by a vertical line, or None.
+        name: prefix of the identifiers in the SVG; unique in the page.
     """
     figure = Figure(figsize=SIZE, layout=layout())
     axes = figure.add_subplot()
     scale = 100 if quantity.endswith("accuracy") else 1
     epochs = [row["epoch"] for _, history, _ in series for row in history]
-    keys: list[Key] = []
-    for place, (label, history, field) in enumerate(series):
-        key = Key(label, COLORS[place % len(COLORS)], DASHES[place % len(DASHES)])
-        dash = tuple(map(float, key.dash.split()))
+    legend: list[LegendEntry] = []
+    for number, (label, history, field) in enumerate(series):
+        entry = LegendEntry(label, COLORS[number % len(COLORS)], DASHES[number % len(DASHES)])
+        dash = tuple(map(float, entry.dash.split()))
         axes.plot(
             [row["epoch"] for row in history],
             [scale * row.get(field, math.nan) for row in history],
-            color=key.color,
+            color=entry.color,
             linestyle=(0, dash) if dash else "-",
             linewidth=1.6,
-            marker="o" if len(history) <= MOST_MARKERS else "",
+            marker="o" if len(history) <= MAX_MARKERS else "",
             markersize=3.5,
         )
-        keys.append(key)
-    if mark is not None:
-        axes.axvline(mark, color=FAINT, linewidth=1, linestyle=(0, (1.5, 1.5)), zorder=1)
-        keys.append(Key(f"selected epoch ({mark})", FAINT, DASHES[2]))
-    beside = max(0.5, 0.02 * (max(epochs) - min(epochs)))
-    axes.set_xlim(min(epochs) - beside, max(epochs) + beside)
+        legend.append(entry)
+    if marked_epoch is not None:
+        axes.axvline(marked_epoch, color=FAINT, linewidth=1, linestyle=(0, (1.5, 1.5)), zorder=1)
+        legend.append(LegendEntry(f"selected epoch ({marked_epoch})", FAINT, DASHES[2]))
+    margin = max(0.5, 0.02 * (max(epochs) - min(epochs)))
+    axes.set_xlim(min(epochs) - margin, max(epochs) + margin)
     if scale == 100:
         axes.set_ylim(0, 102)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
@@ -114,25 +115,23 @@ def lines(series: Sequence[tuple[str, History, str]], quantity: str, mark: int |
     axes.set_ylabel(f"{quantity} (%)" if scale == 100 else quantity)
     axes.grid(color=FAINT, alpha=0.25, linewidth=0.6)
     clean(axes)
-    return Drawing(quantity, inline(figure, name=name, alt=_told(series, quantity, scale)), tuple(keys))
+    return LineChart(quantity, inline_svg(figure, name=name, alt=_alt_text(series, quantity, scale)), tuple(legend))
 
 
-def confusion_picture(matrix: Sequence[Sequence[int]]) -> str:
-    """A confusion matrix that is too large for a table, as the address of a PNG file with one pixel a cell.
+def confusion_image(matrix: Sequence[Sequence[int]]) -> str:
+    """Return a confusion matrix as the data URL of a PNG with one pixel per cell, for matrices too large for a table.
 
-    Beyond 500 classes a pixel adds up neighboring ones.
-
-    True classes go down and predicted ones across, in order; the darker, the larger the share of the true class. Darker
-    means on white: a dark page turns it round.
+    Rows are true classes, columns predicted classes; darker means a larger share of the true class. Beyond 500 classes
+    neighboring classes share a pixel. The page inverts the image in dark mode.
     """
-    shares = class_shares(np.array(matrix, dtype=np.int64), math.ceil(len(matrix) / MOST_CELLS))
-    written = io.BytesIO()
-    imsave(written, shares, cmap="Blues", vmin=0, vmax=100, format="png")
-    return data_address(written.getvalue(), "image/png")
+    percentages = row_percentages(np.array(matrix, dtype=np.int64), math.ceil(len(matrix) / MAX_CELLS))
+    png = io.BytesIO()
+    imsave(png, percentages, cmap="Blues", vmin=0, vmax=100, format="png")
+    return data_url(png.getvalue(), "image/png")
 
 
-def _told(series: Sequence[tuple[str, History, str]], quantity: str, scale: int) -> str:
-    """The figure in words: where each line begins and ends."""
+def _alt_text(series: Sequence[tuple[str, History, str]], quantity: str, scale: int) -> str:
+    """Describe the chart in words: the first and the last value of each line."""
     unit = " %" if scale == 100 else ""
     parts = [
         f"{label} from {scale * history[0].get(field, math.nan):.4g}{unit} in epoch {history[0]['epoch']:.0f} "

@@ -1,10 +1,10 @@
-"""What a report has to find out from a run's model: scores that were not taken yet, energy, scales, single samples.
+"""Compute what a report needs and the run folder lacks: evaluation, energy, fusion scales, explained samples.
 
-What takes long is left in the run's folder, where the next report finds it. What cannot be found out, since data or
-files are gone, is told instead.
+Slow results are written into the run folder, where the next report reads them. What cannot be computed because data or
+files are missing is listed with the reason.
 """
 
-# PyTorch leaves the types of some of its own methods open.
+# PyTorch leaves some of its methods untyped.
 # pyright: reportUnknownMemberType=false
 from __future__ import annotations
 
@@ -32,29 +32,29 @@ from snn_datasets import DatasetSplits, collate
 from snn_fusion import FusionModel, residual_share
 
 MODEL_FILES = ("spec.json", "model.safetensors")
-LOOKED_AT = 256
-"""Test samples, spread evenly over the split, among which examples are looked for."""
+MAX_CANDIDATES = 256
+"""Test samples, evenly spaced in the split, from which the explained examples are selected."""
 BATCH = 32
-"""Samples that are looked at at once."""
+"""Samples per batch."""
 ENERGY_SAMPLES, ENERGY_BATCH = 64, 16
-"""What `scmrl energy` takes when nothing else is asked for."""
+"""Defaults of `scmrl energy`."""
 RESAMPLES = 1000
-"""For intervals; what `scmrl evaluate` takes when nothing else is asked for."""
+"""Bootstrap resamples; the default of `scmrl evaluate`."""
 
 R = TypeVar("R")
 
 
 @dataclass(frozen=True)
-class Missing:
-    """What a report does not show, and why."""
+class Omission:
+    """Content that the report lacks, and the reason."""
 
-    what: str
-    why: str
+    content: str
+    reason: str
 
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """One test sample and what the model did with it."""
+    """One test sample with its explanation."""
 
     id: str
     absent: tuple[str, ...]
@@ -62,79 +62,79 @@ class Example:
     explanation: Explanation
 
     @property
-    def right(self) -> bool:
-        """Whether the model says what is true."""
-        return self.explanation.label == self.explanation.answer
+    def correct(self) -> bool:
+        """Whether the prediction is the true class."""
+        return self.explanation.label == self.explanation.prediction
 
 
 @dataclass(frozen=True, eq=False)
-class Findings:
-    """What was found out about a run."""
+class RunAnalysis:
+    """Everything that the report shows of a run beyond its own files."""
 
     evaluation: Evaluation | None
     energy: Energy | None
     parameters: int | None
     alphas: Mapping[tuple[str, str], float]
-    """Scale of what (target, source) read."""
+    """Scale of the residual of each (target, source)."""
     shares: Mapping[str, Mapping[str, float]]
-    """By target how much of its tokens comes from each modality, itself among them; over the samples looked at."""
+    """By target, the share of its tokens that comes from each modality, itself included; mean over test samples."""
     examples: Sequence[Example]
-    missing: Sequence[Missing]
+    omissions: Sequence[Omission]
 
 
-def find_out(run: RunFiles, *, examples: int, progress: Progress) -> Findings:
-    """Ask a run's model for all that its folder does not hold yet.
+def analyze_run(run: RunFiles, *, examples: int, progress: Progress) -> RunAnalysis:
+    """Compute everything about a run that its folder does not hold yet.
 
     Args:
         run: the run.
-        examples: samples to explain; most of them are some that went wrong.
+        examples: samples to explain; most of them misclassified ones.
         progress: the display.
 
     Raises:
-        ValueError: the files of the model are damaged.
+        ValueError: the model files are damaged.
     """
-    missing: list[Missing] = []
+    omissions: list[Omission] = []
 
-    def attempt(what: str, make: Callable[[], R]) -> R | None:
-        """What is made, or None; what files, data or packages lack is noted down."""
+    def attempt(content: str, compute: Callable[[], R]) -> R | None:
+        """Return the result, or None with an omission if files, data or packages are missing."""
         try:
-            return make()
+            return compute()
         except (OSError, ValueError, ImportError) as error:
-            missing.append(Missing(what, " ".join(str(error).split())))
+            omissions.append(Omission(content, " ".join(str(error).split())))
             return None
 
     model = None
-    if lacking := [name for name in MODEL_FILES if not (run.folder / name).is_file()]:
-        missing.append(Missing("the number of parameters, the scales alpha", f"{run.folder} holds no {lacking[0]}"))
+    if missing := [name for name in MODEL_FILES if not (run.folder / name).is_file()]:
+        omissions.append(Omission("the number of parameters, the scales alpha", f"{run.folder} holds no {missing[0]}"))
     else:
         model = load_model(run.folder)
     evaluation = run.evaluation or attempt(
-        "intervals, calibration, scores without a modality", lambda: evaluated(run, progress)
+        "intervals, calibration, scores without a modality", lambda: save_evaluation(run, progress)
     )
-    energy = run.energy or attempt("energy", lambda: measured(run, progress))
-    samples = model and attempt("explained samples", lambda: explained(run, model, examples, progress))
-    return Findings(
+    energy = run.energy or attempt("energy", lambda: save_energy(run, progress))
+    samples = model and attempt("explained samples", lambda: explain_examples(run, model, examples, progress))
+    return RunAnalysis(
         evaluation,
         energy,
         sum(each.numel() for each in model.parameters()) if model else None,
         model.fusion.alphas if model else {},
         samples.shares if samples else {},
         samples.examples if samples else [],
-        missing,
+        omissions,
     )
 
 
 def load_model(folder: Path) -> FusionModel:
-    """A run's model.
+    """Load a run's model.
 
     Raises:
-        ValueError: its files are damaged, or do not fit each other.
+        ValueError: its files are damaged or do not match each other.
     """
     return open_run(folder).model
 
 
-def evaluated(run: RunFiles, progress: Progress) -> Evaluation:
-    """Evaluate a run on its test split and leave evaluation.json and evaluation.md, as `scmrl evaluate` does."""
+def save_evaluation(run: RunFiles, progress: Progress) -> Evaluation:
+    """Evaluate a run on its test split and write evaluation.json and evaluation.md, like `scmrl evaluate`."""
     evaluation = run_evaluation(run.folder, "test", progress, run.access)
     content = contents(evaluation, run.experiment, "test", resamples=RESAMPLES, seed=0)
     write_json(run.folder / "evaluation.json", content)
@@ -142,8 +142,8 @@ def evaluated(run: RunFiles, progress: Progress) -> Evaluation:
     return read_file(run.folder / "evaluation.json", Evaluation)
 
 
-def measured(run: RunFiles, progress: Progress) -> Energy:
-    """Count operations on test samples and leave energy.json, energy.md and the picture, as `scmrl energy` does."""
+def save_energy(run: RunFiles, progress: Progress) -> Energy:
+    """Count operations on test samples and write energy.json, energy.md and the figure, like `scmrl energy`."""
     data, operations = measure_energy(run.folder, "test", ENERGY_SAMPLES, ENERGY_BATCH, progress, run.access)
     content = to_json(operations, next(iter(TABLES.values())), data=data, split="test")
     write_json(run.folder / "energy.json", content)
@@ -153,99 +153,99 @@ def measured(run: RunFiles, progress: Progress) -> Energy:
 
 
 @dataclass(frozen=True, eq=False)
-class Samples:
-    """What was seen on test samples."""
+class SampleAnalysis:
+    """Token shares over many test samples, and explanations of some of them."""
 
     shares: dict[str, dict[str, float]]
     examples: list[Example]
 
 
-def explained(run: RunFiles, model: FusionModel, examples: int, progress: Progress) -> Samples:
-    """Look at test samples, and explain some of them.
+def explain_examples(run: RunFiles, model: FusionModel, examples: int, progress: Progress) -> SampleAnalysis:
+    """Predict test samples and explain some of them.
 
     Raises:
         ValueError: the dataset is no longer the one that the run was trained on.
-        OSError: it is not there.
+        OSError: the dataset is missing.
     """
     splits = open_data(run.folder, progress, run.access)
     device = next(model.parameters()).device
-    shares, looks = look(model, splits, progress)
-    chosen = choose(looks, examples)
-    found: list[Example] = []
-    with progress.phase("explaining", len(chosen), "samples") as phase:
-        for each in chosen:
-            sample = splits.test[each.place]
+    shares, predictions = predict_samples(model, splits, progress)
+    selected = select_examples(predictions, examples)
+    explained: list[Example] = []
+    with progress.phase("explaining", len(selected), "samples") as phase:
+        for each in selected:
+            sample = splits.test[each.index]
             batch = collate([sample])
             inputs = {name: x.to(device) for name, x in batch["inputs"].items() if name not in sample.absent}
             explanation = explain(model, inputs, splits.info, label=sample.label)
-            found.append(Example(sample.id, tuple(sorted(sample.absent)), explanation))
+            explained.append(Example(sample.id, tuple(sorted(sample.absent)), explanation))
             phase.advance()
-    return Samples(shares, found)
+    return SampleAnalysis(shares, explained)
 
 
 @dataclass(frozen=True)
-class Look:
-    """What the model says of one sample."""
+class SamplePrediction:
+    """The prediction for one sample."""
 
-    place: int
-    """In the split."""
+    index: int
+    """Of the sample in the split."""
     label: int
-    answer: int
+    predicted: int
     confidence: float
-    """Probability of the answer."""
+    """Probability of the predicted class."""
 
 
 @torch.no_grad()
-def look(
+def predict_samples(
     model: FusionModel, splits: DatasetSplits, progress: Progress
-) -> tuple[dict[str, dict[str, float]], list[Look]]:
-    """Where the model's tokens come from, and what it says, on test samples that are spread evenly over the split.
+) -> tuple[dict[str, dict[str, float]], list[SamplePrediction]]:
+    """Predict evenly spaced test samples and measure which modalities their tokens come from.
 
     Returns:
-        by target the share of each modality in its tokens, itself among them; and a look at each sample that has a
-        modality.
+        by target the share of each modality in its tokens, itself included; and the prediction for each sample that has
+        at least one modality.
     """
     device = next(model.parameters()).device
-    places = range(0, len(splits.test), -(-len(splits.test) // LOOKED_AT))
+    indices = range(0, len(splits.test), -(-len(splits.test) // MAX_CANDIDATES))
     totals: dict[str, dict[str, float]] = {}
     weights: dict[str, int] = {}
-    looks: list[Look] = []
-    with progress.phase("looking at samples", len(places), "samples") as phase:
-        for first in range(0, len(places), BATCH):
-            chosen = places[first : first + BATCH]
-            batch = collate([splits.test[place] for place in chosen])
+    predictions: list[SamplePrediction] = []
+    with progress.phase("predicting samples", len(indices), "samples") as phase:
+        for first in range(0, len(indices), BATCH):
+            selected = indices[first : first + BATCH]
+            batch = collate([splits.test[index] for index in selected])
             _, probabilities, blank = predict_batch(model, batch, device)
-            confidence, answer = probabilities.max(1)
-            looks += [
-                Look(place, int(batch["labels"][row]), int(answer[row]), float(confidence[row]))
-                for row, place in enumerate(chosen)
+            confidence, predicted = probabilities.max(1)
+            predictions += [
+                SamplePrediction(index, int(batch["labels"][row]), int(predicted[row]), float(confidence[row]))
+                for row, index in enumerate(selected)
                 if not blank[row]
             ]
             if not blank.any():
                 inputs = {name: x.to(device) for name, x in batch["inputs"].items()}
                 present = {name: mask.to(device) for name, mask in batch["present"].items()}
                 for target, parts in residual_share(model, inputs, present).items():
-                    weights[target] = weights.get(target, 0) + len(chosen)
+                    weights[target] = weights.get(target, 0) + len(selected)
                     total = totals.setdefault(target, {})
                     for source, share in parts.items():
-                        total[source] = total.get(source, 0.0) + share * len(chosen)
-            phase.advance(len(chosen))
+                        total[source] = total.get(source, 0.0) + share * len(selected)
+            phase.advance(len(selected))
     shares = {
         target: {source: share / weights[target] for source, share in total.items()} for target, total in totals.items()
     }
-    return shares, looks
+    return shares, predictions
 
 
-def choose(looks: Sequence[Look], wanted: int) -> list[Look]:
-    """The mistakes that the model was surest of, each of another class as far as there are such, then what is right.
+def select_examples(predictions: Sequence[SamplePrediction], count: int) -> list[SamplePrediction]:
+    """Select the most confident mistakes, one per true class first, then correct predictions.
 
-    One place is kept for a sample that went right, where there is one.
+    One of the examples is a correct prediction if there is any.
     """
-    sure = sorted(looks, key=lambda each: (-each.confidence, each.place))
-    right = [each for each in sure if each.answer == each.label]
-    wrong = [each for each in sure if each.answer != each.label]
+    ranked = sorted(predictions, key=lambda each: (-each.confidence, each.index))
+    correct = [each for each in ranked if each.predicted == each.label]
+    wrong = [each for each in ranked if each.predicted != each.label]
     firsts = list({each.label: each for each in reversed(wrong)}.values())[::-1]
     firsts.sort(key=wrong.index)
     ordered = firsts + [each for each in wrong if each not in firsts]
-    mistakes = ordered[: max(0, wanted - 1) if right else wanted]
-    return mistakes + right[: wanted - len(mistakes)]
+    mistakes = ordered[: max(0, count - 1) if correct else count]
+    return mistakes + correct[: count - len(mistakes)]

@@ -1,4 +1,4 @@
-"""What a report reads: the folders of runs and of studies, checked before anything is made of them."""
+"""Read and validate the folders of runs and studies."""
 
 from __future__ import annotations
 
@@ -21,56 +21,56 @@ HISTORY = TypeAdapter(dict[str, float])
 
 @dataclass(frozen=True)
 class RunFiles:
-    """What lies in the folder of a finished run; what may be missing is None or empty."""
+    """The files of a finished run; optional ones are None or empty."""
 
     folder: Path
     access: DataAccess | None
-    """How its data are reached."""
+    """Overrides of where the data are."""
     experiment: Experiment
     summary: Summary
     environment: Environment | None
     history: Sequence[dict[str, float]]
-    """metrics.jsonl: one mapping an epoch."""
+    """metrics.jsonl: one mapping per epoch."""
     evaluation: Evaluation | None
     energy: Energy | None
 
 
 @dataclass(frozen=True)
 class StudyFiles:
-    """What lies in the folder of a study."""
+    """The results of a study."""
 
     folder: Path
     results: Results
 
 
 def read_folder(folder: Path, access: DataAccess | None = None) -> list[RunFiles | StudyFiles]:
-    """The run or the study in a folder; both where it holds both. Of a study that is not finished, what is done.
+    """Read the run, the study, or both from a folder. Of an unfinished study, read what is done.
 
     Raises:
-        ValueError: it holds neither, or a run that is not finished, or a file is damaged; one line that names it.
+        ValueError: the folder holds neither, the run is not finished, or a file is damaged; one line with the path.
     """
     if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder; name one that `scmrl train` or a study made")
-    found: list[RunFiles | StudyFiles] = []
+        raise ValueError(f"{folder} is not a folder; name one that `scmrl train` or a study wrote")
+    contents: list[RunFiles | StudyFiles] = []
     study, run, finished = (folder / name for name in ("results.json", "experiment.json", "summary.json"))
     if finished.is_file() or (run.is_file() and not study.is_file()):
-        found.append(read_run(folder, access))
+        contents.append(read_run(folder, access))
     if study.is_file():
-        found.append(StudyFiles(folder, read_file(study, Results)))
-    if not found and (folder / "study.json").is_file():
-        from scmrl.report.running import results_so_far
+        contents.append(StudyFiles(folder, read_file(study, Results)))
+    if not contents and (folder / "study.json").is_file():
+        from scmrl.report.running import partial_results
 
-        found.append(StudyFiles(folder, results_so_far(folder)))
-    if not found:
+        contents.append(StudyFiles(folder, partial_results(folder)))
+    if not contents:
         raise ValueError(
             f"{folder} is neither a run nor a study: it holds no experiment.json and no results.json; name a folder "
-            "that `scmrl train` or a study made"
+            "that `scmrl train` or a study wrote"
         )
-    return found
+    return contents
 
 
 def read_run(folder: Path, access: DataAccess | None = None) -> RunFiles:
-    """The files of a finished run.
+    """Read the files of a finished run.
 
     Raises:
         ValueError: as `read_folder`.
@@ -78,7 +78,7 @@ def read_run(folder: Path, access: DataAccess | None = None) -> RunFiles:
     experiment = _experiment(folder, access)
     if not (folder / "summary.json").is_file():
         raise ValueError(
-            f"the run in {folder} is not finished: it holds no summary.json; finish it by its own command with "
+            f"the run in {folder} is not finished: it holds no summary.json; finish it by repeating its command with "
             f"--resume --out {folder}"
         )
     return RunFiles(
@@ -93,35 +93,36 @@ def read_run(folder: Path, access: DataAccess | None = None) -> RunFiles:
     )
 
 
-def read_file(path: Path, kind: type[M]) -> M:
-    """A JSON file as what it should hold.
+def read_file(path: Path, model: type[M]) -> M:
+    """Read a JSON file into a model.
 
     Raises:
-        ValueError: it is damaged, or holds something else; one line that names it and the first fault.
+        ValueError: the file is damaged or does not match; one line with the path and the first error.
     """
     try:
-        return kind.model_validate_json(path.read_bytes())
+        return model.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        raise ValueError(f"{path} is damaged: {_fault(error)}; make it anew, or take it away") from None
+        raise ValueError(f"{path} is damaged: {_first_error(error)}; create it again, or delete it") from None
 
 
-def _optional(path: Path, kind: type[M]) -> M | None:
-    return read_file(path, kind) if path.is_file() else None
+def _optional(path: Path, model: type[M]) -> M | None:
+    return read_file(path, model) if path.is_file() else None
 
 
 def _experiment(folder: Path, access: DataAccess | None) -> Experiment:
-    """The settings, with faults in one line."""
+    """Read the settings; an error is one line."""
     try:
         return read_experiment(folder, access)
     except ValueError as error:
         if not isinstance(error.__cause__, ValidationError):
             raise
         path = folder / "experiment.json"
-        raise ValueError(f"{path} cannot be read by this version of scmrl: {_fault(error.__cause__)}") from None
+        message = f"{path} cannot be read by this version of scmrl: {_first_error(error.__cause__)}"
+        raise ValueError(message) from None
 
 
 def _history(path: Path) -> list[dict[str, float]]:
-    """One mapping an epoch, none where there is no such file."""
+    """Read one mapping per epoch; empty if there is no such file."""
     if not path.is_file():
         return []
     epochs: list[dict[str, float]] = []
@@ -129,15 +130,15 @@ def _history(path: Path) -> list[dict[str, float]]:
         try:
             epochs.append(HISTORY.validate_python(json.loads(line)))
             if "epoch" not in epochs[-1]:
-                raise ValueError("it names no epoch")
+                raise ValueError("it has no epoch")
         except (ValueError, RecursionError) as error:
-            reason = _fault(error) if isinstance(error, ValidationError) else str(error)
+            reason = _first_error(error) if isinstance(error, ValidationError) else str(error)
             raise ValueError(f"{path} is damaged in line {number}: {reason}") from None
     return epochs
 
 
-def _fault(error: ValidationError) -> str:
-    """The first fault in one line."""
+def _first_error(error: ValidationError) -> str:
+    """Return the first error in one line."""
     first = error.errors(include_url=False)[0]
-    place = ".".join(map(str, first["loc"]))
-    return " ".join(f"{place}: {first['msg']}".removeprefix(": ").split())
+    field_path = ".".join(map(str, first["loc"]))
+    return " ".join(f"{field_path}: {first['msg']}".removeprefix(": ").split())

@@ -1,17 +1,17 @@
-"""Layers by names that people read, from the dotted names that PyTorch gives them."""
+"""Readable names of layers, from the dotted names of PyTorch."""
 
 from __future__ import annotations
 
 PARTS = {"spike": "coincidences", "temporal": "temporal attention", "spatial": "spatial attention"}
-"""What parts of a fusion method are called."""
+"""Readable names of the parts of a fusion method."""
 CONTAINERS = ("fusion", "readers", "mlps")
-"""Modules that only hold others."""
+"""Container modules, whose names are dropped."""
 
 
 def layer_name(name: str) -> str:
-    """`audio reads image: temporal attention, query` for `fusion.readers.audio_reads_image.temporal.query`.
+    """Return `audio reads image: temporal attention, query` for `fusion.readers.audio_reads_image.temporal.query`.
 
-    What is not known keeps its own words, with spaces for dots and underscores, so that no two layers share a name.
+    Unknown parts keep their names, with spaces for underscores, so that no two layers share a name.
     """
     parts = name.split(".")
     if parts[0] == "encoders" and len(parts) > 2:

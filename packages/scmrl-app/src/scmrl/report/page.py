@@ -1,4 +1,4 @@
-"""One page of HTML about runs and studies, complete in itself: no script, no file or font from elsewhere."""
+"""Render runs and studies as one self-contained HTML page: no scripts, no external files or fonts."""
 
 from __future__ import annotations
 
@@ -15,84 +15,92 @@ from scmrl.console.progress import Progress, format_duration
 from scmrl.energy.output import format_joules
 from scmrl.engine.diagnostics import SATURATED, SILENT
 from scmrl.report import wording
-from scmrl.report.alone import runs_alone
-from scmrl.report.drawings import lines
-from scmrl.report.findings import Findings, find_out
+from scmrl.report.alone import unimodal_runs
+from scmrl.report.drawings import line_chart
+from scmrl.report.findings import RunAnalysis, analyze_run
 from scmrl.report.folders import RunFiles, StudyFiles, read_folder
-from scmrl.report.pictures import Room, Shown, plot_of, shown
+from scmrl.report.pictures import FigureBudget, SampleCard, sample_card, study_figure
 from scmrl.report.sections import RunSection, StudySection
 from scmrl.report.settings import differences
 
 EXAMPLES = (4, 2)
-"""Samples explained of one run, and of each of several."""
+"""Explained samples if the page has one run, and per run if it has several."""
 
 
-def page(folders: Sequence[Path], progress: Progress, access: DataAccess | None = None) -> str:
-    """The page about some runs and studies.
+def render_page(folders: Sequence[Path], progress: Progress, access: DataAccess | None = None) -> str:
+    """Render the page.
 
     Args:
-        folders: of runs and studies, in the order in which they are to be shown.
-        progress: the display; it also tells what the page lacks.
-        access: where the data of the runs are now.
+        folders: of runs and studies, in the order of their sections.
+        progress: the display; it also reports what the page lacks.
+        access: overrides of where the data of the runs are.
 
     Raises:
-        ValueError: a folder that is neither, twice the same one, a run that is not finished, or a damaged file.
+        ValueError: a folder is neither a run nor a study, is given twice, holds an unfinished run or a damaged file.
     """
-    if twice := [path for path, times in Counter(folder.resolve() for folder in folders).items() if times > 1]:
-        raise ValueError(f"{twice[0]} is given twice; name it once")
+    if duplicates := [path for path, times in Counter(folder.resolve() for folder in folders).items() if times > 1]:
+        raise ValueError(f"{duplicates[0]} is given twice; name it once")
     contents = [each for folder in folders for each in read_folder(folder, access)]
     names = _names(folders)
-    room = Room()
+    budget = FigureBudget()
     studies: list[StudySection] = []
     for content in contents:
         if isinstance(content, StudyFiles):
             id_ = f"study-{len(studies) + 1}"
-            plots = [plot_of(content, number) for number in range(len(content.results.plots))]
-            fit = [room.takes(plot) for plot in plots]
+            plots = [study_figure(content, number) for number in range(len(content.results.plots))]
+            fits = [budget.reserve(plot) for plot in plots]
             studies.append(
                 StudySection(
                     id_,
                     names[content.folder],
                     content,
-                    [plot for plot, fits in zip(plots, fit, strict=True) if fits],
-                    [plot.file for plot, fits in zip(content.results.plots, fit, strict=True) if not fits],
+                    [plot for plot, fit in zip(plots, fits, strict=True) if fit],
+                    [plot.file for plot, fit in zip(content.results.plots, fits, strict=True) if not fit],
                 )
             )
-    runs = _runs([each for each in contents if isinstance(each, RunFiles)], names, room, progress)
+    runs = _run_sections([each for each in contents if isinstance(each, RunFiles)], names, budget, progress)
     return _render(runs, studies)
 
 
-def _runs(files: Sequence[RunFiles], names: Mapping[Path, str], room: Room, progress: Progress) -> list[RunSection]:
-    examples = EXAMPLES[len(files) > 1]
-    found: list[Findings] = []
-    for each in files:
-        if len(files) > 1:
-            progress.info(f"{names[each.folder]}:")
-        found.append(find_out(each, examples=examples, progress=progress))
-        for missing in found[-1].missing:
-            progress.warn(f"{names[each.folder]}: the page is without {missing.what}: {missing.why}")
-    pictured: list[list[Shown]] = [[] for _ in files]
-    with progress.phase("drawing", sum(len(each.examples) for each in found), "samples") as phase:
-        for number, (each, mine) in enumerate(zip(found, pictured, strict=True), 1):
-            for place, example in enumerate(each.examples, 1):
-                mine.append(shown(example, name=f"run-{number}-sample-{place}"))
+def _run_sections(
+    runs: Sequence[RunFiles], names: Mapping[Path, str], budget: FigureBudget, progress: Progress
+) -> list[RunSection]:
+    examples = EXAMPLES[len(runs) > 1]
+    analyses: list[RunAnalysis] = []
+    for run in runs:
+        if len(runs) > 1:
+            progress.info(f"{names[run.folder]}:")
+        analyses.append(analyze_run(run, examples=examples, progress=progress))
+        for omission in analyses[-1].omissions:
+            progress.warn(f"{names[run.folder]}: the page is without {omission.content}: {omission.reason}")
+    cards: list[list[SampleCard]] = [[] for _ in runs]
+    with progress.phase("drawing", sum(len(each.examples) for each in analyses), "samples") as phase:
+        for number, (analysis, drawn) in enumerate(zip(analyses, cards, strict=True), 1):
+            for index, example in enumerate(analysis.examples, 1):
+                drawn.append(sample_card(example, name=f"run-{number}-sample-{index}"))
                 phase.advance()
-    # Where room is short, every run has its first example before another has its second.
-    fit: list[list[Shown]] = [[] for _ in files]
-    for place in range(examples):
-        for mine, taken in zip(pictured, fit, strict=True):
-            if place < len(mine) and room.takes(*mine[place].pictures):
-                taken.append(mine[place])
+    # If space is short, every run gets its first example before any run gets its second.
+    fitting: list[list[SampleCard]] = [[] for _ in runs]
+    for index in range(examples):
+        for drawn, fits in zip(cards, fitting, strict=True):
+            if index < len(drawn) and budget.reserve(*drawn[index].figures):
+                fits.append(drawn[index])
     return [
         RunSection(
-            f"run-{number}", names[each.folder], each, findings, mine, len(all_) - len(mine), runs_alone(each, files)
+            f"run-{number}",
+            names[run.folder],
+            run,
+            analysis,
+            fits,
+            len(drawn) - len(fits),
+            unimodal_runs(run, runs),
         )
-        for number, (each, findings, mine, all_) in enumerate(zip(files, found, fit, pictured, strict=True), 1)
+        for number, (run, analysis, fits, drawn) in enumerate(zip(runs, analyses, fitting, cards, strict=True), 1)
     ]
 
 
 def _names(folders: Sequence[Path]) -> dict[Path, str]:
-    """The folders' own names, and the whole path of those that share theirs with others."""
+    """Return the name of each folder, or its whole path if another folder has the same name."""
     times = Counter(folder.resolve().name for folder in folders)
     return {folder: name if times[name := folder.resolve().name] == 1 else str(folder) for folder in folders}
 
@@ -101,7 +109,7 @@ def _render(runs: Sequence[RunSection], studies: Sequence[StudySection]) -> str:
     templates = Templates(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
-        finalize=wording.visible,
+        finalize=wording.escape_unprintable,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -141,8 +149,8 @@ def _render(runs: Sequence[RunSection], studies: Sequence[StudySection]) -> str:
         title=title,
         runs=runs,
         studies=studies,
-        differing=differences([run.files.experiment for run in runs]) if len(runs) > 1 else [],
-        together=lines(curves, "validation accuracy", None, name="runs") if len(curves) > 1 else None,
+        differing_settings=differences([run.files.experiment for run in runs]) if len(runs) > 1 else [],
+        joint_chart=line_chart(curves, "validation accuracy", None, name="runs") if len(curves) > 1 else None,
         silent=SILENT,
         saturated=SATURATED,
     )

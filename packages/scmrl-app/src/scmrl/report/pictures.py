@@ -1,4 +1,4 @@
-"""The pictures of a page: what was explained of single samples, and the plots of studies, as long as there is room."""
+"""The figures of the HTML report: explained samples and study plots, within a size budget."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from itertools import chain
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from scmrl.explain.pictures import input_panels, raster_picture, residual_picture
+from scmrl.explain.pictures import input_panels, raster_figure, residual_figure
 from scmrl.report.findings import Example
 from scmrl.report.folders import StudyFiles
-from scmrl.report.svg import data_address, inline
+from scmrl.report.svg import data_url, inline_svg
 
-ROOM = 1_600_000
-"""Characters that all pictures of a page may take, so that the page stays below 2 MB."""
-MOST_CLASSES = 5
-"""Probabilities that are shown of a sample."""
-TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
+MAX_CHARACTERS = 1_600_000
+"""Of all figures of a page together, so that the page stays below 2 MB."""
+MAX_CLASSES = 5
+"""Class probabilities listed per sample."""
+MEDIA_TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
 
 
-class Room:
-    """What is left of the room for pictures."""
+class FigureBudget:
+    """The number of characters that are left for figures."""
 
-    def __init__(self, characters: int = ROOM) -> None:
+    def __init__(self, characters: int = MAX_CHARACTERS) -> None:
         self.left = characters
 
-    def takes(self, *pictures: Picture) -> bool:
-        """Whether the pictures go in together; if so they are in."""
-        size = sum(len(each.content) for each in pictures)
+    def reserve(self, *figures: PageFigure) -> bool:
+        """Return whether all these figures fit, and subtract their size if they do."""
+        size = sum(len(figure.content) for figure in figures)
         if size > self.left:
             return False
         self.left -= size
@@ -37,92 +37,91 @@ class Room:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture with its caption."""
+class PageFigure:
+    """A figure with its caption."""
 
     title: str
     content: Markup
-    """An element that says what it shows to those who do not see it."""
+    """An element with an alternative text."""
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A sample as a page shows it."""
+class SampleCard:
+    """An explained sample, ready for the template."""
 
     id: str
-    right: bool
-    answer: str
-    truth: str
+    correct: bool
+    predicted: str
+    true_class: str
     probabilities: Sequence[tuple[str, float]]
-    """The most probable classes, and the true one."""
-    contribution: Sequence[tuple[str, float]]
+    """Of the most probable classes and of the true one."""
+    contributions: Sequence[tuple[str, float]]
     absent: Sequence[str]
-    inputs: Sequence[Sequence[Picture]]
-    """Of each modality, what went in and what counted in it."""
-    workings: Sequence[Picture]
-    """Which neurons fired, and what was read from step to step."""
+    inputs: Sequence[Sequence[PageFigure]]
+    """By modality, the input and its saliency map."""
+    internals: Sequence[PageFigure]
+    """Spikes by layer, and residuals by time step."""
 
     @property
-    def pictures(self) -> list[Picture]:
-        """All of them."""
-        return [*chain(*self.inputs), *self.workings]
+    def figures(self) -> list[PageFigure]:
+        """All figures of the sample."""
+        return [*chain(*self.inputs), *self.internals]
 
 
-def shown(example: Example, *, name: str) -> Shown:
-    """A sample with pictures of what went in and of what happened to it.
+def sample_card(example: Example, *, name: str) -> SampleCard:
+    """Draw an explained sample.
 
     Args:
         example: the sample.
-        name: unique in the page; begins the identifiers in its pictures.
+        name: prefix of the identifiers in its SVGs; unique in the page.
     """
-    explained = example.explanation
-    assert explained.label is not None
-    answer, truth = explained.classes[explained.answer], explained.classes[explained.label]
-    order = [int(place) for place in (-explained.probabilities).argsort(kind="stable")]
-    places = order[:MOST_CLASSES]
-    if explained.label not in places:
-        places[-1] = explained.label
+    explanation = example.explanation
+    assert explanation.label is not None
+    predicted, true_class = explanation.classes[explanation.prediction], explanation.classes[explanation.label]
+    listed = [int(k) for k in (-explanation.probabilities).argsort(kind="stable")][:MAX_CLASSES]
+    if explanation.label not in listed:
+        listed[-1] = explanation.label
     sample = f"sample {example.id}"
     inputs = [
         [
-            Picture(title, inline(figure, name=f"{name}-{modality}-{number}", alt=f"{title}, {sample}"))
-            for number, (title, figure) in enumerate(input_panels(explained, modality), 1)
+            PageFigure(title, inline_svg(figure, name=f"{name}-{modality}-{number}", alt=f"{title}, {sample}"))
+            for number, (title, figure) in enumerate(input_panels(explanation, modality), 1)
         ]
-        for modality in explained.inputs
+        for modality in explanation.inputs
     ]
     drawings: dict[str, tuple[str, Figure]] = {}
-    if explained.rasters:
-        drawings["spikes"] = ("which neurons fire at which time step, layer by layer", raster_picture(explained))
-    if explained.residuals:
-        drawings["what was read"] = ("size of alpha times residual at each time step", residual_picture(explained))
-    elif explained.weights:
-        drawings["weights"] = ("what each sense is multiplied by at each time step", residual_picture(explained))
-    workings = [
-        Picture(title, inline(figure, name=f"{name}-working-{number}", alt=f"{alt}, {sample}"))
+    if explanation.rasters:
+        drawings["spikes"] = ("which neurons fire at which time step, layer by layer", raster_figure(explanation))
+    if explanation.residuals:
+        drawings["residuals"] = ("mean |alpha · residual| at each time step", residual_figure(explanation))
+    elif explanation.weights:
+        drawings["weights"] = ("the weight of each modality at each time step", residual_figure(explanation))
+    internals = [
+        PageFigure(title, inline_svg(figure, name=f"{name}-internal-{number}", alt=f"{alt}, {sample}"))
         for number, (title, (alt, figure)) in enumerate(drawings.items(), 1)
     ]
-    return Shown(
+    return SampleCard(
         example.id,
-        example.right,
-        answer,
-        truth,
-        [(explained.classes[place], float(explained.probabilities[place])) for place in places],
-        list(explained.contribution.items()),
+        example.correct,
+        predicted,
+        true_class,
+        [(explanation.classes[k], float(explanation.probabilities[k])) for k in listed],
+        list(explanation.contributions.items()),
         example.absent,
         inputs,
-        workings,
+        internals,
     )
 
 
-def plot_of(study: StudyFiles, number: int) -> Picture:
-    """A study's plot.
+def study_figure(study: StudyFiles, number: int) -> PageFigure:
+    """Read one plot of a study.
 
     Raises:
-        ValueError: there is no such file.
+        ValueError: the file is missing.
     """
     plot = study.results.plots[number]
     path = study.folder / plot.file
     if not path.is_file():
-        raise ValueError(f"{study.folder / 'results.json'} names the plot {plot.file}, which is not there")
-    address = data_address(path.read_bytes(), TYPES[path.suffix])
-    return Picture(plot.title, Markup('<img src="{}" alt="{}">').format(address, plot.title))
+        raise ValueError(f"{study.folder / 'results.json'} names the plot {plot.file}, which is missing")
+    url = data_url(path.read_bytes(), MEDIA_TYPES[path.suffix])
+    return PageFigure(plot.title, Markup('<img src="{}" alt="{}">').format(url, plot.title))

@@ -1,4 +1,4 @@
-"""A study that is not finished, as far as it has come."""
+"""Read the results of an unfinished study."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 from scmrl.report.stored import Results, StudyTable
 
 
-def results_so_far(folder: Path) -> Results:
-    """How many trainings of a study are done, and its tables of those.
+def partial_results(folder: Path) -> Results:
+    """Return the number of finished trainings of a study and the tables over them.
 
-    The list of work is asked, which workers may write at the same time; nothing is written into the folder but the
+    Reads the work queue, which workers may be writing at the same time. Nothing is written into the folder except the
     lock of a journal.
 
     Raises:
-        ValueError: the folder holds no study that can be read, or its database cannot be reached.
+        ValueError: the folder holds no readable study, or its database cannot be reached.
     """
     from scmrl.study.kinds import read_study
     from scmrl.study.queue.storage import open_storage
@@ -29,13 +29,13 @@ def results_so_far(folder: Path) -> Results:
             queue = WorkQueue(open_storage(storage), name, read_only=True)
             results = {key: result for key, result in queue.results().items() if key in keys}
             failures = {key: error for key, error in queue.failures().items() if key in keys}
-        except KeyError:  # nothing has been listed yet
+        except KeyError:  # nothing was queued yet
             pass
-        except Exception as error:  # journals and drivers of databases have exceptions of their own
+        except Exception as error:  # journals and database drivers raise their own exceptions
             if isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError):
                 raise
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ValueError(f"the list of work of the study in {folder} cannot be read ({reason})") from error
+            raise ValueError(f"the work queue of the study in {folder} cannot be read ({reason})") from error
     notes.append(f"This study is not finished: {len(results)} of {len(keys)} trainings are done.")
     if failures:
         notes.append(f"{len(failures)} failed: {', '.join(failures)}.")

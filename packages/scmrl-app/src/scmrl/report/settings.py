@@ -1,4 +1,4 @@
-"""The settings of a run as a reader wants them: what is not the default, and in what several runs differ."""
+"""List the settings of a run that are not the defaults, and those in which runs differ."""
 
 from __future__ import annotations
 
@@ -9,82 +9,87 @@ from typing import Any, cast
 
 from pydantic import BaseModel
 
-UNLIKE = ("out", "resume")
-"""Settings that say where a run lies rather than what it is."""
+IGNORED = ("out", "resume")
+"""Settings that say where a run is written, not what it computes."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A field of an experiment, by its dotted name."""
+    """A field of an experiment."""
 
     name: str
+    """Dotted field path."""
     value: str
     default: str
-    """What it would have been; "-" where there is none."""
+    """"-" if the field has no default."""
 
 
-def unusual(spec: BaseModel) -> list[Setting]:
-    """Fields that are not at their defaults, in order of definition.
+def non_default_settings(spec: BaseModel) -> list[Setting]:
+    """Return the fields that are not at their defaults, in order of definition.
 
-    Where another kind of part was chosen than the default one, the kind is told, and of its own fields those that are
+    If a component has another kind than the default component, its kind is listed, and those of its fields that are
     not at the defaults of that kind.
     """
-    return [setting for setting in _unusual(spec, type(spec), "") if setting.name not in UNLIKE]
+    return [setting for setting in _differing_fields(spec, type(spec), "") if setting.name not in IGNORED]
 
 
 def differences(specs: Sequence[BaseModel]) -> list[tuple[str, tuple[str, ...]]]:
-    """Fields in which specs differ, with the value of each spec; "-" where one has no such field."""
+    """Return the fields in which specs differ, with the value of each spec; "-" if a spec has no such field."""
     flat = [dict(_leaves(spec.model_dump(mode="json"))) for spec in specs]
-    names = dict.fromkeys(name for each in flat for name in each if name not in UNLIKE)
+    names = dict.fromkeys(name for each in flat for name in each if name not in IGNORED)
     rows = [(name, tuple(each.get(name, "-") for each in flat)) for name in names]
     return [(name, values) for name, values in rows if len(set(values)) > 1]
 
 
-def _unusual(spec: BaseModel, kind: type[BaseModel], place: str, beneath: BaseModel | None = None) -> Iterator[Setting]:
-    """What differs from `beneath`, or from the defaults of the class."""
+def _differing_fields(
+    spec: BaseModel, kind: type[BaseModel], prefix: str, reference: BaseModel | None = None
+) -> Iterator[Setting]:
+    """Yield the fields that differ from `reference`, or from the defaults of the class."""
     for name, field in kind.model_fields.items():
         value = getattr(spec, name)
-        if beneath is not None:
-            default, known = getattr(beneath, name), True
+        if reference is not None:
+            default, known = getattr(reference, name), True
         else:
             default, known = field.get_default(call_default_factory=True, validated_data={}), not field.is_required()
         if not known or value != default:
-            yield from _changed(value, default, f"{place}{name}", known=known)
+            yield from _changes(value, default, f"{prefix}{name}", known=known)
 
 
-def _changed(value: Any, default: Any, name: str, *, known: bool) -> Iterator[Setting]:
+def _changes(value: Any, default: Any, name: str, *, known: bool) -> Iterator[Setting]:
     if isinstance(value, BaseModel):
         if type(value) is type(default):
-            yield from _unusual(value, type(value), f"{name}.", cast(BaseModel, default))
+            yield from _differing_fields(value, type(value), f"{name}.", cast(BaseModel, default))
             return
         kinds = [getattr(each, "kind", type(each).__name__) if each is not None else None for each in (value, default)]
-        yield Setting(f"{name}.kind", text(kinds[0]), text(kinds[1]) if known else "-")
-        yield from (s for s in _unusual(value, type(value), f"{name}.") if s.name != f"{name}.kind")
+        yield Setting(f"{name}.kind", format_value(kinds[0]), format_value(kinds[1]) if known else "-")
+        yield from (s for s in _differing_fields(value, type(value), f"{name}.") if s.name != f"{name}.kind")
     elif isinstance(value, Mapping) and value:
-        now = cast(Mapping[str, Any], value)
+        after = cast(Mapping[str, Any], value)
         before = cast(Mapping[str, Any], default if isinstance(default, Mapping) else {})
-        for key, each in now.items():
+        for key, each in after.items():
             if key not in before or each != before[key]:
-                yield from _changed(each, before.get(key), f"{name}.{key}", known=key in before)
-        yield from (Setting(f"{name}.{key}", "-", text(each)) for key, each in before.items() if key not in now)
+                yield from _changes(each, before.get(key), f"{name}.{key}", known=key in before)
+        yield from (
+            Setting(f"{name}.{key}", "-", format_value(each)) for key, each in before.items() if key not in after
+        )
     else:
-        yield Setting(name, text(value), text(default) if known else "-")
+        yield Setting(name, format_value(value), format_value(default) if known else "-")
 
 
-def _leaves(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(value, dict) and value:
         for name, each in cast(dict[str, object], value).items():
-            yield from _leaves(each, f"{place}.{name}" if place else name)
+            yield from _leaves(each, f"{path}.{name}" if path else name)
     else:
-        yield place, text(value)
+        yield path, format_value(value)
 
 
-def text(value: Any) -> str:
-    """A value as files of settings and options write it."""
+def format_value(value: Any) -> str:
+    """Format a value as in settings files and options."""
     if value is None:
         return "none"
     if isinstance(value, (list, tuple)):
-        return ", ".join(map(text, cast(Sequence[object], value))) or "[]"
+        return ", ".join(map(format_value, cast(Sequence[object], value))) or "[]"
     if isinstance(value, (bool, dict)):
         return json.dumps(value, ensure_ascii=False)
     return str(value)

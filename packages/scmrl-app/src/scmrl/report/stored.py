@@ -1,4 +1,4 @@
-"""The files of run folders and of study folders, as far as a report reads them."""
+"""Models of the files in run and study folders that a report reads."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-PICTURES = (".svg", ".png")
-"""Endings of the pictures that a study may show."""
+PLOT_SUFFIXES = (".svg", ".png")
 
 
 class Stored(BaseModel):
-    """Part of a file; what it says beyond the fields is not shown."""
+    """Base of the models; unknown fields are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
 class Score(Stored):
-    """A score with its interval, shares of 1."""
+    """A score with its interval, in [0, 1]."""
 
     value: float
     low: float
@@ -27,7 +26,7 @@ class Score(Stored):
 
 
 class ClassRow(Stored):
-    """How one class fares."""
+    """The scores of one class."""
 
     name: str = Field(alias="class")
     precision: float
@@ -37,7 +36,7 @@ class ClassRow(Stored):
 
 
 class Subset(Stored):
-    """How the model fares with some of its modalities."""
+    """The scores with a subset of the modalities."""
 
     modalities: tuple[str, ...]
     without: tuple[str, ...]
@@ -47,7 +46,7 @@ class Subset(Stored):
 
 
 class Bootstrap(Stored):
-    """How intervals were found."""
+    """How the intervals were computed."""
 
     resamples: int
     level: float
@@ -79,14 +78,14 @@ class Evaluation(Stored):
 
 
 class SplitScore(Stored):
-    """What training says of the validation split."""
+    """Accuracy of the validation split, from training."""
 
     accuracy: float
     n: int
 
 
 class TestScore(Stored):
-    """What training says of the test split."""
+    """Scores of the test split, from training."""
 
     accuracy: float
     loss: float
@@ -95,14 +94,14 @@ class TestScore(Stored):
 
 
 class Rates(Stored):
-    """Firing rates of all layers in training."""
+    """Firing rates of all layers during training."""
 
     first_step: dict[str, float]
     last_step: dict[str, float]
 
 
 class Summary(Stored):
-    """summary.json, which a run writes when it is finished."""
+    """summary.json, which a finished run writes."""
 
     data: str
     modalities: tuple[str, ...]
@@ -147,17 +146,17 @@ class Price(Stored):
 
 
 class Cost(Stored):
-    """Operations for one sample, and their energy in joules."""
+    """Operations per sample and their energy in joules."""
 
     mac: float
-    """Multiplications with an addition."""
+    """Multiply-accumulate operations."""
     ac: float
-    """Additions alone."""
+    """Accumulate operations."""
     energy_j: float
 
 
 class EnergyLayer(Cost):
-    """What one layer computes, by the strict convention and by the one of papers."""
+    """Operations of one layer, by the strict convention and by that of the papers."""
 
     layer: str
     inputs: Literal["spikes", "whole", "real"]
@@ -167,7 +166,7 @@ class EnergyLayer(Cost):
 
 
 class NeuronLayer(Cost):
-    """What one layer of neurons computes."""
+    """Operations of one layer of neurons."""
 
     layer: str
     updates: float
@@ -175,7 +174,7 @@ class NeuronLayer(Cost):
 
 
 class Totals(Stored):
-    """What the model computes for one sample, counted in several ways."""
+    """Operations of the model per sample, by several conventions."""
 
     paper: Cost
     strict: Cost
@@ -203,7 +202,7 @@ class Energy(Stored):
 
 
 class StudyTable(Stored):
-    """A table of a study, its cells as they are to be shown."""
+    """A table of a study with formatted cells."""
 
     title: str
     columns: tuple[str, ...]
@@ -218,16 +217,18 @@ class StudyTable(Stored):
 
 
 class StudyPlot(Stored):
-    """A picture that lies beside results.json."""
+    """A plot in the folder of results.json."""
 
     title: str
     file: str
 
     @model_validator(mode="after")
-    def _beside(self) -> Self:
-        # Whoever made the file must not make the page show other files of the reader's.
-        if Path(self.file).name != self.file or Path(self.file).suffix not in PICTURES:
-            raise ValueError(f"{self.file!r} is no picture in the same folder, which ends in {' or '.join(PICTURES)}")
+    def _in_same_folder(self) -> Self:
+        # A results.json from elsewhere must not embed other files of the reader.
+        if Path(self.file).name != self.file or Path(self.file).suffix not in PLOT_SUFFIXES:
+            raise ValueError(
+                f"{self.file!r} must be a file in the same folder that ends in {' or '.join(PLOT_SUFFIXES)}"
+            )
         return self
 
 
@@ -244,4 +245,4 @@ class Results(Stored):
 
 def _check_square(confusion: Sequence[Sequence[int]], classes: int) -> None:
     if len(confusion) != classes or any(len(row) != classes for row in confusion):
-        raise ValueError(f"the confusion matrix has not a row and a column for each of the {classes} classes")
+        raise ValueError(f"the confusion matrix must have a row and a column for each of the {classes} classes")

@@ -1,4 +1,4 @@
-"""What a finished run says: summary.json for programs, summary.txt for people, and the figures."""
+"""Write the summary of a finished run: summary.json, summary.txt and the figures."""
 
 from __future__ import annotations
 
@@ -16,60 +16,56 @@ from scmrl.run_folder.files import write_json, write_text
 from snn_datasets.loading.recorded import RecordedDataset
 
 FEW_STEPS = 30
-"""Optimizer steps below which a run says little about a model."""
-
+"""Optimizer steps below which a run is too short to judge a model."""
 LEARNED = 0.5
-"""Training loss, as a share of that of guessing, below which the training samples have been learned."""
+"""Training loss, relative to chance level, below which the training samples count as learned."""
 
 
-def write_report(run: Run) -> str:
-    """Write the run's summary and figures into its folder; the text is returned, to be shown."""
+def write_summary(run: Run) -> str:
+    """Write the summary and the figures of a run into its folder, and return the text."""
     assert run.validation is not None
     assert run.test is not None
     write_json(run.folder / "summary.json", summary(run))
-    # The result does not depend on pictures, which come last.
-    write_text(run.folder / "summary.txt", describe(run, pictures(run)) + "\n")
+    # Figures come last: the result must not depend on them.
+    figures = figure_writers(run)
+    text = describe(run, list(figures))
+    write_text(run.folder / "summary.txt", text + "\n")
     faults: list[str] = []
-    for name, draw in drawings(run).items():
+    for name, draw in figures.items():
         try:
             draw(run.folder / name)
         except (ValueError, OSError, MemoryError, RuntimeError) as error:
             faults.append(f"{name} was not drawn: {str(error) or type(error).__name__}")
     if not faults:
-        return describe(run, pictures(run))
-    drawn = [name for name in pictures(run) if (run.folder / name).is_file()]
-    text = "\n".join([describe(run, drawn), *(f"attention: {fault}" for fault in faults)])
+        return text
+    drawn = [name for name in figures if (run.folder / name).is_file()]
+    text = "\n".join([describe(run, drawn), *(f"warning: {fault}" for fault in faults)])
     write_text(run.folder / "summary.txt", text + "\n")
     return text
 
 
-def drawings(run: Run) -> dict[str, Callable[[Path], Path]]:
-    """What draws each picture of a run to a path, by the file's name."""
+def figure_writers(run: Run) -> dict[str, Callable[[Path], Path]]:
+    """Return a function by file name that draws the figure to a path."""
     assert run.test is not None
     confusion = run.test.confusion
-    title = f"test, {run.test.n} samples, {run.test.accuracy:.1%} right{_mark(run)}"
+    title = f"test, {run.test.n} samples, {run.test.accuracy:.1%} accuracy{_mark(run)}"
     first, last = branch_rates(run.position.rates_first), branch_rates(run.position.rates_last)
-    draw_by_file: dict[str, Callable[[Path], Path]] = {
+    writers: dict[str, Callable[[Path], Path]] = {
         "confusion.png": lambda path: plot_confusion(confusion, run.classes, path, title=title),
         "curves.png": lambda path: plot_curves(run.position.history, path, best_epoch=run.position.best_epoch),
     }
     if last:
-        draw_by_file["firing_rates.png"] = lambda path: plot_rates(first, last, path)
-    return draw_by_file
-
-
-def pictures(run: Run) -> list[str]:
-    """Files of the pictures of a run."""
-    return list(drawings(run))
+        writers["firing_rates.png"] = lambda path: plot_rates(first, last, path)
+    return writers
 
 
 def branch_rates(rates: Mapping[str, float]) -> dict[str, float]:
-    """Of all layers' firing rates those of the cross-modal branch, by the layers' names within it."""
+    """Return the firing rates of the cross-modal branch, by layer names without the prefix `fusion.`."""
     return {name.removeprefix("fusion."): rate for name, rate in rates.items() if name.startswith("fusion.")}
 
 
 def _mark(run: Run) -> str:
-    """What every number of the test split is marked with, where that split selected the epoch."""
+    """Return the mark of test scores if the test split selected the epoch, else ""."""
     return " (selected on the test split, as published)" if run.experiment.train.selection == "published" else ""
 
 
@@ -108,12 +104,12 @@ def summary(run: Run) -> dict[str, Any]:
 
 
 def silent_layers(rates: Mapping[str, float]) -> list[str]:
-    """Layers that as good as never fire."""
+    """Return the layers with a firing rate below `SILENT`."""
     return [name for name, rate in rates.items() if rate < SILENT]
 
 
-def describe(run: Run, pictures: Sequence[str]) -> str:
-    """The run in a few lines, the last of which names what needs attention most; with the names of its pictures."""
+def describe(run: Run, figures: Sequence[str]) -> str:
+    """Summarize the run in a few lines with the names of its figures; the most important warning comes last."""
     assert run.validation is not None
     assert run.test is not None
     position = run.position
@@ -122,21 +118,21 @@ def describe(run: Run, pictures: Sequence[str]) -> str:
         f"({run.test.n} samples), validation {run.validation.accuracy:.2%} in epoch {position.best_epoch} of "
         f"{len(position.history)}, {run.seconds:.0f} s",
         f"in {run.folder}: summary.json, metrics.jsonl, tensorboard, checkpoints, model.safetensors + spec.json, "
-        f"experiment.json, environment.json and the pictures {', '.join(pictures)}",
+        f"experiment.json, environment.json and the figures {', '.join(figures)}",
         *(f"note: {hint}" for hint in hints(run)),
-        "what to type next:",
+        "next commands:",
         *next_steps(run.folder, list(run.spec.encoders), from_files=isinstance(run.splits.test, RecordedDataset)),
     ]
     last = branch_rates(position.rates_last)
-    elsewhere = {name: rate for name, rate in position.rates_last.items() if not name.startswith("fusion.")}
-    lines += [f"attention: {warning}" for warning in rate_warnings(elsewhere)]
+    other_layers = {name: rate for name, rate in position.rates_last.items() if not name.startswith("fusion.")}
+    lines += [f"warning: {warning}" for warning in rate_warnings(other_layers)]
     if last:
         silent = silent_layers(last)
         if silent:
             lines.append(
                 f"the cross-modal branch is SILENT: {len(silent)} of its {len(last)} neuron layers fire "
                 f"below {SILENT:.1%} in the last step ({', '.join(silent[:3])}{', ...' if len(silent) > 3 else ''}), "
-                "so modalities do not read each other; " + _remedy(run)
+                "so no modality reads another; " + _remedy(run)
             )
         else:
             lines.append(
@@ -147,48 +143,46 @@ def describe(run: Run, pictures: Sequence[str]) -> str:
 
 
 def hints(run: Run) -> list[str]:
-    """What strikes about this run, and what may help."""
+    """List anomalies of this run with remedies."""
     assert run.validation is not None
     assert run.test is not None
-    found: list[str] = []
+    notes: list[str] = []
     worst = _worst_confusion(run.test.confusion)
     if worst is not None:
         true, predicted, count, of = worst
-        found.append(
-            f"the most frequent mistake is class {run.classes[true]!r}, taken for {run.classes[predicted]!r} in "
+        notes.append(
+            f"the most frequent mistake is class {run.classes[true]!r}, predicted as {run.classes[predicted]!r} in "
             f"{count} of {of} test samples (confusion.png)"
         )
-    chance = math.log(len(run.classes))  # the loss of a model that takes all classes for equally probable
+    chance = math.log(len(run.classes))  # loss of a uniform prediction
     last = run.position.history[-1]
     if run.position.step < FEW_STEPS:
-        found.append(
+        notes.append(
             f"the training was short, {run.position.step} optimizer steps: raise --train.epochs "
             f"(now {run.schedule.epochs}) or lower --train.batch_size (now {run.schedule.batch_size}) before judging "
             "this model (curves.png)"
         )
     elif run.position.best_epoch == len(run.position.history) and len(run.position.history) > 1:
-        found.append("the last epoch was the best: more --train.epochs may give more (curves.png)")
+        notes.append("the last epoch was the best: more --train.epochs may improve the accuracy (curves.png)")
     elif last["train_accuracy"] - last["val_accuracy"] > 0.1 and last["train_loss"] < LEARNED * chance:
-        found.append(
+        notes.append(
             f"training accuracy ends at {last['train_accuracy']:.0%}, validation at {last['val_accuracy']:.0%}: the "
             "model overfits; more data or --train.weight_decay may help (curves.png)"
         )
     modalities = list(run.spec.encoders)
     if len(modalities) > 1:
-        found.append(
-            f"to see what one modality is worth alone, train with --data.modalities {quote(modalities[0])} and compare"
-        )
-    return found
+        notes.append(f"for a unimodal baseline, train with --data.modalities {quote(modalities[0])}")
+    return notes
 
 
 def _remedy(run: Run) -> str:
     if run.spec.init == "published":
-        return "--model.init calibrated wakes it before the first step"
+        return "--model.init calibrated makes it fire from the first step"
     return "try a lower --train.learning_rate or a higher --train.target_rate"
 
 
 def _worst_confusion(confusion: list[list[int]]) -> tuple[int, int, int, int] | None:
-    """The most frequent mistake as (true class, predicted class, count, samples of the true class)."""
+    """Return the most frequent mistake as (true class, predicted class, count, samples of the true class)."""
     mistakes = [
         (count, true, predicted)
         for true, row in enumerate(confusion)

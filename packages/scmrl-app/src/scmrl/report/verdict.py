@@ -1,15 +1,15 @@
-"""What a run shows, in one sentence."""
+"""Summarize a run in one sentence."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scmrl.report.alone import AloneRun
+from scmrl.report.alone import UnimodalRun
 from scmrl.report.stored import Evaluation
-from scmrl.report.wording import count, percent
+from scmrl.report.wording import count, interval, percent
 
-LITTLE = 0.02
-"""Loss of accuracy up to which a modality matters little."""
+NEGLIGIBLE = 0.02
+"""Largest drop of accuracy at which a missing modality counts as unimportant."""
 
 
 def verdict(
@@ -18,62 +18,56 @@ def verdict(
     evaluation: Evaluation | None,
     *,
     split: str,
-    alone: Sequence[AloneRun],
+    unimodal: Sequence[UnimodalRun],
 ) -> str:
-    """How good a model is, against what it has to beat, and which modality it depends on.
+    """Compare the accuracy with the majority class and unimodal runs, and name the most important modality.
 
     Args:
-        accuracy: share of the samples that are right.
+        accuracy: share of correct predictions.
         confusion: counts by true class (rows) and predicted class (columns).
-        evaluation: of the same split; None leaves out intervals and modalities.
-        split: that the accuracy is of.
-        alone: comparable runs on one modality each.
+        evaluation: of the same split; None omits intervals and modalities.
+        split: name of the split.
+        unimodal: comparable runs on one modality each.
     """
     n = sum(map(sum, confusion))
     majority = max(map(sum, confusion)) / n
-    interval = f" ({_level(evaluation)} interval {_between(evaluation)})" if evaluation else ""
-    parts = [f"{percent(accuracy)} of {count(n)} {split} samples are right{interval}"]
-    surely = accuracy > majority if evaluation is None else evaluation.accuracy.low > majority
-    base = f"{percent(majority)} for always answering the most frequent class"
-    parts.append(f", against {base}" if surely else f", which is not clearly more than {base}")
-    if alone:
-        best = max(alone, key=lambda each: each.accuracy)
+    bounds = (
+        f" ({100 * evaluation.bootstrap.level:.0f}% interval {interval(evaluation.accuracy)})" if evaluation else ""
+    )
+    parts = [f"Accuracy is {percent(accuracy)} on {count(n)} {split} samples{bounds}"]
+    is_better = accuracy > majority if evaluation is None else evaluation.accuracy.low > majority
+    baseline = f"{percent(majority)} for always predicting the most frequent class"
+    parts.append(f", compared with {baseline}" if is_better else f", which is not clearly above {baseline}")
+    if unimodal:
+        best = max(unimodal, key=lambda each: each.accuracy)
         if accuracy <= best.accuracy:
-            parts.append(f"; {best.modality} trained alone reaches {percent(best.accuracy)}, which this does not beat")
-        elif surely:
-            parts.append(f" and {percent(best.accuracy)} for {best.modality}, the best modality trained alone")
+            parts.append(f"; {best.modality} alone reaches {percent(best.accuracy)}, which this run does not beat")
+        elif is_better:
+            parts.append(f" and {percent(best.accuracy)} for {best.modality}, the best single modality")
         else:
-            parts.append(f"; {best.modality}, the best modality trained alone, reaches {percent(best.accuracy)}")
+            parts.append(f"; {best.modality}, the best single modality, reaches {percent(best.accuracy)}")
     return "".join(parts) + _dependence(evaluation) + "."
 
 
 def _dependence(evaluation: Evaluation | None) -> str:
-    """Which modality the answers depend on most, found by leaving each out; "" where that is not known."""
+    """Name the modality whose absence costs most accuracy; "" if that was not evaluated."""
     if evaluation is None:
         return ""
-    losses = {
+    drops = {
         subset.without[0]: evaluation.accuracy.value - subset.accuracy.value
         for subset in evaluation.subsets
         if len(subset.without) == 1
     }
-    if len(losses) < 2:
+    if len(drops) < 2:
         return ""
-    ranked = sorted(losses, key=lambda name: -losses[name])
-    if losses[ranked[0]] <= LITTLE:
+    ranked = sorted(drops, key=lambda name: -drops[name])
+    if drops[ranked[0]] <= NEGLIGIBLE:
         return "; the model depends on no single modality: without any one of them accuracy changes by at most " + (
-            f"{100 * max(map(abs, losses.values())):.1f} points"
+            f"{100 * max(map(abs, drops.values())):.1f} points"
         )
-    clauses = [f"without {name} accuracy {_change(losses[name])}" for name in (ranked[0], ranked[-1])]
+    clauses = [f"without {name} accuracy {_change(drops[name])}" for name in (ranked[0], ranked[-1])]
     return f"; the model depends most on {ranked[0]}: {', '.join(clauses)}"
 
 
-def _change(loss: float) -> str:
-    return f"falls by {100 * loss:.1f} points" if loss >= 0 else f"rises by {-100 * loss:.1f} points"
-
-
-def _level(evaluation: Evaluation) -> str:
-    return f"{100 * evaluation.bootstrap.level:.0f}%"
-
-
-def _between(evaluation: Evaluation) -> str:
-    return f"{percent(evaluation.accuracy.low)} to {percent(evaluation.accuracy.high)}"
+def _change(drop: float) -> str:
+    return f"falls by {100 * drop:.1f} points" if drop >= 0 else f"rises by {-100 * drop:.1f} points"

@@ -1,234 +1,235 @@
-// The page's state: what is looked at, how it is disturbed, and what the server says of it.
-import { showAnswer, showExplanation } from "/answer.js";
+// The state of the page: the clip, its perturbation, and the responses of the server.
+import { showExplanation, showPrediction } from "/prediction.js";
 import { $, element } from "/elements.js";
-import { SenseCard } from "/sense.js";
+import { ModalityCard } from "/modality.js";
 
-const PAUSE = 40; // milliseconds without a further change before the model is asked
-const LONGER = 250; // before it is explained
-const FILES = { image: "picture", video: "video", waveform: "sound", events: "events", series: "table" };
+const PREDICT_DELAY = 40; // milliseconds after the last change
+const EXPLAIN_DELAY = 250;
+const KINDS = { image: "image", video: "video", waveform: "sound", events: "events", series: "table" };
 const main = document.querySelector("main");
 
-let run; // what the server says of the run
-let clip = null; // what is looked at: a sample's number, or an upload's token
-let before = null; // its probabilities before anything is disturbed
-let cards = []; // one a sense
-let soon = 0; // timers
-let later = 0;
-let waiting = 0; // answers that are under way
-const sounds = new Map(); // by an upload's token the addresses of its sounds, by sense
-let taking = Promise.resolve(); // files, one choice of them after the other
+let run; // the server's description of the run
+let clip = null; // a sample's number, or an upload's token
+let unperturbed = null; // probabilities of the clip without noise and muting
+let cards = []; // one per modality
+let predictTimer = 0;
+let explainTimer = 0;
+let pending = 0; // running requests
+const sounds = new Map(); // URLs of an upload's sounds by modality, by token
+let uploads = Promise.resolve(); // one choice of files after the other
 
-async function fetched(path, options) {
+async function fetchJson(path, options) {
   const response = await fetch(path, options).catch(() => {
-    throw new Error("The server does not answer, or has cut this off; is `scmrl demo` still running?");
+    throw new Error("The server does not respond, or closed the connection; is `scmrl demo` still running?");
   });
   const content = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Error(content.fault || `The server refused this (${response.status}).`);
+  if (!response.ok) throw new Error(content.fault || `The server refused the request (${response.status}).`);
   return content;
 }
 
 function post(path, type, body) {
-  return fetched(path, { method: "POST", headers: { "Content-Type": type }, body });
+  return fetchJson(path, { method: "POST", headers: { "Content-Type": type }, body });
 }
 
-function put(path, content) {
+function postJson(path, content) {
   return post(path, "application/json", JSON.stringify(content));
 }
 
-// What is looked at
+// Clips
 
-function look(at) {
-  clip = at;
-  before = null;
-  for (const card of cards) card.lay([]);
-  ask();
+function setClip(key) {
+  clip = key;
+  unperturbed = null;
+  for (const card of cards) card.setOverlays([]);
+  update();
 }
 
-function lookAnew(at) {
-  for (const card of cards) card.undo();
-  look(at);
+function setNewClip(key) {
+  for (const card of cards) card.reset();
+  setClip(key);
 }
 
-async function upload(file, into, sense) {
-  if (file.size > run.largest_upload * 1e6) {
-    throw new Error(`${file.name} has ${(file.size / 1e6).toFixed(1)} MB; at most ${run.largest_upload} MB are taken`);
+async function upload(file, into, modality) {
+  if (file.size > run.max_upload * 1e6) {
+    throw new Error(`${file.name} has ${(file.size / 1e6).toFixed(1)} MB; the limit is ${run.max_upload} MB`);
   }
   const query = new URLSearchParams({ name: file.name });
   if (into !== null) query.set("into", into);
-  if (sense !== null) query.set("sense", sense);
+  if (modality !== null) query.set("modality", modality);
   return post(`/api/clips?${query}`, "application/octet-stream", file);
 }
 
-// Where the sounds of a clip are, by sense: those of samples on the server, those of uploads in this page.
+// Returns the URLs of a clip's sounds by modality: those of samples are on the server, those of uploads in this page.
 function soundsOf(clip) {
   if (typeof clip !== "number") return sounds.get(clip) ?? {};
-  const heard = run.senses.filter((sense) => sense.heard);
-  return Object.fromEntries(heard.map(({ name }) => [name, `/api/sounds?${new URLSearchParams({ sample: clip, sense: name })}`]));
+  const audible = run.modalities.filter((modality) => modality.has_sound);
+  const url = (name) => `/api/sounds?${new URLSearchParams({ sample: clip, modality: name })}`;
+  return Object.fromEntries(audible.map(({ name }) => [name, url(name)]));
 }
 
-function heardFrom(file, names) {
-  const heard = run.senses.filter((sense) => sense.kind === "waveform" && names.includes(sense.name));
-  if (!heard.length) return {};
-  const address = URL.createObjectURL(file);
-  return Object.fromEntries(heard.map((sense) => [sense.name, address]));
+function soundsIn(file, names) {
+  const audible = run.modalities.filter((modality) => modality.kind === "waveform" && names.includes(modality.name));
+  if (!audible.length) return {};
+  const url = URL.createObjectURL(file);
+  return Object.fromEntries(audible.map((modality) => [modality.name, url]));
 }
 
-// Files that come together are one clip; one that is for a sense takes its place in the clip that is looked at. What is
-// chosen while others are read waits for them, or it would undo them.
-function take(files, sense = null) {
-  taking = taking.then(() => takeNow(files, sense));
+// Files chosen together form one clip; a file for one modality replaces that modality of the present clip. A second
+// choice waits for the first one, which it would undo otherwise.
+function queueUpload(files, modality = null) {
+  uploads = uploads.then(() => uploadFiles(files, modality));
 }
 
-async function takeNow(files, sense) {
+async function uploadFiles(files, modality) {
   const faults = [];
-  const at = clip;
-  let token = sense === null ? null : at;
-  $("fault").textContent = "";
-  busy(+1);
+  const initial = clip;
+  let token = modality === null ? null : initial;
+  $("clip-fault").textContent = "";
+  countPending(+1);
   for (const file of files) {
-    $("doing").textContent = `Reading ${file.name} …`;
+    $("upload-status").textContent = `Reading ${file.name} …`;
     try {
-      const before = soundsOf(token);
-      const taken = await upload(file, token, sense);
-      token = taken.clip;
-      sounds.set(token, { ...before, ...heardFrom(file, taken.senses) });
-      faults.push(...Object.entries(taken.faults).map(([name, fault]) => `${name}: ${fault}`));
+      const earlierSounds = soundsOf(token);
+      const response = await upload(file, token, modality);
+      token = response.clip;
+      sounds.set(token, { ...earlierSounds, ...soundsIn(file, response.modalities) });
+      faults.push(...Object.entries(response.faults).map(([name, fault]) => `${name}: ${fault}`));
     } catch (error) {
       faults.push(error.message);
     }
   }
-  busy(-1);
-  $("doing").textContent = "";
-  const arrived = token !== null && token !== at;
-  const late = arrived && sense !== null && clip !== at;
-  if (late) faults.push(`The file for ${sense} came when something else was looked at; choose it again for this.`);
-  $("fault").textContent = faults.join("; ");
-  if (!arrived || late) return;
-  if (sense === null) lookAnew(token);
-  else look(token);
+  countPending(-1);
+  $("upload-status").textContent = "";
+  const uploaded = token !== null && token !== initial;
+  const outdated = uploaded && modality !== null && clip !== initial;
+  if (outdated) faults.push(`The clip changed while the file for ${modality} was read; choose the file again.`);
+  $("clip-fault").textContent = faults.join("; ");
+  if (!uploaded || outdated) return;
+  if (modality === null) setNewClip(token);
+  else setClip(token);
 }
 
-function takeSample() {
+function pickSample() {
   const number = $("sample").valueAsNumber;
-  const there = Number.isInteger(number) && number >= 0 && number < run.labels.length;
-  $("fault").textContent = there ? "" : `The test split has samples from 0 to ${run.labels.length - 1}.`;
-  if (there && (number !== clip || before === null)) lookAnew(number);
+  const exists = Number.isInteger(number) && number >= 0 && number < run.labels.length;
+  $("clip-fault").textContent = exists ? "" : `The test split has samples 0 to ${run.labels.length - 1}.`;
+  if (exists && (number !== clip || unperturbed === null)) setNewClip(number);
 }
 
-function takeAnySample() {
-  const wanted = $("class").value;
-  const fitting = [...run.labels.keys()].filter((at) => wanted === "" || run.labels[at] === Number(wanted));
-  if (fitting.length) {
-    const others = fitting.filter((at) => at !== clip);
-    const from = others.length ? others : fitting;
-    $("sample").value = from[Math.floor(Math.random() * from.length)];
-    takeSample();
-  } else $("fault").textContent = "The test split has no sample of this class.";
+function pickRandomSample() {
+  const label = $("class").value;
+  const candidates = [...run.labels.keys()].filter((index) => label === "" || run.labels[index] === Number(label));
+  if (candidates.length) {
+    const others = candidates.filter((index) => index !== clip);
+    const pool = others.length ? others : candidates;
+    $("sample").value = pool[Math.floor(Math.random() * pool.length)];
+    pickSample();
+  } else $("clip-fault").textContent = "The test split has no sample of this class.";
 }
 
-// What the server is asked: at once what the model says, and after a pause why
+// Predictions and explanations
 
-// Does `work` one at a time: what is asked for meanwhile is done once afterwards, so that no queue builds up behind a
-// slider, and the newest answer is the last one shown.
+// Runs `work` once at a time. Calls during a run cause one more run afterward, so that no queue builds up behind a
+// slider and the last response belongs to the last state.
 function latest(work) {
-  let [working, again] = [false, false];
+  let [running, again] = [false, false];
   return async () => {
-    again = working;
-    if (working) return;
-    working = true;
-    busy(+1);
+    again = running;
+    if (running) return;
+    running = true;
+    countPending(+1);
     do {
       again = false;
       await work();
     } while (again);
-    working = false;
-    busy(-1);
+    running = false;
+    countPending(-1);
   };
 }
 
-function busy(change) {
-  waiting += change;
-  main.setAttribute("aria-busy", String(waiting > 0));
+function countPending(change) {
+  pending += change;
+  main.setAttribute("aria-busy", String(pending > 0));
 }
 
-function question() {
+function currentQuery() {
   const muted = cards.filter((card) => card.muted).map((card) => card.name);
   const noise = Object.fromEntries(cards.filter((card) => card.noise > 0).map((card) => [card.name, card.noise]));
   return { clip, muted, noise };
 }
 
-function isDisturbed() {
+function isPerturbed() {
   return cards.some((card) => card.muted || card.noise > 0);
 }
 
-function ask() {
-  $("undo").disabled = !isDisturbed();
-  clearTimeout(soon);
-  clearTimeout(later);
-  soon = setTimeout(answer, PAUSE);
-  later = setTimeout(explain, LONGER);
+function update() {
+  $("reset").disabled = !isPerturbed();
+  clearTimeout(predictTimer);
+  clearTimeout(explainTimer);
+  predictTimer = setTimeout(predict, PREDICT_DELAY);
+  explainTimer = setTimeout(explain, EXPLAIN_DELAY);
 }
 
-function nothingLeft() {
-  const there = cards.filter((card) => card.there);
-  const nothing = there.length > 0 && there.every((card) => card.muted);
-  if (nothing) $("stuck").textContent = "Every sense is muted, and the model needs one.";
-  return nothing;
+function allMuted() {
+  const present = cards.filter((card) => card.present);
+  const muted = present.length > 0 && present.every((card) => card.muted);
+  if (muted) $("predict-fault").textContent = "All modalities are muted; the model needs at least one.";
+  return muted;
 }
 
-const answer = latest(async () => {
-  if (nothingLeft()) return;
-  const asked = question();
-  const disturbed = isDisturbed();
-  if (main.dataset.state === "empty") $("asking").textContent = "Asking the model …"; // nothing else shows yet
+const predict = latest(async () => {
+  if (allMuted()) return;
+  const query = currentQuery();
+  const perturbed = isPerturbed();
+  if (main.dataset.state === "empty") $("predict-status").textContent = "Predicting …"; // nothing else is visible yet
   try {
-    const plain = before ? null : await put("/api/answers", { clip: asked.clip });
-    const said = disturbed || !plain ? await put("/api/answers", asked) : plain;
-    if (asked.clip !== clip) return;
-    before ??= plain.probabilities;
+    const original = unperturbed ? null : await postJson("/api/predictions", { clip: query.clip });
+    const prediction = perturbed || !original ? await postJson("/api/predictions", query) : original;
+    if (query.clip !== clip) return;
+    unperturbed ??= original.probabilities;
     main.dataset.state = "full";
-    $("stuck").textContent = "";
-    // Of a sense that is muted from the start, what it would have given.
-    const frames = { ...plain?.frames, ...said.frames };
-    const heard = soundsOf(asked.clip);
-    for (const card of cards) card.show(frames[card.name], said.names[card.name], heard[card.name]);
-    showAnswer(run, said, disturbed ? before : null);
+    $("predict-fault").textContent = "";
+    // A modality that is muted from the start shows its original input.
+    const frames = { ...original?.frames, ...prediction.frames };
+    const urls = soundsOf(query.clip);
+    for (const card of cards) card.show(frames[card.name], prediction.names[card.name], urls[card.name]);
+    showPrediction(run, prediction, perturbed ? unperturbed : null);
   } catch (error) {
-    if (asked.clip !== clip) return;
-    if (before === null) main.dataset.state = "empty"; // what is shown is of another clip
-    $(main.dataset.state === "full" ? "stuck" : "fault").textContent = error.message;
+    if (query.clip !== clip) return;
+    if (unperturbed === null) main.dataset.state = "empty"; // the page still shows another clip
+    $(main.dataset.state === "full" ? "predict-fault" : "clip-fault").textContent = error.message;
   } finally {
-    $("asking").textContent = "";
+    $("predict-status").textContent = "";
   }
 });
 
 const explain = latest(async () => {
-  if (nothingLeft()) return;
-  const asked = JSON.stringify(question());
+  if (allMuted()) return;
+  const query = JSON.stringify(currentQuery());
   try {
-    const why = await put("/api/explanations", JSON.parse(asked));
-    if (asked !== JSON.stringify(question())) return;
-    for (const card of cards) card.lay(why.overlays[card.name] ?? []);
-    showExplanation(run, why);
+    const explanation = await postJson("/api/explanations", JSON.parse(query));
+    if (query !== JSON.stringify(currentQuery())) return;
+    for (const card of cards) card.setOverlays(explanation.overlays[card.name] ?? []);
+    showExplanation(run, explanation);
   } catch (error) {
-    // What keeps the model from answering is told by the answer.
-    if (main.dataset.state === "full") $("stuck").textContent = error.message;
+    // Without a prediction, `predict` reports the fault.
+    if (main.dataset.state === "full") $("predict-fault").textContent = error.message;
   }
 });
 
-// The page itself
+// Setup
 
-function offerFiles() {
+function setUpFiles() {
   $("drop").hidden = false;
-  const kinds = run.senses.map((sense) => `${sense.name}: ${sense.takes.map((kind) => FILES[kind]).join(" or ")}`);
-  $("accepted").textContent = [...kinds, `at most ${run.largest_upload} MB`].join(" · ");
+  const accepted = run.modalities.map(({ name, accepts }) => `${name}: ${accepts.map((kind) => KINDS[kind]).join(" or ")}`);
+  $("accepted").textContent = [...accepted, `at most ${run.max_upload} MB`].join(" · ");
   const input = $("files");
-  input.accept = [...new Set(run.senses.flatMap((sense) => sense.endings))].join(",");
+  input.accept = [...new Set(run.modalities.flatMap((modality) => modality.endings))].join(",");
   input.addEventListener("change", () => {
-    take([...input.files]);
+    queueUpload([...input.files]);
     input.value = "";
   });
-  // A file that misses the field would replace the page.
+  // A file dropped outside the field would replace the page.
   document.addEventListener("dragover", (event) => {
     event.preventDefault();
     document.body.classList.add("over");
@@ -239,52 +240,53 @@ function offerFiles() {
   document.addEventListener("drop", (event) => {
     event.preventDefault();
     document.body.classList.remove("over");
-    if (event.dataTransfer.files.length) take([...event.dataTransfer.files]);
+    if (event.dataTransfer.files.length) queueUpload([...event.dataTransfer.files]);
   });
 }
 
-function offerSamples() {
+function setUpSamples() {
   $("samples").hidden = false;
-  $("class").append(new Option("any", ""), ...run.classes.map((name, at) => new Option(name, at)));
+  $("class").append(new Option("any", ""), ...run.classes.map((name, index) => new Option(name, index)));
   $("sample").max = run.labels.length - 1;
-  $("sample").addEventListener("change", takeSample);
-  $("class").addEventListener("change", takeAnySample);
-  $("surprise").addEventListener("click", takeAnySample);
+  $("sample").addEventListener("change", pickSample);
+  $("class").addEventListener("change", pickRandomSample);
+  $("random").addEventListener("click", pickRandomSample);
 }
 
-async function begin() {
-  // A token in the address has become a cookie; it need not stay in sight, nor in the history.
+async function start() {
+  // The token is in a cookie now; remove it from the address and the history.
   if (location.search) history.replaceState(null, "", location.pathname);
-  run = await fetched("/api/run");
-  const senses = run.senses.map((sense) => sense.name + (sense.synthetic ? " (synthetic)" : ""));
-  $("about").textContent = `${run.run}: ${run.data}, ${run.classes.length} classes, ${new Intl.ListFormat("en").format(senses)}`;
-  const ways = [];
-  if (run.no_files) $("accepted-not").textContent = run.no_files;
+  run = await fetchJson("/api/run");
+  const names = run.modalities.map((modality) => modality.name + (modality.synthetic ? " (synthetic)" : ""));
+  $("about").textContent = `${run.run}: ${run.data}, ${run.classes.length} classes, ${new Intl.ListFormat("en").format(names)}`;
+  const sources = [];
+  if (run.no_files) $("no-files").textContent = run.no_files;
   else {
-    offerFiles();
-    ways.push("drop a clip");
+    setUpFiles();
+    sources.push("drop a file");
   }
-  if (run.no_samples) $("samples-not").textContent = `No samples: ${run.no_samples}`;
+  if (run.no_samples) $("no-samples").textContent = `No samples: ${run.no_samples}`;
   else {
-    offerSamples();
-    ways.push("take a sample of the test split");
+    setUpSamples();
+    sources.push("pick a sample of the test split");
   }
-  $("first").textContent = `${ways.join(", or ")}.`;
-  cards = run.senses.map((sense, at) => new SenseCard(sense, at, { changed: ask, take: run.no_files ? null : take }));
-  $("senses").dataset.count = main.dataset.senses = cards.length;
-  $("senses").append(...cards.map((card) => card.root));
+  $("sources").textContent = `${sources.join(", or ")}.`;
+  const on = { change: update, upload: run.no_files ? null : queueUpload };
+  cards = run.modalities.map((modality, number) => new ModalityCard(modality, number, on));
+  $("modalities").dataset.count = main.dataset.modalities = cards.length;
+  $("modalities").append(...cards.map((card) => card.root));
   $("notes").append(...run.notes.map((note) => element("p", { className: "note", textContent: note })));
-  $("undo").addEventListener("click", () => {
-    for (const card of cards) card.undo();
-    ask();
+  $("reset").addEventListener("click", () => {
+    for (const card of cards) card.reset();
+    update();
   });
-  // There is something to see and to disturb at once.
+  // The first sample is shown at once.
   if (run.labels.length) {
     $("sample").value = 0;
-    takeSample();
+    pickSample();
   }
 }
 
-begin().catch((error) => {
-  $("fault").textContent = error.message;
+start().catch((error) => {
+  $("clip-fault").textContent = error.message;
 });
