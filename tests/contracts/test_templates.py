@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 SECTION = re.compile(r"^### (?P<title>.+?)\n(?P<text>.*?)(?=^##|\Z)", re.DOTALL | re.MULTILINE)
 STEP = re.compile(
     r"(?P<how>[Nn]ew file|[Aa]t the end of|[Ii]n) `(?P<path>[^`\n]+)`"
-    r"(?:, after the line with `(?P<line>[^`\n]+)`)?:\n\n```py\n(?P<code>.*?)```",
+    r"(?:, after the line with `(?P<line>[^`\n]+)`)?:\n\n```(?:py|toml|text)\n(?P<code>.*?)```",
     re.DOTALL,
 )
 CODE = ("packages/", "examples/")
@@ -29,6 +30,7 @@ class Case(NamedTuple):
 CASES = {
     "Fusion method": Case(2, ("tests/fusion/test_conformance.py", "-k", "context and not (compiler or mixed)")),
     "Encoder": Case(2, ("tests/fusion/test_conformance.py", "-k", "every_encoder and spans")),
+    "Dataset": Case(2, ("tests/datasets/datasets/test_conformance.py", "-k", "leaves")),
 }
 
 
@@ -58,6 +60,21 @@ def apply(step: dict[str, str], root: Path) -> None:
     path.write_text(text, encoding="utf-8")
 
 
+def write_entry_points(root: Path) -> None:
+    """Write the metadata of each package beside its module, where it hides that of the installed one."""
+    for project in root.glob("packages/*/pyproject.toml"):
+        settings = tomllib.loads(project.read_text(encoding="utf-8"))["project"]
+        folder = project.parent / "src" / f"{settings['name'].replace('-', '_')}-{settings['version']}.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(
+            f"Metadata-Version: 2.3\nName: {settings['name']}\nVersion: {settings['version']}\n", encoding="utf-8"
+        )
+        lines: list[str] = []
+        for group, entries in settings.get("entry-points", {}).items():
+            lines += [f"[{group}]", *(f"{name} = {target}" for name, target in entries.items())]
+        (folder / "entry_points.txt").write_text("\n".join(lines), encoding="utf-8")
+
+
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """Return a copy of the files that git tracks, or would track."""
@@ -76,6 +93,7 @@ def copy(tmp_path: Path) -> Path:
 def test_a_template_passes_the_conformance_tests(title: str, copy: Path):
     for step in template(title):
         apply(step, copy)
+    write_entry_points(copy)
     sources = os.pathsep.join(str(path) for path in sorted(copy.glob("packages/*/src")))
     command = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", *CASES[title].tests]
     completed = subprocess.run(
