@@ -5,7 +5,7 @@ import { paintFrame } from "/canvas.js";
 const COLORS = 6; // modality colors in the style sheet
 
 function overlayLabel(overlay) {
-  if (overlay.kind === "saliency") return "attention of all modalities";
+  if (overlay.kind === "saliency") return "mean attention";
   if (overlay.kind === "occlusion") return "occlusion: effect on the prediction";
   return `attention of ${overlay.target}`;
 }
