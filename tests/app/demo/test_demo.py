@@ -24,9 +24,9 @@ import torch
 from app.serving import RunningServer, serve, tiny_run
 from scmrl.commands.demo import demo, is_loopback, listen, page_url
 from scmrl.demo.clips import ClipStore, DemoClip, file_endings, modalities_for_file
-from scmrl.demo.drawing import encode_frames
+from scmrl.demo.encoding import encode_frames
+from scmrl.demo.errors import RefusedError
 from scmrl.demo.noise import add_noise
-from scmrl.demo.refused import RefusedError
 from scmrl.demo.sound import encode_wav
 from scmrl.run_folder.files import read_experiment
 from scmrl.run_folder.inputs import load_inputs

@@ -19,7 +19,7 @@ import pytest
 from app.commands.test_predict_command import HOSTILE, ODD, write_video
 from app.misbehaving import Misbehaving
 from app.serving import RunningServer, serve, tiny_run
-from scmrl.demo.refused import RefusedError
+from scmrl.demo.errors import RefusedError
 from scmrl.demo.sandbox import Sandbox
 from scmrl.engine.predict import predict_clips
 from scmrl.run_folder.clips import Clip

@@ -20,9 +20,7 @@ from app.tiny import write_tiny_dataset
 from scmrl.commands.explain import explain
 from scmrl.explain.explanation import explain as explain_sample
 from scmrl.explain.features import Features, embed, neighbor_agreement
-from scmrl.explain.folder import draw_figures, sample_folder_name, save_figure
-from scmrl.explain.page import ExplainedSample, method_note, render_markdown
-from scmrl.explain.pictures import (
+from scmrl.explain.figures import (
     attention_figure,
     input_figure,
     input_panels,
@@ -31,8 +29,10 @@ from scmrl.explain.pictures import (
     raster_figure,
     residual_figure,
 )
-from scmrl.report.figures import BLUE, ORANGE
-from scmrl.report.svg import inline_svg
+from scmrl.explain.folder import draw_figures, sample_folder_name, save_figure
+from scmrl.explain.page import ExplainedSample, method_note, render_markdown
+from scmrl.plots.run_figures import BLUE, ORANGE
+from scmrl.plots.svg import inline_svg
 from snn_datasets import DatasetInfo, ModalityInfo
 
 
@@ -53,7 +53,7 @@ def explained(run: Path) -> Path:
 def few_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw one figure per sample, for tests of other things."""
     monkeypatch.setattr("scmrl.explain.folder.draw_figures", lambda explanation: islice(draw_figures(explanation), 1))
-    monkeypatch.setattr("scmrl.explain.making.embed", lambda values, seed: None)
+    monkeypatch.setattr("scmrl.explain.explain_run.embed", lambda values, seed: None)
 
 
 def test_the_folder_holds_figures_numbers_and_a_page(run, explained, capsys):

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from scmrl.energy.figure import energy_figure
-from scmrl.report.figures import (
+from scmrl.plots.labels import layer_name
+from scmrl.plots.run_figures import (
     confusion_figure,
     curves_figure,
     percent,
@@ -19,7 +20,6 @@ from scmrl.report.figures import (
     plot_rates,
     rates_figure,
 )
-from scmrl.report.layer_names import layer_name
 from scmrl.study.plots import accuracy_plot, heat_map
 
 
@@ -229,5 +229,5 @@ def test_percent_never_rounds_activity_to_zero(value: float, text: str):
 
 
 def test_drawing_needs_no_pyplot():
-    code = "import sys, scmrl.report.figures; assert 'matplotlib.pyplot' not in sys.modules"
+    code = "import sys, scmrl.plots.run_figures; assert 'matplotlib.pyplot' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

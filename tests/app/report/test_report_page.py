@@ -22,15 +22,15 @@ from app.tiny import write_tiny_dataset
 from scmrl.commands.report import report
 from scmrl.config.experiment import Experiment, TrainSpec
 from scmrl.energy.output import format_joules
+from scmrl.plots.labels import layer_name
+from scmrl.plots.run_figures import confusion_figure
+from scmrl.plots.svg import inline_svg
 from scmrl.report import page as page_module
-from scmrl.report.drawings import confusion_image, line_chart
-from scmrl.report.figures import confusion_figure
-from scmrl.report.findings import SamplePrediction, select_examples
-from scmrl.report.layer_names import layer_name
-from scmrl.report.pictures import FigureBudget
+from scmrl.report.analysis import SamplePrediction, select_examples
+from scmrl.report.charts import confusion_image, line_chart
+from scmrl.report.formatting import percent, points
+from scmrl.report.page_figures import FigureBudget
 from scmrl.report.settings import differences, non_default_settings
-from scmrl.report.svg import inline_svg
-from scmrl.report.wording import percent, points
 
 HOSTILE = "<script>alert('left')</script> & \"$x\""
 MARK = "(selected on the test split, as published)"

@@ -5,9 +5,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from scmrl.report.alone import UnimodalRun
-from scmrl.report.model_picture import ModelOutline, describe, model_diagram, read_outline
+from scmrl.report.model_diagram import ModelOutline, describe, model_diagram, read_outline
 from scmrl.report.stored import Evaluation
+from scmrl.report.unimodal_runs import UnimodalRun
 from scmrl.report.verdict import verdict
 
 

@@ -56,7 +56,7 @@ def explain(
     check_out(target)
 
     from scmrl.console.tables import one_line
-    from scmrl.explain.making import explain_run
+    from scmrl.explain.explain_run import explain_run
 
     selected = [part.strip() for part in ids.split(",") if part.strip()] if ids is not None else None
     if selected == []:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from scmrl.console.printable import printable
-from scmrl.demo.refused import RefusedError
+from scmrl.demo.errors import RefusedError
 from scmrl.run_folder.clips import accepted_kinds
 from snn_datasets.base.kinds import ENDINGS, RecordingKind, kinds_by_name
 from snn_datasets.base.modality import Modality

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from starlette.requests import ClientDisconnect, Request
 
-from scmrl.demo.refused import RefusedError
+from scmrl.demo.errors import RefusedError
 
 GRACE = 0.5
 """Seconds before the rate of a sender is measured."""

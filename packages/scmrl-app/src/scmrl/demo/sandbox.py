@@ -24,7 +24,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from scmrl.console.printable import printable
-from scmrl.demo.refused import RefusedError
+from scmrl.demo.errors import RefusedError
 from scmrl.run_folder.inputs import Inputs
 
 SUPPORTED = find_spec("resource") is not None
@@ -63,7 +63,7 @@ class Sandbox:
         self._open = True
         self._process: BaseProcess | None = None
         self._processes = multiprocessing.get_context("forkserver")
-        self._processes.set_forkserver_preload(["__main__", "scmrl.demo.reading"])
+        self._processes.set_forkserver_preload(["__main__", "scmrl.demo.decoder"])
         _start_forkserver()
 
     @property
@@ -82,8 +82,8 @@ class Sandbox:
         Raises:
             RefusedError: it took too long, needed too much memory or crashed the decoder.
         """
+        from scmrl.demo.decoder import decode_file
         from scmrl.demo.limits import MEMORY
-        from scmrl.demo.reading import decode_file
 
         with self._lock:
             if not self._open:

@@ -25,9 +25,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from scmrl.console.printable import printable
 from scmrl.demo.clips import ClipStore, DemoClip, modalities_for_file
 from scmrl.demo.connections import LimitedProtocol
+from scmrl.demo.errors import RefusedError
 from scmrl.demo.guard import Guard
 from scmrl.demo.intake import Intake
-from scmrl.demo.refused import RefusedError
 from scmrl.demo.sandbox import Sandbox
 from scmrl.demo.session import OpenDemo
 from snn_datasets.base.kinds import kinds_by_name

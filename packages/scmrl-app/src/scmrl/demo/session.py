@@ -17,13 +17,13 @@ from torch import Tensor
 from scmrl.config.data_access import DataAccess
 from scmrl.console.progress import Progress
 from scmrl.demo.clips import DemoClip, file_endings
-from scmrl.demo.drawing import axes_label, encode_explanation, encode_frames, is_flipped
+from scmrl.demo.encoding import axes_label, encode_explanation, encode_frames, is_flipped
+from scmrl.demo.errors import RefusedError
 from scmrl.demo.noise import add_noise
-from scmrl.demo.refused import RefusedError
 from scmrl.demo.sandbox import SUPPORTED
 from scmrl.demo.sound import encode_wav
-from scmrl.explain.asking import class_probabilities, run_model
 from scmrl.explain.explanation import explain
+from scmrl.explain.inference import class_probabilities, run_model
 from scmrl.run_folder.clips import accepted_kinds
 from scmrl.run_folder.inputs import Inputs
 from scmrl.run_folder.open import open_run

@@ -14,8 +14,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from scmrl.energy.output import UNITS, format_joules
-from scmrl.report.figures import BLUE, DPI, LIGHT, MAX_BARS, ORANGE, clean, layout
-from scmrl.report.layer_names import layer_name
+from scmrl.plots.labels import layer_name
+from scmrl.plots.run_figures import BLUE, DPI, LIGHT, MAX_BARS, ORANGE, clean, layout
 from scmrl.run_folder.atomic import atomic_write
 
 

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from scmrl.explain.watching import ModuleOutputs
+from scmrl.explain.recording import ModuleOutputs
 from snn_core import SpikingAttention
 from snn_fusion import CCSSA, SCA, EncoderWithBlocks, FusionModel, Pair, QKFusion
 from snn_fusion.methods.residual import pair_name

@@ -21,7 +21,7 @@ from itertools import permutations
 import torch
 from torch import Tensor
 
-from scmrl.explain.asking import class_probabilities, repeat_sample, run_model
+from scmrl.explain.inference import class_probabilities, repeat_sample, run_model
 from snn_fusion import FusionModel
 
 MAX_EXACT = 6

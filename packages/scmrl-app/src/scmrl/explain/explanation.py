@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from scmrl.explain.asking import class_probabilities, encoder_of, run_model
 from scmrl.explain.attention import attention_maps, find_probes
 from scmrl.explain.contribution import shapley_values
 from scmrl.explain.geometry import Floats, PlaneKind, geometry_of
+from scmrl.explain.inference import class_probabilities, encoder_of, run_model
 from scmrl.explain.occlusion import occlusion_maps
-from scmrl.explain.watching import raster, raster_neurons, record_outputs
+from scmrl.explain.recording import raster, raster_neurons, record_outputs
 from snn_datasets import DatasetInfo
 from snn_fusion import FusionModel, Pair, WeightAttention
 

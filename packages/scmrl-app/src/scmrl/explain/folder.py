@@ -19,8 +19,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from scmrl.explain.explanation import Explanation
-from scmrl.explain.panels import has_on_off_channels
-from scmrl.explain.pictures import (
+from scmrl.explain.figures import (
     attention_figure,
     input_figure,
     occlusion_figure,
@@ -28,7 +27,8 @@ from scmrl.explain.pictures import (
     raster_figure,
     residual_figure,
 )
-from scmrl.report.figures import write
+from scmrl.explain.panels import has_on_off_channels
+from scmrl.plots.run_figures import write
 from scmrl.run_folder.atomic import atomic_write, write_text
 
 FORMAT_VERSION = 1

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scmrl.explain.asking import class_probabilities, encoder_of, logits_from_tokens, repeat_sample
 from scmrl.explain.geometry import Floats, Geometry
+from scmrl.explain.inference import class_probabilities, encoder_of, logits_from_tokens, repeat_sample
 from snn_fusion import FusionModel
 
 MAX_PARTS = 64

@@ -58,7 +58,7 @@ def read_folder(folder: Path, access: DataAccess | None = None) -> list[RunFiles
     if study.is_file():
         contents.append(StudyFiles(folder, read_file(study, Results)))
     if not contents and (folder / "study.json").is_file():
-        from scmrl.report.running import partial_results
+        from scmrl.report.unfinished_study import partial_results
 
         contents.append(StudyFiles(folder, partial_results(folder)))
     if not contents:

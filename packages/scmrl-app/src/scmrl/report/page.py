@@ -14,14 +14,14 @@ from scmrl.config.data_access import DataAccess
 from scmrl.console.progress import Progress, format_duration
 from scmrl.energy.output import format_joules
 from scmrl.engine.diagnostics import SATURATED, SILENT
-from scmrl.report import wording
-from scmrl.report.alone import unimodal_runs
-from scmrl.report.drawings import line_chart
-from scmrl.report.findings import RunAnalysis, analyze_run
+from scmrl.report import formatting
+from scmrl.report.analysis import RunAnalysis, analyze_run
+from scmrl.report.charts import line_chart
 from scmrl.report.folders import RunFiles, StudyFiles, read_folder
-from scmrl.report.pictures import FigureBudget, SampleCard, sample_card, study_figure
+from scmrl.report.page_figures import FigureBudget, SampleCard, sample_card, study_figure
 from scmrl.report.sections import RunSection, StudySection
 from scmrl.report.settings import differences
+from scmrl.report.unimodal_runs import unimodal_runs
 
 EXAMPLES = (4, 2)
 """Explained samples if the page has one run, and per run if it has several."""
@@ -109,18 +109,18 @@ def _render(runs: Sequence[RunSection], studies: Sequence[StudySection]) -> str:
     templates = Templates(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
-        finalize=wording.escape_unprintable,
+        finalize=formatting.escape_unprintable,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     templates.filters |= {
-        "percent": wording.percent,
-        "points": wording.points,
-        "interval": wording.interval,
+        "percent": formatting.percent,
+        "points": formatting.points,
+        "interval": formatting.interval,
         "joules": format_joules,
-        "count": wording.count,
-        "breakable": wording.breakable,
+        "count": formatting.count,
+        "breakable": formatting.breakable,
         "duration": format_duration,
     }
     curves = [

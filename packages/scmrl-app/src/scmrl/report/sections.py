@@ -15,15 +15,15 @@ from scmrl.console.tables import DataTable, first_and_last
 from scmrl.energy.output import make_tables as make_energy_tables
 from scmrl.engine.diagnostics import SATURATED, SILENT
 from scmrl.engine.metrics import ConfusedPair, class_scores, confused_pairs
-from scmrl.report.alone import UnimodalRun, modalities_without_run
-from scmrl.report.drawings import LineChart, confusion_image, learning_curves
-from scmrl.report.findings import RunAnalysis
+from scmrl.plots.labels import layer_name
+from scmrl.report.analysis import RunAnalysis
+from scmrl.report.charts import LineChart, confusion_image, learning_curves
 from scmrl.report.folders import RunFiles, StudyFiles
-from scmrl.report.layer_names import layer_name
-from scmrl.report.model_picture import ModelOutline, caption, model_diagram, read_outline
-from scmrl.report.pictures import PageFigure, SampleCard
+from scmrl.report.model_diagram import ModelOutline, caption, model_diagram, read_outline
+from scmrl.report.page_figures import PageFigure, SampleCard
 from scmrl.report.settings import Setting, non_default_settings
 from scmrl.report.stored import ClassRow
+from scmrl.report.unimodal_runs import UnimodalRun, modalities_without_run
 from scmrl.report.verdict import verdict
 from snn_datasets.base.card import DatasetCard
 from snn_fusion.specs.files import to_yaml

@@ -10,7 +10,7 @@ from typing import Any
 
 from scmrl.engine.diagnostics import SATURATED, SILENT, rate_warnings
 from scmrl.engine.run import Run
-from scmrl.report.figures import plot_confusion, plot_curves, plot_rates
+from scmrl.plots.run_figures import plot_confusion, plot_curves, plot_rates
 from scmrl.report.next_steps import next_steps
 from scmrl.run_folder.files import write_json, write_text
 from snn_datasets.loading.recorded import RecordedDataset

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scmrl.report.alone import UnimodalRun
+from scmrl.report.formatting import count, interval, percent
 from scmrl.report.stored import Evaluation
-from scmrl.report.wording import count, interval, percent
+from scmrl.report.unimodal_runs import UnimodalRun
 
 NEGLIGIBLE = 0.02
 """Largest drop of accuracy at which a missing modality counts as unimportant."""

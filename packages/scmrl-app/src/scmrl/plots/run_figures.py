@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from scmrl.console.tables import one_line
 from scmrl.engine.diagnostics import SILENT
-from scmrl.report.layer_names import layer_name
+from scmrl.plots.labels import layer_name
 from scmrl.run_folder.atomic import atomic_write
 
 DPI = 150

@@ -9,10 +9,10 @@ from itertools import chain
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from scmrl.explain.pictures import input_panels, raster_figure, residual_figure
-from scmrl.report.findings import Example
+from scmrl.explain.figures import input_panels, raster_figure, residual_figure
+from scmrl.plots.svg import data_url, inline_svg
+from scmrl.report.analysis import Example
 from scmrl.report.folders import StudyFiles
-from scmrl.report.svg import data_url, inline_svg
 
 MAX_CHARACTERS = 1_600_000
 """Of all figures of a page together, so that the page stays below 2 MB."""

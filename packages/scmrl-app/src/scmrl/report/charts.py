@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from matplotlib.ticker import MaxNLocator
 
-from scmrl.report.figures import BLUE, GREEN, MAX_CELLS, ORANGE, clean, layout, row_percentages
-from scmrl.report.svg import data_url, inline_svg
+from scmrl.plots.run_figures import BLUE, GREEN, MAX_CELLS, ORANGE, clean, layout, row_percentages
+from scmrl.plots.svg import data_url, inline_svg
 
 PURPLE = "#B8659A"
 COLORS = (BLUE, ORANGE, GREEN, PURPLE)

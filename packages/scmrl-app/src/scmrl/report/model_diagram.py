@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from scmrl.console.tables import one_line
-from scmrl.report.drawings import COLORS
+from scmrl.report.charts import COLORS
 from snn_fusion.topology import pairs
 
 METHODS = {

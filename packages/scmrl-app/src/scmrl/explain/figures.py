@@ -25,7 +25,7 @@ from scmrl.explain.panels import (
     panel_title,
     step_label,
 )
-from scmrl.report.figures import BLUE, GREEN, ORANGE, SKY, clean, layout, percent
+from scmrl.plots.run_figures import BLUE, GREEN, ORANGE, SKY, clean, layout, percent
 from snn_fusion import Pair
 
 COLORS = (BLUE, ORANGE, GREEN, "#B8659A", "#A87908", "#808080")
