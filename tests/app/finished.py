@@ -1,4 +1,4 @@
-"""Runs that are finished, for the commands that take one."""
+"""Finished runs, for commands that need one."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,7 @@ from scmrl import cli
 
 
 def scmrl(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
-    """Run a command in this process; its exit code."""
+    """Run a command in this process; return its exit code."""
     monkeypatch.setattr(sys, "argv", ["scmrl", *map(str, arguments)])
     with pytest.raises(SystemExit) as end:
         cli.main()
@@ -28,7 +28,7 @@ def finished_run(data: Path, out: Path, *options: str) -> Path:
 
 
 def data_and_run(folder: Path, *, test: int) -> Path:
-    """Fill the folder: `data` with the tiny dataset of so many test samples, `run` with a run trained on it."""
+    """Fill the folder: `data` with the tiny dataset with this many test samples, `run` with a run trained on it."""
     (folder / "data").mkdir()
     finished_run(write_tiny_dataset(folder / "data", train=24, test=test), folder / "run")
     return folder

@@ -1,4 +1,4 @@
-"""What the processes of `test_parallel` do; apart from it because they find functions by their module."""
+"""Functions that the processes of `test_parallel` run; in a separate module because they are imported by name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from snn_fusion import scmrl
 
 
 def steps(folder: str, sharing: str, rank: int, world: int, *, synchronize: bool = True, count: int = 5) -> None:
-    """A few training steps on the same whole batches, in float64 so that no spike is lost to rounding."""
+    """A few training steps on the same global batches, in float64 so that rounding changes no spike."""
     torch.manual_seed(0)
     shapes = {"audio": (1, 16, 16), "visual": (2, 16, 16)}
     spec = scmrl(shapes, num_classes=3, channels=16, num_heads=4, depth="shallow")
@@ -43,8 +43,8 @@ def joined_steps(rank: int, folder: str, sharing: str, synchronize: bool) -> Non
 
 
 def clipped(rank: int, folder: str, sharing: str) -> None:
-    """The norm of the gradient as each process is told it: of sound inputs, and where that of process 1 is NaN."""
-    said: list[Tensor] = []
+    """The gradient norm on each rank: for finite inputs, and with a NaN gradient on rank 1."""
+    norms: list[Tensor] = []
     for broken in (False, True):
         for limit in (0.0, 0.5):
             torch.manual_seed(0)
@@ -63,8 +63,8 @@ def clipped(rank: int, folder: str, sharing: str) -> None:
             norm = clip_gradient(net, limit)
             grads = [p.grad.full_tensor() if isinstance(p.grad, DTensor) else p.grad for p in net.parameters()]
             left = torch.stack([grad.norm() for grad in grads if grad is not None]).norm()
-            said.append(torch.stack([norm, left, output.logits.isfinite().all().to(norm)]))
-    torch.save(torch.stack(said), f"{folder}/{rank}.pt")
+            norms.append(torch.stack([norm, left, output.logits.isfinite().all().to(norm)]))
+    torch.save(torch.stack(norms), f"{folder}/{rank}.pt")
 
 
 class Net(nn.Module):

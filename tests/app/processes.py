@@ -1,4 +1,4 @@
-"""Runs of `scmrl train` in processes of their own, one or two at a time, which may be killed."""
+"""Runs of `scmrl train` in one or two separate processes, which may be killed."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["scmrl.engine.train", "scmrl.report.summary"])
 
 Moment = tuple[str, int]
-"""Which function, and at which of its calls."""
+"""A function of the engine, and at which call to kill the process."""
 
 
 def _die_at(moment: Moment) -> None:
-    """Let this process be killed in the middle of a function of the engine."""
+    """Kill this process in the middle of a function of the engine."""
     from scmrl.engine import train
     from scmrl.engine.checkpoints import checkpoint
 
@@ -64,9 +64,9 @@ def _train(options: Sequence[str], rank: int, world: int, port: int, moment: Mom
 def run(
     options: Sequence[str], *, log: Path, world: int = 1, moment: Moment | None = None, by_hand: bool = False
 ) -> list[int | None]:
-    """Train; the exit codes, -9 for who was killed. Where one of two is killed, the other is, too, as torchrun does.
+    """Train and return the exit codes, -9 if killed. If one of two is killed, so is the other, as torchrun does.
 
-    Started by hand, the last process alone is killed, and the others end by themselves.
+    Started by hand, only the last process is killed, and the others end on their own.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -88,7 +88,7 @@ def run(
 
 
 def in_processes(world: int, work: Callable[..., None], *arguments: Any, seconds: float = 120) -> list[int | None]:
-    """Run `work(rank, *arguments)` in processes that have joined each other, for some seconds at most."""
+    """Run `work(rank, *arguments)` in the processes of one process group, with a timeout."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -1,4 +1,4 @@
-"""Changing what a run folder says of itself, as only its own program does."""
+"""Rewrite files of a run folder with valid checksums."""
 
 import json
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from scmrl.run_folder.checksummed import read_checksummed, write_checksummed
 
 
 def rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Change a JSON file of a run folder and give it the checksum of what it holds then."""
+    """Change a JSON file of a run folder and update its checksum."""
     content = json.loads(json.dumps(read_checksummed(path)))
     change(content)
     write_checksummed(path, content)

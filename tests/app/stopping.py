@@ -1,4 +1,4 @@
-"""Runs that are stopped after a step of their own choice, and a fusion method that draws in its forward pass."""
+"""Runs that are stopped after a given step, and a fusion method with random draws in its forward pass."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ from snn_fusion.presence import Presence
 
 TIMING = {"samples_per_second", "memory_mb"}
 STEPS = 3
-"""Of an epoch: 32 training samples, a quarter of them for validation, 8 a step."""
+"""Optimizer steps per epoch: 32 training samples, a quarter of them for validation, 8 per step."""
 
 
 class DroppedMean(FusionMethod):
-    """Every modality gets the mean of all, with dropout; `unused` takes no part in it."""
+    """Every modality gets the mean of all, with dropout; `unused` has no effect."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class DroppedMeanSpec(MethodSpec):
 
 @contextmanager
 def plugin() -> Iterator[None]:
-    """Within the block there is a fusion method dropped_mean."""
+    """Within the block, the fusion method dropped_mean is registered."""
     METHODS.register(DroppedMeanSpec)
     try:
         yield
@@ -90,19 +90,21 @@ def drawing_dataset() -> Iterator[None]:
 def options(data: Path, out: Path, *more: str) -> list[str]:
     """A run of two epochs."""
     small = ("--train.epochs", "2", "--model.time-steps", "2", "--model.channels", "8", "--model.fusion.num-heads", "2")
-    given = [*tiny_options(data, out)]
+    arguments = [*tiny_options(data, out)]
     kind = more[more.index("--model.fusion.kind") + 1] if "--model.fusion.kind" in more else ""
     for name in (*small[::2], *more[::2]):
-        if name in given:
-            place = given.index(name)
-            del given[place : place + 2]
-    kept = small[:-2] if kind == "dropped_mean" else small
-    rest = [x for pair in zip(kept[::2], kept[1::2], strict=True) if pair[0] not in more for x in pair]
-    return [*given, *rest, *more]
+        if name in arguments:
+            index = arguments.index(name)
+            del arguments[index : index + 2]
+    small_options = small[:-2] if kind == "dropped_mean" else small
+    rest = [
+        x for pair in zip(small_options[::2], small_options[1::2], strict=True) if pair[0] not in more for x in pair
+    ]
+    return [*arguments, *rest, *more]
 
 
 def run(arguments: Sequence[str], *, stop_after: int | None = None, progress: Progress | None = None) -> Run | None:
-    """Train in this process; with `stop_after`, SIGTERM comes in that step of the call. None if it was stopped."""
+    """Train in this process; with `stop_after`, send SIGTERM in that step. None if the run was stopped."""
     step, calls = engine._step, 0  # pyright: ignore[reportPrivateUsage]
 
     def counted(*values: Any, **named: Any) -> Any:
@@ -122,12 +124,12 @@ def run(arguments: Sequence[str], *, stop_after: int | None = None, progress: Pr
 
 
 def tensors(path: Path) -> dict[str, tuple[torch.dtype, bytes]]:
-    """What a file holds, bit for bit; the order of its header says nothing."""
+    """The tensors of a file as bytes; the order of its header does not matter."""
     return {name: (x.dtype, x.contiguous().numpy().tobytes()) for name, x in load_file(path).items()}
 
 
 def outcome(out: Path) -> tuple[dict[str, Any], list[dict[str, float]]]:
-    """The weights that were kept, and the metrics without those of time."""
+    """The saved weights, and the metrics without timings."""
     lines = (out / "metrics.jsonl").read_text().splitlines()
     metrics = [{k: v for k, v in json.loads(line).items() if k not in TIMING} for line in lines]
     return tensors(out / "model.safetensors"), metrics
@@ -139,7 +141,7 @@ def final_state(out: Path) -> list[dict[str, Any]]:
 
 
 def differing_stops(arguments_of: Callable[[Path], list[str]], folder: Path, stops: Sequence[int]) -> list[int]:
-    """The steps after which a run was stopped and resumed, and ended otherwise than one that was not."""
+    """The steps after which a stopped and resumed run ended differently from an uninterrupted one."""
     assert run(arguments_of(folder / "whole")) is not None
     expected = outcome(folder / "whole"), final_state(folder / "whole")
     differing: list[int] = []
@@ -153,7 +155,7 @@ def differing_stops(arguments_of: Callable[[Path], list[str]], folder: Path, sto
 
 
 def every_stop_in_two_processes(rank: int, data: str, folder: str, more: tuple[str, ...]) -> None:
-    """What `differing_stops` does, in each of two processes that have joined each other."""
+    """Run `differing_stops` in each of two processes of one process group."""
     processes = Processes(rank, 2, torch.device("cpu"), torch.distributed.new_group())
     with pytest.MonkeyPatch.context() as patch, plugin():
         patch.setattr(engine, "join_processes", lambda device: processes)  # pyright: ignore

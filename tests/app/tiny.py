@@ -11,7 +11,7 @@ RATE = 4000
 
 
 def write_tiny_dataset(root: Path, *, train: int = 96, test: int = 16) -> Path:
-    """Write pictures, tones and manifest.csv under `root`; half of the samples are of each class."""
+    """Write images, tones and manifest.csv to `root`, with equally many samples of both classes."""
     rng = np.random.default_rng(0)
     rows: list[dict[str, str]] = []
     for split, count in (("train", train), ("test", test)):
@@ -39,7 +39,7 @@ def write_tiny_dataset(root: Path, *, train: int = 96, test: int = 16) -> Path:
 
 
 def tiny_options(root: Path, out: Path) -> list[str]:
-    """Options with which a run on that dataset takes a second or two."""
+    """Options with which a run on that dataset takes one or two seconds."""
     return [
         *("--data.kind", "manifest", "--data.root", str(root), "--data.image-size", "16"),
         *("--data.val-fraction", "0.25"),

@@ -1,4 +1,4 @@
-"""`scmrl data`, as a person meets it."""
+"""`scmrl data` from the command line."""
 
 import io
 import os
@@ -36,7 +36,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def data(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    """Run `scmrl data` in this process; its exit code."""
+    """Run `scmrl data` in this process; return its exit code."""
     monkeypatch.setattr(sys, "argv", ["scmrl", "data", *arguments])
     with pytest.raises(SystemExit) as end:
         cli.main()

@@ -1,4 +1,4 @@
-"""`scmrl evaluate`, as a person meets it."""
+"""`scmrl evaluate` from the command line."""
 
 import json
 import shutil
@@ -25,23 +25,23 @@ def evaluated(run: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(run, tmp_path / "run"))
 
 
-def test_it_tells_what_the_summary_tells_and_how_sure_that_is(evaluated, tmp_path, monkeypatch, capsys):
+def test_it_agrees_with_the_summary_and_adds_intervals(evaluated, tmp_path, monkeypatch, capsys):
     copy = tmp_path / "copy.json"
     assert scmrl(monkeypatch, "evaluate", evaluated, "--bootstrap", "200", "--json", copy) == 0
-    found = json.loads((evaluated / "evaluation.json").read_text())
-    assert json.loads(copy.read_text()) == found
+    result = json.loads((evaluated / "evaluation.json").read_text())
+    assert json.loads(copy.read_text()) == result
     test = json.loads((evaluated / "summary.json").read_text())["test"]
-    assert found["accuracy"]["value"] == pytest.approx(test["accuracy"])
-    assert found["loss"] == pytest.approx(test["loss"], rel=1e-5)
-    assert found["confusion"] == test["confusion"]
-    assert found["n"] == 14
-    assert [entry["samples"] for entry in found["classes"]] == [7, 7]
-    assert found["accuracy"]["low"] <= found["accuracy"]["value"] <= found["accuracy"]["high"]
-    assert [subset["modalities"] for subset in found["subsets"]] == SUBSETS
-    assert found["subsets"][0]["accuracy"] == found["accuracy"]
-    assert len(found["rates"]) == 32
-    assert all(0 <= rate <= 1 for rate in found["rates"].values())
-    assert found["mark"] == ""
+    assert result["accuracy"]["value"] == pytest.approx(test["accuracy"])
+    assert result["loss"] == pytest.approx(test["loss"], rel=1e-5)
+    assert result["confusion"] == test["confusion"]
+    assert result["n"] == 14
+    assert [entry["samples"] for entry in result["classes"]] == [7, 7]
+    assert result["accuracy"]["low"] <= result["accuracy"]["value"] <= result["accuracy"]["high"]
+    assert [subset["modalities"] for subset in result["subsets"]] == SUBSETS
+    assert result["subsets"][0]["accuracy"] == result["accuracy"]
+    assert len(result["rates"]) == 32
+    assert all(0 <= rate <= 1 for rate in result["rates"].values())
+    assert result["mark"] == ""
 
     printed = capsys.readouterr()
     for title in ("test, 14 samples", "classes", "confusion", "missing modalities", "firing rates"):
@@ -52,14 +52,14 @@ def test_it_tells_what_the_summary_tells_and_how_sure_that_is(evaluated, tmp_pat
 
 
 def test_the_same_seed_draws_the_same_intervals(evaluated, monkeypatch):
-    found = []
+    result = []
     for seed in ("1", "1", "2"):
         options = ("--bootstrap", "50", "--seed", seed)
         assert scmrl(monkeypatch, "evaluate", evaluated, *options) == 0
-        found.append(json.loads((evaluated / "evaluation.json").read_text()))
-    assert found[0] == found[1]
-    assert found[0]["calibration_error"]["value"] == found[2]["calibration_error"]["value"]
-    assert found[0]["calibration_error"]["low"] != found[2]["calibration_error"]["low"]
+        result.append(json.loads((evaluated / "evaluation.json").read_text()))
+    assert result[0] == result[1]
+    assert result[0]["calibration_error"]["value"] == result[2]["calibration_error"]["value"]
+    assert result[0]["calibration_error"]["low"] != result[2]["calibration_error"]["low"]
 
 
 def test_every_table_of_a_run_that_selected_on_the_test_split_is_marked(evaluated, monkeypatch, capsys):
@@ -73,14 +73,14 @@ def test_every_table_of_a_run_that_selected_on_the_test_split_is_marked(evaluate
 
 
 @pytest.mark.parametrize(("split", "n", "mark"), [("val", 10, "selected the epoch"), ("train", 30, "was trained on")])
-def test_splits_that_are_not_fair_say_so(evaluated, monkeypatch, split, n, mark):
-    found = []
+def test_splits_used_in_training_are_marked(evaluated, monkeypatch, split, n, mark):
+    result = []
     for _ in range(2):
         assert scmrl(monkeypatch, "evaluate", evaluated, "--split", split, "--bootstrap", "1") == 0
-        found.append(json.loads((evaluated / "evaluation.json").read_text()))
-    assert found[0]["n"] == n
-    assert mark in found[0]["mark"]
-    assert found[0] == found[1]
+        result.append(json.loads((evaluated / "evaluation.json").read_text()))
+    assert result[0]["n"] == n
+    assert mark in result[0]["mark"]
+    assert result[0] == result[1]
 
 
 def test_names_from_files_do_not_become_markup():
@@ -103,13 +103,13 @@ def test_names_from_files_do_not_become_markup():
 def test_mistakes_end_in_a_message(run, options, message, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert scmrl(monkeypatch, "evaluate", run, *options) == 2
-    said = capsys.readouterr()
-    assert message in said.err + said.out
-    assert "Traceback" not in said.err
+    output = capsys.readouterr()
+    assert message in output.err + output.out
+    assert "Traceback" not in output.err
     assert not (run / "evaluation.json").exists()
 
 
-def test_a_folder_that_is_no_run(tmp_path, monkeypatch, capsys):
+def test_a_folder_that_is_not_a_run_is_refused(tmp_path, monkeypatch, capsys):
     assert scmrl(monkeypatch, "evaluate", tmp_path) == 2
     assert "is not a run folder: it has no experiment.json" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""`scmrl export`, as a person meets it; what it writes is run without this library."""
+"""`scmrl export` from the command line; exported files run without this library."""
 
 import subprocess
 import sys
@@ -29,7 +29,7 @@ def one_sense(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def logits_of(run: Path) -> tuple[dict[str, Tensor], Tensor]:
-    """Inputs of the whole test split, and what the model says of them."""
+    """Inputs of the test split, and the model's logits."""
     splits = read_experiment(run).data.build()
     inputs = collate(list(splits.test))["inputs"]
     with torch.no_grad():
@@ -37,7 +37,7 @@ def logits_of(run: Path) -> tuple[dict[str, Tensor], Tensor]:
 
 
 @pytest.mark.parametrize("fault", [pytest.param(float("nan"), marks=pytest.mark.slow), float("inf")])
-def test_an_exported_model_gives_no_confident_answer_to_what_is_not_finite(one_sense, fault):
+def test_an_exported_model_is_not_confident_about_non_finite_inputs(one_sense, fault):
     from scmrl.export.program import export_program
 
     splits = read_experiment(one_sense).data.build()
@@ -91,8 +91,8 @@ def test_onnx_runs_elsewhere_on_batches_of_any_size(data, options, tmp_path, mon
     session = onnxruntime.InferenceSession(str(out), providers=["CPUExecutionProvider"])
     assert [entry.name for entry in session.get_inputs()] == list(inputs)
     for B in (1, 3, 6):
-        (found,) = session.run(["logits"], {name: x[:B].numpy() for name, x in inputs.items()})
-        np.testing.assert_allclose(found, expected[:B].numpy(), atol=1e-5)
+        (result,) = session.run(["logits"], {name: x[:B].numpy() for name, x in inputs.items()})
+        np.testing.assert_allclose(result, expected[:B].numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -106,14 +106,14 @@ def test_onnx_runs_elsewhere_on_batches_of_any_size(data, options, tmp_path, mon
     ],
     ids=["hard", "soft", "bias", "adaptive", "one"],
 )
-def test_neurons_written_out_fire_alike(layer):
+def test_decomposed_neurons_spike_alike(layer):
     if layer.norm is not None:
         uneven(layer.norm)
     assert_same(layer.eval(), torch.randn(6, 4, 3, 5) * 2)  # T=6 B=4 N=3 C=5
 
 
 @pytest.mark.parametrize("size", [(4, 6), (1, 1)])
-def test_maps_written_out_fire_alike(size):
+def test_decomposed_maps_spike_alike(size):
     layer = SpikingConv2d(3, 5).eval()
     uneven(layer.norm)
     assert_same(layer, torch.randn(4, 2, 3, *size) * 3)  # T=4 B=2 C=3
@@ -123,7 +123,7 @@ def test_maps_written_out_fire_alike(size):
 
 @torch.no_grad()
 def uneven(norm: torch.nn.Module) -> None:
-    """Statistics and scales that differ by channel, with which neurons fire now and then."""
+    """Set statistics and scales that differ by channel, such that neurons sometimes spike."""
     channels = torch.arange(len(norm.weight)) / 10
     norm.running_mean.copy_(channels - 0.3)
     norm.running_var.copy_(channels + 0.2)
@@ -132,7 +132,7 @@ def uneven(norm: torch.nn.Module) -> None:
 
 
 class Held(torch.nn.Module):
-    """A static input, held for 5 steps."""
+    """A static input for 5 time steps."""
 
     def __init__(self, layer: SpikingConv2d) -> None:
         super().__init__()
@@ -149,9 +149,9 @@ def assert_same(layer: torch.nn.Module, x: Tensor) -> None:
         plain = export.decompose_neurons(exported)
         assert any("snn_core" in str(node.target) for node in exported.graph.nodes)
         assert not any("snn_core" in str(node.target) for node in plain.graph.nodes)
-        found = plain.module()(x)
+        result = plain.module()(x)
     assert 0.02 < expected.mean() < 0.98
-    assert (found != expected).double().mean() < 0.01
+    assert (result != expected).double().mean() < 0.01
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +169,7 @@ def gas(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return finished_run(folder, folder / "run", "--data.time-steps", "3", *means)
 
 
-def test_the_encoder_of_vectors_becomes_nir(gas, tmp_path, monkeypatch, capsys):
+def test_the_vector_encoder_becomes_nir(gas, tmp_path, monkeypatch, capsys):
     import nir
 
     out = tmp_path / "gas.nir"
@@ -184,12 +184,12 @@ def test_the_encoder_of_vectors_becomes_nir(gas, tmp_path, monkeypatch, capsys):
 
 def test_an_encoder_that_nir_cannot_express_is_refused(one_sense, tmp_path, monkeypatch, capsys):
     assert scmrl(monkeypatch, "export", one_sense, "--format", "nir", "--out", tmp_path / "x.nir") == 2
-    said = capsys.readouterr().err
-    assert "the encoder of audio, PatchSplitting, has max pooling" in said
+    message = capsys.readouterr().err
+    assert "the encoder of audio, PatchSplitting, has max pooling" in message
     assert not list(tmp_path.iterdir())
 
 
-def test_a_model_that_is_not_the_same_is_not_written(one_sense, tmp_path, monkeypatch, capsys):
+def test_a_model_that_differs_is_not_written(one_sense, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(export, "load_pt2", lambda path: lambda inputs: torch.ones(len(inputs["audio"]), 2))
     assert scmrl(monkeypatch, "export", one_sense, "--format", "pt2", "--out", tmp_path / "x.pt2") == 2
     assert "the exported model differs: 6 of 6 test samples differ" in capsys.readouterr().err
@@ -218,7 +218,7 @@ def test_mistakes_end_in_a_message(one_sense, tmp_path, monkeypatch, capsys, opt
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there.pt2").write_text("precious")
     assert scmrl(monkeypatch, "export", one_sense, *options) == 2
-    said = capsys.readouterr()
-    assert message in said.err + said.out
-    assert "Traceback" not in said.err
+    output = capsys.readouterr()
+    assert message in output.err + output.out
+    assert "Traceback" not in output.err
     assert [path.name for path in tmp_path.iterdir()] == ["there.pt2"]

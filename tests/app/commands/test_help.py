@@ -1,6 +1,6 @@
 """The help of every command is what was committed, so that no option comes, goes or changes unseen.
 
-Write the texts anew, and look through what changed:
+Write the texts again and review the changes:
 
     SCMRL_WRITE_HELP=1 pytest tests/app/commands/test_help.py
 """
@@ -27,7 +27,7 @@ FOLDER = Path(__file__).parent / "help"
 
 
 def commands(app: App, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Every command below an app, by its words."""
+    """All commands below an app, as tuples of words."""
     yield above
     for name in app:
         if not name.startswith("-"):
@@ -35,7 +35,7 @@ def commands(app: App, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]
 
 
 TOPICS = [("train", topic) for topic in ("data", "data.manifest", "model.fusion", "recipes", "files", "all")]
-"""Commands with a topic that follows --help."""
+"""Commands with a topic after --help."""
 COMMANDS = [*commands(cli.app), *TOPICS]
 
 
@@ -47,7 +47,7 @@ PRINT_ALL = """
 import contextlib, io, json, sys
 from scmrl import cli
 
-shown = {}
+texts = {}
 commands, topics = map(json.loads, sys.argv[1:])
 for command in commands:
     words = " ".join(command)
@@ -55,14 +55,14 @@ for command in commands:
     sys.argv = ["scmrl", *command, "--help", *topic]
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
         cli.main()
-    shown[words] = out.getvalue()
-print(json.dumps(shown))
+    texts[words] = out.getvalue()
+print(json.dumps(texts))
 """
 
 
 @pytest.fixture(scope="module")
-def shown() -> dict[str, str]:
-    """What each command prints for --help, in a Python of its own, as the width of a terminal is asked for once.
+def help_texts() -> dict[str, str]:
+    """Help text of each command, printed in a separate process because the terminal width is read once.
 
     Blanks at the ends of lines, which editors take away, do not count.
     """
@@ -78,8 +78,8 @@ def shown() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(("scmrl", *command)))
-def test_help_is_as_committed(command, shown):
-    text = shown[" ".join(command)]
+def test_help_is_as_committed(command, help_texts):
+    text = help_texts[" ".join(command)]
     if os.environ.get("SCMRL_WRITE_HELP"):
         FOLDER.mkdir(exist_ok=True)
         file_of(command).write_text(text, encoding="utf-8")
@@ -88,11 +88,11 @@ def test_help_is_as_committed(command, shown):
     assert text == file_of(command).read_text(encoding="utf-8"), renew
 
 
-def test_no_help_is_left_of_a_command_that_is_gone():
+def test_removed_commands_leave_no_help():
     assert {path.name for path in FOLDER.iterdir()} == {file_of(command).name for command in COMMANDS}
 
 
-def test_help_has_no_line_that_is_cut_short():
+def test_help_has_no_truncated_line():
     for command in COMMANDS:
         text = file_of(command).read_text(encoding="utf-8")
         assert "…" not in text, command
@@ -119,17 +119,17 @@ def test_help_fits_one_screen_of_80_columns_and_leads_to_the_rest(command, monke
     assert len(set(re.findall(r"scmrl train --help (\S+)", text))) == 8
 
 
-def test_the_examples_and_the_common_options_are_taken_as_shown(monkeypatch, capsys):
+def test_the_examples_and_the_common_options_are_valid(monkeypatch, capsys):
     assert scmrl(monkeypatch, "train", "--help") == 0
-    shown = capsys.readouterr().out
-    examples = [line.split("  ")[1] for line in shown.splitlines() if line.startswith("  scmrl train ")]
+    text = capsys.readouterr().out
+    examples = [line.split("  ")[1] for line in text.splitlines() if line.startswith("  scmrl train ")]
     for example in [line for line in examples if "--help" not in line]:
         assert scmrl(monkeypatch, "spec", "show", *shlex.split(example)[2:]) == 0
     known = {option.name for option in describe(Experiment)}
-    common = re.findall(r"^  (--[\w.]+)", shown, re.MULTILINE)
+    common = re.findall(r"^  (--[\w.]+)", text, re.MULTILINE)
     assert len(common) >= 10
     assert set(common) <= known
-    assert re.search(r"--train.learning_rate X .*\[0.02\]", shown)
+    assert re.search(r"--train.learning_rate X .*\[0.02\]", text)
 
 
 @pytest.mark.parametrize(
@@ -148,12 +148,12 @@ def test_the_examples_and_the_common_options_are_taken_as_shown(monkeypatch, cap
 )
 def test_a_topic_lists_its_options_and_no_others(topic, some, none, monkeypatch, capsys):
     assert scmrl(monkeypatch, "train", "--help", topic) == 0
-    shown = capsys.readouterr().out
-    assert not [text for text in some if text not in shown]
-    assert not [text for text in none if text in shown]
+    output = capsys.readouterr().out
+    assert not [text for text in some if text not in output]
+    assert not [text for text in none if text in output]
 
 
-def test_help_may_stand_behind_other_arguments_and_take_its_topic_by_a_sign(monkeypatch, capsys):
+def test_help_may_follow_other_arguments_and_take_its_topic_after_an_equals_sign(monkeypatch, capsys):
     assert scmrl(monkeypatch, "train", "three-modalities", "--train.epochs", "3", "--help") == 0
     assert "Common options" in capsys.readouterr().out
     assert scmrl(monkeypatch, "train", "--help=train.epochs") == 0
@@ -165,7 +165,7 @@ def test_a_study_explains_its_own_options_in_full(monkeypatch, capsys):
     assert "Number of settings to try" in capsys.readouterr().out
 
 
-def test_an_unknown_topic_is_answered_with_the_nearest(monkeypatch, capsys):
+def test_an_unknown_topic_suggests_the_nearest(monkeypatch, capsys):
     assert scmrl(monkeypatch, "train", "--help", "train.epoch") == 2
     error = capsys.readouterr().err
     assert "--help train.epoch: no such topic (did you mean train.epochs?); there are: data, model, train" in error

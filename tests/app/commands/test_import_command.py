@@ -1,4 +1,4 @@
-"""`scmrl import`, as a person meets it."""
+"""`scmrl import` from the command line."""
 
 import json
 
@@ -20,13 +20,13 @@ def test_a_checkpoint_becomes_a_folder_that_computes_the_same(tmp_path, monkeypa
     assert "note: " not in printed
     inputs = {"audio": torch.randn(2, 1, 16, 24), "visual": torch.randn(2, 3, 12, 12)}
     with torch.no_grad():
-        found = from_pretrained(out)(inputs).logits
-        torch.testing.assert_close(found, import_published(checkpoint, time_steps=3)(inputs).logits)
+        result = from_pretrained(out)(inputs).logits
+        torch.testing.assert_close(result, import_published(checkpoint, time_steps=3)(inputs).logits)
     encoders = json.loads((out / "spec.json").read_text())["model"]["encoders"]
     assert encoders["audio"]["input_shape"] == [1, 16, 24]
 
 
-def test_sizes_that_nobody_names_are_told(tmp_path, monkeypatch, capsys):
+def test_default_sizes_are_reported(tmp_path, monkeypatch, capsys):
     checkpoint = save(tmp_path, unimodal())
     options = ("--modality", "dvs", "--time-steps", "2", "--out", tmp_path / "model")
     assert scmrl(monkeypatch, "import", checkpoint, *options) == 0
@@ -54,9 +54,9 @@ def test_mistakes_end_in_one_line(tmp_path, monkeypatch, capsys, method, options
     checkpoint, out = save(tmp_path, fused(method)), tmp_path / "model"
     steps = [] if "--time-steps" in options else ["--time-steps", "2"]
     assert scmrl(monkeypatch, "import", checkpoint, "--out", out, *steps, *options) == 2
-    said = capsys.readouterr()
-    assert message in said.err
-    assert len(said.err.splitlines()) == 1
+    output = capsys.readouterr()
+    assert message in output.err
+    assert len(output.err.splitlines()) == 1
     assert not out.exists()
 
 
@@ -75,31 +75,31 @@ class Evil:
         (Evil(), "holds more than data"),
     ],
 )
-def test_files_that_are_no_checkpoint(tmp_path, monkeypatch, capsys, content, message):
+def test_files_that_are_not_checkpoints_are_refused(tmp_path, monkeypatch, capsys, content, message):
     checkpoint = tmp_path / "checkpoint.pth.tar"
     if isinstance(content, bytes):
         checkpoint.write_bytes(content)
     elif content is not None:
         torch.save({"state_dict": content}, checkpoint)
     assert scmrl(monkeypatch, "import", checkpoint, "--time-steps", "2", "--out", tmp_path / "model") == 2
-    said = capsys.readouterr()
-    assert message in said.err
-    assert len(said.err.splitlines()) == 1
-    assert said.out == ""
+    output = capsys.readouterr()
+    assert message in output.err
+    assert len(output.err.splitlines()) == 1
+    assert output.out == ""
     assert not (tmp_path / "model").exists()
 
 
 @pytest.mark.filterwarnings("ignore")  # PyTorch deprecates what made such files
-def test_a_torchscript_program_is_told_how_to_save_its_weights(tmp_path, monkeypatch, capsys):
+def test_a_torchscript_program_is_refused_with_a_remedy(tmp_path, monkeypatch, capsys):
     program = tmp_path / "program.pt"
     torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)), program)
     assert scmrl(monkeypatch, "import", program, "--time-steps", "2", "--out", tmp_path / "model") == 2
-    told = capsys.readouterr().err
-    assert f"{program} is a TorchScript program, which contains code" in told
-    assert "weights_only" not in told
+    message = capsys.readouterr().err
+    assert f"{program} is a TorchScript program, which contains code" in message
+    assert "weights_only" not in message
 
 
-def test_a_folder_with_something_in_it_is_left_alone(tmp_path, monkeypatch, capsys):
+def test_a_folder_that_is_not_empty_is_unchanged(tmp_path, monkeypatch, capsys):
     checkpoint = save(tmp_path, unimodal())
     assert scmrl(monkeypatch, "import", checkpoint, "--time-steps", "2", "--out", tmp_path) == 2
     assert "is not empty, and nothing is overwritten" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`scmrl predict`, as a person meets it, and as somebody who wishes it ill."""
+"""`scmrl predict` from the command line, with valid and hostile files."""
 
 import json
 import shutil
@@ -41,7 +41,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[dict]:
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-def test_a_manifest_without_labels_gives_what_the_test_split_gives(data, run, tmp_path, monkeypatch, capsys):
+def test_a_manifest_without_labels_gives_the_predictions_of_the_test_split(data, run, tmp_path, monkeypatch, capsys):
     rows = [line.split(",") for line in (data / "manifest.csv").read_text().splitlines() if line.startswith("test")]
     manifest = data / "new.csv"
     manifest.write_text("note,audio,image\n" + "".join(f'"a, b",{row[3]},{row[2]}\n' for row in rows))
@@ -50,19 +50,19 @@ def test_a_manifest_without_labels_gives_what_the_test_split_gives(data, run, tm
         assert scmrl(monkeypatch, "predict", run, manifest, "--json") == 0
     finally:
         shutil.move(data / "moved.csv", data / "manifest.csv")
-    found = lines(capsys)
+    result = lines(capsys)
     splits = read_experiment(run).data.build()
     expected = predict_split(
         from_pretrained(run), splits.test, batch_size=4, processes=Processes(0, 1, torch.device("cpu"))
     )
-    assert [entry["id"] for entry in found] == expected.ids
-    shares = torch.tensor([list(entry["probabilities"].values()) for entry in found])
+    assert [entry["id"] for entry in result] == expected.ids
+    shares = torch.tensor([list(entry["probabilities"].values()) for entry in result])
     torch.testing.assert_close(shares, expected.probabilities)
-    assert list(found[0]["probabilities"]) == ["left", "right"]
-    assert [entry["class"] for entry in found] == [("left", "right")[k] for k in expected.probabilities.argmax(1)]
+    assert list(result[0]["probabilities"]) == ["left", "right"]
+    assert [entry["class"] for entry in result] == [("left", "right")[k] for k in expected.probabilities.argmax(1)]
 
 
-def test_what_training_settled_comes_back(run):
+def test_settings_of_the_training_are_restored(run):
     splits = read_experiment(run).data.build()
     inputs = load_inputs(run)
     assert inputs.classes == ("left", "right")
@@ -72,7 +72,7 @@ def test_what_training_settled_comes_back(run):
     }
 
 
-def test_pairs_are_one_clip_and_senses_may_be_missing(data, run, monkeypatch, capsys):
+def test_pairs_are_one_clip_and_modalities_may_be_missing(data, run, monkeypatch, capsys):
     both = f"image={data / 'test0.png'}", f"audio={data / 'test0.wav'}"
     assert scmrl(monkeypatch, "predict", run, *both) == 0
     printed = capsys.readouterr().out.splitlines()
@@ -83,35 +83,35 @@ def test_pairs_are_one_clip_and_senses_may_be_missing(data, run, monkeypatch, ca
     assert capsys.readouterr().out.endswith(" (without image)\n")
 
 
-def test_files_of_a_folder_belong_together_by_name(data, run, tmp_path, monkeypatch, capsys):
+def test_files_of_a_folder_are_paired_by_name(data, run, tmp_path, monkeypatch, capsys):
     for target in ("image/a/1.png", "audio/a/1.wav", "image/b/1.png", "2.wav", "2.png", ".hidden/3.png"):
         (tmp_path / target).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(data / f"test0{Path(target).suffix}", tmp_path / target)
     (tmp_path / "read me.txt").write_text("no recording")
     assert scmrl(monkeypatch, "predict", run, tmp_path, "--json") == 0
-    found = {entry["id"]: (sorted(entry["files"]), entry["without"]) for entry in lines(capsys)}
-    assert found == {
+    result = {entry["id"]: (sorted(entry["files"]), entry["without"]) for entry in lines(capsys)}
+    assert result == {
         str(Path("a", "1")): (["audio", "image"], []),
         str(Path("b", "1")): (["image"], ["audio"]),
         "2": (["audio", "image"], []),
     }
 
 
-def test_single_files_belong_together_by_name(data, run, monkeypatch, capsys):
+def test_single_files_are_paired_by_name(data, run, monkeypatch, capsys):
     files = [data / name for name in ("test1.wav", "test2.png", "test1.png")]
     assert scmrl(monkeypatch, "predict", run, *files, "--json") == 0
-    found = {entry["id"]: entry["without"] for entry in lines(capsys)}
-    assert found == {str(data / "test1"): [], str(data / "test2"): ["audio"]}
+    result = {entry["id"]: entry["without"] for entry in lines(capsys)}
+    assert result == {str(data / "test1"): [], str(data / "test2"): ["audio"]}
 
 
-def test_two_files_for_one_sense_are_not_chosen_among(data, run, tmp_path, monkeypatch, capsys):
+def test_two_files_for_one_modality_are_refused(data, run, tmp_path, monkeypatch, capsys):
     shutil.copy(data / "test0.png", tmp_path / "1.png")
     shutil.copy(data / "test0.png", tmp_path / "1.jpg")
     assert scmrl(monkeypatch, "predict", run, tmp_path) == 1
     assert "image has two files" in capsys.readouterr().err
 
 
-def test_a_video_gives_its_picture_and_its_sound(data, run, tmp_path, monkeypatch, capsys):
+def test_a_video_gives_its_frames_and_its_audio(data, run, tmp_path, monkeypatch, capsys):
     write_video(tmp_path / "clip.mp4")
     assert scmrl(monkeypatch, "predict", run, tmp_path / "clip.mp4", "--json") == 0
     (entry,) = lines(capsys)
@@ -170,14 +170,14 @@ HOSTILE = {
 }
 
 ODD = {
-    # Whoever writes to a pipe does not know the length and claims what no file holds, so it is read to its end.
+    # A writer to a pipe does not know the length and claims an impossible one, so the file is read to its end.
     "claims.wav": wave(b"\0\1" * 50, length=0xFFFF_0000),
     # Any rate is brought to that of the training.
     "rate.wav": wave(b"\0\1" * 50, length=100, rate=2**31 - 1),
 }
 
 
-def test_odd_headers_of_sound_are_no_fault(run, tmp_path, monkeypatch, capsys):
+def test_unusual_audio_headers_are_accepted(run, tmp_path, monkeypatch, capsys):
     for name, content in ODD.items():
         (tmp_path / name).write_bytes(content)
     assert scmrl(monkeypatch, "predict", run, tmp_path) == 0
@@ -186,7 +186,7 @@ def test_odd_headers_of_sound_are_no_fault(run, tmp_path, monkeypatch, capsys):
     assert [line.partition(":")[0] for line in printed.out.splitlines()] == ["claims", "rate"]
 
 
-def test_hostile_files_get_a_line_each_and_the_rest_goes_on(data, run, tmp_path, monkeypatch, capsys):
+def test_hostile_files_get_one_line_each_and_the_rest_is_predicted(data, run, tmp_path, monkeypatch, capsys):
     for name, content in HOSTILE.items():
         (tmp_path / name.replace(".", f"-{Path(name).suffix[1:]}.")).write_bytes(content)
     (tmp_path / "cut-png.png").write_bytes((data / "test0.png").read_bytes()[:150])
@@ -200,16 +200,16 @@ def test_hostile_files_get_a_line_each_and_the_rest_goes_on(data, run, tmp_path,
     printed = capsys.readouterr()
     assert "Traceback" not in printed.err
     assert [line.partition(":")[0] for line in printed.out.splitlines()] == ["zz"]
-    told = printed.err.splitlines()
-    assert told[-1] == f"scmrl: {len(HOSTILE) + 2} of {len(HOSTILE) + 3} clips could not be predicted"
-    assert len(told) == len(HOSTILE) + 3
+    message = printed.err.splitlines()
+    assert message[-1] == f"scmrl: {len(HOSTILE) + 2} of {len(HOSTILE) + 3} clips could not be predicted"
+    assert len(message) == len(HOSTILE) + 3
     for path in here[:-1]:
-        assert sum(line.startswith(f"scmrl: {path.stem}, ") for line in told) == 1, path
+        assert sum(line.startswith(f"scmrl: {path.stem}, ") for line in message) == 1, path
     assert sorted(path.relative_to(run) for path in run.rglob("*")) == before
     assert sorted(tmp_path.iterdir()) == here
 
 
-def test_a_run_that_reads_no_files_is_told_before_pytorch_is_loaded(run, tmp_path):
+def test_a_run_without_readers_is_refused_before_pytorch_is_loaded(run, tmp_path):
     shutil.copy(run / "experiment.json", tmp_path)
     code = (
         "import sys; sys.argv = ['scmrl', 'predict', *sys.argv[1:]]\n"
@@ -224,7 +224,7 @@ def test_a_run_that_reads_no_files_is_told_before_pytorch_is_loaded(run, tmp_pat
     assert done.stderr.startswith(f"scmrl: {tmp_path} holds no inputs.json")
 
 
-def test_the_shortest_sound_is_still_a_sound(run, tmp_path, monkeypatch, capsys):
+def test_the_shortest_sound_is_predicted(run, tmp_path, monkeypatch, capsys):
     soundfile.write(tmp_path / "one.wav", np.array([0.5], np.float32), RATE)
     code = scmrl(monkeypatch, "predict", run, tmp_path / "one.wav", "--json")
     (entry,) = lines(capsys)
@@ -233,7 +233,7 @@ def test_the_shortest_sound_is_still_a_sound(run, tmp_path, monkeypatch, capsys)
         assert sum(entry["probabilities"].values()) == pytest.approx(1)
 
 
-def test_a_manifest_that_leads_out_of_its_folder(data, run, tmp_path, monkeypatch, capsys):
+def test_a_manifest_that_leads_out_of_its_folder_is_refused(data, run, tmp_path, monkeypatch, capsys):
     inner = tmp_path / "inner"
     inner.mkdir()
     shutil.copy(data / "test0.png", tmp_path / "secret.png")
@@ -268,10 +268,10 @@ def test_a_manifest_that_leads_out_of_its_folder(data, run, tmp_path, monkeypatc
 def test_a_broken_manifest(run, tmp_path, monkeypatch, capsys, content, message):
     (tmp_path / "new.csv").write_bytes(content)
     assert scmrl(monkeypatch, "predict", run, tmp_path / "new.csv") in (1, 2)
-    said = capsys.readouterr()
-    assert message in said.err
-    assert "Traceback" not in said.err
-    assert said.out == ""
+    output = capsys.readouterr()
+    assert message in output.err
+    assert "Traceback" not in output.err
+    assert output.out == ""
 
 
 def test_a_parquet_table_is_a_manifest(data, run, monkeypatch, capsys, tmp_path):
@@ -313,22 +313,22 @@ def test_names_cannot_move_the_cursor(data, run, tmp_path, monkeypatch, capsys):
 def test_mistakes_end_in_a_message(run, tmp_path, monkeypatch, capsys, arguments, code, message):
     monkeypatch.chdir(tmp_path)
     assert scmrl(monkeypatch, "predict", run, *arguments) == code
-    said = capsys.readouterr()
-    assert message in said.err
-    assert "Traceback" not in said.err
-    assert said.out == ""
+    output = capsys.readouterr()
+    assert message in output.err
+    assert "Traceback" not in output.err
+    assert output.out == ""
 
 
-def test_an_empty_folder_is_a_mistake(run, tmp_path, monkeypatch, capsys):
+def test_an_empty_folder_is_refused(run, tmp_path, monkeypatch, capsys):
     assert scmrl(monkeypatch, "predict", run, tmp_path) == 2
     assert "has no file that a modality of this run accepts (image: image or video" in capsys.readouterr().err
 
 
 def test_samples_that_are_not_read_from_files_cannot_be_predicted(run, tmp_path, monkeypatch, capsys):
-    made = InMemoryDataset({"image": torch.zeros(2, 1, 4, 4)}, labels=[0, 1], ids=["a", "b"])
+    result = InMemoryDataset({"image": torch.zeros(2, 1, 4, 4)}, labels=[0, 1], ids=["a", "b"])
     info = DatasetInfo("made", ("x", "y"), {"image": ModalityInfo("image", (1, 4, 4))})
     copy = shutil.copytree(run, tmp_path / "run")
-    save_inputs(DatasetSplits(info, made, made, made), copy, seed=0)
+    save_inputs(DatasetSplits(info, result, result, result), copy, seed=0)
     assert scmrl(monkeypatch, "predict", copy, "a.png") == 2
     assert "cannot read files: it was trained on generated samples" in capsys.readouterr().err
 
@@ -348,18 +348,18 @@ def test_samples_that_are_not_read_from_files_cannot_be_predicted(run, tmp_path,
         ('"format_version": 2', '"format_version": 9', "format version is 9"),
     ],
 )
-def test_inputs_that_were_tampered_with(run, tmp_path, monkeypatch, capsys, old, new, message):
+def test_tampered_inputs_are_refused(run, tmp_path, monkeypatch, capsys, old, new, message):
     copy = shutil.copytree(run, tmp_path / "run")
     text = json.dumps(read_checksummed(copy / "inputs.json"))
     assert old in text
     write_checksummed(copy / "inputs.json", json.loads(text.replace(old, new)))
     assert scmrl(monkeypatch, "predict", copy, "image=a.png") == 2
-    said = capsys.readouterr().err
-    assert message in said
-    assert "Traceback" not in said
+    output = capsys.readouterr().err
+    assert message in output
+    assert "Traceback" not in output
 
 
-def test_a_series_of_numbers_that_are_none(tmp_path, monkeypatch, capsys):
+def test_a_series_of_nan_is_refused(tmp_path, monkeypatch, capsys):
     rng = np.random.default_rng(0)
     rows = []
     for split, count in (("train", 24), ("test", 4)):
@@ -376,12 +376,12 @@ def test_a_series_of_numbers_that_are_none(tmp_path, monkeypatch, capsys):
         (tmp_path / "bad.csv").write_text(f"t,a,b,c\n{content}")
         capsys.readouterr()
         assert scmrl(monkeypatch, "predict", run, f"gas={tmp_path / 'bad.csv'}") == 1
-        said = capsys.readouterr()
-        assert said.out == ""
-        assert len(said.err.splitlines()) == 2, said.err
+        message = capsys.readouterr()
+        assert message.out == ""
+        assert len(message.err.splitlines()) == 2, message.err
 
 
-def test_pictures_of_another_size_and_color_are_converted(data, run, tmp_path, monkeypatch, capsys):
+def test_images_of_another_size_and_color_mode_are_converted(data, run, tmp_path, monkeypatch, capsys):
     with Image.open(data / "test0.png") as picture:
         picture.resize((160, 160), Image.Resampling.NEAREST).convert("RGB").save(tmp_path / "large.png")
     assert scmrl(monkeypatch, "predict", run, tmp_path / "large.png", "--json") == 0

@@ -1,4 +1,4 @@
-"""`scmrl spec`, and files of settings: what they merge to, and what is said of the mistakes people make in them."""
+"""`scmrl spec` and configuration files: how they merge, and the messages about errors in them."""
 
 import json
 import subprocess
@@ -16,7 +16,7 @@ from snn_fusion import load_spec
 
 
 def scmrl(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    """Run the command in this process; its exit code."""
+    """Run the command in this process; return its exit code."""
     monkeypatch.setattr(sys, "argv", ["scmrl", *arguments])
     with pytest.raises(SystemExit) as end:
         cli.main()
@@ -35,22 +35,22 @@ def write(folder: Path, text: str, name: str = "run.yaml") -> Path:
 
 
 def faults_of(*tokens: str) -> list[str]:
-    """What is said of a command line after `scmrl train`."""
+    """Faults of the arguments of `scmrl train`."""
     with pytest.raises(ValueError, match=r"\w") as caught:
         read(tokens)
     return str(caught.value).splitlines()
 
 
-def test_each_layer_goes_over_the_one_before(tmp_path):
+def test_each_layer_overrides_the_one_before(tmp_path):
     first = write(tmp_path, "seed: 2\ntrain: {epochs: 3, batch_size: 8, learning_rate: 1e-3}\n", "a.yaml")
     second = write(tmp_path, "train: {epochs: 4, batch_size: 16}\n", "b.yml")
     third = write(tmp_path, '{"train": {"batch_size": 64}}', "c.json")
-    made = read(
+    result = read(
         ("scmrl-urbansound8k-av", "--config", str(first), str(second), "--train.epochs", "5", f"--config={third}")
     )
-    assert (made.train.epochs, made.train.batch_size, made.train.learning_rate) == (5, 64, 1e-3)  # option, files
-    assert (made.seed, made.train.warmup_epochs, made.data.model_dump()["kind"]) == (2, 5.0, "urbansound8k-av")
-    assert made.train.weight_decay == Experiment().train.weight_decay
+    assert (result.train.epochs, result.train.batch_size, result.train.learning_rate) == (5, 64, 1e-3)  # option, files
+    assert (result.seed, result.train.warmup_epochs, result.data.model_dump()["kind"]) == (2, 5.0, "urbansound8k-av")
+    assert result.train.weight_decay == Experiment().train.weight_decay
 
 
 def test_a_table_in_a_file_replaces_and_an_option_adds(tmp_path):
@@ -65,45 +65,45 @@ def test_a_table_in_a_file_replaces_and_an_option_adds(tmp_path):
     assert changed.model.modalities["visual"].model_dump()["tokens"] == 7
 
 
-def test_a_kind_in_a_file_starts_afresh_and_null_takes_away(tmp_path):
+def test_a_kind_in_a_file_resets_the_choice_and_null_removes_an_entry(tmp_path):
     path = write(tmp_path, "model:\n  fusion: {kind: none}\n  alignment: null\n")
-    made = read(("scmrl-cremad", "--config", str(path)))
-    assert made.model.fusion.model_dump() == {"kind": "none"}
-    assert made.model.alignment is None
+    result = read(("scmrl-cremad", "--config", str(path)))
+    assert result.model.fusion.model_dump() == {"kind": "none"}
+    assert result.model.alignment is None
     again = read(("--config", str(path), "--model.fusion.kind", "ccssa", "--model.alignment.weight", "0.5"))
     assert again.model.alignment is not None
     assert again.model.alignment.weight == 0.5
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_what_is_shown_is_a_file_that_says_the_same(name, tmp_path, monkeypatch, capsys):
+def test_the_output_of_show_is_an_equivalent_file(name, tmp_path, monkeypatch, capsys):
     assert scmrl(monkeypatch, "spec", "show", name, "--seed", "9") == 0
     path = write(tmp_path, capsys.readouterr().out)
     assert read(("--config", str(path))) == recipe(name).model_copy(update={"seed": 9})
     assert load_spec(path, Experiment) == recipe(name).model_copy(update={"seed": 9})
 
 
-def test_check_is_content_with_sound_files(tmp_path, monkeypatch, capsys):
+def test_check_accepts_valid_files(tmp_path, monkeypatch, capsys):
     first = write(tmp_path, "train: {epochs: 3}\n", "a.yaml")
     second = write(tmp_path, "\ufeffdata: {val_fraction: 0.3}\n", "b.yaml")
     assert scmrl(monkeypatch, "spec", "check", str(first), str(second), "--recipe", "scmrl-cremad") == 0
     assert capsys.readouterr().out == f"{first}: valid\n{second}: valid\n"
 
 
-def test_check_tells_the_faults_of_all_files(tmp_path, monkeypatch, capsys):
+def test_check_reports_the_faults_of_all_files(tmp_path, monkeypatch, capsys):
     first = write(tmp_path, "train: {epochs: 0}\n", "a.yaml")
     second = write(tmp_path, "data:\n  kind: manifest\n", "b.yaml")
     third = write(tmp_path, "seed: 1\n", "c.yaml")
     assert scmrl(monkeypatch, "spec", "check", *map(str, (first, second, third))) == 2
-    said = capsys.readouterr()
-    assert said.out == f"{third}: valid\n"
-    assert said.err.splitlines() == [
+    message = capsys.readouterr()
+    assert message.out == f"{third}: valid\n"
+    assert message.err.splitlines() == [
         f"scmrl: {first}:1:17: train.epochs = 0: must be a whole number greater than or equal to 1, or auto",
         f"scmrl: {second}: --data.root is required when data.kind is manifest ({second}:2:9)",
     ]
 
 
-def test_a_models_spec_is_sent_to_who_checks_it(tmp_path, monkeypatch, capsys):
+def test_a_model_spec_is_referred_to_its_checker(tmp_path, monkeypatch, capsys):
     model = write(tmp_path, "encoders:\n  audio: {input_shape: [1, 16, 16]}\nnum_classes: 6\nchannels: 16\n", "m.yaml")
     assert scmrl(monkeypatch, "spec", "check", str(model)) == 2
     assert capsys.readouterr().err == (
@@ -133,7 +133,7 @@ def test_no_spec_command_needs_pytorch(command, tmp_path):
     assert done.stdout.strip()
 
 
-def test_the_schema_describes_files_that_leave_things_out(monkeypatch, capsys):
+def test_the_schema_accepts_partial_files(monkeypatch, capsys):
     assert scmrl(monkeypatch, "spec", "schema") == 0
     schema = json.loads(capsys.readouterr().out)
     assert list(schema["properties"]) == list(Experiment.model_fields)
@@ -253,11 +253,11 @@ IN_FILES = [
 
 
 @pytest.mark.parametrize(("text", "beneath", "message"), IN_FILES)
-def test_a_mistake_in_a_file_is_told_with_its_line(text: str, beneath: str, message: str, tmp_path: Path):
+def test_a_fault_in_a_file_is_reported_with_its_line(text: str, beneath: str, message: str, tmp_path: Path):
     path = write(tmp_path, text + "\n" if text else "")
     tokens = (beneath, "--config", str(path)) if beneath else ("--config", str(path))
-    (said,) = faults_of(*tokens)
-    assert said.startswith(message.replace("AT", str(path)))
+    (output,) = faults_of(*tokens)
+    assert output.startswith(message.replace("AT", str(path)))
 
 
 ON_THE_COMMAND_LINE = [
@@ -309,27 +309,27 @@ ON_THE_COMMAND_LINE = [
 
 
 @pytest.mark.parametrize(("options", "message"), ON_THE_COMMAND_LINE)
-def test_a_mistake_on_the_command_line_is_told_in_its_words(options: str, message: str):
-    (said,) = faults_of(*options.split())
-    assert said.startswith(message)
+def test_a_fault_on_the_command_line_is_reported_in_its_terms(options: str, message: str):
+    (output,) = faults_of(*options.split())
+    assert output.startswith(message)
 
 
-def test_bytes_that_are_no_text_are_told(tmp_path):
+def test_bytes_that_are_not_text_are_reported(tmp_path):
     path = tmp_path / "run.yaml"
     path.write_bytes(b"seed: \xff\n")
     assert faults_of("--config", str(path)) == [f"{path}: not UTF-8: byte 6 is 0xff"]
 
 
-def test_a_folder_is_no_file_of_settings(tmp_path):
+def test_a_folder_is_not_a_configuration_file(tmp_path):
     path = tmp_path / "run.yaml"
     path.mkdir()
     assert faults_of("--config", str(path)) == [f"{path}: cannot be read: Is a directory"]
 
 
-def test_faults_of_files_and_options_are_told_together(tmp_path):
+def test_faults_of_files_and_options_are_reported_together(tmp_path):
     path = write(tmp_path, "train: {epochs: 0}\nsede: 3\n")
-    said = faults_of("--config", str(path), "--train.batch_size", "1", "--train.lrr", "2")
-    assert [fault.partition(": ")[0] for fault in said] == [
+    message = faults_of("--config", str(path), "--train.batch_size", "1", "--train.lrr", "2")
+    assert [fault.partition(": ")[0] for fault in message] == [
         f"{path}:2:7",
         "--train.lrr",
         f"{path}:1:17",
@@ -344,5 +344,5 @@ def test_a_fault_of_a_recipe_names_it():
         load(Experiment, [], defaults={"seed": -1}, defaults_from="recipe mine")
 
 
-def test_text_may_say_any_topology():
+def test_any_topology_can_be_given_as_text():
     assert read(("--model.fusion.topology", "ring")).model.fusion.model_dump()["topology"] == "ring"

@@ -1,4 +1,4 @@
-"""Data meet a model: the encoder that suits each shape, those that are asked for, and what does not go together."""
+"""Model specs for data: the encoder for each shape, explicit encoders, and invalid combinations."""
 
 from typing import Literal
 
@@ -18,7 +18,7 @@ SMALL = {"channels": 16, "fusion": {"kind": "ccssa", "num_heads": 4}, "time_step
 
 
 def info(**shapes: tuple[int, ...]) -> DatasetInfo:
-    """Data whose senses have these shapes, in three time steps."""
+    """Data whose modalities have these shapes, in three time steps."""
     return DatasetInfo(
         "made up", ("a", "b"), {name: ModalityInfo("series", shape, 3) for name, shape in shapes.items()}
     )
@@ -29,8 +29,8 @@ def options(**modalities: object) -> ModelOptions:
 
 
 def encoder(shape: tuple[int, ...], chosen: object = None, **more: object):
-    made = ModelOptions.model_validate({**SMALL, "modalities": {"x": chosen} if chosen else {}, **more})
-    return model_spec(made, info(x=shape)).encoders["x"]
+    result = ModelOptions.model_validate({**SMALL, "modalities": {"x": chosen} if chosen else {}, **more})
+    return model_spec(result, info(x=shape)).encoders["x"]
 
 
 @pytest.mark.parametrize(
@@ -50,9 +50,9 @@ def encoder(shape: tuple[int, ...], chosen: object = None, **more: object):
         ),
     ],
 )
-def test_each_shape_has_an_encoder_that_suits(shape, suits):
-    found = encoder(shape)
-    assert found == suits
+def test_each_shape_has_a_default_encoder(shape, suits):
+    result = encoder(shape)
+    assert result == suits
     model = model_spec(options(), info(x=shape)).build().eval()
     assert model({"x": torch.rand(3, 2, *shape)}).logits.shape == (2, 2)
 
@@ -80,13 +80,13 @@ def test_each_shape_has_an_encoder_that_suits(shape, suits):
         ((6,), {"blocks": {"depth": 2}}, VectorSpec.model_validate({"in_channels": 6, "blocks": {"depth": 2}})),
     ],
 )
-def test_an_encoder_that_is_asked_for_is_made(shape, chosen, becomes):
+def test_a_specified_encoder_is_built(shape, chosen, becomes):
     assert encoder(shape, chosen) == becomes
     model = model_spec(options(x=chosen), info(x=shape)).build().eval()
     assert model({"x": torch.rand(3, 2, *shape)}).logits.shape == (2, 2)
 
 
-def test_a_padded_input_is_what_padding_by_hand_makes():
+def test_a_padded_input_equals_padding_by_hand():
     spec = encoder((2, 10, 9))
     assert isinstance(spec, FittedSpec)
     whole = spec.build(channels=16, time_steps=3, neuron=ModelOptions().neuron)  # training: norms wake it
@@ -111,7 +111,7 @@ def test_a_flattened_input_keeps_the_order_of_its_axes():
     assert torch.equal(whole(x), by_hand)
 
 
-def test_blocks_stay_where_the_model_checks_them():
+def test_blocks_stay_in_the_outer_spec():
     with pytest.raises(ValueError, match=r"^channels \(16\) must be divisible by encoders\.x\.blocks\.num_heads \(3\)"):
         encoder((2, 10, 9), {"blocks": {"depth": 1, "num_heads": 3}})
 
@@ -121,16 +121,16 @@ def test_the_model_survives_a_round_trip_through_json():
     assert ModelSpec.model_validate_json(spec.model_dump_json()) == spec
 
 
-def test_an_encoder_for_other_axes_is_refused():
+def test_an_encoder_for_a_different_number_of_axes_is_refused():
     with pytest.raises(
         ValueError, match=r"modalities\.x\.kind tokens accepts inputs with 2 axes, but x is \[2, 10, 9\]"
     ):
         encoder((2, 10, 9), {"kind": "tokens"})
 
 
-def test_an_encoder_of_a_plug_in_can_be_named_without_what_the_data_decide(monkeypatch, request):
+def test_a_plug_in_encoder_needs_no_shape_fields(monkeypatch, request):
     class PluggedSpec(VectorSpec):
-        """Somebody else's."""
+        """An encoder of a plug-in."""
 
         kind: Literal["plugged"] = "plugged"  # pyright: ignore[reportIncompatibleVariableOverride]
         width: int = 2
@@ -141,26 +141,26 @@ def test_an_encoder_of_a_plug_in_can_be_named_without_what_the_data_decide(monke
     ENCODERS.register(PluggedSpec)
     fields_of.cache_clear()  # another test may have listed the options before there was such an encoder
     request.addfinalizer(fields_of.cache_clear)
-    made = load(ModelOptions, ["--modalities.x.kind", "plugged", "--modalities.x.width", "5", "--time_steps", "3"])
-    spec = model_spec(made, info(x=(7,))).encoders["x"]
+    result = load(ModelOptions, ["--modalities.x.kind", "plugged", "--modalities.x.width", "5", "--time_steps", "3"])
+    spec = model_spec(result, info(x=(7,))).encoders["x"]
     assert spec == PluggedSpec(in_channels=7, width=5)
     with pytest.raises(OptionError, match=r"x\.in_channels: no such option"):
         load(ModelOptions, ["--modalities.x.kind", "plugged", "--modalities.x.in_channels", "5"])
 
 
-def test_options_that_an_encoder_refuses_are_told_in_a_line():
+def test_options_that_an_encoder_refuses_are_reported_in_one_line():
     with pytest.raises(
         ValueError, match=r"^model\.modalities\.x: kernel_size is an odd number of samples, but it is 4$"
     ):
         encoder((2, 50), {"kind": "series", "kernel_size": 4})
 
 
-def test_inputs_that_no_encoder_takes_are_refused():
+def test_inputs_that_no_encoder_accepts_are_refused():
     with pytest.raises(ValueError, match=r"x has inputs with 4 axes, \[1, 2, 3, 4\]"):
         encoder((1, 2, 3, 4))
 
 
-def test_time_steps_that_differ_name_both_ways_out():
+def test_different_time_steps_name_both_remedies():
     data = DatasetInfo("made up", ("a", "b"), {"touch": ModalityInfo("events", (4,), 20)})
     with pytest.raises(
         ValueError,
@@ -169,7 +169,7 @@ def test_time_steps_that_differ_name_both_ways_out():
         model_spec(options(), data)
 
 
-def test_a_sense_that_the_model_leaves_out_is_not_read():
+def test_a_modality_that_the_model_excludes_is_not_read():
     experiment = Experiment.model_validate({"model": {"modalities": {"audio": None, "touch": {"kind": "series"}}}})
     assert experiment.data.modalities == ("visual",)
     assert Experiment.model_validate_json(experiment.model_dump_json()) == experiment

@@ -1,4 +1,4 @@
-"""The overlay: dotted options over a spec tree, and what it says of mistakes."""
+"""The overlay: dotted options over nested specs, and its error messages."""
 
 import random
 import subprocess
@@ -39,7 +39,7 @@ class Digits(Spec):
     size: int = 16
     """Edge in pixels."""
     modalities: tuple[str, ...] = ("audio", "visual")
-    """Senses to read."""
+    """Modalities to read."""
 
 
 class Manifest(Spec):
@@ -49,7 +49,7 @@ class Manifest(Spec):
     root: Path
     """Folder of the files."""
     modalities: tuple[str, ...] = ("audio", "visual")
-    """Senses to read."""
+    """Modalities to read."""
     split: Annotated[RandomSplit | SpeakerSplit, Field(discriminator="kind")] = RandomSplit()
     """How to hold samples out."""
 
@@ -82,7 +82,7 @@ class Model(Spec):
     scale."""
     size: tuple[int, int] = (8, 8)
     encoders: dict[str, Annotated[Frames | Events, Field(discriminator="kind")]] = {"visual": Frames(channels=1)}
-    """One encoder for each sense."""
+    """One encoder per modality."""
     weights: dict[str, float] = {"audio": 0.5}
     losses: dict[str, Loss] = {}
 
@@ -127,12 +127,12 @@ class Run(Spec):
         return self
 
 
-def test_nothing_given_is_the_spec_itself():
+def test_no_options_give_the_spec_itself():
     assert load(Run, []) == Run(train=Train())
 
 
 @pytest.mark.parametrize(
-    ("options", "place", "value"),
+    ("options", "path", "value"),
     [
         ("--train.epochs 3", "train.epochs", 3),
         ("--train.epochs=3", "train.epochs", 3),
@@ -177,12 +177,12 @@ def test_nothing_given_is_the_spec_itself():
         ("--train.early none", "train.early", None),
     ],
 )
-def test_option_sets_its_place(options: str, place: str, value: object):
-    found: object = load(Run, options.split())
-    for name in place.split("."):
-        found = getattr(found, name)
-    assert found == value
-    assert type(found) is type(value)
+def test_option_sets_its_field(options: str, path: str, value: object):
+    result: object = load(Run, options.split())
+    for name in path.split("."):
+        result = getattr(result, name)
+    assert result == value
+    assert type(result) is type(value)
 
 
 THERE_ARE = "there are: seed, name, data, model, train"
@@ -300,13 +300,13 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("options", "message"), MISTAKES)
-def test_mistake_is_told_in_one_line(options: str, message: str):
+def test_a_fault_is_one_line(options: str, message: str):
     with pytest.raises(OptionError) as caught:
         load(Run, options.split())
     assert str(caught.value) == message
 
 
-def test_faults_are_told_all_at_once():
+def test_all_faults_are_reported_at_once():
     with pytest.raises(OptionError) as caught:
         load(Run, ["--train.lrr", "1", "--train.epochs", "0", "--seed", "x"])
     assert [fault.partition(":")[0] for fault in caught.value.faults] == [
@@ -316,14 +316,14 @@ def test_faults_are_told_all_at_once():
     ]
 
 
-def test_defaults_lie_between_spec_and_options():
+def test_defaults_override_the_spec_and_options_override_defaults():
     defaults = {"train": {"epochs": 3, "warmup": 2}, "data": {"kind": "manifest", "root": "a"}}
     run = load(Run, ["--train.epochs", "4"], defaults=defaults)
     assert (run.train.epochs, run.train.warmup, run.data) == (4, 2, Manifest(root=Path("a")))
     assert load(Run, ["--data.kind", "digits"], defaults=defaults).data == Digits()
 
 
-def test_defaults_may_hold_specs():
+def test_defaults_may_contain_specs():
     run = load(Run, ["--data.modalities", "audio"], defaults={"data": Digits(size=3), "train": {"early": Early()}})
     assert run.data == Digits(size=3, modalities=("audio",))
     assert run.train.early == Early()
@@ -355,13 +355,13 @@ def test_fault_of_defaults_names_its_source(defaults: dict[str, object], message
     assert str(caught.value) == message
 
 
-def test_kind_of_defaults_is_overruled_by_an_added_option():
+def test_an_option_overrides_the_kind_of_defaults():
     with pytest.raises(OptionError, match=r"data\.kind is digits \(add --data\.kind manifest\)$"):
         load(Run, ["--data.root", "a"], defaults={"data": {"kind": "digits"}})
 
 
 class Shelf(dict[str, type[BaseModel]]):
-    """What a library offers at a seam: read by `kind` in a function of its own, so errors do not tell the kind."""
+    """A registry that is parsed by `kind` in a function, so that errors do not contain the kind."""
 
     default: str | None = None
 
@@ -407,18 +407,18 @@ class Offered(Spec):
         ),
     ],
 )
-def test_mistake_in_what_a_registry_offers_is_told_alike(options: str, message: str):
+def test_faults_in_specs_of_a_registry_are_reported_alike(options: str, message: str):
     with pytest.raises(OptionError) as caught:
         load(Offered, options.split())
     assert str(caught.value) == message
 
 
-def test_an_entry_without_a_kind_is_of_the_default_one():
-    made = load(Offered, ["--parts.a.size", "3", "--parts.b", "none"])
-    assert made.parts == {"a": Digits(size=3), "b": None}
+def test_an_entry_without_a_kind_has_the_default_kind():
+    result = load(Offered, ["--parts.a.size", "3", "--parts.b", "none"])
+    assert result.parts == {"a": Digits(size=3), "b": None}
 
 
-def test_files_lie_between_defaults_and_options(tmp_path: Path):
+def test_files_override_defaults_and_options_override_files(tmp_path: Path):
     first, second = tmp_path / "a.yaml", tmp_path / "b.json"
     first.write_text("train: {epochs: 4, warmup: 2}\nmodel: {weights: {touch: 1}}\n", encoding="utf-8")
     second.write_text('{"train": {"warmup": 3}}', encoding="utf-8")
@@ -432,7 +432,7 @@ def test_files_lie_between_defaults_and_options(tmp_path: Path):
     assert run.model.weights == {"touch": 1, "smell": 2}
 
 
-def test_fault_of_a_file_names_its_line_and_what_it_names(tmp_path: Path):
+def test_fault_of_a_file_names_its_line_and_field(tmp_path: Path):
     path = tmp_path / "a.yaml"
     path.write_text("seed: 0\ntrain:\n  warmup: 20\n  epochs: 3\n  lrr: 3\n", encoding="utf-8")
     with pytest.raises(OptionError) as caught:
@@ -454,15 +454,15 @@ def test_any_tokens_give_a_spec_or_an_option_error():
         "--no-",
     ]
     values = ["3", "-1", "none", "true", "a,b", "", "manifest", "speaker", "x", "="]
-    told: list[str] = []
+    messages: list[str] = []
     for _ in range(300):
         tokens = draw.choices([*words, *values], k=draw.randint(1, 6))
         try:
             load(Run, tokens)
         except OptionError as error:
-            told += error.faults
-    assert len(told) > 300
-    assert not [fault for fault in told if "pydantic" in fault or "Value error" in fault or "\n" in fault]
+            messages += error.faults
+    assert len(messages) > 300
+    assert not [fault for fault in messages if "pydantic" in fault or "Value error" in fault or "\n" in fault]
 
 
 def test_help_of_an_option_is_complete():
@@ -493,7 +493,7 @@ def test_help_of_an_option_is_complete():
 
 
 def choices_of(option: OptionHelp) -> list[str]:
-    """The tokens that choose the variants which have an option."""
+    """Tokens that select the kinds that have an option."""
     known = {other.name for other in describe(Run)}
     parts = option.name.split(".")
     tags = [".".join([*parts[:depth], "kind"]) for depth in range(1, len(parts))]
@@ -503,7 +503,7 @@ def choices_of(option: OptionHelp) -> list[str]:
 
 
 @pytest.mark.parametrize("option", describe(Run), ids=lambda option: f"{option.name} {option.variant}".strip())
-def test_described_option_can_be_given(option: OptionHelp):
+def test_described_options_are_accepted(option: OptionHelp):
     examples = {"path": "a/b", "float > 0": "0.5", "frames | events": "frames", "float | none": "2", "none": "none"}
     value = examples.get(option.type, option.default)
     tokens = [*choices_of(option), option.name, value]
@@ -533,7 +533,7 @@ def test_overlay_needs_no_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_the_kind_that_is_advised_has_every_option_that_was_given_and_is_the_likely_one():
+def test_the_suggested_kind_has_all_options_and_is_the_likely_one():
     def faults(*options: str, **more: object) -> str:
         with pytest.raises(OptionError) as caught:
             load(Experiment, options, **more)
@@ -547,6 +547,6 @@ def test_the_kind_that_is_advised_has_every_option_that_was_given_and_is_the_lik
     assert faults("--data.root", "x", "--data.columns.imu.reader.kind", "series").count("add --data.kind manifest") == 2
 
 
-def test_a_group_that_was_forgotten_is_advised():
+def test_a_missing_group_is_suggested():
     with pytest.raises(OptionError, match=r"did you mean --data\.columns\.imu\?"):
         load(Experiment, ["--columns.imu", "x"])

@@ -1,4 +1,4 @@
-"""What can be known at once is told before PyTorch is loaded and data are prepared."""
+"""Quick checks fail before PyTorch is loaded and data are prepared."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from scmrl.config import preflight
 
 
 def refused(*arguments: str, cwd: Path) -> str:
-    """What a command says that is refused without PyTorch having been loaded."""
+    """Standard error of a command that fails before PyTorch is loaded."""
     code = (
         "import sys; sys.argv = ['scmrl', *sys.argv[1:]]\n"
         "import os.path; os.path.exists = lambda path, true=os.path.exists: 'dev/' not in str(path) and true(path)\n"
@@ -29,20 +29,20 @@ def refused(*arguments: str, cwd: Path) -> str:
 
 @pytest.mark.skipif(not Path("/proc/driver").is_dir(), reason="only Linux tells drivers without PyTorch")
 @pytest.mark.parametrize("command", [("train",), ("study", "ablation")])
-def test_a_gpu_that_is_not_there_is_told_first(command: tuple[str, ...], tmp_path: Path):
-    said = refused(*command, "--train.device", "cuda", cwd=tmp_path)
-    assert "--train.device cuda cannot be used here (this machine has no GPU driver); auto always can" in said
+def test_a_missing_gpu_is_reported_first(command: tuple[str, ...], tmp_path: Path):
+    message = refused(*command, "--train.device", "cuda", cwd=tmp_path)
+    assert "--train.device cuda cannot be used here (this machine has no GPU driver); auto always can" in message
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_is_not_empty_is_told_first(tmp_path: Path):
+def test_a_folder_that_is_not_empty_is_reported_first(tmp_path: Path):
     (tmp_path / "precious.txt").write_text("mine")
     assert "is not empty, and a run overwrites nothing" in refused("train", "--out", str(tmp_path), cwd=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
 
 
 @pytest.mark.parametrize("command", [("train",), ("study", "ablation")])
-def test_an_extra_that_is_missing_is_told_first(command, tmp_path, monkeypatch, capsys):
+def test_a_missing_extra_is_reported_first(command, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(preflight, "find_spec", lambda name: None)
     assert scmrl(monkeypatch, *command, "--train.wandb", "mine") == 2
@@ -51,11 +51,11 @@ def test_an_extra_that_is_missing_is_told_first(command, tmp_path, monkeypatch, 
 
 
 @pytest.mark.parametrize("prefix", ["--", "--data."])
-def test_options_of_a_dataset_are_spelled_the_same_in_every_command(prefix, tmp_path, monkeypatch, capsys):
+def test_dataset_options_have_the_same_names_in_every_command(prefix, tmp_path, monkeypatch, capsys):
     assert scmrl(monkeypatch, "data", "check", "manifest", f"{prefix}root", str(tmp_path / "gone")) != 0
-    said = capsys.readouterr()
-    assert "no such option" not in said.err + said.out
-    assert "gone" in said.err + said.out
+    message = capsys.readouterr()
+    assert "no such option" not in message.err + message.out
+    assert "gone" in message.err + message.out
 
 
 @pytest.mark.parametrize(
@@ -66,6 +66,6 @@ def test_options_of_a_dataset_are_spelled_the_same_in_every_command(prefix, tmp_
         (["--data.root", "data/crema-d"], "crema-d"),
     ],
 )
-def test_the_dataset_that_is_advised_is_that_of_the_folder(options, kind, monkeypatch, capsys):
+def test_the_suggested_dataset_is_that_of_the_folder(options, kind, monkeypatch, capsys):
     assert scmrl(monkeypatch, "train", *options) == 2
     assert f"(add --data.kind {kind}; other kinds" in capsys.readouterr().err

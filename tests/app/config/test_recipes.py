@@ -1,4 +1,4 @@
-"""Recipes: each trains on a small copy of its dataset in its real format, and those as published are as published."""
+"""Recipes: each trains on a small copy of its dataset in the real format; published ones match the publication."""
 
 from pathlib import Path
 
@@ -31,12 +31,12 @@ OF_COPY = {
 
 def small(name: str, root: Path) -> Experiment:
     """The recipe on a small copy of its dataset."""
-    made = recipe(name)
-    kind = made.data.card().kind
+    result = recipe(name)
+    kind = result.data.card().kind
     CATALOG[kind].write(root)
-    at = ["--data.root", str(root)] if "root" in type(made.data).model_fields else []
+    at = ["--data.root", str(root)] if "root" in type(result.data).model_fields else []
     options = [*at, *OF_COPY[kind], *SMALL]
-    return load(Experiment, options, defaults=made)
+    return load(Experiment, options, defaults=result)
 
 
 def first_batches(splits: DatasetSplits, size: int) -> list[list[int]]:
@@ -84,42 +84,42 @@ def info(shapes: dict[str, tuple[int, ...]], *, classes: int, time_steps: int | 
         ("scmrl-mnistdvs-ntidigits", 28, 10, 2, 16, 4_022_666),
     ],
 )
-def test_published_recipe_makes_the_published_model(name, side, classes, visual_channels, time_steps, parameters):
+def test_published_recipe_builds_the_published_model(name, side, classes, visual_channels, time_steps, parameters):
     shapes = {"audio": (1, side, side), "visual": (visual_channels, side, side)}
-    made = recipe(f"{name}-published")
-    spec = model_spec(made.model, info(shapes, classes=classes, time_steps=time_steps))
+    result = recipe(f"{name}-published")
+    spec = model_spec(result.model, info(shapes, classes=classes, time_steps=time_steps))
     assert spec == PRESETS[name]
     assert sum(p.numel() for p in spec.build().parameters()) == parameters
 
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if name.endswith("-published")])
 def test_published_recipe_has_the_published_schedule(name: str):
-    made = recipe(name)
-    train = made.train
-    assert (train.epochs, train.batch_size, train.warmup_epochs, made.seed) == (100, 128, 5, 42)
+    result = recipe(name)
+    train = result.train
+    assert (train.epochs, train.batch_size, train.warmup_epochs, result.seed) == (100, 128, 5, 42)
     assert (train.learning_rate, train.learning_rate_batch, train.weight_decay) == (5e-3, 1024, 1e-4)
-    assert (train.selection, made.model.init, made.model.label_smoothing) == ("published", "published", 0.1)
-    assert made.data.model_dump()["protocol"] == "published"
+    assert (train.selection, result.model.init, result.model.label_smoothing) == ("published", "published", 0.1)
+    assert result.data.model_dump()["protocol"] == "published"
     # Nothing of the library's own that the authors did not have.
     assert (train.augment_shift, train.augment_scale, train.average, train.gradient_clip) == (0, 0, 0, 0)
 
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if not name.endswith("-published")])
 def test_other_recipes_select_on_validation_and_start_alive(name: str):
-    made = recipe(name)
-    assert (made.train.selection, made.model.init) == ("validation", "calibrated")
-    assert made.data.model_dump().get("protocol") != "published"
+    result = recipe(name)
+    assert (result.train.selection, result.model.init) == ("validation", "calibrated")
+    assert result.data.model_dump().get("protocol") != "published"
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_recipe_is_told_in_a_line_and_survives_a_round_trip(name: str):
-    made = recipe(name)
+def test_recipe_has_a_summary_and_survives_a_round_trip(name: str):
+    result = recipe(name)
     assert (RECIPES[name].__doc__ or "").splitlines()[0].endswith(".")
-    assert Experiment.model_validate_json(made.model_dump_json()) == made
-    assert load(Experiment, [], defaults=made) == made
+    assert Experiment.model_validate_json(result.model_dump_json()) == result
+    assert load(Experiment, [], defaults=result) == result
 
 
-def test_an_unknown_recipe_is_answered_with_the_nearest():
+def test_an_unknown_recipe_suggests_the_nearest():
     with pytest.raises(
         ValueError, match=r"^scmrl-crema: no such recipe \(did you mean scmrl-cremad\?\); there are: dig"
     ):

@@ -1,4 +1,4 @@
-"""Epochs, batch size and warm-up come from the number of training samples unless they are given."""
+"""Epochs, batch size and warm-up follow from the number of training samples unless given."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ def steps(samples: int, schedule: Schedule) -> int:
     return schedule.epochs * max(1, samples // schedule.batch_size)
 
 
-def test_the_embedded_digits_keep_the_schedule_they_have_always_had():
+def test_the_embedded_digits_have_the_default_schedule():
     assert TrainSpec().schedule(DIGITS) == Schedule(20, 32, 2.0)
     assert TrainSpec().schedule(MANY_SAMPLES) == Schedule(20, 32, 2.0)
 
@@ -30,7 +30,7 @@ def test_short_trainings_on_digits_keep_their_warm_up():
     assert TrainSpec(epochs=1).schedule(DIGITS).warmup_epochs < 1
 
 
-def test_41_samples_make_ten_steps_an_epoch_and_600_in_all():
+def test_41_samples_make_ten_steps_per_epoch_and_600_in_total():
     assert TrainSpec().schedule(41) == Schedule(60, 4, 6.0)
 
 
@@ -43,7 +43,7 @@ def test_few_samples_still_make_many_steps(samples: int):
     assert schedule.warmup_epochs <= 0.11 * schedule.epochs or samples >= 512
 
 
-def test_what_is_given_stays_and_the_rest_follows_from_it():
+def test_explicit_values_stay_and_the_rest_follows():
     assert TrainSpec(batch_size=32).schedule(41) == Schedule(600, 32, 60.0)
     assert TrainSpec(epochs=5, batch_size=8, warmup_epochs=0.5).schedule(41) == Schedule(5, 8, 0.5)
     assert TrainSpec(epochs=9).schedule(41) == Schedule(9, 4, 6.0)
@@ -51,7 +51,7 @@ def test_what_is_given_stays_and_the_rest_follows_from_it():
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 4, 6, 8])
 @pytest.mark.parametrize("samples", [41, 200, 2000])
-def test_an_automatic_batch_can_be_shared_by_processes(samples: int, parts: int):
+def test_an_automatic_batch_can_be_split_over_processes(samples: int, parts: int):
     batch_size = TrainSpec().schedule(samples, parts).batch_size
     assert batch_size % parts == 0
     assert parts == 1 or batch_size // parts >= 2
@@ -72,14 +72,14 @@ def test_recipes_of_published_datasets_state_their_schedule(name: str):
         ("--train.warmup_epochs=x", "--train.warmup_epochs = x: must be a number greater than or equal to 0, or auto"),
     ],
 )
-def test_a_wrong_value_is_answered_with_every_right_one(option: str, message: str):
+def test_an_invalid_value_lists_the_valid_ones(option: str, message: str):
     with pytest.raises(OptionError) as caught:
         load(Experiment, [option])
     assert caught.value.faults == (message,)
 
 
 def without_schedule(data: Path, out: Path) -> list[str]:
-    """The options of a tiny run that say nothing of epochs and batch size."""
+    """Options of a tiny run without epochs and batch size."""
     options = tiny_options(data, out)
     for name in ("--train.epochs", "--train.batch-size"):
         at = options.index(name)
@@ -87,15 +87,15 @@ def without_schedule(data: Path, out: Path) -> list[str]:
     return options
 
 
-def test_a_run_says_and_stores_what_it_chose_and_goes_on_with_it(tmp_path, monkeypatch, capsys):
+def test_a_run_prints_stores_and_resumes_its_schedule(tmp_path, monkeypatch, capsys):
     (tmp_path / "data").mkdir()
     data, out = write_tiny_dataset(tmp_path / "data", train=24, test=4), tmp_path / "run"
     monkeypatch.setattr("scmrl.config.experiment.STEPS", 16)
     monkeypatch.setattr("scmrl.config.experiment.EPOCHS", 2)
     options = without_schedule(data, out)
     assert scmrl(monkeypatch, "train", *options) == 0
-    said = capsys.readouterr().err
-    assert "training: 4 epochs of 4 steps at batch size 4, warm-up over 2.67 epochs" in said
+    message = capsys.readouterr().err
+    assert "training: 4 epochs of 4 steps at batch size 4, warm-up over 2.67 epochs" in message
     stored = json.loads((out / "experiment.json").read_text())["train"]
     assert (stored["epochs"], stored["batch_size"]) == (4, 4)
     assert stored["warmup_epochs"] == pytest.approx(8 / 3)

@@ -1,4 +1,4 @@
-"""However a command ends, a person reads one line of it, and never a traceback."""
+"""Every failed command ends in one line, never in a traceback."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ from scmrl.console.errors import is_out_of_memory
 
 
 def ended(monkeypatch, capsys, error: BaseException) -> tuple[int, str]:
-    """The exit code and the message of a command in which something is raised."""
+    """Exit code and message of a command that raises an error."""
 
     def broken(*_: object) -> None:
         raise error
@@ -40,26 +40,26 @@ def ended(monkeypatch, capsys, error: BaseException) -> tuple[int, str]:
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_a_fault_of_the_program_is_named_and_its_traceback_kept(error, monkeypatch, capsys, tmp_path):
+def test_a_bug_is_named_and_its_traceback_saved(error, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    code, said = ended(monkeypatch, capsys, error)
+    code, message = ended(monkeypatch, capsys, error)
     assert code == 1
-    assert said.startswith(f"scmrl: this is a bug in scmrl: {type(error).__name__}")
-    (kept,) = tmp_path.iterdir()
-    assert str(kept) in said
-    assert "SCMRL_DEBUG=1" in said
-    text = kept.read_text(encoding="utf-8")
+    assert message.startswith(f"scmrl: this is a bug in scmrl: {type(error).__name__}")
+    (selected,) = tmp_path.iterdir()
+    assert str(selected) in message
+    assert "SCMRL_DEBUG=1" in message
+    text = selected.read_text(encoding="utf-8")
     assert "command: scmrl spec show" in text
     assert "Traceback (most recent call last)" in text
     assert type(error).__name__ in text
 
 
-def test_a_fault_is_named_where_no_file_can_be_written(monkeypatch, capsys, tmp_path):
+def test_a_bug_is_named_if_no_file_can_be_written(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
-    code, said = ended(monkeypatch, capsys, KeyError("training"))
+    code, message = ended(monkeypatch, capsys, KeyError("training"))
     assert code == 1
-    assert "KeyError: 'training'" in said
-    assert "SCMRL_DEBUG=1 in the environment prints the traceback here" in said
+    assert "KeyError: 'training'" in message
+    assert "SCMRL_DEBUG=1 in the environment prints the traceback here" in message
 
 
 @pytest.mark.parametrize(
@@ -71,14 +71,14 @@ def test_a_fault_is_named_where_no_file_can_be_written(monkeypatch, capsys, tmp_
         RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory"),
     ],
 )
-def test_memory_that_runs_out_is_no_fault_of_the_program(error, monkeypatch, capsys):
-    code, said = ended(monkeypatch, capsys, error)
+def test_out_of_memory_is_not_a_bug(error, monkeypatch, capsys):
+    code, message = ended(monkeypatch, capsys, error)
     assert code == 2
-    assert said.startswith("scmrl: out of memory")
-    assert "--train.batch_size" in said
+    assert message.startswith("scmrl: out of memory")
+    assert "--train.batch_size" in message
 
 
-def test_what_really_happens_without_memory_is_recognized():
+def test_real_out_of_memory_errors_are_recognized():
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60, dtype=torch.uint8)
     assert is_out_of_memory(caught.value)
@@ -88,12 +88,12 @@ def test_what_really_happens_without_memory_is_recognized():
     assert not is_out_of_memory(RuntimeError("shapes do not fit"))
 
 
-def test_an_interruption_says_no_empty_reason(monkeypatch, capsys):
+def test_an_interruption_prints_no_empty_reason(monkeypatch, capsys):
     assert ended(monkeypatch, capsys, KeyboardInterrupt()) == (130, "\nscmrl: interrupted\n")
     assert ended(monkeypatch, capsys, KeyboardInterrupt("stopped")) == (130, "\nscmrl: interrupted; stopped\n")
 
 
-def test_debugging_shows_the_traceback(monkeypatch):
+def test_debugging_prints_the_traceback(monkeypatch):
     monkeypatch.setenv("SCMRL_DEBUG", "1")
     monkeypatch.setattr(sys, "argv", ["scmrl", "spec", "show", "--nonsense", "1"])
     from scmrl import cli
@@ -112,7 +112,7 @@ def test_a_reader_that_ends_early_ends_the_command_quietly(command: list[str], c
     assert (done.returncode, done.stderr) == (code, b"")  # rich ends what it prints with 1
 
 
-def test_characters_that_a_terminal_lacks_are_escaped():
+def test_unencodable_characters_are_escaped():
     script = "import sys; sys.argv = ['scmrl', 'train', '--help', 'seed']; from scmrl.cli import main; main()"
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=True)
@@ -120,9 +120,9 @@ def test_characters_that_a_terminal_lacks_are_escaped():
     assert done.stdout.isascii()
 
 
-def test_a_file_is_not_blamed_where_memory_ran_out_while_it_was_read(monkeypatch, capsys):
+def test_a_file_is_not_blamed_if_memory_ran_out_while_reading_it(monkeypatch, capsys):
     error = ValueError("clip7.wav cannot be read as sound: ; replace or convert the file")
     error.__cause__ = MemoryError()
-    code, said = ended(monkeypatch, capsys, error)
+    code, message = ended(monkeypatch, capsys, error)
     assert code == 2
-    assert said.splitlines()[1].startswith("scmrl: memory ran out there, so the file may be intact")
+    assert message.splitlines()[1].startswith("scmrl: memory ran out there, so the file may be intact")

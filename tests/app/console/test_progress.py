@@ -11,7 +11,7 @@ from scmrl.study.run import time_left
 
 
 class Clock:
-    """A clock that moves when told to."""
+    """A clock that is advanced by hand."""
 
     def __init__(self):
         self.now = 100.0
@@ -66,7 +66,7 @@ def test_metric_left_out_keeps_its_column_and_a_new_one_repeats_the_header():
     assert lines[6].split() == ["2/2", "1.0000", "-", "1.00e-01"]
 
 
-def test_the_table_of_a_training_has_a_header_of_two_lines_and_numbers_that_read_well():
+def test_the_table_of_a_training_has_a_two_line_header_and_readable_numbers():
     console, file = plain()
     record = {
         "train_loss": 2.1,
@@ -86,7 +86,7 @@ def test_the_table_of_a_training_has_a_header_of_two_lines_and_numbers_that_read
     assert row.split() == ["1/20", "2.1000", "0.5000", "50.00%", "2.0000", "92.80%", "1.00e-02", "92.8", "812", "*"]
 
 
-def test_quick_phase_says_nothing_without_a_terminal():
+def test_quick_phase_prints_nothing_without_a_terminal():
     console, file = plain()
     with Progress.create(console) as progress, progress.phase("reading data", 1000, "clips") as phase:
         for _ in range(1000):
@@ -94,7 +94,7 @@ def test_quick_phase_says_nothing_without_a_terminal():
     assert file.getvalue() == ""
 
 
-def test_long_phase_speaks_every_ten_seconds_without_a_terminal():
+def test_long_phase_prints_every_ten_seconds_without_a_terminal():
     clock = Clock()
     console, file = plain()
     with Progress.create(console, clock=clock) as progress, progress.phase("reading data", 100, "clips") as phase:
@@ -138,7 +138,7 @@ def test_broken_phase_does_not_claim_its_end():
     assert file.getvalue().splitlines() == ["reading: 1 of 9 clips (11%), 11 s so far"]
 
 
-def test_a_slow_start_does_not_make_the_time_left_long():
+def test_a_slow_start_does_not_inflate_the_remaining_time():
     clock = Clock()
     console, file = plain()
     with Progress.create(console, clock=clock) as progress, progress.phase("epoch 1/20", 100, "steps") as phase:
@@ -154,7 +154,7 @@ def test_a_slow_start_does_not_make_the_time_left_long():
     ]
 
 
-def test_what_was_done_before_does_not_count_as_pace():
+def test_earlier_work_does_not_count_as_pace():
     clock = Clock()
     console, file = plain()
     with Progress.create(console, clock=clock) as progress, progress.phase("epoch 1/20", 100, "steps") as phase:
@@ -195,7 +195,7 @@ def test_dumb_terminal_gets_plain_lines():
     assert file.getvalue() == ""
 
 
-def test_terminal_shows_a_bar_and_takes_it_away():
+def test_terminal_shows_a_bar_and_removes_it():
     console, file = terminal()
     with Progress.create(console) as progress:
         with progress.phase("epoch [3]", 8, "steps") as phase:
@@ -211,7 +211,7 @@ def test_terminal_shows_a_bar_and_takes_it_away():
     assert "*" in file.getvalue()
 
 
-def test_terminal_is_given_back_after_an_error():
+def test_terminal_is_restored_after_an_error():
     console, file = terminal()
 
     def run():
@@ -220,8 +220,8 @@ def test_terminal_is_given_back_after_an_error():
 
     with pytest.raises(KeyboardInterrupt):
         run()
-    shown, hidden = file.getvalue().rfind("\x1b[?25h"), file.getvalue().rfind("\x1b[?25l")
-    assert shown > hidden >= 0
+    visible, hidden = file.getvalue().rfind("\x1b[?25h"), file.getvalue().rfind("\x1b[?25l")
+    assert visible > hidden >= 0
 
 
 @pytest.mark.parametrize(
@@ -234,16 +234,16 @@ def test_terminal_is_given_back_after_an_error():
         ("firing_rate", 0.0004, "0.04%"),
     ],
 )
-def test_number_reads_well(name: str, value: float, text: str):
+def test_metrics_are_formatted(name: str, value: float, text: str):
     assert format_metric(name, value) == text
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.2, "0 s"), (59.7, "1 min 00 s"), (7530, "2 h 05 min")])
-def test_duration_reads_well(seconds: float, text: str):
+def test_durations_are_formatted(seconds: float, text: str):
     assert format_duration(seconds) == text
 
 
-def test_the_time_left_of_a_study_counts_what_trains_at_the_same_time():
+def test_the_remaining_time_of_a_study_counts_parallel_trainings():
     results = {f"p{number}": {"seconds": 44.0} for number in range(4)}
     keys = [f"p{number}" for number in range(20)]
     assert time_left(results, keys, waiting=16, jobs=4) == pytest.approx(44 * 3.5)

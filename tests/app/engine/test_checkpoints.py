@@ -1,4 +1,4 @@
-"""Checkpoints as files: no code in them, damage is noticed and the one before is used, a full disk loses nothing."""
+"""Checkpoint files: no code is executed, damage falls back to the previous checkpoint, a full disk loses nothing."""
 
 import errno
 import random
@@ -37,7 +37,7 @@ FILES = ("checksums.json", "position.json", "rank-0.json", "rank-0.safetensors")
 
 
 def trained(step: int = 0) -> TrainingState:
-    """A small model after some steps of the optimizer."""
+    """A small model after some optimizer steps."""
     torch.manual_seed(0)
     model = scmrl({"a": (1, 16, 16), "b": (1, 16, 16)}, num_classes=2, channels=8, num_heads=2, depth="shallow").build()
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
@@ -82,7 +82,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two epochs, with the checkpoints after both of them."""
+    """A run of two epochs with both checkpoints."""
     out = tmp_path_factory.mktemp("whole") / "run"
     assert run(options(data, out)) is not None
     assert [path.name for path in complete_checkpoints(out)] == ["step-000003-0002", "step-000006-0003"]
@@ -137,7 +137,7 @@ def test_a_part_of_the_optimizers_state_is_enough(tmp_path: Path):
     )
 
 
-def test_unfinished_checkpoints_are_removed(tmp_path: Path):
+def test_incomplete_checkpoints_are_removed(tmp_path: Path):
     left = tmp_path / "checkpoints" / "step-000009-0001.part"
     left.mkdir(parents=True)
     (left / "rank-0.safetensors").write_bytes(b"half")
@@ -145,7 +145,7 @@ def test_unfinished_checkpoints_are_removed(tmp_path: Path):
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000001-0001"]
 
 
-def test_extra_state_that_is_no_tensor_is_refused(tmp_path: Path):
+def test_extra_state_that_is_not_a_tensor_is_refused(tmp_path: Path):
     class Counting(nn.Module):
         def get_extra_state(self) -> dict[str, int]:
             return {"seen": 3}
@@ -172,13 +172,13 @@ def test_a_checkpoint_of_another_model_is_refused_with_names(tmp_path: Path):
 
 
 def damaged(file: Path, rng: random.Random) -> bool:
-    """Damage a file; whether that changed it."""
+    """Damage a file; return whether it changed."""
     before = file.read_bytes()
     file.write_bytes(mutated(before, rng))
     return file.read_bytes() != before
 
 
-def test_damage_is_noticed_named_and_the_checkpoint_before_it_used(tmp_path: Path):
+def test_a_damaged_checkpoint_is_named_and_the_previous_one_is_loaded(tmp_path: Path):
     state = saved(tmp_path, 1)
     first = {name: x.clone() for name, x in state.net.state_dict().items()}
     advance(state)
@@ -205,7 +205,7 @@ def test_damage_is_noticed_named_and_the_checkpoint_before_it_used(tmp_path: Pat
             (good / name).write_bytes(original)
 
 
-def test_a_missing_file_is_damage_and_a_run_without_any_good_checkpoint_is_refused(tmp_path: Path):
+def test_a_missing_file_is_damage_and_a_run_without_an_intact_checkpoint_is_refused(tmp_path: Path):
     saved(tmp_path, 1, 2)
     first, second = complete_checkpoints(tmp_path)
     (second / "rank-0.safetensors").unlink()
@@ -228,8 +228,8 @@ def test_after_a_fallback_the_damaged_checkpoint_is_not_kept(tmp_path: Path):
     assert [path.name for path in complete_checkpoints(tmp_path)] == ["step-000001-0001", "step-000002-0001"]
 
 
-def test_a_checkpoint_that_was_forged_with_right_checksums_is_data_all_the_same(tmp_path: Path):
-    """Whoever can write a run folder can write checksums, too; what they protect is read as data only."""
+def test_a_forged_checkpoint_with_valid_checksums_is_only_data(tmp_path: Path):
+    """Anyone who can write a run folder can write checksums; the files are read as data only."""
     saved(tmp_path, 1, 2)
     path = complete_checkpoints(tmp_path)[1]
     for name, content in (
@@ -291,7 +291,7 @@ def test_300_mutations_of_a_file_end_in_the_same_run(data: Path, whole: Path, tm
 # Full disks
 
 
-def test_a_disk_that_is_full_is_named_and_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_full_disk_is_reported_and_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     state = saved(tmp_path, 1)
     advance(state)
 
@@ -314,7 +314,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         yield folder
 
 
-def test_a_run_on_a_disk_that_fills_up_ends_in_one_line_and_goes_on_when_there_is_room(
+def test_a_run_on_a_full_disk_ends_in_one_line_and_resumes_when_there_is_space(
     data: Path, whole: Path, disk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     out = disk / "run"

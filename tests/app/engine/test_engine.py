@@ -1,4 +1,4 @@
-"""What the options of training do: each changes what it says, and nothing is lost on the way."""
+"""Training options: each has the documented effect."""
 
 import csv
 import json
@@ -42,8 +42,8 @@ def run(data: Path, out: Path, *more: str, progress: Progress | None = None) -> 
     options = tiny_options(data, out)
     for name in more[::2]:
         if name in options:
-            place = options.index(name)
-            del options[place : place + 2]
+            path = options.index(name)
+            del options[path : path + 2]
     return train(load(Experiment, [*options, *more]), progress or Progress.create().mute())
 
 
@@ -64,7 +64,7 @@ def test_the_published_schedule_warms_up_decays_and_scales_with_the_batch():
     assert rates[120] == pytest.approx(halfway)
 
 
-def test_the_average_follows_its_equation_and_is_put_in_place_for_a_while():
+def test_the_average_follows_its_equation_and_is_used_in_evaluation():
     net = nn.Linear(2, 1, bias=False)
     with torch.no_grad():
         net.weight.fill_(1.0)
@@ -84,7 +84,7 @@ INFO = DatasetInfo(
     "x",
     ("a", "b"),
     {
-        "picture": ModalityInfo("image", (1, 8, 8)),
+        "image": ModalityInfo("image", (1, 8, 8)),
         "frames": ModalityInfo("events", (2, 8, 8), time_steps=3),
         "smell": ModalityInfo("series", (4,), time_steps=3),
     },
@@ -93,11 +93,11 @@ INFO = DatasetInfo(
 
 def batch_of(ids: list[str]) -> dict[str, object]:
     torch.manual_seed(1)
-    inputs = {"picture": torch.rand(1, 8, 8), "frames": torch.rand(3, 2, 8, 8), "smell": torch.rand(3, 4)}
+    inputs = {"image": torch.rand(1, 8, 8), "frames": torch.rand(3, 2, 8, 8), "smell": torch.rand(3, 4)}
     B = len(ids)
     return {
         "inputs": {
-            "picture": inputs["picture"].expand(B, 1, 8, 8),
+            "image": inputs["image"].expand(B, 1, 8, 8),
             "frames": inputs["frames"][:, None].expand(3, B, 2, 8, 8),
             "smell": inputs["smell"][:, None].expand(3, B, 4),
         },
@@ -105,17 +105,17 @@ def batch_of(ids: list[str]) -> dict[str, object]:
     }
 
 
-def test_a_sample_is_augmented_alike_in_any_batch_and_anew_each_epoch():
+def test_a_sample_is_augmented_alike_in_any_batch_and_differently_each_epoch():
     options = TrainSpec(augment_shift=0.2, augment_scale=0.2)
     both = augment(batch_of(["one", "two"]), INFO, options, seed=0, epoch=1)  # pyright: ignore[reportArgumentType]
     alone = augment(batch_of(["two"]), INFO, options, seed=0, epoch=1)  # pyright: ignore[reportArgumentType]
     later = augment(batch_of(["two"]), INFO, options, seed=0, epoch=2)  # pyright: ignore[reportArgumentType]
-    np.testing.assert_allclose(both["picture"][1], alone["picture"][0], atol=1e-6)
+    np.testing.assert_allclose(both["image"][1], alone["image"][0], atol=1e-6)
     np.testing.assert_allclose(both["frames"][:, 1], alone["frames"][:, 0], atol=1e-6)
-    for name in ("picture", "frames"):
+    for name in ("image", "frames"):
         assert not torch.equal(alone[name], later[name])
         assert both[name].shape == batch_of(["one", "two"])["inputs"][name].shape  # pyright: ignore
-    assert not torch.allclose(both["picture"][0], both["picture"][1])
+    assert not torch.allclose(both["image"][0], both["image"][1])
     assert torch.equal(both["smell"][:, 0], batch_of(["one"])["inputs"]["smell"][:, 0])  # pyright: ignore
 
 
@@ -135,7 +135,7 @@ def test_layers_that_never_or_always_fire_are_named():
     assert rate_warnings({"a": 0.5}) == []
 
 
-def test_selection_on_the_test_split_is_marked_wherever_it_is_told(data: Path, tmp_path: Path):
+def test_selection_on_the_test_split_is_marked_in_every_output(data: Path, tmp_path: Path):
     done = run(data, tmp_path / "run", "--train.selection", "published")
     text = write_summary(done)
     assert "(selected on the test split, as published)" in text.splitlines()[0]
@@ -145,25 +145,31 @@ def test_selection_on_the_test_split_is_marked_wherever_it_is_told(data: Path, t
     assert done.test.accuracy == done.position.best["accuracy"]
 
 
-@pytest.mark.parametrize(("selection", "kept"), [("validation", 4), ("published", 2)])
-def test_the_epoch_that_is_kept_is_the_best_after_the_warm_up(data: Path, tmp_path: Path, monkeypatch, selection, kept):
+@pytest.mark.parametrize(("selection", "selected"), [("validation", 4), ("published", 2)])
+def test_the_best_epoch_after_the_warm_up_is_selected(data: Path, tmp_path: Path, monkeypatch, selection, selected):
     planned = iter([(0.75, 1.0), (1.0, 1.0), (0.25, 1.0), (0.5, 0.2), (0.5, 0.3)])
     evaluate = engine.predict_split
 
     def predict_split(*arguments: Any, **options: Any) -> SplitPredictions:
-        seen, (share, loss) = evaluate(*arguments, **options), next(planned, (1.0, 0.0))
-        right = torch.arange(seen.n) < round(share * seen.n)
-        told = torch.where(right, seen.labels, (seen.labels + 1) % seen.probabilities.shape[1])
-        return replace(seen, probabilities=nn.functional.one_hot(told, seen.probabilities.shape[1]).float(), loss=loss)
+        predictions, (share, loss) = evaluate(*arguments, **options), next(planned, (1.0, 0.0))
+        right = torch.arange(predictions.n) < round(share * predictions.n)
+        predicted = torch.where(
+            right, predictions.labels, (predictions.labels + 1) % predictions.probabilities.shape[1]
+        )
+        return replace(
+            predictions,
+            probabilities=nn.functional.one_hot(predicted, predictions.probabilities.shape[1]).float(),
+            loss=loss,
+        )
 
     monkeypatch.setattr(engine, "predict_split", predict_split)
     more = ("--train.epochs", "5", "--train.warmup_epochs", "2", "--train.selection", selection)
     done = run(data, tmp_path / "run", *more)
     assert [record["val_loss"] for record in done.position.history] == [1.0, 1.0, 1.0, 0.2, 0.3]
-    assert done.position.best_epoch == kept
+    assert done.position.best_epoch == selected
 
 
-def test_it_stops_early_where_nothing_gets_better(data: Path, tmp_path: Path):
+def test_training_stops_early_without_improvement(data: Path, tmp_path: Path):
     done = run(
         data, tmp_path / "run", "--train.patience", "2", "--train.epochs", "30", "--train.learning-rate", "1e-9",
         "--train.final_learning_rate", "0",
@@ -186,7 +192,7 @@ def test_it_still_learns(data: Path, tmp_path: Path, more: tuple[str, ...]):
     assert done.test.accuracy >= 0.85
 
 
-def test_samples_that_lack_a_sense_are_trained_on_and_tested(data: Path, tmp_path: Path):
+def test_samples_that_lack_a_modality_are_trained_on_and_tested(data: Path, tmp_path: Path):
     rows = list(csv.DictReader((data / "manifest.csv").read_text().splitlines()))
     for number, row in enumerate(rows):
         if number % 3 == 0:
@@ -202,13 +208,13 @@ def test_samples_that_lack_a_sense_are_trained_on_and_tested(data: Path, tmp_pat
     assert done.test.accuracy >= 0.85
 
 
-def test_a_batch_that_cannot_be_parted_is_refused(data: Path, tmp_path: Path):
+def test_a_batch_that_cannot_be_split_is_refused(data: Path, tmp_path: Path):
     with pytest.raises(ValueError, match=r"batch_size 8 .*multiple of 1 processes times train.accumulate 3"):
         run(data, tmp_path / "run", "--train.accumulate", "3")
 
 
 def poisoned(monkeypatch: pytest.MonkeyPatch, id_: str) -> None:
-    """Let one sample hold one value that is no number."""
+    """Put NaN or inf into one sample."""
 
     read = ReproducibleSamples.__getitem__
 
@@ -227,7 +233,7 @@ EXACT = ("--train.gradient_clip", "0", "--train.precision", "bfloat16")
 
 
 @pytest.mark.parametrize("more", [(), EXACT], ids=str)
-def test_a_sample_that_is_no_number_stops_the_run_before_the_weights_are_lost(
+def test_a_sample_with_nan_stops_the_run_before_the_weights_are_lost(
     data: Path, done: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
 ):
     id_ = done.splits.train[7].id
@@ -239,7 +245,7 @@ def test_a_sample_that_is_no_number_stops_the_run_before_the_weights_are_lost(
 
 
 def steep(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
-    """Let the loss of those steps, counted from 0, be finite and its gradient NaN: the slope of a root at 0."""
+    """Make the gradient of these steps NaN with a finite loss (the derivative of a root at 0); steps count from 0."""
     original, calls = FusionModel.total_loss, iter(range(10**6))
 
     def total_loss(
@@ -255,7 +261,7 @@ def steep(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
 
 
 @pytest.mark.parametrize("more", [(), EXACT], ids=str)
-def test_a_gradient_that_is_no_number_stops_the_run_before_the_weights_are_lost(
+def test_a_nan_gradient_stops_the_run_before_the_weights_are_lost(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
 ):
     steep(monkeypatch, 1)
@@ -264,7 +270,7 @@ def test_a_gradient_that_is_no_number_stops_the_run_before_the_weights_are_lost(
     assert "there is no checkpoint yet" in str(error.value)
 
 
-def test_a_scaler_skips_the_step_of_such_a_gradient_and_goes_on(
+def test_a_scaler_skips_a_step_with_a_nan_gradient(
     data: Path, done: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     steps = done.position.step // 3
@@ -273,19 +279,19 @@ def test_a_scaler_skips_the_step_of_such_a_gradient_and_goes_on(
     steep(monkeypatch, steps + 1)
     again = run(data, tmp_path / "run", "--train.precision", "float16", progress=progress)
     assert len(again.position.history) == 3
-    said = f"epoch 2: 1 of {steps} steps were skipped because their gradient exceeded the range of float16"
+    message = f"epoch 2: 1 of {steps} steps were skipped because their gradient exceeded the range of float16"
     assert text.getvalue().count("steps were skipped") == 1
-    assert said in text.getvalue()
+    assert message in text.getvalue()
     for name, weight in from_pretrained(tmp_path / "run").named_parameters():
         assert weight.isfinite().all(), name
 
 
-def test_what_is_not_finite_is_found_by_sample_whether_it_has_time_or_not():
+def test_non_finite_inputs_are_named_by_sample_with_and_without_time_steps():
     batch = batch_of(["one", "two", "three"])
     inputs = {name: x.clone() for name, x in batch["inputs"].items()}  # pyright: ignore
-    inputs["picture"][2, 0, 3, 4], inputs["frames"][1, 0, 0, 5, 6] = math.inf, math.nan
-    found = non_finite_inputs([{**batch, "inputs": inputs}], INFO)  # pyright: ignore
-    assert found == ["picture of three", "frames of one"]
+    inputs["image"][2, 0, 3, 4], inputs["frames"][1, 0, 0, 5, 6] = math.inf, math.nan
+    result = non_finite_inputs([{**batch, "inputs": inputs}], INFO)  # pyright: ignore
+    assert result == ["image of three", "frames of one"]
 
 
 SHORT = "the training was short, 29 optimizer steps: raise --train.epochs (now 3) or lower --train.batch_size (now 8)"
@@ -302,18 +308,18 @@ SHORT = "the training was short, 29 optimizer steps: raise --train.epochs (now 3
         (30, 1, 0.55, 0.01, None),
     ],
 )
-def test_a_run_is_said_to_overfit_only_where_it_has_learned_its_samples(
+def test_overfitting_is_reported_only_if_the_training_samples_are_learned(
     done: Run, steps: int, best_epoch: int, train_accuracy: float, train_loss: float, expected: str | None
 ):
     last = {"train_accuracy": train_accuracy, "train_loss": train_loss, "val_accuracy": 0.5}
     position = replace(done.position, step=steps, best_epoch=best_epoch, history=[*done.position.history[:-1], last])
-    told = "\n".join(hints(replace(done, position=position)))
-    said = ("the training was short", "the last epoch was the best", "the model overfits")
-    assert [text in told for text in said] == [bool(expected) and expected.startswith(text) for text in said]
-    assert (expected or "") in told
+    lines = "\n".join(hints(replace(done, position=position)))
+    starts = ("the training was short", "the last epoch was the best", "the model overfits")
+    assert [text in lines for text in starts] == [bool(expected) and expected.startswith(text) for text in starts]
+    assert (expected or "") in lines
 
 
-def test_weights_and_biases_is_asked_for_where_it_is_missing(data: Path, tmp_path: Path):
+def test_missing_weights_and_biases_names_the_extra(data: Path, tmp_path: Path):
     with pytest.raises(ImportError, match=r"scmrl-app\[wandb\]"):
         run(data, tmp_path / "run", "--train.wandb", "mine")
 

@@ -1,4 +1,4 @@
-"""A run that is stopped after any step, and resumed, ends bit for bit as one that was not."""
+"""A run that is stopped after any step and resumed gives the same result, bit for bit."""
 
 import json
 from contextlib import ExitStack
@@ -37,7 +37,7 @@ def _one_thread():
     torch.set_num_threads(threads)
 
 
-def test_all_that_draws_together_resumes_exactly_in_the_middle_of_an_epoch(data: Path, tmp_path: Path):
+def test_all_random_draws_resume_exactly_in_the_middle_of_an_epoch(data: Path, tmp_path: Path):
     with plugin():
         assert differing_stops(lambda out: options(data, out, *TOGETHER), tmp_path, [STEPS + 1]) == []
 
@@ -67,7 +67,7 @@ def test_a_stop_after_any_step_of_two_processes_changes_nothing(data: Path, tmp_
         assert json.loads((tmp_path / f"differing-{rank}.json").read_text()) == []
 
 
-def test_what_a_dataset_draws_depends_neither_on_workers_nor_on_a_resume(data: Path, tmp_path: Path):
+def test_the_draws_of_a_dataset_do_not_depend_on_workers_or_a_resume(data: Path, tmp_path: Path):
     with drawing_dataset():
         arguments = [options(data, tmp_path / f"{n}", "--train.workers", f"{n}", "--train.epochs", "1") for n in (0, 1)]
         none, one = map(run, arguments)

@@ -1,4 +1,4 @@
-"""A disk that is full: one line names the file and says so, nothing is lost, and there is room again, it goes on."""
+"""A full disk: one line names the file, nothing is lost, and the run resumes when there is space."""
 
 import shutil
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def contents(disk: Path) -> dict[Path, bytes]:
-    """Every file, and folders with nothing in them."""
+    """All files and empty folders."""
     return {
         path: path.read_bytes() if path.is_file() else b""
         for path in disk.rglob("*")
@@ -41,12 +41,12 @@ def contents(disk: Path) -> dict[Path, bytes]:
 
 
 def refused(disk: Path, code: int, err: str) -> None:
-    """The command ended in one line that names a file on the disk."""
+    """Check that the command ended in one line that names a file on the disk."""
     assert code == 2, err
-    told = [line for line in err.splitlines() if line.startswith("scmrl: ")]
-    assert len(told) == 1, err
-    assert str(disk) in told[0], err
-    assert FULL in told[0] or "No space left on device" in told[0], err
+    messages = [line for line in err.splitlines() if line.startswith("scmrl: ")]
+    assert len(messages) == 1, err
+    assert str(disk) in messages[0], err
+    assert FULL in messages[0] or "No space left on device" in messages[0], err
     assert "Traceback" not in err
 
 
@@ -62,13 +62,13 @@ COMMANDS = {
 @pytest.mark.parametrize(
     "name", ["evaluate", pytest.param("report", marks=pytest.mark.slow), pytest.param("pt2", marks=pytest.mark.slow)]
 )
-def test_a_command_on_a_full_disk_is_told_in_a_line_and_loses_nothing(trained, disk, name):
+def test_a_command_on_a_full_disk_ends_in_one_line_and_loses_nothing(trained, disk, name):
     run_on_a_full_disk(trained, disk, name)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["energy", "explain"])
-def test_other_commands_on_a_full_disk_are_told_in_a_line_and_lose_nothing(trained, disk, name):
+def test_other_commands_on_a_full_disk_end_in_one_line_and_lose_nothing(trained, disk, name):
     run_on_a_full_disk(trained, disk, name)
 
 
@@ -87,7 +87,7 @@ def run_on_a_full_disk(trained: Path, disk: Path, name: str) -> None:
     assert code == 0, err
 
 
-def test_a_nir_graph_on_a_full_disk_is_told(disk):
+def test_a_nir_graph_on_a_full_disk_is_reported(disk):
     spec = {"encoders": {"gas": {"kind": "vector", "in_channels": 64}}, "num_classes": 2, "channels": 64}
     model = ModelSpec.model_validate({**spec, "fusion": {"kind": "none"}, "alignment": None}).build().eval()
     out = disk / "gas.nir"
@@ -99,8 +99,8 @@ def test_a_nir_graph_on_a_full_disk_is_told(disk):
     assert out.is_file()
 
 
-def test_a_training_on_a_full_disk_goes_on_when_there_is_room(trained, disk):
-    """With a little more room each time, so that another file is the one that does not fit."""
+def test_a_training_on_a_full_disk_resumes_when_there_is_space(trained, disk):
+    """Try with more and more space, so that each time a different file does not fit."""
     options = tiny_options(trained / "data", disk / "run")
     options[options.index("--train.epochs") + 1] = "1"
     reached = set[str]()
@@ -118,7 +118,7 @@ def test_a_training_on_a_full_disk_goes_on_when_there_is_room(trained, disk):
     assert outcome(disk / "run") == outcome(trained / "run")
 
 
-def test_tables_and_plots_of_a_study_on_a_full_disk_stay_as_they_were(trained, disk):
+def test_tables_and_plots_of_a_study_on_a_full_disk_are_unchanged(trained, disk):
     spec = study(SensitivitySpec, trained / "data", disk / "study", "--vary", "train.weight_decay=0", "--seeds", "0")
     run_here(spec)
     options = tiny_options(trained / "data", disk / "study")

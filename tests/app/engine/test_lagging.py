@@ -1,4 +1,4 @@
-"""A validation accuracy near chance in the first epochs is explained once, where it happens."""
+"""A validation accuracy near chance in the first epochs is explained once."""
 
 from scmrl.engine.diagnostics import LAG_NOTE, lag_note
 
@@ -16,6 +16,6 @@ def test_a_gap_in_an_early_epoch_is_explained_once():
     assert lag_note(history((0.23, 0.11), (0.57, 0.13), (0.7, 0.4))) == ""
 
 
-def test_overfitting_later_on_is_another_matter():
+def test_later_overfitting_is_not_explained_by_batch_norm():
     assert lag_note(history(*[(0.5, 0.5)] * 5, (0.9, 0.5))) == ""
     assert lag_note([]) == ""

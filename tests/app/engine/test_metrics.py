@@ -1,4 +1,4 @@
-"""Metrics against scikit-learn, and against counts by hand."""
+"""Metrics agree with scikit-learn and with calculations by hand."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ N, K = 200, 5
 
 
 @pytest.fixture
-def said() -> Predictions:
+def predictions() -> Predictions:
     draw = np.random.default_rng(0)
     labels = draw.integers(K - 1, size=N)  # no sample is of the last class
     logits = draw.normal(size=(N, K)) + 1.5 * np.eye(K)[labels]
@@ -20,27 +20,31 @@ def said() -> Predictions:
     return Predictions.of(labels, exponents / exponents.sum(1, keepdims=True))
 
 
-def test_scores_are_those_of_scikit_learn(said):
-    counts = metrics.confusion(said, K)
-    assert (counts == confusion_matrix(said.labels, said.predicted, labels=range(K))).all()
-    assert metrics.accuracy(said) == pytest.approx(accuracy_score(said.labels, said.predicted))
-    assert metrics.macro_f1(said) == pytest.approx(f1_score(said.labels, said.predicted, average="macro"))
-    expected = precision_recall_fscore_support(said.labels, said.predicted, labels=range(K), zero_division=0)
-    found = [(s.precision, s.recall, s.f1, s.support) for s in metrics.class_scores(counts)]
-    np.testing.assert_allclose(np.array(found).T, np.array(expected))
+def test_scores_equal_those_of_scikit_learn(predictions):
+    counts = metrics.confusion(predictions, K)
+    assert (counts == confusion_matrix(predictions.labels, predictions.predicted, labels=range(K))).all()
+    assert metrics.accuracy(predictions) == pytest.approx(accuracy_score(predictions.labels, predictions.predicted))
+    assert metrics.macro_f1(predictions) == pytest.approx(
+        f1_score(predictions.labels, predictions.predicted, average="macro")
+    )
+    expected = precision_recall_fscore_support(
+        predictions.labels, predictions.predicted, labels=range(K), zero_division=0
+    )
+    result = [(s.precision, s.recall, s.f1, s.support) for s in metrics.class_scores(counts)]
+    np.testing.assert_allclose(np.array(result).T, np.array(expected))
     assert counts[:, 2].sum() == 0
     assert counts[4].sum() == 0
 
 
 def test_rows_are_true_and_columns_predicted():
-    said = Predictions.of(np.array([0, 0, 1]), np.array([[0.1, 0.9, 0.0], [0.2, 0.8, 0.0], [0.0, 0.1, 0.9]]))
-    assert metrics.confusion(said, 3).tolist() == [[0, 2, 0], [0, 0, 1], [0, 0, 0]]
+    predictions = Predictions.of(np.array([0, 0, 1]), np.array([[0.1, 0.9, 0.0], [0.2, 0.8, 0.0], [0.0, 0.1, 0.9]]))
+    assert metrics.confusion(predictions, 3).tolist() == [[0, 2, 0], [0, 0, 1], [0, 0, 0]]
 
 
-def test_calibration_error_by_hand():
+def test_calibration_error_equals_a_calculation_by_hand():
     # Of 15 spans, (0.6, 0.667] holds two samples, one of them right; (0.933, 1] one, wrong; (0.4, 0.467] one, right.
-    said = Predictions(np.array([0, 0, 0, 0]), np.array([0, 1, 1, 0]), np.array([0.61, 0.65, 1.0, 0.45]))
-    assert metrics.calibration_error(said) == pytest.approx((2 * abs(0.63 - 0.5) + 1.0 + 0.55) / 4)
+    predictions = Predictions(np.array([0, 0, 0, 0]), np.array([0, 1, 1, 0]), np.array([0.61, 0.65, 1.0, 0.45]))
+    assert metrics.calibration_error(predictions) == pytest.approx((2 * abs(0.63 - 0.5) + 1.0 + 0.55) / 4)
 
 
 def test_perfect_and_honest_confidence_is_calibrated():
@@ -50,18 +54,18 @@ def test_perfect_and_honest_confidence_is_calibrated():
     assert metrics.calibration_error(half) == pytest.approx(0)
 
 
-def test_intervals_agree_with_the_normal_approximation(said):
+def test_intervals_agree_with_the_normal_approximation(predictions):
     scores = {"accuracy": metrics.accuracy, "f1": metrics.macro_f1}
-    found = metrics.intervals(said, scores, resamples=2000, seed=3)
-    p = metrics.accuracy(said)
+    result = metrics.intervals(predictions, scores, resamples=2000, seed=3)
+    p = metrics.accuracy(predictions)
     half = 1.96 * np.sqrt(p * (1 - p) / N)
-    np.testing.assert_allclose(found["accuracy"], (p - half, p + half), atol=0.01)
-    assert found["f1"][0] < metrics.macro_f1(said) < found["f1"][1]
-    assert found == metrics.intervals(said, scores, resamples=2000, seed=3)
-    assert found != metrics.intervals(said, scores, resamples=2000, seed=4)
-    assert metrics.intervals(said, {"f1": metrics.macro_f1}, resamples=2000, seed=3)["f1"] == found["f1"]
+    np.testing.assert_allclose(result["accuracy"], (p - half, p + half), atol=0.01)
+    assert result["f1"][0] < metrics.macro_f1(predictions) < result["f1"][1]
+    assert result == metrics.intervals(predictions, scores, resamples=2000, seed=3)
+    assert result != metrics.intervals(predictions, scores, resamples=2000, seed=4)
+    assert metrics.intervals(predictions, {"f1": metrics.macro_f1}, resamples=2000, seed=3)["f1"] == result["f1"]
 
 
-def test_no_resamples_is_a_mistake(said):
+def test_zero_resamples_are_refused(predictions):
     with pytest.raises(ValueError, match="0 resamples: a bootstrap needs at least 1"):
-        metrics.intervals(said, {}, resamples=0, seed=0)
+        metrics.intervals(predictions, {}, resamples=0, seed=0)

@@ -1,4 +1,4 @@
-"""Several processes train as one does on the same batches: DDP and FSDP, batch norm and alignment over all of them."""
+"""Several processes train like one on the same batches: DDP and FSDP, batch norm and alignment over all ranks."""
 
 import json
 import signal
@@ -46,15 +46,15 @@ def test_the_command_trains_in_two_processes(tmp_path: Path, sharing: str):
     out, log = tmp_path / "run", tmp_path / "log"
     more = ["--train.parallel", sharing, "--train.accumulate", "2", "--train.average", "0.9"]
     assert run([*tiny_options(data, out), *more], log=log, world=2) == [0, 0], (tmp_path / "log.0").read_text()[-2000:]
-    said = json.loads((out / "summary.json").read_text())
-    assert said["test"]["n"] == 16
-    assert said["test"]["accuracy"] >= 0.9
-    assert sum(map(sum, said["test"]["confusion"])) == 16
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["test"]["n"] == 16
+    assert summary["test"]["accuracy"] >= 0.9
+    assert sum(map(sum, summary["test"]["confusion"])) == 16
     assert (tmp_path / "log.1").read_text() == ""  # one process speaks
 
 
 @pytest.mark.slow
-def test_who_loses_another_process_says_so_in_one_line(tmp_path: Path):
+def test_a_lost_process_is_reported_in_one_line(tmp_path: Path):
     data = write_tiny_dataset(tmp_path, train=32)
     out, log = tmp_path / "run", tmp_path / "log"
     assert run(tiny_options(data, out), log=log, world=2, moment=("_step", 5), by_hand=True) == [2, -signal.SIGKILL]
@@ -65,7 +65,7 @@ def test_who_loses_another_process_says_so_in_one_line(tmp_path: Path):
 
 
 @pytest.mark.parametrize("sharing", ["ddp", "fsdp"])
-def test_all_processes_are_told_the_same_norm_of_the_gradient(tmp_path: Path, sharing: str):
+def test_all_ranks_get_the_same_gradient_norm(tmp_path: Path, sharing: str):
     assert in_processes(2, clipped, str(tmp_path), sharing) == [0, 0]
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
     torch.testing.assert_close(first, second, equal_nan=True)
@@ -96,6 +96,6 @@ def test_gathering_keeps_ranks_in_order_and_sums_the_gradient_of_all(tmp_path: P
     assert in_processes(2, gather, str(tmp_path)) == [0, 0]
     rows = torch.arange(6.0).view(3, 2)
     for rank in range(2):
-        said = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
-        assert torch.equal(said["every"], torch.cat([rows, rows + 10]))
-        assert torch.equal(said["grad"], 2 * torch.arange(12.0).view(6, 2)[3 * rank : 3 * rank + 3])
+        gathered = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert torch.equal(gathered["every"], torch.cat([rows, rows + 10]))
+        assert torch.equal(gathered["grad"], 2 * torch.arange(12.0).view(6, 2)[3 * rank : 3 * rank + 3])

@@ -1,4 +1,4 @@
-"""A run that was killed and went on ends as one that was not: the same weights and metrics, bit for bit."""
+"""A run that is killed and resumed gives the same weights and metrics, bit for bit."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from app.tiny import tiny_options, write_tiny_dataset
 from scmrl.engine.checkpoints.checkpoint import complete_checkpoints
 
 STEPS = 27
-"""Of a whole run: 9 an epoch."""
+"""Optimizer steps of a whole run: 9 per epoch."""
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def moments(seed: int) -> list[Moment]:
-    """Five moments drawn at random, those within the writing of a checkpoint and of the best model among them."""
+    """Kill at five random moments, including while a checkpoint and the best model are written."""
     rng = random.Random(seed)
     return [
         ("_step", rng.randint(1, STEPS // 2)),
@@ -64,7 +64,7 @@ def test_five_kills_change_nothing(data: Path, whole: Path, tmp_path: Path):
     assert not list(out.rglob("*.part"))
 
 
-def test_a_finished_run_that_is_gone_on_with_stays_as_it_is(data: Path, whole: Path, tmp_path: Path):
+def test_resuming_a_finished_run_changes_nothing(data: Path, whole: Path, tmp_path: Path):
     before = outcome(whole)
     assert run(options(data, whole, "--resume"), log=tmp_path / "log") == [0]
     assert outcome(whole) == before
@@ -72,9 +72,7 @@ def test_a_finished_run_that_is_gone_on_with_stays_as_it_is(data: Path, whole: P
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_a_scheduler_that_asks_to_stop_gets_a_checkpoint_and_exit_code_0(
-    data: Path, whole: Path, tmp_path: Path, number: int
-):
+def test_a_scheduler_signal_leaves_a_checkpoint_and_exit_code_0(data: Path, whole: Path, tmp_path: Path, number: int):
     from app.processes import _train  # pyright: ignore[reportPrivateUsage]
 
     out, log = tmp_path / "run", tmp_path / "log"
@@ -93,23 +91,23 @@ def test_a_scheduler_that_asks_to_stop_gets_a_checkpoint_and_exit_code_0(
     assert outcome(out) == outcome(whole)
 
 
-def test_other_settings_are_refused(data: Path, whole: Path, tmp_path: Path):
+def test_different_settings_are_refused(data: Path, whole: Path, tmp_path: Path):
     changed = [*options(data, whole, "--resume"), "--seed", "3", "--train.weight-decay", "0.5"]
     assert run(changed, log=tmp_path / "log") == [2]
-    said = (tmp_path / "log.0").read_text()
-    assert "seed was 0 and is 3 now" in said
-    assert "train.weight_decay was 0.01 and is 0.5 now" in said
+    message = (tmp_path / "log.0").read_text()
+    assert "seed was 0 and is now 3" in message
+    assert "train.weight_decay was 0.01 and is now 0.5" in message
 
 
-def test_resume_needs_to_know_the_folder(data: Path, tmp_path: Path):
+def test_resume_requires_the_folder(data: Path, tmp_path: Path):
     without = options(data, tmp_path)
-    place = without.index("--out")
-    assert run([*without[:place], *without[place + 2 :], "--resume"], log=tmp_path / "log") == [2]
+    index = without.index("--out")
+    assert run([*without[:index], *without[index + 2 :], "--resume"], log=tmp_path / "log") == [2]
     assert "--resume needs --out" in (tmp_path / "log.0").read_text()
 
 
 @pytest.mark.slow
-def test_two_processes_that_are_killed_change_nothing_either(data: Path, tmp_path: Path):
+def test_killing_two_processes_changes_nothing(data: Path, tmp_path: Path):
     whole, killed, log = tmp_path / "whole", tmp_path / "killed", tmp_path / "log"
     assert run(options(data, whole), log=log, world=2) == [0, 0], (tmp_path / "log.0").read_text()
     for moment in (("_step", 12), ("write_tensors", 2)):
@@ -117,13 +115,13 @@ def test_two_processes_that_are_killed_change_nothing_either(data: Path, tmp_pat
         assert codes == [-signal.SIGKILL] * 2
     assert run(options(data, killed, "--resume"), log=log, world=2) == [0, 0]
     assert outcome(killed) == outcome(whole)
-    # One process cannot go on exactly where two were.
+    # One process cannot resume exactly what two began.
     assert run(options(data, killed, "--resume"), log=log) == [2]
     assert "written by 2 processes" in (tmp_path / "log.0").read_text()
 
 
 @pytest.mark.slow
-def test_all_processes_go_on_from_the_same_checkpoint_where_one_finds_its_file_damaged(data: Path, tmp_path: Path):
+def test_all_ranks_resume_from_the_same_checkpoint_if_one_file_is_damaged(data: Path, tmp_path: Path):
     whole, damaged, log = tmp_path / "whole", tmp_path / "damaged", tmp_path / "log"
     assert run(options(data, whole), log=log, world=2) == [0, 0], (tmp_path / "log.0").read_text()
     shutil.copytree(whole, damaged)

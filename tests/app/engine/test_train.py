@@ -1,4 +1,4 @@
-"""`scmrl train`, as a person meets it: it learns, leaves a readable folder, repeats itself, and names mistakes."""
+"""`scmrl train` from the command line: it learns, writes a readable folder, is reproducible, and reports errors."""
 
 import json
 import signal
@@ -21,14 +21,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def scmrl(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    """Run the command in this process; its exit code."""
+    """Run the command in this process; return its exit code."""
     monkeypatch.setattr(sys, "argv", ["scmrl", *arguments])
     with pytest.raises(SystemExit) as end:
         cli.main()
     return end.value.code
 
 
-def test_it_learns_and_leaves_a_readable_folder(data, tmp_path, monkeypatch, capsys):
+def test_it_learns_and_writes_a_readable_folder(data, tmp_path, monkeypatch, capsys):
     out = tmp_path / "run"
     assert scmrl(monkeypatch, "train", *tiny_options(data, out)) == 0
     summary = json.loads((out / "summary.json").read_text())
@@ -89,7 +89,7 @@ def test_the_same_seed_gives_the_same_run(data, tmp_path, monkeypatch):
     assert records[0] != records[2]
 
 
-def test_one_sense_trains_the_same_network_without_a_branch(data, tmp_path, monkeypatch, capsys):
+def test_one_modality_trains_the_same_network_without_a_branch(data, tmp_path, monkeypatch, capsys):
     out = tmp_path / "run"
     assert scmrl(monkeypatch, "train", *tiny_options(data, out), "--data.modalities", "audio") == 0
     summary = json.loads((out / "summary.json").read_text())
@@ -99,7 +99,7 @@ def test_one_sense_trains_the_same_network_without_a_branch(data, tmp_path, monk
     assert not (out / "firing_rates.png").exists()
 
 
-def test_a_file_may_leave_a_sense_out(data, tmp_path, monkeypatch):
+def test_a_file_may_exclude_a_modality(data, tmp_path, monkeypatch):
     config, out = tmp_path / "run.yaml", tmp_path / "run"
     config.write_text(
         "data: {kind: manifest, modalities: [image, audio]}\nmodel: {modalities: {image: null}}\n", encoding="utf-8"
@@ -108,7 +108,7 @@ def test_a_file_may_leave_a_sense_out(data, tmp_path, monkeypatch):
     assert json.loads((out / "summary.json").read_text())["modalities"] == ["audio"]
 
 
-def test_a_silent_branch_is_said_in_the_last_line(data, tmp_path, monkeypatch, capsys):
+def test_a_silent_branch_is_reported_in_the_last_line(data, tmp_path, monkeypatch, capsys):
     out = tmp_path / "run"
     assert scmrl(monkeypatch, "train", *tiny_options(data, out), "--model.init", "published") == 0
     last = capsys.readouterr().out.splitlines()[-1]
@@ -126,11 +126,11 @@ def test_a_silent_branch_is_said_in_the_last_line(data, tmp_path, monkeypatch, c
         (("--model.init", "calibrated_fusion", "--model.fusion.kind", "none", "--model.alignment", "none"), set()),
     ],
 )
-def test_what_is_calibrated_is_as_asked(data, tmp_path, monkeypatch, options, begins):
+def test_init_selects_the_calibrated_layers(data, tmp_path, monkeypatch, options, begins):
     calibrated = set[str]()
 
-    def note(*given: object, **named: object) -> None:
-        calibrated.update(name.partition(".")[0] for name in calibrate(*given, **named))
+    def note(*value: object, **named: object) -> None:
+        calibrated.update(name.partition(".")[0] for name in calibrate(*value, **named))
 
     monkeypatch.setattr("scmrl.engine.train.calibrate", note)
     tiny = list(tiny_options(data, tmp_path / "run"))
@@ -141,18 +141,18 @@ def test_what_is_calibrated_is_as_asked(data, tmp_path, monkeypatch, options, be
     assert calibrated == begins
 
 
-def test_a_folder_with_something_in_it_is_left_alone(data, tmp_path, monkeypatch, capsys):
+def test_a_folder_that_is_not_empty_is_unchanged(data, tmp_path, monkeypatch, capsys):
     (tmp_path / "precious.txt").write_text("mine")
     assert scmrl(monkeypatch, "train", *tiny_options(data, tmp_path)) == 2
     assert "is not empty, and a run overwrites nothing" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
 
 
-def test_an_interruption_says_how_to_go_on_and_keeps_the_best_model(data, tmp_path, monkeypatch, capsys):
-    shown = Progress.epoch
+def test_an_interruption_says_how_to_resume_and_keeps_the_best_model(data, tmp_path, monkeypatch, capsys):
+    epoch = Progress.epoch
 
     def interrupted(self, index, *rest, **named):
-        shown(self, index, *rest, **named)
+        epoch(self, index, *rest, **named)
         if index == 2:
             signal.raise_signal(signal.SIGINT)
 
@@ -164,12 +164,12 @@ def test_an_interruption_says_how_to_go_on_and_keeps_the_best_model(data, tmp_pa
     assert from_pretrained(out).modalities == ("image", "audio")
     assert len((out / "metrics.jsonl").read_text().splitlines()) == 2
 
-    monkeypatch.setattr(Progress, "epoch", shown)
+    monkeypatch.setattr(Progress, "epoch", epoch)
     assert scmrl(monkeypatch, "train", *tiny_options(data, out), "--resume") == 0
     assert len((out / "metrics.jsonl").read_text().splitlines()) == 3
 
 
-def test_a_loss_that_explodes_names_the_step_and_keeps_the_folder(data, tmp_path, monkeypatch, capsys):
+def test_a_diverging_loss_names_the_step_and_keeps_the_folder(data, tmp_path, monkeypatch, capsys):
     options = [*tiny_options(data, tmp_path / "run"), "--train.gradient-clip", "0", "--train.warmup-epochs", "0"]
     options[options.index("--train.learning-rate") + 1] = "1e30"
     assert scmrl(monkeypatch, "train", *options) == 2
@@ -194,7 +194,7 @@ def test_a_loss_that_explodes_names_the_step_and_keeps_the_folder(data, tmp_path
         (["train"], "options start with --"),
     ],
 )
-def test_mistakes_end_in_a_message_and_touch_nothing(options, message, tmp_path, monkeypatch, capsys):
+def test_user_errors_end_in_a_message_and_change_nothing(options, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert scmrl(monkeypatch, "train", *options) == 2
     error = capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What a training says: when it is stopped outside its loop, extended, short of memory, or fed what is not finite."""
+"""Messages of a training that is stopped, extended, out of memory, or has non-finite inputs."""
 
 import json
 import math
@@ -41,15 +41,15 @@ def ended(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def told(arguments: list[str], **more: Any) -> str:
-    """What a run says."""
+def messages_of(arguments: list[str], **more: Any) -> str:
+    """Messages of a run."""
     text = StringIO()
     run(arguments, progress=Progress(Console(file=text, width=1000), None, lambda: 0.0), **more)
     return text.getvalue()
 
 
 def killing(number: int, original: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that first sends this process a signal."""
+    """Wrap a function so that it first sends this process a signal."""
 
     def wrapped(*arguments: Any, **named: Any) -> Any:
         os.kill(os.getpid(), number)
@@ -59,20 +59,20 @@ def killing(number: int, original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize(
-    ("place", "where"),
+    ("function", "where"),
     [
         ("model_spec", "stopped before the training began"),
         ("from_pretrained", "stopped in the evaluation after the training, whose model is kept"),
     ],
 )
 @pytest.mark.parametrize(("number", "kind"), [(signal.SIGTERM, Stopped), (signal.SIGINT, KeyboardInterrupt)])
-def test_a_stop_outside_the_loop_says_what_is_kept_and_the_run_can_go_on(
-    data: Path, ended: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, where: str, number: int,
+def test_a_stop_outside_the_loop_says_what_is_kept_and_the_run_can_resume(
+    data: Path, ended: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, where: str, number: int,
     kind: type[BaseException],
 ):  # fmt: skip
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(engine, place, killing(number, getattr(engine, place)))
+        patch.setattr(engine, function, killing(number, getattr(engine, function)))
         with pytest.raises(kind) as stop:
             engine.train(engine_experiment(options(data, out)), Progress.create().mute())
     assert str(stop.value) == f"{where}; resume with the same command and --resume --out {out}"
@@ -87,7 +87,7 @@ def engine_experiment(arguments: list[str]) -> Any:
     return load(Experiment, arguments)
 
 
-def test_signal_handlers_are_put_back():
+def test_signal_handlers_are_restored():
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with Interruption():
         assert signal.getsignal(signal.SIGTERM) != before[1]
@@ -102,14 +102,14 @@ def test_a_second_ctrl_c_ends_the_loop_at_once(tmp_path: Path):
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_the_number_of_threads_is_restored_and_said(data: Path, ended: Path, tmp_path: Path):
+def test_the_number_of_threads_is_restored_and_reported(data: Path, ended: Path, tmp_path: Path):
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
         out = tmp_path / "run"
         assert run(options(data, out), stop_after=2) is None
         torch.set_num_threads(2)
-        text = told([*options(data, out), "--resume"])
+        text = messages_of([*options(data, out), "--resume"])
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
@@ -122,7 +122,7 @@ def test_more_epochs_extend_a_run_and_the_learning_rate_follows_the_longer_sched
     assert run(options(data, out, *warmup)) is not None
     before = outcome(out)[1]
     longer = options(data, out, *warmup, "--train.epochs", "4")
-    text = told([*longer, "--resume"], stop_after=2)  # stopped once more on the way
+    text = messages_of([*longer, "--resume"], stop_after=2)  # stopped once more
     assert "the run is extended from 2 to 4 epochs: the learning rate now follows the schedule of 4" in text
     assert run([*longer, "--resume"]) is not None
     assert run(options(data, tmp_path / "whole", *warmup, "--train.epochs", "4")) is not None
@@ -132,7 +132,7 @@ def test_more_epochs_extend_a_run_and_the_learning_rate_follows_the_longer_sched
     expected = [record["learning_rate"] for record in outcome(tmp_path / "whole")[1]]
     assert rates[2:] == expected[2:]
     assert rates[1] < expected[1]
-    with pytest.raises(ValueError, match=r"train\.epochs was 4 and is 3 now"):
+    with pytest.raises(ValueError, match=r"train\.epochs was 4 and is now 3"):
         run([*options(data, out, *warmup, "--train.epochs", "3"), "--resume"])
 
 
@@ -143,7 +143,7 @@ def test_a_run_starts_from_the_weights_of_another(data: Path, ended: Path, tmp_p
     arguments = options(data, out, *still, "--train.weight_decay", "0", "--init_from", str(ended))
     arguments = [x for pair in zip(arguments[::2], arguments[1::2], strict=True) if pair[0] != "--train.learning-rate"
                  for x in pair]  # fmt: skip
-    text = told(arguments)
+    text = messages_of(arguments)
     assert f"weights of {ended}: loaded " in text
     theirs, mine = from_pretrained(ended), from_pretrained(out)
     for name, weight in theirs.named_parameters():
@@ -153,14 +153,16 @@ def test_a_run_starts_from_the_weights_of_another(data: Path, ended: Path, tmp_p
     assert not (tmp_path / "other").exists()
 
 
-def test_a_parameter_that_takes_part_in_nothing_is_named(data: Path, tmp_path: Path):
+def test_an_unused_parameter_is_named(data: Path, tmp_path: Path):
     with plugin():
-        text = told(options(data, tmp_path / "run", "--model.fusion.kind", "dropped_mean", "--train.epochs", "1"))
+        text = messages_of(
+            options(data, tmp_path / "run", "--model.fusion.kind", "dropped_mean", "--train.epochs", "1")
+        )
     assert "1 parameters do not affect the loss, so they are not trained: fusion.unused;" in text
 
 
 def poison(monkeypatch: pytest.MonkeyPatch, *ids: str) -> None:
-    """Let samples hold one value that is not a number."""
+    """Put one NaN into each of these samples."""
     read = RecordedDataset.__getitem__
 
     def poisoned(self: RecordedDataset, index: int | tuple[int, int]) -> Sample:
@@ -173,9 +175,7 @@ def poison(monkeypatch: pytest.MonkeyPatch, *ids: str) -> None:
     monkeypatch.setattr(RecordedDataset, "__getitem__", poisoned)
 
 
-def test_samples_that_are_not_finite_are_named_wherever_they_are(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_non_finite_samples_are_named_in_every_split(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     first = run(options(data, tmp_path / "sound", "--train.epochs", "1"))
     assert first is not None
     of_training = first.splits.train[3].id.split(".")[0]
@@ -186,12 +186,12 @@ def test_samples_that_are_not_finite_are_named_wherever_they_are(
         with pytest.raises(FloatingPointError, match=f"replaced or left out: audio of {of_training}.png"):
             run(options(data, tmp_path / "stopped", *uncalibrated))
     poison(monkeypatch, of_validation, "test5")
-    text = told(options(data, tmp_path / "run", *uncalibrated))
+    text = messages_of(options(data, tmp_path / "run", *uncalibrated))
     assert f"validation: audio of {of_validation}.png+{of_validation}.wav holds inf or NaN" in text
     assert "test: audio of test5.png+test5.wav holds inf or NaN" in text
 
 
-def test_what_is_wrong_with_a_sample_is_said_without_a_workers_traceback(
+def test_a_faulty_sample_is_reported_without_a_workers_traceback(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     read = RecordedDataset.__getitem__
@@ -232,22 +232,22 @@ def test_what_is_wrong_with_a_sample_is_said_without_a_workers_traceback(
     ],
     ids=["memory", "GPU memory", "CPU memory", "worker", "process"],
 )
-def test_failures_of_the_machine_are_one_line_with_what_to_do(
+def test_machine_failures_are_one_line_with_a_remedy(
     error: Exception, processes: Processes, kind: type[Exception], text: str
 ):
-    said = explain_failure(error, Path("runs/x"), TrainSpec(batch_size=8), processes)
-    assert isinstance(said, kind)
-    assert text in str(said)
-    assert "--resume --out runs/x" in str(said)
-    assert len(str(said).splitlines()) == 1
+    message = explain_failure(error, Path("runs/x"), TrainSpec(batch_size=8), processes)
+    assert isinstance(message, kind)
+    assert text in str(message)
+    assert "--resume --out runs/x" in str(message)
+    assert len(str(message).splitlines()) == 1
 
 
-def test_other_errors_are_left_as_they_are():
+def test_other_errors_are_unchanged():
     assert explain_failure(RuntimeError("a bug"), None, TrainSpec(), TWO) is None
     assert explain_failure(RuntimeError("Connection closed by peer"), None, TrainSpec(), ALONE) is None
 
 
-def test_checkpoints_hold_the_same_where_a_run_is_resumed_twice(data: Path, ended: Path, tmp_path: Path):
+def test_resuming_twice_gives_the_same_checkpoints(data: Path, ended: Path, tmp_path: Path):
     out = tmp_path / "run"
     for stop in (1, 1, 2):
         assert run([*options(data, out), "--resume"], stop_after=stop) is None

@@ -1,4 +1,4 @@
-"""Commands that take the newest run where none is named."""
+"""Commands without a run use the newest one."""
 
 import os
 import re
@@ -17,7 +17,7 @@ def make(folder: Path, *names: str, age: int = 0) -> None:
         os.utime(folder / name, (1e9 - age, 1e9 - age))
 
 
-def test_the_run_that_was_finished_last_is_taken_and_told(tmp_path, monkeypatch, capsys):
+def test_the_most_recently_finished_run_is_used_and_named(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     make(Path("runs/a"), "experiment.json", "summary.json", age=0)
     make(Path("runs/b"), "experiment.json", "summary.json", age=9)
@@ -33,11 +33,11 @@ def test_the_run_that_was_finished_last_is_taken_and_told(tmp_path, monkeypatch,
 def test_without_any_run_a_command_says_what_to_do(command, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert scmrl(monkeypatch, command) != 0
-    told = " ".join(capsys.readouterr().err.split())
-    assert re.search(r"no run was given, and .*runs holds no finished one; name the folder of a run", told)
+    message = " ".join(capsys.readouterr().err.split())
+    assert re.search(r"no run was given, and .*runs holds no finished one; name the folder of a run", message)
 
 
-def test_predict_asks_for_a_run(tmp_path, monkeypatch, capsys):
+def test_predict_requires_a_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     make(Path("runs/a"), "experiment.json", "summary.json")
     assert scmrl(monkeypatch, "predict") != 0

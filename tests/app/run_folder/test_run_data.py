@@ -1,4 +1,4 @@
-"""A run is what it was trained on: data that have changed or moved are noticed by every command that opens it."""
+"""Every command that opens a run detects data that have changed or moved."""
 
 import csv
 import json
@@ -29,7 +29,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def here(trained: Path, tmp_path: Path) -> Path:
-    """A copy, in which data may be changed; the run knows that its data are there."""
+    """A copy of the run and its data, in which the data may be changed."""
     for name in ("data", "run"):
         shutil.copytree(trained / name, tmp_path / name)
     rewrite(tmp_path / "run" / "experiment.json", lambda e: e["data"].update(root=str(tmp_path / "data")))
@@ -129,7 +129,7 @@ def test_report_and_demo_say_why_they_lack_the_data(here, monkeypatch, capsys):
     assert "the train split has different samples or labels" in opened.no_samples
 
 
-def test_a_run_is_not_resumed_on_other_data(here, monkeypatch, capsys):
+def test_a_run_is_not_resumed_on_changed_data(here, monkeypatch, capsys):
     options = [*tiny_options(here / "data", here / "run"), "--resume"]
     options[options.index("--train.epochs") + 1] = "1"
     assert scmrl(monkeypatch, "train", *options) == 0
@@ -168,7 +168,7 @@ def test_files_are_prepared_as_in_training_whichever_file_is_first(tmp_path, mon
     assert json.loads((run / "evaluation.json").read_text()) == before
 
 
-def test_data_that_were_moved_are_found_by_an_option_and_from_every_folder(trained, tmp_path, monkeypatch, capsys):
+def test_moved_data_are_located_by_an_option_and_from_every_folder(trained, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(trained / "data", tmp_path / "here")
     options = tiny_options(Path("here"), Path("run"))
@@ -230,7 +230,7 @@ def test_the_run_folder_does_not_choose_the_cache_folder(here, tmp_path, monkeyp
     assert (tmp_path / "mine").is_dir()
 
 
-def test_what_is_printed_moves_no_cursor():
+def test_printed_names_do_not_move_the_cursor():
     assert printable("cat\x1b[2J\r\n\u202ecod\x9b1m") == "cat\\x1b[2J\\r\\n\\u202ecod\\x9b1m"
     assert printable("café 猫") == "café 猫"
 

@@ -1,4 +1,4 @@
-"""A damaged or hostile run folder: nothing in it is executed, no traceback, no answer changed without a word."""
+"""A damaged or hostile run folder: nothing is executed, no traceback, no silently changed prediction."""
 
 import contextlib
 import io
@@ -20,7 +20,7 @@ from scmrl.console.progress import Progress
 from scmrl.run_folder.files import read_experiment
 
 READ = ("experiment.json", "inputs.json", "spec.json", "model.safetensors")
-"""Files that decide answers."""
+"""Files that affect predictions."""
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def run(trained: Path, tmp_path: Path) -> Path:
 
 
 def command(*arguments: str | Path) -> tuple[int, str, str]:
-    """Exit code, what was printed, and what was told as error."""
+    """Exit code, standard output and standard error."""
     out, err = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = scmrl(patch, *arguments)
@@ -117,19 +117,19 @@ def every_command(trained: Path, run: Path, out: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("place", ["replaced", "appended"])
-def test_a_pickle_in_any_file_of_a_run_folder_is_never_loaded(trained, run, tmp_path, place):
-    """Files that may end a command go one by one, so that none hides another; the rest together."""
+@pytest.mark.parametrize("field", ["replaced", "appended"])
+def test_a_pickle_in_any_file_of_a_run_folder_is_never_loaded(trained, run, tmp_path, field):
+    """Replace files that may end a command separately, so that none hides another; the rest together."""
     marker = tmp_path / "executed"
     planted = planted_pickle(marker)
-    every_command(trained, run, tmp_path / "first")  # leaves evaluation.json, energy.json and pictures, too
+    every_command(trained, run, tmp_path / "first")  # also writes evaluation.json, energy.json and figures
     every = sorted(path for path in run.rglob("*") if path.is_file())
     alone = [path for path in every if path.parent == run and path.suffix in (".json", ".jsonl", ".safetensors")]
     assert {path.name for path in alone} > {*READ, "evaluation.json", "energy.json", "summary.json"}
     for number, paths in enumerate([*([path] for path in alone), [path for path in every if path not in alone]]):
         whole = {path: path.read_bytes() for path in paths}
         for path in paths:
-            path.write_bytes(planted if place == "replaced" else whole[path] + planted)
+            path.write_bytes(planted if field == "replaced" else whole[path] + planted)
         every_command(trained, run, tmp_path / f"{number}")
         assert not marker.exists(), paths
         for path in paths:
@@ -168,13 +168,13 @@ def test_a_pickle_in_a_cache_is_not_loaded(trained, run, tmp_path, monkeypatch):
     assert not marker.exists()
 
 
-def test_settings_of_another_version_are_told_in_a_line(run):
+def test_settings_of_another_version_are_reported_in_one_line(run):
     rewrite(run / "experiment.json", lambda e: e["train"].update(epochs=-1))
     with pytest.raises(ValueError, match=r"experiment\.json cannot be read by this version of scmrl: train\.epochs"):
         read_experiment(run)
 
 
-def test_a_file_that_is_nested_too_deep_is_damaged(run):
+def test_a_file_that_is_nested_too_deeply_is_damaged(run):
     (run / "experiment.json").write_text("[" * 200_000)
     with pytest.raises(ValueError, match=r"experiment\.json is damaged: it is nested too deep"):
         read_experiment(run)
@@ -188,15 +188,15 @@ def test_a_hand_edited_file_is_refused(run):
 
 
 @pytest.mark.parametrize("edited", [False, True])
-def test_the_experiment_of_a_run_is_a_file_of_settings(run, edited):
+def test_the_experiment_of_a_run_is_a_configuration_file(run, edited):
     from scmrl.commands.spec import read_experiment as read_settings
 
     path = run / "experiment.json"
-    wanted = read_experiment(run, keep_cache_folder=True)
+    expected = read_experiment(run, keep_cache_folder=True)
     if edited:
         path.write_text(path.read_text().replace('"batch_size": 8', '"batch_size": 4', 1))
-        wanted = wanted.model_copy(update={"train": wanted.train.model_copy(update={"batch_size": 4})})
-    assert read_settings(("--config", str(path)), Experiment) == wanted
+        expected = expected.model_copy(update={"train": expected.train.model_copy(update={"batch_size": 4})})
+    assert read_settings(("--config", str(path)), Experiment) == expected
     code, _, err = command("spec", "check", path)
     assert (code, err) == (0, "")
     rewritten = path.read_text().replace('"seed": 0,', '"seed": 0, "sha257": "x",', 1)
@@ -207,7 +207,7 @@ def test_the_experiment_of_a_run_is_a_file_of_settings(run, edited):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="paths are written in another way there")
-def test_what_cannot_be_written_names_its_path_and_keeps_the_old_file(run, monkeypatch):
+def test_a_failed_write_names_the_path_and_keeps_the_old_file(run, monkeypatch):
     from scmrl.run_folder.atomic import write_text
 
     (run / "evaluation.json").write_text("old")
