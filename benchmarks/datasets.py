@@ -236,7 +236,7 @@ class EventFolder(FileDataSpec):
         modality = Modality(
             EventsReader(height=self.side, width=self.side),
             ModalityInfo("events", (2, self.side, self.side), STEPS),
-            encode=(EventFrames(steps=STEPS),),
+            per_read=(EventFrames(steps=STEPS),),
         )
         info = DatasetInfo(CARD.kind, CARD.classes, {"events": modality.info})
         return build_splits(

@@ -26,7 +26,7 @@ with TemporaryDirectory() as folder:
         rows.append(f"{split},{label},fruit{n}.png,{gas}")
     (root / "manifest.csv").write_text("\n".join(rows))
 
-    how = {"gas": {"reader": {"kind": "series", "rate": 10}, "encode": {"kind": "steps", "steps": 6}}}
+    how = {"gas": {"reader": {"kind": "series", "rate": 10}, "coding": {"kind": "steps", "steps": 6}}}
     spec = ManifestSpec.model_validate({"root": root, "columns": how, "cache": "off"})
     splits = spec.build()
     for name, modality in splits.info.modalities.items():

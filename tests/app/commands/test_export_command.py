@@ -165,7 +165,7 @@ def gas(tmp_path_factory: pytest.TempPathFactory) -> Path:
             np.savetxt(folder / f"{split}{i}.csv", values, delimiter=",", header="t,a,b,c", comments="")
             rows.append(f"{split},{'ab'[i % 2]},{split}{i}.csv")
     (folder / "manifest.csv").write_text("split,label,gas\n" + "\n".join(rows) + "\n")
-    means = ("--data.columns.gas.encode.kind", "steps", "--data.columns.gas.encode.steps", "3")
+    means = ("--data.columns.gas.coding.kind", "steps", "--data.columns.gas.coding.steps", "3")
     return finished_run(folder, folder / "run", "--data.time-steps", "3", *means)
 
 

@@ -67,7 +67,7 @@ def test_settings_of_the_training_are_restored(run):
     inputs = load_inputs(run)
     assert inputs.classes == ("left", "right")
     assert inputs.modalities == {
-        name: type(modality)(modality.reader, modality.info, modality.prepare, (), modality.encode)
+        name: type(modality)(modality.reader, modality.info, modality.cached, (), modality.per_read)
         for name, modality in splits.test.modalities.items()
     }
 

@@ -219,7 +219,7 @@ def test_decoding_has_a_time_limit(run, data):
 
 def decode_with(inputs: Inputs, tmp_path: Path, how: str, *, seconds: float) -> Path:
     """Decode a file with a misbehaving reader; raises its fault."""
-    image = replace(inputs.modalities["image"], reader=Misbehaving(how=how), prepare=())
+    image = replace(inputs.modalities["image"], reader=Misbehaving(how=how), cached=())
     sandbox = Sandbox(replace(inputs, modalities={"image": image}), seconds=seconds)
     try:
         path = sandbox.folder / "upload.png"

@@ -19,7 +19,7 @@ def source(tmp_path: Path) -> Source:
 
 def test_data_flow_from_file_to_tensor(source: Source):
     modality = Modality(
-        NumbersReader(), INFO, prepare=(Times(factor=2),), augment=(Jitter(width=1),), encode=(AsSteps(),)
+        NumbersReader(), INFO, cached=(Times(factor=2),), augment=(Jitter(width=1),), per_read=(AsSteps(),)
     )
     prepared = modality.load(source, Draw(0, "a", "m"))
     plain = modality.encode_input(prepared, Draw(0, "a", "m"), augmented=False)
@@ -43,7 +43,7 @@ def test_numbers_drawn_depend_on_seed_epoch_sample_modality_and_stage():
 
 def test_two_stages_of_one_class_draw_different_numbers(source: Source):
     once, twice = (
-        Modality(NumbersReader(), INFO, prepare=(Jitter(width=1),) * count, encode=(AsSteps(),)) for count in (1, 2)
+        Modality(NumbersReader(), INFO, cached=(Jitter(width=1),) * count, per_read=(AsSteps(),)) for count in (1, 2)
     )
     a, b = (
         m.encode_input(m.load(source, Draw(0, "a", "m")), Draw(0, "a", "m"), augmented=False) for m in (once, twice)
@@ -53,15 +53,15 @@ def test_two_stages_of_one_class_draw_different_numbers(source: Source):
 
 
 def test_a_stage_that_draws_must_declare_it(source: Source):
-    modality = Modality(NumbersReader(), INFO, prepare=(Undeclared(width=1),))
+    modality = Modality(NumbersReader(), INFO, cached=(Undeclared(width=1),))
     with pytest.raises(ValueError, match=r"Undeclared.*draws = True"):
         modality.load(source, Draw(0, "a", "m"))
 
 
-@pytest.mark.parametrize("slot", ["prepare", "augment", "encode"])
+@pytest.mark.parametrize("slot", ["cached", "augment", "per_read"])
 def test_a_lambda_is_refused_with_an_explanation(slot: str):
     lamb: Callable[..., object] = lambda value, draw: value  # noqa: E731
-    with pytest.raises(ValueError, match=rf"lambda.*{slot}.*cannot be compared.*subclass"):
+    with pytest.raises(ValueError, match=rf"lambda.*{slot}.*neither be compared.*subclass"):
         Modality(NumbersReader(), INFO, **{slot: (lamb,)})  # pyright: ignore[reportArgumentType]
 
 
@@ -84,12 +84,12 @@ def test_fingerprints_tell_fields_and_classes_apart():
 
 
 def test_stages_and_readers_can_be_sent_to_other_processes():
-    modality = Modality(NumbersReader(), INFO, prepare=(Times(factor=2),))
+    modality = Modality(NumbersReader(), INFO, cached=(Times(factor=2),))
     assert pickle.loads(pickle.dumps(modality)) == modality
 
 
 def test_a_result_of_another_shape_than_declared_is_an_error(source: Source):
-    modality = Modality(NumbersReader(), ModalityInfo("series", (2,), time_steps=3), encode=(AsSteps(),))
+    modality = Modality(NumbersReader(), ModalityInfo("series", (2,), time_steps=3), per_read=(AsSteps(),))
     prepared = modality.load(source, Draw(0, "a", "m"))
     with pytest.raises(ValueError, match=r"'m' of sample 'a' gives \(3, 1\).*states.*\(3, 2\)"):
         modality.encode_input(prepared, Draw(0, "a", "m"), augmented=False)

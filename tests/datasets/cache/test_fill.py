@@ -126,7 +126,7 @@ def test_a_damaged_sample_of_a_large_cache_is_prepared_from_its_file(
     for number in range(3):
         (tmp_path / f"{number}.txt").write_text(f"{number} 2 3")
     rows = [Row(str(number), 0, {"m": Source(tmp_path / f"{number}.txt")}) for number in range(3)]
-    modality = Modality(NumbersReader(), ModalityInfo("series", (1,), time_steps=3), encode=(AsSteps(),))
+    modality = Modality(NumbersReader(), ModalityInfo("series", (1,), time_steps=3), per_read=(AsSteps(),))
     plain = RecordedDataset(rows, {"m": modality}, seed=0, augment=False)
     write_store(tmp_path / "s", [NumbersReader().read(row.sources["m"]) for row in rows if row.sources["m"]], {})
     content = bytearray((tmp_path / "s" / "data.bin").read_bytes())

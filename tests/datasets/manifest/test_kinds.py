@@ -71,7 +71,7 @@ def write_video(path: Path, number: int) -> None:
         container.mux(stream.encode())
 
 
-MEANS = {"sensor": {"encode": {"kind": "steps", "steps": STEPS}}}
+MEANS = {"sensor": {"coding": {"kind": "steps", "steps": STEPS}}}
 EVENTS = {"t": [0, 40, 41, 299], "x": [0, 1, 6, 2], "y": [4, 3, 0, 2], "p": [1, 0, 1, 1]}
 
 
@@ -112,7 +112,7 @@ def test_videos_become_frames(tmp_path: Path):
 
 def test_a_video_can_be_shown_in_other_steps_and_sizes(tmp_path: Path):
     write(tmp_path, ".mp4", write_video, column="film")
-    columns = {"film": ColumnSpec.model_validate({"encode": {"kind": "frames", "steps": 6}, "size": 8})}
+    columns = {"film": ColumnSpec.model_validate({"coding": {"kind": "frames", "steps": 6}, "size": 8})}
     info, sample = build(tmp_path, columns=columns)
     assert (info.shape, info.time_steps) == ((3, 8, 8), 6)
     red = value(sample)[:, 0].mean((1, 2)) * 255
@@ -175,7 +175,7 @@ def test_a_reader_can_be_named_whatever_the_ending(tmp_path: Path):
     with pytest.raises(ValueError, match=r"unknown extension '\.dat'.*columns\.gas\.reader"):
         build(tmp_path)
     columns = {"gas": {"reader": {"kind": "series", "rate": 1.0, "columns": ["c3", "c1"]}}}
-    columns["gas"]["encode"] = {"kind": "steps", "steps": STEPS}
+    columns["gas"]["coding"] = {"kind": "steps", "steps": STEPS}
     info, sample = build(tmp_path, columns=columns)
     assert info.shape == (2,)
     assert np.array_equal(value(sample)[0], [3 + 30 + 0.5, 3 + 10 + 0.5])
@@ -184,7 +184,7 @@ def test_a_reader_can_be_named_whatever_the_ending(tmp_path: Path):
 def test_a_coding_can_be_named(tmp_path: Path):
     write(tmp_path, ".csv", write_series)
     info, sample = build(
-        tmp_path, columns={"sensor": {"encode": {"kind": "send-on-delta", "steps": 2, "threshold": 1}}}
+        tmp_path, columns={"sensor": {"coding": {"kind": "send-on-delta", "steps": 2, "threshold": 1}}}
     )
     assert (info.shape, info.time_steps, info.unit) == ((10,), 2, "")
     # Every channel rises by one a row: 2 events in rows 1 and 2, 3 in rows 3 to 5, none down.
@@ -193,7 +193,7 @@ def test_a_coding_can_be_named(tmp_path: Path):
 
 def test_a_image_can_become_spikes(tmp_path: Path):
     write(tmp_path, ".png", lambda path, number: Image.new("L", (20, 10), 80 * number).save(path))
-    info, sample = build(tmp_path, columns={"sensor": {"encode": {"kind": "latency", "steps": 5}}})
+    info, sample = build(tmp_path, columns={"sensor": {"coding": {"kind": "latency", "steps": 5}}})
     assert (info.shape, info.time_steps) == ((1, SIZE, SIZE), 5)
     # 240 / 255 is above 4 / 5, so every pixel spikes at the first step.
     assert value(sample).mean((1, 2, 3)).tolist() == [1, 0, 0, 0, 0]
@@ -201,7 +201,7 @@ def test_a_image_can_become_spikes(tmp_path: Path):
 
 def test_sound_can_become_spikes(tmp_path: Path):
     write(tmp_path, ".wav", lambda path, number: soundfile.write(path, np.sin(np.arange(2000) * number / 9), 8000))
-    info, sample = build(tmp_path, mel_bands=20, columns={"sensor": {"encode": {"kind": "bernoulli", "steps": 50}}})
+    info, sample = build(tmp_path, mel_bands=20, columns={"sensor": {"coding": {"kind": "bernoulli", "steps": 50}}})
     assert (info.shape, info.time_steps) == ((1, SIZE, SIZE), 50)
     rates = value(sample).mean(0)
     assert set(np.unique(value(sample))) == {0, 1}
@@ -341,14 +341,14 @@ def test_a_file_of_another_length_keeps_its_rate_and_an_outlier_does_not_count(t
 
 def test_requested_averaging_is_reported(tmp_path: Path):
     write(tmp_path, ".csv", write_vibration, column="imu")
-    columns = {"imu": ColumnSpec.model_validate({"encode": {"kind": "steps", "steps": 4}})}
+    columns = {"imu": ColumnSpec.model_validate({"coding": {"kind": "steps", "steps": 4}})}
     info = ManifestSpec(root=tmp_path, columns=columns).build().info
     assert info.notes == ("imu: 200 rows become 4 steps, 50 rows are averaged into one",)
 
 
 def test_windows_can_be_requested(tmp_path: Path):
     write(tmp_path, ".csv", write_vibration, column="imu")
-    columns = {"imu": {"encode": {"kind": "window", "steps": 4, "length": 50}}}
+    columns = {"imu": {"coding": {"kind": "window", "steps": 4, "length": 50}}}
     info, sample = build(tmp_path, columns=columns)
     assert (info.shape, info.time_steps) == ((2, 50), 4)
     assert value(sample).shape == (4, 2, 50)
@@ -357,7 +357,7 @@ def test_windows_can_be_requested(tmp_path: Path):
 def test_a_coding_of_another_kind_is_refused_by_position(tmp_path: Path):
     write(tmp_path, ".csv", write_series)
     with pytest.raises(ValueError, match=r"row 2, sensor '.*f0\.csv': Pixels takes Image, not Series"):
-        build(tmp_path, columns={"sensor": {"encode": {"kind": "pixels"}}})
+        build(tmp_path, columns={"sensor": {"coding": {"kind": "pixels"}}})
 
 
 def test_a_description_of_an_unknown_column_is_refused(tmp_path: Path):
@@ -452,7 +452,7 @@ def test_a_description_survives_json():
         root=Path("here"),
         columns={
             "gas": ColumnSpec(reader=SeriesReader(rate=2.0)),
-            "photo": ColumnSpec(encode=Latency(steps=3), size=8),
+            "photo": ColumnSpec(coding=Latency(steps=3), size=8),
         },
     )
     again = ManifestSpec.model_validate_json(spec.model_dump_json())
@@ -465,8 +465,8 @@ def test_a_description_survives_json():
     [
         ({"reader": {"kind": "serie"}}, "unknown reader kind 'serie'; did you mean series"),
         ({"reader": {"kind": "series", "rate": -1}}, "greater than 0"),
-        ({"encode": {"kind": "latency"}}, "Field required"),
-        ({"encode": {"kind": "image"}}, "unknown coding kind 'image'"),
+        ({"coding": {"kind": "latency"}}, "Field required"),
+        ({"coding": {"kind": "image"}}, "unknown coding kind 'image'"),
         ({"encoder": {}}, "Extra inputs"),
     ],
 )

@@ -248,7 +248,7 @@ def test_a_preparation_is_cached_and_may_take_the_place_of_the_encoder(root: Pat
     mfcc = {"kind": "torchaudio", "transform": "MFCC", "sample_rate": 8_000, "n_mfcc": 20}
     gray = {"kind": "torchvision", "transform": "Grayscale"}
     spec = ManifestSpec.model_validate(
-        {"root": root, "columns": {"sound": {"prepare": [mfcc]}, "photo": {"prepare": [gray], "size": 8}}}
+        {"root": root, "columns": {"sound": {"cached": [mfcc]}, "photo": {"cached": [gray], "size": 8}}}
     )
     splits = spec.build()
     assert splits.info.shapes == {"photo": (1, 8, 8), "sound": (1, 20, 17)}
@@ -261,14 +261,14 @@ def test_a_preparation_is_cached_and_may_take_the_place_of_the_encoder(root: Pat
 
 def test_an_augmentation_that_changes_the_shape_is_refused(root: Path):
     crop = {"kind": "torchvision", "transform": "CenterCrop", "size": 5}
-    with pytest.raises(ValueError, match=r"columns\.photo\.augment makes \(3, 5, 5\) of an input of \(3, 32, 32\)"):
+    with pytest.raises(ValueError, match=r"columns\.photo\.augment turns an input of \(3, 32, 32\) into \(3, 5, 5\)"):
         ManifestSpec.model_validate({"root": root, "columns": {"photo": {"augment": [crop]}}}).build()
 
 
 def test_what_a_transform_cannot_do_names_row_and_file(root: Path):
     normal = {"kind": "torchvision", "transform": "Normalize", "mean": [0.5], "std": [0.5]}
     with pytest.raises(ValueError, match=r"row 2, photo '.*0\.png': torchvision's Normalize cannot transform Image"):
-        ManifestSpec.model_validate({"root": root, "columns": {"photo": {"prepare": [normal]}}}).build()
+        ManifestSpec.model_validate({"root": root, "columns": {"photo": {"cached": [normal]}}}).build()
 
 
 def test_stages_are_given_on_a_command_line_and_in_a_file(tmp_path: Path):
@@ -294,5 +294,5 @@ def test_stages_are_read_from_json_text():
     expected = (stage("torchvision", "RandomErasing", p=0.5, scale=[0.02, 0.1]),)
     assert Spec.model_validate({"stages": text}).stages == expected
     assert Spec.model_validate({"stages": text.split(",")}).stages == expected
-    with pytest.raises(ValidationError, match="stages are given as JSON, such as"):
+    with pytest.raises(ValidationError, match="stages must be JSON, such as"):
         Spec.model_validate({"stages": "RandomErasing"})

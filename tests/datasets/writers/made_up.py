@@ -121,12 +121,12 @@ class MadeUpSpec(FileDataSpec):
             rows[split].append(Row(path.stem, CLASSES.index(label), sources))
         every = {
             "image": Modality(
-                RawReader(), ModalityInfo("image", (1, HEIGHT, WIDTH)), augment=(Flicker(),), encode=(Brightness(),)
+                RawReader(), ModalityInfo("image", (1, HEIGHT, WIDTH)), augment=(Flicker(),), per_read=(Brightness(),)
             ),
             "trace": Modality(
                 TraceReader(),
                 ModalityInfo("series", (SENSORS,), time_steps=self.time_steps),
-                prepare=(FirstSeconds(steps=self.time_steps),),
+                cached=(FirstSeconds(steps=self.time_steps),),
             ),
         }
         info = DatasetInfo("made-up", CLASSES, {name: every[name].info for name in chosen})

@@ -102,7 +102,7 @@ def read_file(modality: Modality, path: Path, draw: Draw) -> Tensor:
     """
     reader, first = select_reader(modality.reader, path)
     # No augmentation outside training.
-    modality = replace(modality, reader=reader, prepare=(*first, *modality.prepare), augment=())
+    modality = replace(modality, reader=reader, cached=(*first, *modality.cached), augment=())
     value = modality.encode_input(modality.load(Source(path), draw), draw, augmented=False)
     if not value.isfinite().all():
         raise ValueError(f"{path} yields inf or NaN; replace the file")

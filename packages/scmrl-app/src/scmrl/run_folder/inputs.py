@@ -95,8 +95,8 @@ def load_inputs(folder: Path) -> Inputs:
             name: Modality(
                 reader=_load(each["reader"], Reader),
                 info=infos[name],
-                prepare=tuple(_load(stage, Stage) for stage in each["prepare"]),
-                encode=tuple(_load(stage, Stage) for stage in each["encode"]),
+                cached=tuple(_load(stage, Stage) for stage in each["cached"]),
+                per_read=tuple(_load(stage, Stage) for stage in each["per_read"]),
             )
             for name, each in (stored.items() if content["from_files"] else ())
         }
@@ -118,8 +118,8 @@ def describe_modality(modality: Modality) -> dict[str, Any]:
     """Return reader and stages of a modality, without augmentation, as JSON."""
     content = {
         "reader": _describe(modality.reader),
-        "prepare": [_describe(stage) for stage in modality.prepare],
-        "encode": [_describe(stage) for stage in modality.encode],
+        "cached": [_describe(stage) for stage in modality.cached],
+        "per_read": [_describe(stage) for stage in modality.per_read],
     }
     return cast("dict[str, Any]", json.loads(json.dumps(content)))
 

@@ -1,4 +1,4 @@
-"""One modality of a dataset: read -> prepare -> augment -> encode."""
+"""One modality of a dataset: read -> cached -> augment -> per_read."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ class Modality:
     """File -> recording."""
     info: ModalityInfo
     """Kind and shape of the input."""
-    prepare: tuple[Stage, ...] = ()
-    """The same in every epoch; the result is cached."""
+    cached: tuple[Stage, ...] = ()
+    """Stages that are the same in every epoch; their result is cached."""
     augment: tuple[Stage, ...] = ()
-    """Random, new in every epoch, applied to training samples only."""
-    encode: tuple[Stage, ...] = ()
-    """To a float tensor, [T, ...] or static [...] as `info` states."""
+    """Random stages, drawn again in every epoch, for training samples only."""
+    per_read: tuple[Stage, ...] = ()
+    """Stages at each read, to a float tensor, [T, ...] or static [...] as `info` states."""
 
     def __post_init__(self) -> None:
-        for name in ("prepare", "augment", "encode"):
+        for name in ("cached", "augment", "per_read"):
             require_stages(getattr(self, name), name)
 
     def load(self, source: Source, draw: Draw) -> Any:
         """Read and prepare one recording; raise what the reader raises."""
-        return _apply(self.prepare, "prepare", self.reader.read(source), draw)
+        return _apply(self.cached, "prepare", self.reader.read(source), draw)
 
     def encode_input(self, prepared: Any, draw: Draw, *, augmented: bool) -> Tensor:
         """Turn a prepared recording into a model's input; only augmentation depends on the draw's epoch."""
         if augmented:
             prepared = _apply(self.augment, "augment", prepared, draw)
         without_epoch = Draw(draw.seed, draw.sample, draw.modality)
-        value = _apply(self.encode, "encode", prepared, without_epoch)
+        value = _apply(self.per_read, "encode", prepared, without_epoch)
         expected = self.info.shape if self.info.time_steps is None else (self.info.time_steps, *self.info.shape)
         if not isinstance(value, Tensor) or value.shape != expected:
             actual = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
@@ -52,7 +52,8 @@ class Modality:
         return value
 
 
-def _apply(stages: Iterable[Stage], name: str, value: Any, draw: Draw) -> Any:
+def _apply(stages: Iterable[Stage], key: str, value: Any, draw: Draw) -> Any:
+    # The keys seed the draws: another key would change every random number.
     for number, stage in enumerate(stages):
-        value = stage(value, draw.of(stage, f"{name} {number}"))
+        value = stage(value, draw.of(stage, f"{key} {number}"))
     return value

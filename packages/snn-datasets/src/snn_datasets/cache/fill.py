@@ -68,8 +68,8 @@ def fingerprint(
     """
     states: dict[Path, str] = {}
     digest = hashlib.sha256()
-    stages = [modality.reader.fingerprint(), *(stage.fingerprint() for stage in modality.prepare)]
-    effective_seed = seed if any(stage.draws for stage in modality.prepare) else None
+    stages = [modality.reader.fingerprint(), *(stage.fingerprint() for stage in modality.cached)]
+    effective_seed = seed if any(stage.draws for stage in modality.cached) else None
     digest.update(json.dumps([FORMAT, effective_seed, stages], sort_keys=True).encode())
     for id_, source in zip(ids, sources, strict=True):
         if source is None:

@@ -294,7 +294,7 @@ class CremaDSpec(FileDataSpec):
             "audio": Modality(
                 WaveformReader(),
                 ModalityInfo("waveform", (1, size, self.columns), T, "log magnitude, standardized per clip"),
-                prepare=(
+                cached=(
                     Mono(),
                     Clamp(),
                     LogMagnitude(columns=self.columns, steps=T, rows=size, window_ms=32, hop_ms=10, scale="standard"),
@@ -306,7 +306,7 @@ class CremaDSpec(FileDataSpec):
                 VideoReader(frames=T, height=size * 9 // 8, width=size * 12 // 8),
                 ModalityInfo("video", (3, size, size), T, "standardized as ImageNet"),
                 augment=(RandomResizedCrop(size=size, scale=(0.4, 0.8)), RandomFlip()),
-                encode=(CenterCrop(size=size), Frames(steps=T), IMAGENET),
+                per_read=(CenterCrop(size=size), Frames(steps=T), IMAGENET),
             ),
         }
 
@@ -365,14 +365,14 @@ def published_modalities(reader: Reader, to_image: tuple[Stage, ...], *, size: i
         "audio": Modality(
             WaveformReader(),
             ModalityInfo("waveform", (1, size, size), None, "log magnitude"),
-            prepare=(Mono(), Resample(rate=22_050), Clamp(), spectrogram),
+            cached=(Mono(), Resample(rate=22_050), Clamp(), spectrogram),
         ),
         "visual": Modality(
             reader,
             ModalityInfo("image", (3, size, size), None, "standardized as ImageNet"),
-            prepare=to_image,
+            cached=to_image,
             augment=(RandomResizedCrop(size=size), RandomFlip()),
-            encode=(CenterCrop(size=size, shorter=2 * size), Pixels(), IMAGENET),
+            per_read=(CenterCrop(size=size, shorter=2 * size), Pixels(), IMAGENET),
         ),
     }
 

@@ -98,9 +98,9 @@ class Dvs128GestureSpec(FileDataSpec):
         modality = Modality(
             Aedat3Reader(height=SIDE, width=SIDE),
             info,
-            prepare=() if self.size == SIDE else (ScalePlane(height=self.size, width=self.size),),
+            cached=() if self.size == SIDE else (ScalePlane(height=self.size, width=self.size),),
             augment=(Shift(pixels=self.shift),) if self.shift else (),
-            encode=(EventFrames(steps=self.time_steps, by=self.bins),),
+            per_read=(EventFrames(steps=self.time_steps, by=self.bins),),
         )
         return build_splits(
             self,

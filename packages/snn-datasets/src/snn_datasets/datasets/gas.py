@@ -164,8 +164,8 @@ class GasMixturesSpec(FileDataSpec):
         modality = Modality(
             reader,
             info,
-            prepare=(baseline,),
-            encode=(Standardize.of(np.concatenate(responses)), Steps(steps=self.time_steps)),
+            cached=(baseline,),
+            per_read=(Standardize.of(np.concatenate(responses)), Steps(steps=self.time_steps)),
         )
         return build_splits(
             self,
@@ -297,7 +297,7 @@ class GasDriftSpec(FileDataSpec):
                 ]
         require_samples(rows, "set at least one batch in each of train_groups, val_groups and test_groups")
         info = ModalityInfo("series", (FEATURES,), None, DRIFT_CARD.modalities[name].unit)
-        modality = Modality(reader, info, encode=(Standardize.of(np.concatenate(features)), OneRow()))
+        modality = Modality(reader, info, per_read=(Standardize.of(np.concatenate(features)), OneRow()))
         return build_splits(
             self,
             info=DatasetInfo(DRIFT_CARD.kind, GASES, {name: info}),

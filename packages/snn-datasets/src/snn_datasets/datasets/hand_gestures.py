@@ -195,20 +195,20 @@ class HandGesturesSpec(FileDataSpec):
             side = DVS_SIDE // self.pool
             info = ModalityInfo("events", (2, side, side), self.time_steps, "events by pixel and step")
             pooled = ScalePlane(height=side, width=side)
-            return Modality(GestureEventsReader(), info, (pooled,), encode=(EventFrames(steps=self.time_steps),))
+            return Modality(GestureEventsReader(), info, (pooled,), per_read=(EventFrames(steps=self.time_steps),))
         if name == "davis":
             height, width = (length // self.pool for length in DAVIS_SIZE)
             info = ModalityInfo("video", (1, height, width), self.time_steps, "brightness, 0 to 1")
             pooled = Resize(height=height, width=width)
-            return Modality(GestureFramesReader(), info, (pooled,), encode=(Frames(steps=self.time_steps),))
+            return Modality(GestureFramesReader(), info, (pooled,), per_read=(Frames(steps=self.time_steps),))
         reader = SeriesReader(rate=RATE, columns=tuple(range(MUSCLES)))
         scale = self._muscle_scale(train)
         if self.emg_coding == "send-on-delta":
             info = ModalityInfo("series", (2 * MUSCLES,), self.time_steps, "changes up, then down, by step")
             coding = SendOnDelta(steps=self.time_steps, threshold=self.emg_threshold)
-            return Modality(reader, info, encode=(scale, coding))
+            return Modality(reader, info, per_read=(scale, coding))
         info = ModalityInfo("series", (MUSCLES,), self.time_steps, "mean absolute value in standard deviations")
-        return Modality(reader, info, encode=(scale, Rectify(), Steps(steps=self.time_steps)))
+        return Modality(reader, info, per_read=(scale, Rectify(), Steps(steps=self.time_steps)))
 
     def _muscle_scale(self, train: Sequence[Row]) -> Standardize:
         """Return the mean and standard deviation of the EMG in the training windows."""

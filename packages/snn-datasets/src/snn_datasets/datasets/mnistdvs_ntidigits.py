@@ -196,9 +196,9 @@ class MnistDvsNTidigitsSpec(FileDataSpec):
         return Modality(
             Aedat2Reader(),
             ModalityInfo("events", (2, side, side), self.time_steps, unit),
-            prepare=() if side == SIDE else (ScalePlane(height=side, width=side),),
+            cached=() if side == SIDE else (ScalePlane(height=side, width=side),),
             augment=(Shift(pixels=self.shift),) if self.shift else (),
-            encode=(
+            per_read=(
                 EventFrames(steps=self.time_steps),
                 *((Normalize(mean=(0.1307, 0.1307), std=(0.3081, 0.3081)),) if is_published else ()),
             ),
@@ -213,14 +213,14 @@ class MnistDvsNTidigitsSpec(FileDataSpec):
         count = EventFrames(steps=self.time_steps)
         if self.protocol == "events":
             info = ModalityInfo("events", (NTIDIGITS_CHANNELS,), self.time_steps, "events by channel and step")
-            return Modality(NTidigitsReader(), info, encode=(count, FlattenFrames()))
+            return Modality(NTidigitsReader(), info, per_read=(count, FlattenFrames()))
         side = self._side()
         info = ModalityInfo("events", (1, side, side), self.time_steps, "events by channel and step, interpolated")
         return Modality(
             NTidigitsReader(),
             info,
-            prepare=(Fold(height=8, width=8),),
-            encode=(count, StretchFrames(height=side, width=side)),
+            cached=(Fold(height=8, width=8),),
+            per_read=(count, StretchFrames(height=side, width=side)),
         )
 
 

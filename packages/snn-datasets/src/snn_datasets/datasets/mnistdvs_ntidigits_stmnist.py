@@ -174,12 +174,12 @@ class MnistDvsNTidigitsStMnistSpec(FileDataSpec):
             return Modality(
                 Aedat2Reader(),
                 ModalityInfo("events", (2, self.size, self.size), self.time_steps, unit),
-                prepare=(ScalePlane(height=self.size, width=self.size),),
+                cached=(ScalePlane(height=self.size, width=self.size),),
                 augment=(Shift(pixels=self.shift),) if self.shift else (),
-                encode=(count,),
+                per_read=(count,),
             )
         if name == "audio":
             info = ModalityInfo("events", (NTIDIGITS_CHANNELS,), self.time_steps, unit)
-            return Modality(NTidigitsReader(), info, encode=(count, FlattenFrames()))
+            return Modality(NTidigitsReader(), info, per_read=(count, FlattenFrames()))
         info = ModalityInfo("events", (2, TAXELS_SIDE, TAXELS_SIDE), self.time_steps, unit)
-        return Modality(StMnistReader(), info, encode=(count,))
+        return Modality(StMnistReader(), info, per_read=(count,))

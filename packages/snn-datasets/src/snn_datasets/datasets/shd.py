@@ -102,8 +102,8 @@ class ShdSpec(FileDataSpec):
         modality = Modality(
             ShdReader(),
             info,
-            prepare=(FitDuration(seconds=self.seconds), *merge),
-            encode=(EventFrames(steps=self.time_steps), FlattenFrames()),
+            cached=(FitDuration(seconds=self.seconds), *merge),
+            per_read=(EventFrames(steps=self.time_steps), FlattenFrames()),
         )
         return build_splits(
             self,

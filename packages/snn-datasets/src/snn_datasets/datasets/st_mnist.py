@@ -97,7 +97,7 @@ class StMnistSpec(FileDataSpec):
             info=DatasetInfo(CARD.kind, DIGITS, {name: info}, () if self.groups is not None else (BY_FILE,)),
             rows=rows,
             modalities={
-                name: Modality(StMnistReader(), info, encode=(EventFrames(steps=self.time_steps, by=self.bins),))
+                name: Modality(StMnistReader(), info, per_read=(EventFrames(steps=self.time_steps, by=self.bins),))
             },
             progress=progress,
         )

@@ -192,7 +192,7 @@ class VideoListSpec(FileDataSpec):
             "audio": Modality(
                 SoundtrackReader(),
                 ModalityInfo("waveform", (1, self.mel_bands, self.columns), T, _MODALITIES["audio"].unit),
-                prepare=(
+                cached=(
                     Mono(),
                     Resample(rate=self.sample_rate),
                     LogMel(columns=self.columns, steps=T, bands=self.mel_bands),
@@ -204,7 +204,7 @@ class VideoListSpec(FileDataSpec):
                 VideoReader(frames=T, height=size * 9 // 8, width=size * 9 // 8),
                 ModalityInfo("video", (3, size, size), T, _MODALITIES["visual"].unit),
                 augment=(RandomResizedCrop(size=size, scale=(0.6, 1.0)), RandomFlip()),
-                encode=(CenterCrop(size=size), Frames(steps=T), IMAGENET),
+                per_read=(CenterCrop(size=size), Frames(steps=T), IMAGENET),
             ),
         }
         return {name: known[name] for name in names}

@@ -185,7 +185,7 @@ def _modality(
     is_default = reader is None
     if reader is None:
         reader = _default_reader(table, name, kind, training, notes)
-    coding = column.encode if column is not None else None
+    coding = column.coding if column is not None else None
     size = spec.image_size if column is None or column.size is None else column.size
     if isinstance(reader, VideoReader) and isinstance(coding, Frames | None):
         # Do not store frames or pixels that the coding drops.
@@ -199,22 +199,22 @@ def _modality(
     # Subclasses may read files without a table.
     if type(reader) is SeriesReader:
         reader = reader.with_names_of(cast(Source, row.sources[name]))
-    own, augment = (column.prepare, column.augment) if column is not None else ((), ())
+    own, augment = (column.cached, column.augment) if column is not None else ((), ())
     draw = Draw(spec.seed, row.id, name)
     try:
         is_encoded = isinstance(_through(own, first, draw), Tensor)
     except ValueError as error:
         raise ValueError(f"{row.describe_source(name)}: {error}") from error
-    prepare, encode = _stages(spec, first, own, coding, size, is_encoded=is_encoded)
+    cached, per_read = _stages(spec, first, own, coding, size, is_encoded=is_encoded)
     if isinstance(first, Series) and not is_encoded:
         known_rate = not (is_default and isinstance(reader, SeriesReader) and reader.rate is not None)
-        encode = _series_stages(spec, name, reader, first, coding, training, known_rate=known_rate, notes=notes)
+        per_read = _series_stages(spec, name, reader, first, coding, training, known_rate=known_rate, notes=notes)
     if isinstance(first, Events) and coding is None and not is_encoded:
-        encode = _event_stages(name, first, column.size if column is not None else None, is_default, encode, notes)
+        per_read = _event_stages(name, first, column.size if column is not None else None, is_default, per_read, notes)
     try:
-        prepared = _through(prepare, first, draw)
-        value = _through(encode, prepared, draw)
-        augmented = _through(encode, _through(augment, prepared, draw), draw) if augment else value
+        prepared = _through(cached, first, draw)
+        value = _through(per_read, prepared, draw)
+        augmented = _through(per_read, _through(augment, prepared, draw), draw) if augment else value
     except ValueError as error:
         raise ValueError(f"{row.describe_source(name)}: {error}") from error
     if not isinstance(value, Tensor):
@@ -226,10 +226,10 @@ def _modality(
             "training samples need the shape of all others, so choose transforms that keep it"
         )
     # A stage with steps puts time first.
-    steps: int | None = getattr((*prepare, *encode)[-1], "steps", None)
+    steps: int | None = getattr((*cached, *per_read)[-1], "steps", None)
     shape = tuple(value.shape) if steps is None else tuple(value.shape[1:])
     info = ModalityInfo(reader.gives, shape, steps, UNITS[reader.gives] if coding is None and not own else "")
-    return Modality(reader, info, prepare=prepare, augment=augment, encode=encode)
+    return Modality(reader, info, cached=cached, augment=augment, per_read=per_read)
 
 
 def _through(stages: Sequence[Stage], value: Any, draw: Draw) -> Any:
@@ -276,21 +276,21 @@ def _sample_series(
 
 
 def _event_stages(
-    name: str, first: Events, size: int | None, is_default: bool, encode: tuple[Stage, ...], notes: list[str]
+    name: str, first: Events, size: int | None, is_default: bool, per_read: tuple[Stage, ...], notes: list[str]
 ) -> tuple[Stage, ...]:
     """Scale event frames to the given size, or scale down a large sensor if the column has no reader."""
     height, width = first.size
     if size is not None:
-        return ScalePlane(height=size, width=size), *encode
+        return ScalePlane(height=size, width=size), *per_read
     if not is_default or max(height, width) <= LARGE_SENSOR:
-        return encode
+        return per_read
     scale = SCALED_SENSOR / max(height, width)
     plane = ScalePlane(height=max(1, round(height * scale)), width=max(1, round(width * scale)))
     notes.append(
         f"{name}: events of {height} x {width} pixels are scaled to {plane.height} x {plane.width}; set "
         f"columns.{name}.size for another size"
     )
-    return plane, *encode
+    return plane, *per_read
 
 
 def _default_reader(
@@ -376,10 +376,10 @@ def _stages(
                 corrupt.append(ImageOcclusion(side=spec.image_occlusion))
             if spec.image_noise:
                 corrupt.append(ImageNoise(std=spec.image_noise))
-            encode = (Pixels(), coding) if makes_spikes else (coding or Pixels(),)
+            per_read = (Pixels(), coding) if makes_spikes else (coding or Pixels(),)
             if is_encoded:
                 return (same, *corrupt, *own), codings
-            return (same, *corrupt, *own, Resize(height=size, width=size)), encode
+            return (same, *corrupt, *own, Resize(height=size, width=size)), per_read
         case Waveform():
             noise = () if spec.audio_snr is None else (AudioNoise(snr_db=spec.audio_snr),)
             log_mel = LogMel(
@@ -391,9 +391,9 @@ def _stages(
                 dynamic_range_db=spec.dynamic_range_db,
                 scale="unit" if makes_spikes else "standard",
             )
-            encode = (log_mel, coding) if coding is not None and makes_spikes else (coding or log_mel,)
-            encode = codings if is_encoded else encode
-            return (Mono(), Resample(rate=spec.sample_rate or first.rate), *noise, *own, *encode), ()
+            coded = (log_mel, coding) if coding is not None and makes_spikes else (coding or log_mel,)
+            coded = codings if is_encoded else coded
+            return (Mono(), Resample(rate=spec.sample_rate or first.rate), *noise, *own, *coded), ()
         case Video():
             if is_encoded:
                 return (same, *own), codings

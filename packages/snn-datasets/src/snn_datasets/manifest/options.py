@@ -41,7 +41,7 @@ class ColumnSpec(BaseModel):
     reader: Annotated[Reader, READERS] | None = None
     """Reader of its files; None: by the file extension."""
 
-    encode: Annotated[Stage, CODINGS] | None = None
+    coding: Annotated[Stage, CODINGS] | None = None
     """Coding of a recording as an input; None: the default of its kind. With steps the input is [T, ...], otherwise
     static. The channels of a series are standardized before a window."""
 
@@ -49,7 +49,7 @@ class ColumnSpec(BaseModel):
     """Height and width in pixels of images, videos, spectrograms and event frames; None: image_size, and the size of
     the sensor for event frames."""
 
-    prepare: Stages = ()
+    cached: Stages = ()
     """Stages for every sample before its coding, on recordings as read (sound as one channel at its final rate); their
     results are cached. Transforms of torchaudio and torchvision are given by kind and transform."""
 

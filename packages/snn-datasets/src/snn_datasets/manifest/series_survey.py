@@ -70,8 +70,8 @@ def choose(name: str, survey: SeriesSurvey, *, steps: int, known_rate: bool) -> 
     note = f"{name}: {rows_text} become a window of {length:,} values"
     if length < rows:
         note += (
-            f", {_share(rows, length)} rows are averaged into one; columns.{name}.encode.kind window and "
-            f"columns.{name}.encode.length take more"
+            f", {_share(rows, length)} rows are averaged into one; columns.{name}.coding.kind window and "
+            f"columns.{name}.coding.length take more"
         )
     if seconds > ALIKE * survey.shortest:
         note += f"; shorter recordings (from {_seconds(survey.shortest, known_rate)}) hold their last value"

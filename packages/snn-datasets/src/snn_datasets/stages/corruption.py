@@ -1,7 +1,7 @@
 """Corruptions that make a clean dataset harder: noise and blanks, drawn once per sample, the same in every run.
 
-Each corruption is a stage that returns a recording of the same kind and size. It belongs at the end of `prepare`, or at
-the start of `encode` if it should not be cached.
+Each corruption is a stage that returns a recording of the same kind and size. It belongs at the end of `cached`, or at
+the start of `per_read` if it should not be cached.
 """
 
 # torch leaves some of its own signatures open.
