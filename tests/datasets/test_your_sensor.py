@@ -14,8 +14,8 @@ def test_the_example_adds_a_sensor_and_prints_the_batch(tmp_path: Path):
     assert done.stdout.splitlines() == [
         "photo: image (3, 32, 32), no time steps",
         "gas: series (8,), 6 time steps",
-        "photo (10, 3, 32, 32), there for 10 of 10",
-        "gas (6, 10, 8), there for 9 of 10",
+        "photo (10, 3, 32, 32), present for 10 of 10",
+        "gas (6, 10, 8), present for 9 of 10",
     ]
     assert list(tmp_path.iterdir()) == []
 

@@ -80,8 +80,8 @@ def test_what_cannot_be_a_recording_is_refused(tmp_path: Path):
         ({"spiketrain": changed(3, 2)}, "a taxel value of spiketrain is not -1, 0 or 1"),
         ({"spiketrain": changed(3, np.nan)}, "a taxel value of spiketrain is not -1, 0 or 1"),
         ({"spiketrain": changed(100, -0.5)}, "negative"),
-        ({"spiketrain": changed(100, np.inf)}, "negative or no number"),
-        ({"spiketrain": changed(100, 1e6)}, "has to be in seconds"),
+        ({"spiketrain": changed(100, np.inf)}, "negative, NaN or inf"),
+        ({"spiketrain": changed(100, 1e6)}, "must be in seconds"),
         ({"spiketrain": good + 1j}, "complex"),
     ):
         write_mat(path, arrays)
