@@ -54,8 +54,8 @@ def ours(maps: bool, before: int, after: int, *, implementation: Literal["torch"
     return (SpikingConv2d if maps else SpikingLinear)(before, after, neuron=cell)
 
 
-def apart(maps: bool, before: int, after: int) -> nn.Module:
-    """What our layer does with batch norm and neuron one after the other."""
+def unfused(maps: bool, before: int, after: int) -> nn.Module:
+    """Our layer with batch norm and neuron as two operations."""
     weighted = nn.Conv2d(before, after, 3, padding=1, bias=False) if maps else nn.Linear(before, after, bias=False)
     return nn.Sequential(Flat(weighted, nn.BatchNorm2d(after) if maps else nn.BatchNorm1d(after)), LIF())
 
@@ -100,20 +100,20 @@ def bytes_held(model: nn.Module, x: Tensor, *, bits: bool = False) -> int:
     from snn_core import packing
 
     others = {tensor.untyped_storage().data_ptr() for tensor in (x, *model.parameters(), *model.buffers())}
-    kept: dict[int, int] = {}
+    sizes: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> object:
         held = packing.pack_if_binary(tensor) if bits else tensor
         storage = (held if isinstance(held, Tensor) else held.memory.bits).untyped_storage()
         if storage.data_ptr() not in others:
-            kept[storage.data_ptr()] = storage.nbytes()
+            sizes[storage.data_ptr()] = storage.nbytes()
         return held
 
     functional.reset_net(model)
     with torch.autograd.graph.saved_tensors_hooks(keep, packing.restore):
         out = model(x)
     assert out.requires_grad
-    return sum(kept.values())
+    return sum(sizes.values())
 
 
 def compare(name: str) -> list[str]:
@@ -126,7 +126,7 @@ def compare(name: str) -> list[str]:
         kinds.append("native")
     for kind in kinds:
         models[f"ours, {kind}"] = net(partial(ours, implementation=kind), shape, widths)
-    models["ours, apart"] = net(apart, shape, widths)
+    models["ours, unfused"] = net(unfused, shape, widths)
     candidates: dict[str, tuple[nn.Module, bool]] = {label: (model, False) for label, model in models.items()}
     candidates["ours, spikes as bits"] = (models[f"ours, {kinds[-1]}"], True)
 
@@ -160,7 +160,7 @@ def main() -> None:
         "# Training steps of whole blocks",
         "",
         f"PyTorch {torch.__version__}, {platform.machine()}, one thread; medians of {ROUNDS} interleaved rounds of "
-        "thread CPU time. `ours, apart` runs batch norm and neuron one after the other; `spikes as bits` is the "
+        "thread CPU time. `ours, unfused` runs batch norm and neuron as two operations; `spikes as bits` is the "
         "fastest of ours within `snn_core.packing.spikes_as_bits`. Bytes held are for each neuron and time step.",
         "",
         "| net | what | ms a step | times faster than SpikingJelly | times the ReLU net | bytes held |",

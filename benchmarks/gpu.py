@@ -59,11 +59,11 @@ def timed(candidates: dict[str, Callable[[], object]]) -> dict[str, float]:
     for name, run in candidates.items():
         seconds(run, 3)  # compiles, and fills the allocator
         repeats[name] = max(1, round(LEAST_SECONDS / max(1e-6, seconds(run, 3))))
-    found: dict[str, list[float]] = {name: [] for name in candidates}
+    durations: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(ROUNDS):
         for name, run in candidates.items():
-            found[name].append(seconds(run, repeats[name]))
-    return {name: median(values) for name, values in found.items()}
+            durations[name].append(seconds(run, repeats[name]))
+    return {name: median(values) for name, values in durations.items()}
 
 
 def peak(run: Callable[[], object]) -> int:
@@ -104,11 +104,11 @@ def bytes_moved(save: Save, size: int, T: int, training: bool) -> float:
     potentials = 4 / T  # the last one forward, the first one's gradient backward; rest costs nothing
     if not training:
         return 2 * size + potentials
-    kept = {"d32": 4, "d16": 2, "x": 0, "u8": 1}[save]
-    # x and spikes, what is kept; then the gradients of both, and what was kept or x. More than 8 steps are run again
-    # from x in two sweeps, with potentials put aside at every 8th.
+    saved = {"d32": 4, "d16": 2, "x": 0, "u8": 1}[save]
+    # x and spikes, what is saved; then the gradients of both, and what was saved or x. More than 8 steps are run again
+    # from x in two sweeps, with potentials stored at every 8th.
     again = 0.0 if save != "x" else size if T <= 8 else 2 * size + 1
-    return 2 * size + kept + 2 * size + kept + again + 2 * potentials
+    return 2 * size + saved + 2 * size + saved + again + 2 * potentials
 
 
 def compare(shape: tuple[int, ...], way: str, copy_bytes_per_second: float) -> list[str]:

@@ -85,17 +85,17 @@ def timed(candidates: dict[str, Callable[[], object]]) -> dict[str, float]:
 
 def bytes_kept(layer: Callable[[Tensor], Tensor], x: Tensor) -> int:
     """Bytes of all tensors that autograd keeps for the backward, each storage once."""
-    kept: dict[int, int] = {}
+    sizes: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
+        sizes[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         output = layer(x)
     assert output.requires_grad
-    return sum(kept.values())
+    return sum(sizes.values())
 
 
 def compare(shape: tuple[int, ...], surrogate: str, slope: float, ratios: dict[str, list[float]]) -> str:
@@ -153,9 +153,9 @@ def first_results() -> list[str]:
     lines = ["| | first result s | largest of 7 further (T, batch) pairs s |", "|---|---|---|"]
     for way in ("native", "torch.compile"):
         with tempfile.TemporaryDirectory() as cache:
-            given = {**os.environ, "SNN_CORE_CACHE": cache, "TORCHINDUCTOR_CACHE_DIR": cache}
+            environment = {**os.environ, "SNN_CORE_CACHE": cache, "TORCHINDUCTOR_CACHE_DIR": cache}
             command = [sys.executable, "-c", FIRST_RESULT, way]
-            done = subprocess.run(command, env=given, capture_output=True, text=True, check=True)
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
             first, *others = map(float, done.stdout.split())
         lines.append(f"| {way} | {first:.2f} | {max(others):.4f} |")
     return lines

@@ -65,11 +65,11 @@ def held(model: nn.Module, x: Tensor, *, packed: bool) -> int:
     parameters = {p.untyped_storage().data_ptr() for p in model.parameters()}
 
     def keep(tensor: Tensor) -> object:
-        kept = pack_if_binary(tensor) if packed else tensor
-        alive.append(kept)  # so that no address is used twice
-        storage = (kept if isinstance(kept, Tensor) else kept.memory.bits).untyped_storage()
+        value = pack_if_binary(tensor) if packed else tensor
+        alive.append(value)  # so that no address is used twice
+        storage = (value if isinstance(value, Tensor) else value.memory.bits).untyped_storage()
         storages[storage.data_ptr()] = storage.nbytes()
-        return kept
+        return value
 
     with torch.autograd.graph.saved_tensors_hooks(keep, restore):
         model(x)

@@ -81,7 +81,7 @@ class Svg:
 
 
 def package_layers() -> dict[str, list[list[str]]]:
-    """Return the layers of each package, the highest first, each with its modules side by side."""
+    """Return the layers of each package, the highest first, each with its modules."""
     layers: dict[str, list[list[str]]] = {package: [] for package in COLORS}
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     for contract in settings["tool"]["importlinter"]["contracts"]:

@@ -4,7 +4,7 @@ Each rank computes the loss of the whole gathered batch and differentiates it. T
 too large by a factor of the world size; data-parallel training averages gradients over ranks and cancels the factor.
 """
 
-# torch leaves some of its own signatures open.
+# Some signatures of torch are untyped.
 # pyright: reportUnknownMemberType=false
 from __future__ import annotations
 

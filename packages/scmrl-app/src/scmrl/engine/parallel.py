@@ -1,6 +1,6 @@
 """One process, or several that `torchrun` started: rank, device, and the model wrapped for distributed training."""
 
-# torch leaves some of its own signatures open.
+# Some signatures of torch are untyped.
 # pyright: reportUnknownMemberType=false
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Two datasets of 16 metal-oxide gas sensors from UC San Diego: dynamic mixtures, and drift over three years."""
 
-# torch leaves some of its own signatures open.
+# Some signatures of torch are untyped.
 # pyright: reportUnknownMemberType=false
 from __future__ import annotations
 

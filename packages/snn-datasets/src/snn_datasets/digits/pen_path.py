@@ -7,7 +7,7 @@ coherent point drift (Myronenko and Song 2010, IEEE TPAMI 32(12), 2262-2275). Wh
 such as the bar of a seven without one, the pen is lifted.
 """
 
-# torch leaves some of its own signatures open.
+# Some signatures of torch are untyped.
 # pyright: reportUnknownMemberType=false
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ resonances, and frication passes a separate parallel resonance. Vowel formants a
 Barney (J. Acoust. Soc. Am. 24, 1952); bandwidths and consonant loci are similar to Klatt's tables.
 """
 
-# torch leaves some of its own signatures open.
+# Some signatures of torch are untyped.
 # pyright: reportUnknownMemberType=false
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ A taxel sends an event when it is pressed and one when it is released, as in ST-
 arXiv:2005.04319).
 """
 
-# torch leaves some of its own signatures open.
+# Some signatures of torch are untyped.
 # pyright: reportUnknownMemberType=false
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The reader of event recordings in NumPy files, and stages on events and event frames."""
 
-# torch leaves some of its own signatures open.
+# Some signatures of torch are untyped.
 # pyright: reportUnknownMemberType=false
 from __future__ import annotations
 

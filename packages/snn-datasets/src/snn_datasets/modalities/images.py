@@ -51,7 +51,7 @@ class ImageReader(Reader):
     """1 (gray) or 3 (red, green, blue); other files are converted. None keeps the channels of each file."""
 
     fit: int | None = Field(default=None, ge=1)
-    """Smallest side in pixels that is needed afterwards. A much larger JPEG is decoded at a half, a quarter or an
+    """Smallest side in pixels that is needed afterward. A much larger JPEG is decoded at a half, a quarter or an
     eighth of its size, which is faster. None decodes at full size."""
 
     def read(self, source: Source) -> Image:

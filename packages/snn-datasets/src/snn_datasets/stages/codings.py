@@ -7,7 +7,7 @@ to one length first (`FitLength` for sound).
 torch is imported only when a coding is called.
 """
 
-# torch leaves some of its own signatures open.
+# Some signatures of torch are untyped.
 # pyright: reportUnknownMemberType=false
 from __future__ import annotations
 

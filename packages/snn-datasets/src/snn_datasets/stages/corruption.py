@@ -4,7 +4,7 @@ Each corruption is a stage that returns a recording of the same kind and size. I
 the start of `per_read` if it should not be cached.
 """
 
-# torch leaves some of its own signatures open.
+# Some signatures of torch are untyped.
 # pyright: reportUnknownMemberType=false
 from __future__ import annotations
 

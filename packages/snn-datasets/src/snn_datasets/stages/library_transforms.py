@@ -231,7 +231,7 @@ def _suggestion(name: str, known: Any) -> str:
 
 @contextmanager
 def _seeded(seed: int) -> Generator[None, None, None]:
-    """Seed the global generators within the block, and restore their state afterwards."""
+    """Seed the global generators within the block, and restore their state."""
     import torch
 
     torch_state, python_state = torch.get_rng_state(), random.getstate()

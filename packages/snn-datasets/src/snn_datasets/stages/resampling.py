@@ -7,7 +7,7 @@ samples, which takes gigabytes for rates with a small common divisor (22,051 Hz 
 nonzero weights.
 """
 
-# torch leaves some of its own signatures open.
+# Some signatures of torch are untyped.
 # pyright: reportUnknownMemberType=false
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 Uses PyTorch only. With the same arguments the results equal torchaudio's `Spectrogram` and `MelSpectrogram`.
 """
 
-# torch leaves some of its own signatures open.
+# Some signatures of torch are untyped.
 # pyright: reportUnknownMemberType=false
 from __future__ import annotations
 

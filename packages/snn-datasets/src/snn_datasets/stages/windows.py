@@ -1,6 +1,6 @@
 """A coding of series as windows, which preserve fast vibration, and the choice of a window length."""
 
-# torch leaves some of its own signatures open.
+# Some signatures of torch are untyped.
 # pyright: reportUnknownMemberType=false
 from __future__ import annotations
 
