@@ -26,7 +26,6 @@ from scmrl.commands.demo import demo, is_loopback, listen, page_url
 from scmrl.demo.clips import ClipStore, DemoClip, file_endings, modalities_for_file
 from scmrl.demo.encoding import encode_frames
 from scmrl.demo.errors import RefusedError
-from scmrl.demo.noise import add_noise
 from scmrl.demo.sound import encode_wav
 from scmrl.run_folder.files import read_experiment
 from scmrl.run_folder.inputs import load_inputs
@@ -34,6 +33,7 @@ from snn_datasets import Draw, ModalityInfo
 from snn_datasets.base.recordings import Waveform
 from snn_datasets.modalities.events import EventsReader
 from snn_datasets.modalities.series import SeriesReader
+from snn_datasets.stages.noise import mix_with_noise
 from snn_fusion import from_pretrained
 
 
@@ -233,18 +233,18 @@ def test_noise_preserves_mean_and_variance():
     torch.manual_seed(1)
     value = 3 + 2 * torch.rand(3, 60, 50)
     for share in (0.25, 0.6, 1.0):
-        noisy = add_noise(value, share, "image", torch.Generator().manual_seed(4))
+        noisy = mix_with_noise(value, share, "image", torch.Generator().manual_seed(4))
         assert float(noisy.mean()) == pytest.approx(float(value.mean()), abs=0.05)
         assert float(noisy.std()) == pytest.approx(float(value.std()), rel=0.05)
         correlation = np.corrcoef(value.flatten().numpy(), noisy.flatten().numpy())[0, 1]
         assert correlation**2 == pytest.approx(1 - share, abs=0.05)
-    assert add_noise(value, 0.0, "image", torch.Generator()) is value
-    assert bool(add_noise(torch.zeros(2, 4), 0.5, "series", torch.Generator()).isfinite().all())
+    assert mix_with_noise(value, 0.0, "image", torch.Generator()) is value
+    assert bool(mix_with_noise(torch.zeros(2, 4), 0.5, "series", torch.Generator()).isfinite().all())
 
 
 def test_noise_moves_events_and_creates_none():
     counts = torch.poisson(torch.full((5, 2, 20, 30), 0.3))
-    noisy = add_noise(counts, 0.4, "events", torch.Generator().manual_seed(4))
+    noisy = mix_with_noise(counts, 0.4, "events", torch.Generator().manual_seed(4))
     assert set(noisy.unique().tolist()) <= set(counts.unique().tolist())
     assert float(noisy.mean()) == pytest.approx(float(counts.mean()), rel=0.1)
     moved = float((noisy != counts).double().mean())

@@ -14,10 +14,10 @@ from playwright.sync_api import Browser, Page, Request, Route, expect
 from app.browser import RecordedPage, open_browser, open_page, overflow
 from app.commands.test_predict_command import write_video
 from app.serving import RunningServer, serve, tiny_run, warm_up
-from scmrl.demo.noise import add_noise
 from scmrl.engine.predict import read_file
 from scmrl.run_folder.inputs import load_inputs
 from snn_datasets import Draw
+from snn_datasets.stages.noise import mix_with_noise
 from snn_fusion import from_pretrained
 
 pytestmark = pytest.mark.needs("browser")
@@ -136,7 +136,7 @@ def test_a_dropped_clip_is_perturbed(run, browser, server, tmp_path):
         for percent in (30, 100):
             page.get_by_label("Noise in audio").fill(str(percent))
             generator = Draw(0, "clip.mp4", "audio", stage="demo").generator()
-            noisy = add_noise(inputs["audio"][0], percent / 100, "waveform", generator)[None]
+            noisy = mix_with_noise(inputs["audio"][0], percent / 100, "waveform", generator)[None]
             predictions.append(predict(image=inputs["image"], audio=noisy))
             expect_prediction(page, predictions[-1])
         expect(page.locator("output.noise")).to_have_text(["0 %", "100 %"])
@@ -175,7 +175,9 @@ def test_the_last_of_many_slider_moves_is_shown(run, browser, server):
         for _ in range(40):
             page.keyboard.press("ArrowRight")
         assert slider.input_value() == "40"
-        noisy = add_noise(sample.inputs["image"], 0.4, "image", Draw(0, sample.id, "image", stage="demo").generator())
+        noisy = mix_with_noise(
+            sample.inputs["image"], 0.4, "image", Draw(0, sample.id, "image", stage="demo").generator()
+        )
         with torch.no_grad():
             expect_prediction(
                 page, model({"image": noisy[None], "audio": sample.inputs["audio"][None]}).logits.softmax(1)[0]

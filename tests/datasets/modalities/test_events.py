@@ -14,8 +14,8 @@ from datasets.writers.events_npy import write_events
 from snn_datasets.base.reader import ReadError, Source
 from snn_datasets.base.recordings import Events
 from snn_datasets.base.stage import Draw
+from snn_datasets.formats.event_arrays import LARGEST_UNPACKED
 from snn_datasets.modalities.events import (
-    LARGEST_UNPACKED,
     EventsReader,
     FitDuration,
     FlattenFrames,

@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import Generator
 
-from snn_datasets import move_and_stretch
+from snn_datasets import shift_and_scale
 
 
 def random_affine(x: torch.Tensor, *, shift: float, scale: float, seed: int = 0) -> torch.Tensor:
     amounts = torch.rand(len(x), 2, 2, generator=Generator().manual_seed(seed)) * 2 - 1
-    return move_and_stretch(x, amounts, shift=shift, scale=scale)
+    return shift_and_scale(x, amounts, shift=shift, scale=scale)
 
 
 def test_nothing_changes_at_zero():

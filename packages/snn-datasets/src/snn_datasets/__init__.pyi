@@ -92,7 +92,7 @@ from snn_datasets.modalities.series import Window as Window
 from snn_datasets.modalities.video import FirstFrame as FirstFrame
 from snn_datasets.modalities.video import SoundtrackReader as SoundtrackReader
 from snn_datasets.modalities.video import VideoReader as VideoReader
-from snn_datasets.stages.augment import move_and_stretch as move_and_stretch
+from snn_datasets.stages.augment import shift_and_scale as shift_and_scale
 from snn_datasets.stages.codings import Bernoulli as Bernoulli
 from snn_datasets.stages.codings import EventFrames as EventFrames
 from snn_datasets.stages.codings import Frames as Frames

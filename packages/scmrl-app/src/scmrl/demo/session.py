@@ -19,7 +19,6 @@ from scmrl.console.progress import Progress
 from scmrl.demo.clips import DemoClip, file_endings
 from scmrl.demo.encoding import axes_label, encode_explanation, encode_frames, is_flipped
 from scmrl.demo.errors import RefusedError
-from scmrl.demo.noise import add_noise
 from scmrl.demo.sandbox import SUPPORTED
 from scmrl.demo.sound import encode_wav
 from scmrl.explain.explanation import explain
@@ -29,6 +28,7 @@ from scmrl.run_folder.inputs import Inputs
 from scmrl.run_folder.open import open_run
 from snn_datasets import DatasetInfo, Draw, RecordedDataset, SampleDataset
 from snn_datasets.base.recordings import Waveform
+from snn_datasets.stages.noise import mix_with_noise
 from snn_fusion import FusionModel
 
 
@@ -109,7 +109,7 @@ class OpenDemo:
         Args:
             clip: the clip.
             muted: modalities to remove.
-            noise: by modality, the share of noise, 0 to 1; see `add_noise`.
+            noise: by modality, the share of noise, 0 to 1; see `snn_datasets.stages.noise.mix_with_noise`.
 
         Raises:
             RefusedError: no modality is left, or one is unknown.
@@ -145,7 +145,7 @@ class OpenDemo:
         for name, value in clip.inputs.items():
             if name not in muted:
                 generator = Draw(0, clip.names[name], name, stage="demo").generator()
-                inputs[name] = add_noise(value, noise.get(name, 0.0), self.info.modalities[name].kind, generator)
+                inputs[name] = mix_with_noise(value, noise.get(name, 0.0), self.info.modalities[name].kind, generator)
         return inputs
 
     def _batch(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from scmrl.config.experiment import TrainSpec
-from snn_datasets import Batch, DatasetInfo, Draw, move_and_stretch
+from snn_datasets import Batch, DatasetInfo, Draw, shift_and_scale
+from snn_datasets.stages.noise import white_noise
 
 
 def augment(batch: Batch, info: DatasetInfo, options: TrainSpec, *, seed: int, epoch: int) -> dict[str, Tensor]:
@@ -34,20 +35,6 @@ def augment(batch: Batch, info: DatasetInfo, options: TrainSpec, *, seed: int, e
     return inputs
 
 
-def white_noise(x: Tensor, snr_db: float, generator: Generator) -> Tensor:
-    """Add white Gaussian noise to one sample of one modality; a sample of zeros stays zero.
-
-    The noise has variance P / 10^(snr_db / 10), where P is the mean square over all elements of the sample.
-
-    Args:
-        x: the sample, of any shape.
-        snr_db: power of the sample over that of the noise, in dB.
-        generator: on the CPU; the same state gives the same noise at any ratio, only scaled.
-    """
-    level = x.square().mean().sqrt() * 10 ** (-snr_db / 20)
-    return x + level * torch.randn(x.shape, generator=generator).to(x)
-
-
 def _shift_and_scale(
     inputs: dict[str, Tensor], ids: list[str], info: DatasetInfo, options: TrainSpec, seed: int, epoch: int
 ) -> dict[str, Tensor]:
@@ -60,7 +47,7 @@ def _shift_and_scale(
         )
         x = inputs[name]
         timed = modality.time_steps is not None
-        moved = move_and_stretch(
+        moved = shift_and_scale(
             x.transpose(0, 1).flatten(1, 2) if timed else x,
             amounts * 2 - 1,
             shift=options.augment_shift,

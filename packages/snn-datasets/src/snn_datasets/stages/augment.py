@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def move_and_stretch(x: Tensor, amounts: Tensor, *, shift: float, scale: float) -> Tensor:
+def shift_and_scale(x: Tensor, amounts: Tensor, *, shift: float, scale: float) -> Tensor:
     """Translate and scale every input of a batch by its own amounts.
 
     Inputs are images, event frames or spectrograms, where translation and scaling along frequency and time change the

@@ -56,16 +56,16 @@ class FrameDrop(Stage):
     """Blanks random frames of a video; the other frames and all times are unchanged."""
 
     draws: ClassVar[bool] = True
+    relies_on: ClassVar[tuple[str, ...]] = ("snn_datasets.stages.noise",)
     share: float = Field(ge=0, le=1)
     """Fraction of the frames, rounded to a whole number of frames."""
 
     def __call__(self, value: Video, draw: Draw) -> Video:
         """Blank the frames."""
-        import torch
+        from snn_datasets.stages.noise import dropped_indices
 
-        order = torch.randperm(len(value.frames), generator=draw.generator()).numpy()
         frames = value.frames.copy()
-        frames[order[: round(self.share * len(order))]] = 0
+        frames[dropped_indices(len(frames), self.share, draw.generator()).numpy()] = 0
         return replace(value, frames=frames)
 
 
@@ -87,14 +87,15 @@ class EventDrop(Stage):
     """Drops random events; the duration is unchanged."""
 
     draws: ClassVar[bool] = True
+    relies_on: ClassVar[tuple[str, ...]] = ("snn_datasets.stages.noise",)
     share: float = Field(ge=0, le=1)
     """Probability that an event is dropped."""
 
     def __call__(self, value: Events, draw: Draw) -> Events:
         """Drop the events."""
-        import torch
+        from snn_datasets.stages.noise import surviving
 
-        remains = (torch.rand(len(value), generator=draw.generator()) >= self.share).numpy()
+        remains = surviving(len(value), self.share, draw.generator()).numpy()
         return replace(value, t=value.t[remains], x=value.x[remains], y=value.y[remains], p=value.p[remains])
 
 

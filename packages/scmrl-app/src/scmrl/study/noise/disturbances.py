@@ -16,13 +16,13 @@ import torch
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader
 
-from scmrl.engine.augmentation import white_noise
 from scmrl.engine.evaluate import predict_batch
 from scmrl.engine.run import Run
 from scmrl.run_folder.device import pick_device
 from scmrl.study.noise.spec import DisturbanceKind
 from scmrl.study.statistics import pack_bits
 from snn_datasets import Batch, DatasetInfo, Draw, ModalityInfo, collate
+from snn_datasets.stages.noise import drop_events, drop_frames, occlude, white_noise
 from snn_fusion import from_pretrained
 
 
@@ -115,51 +115,9 @@ def evaluate_disturbed(
     ]
 
 
-def occlude(x: Tensor, share: float, modality: ModalityInfo, draw: Generator) -> Tensor:
-    """Blank a region of one sample's plane at a random position, the same in all channels and time steps.
-
-    The region is a rectangle with the plane's proportions in [C, H, W], and a span in [C, L] and [C]. Blank is 0, as
-    for absent modalities. Sides are rounded to whole pixels.
-
-    Args:
-        x: one sample, time first if it has time.
-        share: fraction of the plane's area.
-        modality: describes the sample.
-        draw: on the CPU.
-    """
-    plane = modality.shape[1:] or modality.shape
-    width = plane[-1]
-    height = plane[0] if len(plane) == 2 else 1
-    rows = round(share**0.5 * height) if height > 1 else 1
-    columns = min(width, round(share * height * width / max(1, rows)))
-    position = torch.rand(2, generator=draw)
-    top = int(position[0] * (height - rows + 1))
-    left = int(position[1] * (width - columns + 1))
-    covered = torch.zeros(height, width, dtype=torch.bool)
-    covered[top : top + rows, left : left + columns] = True
-    return x.masked_fill(covered.reshape(plane).to(x.device), 0.0)
-
-
-def drop_frames(x: Tensor, share: float, modality: ModalityInfo, draw: Generator) -> Tensor:
-    """Blank a fraction of one sample's time steps [T, ...], rounded to a whole number of steps."""
-    order = torch.randperm(len(x), generator=draw)
-    return x.index_fill(0, order[: round(share * len(x))].to(x.device), 0.0)
-
-
-def drop_events(x: Tensor, share: float, modality: ModalityInfo, draw: Generator) -> Tensor:
-    """Drop each event of one sample's counts with probability `share` (binomial thinning)."""
-    events = torch.arange(x.numel()).repeat_interleave(x.flatten().long().cpu())  # flat index of each event
-    remaining = events[torch.rand(len(events), generator=draw) >= share]
-    return torch.bincount(remaining, minlength=x.numel()).reshape(x.shape).to(x)
-
-
-def _white_noise(x: Tensor, snr_db: float, modality: ModalityInfo, draw: Generator) -> Tensor:
-    return white_noise(x, snr_db, draw)
-
-
 _FUNCTIONS: Mapping[DisturbanceKind, Callable[[Tensor, float, ModalityInfo, Generator], Tensor]] = {
-    "gaussian": _white_noise,
-    "occlusion": occlude,
-    "frame-drop": drop_frames,
-    "event-drop": drop_events,
+    "gaussian": lambda x, snr_db, modality, draw: white_noise(x, snr_db, draw),
+    "occlusion": lambda x, share, modality, draw: occlude(x, share, modality.shape, draw),
+    "frame-drop": lambda x, share, modality, draw: drop_frames(x, share, draw),
+    "event-drop": lambda x, share, modality, draw: drop_events(x, share, draw),
 }
