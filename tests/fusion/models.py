@@ -1,4 +1,4 @@
-"""A small model with as many modalities as a test wants."""
+"""A small model with the modalities that a test needs."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,8 @@ SHAPES = {"audio": (1, 8, 16), "visual": (3, 16, 8), "touch": (2, 8, 16)}  # 8 t
 def small_spec(modalities: Sequence[str] = ("audio", "visual"), **options: object) -> ModelSpec:
     return ModelSpec.model_validate(
         {
-            "encoders": {name: {"input_shape": SHAPES[name], "depth": "shallow"} for name in modalities},
+            "input_shapes": {name: SHAPES[name] for name in modalities},
+            "encoders": {name: {"kind": "patch_splitting", "depth": "shallow"} for name in modalities},
             "num_classes": 5,
             "channels": 16,
             "time_steps": 3,

@@ -1,4 +1,4 @@
-"""Whatever is registered behaves: every fusion method, encoder, neuron and alignment loss, one by one."""
+"""Conformance of everything registered: fusion methods, encoders, neurons and alignment losses."""
 
 from typing import Any
 
@@ -10,29 +10,29 @@ from snn_core import spiking_layers
 from snn_fusion import ALIGNMENTS, ENCODERS, METHODS, NEURONS, FusionModel, ModelSpec, calibrate, health
 
 SHALLOW = {"kind": "patch_splitting", "depth": "shallow"}
-SENSES: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
-    "audio": ({**SHALLOW, "input_shape": (1, 16, 16)}, (1, 16, 16)),  # 16 tokens
-    "visual": ({**SHALLOW, "input_shape": (3, 8, 8)}, (3, 8, 8)),  # 4 tokens
-    "touch": ({"kind": "series", "input_shape": (6, 36), "num_stages": 2}, (6, 36)),  # 9 tokens
-    "smell": ({"kind": "vector", "in_channels": 5, "tokens": 4}, (5,)),  # 4 tokens
-    "memory": ({"kind": "tokens", "input_shape": (1, 12)}, (1, 12)),  # 1 token
-    "skin": (
-        {"kind": "fitted", "input_shape": (2, 7, 5), "encoder": {**SHALLOW, "input_shape": (2, 8, 8)}},
-        (2, 7, 5),
-    ),  # 4 tokens
+MODALITIES: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
+    "audio": (SHALLOW, (1, 16, 16)),  # 16 tokens
+    "visual": (SHALLOW, (3, 8, 8)),  # 4 tokens
+    "touch": ({"kind": "series", "num_stages": 2}, (6, 36)),  # 9 tokens
+    "smell": ({"kind": "vector", "tokens": 4}, (5,)),  # 4 tokens
+    "memory": ({"kind": "tokens"}, (1, 12)),  # 1 token
+    "skin": ({"kind": "auto"}, (2, 7, 5)),  # 4 tokens, of a padded input
 }
+"""By name, the encoder and the shape of the input. A new encoder needs an entry here."""
 METHOD = pytest.mark.parametrize("method", METHODS.specs())
 COUNT = pytest.mark.parametrize("modalities", [1, 2, 3, 5])
 
 
 def spec_of(method: str, modalities: int, **options: object) -> ModelSpec:
-    names = list(SENSES)[:modalities]
+    names = list(MODALITIES)[:modalities]
     fusion: dict[str, object] = {"kind": method}
     if "num_heads" in METHODS.specs()[method].model_fields:
         fusion["num_heads"] = 4
     return ModelSpec.model_validate(
         {
-            "encoders": {name: SENSES[name][0] for name in names},
+            "input_shapes": {name: MODALITIES[name][1] for name in names},
+            "encoders": {name: MODALITIES[name][0] for name in names},
+            "fit_inputs": True,
             "num_classes": 5,
             "channels": 16,
             "time_steps": 3,
@@ -53,12 +53,12 @@ def model_of(method: str, modalities: int, *, batch: int = 32, **options: object
 def inputs_of(model: FusionModel, batch: int, *, time_steps: int = 0, seed: int = 1) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     lead = (time_steps, batch) if time_steps else (batch,)
-    return {name: torch.randn(*lead, *SENSES[name][1], generator=generator) * 2 for name in model.modalities}
+    return {name: torch.randn(*lead, *MODALITIES[name][1], generator=generator) * 2 for name in model.modalities}
 
 
 @METHOD
 @COUNT
-def test_any_number_of_senses_with_their_own_token_counts(method: str, modalities: int):
+def test_any_number_of_modalities_with_different_token_counts(method: str, modalities: int):
     model = model_of(method, modalities)
     output = model(inputs_of(model, 6))
     assert output.logits.shape == (6, 5)
@@ -209,7 +209,7 @@ def test_every_neuron_trains(neuron: str):
 
 
 @pytest.mark.parametrize("alignment", ALIGNMENTS.specs())
-def test_every_alignment_loss_pulls_on_the_residuals(alignment: str):
+def test_every_alignment_loss_has_gradients_on_the_residuals(alignment: str):
     model = model_of("ccssa", 3, alignment={"kind": alignment})
     output = model(inputs_of(model, 8))
     loss = model.total_loss(output, torch.arange(8) % 2).alignment
@@ -220,12 +220,19 @@ def test_every_alignment_loss_pulls_on_the_residuals(alignment: str):
 
 
 @pytest.mark.parametrize("encoder", ENCODERS.specs())
-def test_every_encoder_is_tried_here_and_takes_blocks(encoder: str):
-    names = [name for name, (fields, _) in SENSES.items() if fields["kind"] == encoder]
-    assert names, f"no sense of this file uses the encoder {encoder}"
-    fields = {**SENSES[names[0]][0], "blocks": {"depth": 2, "num_heads": 4}}
+def test_every_encoder_is_tested_here_and_accepts_blocks(encoder: str):
+    names = [name for name, (fields, _) in MODALITIES.items() if fields["kind"] == encoder]
+    assert names, f"no modality of this file has the encoder {encoder}"
+    fields = {**MODALITIES[names[0]][0], "blocks": {"depth": 2, "num_heads": 4}}
     spec = ModelSpec.model_validate(
-        {"encoders": {names[0]: fields}, "num_classes": 3, "channels": 16, "fusion": {"num_heads": 4}}
+        {
+            "input_shapes": {names[0]: MODALITIES[names[0]][1]},
+            "encoders": {names[0]: fields},
+            "fit_inputs": True,
+            "num_classes": 3,
+            "channels": 16,
+            "fusion": {"num_heads": 4},
+        }
     )
     model = spec.build()
     calibrate(model, inputs_of(model, 32))

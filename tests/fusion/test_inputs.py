@@ -60,19 +60,21 @@ def test_invalid_masks_are_reported(mask):
 
 
 @pytest.mark.parametrize(
-    ("fields", "shape"),
+    ("fields", "shape", "other"),
     [
-        ({"kind": "series", "input_shape": (2, 200)}, (2, 999)),
-        ({"kind": "tokens", "input_shape": (4, 12)}, (5, 12)),
-        ({"input_shape": (1, 16, 16), "depth": "shallow", "blocks": {"depth": 1, "num_heads": 4}}, (1, 64, 32)),
+        ({"kind": "series"}, (2, 200), (2, 999)),
+        ({"kind": "tokens"}, (4, 12), (5, 12)),
+        ({"kind": "auto", "blocks": {"depth": 1, "num_heads": 4}}, (1, 16, 16), (1, 64, 32)),
     ],
 )
-def test_every_encoder_accepts_only_the_shape_of_its_spec(fields: dict[str, object], shape: tuple[int, ...]):
-    model = small_model(("audio",), encoders={"audio": fields}).eval()
-    assert model({"audio": torch.zeros(2, *fields["input_shape"])}).logits.shape == (2, 5)
+def test_every_encoder_accepts_only_the_shape_of_its_spec(
+    fields: dict[str, object], shape: tuple[int, ...], other: tuple[int, ...]
+):
+    model = small_model(("audio",), input_shapes={"audio": shape}, encoders={"audio": fields}).eval()
+    assert model({"audio": torch.zeros(2, *shape)}).logits.shape == (2, 5)
     for lead in ((2,), (3, 2)):
         with pytest.raises(ValueError, match="audio: expected"):
-            model({"audio": torch.zeros(*lead, *shape)})
+            model({"audio": torch.zeros(*lead, *other)})
 
 
 def test_a_model_accepts_its_own_dtype_and_those_that_autocast_converts():

@@ -1,4 +1,4 @@
-"""Plug-ins: found when they are needed, by name from a file; one that is broken harms no other."""
+"""Plug-ins: imported when their name is used; a broken one affects no other."""
 
 import os
 import re
@@ -11,7 +11,7 @@ from zipfile import ZipFile
 import pytest
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "plugin"
-MODEL = "ModelSpec.model_validate({'encoders': {'a': {'input_shape': [1, 16, 16]}}, 'num_classes': 2, %s})"
+MODEL = "ModelSpec.model_validate({'input_shapes': {'a': [1, 16, 16]}, 'num_classes': 2, %s})"
 IMPORTS = "from snn_fusion import METHODS, NEURONS, ModelSpec, SpecFileError, json_schema, load_spec"
 WITHOUT_TORCH = "; assert 'torch' not in sys.modules"
 
@@ -32,14 +32,14 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "installed"
 
 
-def install(folder: Path, distribution: str, code: str) -> None:
-    """Write a distribution with one module, which is named in the entry-point group."""
+def install(folder: Path, distribution: str, code: str, *, kind: str = "mine") -> None:
+    """Write a distribution with one module, which an entry point registers as a neuron."""
     module = distribution.replace("-", "_")
     folder.joinpath(f"{module}.py").write_text(code)
     info = folder / f"{module}-1.0.dist-info"
     info.mkdir()
     info.joinpath("METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
-    info.joinpath("entry_points.txt").write_text(f"[snn_fusion.plugins]\nmine = {module}\n")
+    info.joinpath("entry_points.txt").write_text(f"[snn_fusion.neurons]\n{kind} = {module}:Mine\n")
 
 
 def run(code: str, *folders: Path, flags: tuple[str, ...] = ("-W", "error")) -> subprocess.CompletedProcess[str]:
@@ -86,9 +86,9 @@ print(all(residual.any() for residual in output.residuals.values()))
     ], done.stderr
 
 
-def test_installed_method_is_in_the_schema_and_its_mistakes_are_named(example: Path, tmp_path: Path):
+def test_installed_method_is_in_the_schema_and_its_faults_are_reported(example: Path, tmp_path: Path):
     tmp_path.joinpath("model.yaml").write_text(
-        "num_classes: 2\nencoders: {a: {input_shape: [1, 16, 16]}}\nfusion:\n  kind: context\n  alfa: 2\n"
+        "num_classes: 2\ninput_shapes: {a: [1, 16, 16]}\nfusion:\n  kind: context\n  alfa: 2\n"
     )
     code = f"""
 print(list(METHODS.specs())[-1])
@@ -107,7 +107,7 @@ except SpecFileError as error:
 
 
 @pytest.mark.slow
-def test_installed_method_conforms_as_our_own_do(example: Path):
+def test_installed_method_passes_the_conformance_tests(example: Path):
     conformance = Path(__file__).with_name("test_conformance.py")
     code = (
         f"import pytest; sys.exit(pytest.main(['-q', '-k', 'context', '-p', 'no:cacheprovider', {str(conformance)!r}]))"
@@ -128,7 +128,7 @@ def test_the_documentation_shows_the_example():
 def test_without_the_plugin_its_kind_is_unknown():
     done = run(f"load_spec({str(EXAMPLE / 'model.yaml')!r})")
     assert done.returncode == 1
-    assert "model.yaml:7:9: fusion.kind: no fusion method is of kind 'context'; known: ccssa" in done.stderr
+    assert "model.yaml:7:9: fusion.kind: unknown fusion method kind 'context'; known kinds: ccssa" in done.stderr
 
 
 def test_plugins_are_not_imported_before_they_are_needed(tmp_path: Path):
@@ -138,33 +138,38 @@ def test_plugins_are_not_imported_before_they_are_needed(tmp_path: Path):
     assert done.stdout.splitlines() == ["not yet", "imported"], done.stderr
 
 
-def test_a_broken_plugin_is_named_where_a_kind_is_unknown_and_harms_no_other(tmp_path: Path):
-    install(tmp_path, "snn-broken", "import no_such_module")
+def test_a_broken_plugin_is_reported_where_it_is_used_and_affects_no_other(tmp_path: Path):
+    install(tmp_path, "snn-broken", "import no_such_module", kind="broken")
     install(tmp_path, "snn-mine", neuron_spec("mine"))
-    mine, other = (MODEL % f"'neuron': {{'kind': '{kind}'}}" for kind in ("mine", "other"))
+    mine, other = (MODEL % f"'neuron': {{'kind': '{kind}'}}" for kind in ("mine", "broken"))
     done = run(f"{mine}; print('mine'); {other}", tmp_path)
     assert done.stdout == "mine\n", done.stderr
-    assert "no neuron is of kind 'other'; known: lif, if, plif, alif, mine; the plug-in snn_broken of snn-broken " in (
-        done.stderr
+    assert (
+        "neuron 'broken' of snn-broken cannot be imported from snn_broken:Mine: ModuleNotFoundError: No module named"
+        in (done.stderr)
     )
-    assert "failed to load: ModuleNotFoundError: No module named 'no_such_module'" in done.stderr
 
 
 def test_a_list_warns_of_a_broken_plugin_once(tmp_path: Path):
-    install(tmp_path, "snn-broken", "1 / 0")
+    install(tmp_path, "snn-broken", "1 / 0", kind="broken")
     done = run("for _ in range(3): print(*NEURONS.specs())", tmp_path, flags=())
     assert done.stdout.splitlines() == ["lif if plif alif"] * 3
-    assert done.stderr.count("RuntimeWarning: the plug-in snn_broken of snn-broken failed to load: ZeroDivision") == 1
+    assert (
+        done.stderr.count(
+            "RuntimeWarning: neuron 'broken' of snn-broken cannot be imported from snn_broken:Mine: ZeroDivision"
+        )
+        == 1
+    )
 
 
-def test_a_kind_that_is_taken_stays_what_it_was(tmp_path: Path):
-    install(tmp_path, "snn-mine", neuron_spec("lif"))
+def test_a_plugin_cannot_replace_a_kind(tmp_path: Path):
+    install(tmp_path, "snn-mine", neuron_spec("lif"), kind="lif")
     done = run("print(NEURONS.specs()['lif'].__name__)", tmp_path, flags=())
     assert done.stdout == "LIFSpec\n"
-    assert "snn-mine failed to load: ValueError: a neuron of kind 'lif' exists already" in done.stderr
+    assert "neuron kind 'lif' of snn-mine is already taken by LIFSpec" in done.stderr
 
 
-def test_a_plugin_may_ask_the_registries_while_it_is_imported(tmp_path: Path):
+def test_a_plugin_may_use_the_registries_while_it_is_imported(tmp_path: Path):
     asks = f"{IMPORTS}\nNEURONS.specs(); METHODS.parse({{'kind': 'none'}}); json_schema()\n"
     install(tmp_path, "snn-mine", asks + neuron_spec("mine"))
     done = run("print(*NEURONS.specs())", tmp_path)

@@ -24,7 +24,7 @@ def test_sizes_are_those_published(name: str):
     parameters, time_steps, channels, classes, tokens, temperature = PUBLISHED[name]
     assert sum(p.numel() for p in spec.build().parameters()) == parameters
     assert (spec.time_steps, spec.channels, spec.num_classes) == (time_steps, channels, classes)
-    assert {encoder.num_tokens for encoder in spec.encoders.values()} == {tokens}
+    assert set(spec.num_tokens.values()) == {tokens}
     fusion, alignment = spec.fusion.model_dump(), spec.alignment.model_dump()
     assert (fusion["num_heads"], fusion["alpha"], alignment["temperature"]) == (16, 1.5, temperature)
     assert (fusion["head_merge"], spec.init, spec.neuron.detach_membrane) == ("published", "published", True)
@@ -78,7 +78,7 @@ def test_logits_and_losses_are_those_of_the_published_code(case: str, static: bo
 
 def test_it_is_built_for_any_modalities():
     spec = scmrl({"audio": (1, 32, 16), "visual": (3, 32, 16), "touch": (2, 32, 16)}, num_classes=5, channels=32)
-    output = spec.build().eval()({name: torch.rand(2, *e.input_shape) for name, e in spec.encoders.items()})
+    output = spec.build().eval()({name: torch.rand(2, *shape) for name, shape in spec.input_shapes.items()})
     assert output.logits.shape == (2, 5)
     assert len(output.residuals) == 6
 

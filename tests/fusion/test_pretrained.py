@@ -220,12 +220,12 @@ def test_a_model_of_a_missing_plug_in_reports_what_to_install(tmp_path: Path, mo
         spec = small_spec(fusion={"kind": "elsewhere"}, alignment=None)
         save_pretrained(spec.build(), spec, tmp_path / "by hand")
         monkeypatch.setattr(
-            "snn_fusion.pretrained.folder.distribution_of", lambda _: {"distribution": "mine", "version": "3"}
+            "snn_fusion.pretrained.plugins.distribution_of", lambda _: {"distribution": "mine", "version": "3"}
         )
         save_pretrained(spec.build(), spec, tmp_path / "installed")
         assert from_pretrained(tmp_path / "installed").modalities == ("audio", "visual")
     finally:
-        del METHODS._specs["elsewhere"]
+        del METHODS._models["elsewhere"]
     with pytest.raises(ValueError, match=r"kind 'elsewhere'.* saved with plug-ins: install mine \(it was 3\)"):
         from_pretrained(tmp_path / "installed")
     with pytest.raises(ValueError, match=f"saved with plug-ins: import {__name__} first"):

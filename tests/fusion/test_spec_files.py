@@ -26,11 +26,11 @@ from snn_fusion import (
 
 MODEL = """\
 # A model of two modalities.
+input_shapes:
+  audio: [1, 16, 16]
+  visual: [3, 16, 16]
 encoders:
-  audio: {input_shape: [1, 16, 16], depth: shallow}
-  visual:
-    input_shape: [3, 16, 16]
-    depth: shallow
+  audio: {kind: patch_splitting, depth: shallow}
 num_classes: 6
 """
 
@@ -47,10 +47,8 @@ def faults_of(path: Path, text: str) -> list[str]:
 
 def odd_spec() -> ModelSpec:
     return ModelSpec(
-        encoders={
-            "Yes": PatchSplittingSpec(input_shape=(1, 16, 32), depth="shallow"),
-            "on": TokensSpec(input_shape=(32, 7)),
-        },
+        input_shapes={"Yes": (1, 16, 32), "on": (32, 7)},
+        encoders={"Yes": PatchSplittingSpec(depth="shallow"), "on": TokensSpec()},
         num_classes=3,
         fusion=CCSSASpec(alpha=1e-7, topology=(("on", "Yes"),), num_heads=8),
         neuron=LIFSpec(v_reset=None),
@@ -121,13 +119,13 @@ def test_every_fault_is_reported_in_the_order_of_the_file(tmp_path: Path):
     faults = faults_of(
         tmp_path / "model.yaml",
         """\
+input_shapes:
+  audio: [1, many, 16]
 encoders:
   audio:
-    input_shape: [1, many, 16]
+    kind: patch_splitting
     dept: full
   visual: {kind: patch_spliting}
-  touch:
-    input_shape: [1, 20, 16]
   smell: 3
 num_classes: 1
 fusion:
@@ -140,13 +138,11 @@ nuron: {}
 """,
     )
     assert faults == [
-        '3:22: encoders.audio.input_shape.1: "many", but it must be a whole number',
-        "4:5: encoders.audio.dept: there is no such field; did you mean depth? known: blocks, kind, input_shape, depth",
-        "5:18: encoders.visual.kind: no encoder is of kind 'patch_spliting'; did you mean patch_splitting? known: "
-        "patch_splitting, series, vector, tokens, fitted",
-        "7:18: encoders.touch.input_shape: full patch splitting needs height and width that are multiples of 16, but "
-        "input_shape is 1 x 20 x 16: resize the input or use depth shallow (multiples of 4)",
-        "8:10: encoders.smell: 3, but it must be fields with a kind (patch_splitting, series, vector, tokens, fitted)",
+        '2:14: input_shapes.audio.1: "many", but it must be a whole number',
+        "6:5: encoders.audio.dept: there is no such field; did you mean depth? known: blocks, kind, depth",
+        "7:18: encoders.visual.kind: unknown encoder kind 'patch_spliting'; did you mean patch_splitting? known kinds: "
+        "auto, patch_splitting, series, vector, tokens",
+        "8:10: encoders.smell: 3, but it must be fields with a kind (auto, patch_splitting, series, vector, tokens)",
         "9:14: num_classes: 1, but it must be a whole number ≥ 2",
         "11:10: fusion.scale: -1, but it must be a number > 0 or auto",
         '12:14: fusion.attention: "spatal", but it must be one of spatial, temporal, spatiotemporal; did you mean '
@@ -156,25 +152,25 @@ nuron: {}
         "for none",
         "15:10: readout: 5, but it must be fields (combine, mlp_expansion)",
         "16:1: nuron: there is no such field; did you mean neuron? known: channels, time_steps, neuron, fusion, "
-        "alignment, readout, label_smoothing, modality_dropout, init, encoders, num_classes",
+        "alignment, readout, label_smoothing, modality_dropout, init, input_shapes, encoders, num_classes, fit_inputs",
     ]
 
 
 def test_a_missing_field_is_reported_at_its_parent(tmp_path: Path):
     faults = faults_of(tmp_path / "model.yaml", "channels: 64\nencoders:\n  a:\n    depth: shallow\n")
     assert faults == [
+        "1:1: input_shapes: is missing; must be fields of any name",
         "1:1: num_classes: is missing; must be a whole number ≥ 2",
-        "3:3: encoders.a.input_shape: is missing; must be a list of 3, each a whole number",
     ]
 
 
 @pytest.mark.parametrize(
     ("more", "fault"),
     [
-        ("fusion: {num_heads: 5}", "8:21: fusion.num_heads: channels (64) must be divisible by fusion.num_heads (5)"),
-        ("channels: 24", "8:11: channels: channels (24) must be divisible by fusion.num_heads (16)"),
-        ("fusion: {kind: none}", "8:16: fusion.kind: alignment needs residuals, and fusion.kind none makes none"),
-        ("neuron: {kind: [lif]}", "8:16: neuron.kind: kind is not a word; known: lif"),
+        ("fusion: {num_heads: 5}", "7:21: fusion.num_heads: channels (64) must be divisible by fusion.num_heads (5)"),
+        ("channels: 24", "7:11: channels: channels (24) must be divisible by fusion.num_heads (16)"),
+        ("fusion: {kind: none}", "7:16: fusion.kind: alignment needs residuals, but fusion.kind none has none"),
+        ("neuron: {kind: [lif]}", "7:16: neuron.kind: a neuron needs fields with a kind; known kinds: lif"),
         ("fusion: {topology: 'star:smell'}", "the hub of 'star:smell' must be one of the modalities audio, visual"),
     ],
 )
@@ -184,10 +180,10 @@ def test_inconsistent_fields_are_reported(more: str, fault: str, tmp_path: Path)
 
 
 def test_faults_in_json_have_positions(tmp_path: Path):
-    text = '{\n\t"num_classes": 1,\n\t"num_classes": 2, "encoders": {"a": {"input_shape": [1, "\\ud83d\\ude00", 16]}}}'
+    text = '{\n\t"num_classes": 1,\n\t"num_classes": 2, "input_shapes": {"a": [1, "\\ud83d\\ude00", 16]}}'
     assert faults_of(tmp_path / "model.json", text) == [
         "3:2: num_classes: is a duplicate, first in line 2",
-        '3:58: encoders.a.input_shape.1: "😀", but it must be a whole number',
+        '3:46: input_shapes.a.1: "😀", but it must be a whole number',
     ]
 
 
@@ -227,15 +223,15 @@ def test_a_byte_order_mark_is_accepted(tmp_path: Path):
     [
         (
             "neuron: !!python/object/apply:os.mkdir [made]",
-            "8:9: neuron: the tag !!python/object/apply:os.mkdir is not allowed: a file holds plain data only",
+            "7:9: neuron: the tag !!python/object/apply:os.mkdir is not allowed: a file holds plain data only",
         ),
-        ("neuron: !mine {tau: 3}", "8:9: neuron: the tag !mine is not allowed: a file holds plain data only"),
-        ("channels: !!int abc", "8:11: channels: 'abc' does not match its tag !!int"),
-        ("num_classes: 7", "8:1: num_classes: is a duplicate, first in line 7"),
-        ("neuron: {tau: 3, tau: 3}", "8:18: neuron.tau: is a duplicate, first in line 8"),
-        ("neuron: &n {tau: 3, kind: *n}", "8:9: neuron.kind: is an alias of its own parent, line 8"),
-        ("? [a, b]\n: 3", "8:3: a field's name must be one word"),
-        ("<<: {channels: 32}", "8:1: <<: there is no such field; known: channels"),
+        ("neuron: !mine {tau: 3}", "7:9: neuron: the tag !mine is not allowed: a file holds plain data only"),
+        ("channels: !!int abc", "7:11: channels: 'abc' does not match its tag !!int"),
+        ("num_classes: 7", "7:1: num_classes: is a duplicate, first in line 6"),
+        ("neuron: {tau: 3, tau: 3}", "7:18: neuron.tau: is a duplicate, first in line 7"),
+        ("neuron: &n {tau: 3, kind: *n}", "7:9: neuron.kind: is an alias of its own parent, line 7"),
+        ("? [a, b]\n: 3", "7:3: a field's name must be one word"),
+        ("<<: {channels: 32}", "7:1: <<: there is no such field; known: channels"),
     ],
 )
 def test_anything_but_plain_data_is_refused(line: str, fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -247,12 +243,17 @@ def test_anything_but_plain_data_is_refused(line: str, fault: str, tmp_path: Pat
 
 def test_an_alias_repeats_its_anchor(tmp_path: Path):
     path = tmp_path / "model.yaml"
-    path.write_text("encoders:\n  a: &one {input_shape: [1, 16, 16]}\n  b: *one\nnum_classes: 2\n")
-    assert load_spec(path).encoders["a"] == load_spec(path).encoders["b"]
-    assert faults_of(path, path.read_text().replace("1, 16", "1, 20")) == [
-        f"{at}: encoders.{name}.input_shape: full patch splitting needs height and width that are multiples of 16, "
-        "but input_shape is 1 x 20 x 16: resize the input or use depth shallow (multiples of 4)"
-        for name, at in (("a", "2:25"), ("b", "2:25"))
+    path.write_text("input_shapes:\n  a: &one [1, 16, 16]\n  b: *one\nnum_classes: 2\n")
+    assert load_spec(path).input_shapes["a"] == load_spec(path).input_shapes["b"]
+    assert faults_of(path, path.read_text().replace("1, 16", "1, many")) == [
+        f'2:15: input_shapes.{name}.1: "many", but it must be a whole number' for name in ("a", "b")
+    ]
+
+
+def test_a_shape_that_its_encoder_refuses_is_reported_at_the_shape(tmp_path: Path):
+    assert faults_of(tmp_path / "model.yaml", MODEL.replace("3, 16", "3, 18")) == [
+        "3:11: input_shapes.visual: shallow patch splitting needs height and width that are multiples of 4, but "
+        "input_shape is 3 x 18 x 16: resize the input"
     ]
 
 
@@ -291,7 +292,7 @@ def test_the_schema_lists_every_kind_and_requires_all_but_the_default():
     assert defaults == {
         "neuron": ["lif"],
         "fusion": ["ccssa"],
-        "encoders": ["patch_splitting"],
+        "encoders": ["auto"],
         "alignment": ["class_contrastive"],
     }
     assert {"alif", "plif"} <= {option["properties"]["kind"]["const"] for option in seams["neuron"]["oneOf"]}
@@ -314,7 +315,7 @@ def test_the_command_checks_and_shows(tmp_path: Path):
     good, bad = command("check", "good.yaml", cwd=tmp_path), command("check", "bad.yaml", cwd=tmp_path)
     assert (good.returncode, good.stdout) == (0, "good.yaml is a model of audio, visual\n")
     assert (bad.returncode, bad.stdout) == (1, "")
-    assert bad.stderr.startswith("bad.yaml:8:1: chanels: there is no such field; did you mean channels?")
+    assert bad.stderr.startswith("bad.yaml:7:1: chanels: there is no such field; did you mean channels?")
     shown = command("show", "scmrl-cremad", cwd=tmp_path)
     (tmp_path / "shown.yaml").write_text(shown.stdout, encoding="utf-8")
     assert load_spec(tmp_path / "shown.yaml") == PRESETS["scmrl-cremad"]

@@ -40,8 +40,8 @@ def test_training_it_does_not_change_the_multimodal_model():
 def test_transformer_blocks_are_copied():
     blocks = {"depth": 1, "num_heads": 4}
     shapes = {"audio": (1, 8, 16), "visual": (3, 16, 8)}
-    encoders = {name: {"input_shape": shape, "depth": "shallow", "blocks": blocks} for name, shape in shapes.items()}
-    model = small_model(encoders=encoders)
+    encoders = {name: {"kind": "patch_splitting", "depth": "shallow", "blocks": blocks} for name in shapes}
+    model = small_model(input_shapes=shapes, encoders=encoders)
     ours = unimodal_model(model, "audio").state_dict()
     name = "encoders.audio.blocks.0.attention.query.linear.weight"
     assert torch.equal(ours[name], model.state_dict()[name])

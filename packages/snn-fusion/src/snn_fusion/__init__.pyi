@@ -49,12 +49,10 @@ from snn_fusion.specs.alignment import ALIGNMENTS as ALIGNMENTS
 from snn_fusion.specs.alignment import AlignmentSpec as AlignmentSpec
 from snn_fusion.specs.alignment import ClassContrastiveSpec as ClassContrastiveSpec
 from snn_fusion.specs.alignment import InfoNCESpec as InfoNCESpec
-from snn_fusion.specs.base import Registry as Registry
-from snn_fusion.specs.base import Spec as Spec
 from snn_fusion.specs.encoders import ENCODERS as ENCODERS
+from snn_fusion.specs.encoders import AutoSpec as AutoSpec
 from snn_fusion.specs.encoders import BlocksSpec as BlocksSpec
 from snn_fusion.specs.encoders import EncoderSpec as EncoderSpec
-from snn_fusion.specs.encoders import FittedSpec as FittedSpec
 from snn_fusion.specs.encoders import PatchSplittingSpec as PatchSplittingSpec
 from snn_fusion.specs.encoders import SeriesSpec as SeriesSpec
 from snn_fusion.specs.encoders import TokensSpec as TokensSpec
@@ -83,6 +81,8 @@ from snn_fusion.specs.neurons import PLIFSpec as PLIFSpec
 from snn_fusion.specs.presets import PRESETS as PRESETS
 from snn_fusion.specs.presets import preset as preset
 from snn_fusion.specs.presets import scmrl as scmrl
+from snn_fusion.specs.registry import Registry as Registry
+from snn_fusion.specs.spec import Spec as Spec
 from snn_fusion.unimodal import unimodal_model as unimodal_model
 
 __version__: str

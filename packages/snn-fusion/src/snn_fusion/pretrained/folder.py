@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file  # pyright: ignore[reportUnknownVariableType]
 from torch import Tensor, nn
@@ -22,10 +22,10 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
-from snn_fusion import ModelSpec
 from snn_fusion.model import FusionModel
 from snn_fusion.pretrained.checksum import FIELD, json_checksum, tensors_checksum, with_checksum
-from snn_fusion.specs.plugins import distribution_of
+from snn_fusion.pretrained.plugins import install_hint, plugins_of
+from snn_fusion.specs.model import ModelSpec
 
 FORMAT_VERSION = 1
 """Version in spec.json; increased when older readers can no longer read the format."""
@@ -50,7 +50,7 @@ def save_pretrained(model: nn.Module, spec: ModelSpec, folder: Path | str) -> No
     """
     weights = _weights_of(model, spec)
     document: dict[str, Any] = {"format_version": FORMAT_VERSION, "model": spec.model_dump(mode="json")}
-    if plugins := _plugins(spec):
+    if plugins := plugins_of(spec):
         document["plugins"] = plugins
     document = with_checksum(document)
     metadata = {"format": "pt", "weights_sha256": tensors_checksum(weights), "spec_sha256": document[FIELD]}
@@ -278,42 +278,9 @@ def _spec_of(document: Mapping[str, Any], path: Path) -> ModelSpec:
         return ModelSpec.model_validate(document["model"])
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        raise ValueError(f"{path} is not a model's spec: {faults}{_advice(document)}") from error
+        raise ValueError(f"{path} is not a model's spec: {faults}{install_hint(document)}") from error
     except RecursionError as error:
         raise ValueError(f"{path} is not a model's spec: it is nested too deeply; {RESTORE}") from error
-
-
-def _plugins(spec: ModelSpec) -> list[dict[str, str]]:
-    """Return module, distribution and version of the parts of a spec that come from plug-ins."""
-    modules = sorted(
-        {type(part).__module__ for part in _parts(spec) if not type(part).__module__.startswith("snn_fusion.")}
-    )
-    return [{"module": module, **distribution_of(module)} for module in modules]
-
-
-def _parts(value: object) -> Iterator[BaseModel]:
-    """Iterate over a spec and all specs within it."""
-    if isinstance(value, BaseModel):
-        yield value
-        for name in type(value).model_fields:
-            yield from _parts(getattr(value, name))
-    elif isinstance(value, Mapping):
-        for each in cast("Mapping[object, object]", value).values():
-            yield from _parts(each)
-    elif isinstance(value, (list, tuple)):
-        for each in cast("list[object]", value):
-            yield from _parts(each)
-
-
-def _advice(document: Mapping[str, Any]) -> str:
-    """Return what to install for a spec that was saved with plug-ins."""
-    needed: list[str] = []
-    for plugin in cast("list[dict[str, Any]]", document.get("plugins") or []):
-        if "distribution" in plugin:
-            needed.append(f"install {plugin['distribution']} (it was {plugin.get('version')})")
-        else:
-            needed.append(f"import {plugin.get('module')} first")
-    return f"; the model was saved with plug-ins: {', '.join(needed)}" if needed else ""
 
 
 def _one_line(error: BaseException) -> str:

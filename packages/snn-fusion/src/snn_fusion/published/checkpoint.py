@@ -9,7 +9,6 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor
 
-from snn_fusion import ModelSpec
 from snn_fusion.encoders.encoder import Encoder
 from snn_fusion.encoders.token_counts import PATCH_STRIDE
 from snn_fusion.methods.cmci import CMCI
@@ -28,6 +27,7 @@ from snn_fusion.published.names import (
     possible_methods,
     translate_published,
 )
+from snn_fusion.specs.model import ModelSpec
 
 __all__ = [
     "ImageSizes",
@@ -249,13 +249,9 @@ class PublishedCheckpoint:
         blocks = {"depth": self.blocks, "num_heads": self.num_heads} if self.blocks else {"depth": 0}
         return ModelSpec.model_validate(
             {
+                "input_shapes": {name: (self.in_channels(name), *image_sizes[name]) for name in self.modalities},
                 "encoders": {
-                    name: {
-                        "input_shape": (self.in_channels(name), *image_sizes[name]),
-                        "depth": self.depth,
-                        "blocks": blocks,
-                    }
-                    for name in self.modalities
+                    name: {"kind": "patch_splitting", "depth": self.depth, "blocks": blocks} for name in self.modalities
                 },
                 "num_classes": self.num_classes,
                 "channels": self.channels,

@@ -1,4 +1,4 @@
-"""Losses that pull together what different modalities have read."""
+"""Alignment losses: they bring the residuals of different modalities together."""
 
 from __future__ import annotations
 
@@ -7,24 +7,27 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from snn_fusion.specs.base import Registry, Spec
+from snn_fusion.specs.registry import Registry
+from snn_fusion.specs.spec import Spec
 
 if TYPE_CHECKING:
     from torch import nn
 
 
 class AlignmentSpec(Spec, ABC):
-    """A loss between what two modalities have read from others."""
+    """A loss between the residuals of two modalities."""
 
     weight: float = Field(default=1.0, ge=0)
-    """Factor of this loss beside the classification loss."""
+    """Weight of this loss relative to the classification loss."""
 
     @abstractmethod
     def build(self) -> nn.Module:
-        """The loss: `(a [B, C], b [B, C], labels [B]) -> scalar`."""
+        """Build the loss: `(a [B, C], b [B, C], labels [B]) -> scalar`."""
 
 
-ALIGNMENTS: Registry[AlignmentSpec] = Registry("alignment loss", AlignmentSpec, default="class_contrastive")
+ALIGNMENTS: Registry[AlignmentSpec] = Registry(
+    "alignment loss", "snn_fusion.alignments", AlignmentSpec, default="class_contrastive"
+)
 """Every alignment loss that a spec can name."""
 
 
@@ -37,10 +40,10 @@ class ClassContrastiveSpec(AlignmentSpec):
     temperature: float = Field(default=0.1, gt=0)
     """Divides the similarities; smaller is stricter. Published: 0.07 (CREMA-D), 0.08 (UrbanSound8K-AV)."""
     symmetric: bool = False
-    """Whether the loss runs in both directions and is halved; published in one only."""
+    """Take the mean of both directions; published in one only."""
 
     def build(self) -> nn.Module:
-        """The loss."""
+        """Build the loss."""
         from snn_fusion.alignment import ClassContrastive
 
         return ClassContrastive(temperature=self.temperature, symmetric=self.symmetric)
@@ -55,10 +58,10 @@ class InfoNCESpec(AlignmentSpec):
     temperature: float = Field(default=0.1, gt=0)
     """Divides the cosine similarities; smaller is stricter."""
     symmetric: bool = True
-    """Whether the loss runs in both directions and is halved."""
+    """Take the mean of both directions."""
 
     def build(self) -> nn.Module:
-        """The loss."""
+        """Build the loss."""
         from snn_fusion.alignment import InfoNCE
 
         return InfoNCE(temperature=self.temperature, symmetric=self.symmetric)

@@ -81,12 +81,16 @@ def _explain(detail: ErrorDetails, data: Any, allowed: AllowedValues) -> FieldFa
     if kind == "missing" and len(rest) == 1 and isinstance(rest[0], str):
         expected = allowed.below(rest[0], value)
         return FieldFault((*path, rest[0]), "; ".join(filter(None, ["is missing", expected and _must_be(expected)])))
-    if kind == "kind":
+    if kind == "kind" and isinstance(value, Mapping):
         return FieldFault((*path, "kind"), detail["msg"])
     if kind in ("value_error", "assertion_error"):
         text = str(detail.get("ctx", {}).get("error", detail["msg"]))
+        # A message about another field begins with its path.
+        field, _, rest_of_text = text.partition(": ")
+        if rest_of_text and has_path(data, tuple(field.split("."))):
+            return FieldFault(tuple(field.split(".")), rest_of_text)
         return FieldFault(_path_in(text, path, data), text)
-    if kind in _PYDANTIC_ERRORS | {"spec"} and (must_be := _must_be(allowed)) is not None:
+    if kind in _PYDANTIC_ERRORS | {"kind"} and (must_be := _must_be(allowed)) is not None:
         return FieldFault(path, f"{_format(value)}, but it {must_be}{_hint(value, allowed)}")
     return FieldFault(path, f"{_format(value)}: {detail['msg']}")
 

@@ -1,4 +1,4 @@
-"""Fusion methods: how modalities read each other."""
+"""Fusion method specs: how modalities read each other."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from snn_fusion.specs.base import Registry, Spec
 from snn_fusion.specs.neurons import NeuronSpec
+from snn_fusion.specs.registry import Registry
+from snn_fusion.specs.spec import Spec
 from snn_fusion.topology import pairs
 
 if TYPE_CHECKING:
@@ -21,22 +22,22 @@ class MethodSpec(Spec, ABC):
     """How modalities read each other."""
 
     makes_residuals: ClassVar[bool] = False
-    """Whether the method tells what each modality read from each other, which alignment needs."""
+    """Whether the method returns residuals by pair, which alignment needs."""
     joint: ClassVar[bool] = False
-    """Whether the method makes a joint representation, from which the model then predicts."""
+    """Whether the model predicts from a joint representation of the method."""
 
     @abstractmethod
     def build(self, tokens: Mapping[str, int], *, channels: int, neuron: NeuronSpec) -> FusionMethod:
-        """The method for modalities of so many tokens each."""
+        """Build the method for modalities with these numbers of tokens."""
 
     def check_channels(self, channels: int) -> None:
-        """Raise ValueError where the token width does not suit the method."""
+        """Raise ValueError if the method does not support the token width."""
 
     def check_modalities(self, tokens: Mapping[str, int]) -> None:
-        """Raise ValueError where modalities of so many tokens each do not suit the method."""
+        """Raise ValueError if the method does not support modalities with these numbers of tokens."""
 
 
-METHODS: Registry[MethodSpec] = Registry("fusion method", MethodSpec, default="ccssa")
+METHODS: Registry[MethodSpec] = Registry("fusion method", "snn_fusion.methods", MethodSpec, default="ccssa")
 """Every fusion method that a spec can name."""
 
 
@@ -61,47 +62,48 @@ class CCSSASpec(MethodSpec):
     kind: Literal["ccssa"] = "ccssa"
     """Which fusion method: ccssa, each modality reads others by spiking cross-attention."""
     attention: Literal["spatial", "temporal", "spatiotemporal"] = "spatiotemporal"
-    """What a modality reads another over: places within a time step, time steps within a place, or both."""
+    """Attention over the tokens of a time step, over the time steps of a token, or both."""
     num_heads: int = Field(default=16, ge=1)
     """Attention heads; the token width must be divisible by it."""
     topology: str | tuple[tuple[str, str], ...] = "all"
-    """Who reads whom: all; ring, each the next one; star:<hub>, the hub and each other one; or (target, source)s."""
+    """Which modality reads which: all; ring, each the next one; star:<hub>, hub and others each other; or (target,
+    source) pairs."""
     sharing: Literal["pair", "source", "all"] = "pair"
-    """Which weights are shared: none between pairs, one set a modality, or one set for all."""
+    """Weight sharing: pair, none; source, one set per modality; all, one set for all."""
     combine: Literal["sum", "mean", "gate"] = "sum"
-    """How what was read from several sources becomes one residual."""
+    """How the residuals of several sources are combined."""
     alpha: float = Field(default=1.5, ge=0)
     """Scale of the residual that a modality adds to itself."""
     learnable_alpha: bool = False
-    """Learn one scale for each pair, which starts at alpha."""
+    """Learn one scale per pair, starting at alpha."""
     scale: Annotated[float, Field(gt=0)] | Literal["auto"] = 0.25
-    """Factor on the counts of coinciding spikes before they reach the neuron; auto knows tokens and head width."""
+    """Factor on the counts of coinciding spikes before the neuron; auto adapts it to tokens and head width."""
     semantic_projection: bool = True
-    """Whether residuals pass a linear spiking layer into the shared semantic space before they are added."""
+    """Project residuals into the shared semantic space by a linear spiking layer before they are added."""
     head_merge: Literal["ordered", "published"] = "ordered"
-    """How temporal attention joins its heads: side by side, or mixed with time as in the authors' code."""
+    """How temporal attention joins its heads: concatenated, or mixed with time as in the authors' code."""
 
     def build(self, tokens: Mapping[str, int], *, channels: int, neuron: NeuronSpec) -> FusionMethod:
-        """The method for these modalities."""
+        """Build the method for these modalities."""
         from snn_fusion.methods.ccssa import CCSSA
 
         return CCSSA(tuple(tokens), channels, **self.model_dump(exclude={"kind"}), neuron=neuron.build)
 
     def check_channels(self, channels: int) -> None:
-        """Heads must divide the token width."""
+        """Raise ValueError if the token width is not divisible by the heads."""
         _check_heads(channels, self.num_heads)
 
     def check_modalities(self, tokens: Mapping[str, int]) -> None:
-        """The topology must name modalities that are there."""
+        """Raise ValueError if the topology names unknown modalities."""
         pairs(self.topology, tuple(tokens))
 
 
 @METHODS.register
 class QKSpec(MethodSpec):
-    """Query-key token attention across modalities: linear in tokens, and almost so in the number of modalities.
+    """Query-key token attention across modalities: linear in tokens, and nearly so in the number of modalities.
 
-    Source: the token attention of QKFormer (Zhou et al. 2024, arXiv:2403.16552) across modalities, in the spirit of
-    SNNergy (arXiv:2602.00701).
+    Source: the token attention of QKFormer (Zhou et al. 2024, arXiv:2403.16552) across modalities, similar to SNNergy
+    (arXiv:2602.00701).
     """
 
     makes_residuals: ClassVar[bool] = True
@@ -109,44 +111,44 @@ class QKSpec(MethodSpec):
     kind: Literal["qk"] = "qk"
     """Which fusion method: qk, a target's query spikes gate the keys of its sources."""
     num_heads: int = Field(default=16, ge=1)
-    """Heads, each with a gate of its own; the token width must be divisible by it."""
+    """Heads, each with its own gate; the token width must be divisible by it."""
     topology: str | tuple[tuple[str, str], ...] = "all"
-    """Who reads whom: all; ring; star:<hub>; or pairs of (target, source)."""
+    """Which modality reads which: all; ring; star:<hub>; or pairs (target, source)."""
     alpha: float = Field(default=1.0, ge=0)
-    """Scale of the residual that a modality adds to itself, at the start where it is learned."""
+    """Scale of the residual that a modality adds to itself; the initial one if it is learned."""
     learnable_alpha: bool = True
-    """Learn one scale for each pair, which starts at alpha."""
+    """Learn one scale per pair, starting at alpha."""
     scale: float = Field(default=2.0, gt=0)
-    """Factor on the counted query spikes before they reach the gate's neuron."""
+    """Factor on the query spike counts before the gate's neuron."""
 
     def build(self, tokens: Mapping[str, int], *, channels: int, neuron: NeuronSpec) -> FusionMethod:
-        """The method for these modalities."""
+        """Build the method for these modalities."""
         from snn_fusion.methods.qk import QKFusion
 
         return QKFusion(tuple(tokens), channels, **self.model_dump(exclude={"kind"}), neuron=neuron.build)
 
     def check_channels(self, channels: int) -> None:
-        """Heads must divide the token width."""
+        """Raise ValueError if the token width is not divisible by the heads."""
         _check_heads(channels, self.num_heads)
 
     def check_modalities(self, tokens: Mapping[str, int]) -> None:
-        """The topology must name modalities that are there."""
+        """Raise ValueError if the topology names unknown modalities."""
         pairs(self.topology, tuple(tokens))
 
 
 @METHODS.register
 class WeightAttentionSpec(MethodSpec):
-    """Each modality is multiplied by one weight a time step that it and the others give it.
+    """Each modality is multiplied by one weight per time step, computed from it and the others.
 
     Source: the attention of Liu et al. 2022 (Event-based Multimodal Spiking Neural Network with Attention Mechanism,
-    ICASSP) as S-CMRL (arXiv:2502.12488) compares with it.
+    ICASSP), in the form of the baseline of S-CMRL (arXiv:2502.12488).
     """
 
     kind: Literal["weight_attention"] = "weight_attention"
-    """Which fusion method: weight_attention, modalities are weighted, nothing is added."""
+    """Which fusion method: weight_attention, modalities are weighted, without residuals."""
 
     def build(self, tokens: Mapping[str, int], *, channels: int, neuron: NeuronSpec) -> FusionMethod:
-        """The method for these modalities; it has no neurons."""
+        """Build the method for these modalities; it has no neurons."""
         from snn_fusion.methods.weight_attention import WeightAttention
 
         return WeightAttention(tuple(tokens), channels)
@@ -154,10 +156,10 @@ class WeightAttentionSpec(MethodSpec):
 
 @METHODS.register
 class SCASpec(MethodSpec):
-    """Spatial cross-attention: what a modality reads takes the place of its tokens.
+    """Spatial cross-attention: what a modality reads replaces its tokens.
 
-    Source: the spiking cross-attention of SMMT (Guo et al. 2023, doi:10.1109/TCDS.2023.3327081) as S-CMRL
-    (arXiv:2502.12488) compares with it.
+    Source: the spiking cross-attention of SMMT (Guo et al. 2023, doi:10.1109/TCDS.2023.3327081), in the form of the
+    baseline of S-CMRL (arXiv:2502.12488).
     """
 
     makes_residuals: ClassVar[bool] = True
@@ -169,22 +171,22 @@ class SCASpec(MethodSpec):
     biased: tuple[str, ...] | None = None
     """Modalities that read with a position bias and have a square grid of tokens; none: all but the first."""
     position_bias: Literal["learned", "random"] = "learned"
-    """learned, or random: drawn anew in every forward pass, as in the authors' code."""
+    """learned, or random: drawn in every forward pass, as in the authors' code."""
     scale: Annotated[float, Field(gt=0)] = 0.25
-    """Factor on the counts of coinciding spikes before they reach the neuron."""
+    """Factor on the counts of coinciding spikes before the neuron."""
 
     def build(self, tokens: Mapping[str, int], *, channels: int, neuron: NeuronSpec) -> FusionMethod:
-        """The method for these modalities."""
+        """Build the method for these modalities."""
         from snn_fusion.methods.sca import SCA
 
         return SCA(tuple(tokens), channels, num_tokens=tokens, **self.model_dump(exclude={"kind"}), neuron=neuron.build)
 
     def check_channels(self, channels: int) -> None:
-        """Heads must divide the token width."""
+        """Raise ValueError if the token width is not divisible by the heads."""
         _check_heads(channels, self.num_heads)
 
     def check_modalities(self, tokens: Mapping[str, int]) -> None:
-        """A position bias needs a square grid."""
+        """Raise ValueError if a modality with a position bias has no square grid of tokens."""
         names = tuple(tokens)
         for name in names[1:] if self.biased is None else self.biased:
             if name not in tokens:
@@ -192,43 +194,43 @@ class SCASpec(MethodSpec):
             if len(names) > 1 and isqrt(tokens[name]) ** 2 != tokens[name]:
                 raise ValueError(
                     f"{name!r} reads with a position bias, which needs a square grid of tokens, but it has "
-                    f"{tokens[name]}: give it a square input, or leave it out of fusion.biased"
+                    f"{tokens[name]}: use a square input, or remove it from fusion.biased"
                 )
 
 
 @METHODS.register
 class CMCISpec(MethodSpec):
-    """All modalities meet in one joint representation, from which the class is predicted.
+    """The class is predicted from a joint representation of all modalities.
 
-    Source: Cross-modality Current Integration (Jiang et al. 2023, doi:10.1007/978-981-99-8067-3_12) as S-CMRL
-    (arXiv:2502.12488) compares with it.
+    Source: Cross-modality Current Integration (Jiang et al. 2023, doi:10.1007/978-981-99-8067-3_12), in the form of the
+    baseline of S-CMRL (arXiv:2502.12488).
     """
 
     joint: ClassVar[bool] = True
 
     kind: Literal["cmci"] = "cmci"
-    """Which fusion method: cmci, a joint representation, with a head and a loss for each modality besides."""
+    """Which fusion method: cmci, a joint representation, with an additional head and loss per modality."""
     mlp_expansion: int = Field(default=4, ge=1)
-    """Width of the joint MLP's middle, in multiples of the token width."""
+    """Hidden width of the joint MLP, in multiples of the token width."""
 
     def build(self, tokens: Mapping[str, int], *, channels: int, neuron: NeuronSpec) -> FusionMethod:
-        """The method for these modalities."""
+        """Build the method for these modalities."""
         from snn_fusion.methods.cmci import CMCI
 
-        # The first modality's places, also for samples that lack it.
-        places = next(iter(tokens.values()))
-        return CMCI(tuple(tokens), channels, num_tokens=places, mlp_expansion=self.mlp_expansion, neuron=neuron.build)
+        # The first modality's number of tokens, also for samples that lack it.
+        count = next(iter(tokens.values()))
+        return CMCI(tuple(tokens), channels, num_tokens=count, mlp_expansion=self.mlp_expansion, neuron=neuron.build)
 
 
 @METHODS.register
 class NoFusionSpec(MethodSpec):
-    """Modalities do not read each other; they meet in the readout only."""
+    """Modalities do not read each other; they are joined only in the readout."""
 
     kind: Literal["none"] = "none"
-    """Which fusion method: none, modalities meet in the readout only."""
+    """Which fusion method: none, modalities are joined only in the readout."""
 
     def build(self, tokens: Mapping[str, int], *, channels: int, neuron: NeuronSpec) -> FusionMethod:
-        """The method for these modalities."""
+        """Build the method for these modalities."""
         from snn_fusion.methods.no_fusion import NoFusion
 
         return NoFusion()

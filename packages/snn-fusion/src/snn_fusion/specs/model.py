@@ -1,4 +1,4 @@
-"""The whole model."""
+"""The spec of a whole model."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from snn_fusion.specs.alignment import ALIGNMENTS, AlignmentSpec, ClassContrastiveSpec
-from snn_fusion.specs.base import Spec
-from snn_fusion.specs.encoders import ENCODERS, EncoderSpec
+from snn_fusion.specs.encoders import ENCODERS, AutoSpec, EncoderSpec
 from snn_fusion.specs.methods import METHODS, CCSSASpec, MethodSpec
 from snn_fusion.specs.neurons import NEURONS, LIFSpec, NeuronSpec
+from snn_fusion.specs.spec import Spec
 
 if TYPE_CHECKING:
     from snn_fusion.encoders.encoder import Encoder
@@ -26,7 +26,7 @@ class ReadoutSpec(Spec):
     combine: Literal["add", "concat"] = "add"
     """How the modalities' features are joined before the linear head."""
     mlp_expansion: int = Field(default=4, ge=0)
-    """Width of the spiking MLP's middle, in multiples of the token width; 0 reads tokens without an MLP."""
+    """Hidden width of the spiking MLP, in multiples of the token width; 0 omits the MLP."""
 
     def build(
         self,
@@ -37,7 +37,7 @@ class ReadoutSpec(Spec):
         neuron: NeuronSpec,
         joint: bool = False,
     ) -> Readout:
-        """The readout for these modalities; `joint` predicts from the method's joint representation."""
+        """Build the readout of these modalities; `joint` predicts from the method's joint representation."""
         from snn_fusion.readout import Readout
 
         return Readout(
@@ -52,84 +52,126 @@ class ReadoutSpec(Spec):
 
 
 class BackboneSpec(Spec):
-    """A model without what the data decide: its modalities, their shapes and the classes."""
+    """A model without what depends on the data: its modalities, their shapes and the classes."""
 
     channels: int = Field(default=64, ge=8, multiple_of=8)
     """Token width C, the same for every modality."""
     time_steps: int = Field(default=4, ge=1)
-    """Time steps T for which a static input is shown. Inputs that have a time axis bring their own."""
+    """Time steps T for static inputs; inputs with a time axis determine T themselves."""
     neuron: Annotated[NeuronSpec, NEURONS] = LIFSpec()
     """The neuron of every layer."""
     fusion: Annotated[MethodSpec, METHODS] = CCSSASpec()
     """How modalities read each other."""
     alignment: Annotated[AlignmentSpec, ALIGNMENTS] | None = ClassContrastiveSpec()
-    """Loss that pulls the residuals of one class together across modalities; none: no such loss."""
+    """Loss that aligns the residuals of one class across modalities; none: no such loss."""
     readout: ReadoutSpec = ReadoutSpec()
     """From fused tokens to class scores."""
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
     """Share of the target that the classification loss spreads over all classes."""
     modality_dropout: float = Field(default=0.0, ge=0, lt=1)
-    """In training, each modality of a sample is taken away with this probability; one always stays."""
+    """Probability in training of dropping each modality of a sample; at least one remains."""
     init: Literal["calibrated", "calibrated_fusion", "published"] = "calibrated"
-    """How firing rates start. calibrated: a batch of training data sets that of every layer before the first step (see
-    `snn_fusion.calibrate`); calibrated_fusion: of the layers between modalities alone; published: none, and the
-    cross-modal branch starts silent, as in the authors' code."""
+    """Initial firing rates. calibrated: every layer is calibrated on a batch of training data before the first step
+    (see `snn_fusion.calibrate`); calibrated_fusion: only the layers between modalities; published: no calibration, so
+    the cross-modal branch starts silent, as in the authors' code."""
 
     @model_validator(mode="after")
-    def _fusion_fits(self) -> Self:
+    def _check_fusion(self) -> Self:
         self.fusion.check_channels(self.channels)
         if self.alignment is not None and not self.fusion.makes_residuals:
             raise ValueError(
-                f"alignment needs residuals, and fusion.kind {self.fusion.model_dump()['kind']} makes none: set "
-                "alignment to none, too"
+                f"alignment needs residuals, but fusion.kind {self.fusion.model_dump()['kind']} has none: set "
+                "alignment to none as well"
             )
         return self
 
 
 class ModelSpec(BackboneSpec):
-    """A whole model: `ModelSpec(...).build()` gives a `FusionModel`."""
+    """A whole model: `ModelSpec(...).build()` returns a `FusionModel`."""
 
-    encoders: Mapping[str, Annotated[EncoderSpec, ENCODERS]]
-    """One encoder a modality, by the modality's name."""
+    input_shapes: Mapping[str, tuple[int, ...]]
+    """Shape of each modality's input, without time and batch: [channels, height, width], [channels, samples], [values]
+    or [tokens, width]."""
+    encoders: Mapping[str, Annotated[EncoderSpec, ENCODERS]] = Field(default_factory=dict)
+    """Encoder of each modality; by default the one that suits its shape."""
     num_classes: int = Field(ge=2)
     """Classes K."""
+    fit_inputs: bool = False
+    """Zero-pad or flatten inputs whose shape their encoder does not accept, instead of refusing them."""
+
+    @field_validator("input_shapes")
+    @classmethod
+    def _check_names(cls, input_shapes: Mapping[str, tuple[int, ...]]) -> Mapping[str, tuple[int, ...]]:
+        if not input_shapes:
+            raise ValueError("a model needs at least one modality")
+        for name in input_shapes:
+            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
+                raise ValueError(f"a modality's name is a letter, then letters, digits, _ or -, but one is {name!r}")
+        return input_shapes
 
     @field_validator("encoders")
     @classmethod
-    def _names(cls, encoders: Mapping[str, EncoderSpec]) -> Mapping[str, EncoderSpec]:
-        if not encoders:
-            raise ValueError("a model needs at least one modality")
+    def _resolve_encoders(cls, encoders: Mapping[str, EncoderSpec], info: ValidationInfo) -> Mapping[str, EncoderSpec]:
+        shapes: Mapping[str, tuple[int, ...]] | None = info.data.get("input_shapes")
+        if shapes is None:  # which is a fault itself
+            return encoders
         for name in encoders:
-            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
-                raise ValueError(f"a modality's name is a letter, then letters, digits, _ or -, but one is {name!r}")
-        return encoders
+            if name not in shapes:
+                raise ValueError(f"encoders.{name}: input_shapes has no {name}, but {', '.join(shapes)}")
+        resolved: dict[str, EncoderSpec] = {}
+        for name, shape in shapes.items():
+            try:
+                resolved[name] = encoders.get(name, AutoSpec()).resolve(shape)
+            except ValueError as error:
+                raise ValueError(f"input_shapes.{name}: {error}") from None
+        return resolved
 
     @model_validator(mode="after")
-    def _modalities_fit(self) -> Self:
+    def _check_modalities(self) -> Self:
         for name, encoder in self.encoders.items():
             if encoder.blocks.depth and self.channels % encoder.blocks.num_heads:
                 raise ValueError(
                     f"channels ({self.channels}) must be divisible by encoders.{name}.blocks.num_heads "
                     f"({encoder.blocks.num_heads})"
                 )
-        self.fusion.check_modalities({name: encoder.num_tokens for name, encoder in self.encoders.items()})
+        self.fusion.check_modalities(self.num_tokens)
         return self
 
+    @property
+    def num_tokens(self) -> dict[str, int]:
+        """Tokens N of each modality.
+
+        Raises:
+            ValueError: a shape that its encoder does not accept.
+        """
+        tokens: dict[str, int] = {}
+        for name, encoder in self.encoders.items():
+            shape = self.input_shapes[name]
+            try:
+                tokens[name] = encoder.count_tokens(encoder.fitted_shape(shape) if self.fit_inputs else shape)
+            except ValueError as error:
+                raise ValueError(f"input_shapes.{name}: {error}") from None
+        return tokens
+
     def build(self) -> FusionModel:
-        """The model, with PyTorch's default initialization; `init` says whether it is to be calibrated then."""
+        """Build the model with PyTorch's default initialization; `init` says whether to calibrate it afterwards."""
         from snn_fusion.model import FusionModel
 
-        names = tuple(self.encoders)
         encoders: dict[str, Encoder] = {
-            name: encoder.build(channels=self.channels, time_steps=self.time_steps, neuron=self.neuron)
+            name: encoder.build(
+                self.input_shapes[name],
+                channels=self.channels,
+                time_steps=self.time_steps,
+                neuron=self.neuron,
+                fit=self.fit_inputs,
+            )
             for name, encoder in self.encoders.items()
         }
-        tokens = {name: encoder.num_tokens for name, encoder in self.encoders.items()}
         return FusionModel(
             encoders,
-            self.fusion.build(tokens, channels=self.channels, neuron=self.neuron),
+            self.fusion.build(self.num_tokens, channels=self.channels, neuron=self.neuron),
             self.readout.build(
-                names,
+                tuple(self.encoders),
                 channels=self.channels,
                 num_classes=self.num_classes,
                 neuron=self.neuron,

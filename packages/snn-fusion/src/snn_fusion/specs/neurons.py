@@ -1,4 +1,4 @@
-"""Neurons."""
+"""Neuron specs."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from snn_fusion.specs.base import Registry, Spec
+from snn_fusion.specs.registry import Registry
+from snn_fusion.specs.spec import Spec
 
 if TYPE_CHECKING:
     from torch import nn
 
 
 class NeuronSpec(Spec, ABC):
-    """A layer of neurons; `build()` makes one."""
+    """A layer of neurons."""
 
     v_threshold: float = Field(default=1.0, gt=0)
     """Membrane potential at which the neuron fires."""
@@ -23,29 +24,29 @@ class NeuronSpec(Spec, ABC):
     detach_reset: bool = True
     """No gradient through the spike in the reset."""
     detach_membrane: bool = True
-    """No gradient through the membrane potential between time steps, as S-CMRL was published."""
+    """No gradient through the membrane potential between time steps, as in the published S-CMRL."""
     surrogate: Literal["sigmoid", "atan", "triangle", "rectangle", "fast_sigmoid", "erf"] = "sigmoid"
-    """Derivative that stands in for the spike's in the backward pass."""
+    """Surrogate derivative of the spike in the backward pass."""
     slope: float = Field(default=4.0, gt=0)
     """The surrogate's slope: larger is narrower and higher."""
 
     @model_validator(mode="after")
-    def _reset_fits(self) -> Self:
+    def _check_reset(self) -> Self:
         if self.v_reset is not None and self.v_reset >= self.v_threshold:
             raise ValueError(
-                f"v_reset ({self.v_reset:g}) must be below v_threshold ({self.v_threshold:g}): it fires for ever else"
+                f"v_reset ({self.v_reset:g}) must be below v_threshold ({self.v_threshold:g}), or it always fires"
             )
         return self
 
     @abstractmethod
     def build(self) -> nn.Module:
-        """One layer of these neurons."""
+        """Build one layer of these neurons."""
 
     def _arguments(self) -> dict[str, Any]:
         return self.model_dump(exclude={"kind"})
 
 
-NEURONS: Registry[NeuronSpec] = Registry("neuron", NeuronSpec, default="lif")
+NEURONS: Registry[NeuronSpec] = Registry("neuron", "snn_fusion.neurons", NeuronSpec, default="lif")
 """Every neuron that a spec can name."""
 
 
@@ -58,12 +59,12 @@ class LIFSpec(NeuronSpec):
     tau: float = Field(default=2.0, ge=1)
     """Membrane time constant in time steps."""
     decay_input: bool = True
-    """Whether the input current, too, is divided by tau."""
+    """Divide the input current by tau as well."""
     learn_threshold: bool = False
-    """Train one threshold a layer, which starts at v_threshold."""
+    """Train one threshold per layer, starting at v_threshold."""
 
     def build(self) -> nn.Module:
-        """One layer of these neurons."""
+        """Build one layer of these neurons."""
         from snn_core import LIF
 
         return LIF(**self._arguments())
@@ -76,10 +77,10 @@ class IFSpec(NeuronSpec):
     kind: Literal["if"] = "if"
     """Which neuron: if, integrate-and-fire without a leak."""
     learn_threshold: bool = False
-    """Train one threshold a layer, which starts at v_threshold."""
+    """Train one threshold per layer, starting at v_threshold."""
 
     def build(self) -> nn.Module:
-        """One layer of these neurons."""
+        """Build one layer of these neurons."""
         from snn_core import IF
 
         return IF(**self._arguments())
@@ -92,20 +93,20 @@ class PLIFSpec(NeuronSpec):
     kind: Literal["plif"] = "plif"
     """Which neuron: plif, leaky integrate-and-fire with a learned time constant."""
     tau: float = Field(default=2.0, gt=1)
-    """Membrane time constant in time steps at the start."""
+    """Initial membrane time constant in time steps."""
     decay_input: bool = True
-    """Whether the input current, too, is divided by tau."""
+    """Divide the input current by tau as well."""
     learn_threshold: bool = False
-    """Train one threshold a layer, which starts at v_threshold."""
+    """Train one threshold per layer, starting at v_threshold."""
 
     @model_validator(mode="after")
-    def _tau_can_be_learned(self) -> Self:
-        if self.tau > 2**24:  # as snn_core.PLIF has it
-            raise ValueError(f"tau is learned up to 2^24 time steps, but it is {self.tau:g}")
+    def _check_tau(self) -> Self:
+        if self.tau > 2**24:  # the limit of snn_core.PLIF
+            raise ValueError(f"a learned tau must be at most 2^24 time steps, but it is {self.tau:g}")
         return self
 
     def build(self) -> nn.Module:
-        """One layer of these neurons."""
+        """Build one layer of these neurons."""
         from snn_core import PLIF
 
         return PLIF(**self._arguments())
@@ -113,21 +114,21 @@ class PLIFSpec(NeuronSpec):
 
 @NEURONS.register
 class ALIFSpec(NeuronSpec):
-    """Leaky integrate-and-fire neurons whose threshold rises with every spike (`snn_core.ALIF`)."""
+    """Leaky integrate-and-fire neurons whose threshold increases with every spike (`snn_core.ALIF`)."""
 
     kind: Literal["alif"] = "alif"
     """Which neuron: alif, leaky integrate-and-fire with an adapting threshold."""
     tau: float = Field(default=2.0, ge=1)
     """Membrane time constant in time steps."""
     decay_input: bool = True
-    """Whether the input current, too, is divided by tau."""
+    """Divide the input current by tau as well."""
     tau_adaptation: float = Field(default=10.0, ge=1)
-    """Time constant in time steps with which the threshold falls back."""
+    """Time constant of the threshold's decay in time steps."""
     beta: float = Field(default=0.18, ge=0)
-    """What a spike adds to the threshold."""
+    """Increase of the threshold per spike."""
 
     def build(self) -> nn.Module:
-        """One layer of these neurons."""
+        """Build one layer of these neurons."""
         from snn_core import ALIF
 
         return ALIF(**self._arguments())

@@ -27,34 +27,31 @@ def scmrl(
     temperature: float | None = 0.1,
     combine: Literal["add", "concat"] = "add",
 ) -> ModelSpec:
-    """S-CMRL as the authors' code runs it (He et al. 2025, arXiv:2502.12488).
+    """Return the spec of S-CMRL as in the authors' code (He et al. 2025, arXiv:2502.12488).
 
-    Everything is stated here, so later changes of the library's defaults do not reach it. It differs from
-    `ModelSpec(...)` in `fusion.head_merge`, where the library merges the heads of temporal attention in order; in
-    `init`, where the library calibrates the cross-modal branch, which starts silent here; and in `channels`, 64 there.
-    As in the library, no gradient flows through the membrane potential between time steps (`detach_membrane`).
-    See docs/published.md.
+    Every field is set, so that later changes of the library's defaults have no effect. It differs from `ModelSpec(...)`
+    in `fusion.head_merge` (the library merges the heads of temporal attention in order), `init` (the library calibrates
+    the cross-modal branch, which starts silent here) and `channels` (64 there). As in the library, no gradient flows
+    through the membrane potential between time steps (`detach_membrane`). See docs/published.md.
 
     Args:
         modalities: channels, height and width of each modality's input. The authors have two, audio first.
         num_classes: classes K.
-        depth: full, one token for 16 x 16 pixels, or shallow, for 4 x 4.
+        depth: full, one token per 16 x 16 pixels, or shallow, per 4 x 4.
         channels: token width C, divisible by `num_heads` and by 8.
-        time_steps: T for which a static input is shown.
+        time_steps: T for static inputs.
         attention: spatiotemporal is the published method; the other two are its ablations.
         num_heads: attention heads.
         alpha: scale of the residuals.
-        temperature: of the alignment loss; None leaves out both the alignment and the semantic projection.
+        temperature: of the alignment loss; None omits both the alignment and the semantic projection.
         combine: how the modalities' features are joined.
 
     Raises:
         ValidationError: those of the specs.
     """
     return ModelSpec(
-        encoders={
-            name: PatchSplittingSpec(input_shape=shape, depth=depth, blocks=BlocksSpec(depth=0))
-            for name, shape in modalities.items()
-        },
+        input_shapes=modalities,
+        encoders={name: PatchSplittingSpec(depth=depth, blocks=BlocksSpec(depth=0)) for name in modalities},
         num_classes=num_classes,
         channels=channels,
         time_steps=time_steps,
@@ -88,6 +85,7 @@ def scmrl(
         label_smoothing=0.1,
         modality_dropout=0.0,
         init="published",
+        fit_inputs=False,
     )
 
 
@@ -102,15 +100,15 @@ PRESETS: Mapping[str, ModelSpec] = MappingProxyType(
         ),
     }
 )
-"""The published configurations by name: CREMA-D and UrbanSound8K-AV with spectrograms and frames, both static, and
-MNIST-DVS with N-TIDIGITS as events in 16 steps."""
+"""The published configurations by name: CREMA-D and UrbanSound8K-AV with static spectrograms and frames, and MNIST-DVS
+with N-TIDIGITS as events in 16 time steps."""
 
 
 def preset(name: str) -> ModelSpec:
-    """A published configuration by its name, one of `PRESETS`.
+    """Return a published configuration by its name, one of `PRESETS`.
 
     Raises:
-        ValueError: a name that is not among them.
+        ValueError: an unknown name.
     """
     if name not in PRESETS:
         near = get_close_matches(name, PRESETS, n=1, cutoff=0.4)
