@@ -146,7 +146,8 @@ def row(
     inputs, labels = data["train"]
     spec = ModelSpec.model_validate(
         {
-            "encoders": {name: {"input_shape": tuple(x.shape[1:]), "depth": "shallow"} for name, x in inputs.items()},
+            "input_shapes": {name: tuple(x.shape[1:]) for name, x in inputs.items()},
+            "encoders": {name: {"kind": "patch_splitting", "depth": "shallow"} for name in inputs},
             "num_classes": 10,
             "channels": CHANNELS,
             "fusion": {

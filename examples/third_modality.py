@@ -6,10 +6,7 @@ from snn_fusion import ModelSpec, calibrate
 
 audio_visual = ModelSpec.model_validate(
     {
-        "encoders": {
-            "audio": {"input_shape": (1, 16, 16), "depth": "shallow"},
-            "visual": {"input_shape": (3, 16, 16), "depth": "shallow"},
-        },
+        "input_shapes": {"audio": (1, 16, 16), "visual": (3, 16, 16)},
         "num_classes": 4,
         "channels": 32,
         "fusion": {"num_heads": 4},
@@ -17,10 +14,8 @@ audio_visual = ModelSpec.model_validate(
 )
 two_modalities = audio_visual.build()  # assume that it has been trained
 
-touch = {"kind": "series", "input_shape": (8, 50)}  # 8 sensors, 50 readings
-with_touch = ModelSpec.model_validate(
-    {**audio_visual.model_dump(), "encoders": {**audio_visual.encoders, "touch": touch}}
-)
+shapes = {**audio_visual.input_shapes, "touch": (8, 50)}  # 8 sensors, 50 readings
+with_touch = ModelSpec.model_validate({**audio_visual.model_dump(), "input_shapes": shapes})
 three_modalities = with_touch.build()
 new = three_modalities.load_state_dict(two_modalities.state_dict(), strict=False)
 assert not new.unexpected_keys

@@ -9,10 +9,15 @@ from snn_fusion import ModelSpec, calibrate, residual_share
 
 spec = ModelSpec.model_validate(
     {
+        "input_shapes": {
+            "audio": (1, 16, 16),
+            "visual": (3, 16, 24),
+            "touch": (8, 50),
+        },  # touch: 8 sensors, 50 readings
         "encoders": {
-            "audio": {"kind": "patch_splitting", "input_shape": (1, 16, 16), "depth": "shallow"},  # 16 tokens
-            "visual": {"kind": "patch_splitting", "input_shape": (3, 16, 24), "depth": "shallow"},  # 24 tokens
-            "touch": {"kind": "series", "input_shape": (8, 50), "num_stages": 2},  # 8 sensors, 50 readings, 13 tokens
+            "audio": {"kind": "patch_splitting", "depth": "shallow"},  # 16 tokens
+            "visual": {"kind": "patch_splitting", "depth": "shallow"},  # 24 tokens
+            "touch": {"kind": "series", "num_stages": 2},  # 13 tokens
         },
         "num_classes": 4,
         "channels": 32,

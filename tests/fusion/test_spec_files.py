@@ -157,7 +157,7 @@ nuron: {}
 
 
 def test_a_missing_field_is_reported_at_its_parent(tmp_path: Path):
-    faults = faults_of(tmp_path / "model.yaml", "channels: 64\nencoders:\n  a:\n    depth: shallow\n")
+    faults = faults_of(tmp_path / "model.yaml", "channels: 64\nencoders:\n  a:\n    kind: patch_splitting\n")
     assert faults == [
         "1:1: input_shapes: is missing; must be fields of any name",
         "1:1: num_classes: is missing; must be a whole number ≥ 2",
@@ -167,10 +167,10 @@ def test_a_missing_field_is_reported_at_its_parent(tmp_path: Path):
 @pytest.mark.parametrize(
     ("more", "fault"),
     [
-        ("fusion: {num_heads: 5}", "7:21: fusion.num_heads: channels (64) must be divisible by fusion.num_heads (5)"),
-        ("channels: 24", "7:11: channels: channels (24) must be divisible by fusion.num_heads (16)"),
-        ("fusion: {kind: none}", "7:16: fusion.kind: alignment needs residuals, but fusion.kind none has none"),
-        ("neuron: {kind: [lif]}", "7:16: neuron.kind: a neuron needs fields with a kind; known kinds: lif"),
+        ("fusion: {num_heads: 5}", "8:21: fusion.num_heads: channels (64) must be divisible by fusion.num_heads (5)"),
+        ("channels: 24", "8:11: channels: channels (24) must be divisible by fusion.num_heads (16)"),
+        ("fusion: {kind: none}", "8:16: fusion.kind: alignment needs residuals, but fusion.kind none has none"),
+        ("neuron: {kind: [lif]}", "8:16: neuron.kind: a neuron needs fields with a kind; known kinds: lif"),
         ("fusion: {topology: 'star:smell'}", "the hub of 'star:smell' must be one of the modalities audio, visual"),
     ],
 )
@@ -223,15 +223,15 @@ def test_a_byte_order_mark_is_accepted(tmp_path: Path):
     [
         (
             "neuron: !!python/object/apply:os.mkdir [made]",
-            "7:9: neuron: the tag !!python/object/apply:os.mkdir is not allowed: a file holds plain data only",
+            "8:9: neuron: the tag !!python/object/apply:os.mkdir is not allowed: a file holds plain data only",
         ),
-        ("neuron: !mine {tau: 3}", "7:9: neuron: the tag !mine is not allowed: a file holds plain data only"),
-        ("channels: !!int abc", "7:11: channels: 'abc' does not match its tag !!int"),
-        ("num_classes: 7", "7:1: num_classes: is a duplicate, first in line 6"),
-        ("neuron: {tau: 3, tau: 3}", "7:18: neuron.tau: is a duplicate, first in line 7"),
-        ("neuron: &n {tau: 3, kind: *n}", "7:9: neuron.kind: is an alias of its own parent, line 7"),
-        ("? [a, b]\n: 3", "7:3: a field's name must be one word"),
-        ("<<: {channels: 32}", "7:1: <<: there is no such field; known: channels"),
+        ("neuron: !mine {tau: 3}", "8:9: neuron: the tag !mine is not allowed: a file holds plain data only"),
+        ("channels: !!int abc", "8:11: channels: 'abc' does not match its tag !!int"),
+        ("num_classes: 7", "8:1: num_classes: is a duplicate, first in line 7"),
+        ("neuron: {tau: 3, tau: 3}", "8:18: neuron.tau: is a duplicate, first in line 8"),
+        ("neuron: &n {tau: 3, kind: *n}", "8:9: neuron.kind: is an alias of its own parent, line 8"),
+        ("? [a, b]\n: 3", "8:3: a field's name must be one word"),
+        ("<<: {channels: 32}", "8:1: <<: there is no such field; known: channels"),
     ],
 )
 def test_anything_but_plain_data_is_refused(line: str, fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -252,7 +252,7 @@ def test_an_alias_repeats_its_anchor(tmp_path: Path):
 
 def test_a_shape_that_its_encoder_refuses_is_reported_at_the_shape(tmp_path: Path):
     assert faults_of(tmp_path / "model.yaml", MODEL.replace("3, 16", "3, 18")) == [
-        "3:11: input_shapes.visual: shallow patch splitting needs height and width that are multiples of 4, but "
+        "4:11: input_shapes.visual: shallow patch splitting needs height and width that are multiples of 4, but "
         "input_shape is 3 x 18 x 16: resize the input"
     ]
 
@@ -315,7 +315,7 @@ def test_the_command_checks_and_shows(tmp_path: Path):
     good, bad = command("check", "good.yaml", cwd=tmp_path), command("check", "bad.yaml", cwd=tmp_path)
     assert (good.returncode, good.stdout) == (0, "good.yaml is a model of audio, visual\n")
     assert (bad.returncode, bad.stdout) == (1, "")
-    assert bad.stderr.startswith("bad.yaml:7:1: chanels: there is no such field; did you mean channels?")
+    assert bad.stderr.startswith("bad.yaml:8:1: chanels: there is no such field; did you mean channels?")
     shown = command("show", "scmrl-cremad", cwd=tmp_path)
     (tmp_path / "shown.yaml").write_text(shown.stdout, encoding="utf-8")
     assert load_spec(tmp_path / "shown.yaml") == PRESETS["scmrl-cremad"]

@@ -22,8 +22,7 @@ def test_a_checkpoint_becomes_a_folder_that_computes_the_same(tmp_path, monkeypa
     with torch.no_grad():
         result = from_pretrained(out)(inputs).logits
         torch.testing.assert_close(result, import_published(checkpoint, time_steps=3)(inputs).logits)
-    encoders = json.loads((out / "spec.json").read_text())["model"]["encoders"]
-    assert encoders["audio"]["input_shape"] == [1, 16, 24]
+    assert json.loads((out / "spec.json").read_text())["model"]["input_shapes"]["audio"] == [1, 16, 24]
 
 
 def test_default_sizes_are_reported(tmp_path, monkeypatch, capsys):

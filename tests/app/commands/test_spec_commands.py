@@ -104,7 +104,7 @@ def test_check_reports_the_faults_of_all_files(tmp_path, monkeypatch, capsys):
 
 
 def test_a_model_spec_is_referred_to_its_checker(tmp_path, monkeypatch, capsys):
-    model = write(tmp_path, "encoders:\n  audio: {input_shape: [1, 16, 16]}\nnum_classes: 6\nchannels: 16\n", "m.yaml")
+    model = write(tmp_path, "input_shapes: {audio: [1, 16, 16]}\nnum_classes: 6\nchannels: 16\n", "m.yaml")
     assert scmrl(monkeypatch, "spec", "check", str(model)) == 2
     assert capsys.readouterr().err == (
         f"scmrl: {model}: this is a model spec, not an experiment; check it with `python -m snn_fusion check {model}`\n"
@@ -220,13 +220,13 @@ IN_FILES = [
     (
         "model:\n  fusion: {kind: none}",
         "",
-        "AT:2:18: model: alignment needs residuals, and fusion.kind none makes none",
+        "AT:2:18: model: alignment needs residuals, but fusion.kind none has none",
     ),
     ("model: {modalities: [audio]}", "", "AT:1:21: model.modalities: a group, not an option; model.modalities has: <"),
     (
         "model:\n  modalities:\n    audio: {kind: serie}",
         "",
-        "AT:3:19: model.modalities.audio.kind = serie: no encoder is of kind 'serie'; did you mean series? known: auto",
+        "AT:3:19: model.modalities.audio.kind = serie: unknown encoder kind 'serie'; did you mean series? known kinds: auto",
     ),
     (
         "model:\n  modalities:\n    audio: {num_stages: 3}",
@@ -280,7 +280,7 @@ ON_THE_COMMAND_LINE = [
         "--data.audio_nsr 3",
         "--data.audio_nsr: no such option (did you mean --data.audio_snr?); data (kind digits) has: ",
     ),
-    ("--model.fusion.kind ccsa", "--model.fusion.kind = ccsa: no fusion method is of kind 'ccsa'; did you mean ccssa?"),
+    ("--model.fusion.kind ccsa", "--model.fusion.kind = ccsa: unknown fusion method kind 'ccsa'; did you mean ccssa?"),
     ("--model.fusion ccssa", "--model.fusion: a group, not an option (did you mean --model.fusion.kind ccssa?); model"),
     ("--model.neuron.tau 0", "--model.neuron.tau = 0: must be greater than or equal to 1"),
     (

@@ -185,10 +185,8 @@ def small_model(fusion: dict, *, blocks: int = 0, neuron: str = "lif") -> tuple[
     image = {"kind": "patch_splitting", "depth": "shallow", "blocks": {"depth": blocks, "num_heads": 4}}
     model = ModelSpec.model_validate(
         {
-            "encoders": {
-                "a": {**image, "input_shape": (1, 8, 12)},  # 6 tokens
-                "b": {"kind": "series", "input_shape": (3, 18), "num_stages": 2},  # 5 tokens
-            },
+            "input_shapes": {"a": (1, 8, 12), "b": (3, 18)},  # 6 and 5 tokens
+            "encoders": {"a": image, "b": {"kind": "series", "num_stages": 2}},
             "num_classes": K,
             "channels": 16,
             "time_steps": T,
@@ -352,7 +350,8 @@ def test_names_from_files_are_escaped():
 
 def test_a_time_axis_and_an_encoder_without_layers_are_noted():
     spec = {
-        "encoders": {"a": {"kind": "tokens", "input_shape": (4, 16)}},
+        "input_shapes": {"a": (4, 16)},
+        "encoders": {"a": {"kind": "tokens"}},
         "num_classes": K,
         "channels": 16,
         "fusion": {"kind": "none"},

@@ -88,7 +88,7 @@ def run_on_a_full_disk(trained: Path, disk: Path, name: str) -> None:
 
 
 def test_a_nir_graph_on_a_full_disk_is_reported(disk):
-    spec = {"encoders": {"gas": {"kind": "vector", "in_channels": 64}}, "num_classes": 2, "channels": 64}
+    spec = {"input_shapes": {"gas": (64,)}, "num_classes": 2, "channels": 64}
     model = ModelSpec.model_validate({**spec, "fusion": {"kind": "none"}, "alignment": None}).build().eval()
     out = disk / "gas.nir"
     with filled(disk, free=4096), pytest.raises(OSError, match=FULL), atomic_write(out) as part:

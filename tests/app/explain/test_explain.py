@@ -17,9 +17,9 @@ from snn_fusion import FittedEncoder, ModelSpec, PatchSplitting, SeriesEncoder, 
 SHAPES = {"image": (1, 8, 16), "touch": (3, 20), "smell": (6,)}
 KINDS = {"image": "image", "touch": "series", "smell": "series"}
 ENCODERS = {
-    "image": {"kind": "patch_splitting", "input_shape": (1, 8, 16), "depth": "shallow"},
-    "touch": {"kind": "series", "input_shape": (3, 20), "num_stages": 2},
-    "smell": {"kind": "vector", "in_channels": 6, "tokens": 3},
+    "image": {"kind": "patch_splitting", "shape": (1, 8, 16), "depth": "shallow"},
+    "touch": {"kind": "series", "shape": (3, 20), "num_stages": 2},
+    "smell": {"kind": "vector", "shape": (6,), "tokens": 3},
 }
 CCSSA = {"kind": "ccssa", "num_heads": 4}
 METHODS = {
@@ -43,7 +43,11 @@ def model_of(fusion, modalities=tuple(SHAPES), encoders=ENCODERS, combine="add")
     """Return a model with three classes that fires: its linear weights are scaled up."""
     spec = ModelSpec.model_validate(
         {
-            "encoders": {name: encoders[name] for name in modalities},
+            "input_shapes": {name: encoders[name]["shape"] for name in modalities},
+            "encoders": {
+                name: {field: value for field, value in encoders[name].items() if field != "shape"}
+                for name in modalities
+            },
             "num_classes": 3,
             "channels": 16,
             "time_steps": 2,
@@ -179,7 +183,7 @@ def test_both_attentions_have_equal_weight():
 
 
 def test_scores_that_pass_a_neuron_count_if_they_spike():
-    encoders = {"image": ENCODERS["touch"] | {"input_shape": (3, 16)}, "touch": ENCODERS["touch"]}
+    encoders = {"image": ENCODERS["touch"] | {"shape": (3, 16)}, "touch": ENCODERS["touch"]}
     names = ("touch", "image")
     model = model_of({"kind": "sca", "num_heads": 2, "biased": ("image",)}, names, encoders).eval()
     inputs = {"touch": torch.rand(1, 3, 20) * 3, "image": torch.rand(1, 3, 16) * 3}
@@ -292,7 +296,7 @@ def test_contributions_are_shapley_values():
 
 def test_contributions_of_many_modalities_add_up_and_an_ignored_one_has_none():
     names = [f"modality{number}" for number in range(7)]
-    encoders = {name: {"kind": "vector", "in_channels": 4, "tokens": 2} for name in names}
+    encoders = {name: {"kind": "vector", "shape": (4,), "tokens": 2} for name in names}
     model = model_of({"kind": "none"}, names, encoders, combine="concat").eval()
     with torch.no_grad():
         model.readout.head.weight[:, 32:48] = 0  # the third modality is ignored
@@ -305,7 +309,7 @@ def test_contributions_of_many_modalities_add_up_and_an_ignored_one_has_none():
 
 
 def test_a_bright_corner_has_attention_and_effect():
-    encoders = {"image": ENCODERS["image"] | {"input_shape": (1, 24, 40)}, "touch": ENCODERS["touch"]}
+    encoders = {"image": ENCODERS["image"] | {"shape": (1, 24, 40)}, "touch": ENCODERS["touch"]}
     names = ("image", "touch")
     model = model_of(CCSSA | {"attention": "spatial"}, names, encoders)
     image = torch.zeros(1, 1, 24, 40)
@@ -375,7 +379,7 @@ def test_parts_cover_the_plane(plane, parts):
 
 
 def test_input_tokens_are_blanked_separately():
-    encoders = {"image": {"kind": "tokens", "input_shape": (5, 7)}}
+    encoders = {"image": {"kind": "tokens", "shape": (5, 7)}}
     model = model_of({"kind": "none"}, ("image",), encoders).eval()
     x = torch.zeros(1, 5, 7)
     x[0, 3] = 5 * torch.rand(7)
@@ -399,7 +403,7 @@ def test_explaining_changes_neither_model_nor_random_state():
 
 
 def test_explanations_repeat_for_methods_that_draw_random_numbers():
-    encoders = {"image": ENCODERS["touch"] | {"input_shape": (3, 16)}, "touch": ENCODERS["touch"]}
+    encoders = {"image": ENCODERS["touch"] | {"shape": (3, 16)}, "touch": ENCODERS["touch"]}
     shapes = {"touch": (3, 20), "image": (3, 16)}
     names = ("touch", "image")
     model = model_of({"kind": "sca", "num_heads": 4, "position_bias": "random"}, names, encoders)

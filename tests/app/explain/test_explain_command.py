@@ -248,7 +248,7 @@ def test_spikes_are_drawn_at_their_positions():
 
 def test_events_are_opaque_at_their_positions():
     inputs = {"touch": torch.rand(1, 2, 8, 16)}
-    encoders = {"touch": {"kind": "patch_splitting", "input_shape": (2, 8, 16), "depth": "shallow"}}
+    encoders = {"touch": {"kind": "patch_splitting", "shape": (2, 8, 16), "depth": "shallow"}}
     info = info_of(("touch",), {"touch": (2, 8, 16)}, {"touch": "events"})
     explanation = explain_sample(model_of({"kind": "none"}, ("touch",), encoders), inputs, info)
     explanation.inputs["touch"][:] = 0

@@ -142,10 +142,11 @@ def test_the_outline_is_read_from_the_spec_alone(tmp_path):
             "fusion": {"kind": "of-a-plugin", "topology": "ring"},
             "readout": {},
             "encoders": {
-                "a": {"kind": "vector", "in_channels": 7},
-                "b": {"kind": "series", "input_shape": [3, 200]},
+                "a": {"kind": "vector"},
+                "b": {"kind": "series"},
                 "c": {"kind": "strange"},
             },
+            "input_shapes": {"a": [7], "b": [3, 200]},
             "num_classes": 4,
         }
     }

@@ -1,4 +1,4 @@
-"""The spec of a fusion method, which is registered when this module is imported."""
+"""The spec of a fusion method, which `pyproject.toml` registers."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from snn_fusion import METHODS, MethodSpec, NeuronSpec
+from snn_fusion import MethodSpec, NeuronSpec
 
 if TYPE_CHECKING:
     from snn_fusion.methods.base import FusionMethod
 
 
-@METHODS.register
 class ContextSpec(MethodSpec):
     """Each modality reads what the others are about as a whole, without attention."""
 
@@ -25,7 +24,7 @@ class ContextSpec(MethodSpec):
     """Scale of the residual that a modality adds to itself."""
 
     def build(self, tokens: Mapping[str, int], *, channels: int, neuron: NeuronSpec) -> FusionMethod:
-        """The method for these modalities."""
+        """Build the method for these modalities."""
         from snn_fusion_context.method import Context
 
         return Context(tuple(tokens), channels, alpha=self.alpha, neuron=neuron.build)

@@ -81,7 +81,7 @@ def check(file: Path, /, *more: Path, recipe: str | None = None) -> int:
             print(f"{path}: valid")
         except OptionError as error:
             groups = {setting.path[0] for setting in settings_in(path, Shape.of(Experiment))[0]}
-            if {"encoders", "num_classes"} <= groups:
+            if {"input_shapes", "num_classes"} <= groups:
                 faults.append(
                     f"{path}: this is a model spec, not an experiment; check it with "
                     f"`python -m snn_fusion check {path}`"

@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 from pydantic import ValidationError
 
-from scmrl.config.encoders import ENCODER_OPTIONS, AutoOptions, EncoderOptions, encoder_for, validation_reasons
 from scmrl.config.experiment import ModelOptions
 from snn_datasets import DatasetInfo
-from snn_fusion import BackboneSpec, ModelSpec
-
-FULL_FROM = 64
-"""Smallest side in pixels for which `auto` selects full patch splitting: below, it would leave fewer than 16 tokens."""
-SERIES_STAGES = 4
-"""Stages of the series encoder that `auto` selects for windows of up to 1,024 values."""
-SERIES_TOKENS = 64
-"""Most tokens that `auto` produces from a window."""
+from snn_fusion import AutoSpec, BackboneSpec, EncoderSpec, ModelSpec, PatchSplittingSpec
 
 
 def model_spec(options: ModelOptions, info: DatasetInfo) -> ModelSpec:
@@ -40,35 +30,28 @@ def model_spec(options: ModelOptions, info: DatasetInfo) -> ModelSpec:
                 f"{name} has {steps} time steps, but the model has {options.time_steps}: set --model.time_steps "
                 f"{steps}, or --data.time_steps {options.time_steps}"
             )
-    encoders = {
-        name: encoder_for(_select_encoder(options, name, shape), shape, name) for name, shape in info.shapes.items()
-    }
+    encoders = {name: _select_encoder(options, name, shape) for name, shape in info.shapes.items()}
     try:
         return ModelSpec(
+            input_shapes=info.shapes,
             encoders=encoders,
             num_classes=len(info.classes),
+            fit_inputs=True,
             **{name: getattr(options, name) for name in BackboneSpec.model_fields},
         )
     except ValidationError as error:
-        raise ValueError(validation_reasons(error)) from None
+        reasons = [str(detail.get("ctx", {}).get("error", detail["msg"])) for detail in error.errors()]
+        raise ValueError("; ".join(reasons)) from None
 
 
-def _select_encoder(options: ModelOptions, name: str, shape: tuple[int, ...]) -> EncoderOptions:
+def _select_encoder(options: ModelOptions, name: str, shape: tuple[int, ...]) -> EncoderSpec:
     """The specified encoder, or for auto the one that fits the shape."""
-    specified = options.modalities.get(name) or AutoOptions()
-    if not isinstance(specified, AutoOptions):
-        return specified
-    if len(shape) == 3:
-        size = "full" if min(shape[1:]) >= FULL_FROM else "shallow"
-        depth = size if options.patch_splitting == "auto" else options.patch_splitting
-        return ENCODER_OPTIONS.parse({"kind": "patch_splitting", "depth": depth, "blocks": specified.blocks})
-    if len(shape) == 1:
-        return ENCODER_OPTIONS.parse({"kind": "vector", "blocks": specified.blocks})
-    if len(shape) == 2:
-        # Each stage halves the length; a long window needs more stages to give a practical number of tokens.
-        stages = max(SERIES_STAGES, math.ceil(math.log2(shape[1] / SERIES_TOKENS)))
-        return ENCODER_OPTIONS.parse({"kind": "series", "num_stages": stages, "blocks": specified.blocks})
-    raise ValueError(
-        f"{name} has inputs with {len(shape)} axes, {list(shape)}; encoders accept [channels], "
-        f"[channels, length] or [channels, height, width]"
-    )
+    encoder = options.modalities.get(name) or AutoSpec()
+    if isinstance(encoder, AutoSpec) and options.patch_splitting != "auto" and len(shape) == 3:
+        encoder = PatchSplittingSpec(depth=options.patch_splitting, blocks=encoder.blocks)
+    try:
+        encoder = encoder.resolve(shape)
+        encoder.count_tokens(encoder.fitted_shape(shape))
+    except ValueError as error:
+        raise ValueError(f"model.modalities.{name}: {error}; use auto or another kind") from None
+    return encoder

@@ -8,10 +8,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from scmrl.config.encoders import ENCODER_OPTIONS, EncoderOptions
 from scmrl.config.overlay.faults import did_you_mean
 from snn_datasets import AnyDataSpec, DigitsSpec
-from snn_fusion import BackboneSpec, Spec
+from snn_fusion import ENCODERS, BackboneSpec, EncoderSpec, Spec
 
 
 class ModelOptions(BackboneSpec):
@@ -20,7 +19,7 @@ class ModelOptions(BackboneSpec):
     patch_splitting: Literal["auto", "full", "shallow"] = "auto"
     """Default patch splitting of images. full: one token per 16 x 16 pixels; shallow: one per 4 x 4; auto: full from
     64 x 64 pixels on."""
-    modalities: dict[str, Annotated[EncoderOptions, ENCODER_OPTIONS] | None] = Field(default_factory=dict)
+    modalities: dict[str, Annotated[EncoderSpec, ENCODERS] | None] = Field(default_factory=dict)
     """Encoders by modality, in place of the automatic ones; none excludes the modality."""
 
 

@@ -18,11 +18,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from scmrl.config.encoders import ENCODER_OPTIONS, EncoderOptions
 from scmrl.config.experiment import Experiment, ModelOptions, TrainSpec
 from scmrl.config.overlay.faults import did_you_mean
 from snn_datasets import CremaDSpec, DigitsSpec, MnistDvsNTidigitsSpec, UrbanSound8KAVSpec
-from snn_fusion import BackboneSpec, CCSSASpec, ClassContrastiveSpec, preset
+from snn_fusion import BackboneSpec, CCSSASpec, ClassContrastiveSpec, PatchSplittingSpec, preset
 
 BOTH = ("audio", "visual")
 
@@ -46,7 +45,7 @@ def scmrl_cremad(root: Path = Path("data/crema-d")) -> Experiment:
             time_steps=4,
             alignment=ClassContrastiveSpec(temperature=0.07),
             # The spectrogram of a step is 128 x 32: shallow splitting would give 256 tokens.
-            modalities={"audio": ENCODER_OPTIONS.parse({"kind": "patch_splitting", "depth": "full"})},
+            modalities={"audio": PatchSplittingSpec(depth="full")},
         ),
         train=_schedule(),
     )
@@ -165,11 +164,7 @@ def _published_schedule() -> TrainSpec:
 def _published_model(name: str) -> ModelOptions:
     """A preset of snn_fusion without the input shapes."""
     spec = preset(name)
-    encoders: dict[str, EncoderOptions | None] = {
-        modality: ENCODER_OPTIONS.parse(encoder.model_dump(exclude={"input_shape"}))
-        for modality, encoder in spec.encoders.items()
-    }
     return ModelOptions(
         **{field: getattr(spec, field) for field in BackboneSpec.model_fields},
-        modalities=encoders,
+        modalities=dict(spec.encoders),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ def read_outline(path: Path, alphas: Mapping[tuple[str, str], float]) -> ModelOu
     try:
         model: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["model"]
         encoders = {
-            str(name): (str(encoder["kind"]).replace("_", " "), _shape(encoder))
+            str(name): (str(encoder["kind"]).replace("_", " "), _shape(model["input_shapes"].get(name)))
             for name, encoder in model["encoders"].items()
         }
         fusion = model["fusion"]
@@ -164,11 +164,11 @@ def _residual_arrows(model: ModelOutline, middle: Mapping[str, float], color: Ma
     return parts
 
 
-def _shape(encoder: Mapping[str, Any]) -> str:
-    """Describe the input of an encoder from its spec; "" if the spec does not hold it."""
-    if shape := encoder.get("input_shape"):
-        return " × ".join(map(str, shape))
-    return f"{encoder['in_channels']} channels" if "in_channels" in encoder else ""
+def _shape(shape: Sequence[int] | None) -> str:
+    """Describe the shape of an encoder's input; empty if it is unknown."""
+    if not shape:
+        return ""
+    return " × ".join(map(str, shape)) if len(shape) > 1 else f"{shape[0]} channels"
 
 
 def _combination(combine: str) -> str:

@@ -9,6 +9,10 @@ from typing import Any, cast
 from pydantic import BaseModel
 
 
+GROUPS = ("snn_fusion.encoders", "snn_fusion.methods", "snn_fusion.neurons", "snn_fusion.alignments")
+"""The entry-point groups of the registries."""
+
+
 def plugins_of(spec: BaseModel) -> list[dict[str, str]]:
     """Return module, distribution and version of the parts of a spec that come from other packages."""
     modules = sorted(
@@ -31,7 +35,7 @@ def install_hint(document: Mapping[str, Any]) -> str:
 def distribution_of(module: str) -> dict[str, str]:
     """Return the distribution of a module as `distribution` and `version`; empty if it belongs to none."""
     top = module.partition(".")[0]
-    entries = [entry for entry in entry_points() if entry.group.startswith("snn_fusion.")]
+    entries = [entry for group in GROUPS for entry in entry_points(group=group)]
     names = {entry.dist.name for entry in entries if entry.dist and entry.module.split(".")[0] == top}
     names = names or set(packages_distributions().get(top, ()))
     return {"distribution": min(names), "version": version(min(names))} if names else {}
