@@ -226,7 +226,7 @@ IN_FILES = [
     (
         "model:\n  modalities:\n    audio: {kind: serie}",
         "",
-        "AT:3:19: model.modalities.audio.kind = serie: unknown encoder kind 'serie'; did you mean series? known kinds: auto",
+        "AT:3:19: model.modalities.audio.kind = serie: unknown encoder kind 'serie'; did you mean series?",
     ),
     (
         "model:\n  modalities:\n    audio: {num_stages: 3}",

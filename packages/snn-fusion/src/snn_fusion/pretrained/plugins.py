@@ -8,7 +8,6 @@ from typing import Any, cast
 
 from pydantic import BaseModel
 
-
 GROUPS = ("snn_fusion.encoders", "snn_fusion.methods", "snn_fusion.neurons", "snn_fusion.alignments")
 """The entry-point groups of the registries."""
 
