@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from snn_core import LIF, NeuronFactory, SpikingMLP
-from snn_fusion.methods.base import ALL_PRESENT, FusedTokens
+from snn_fusion.methods.base import FusedTokens
 from snn_fusion.modality_dict import modality_dict
-from snn_fusion.presence import Presence, run_on_rows
+from snn_fusion.presence import ALL_PRESENT, Presence, run_on_rows
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from snn_fusion.methods.attention import (
     HeadMerge,
     join_attentions,
 )
-from snn_fusion.methods.base import ALL_PRESENT, FusedTokens, Pair
+from snn_fusion.methods.base import FusedTokens, Pair
 from snn_fusion.methods.residual import (
     ResidualFusion,
     ResidualWeight,
@@ -27,7 +27,7 @@ from snn_fusion.methods.residual import (
 )
 from snn_fusion.methods.shared_reader import SharedReader
 from snn_fusion.methods.tokens import count_present, read_on_rows, zero_absent
-from snn_fusion.presence import Presence, both_present
+from snn_fusion.presence import ALL_PRESENT, Presence, both_present
 from snn_fusion.topology import Topology
 
 WeightSharing = Literal["pair", "source", "all"]

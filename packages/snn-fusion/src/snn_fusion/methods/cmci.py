@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from snn_core import LIF, NeuronFactory, SpikingLayer, SpikingMLP
-from snn_fusion.methods.base import ALL_PRESENT, FusedTokens, FusionMethod
+from snn_fusion.methods.base import FusedTokens, FusionMethod
 from snn_fusion.methods.residual import check_modalities_known
 from snn_fusion.methods.tokens import any_present, pool_tokens, read_on_rows, zero_absent
 from snn_fusion.modality_dict import modality_dict
-from snn_fusion.presence import Presence
+from snn_fusion.presence import ALL_PRESENT, Presence
 
 
 class SpikingSum(SpikingLayer):

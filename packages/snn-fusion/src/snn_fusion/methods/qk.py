@@ -10,10 +10,10 @@ from einops import rearrange
 from torch import Tensor
 
 from snn_core import LIF, NeuronFactory, ScaledSpike, SpikingLinear
-from snn_fusion.methods.base import ALL_PRESENT, FusedTokens
+from snn_fusion.methods.base import FusedTokens
 from snn_fusion.methods.residual import ResidualFusion, mean_weight, source_shares, split_by_share
 from snn_fusion.methods.tokens import ModalityLayers, TokenGrid, active_samples, pool_tokens, zero_absent
-from snn_fusion.presence import Presence
+from snn_fusion.presence import ALL_PRESENT, Presence
 from snn_fusion.topology import Topology
 
 

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from snn_core import LIF, NeuronFactory, ScaledSpike, SpikingAttention
 from snn_fusion.methods.attention import PUBLISHED_SCALE
-from snn_fusion.methods.base import ALL_PRESENT, FusedTokens, FusionMethod, Pair
+from snn_fusion.methods.base import FusedTokens, FusionMethod, Pair
 from snn_fusion.methods.residual import check_modalities_known, pair_name
 from snn_fusion.methods.tokens import any_present, pool_tokens, read_on_rows, zero_absent
-from snn_fusion.presence import Presence, both_present
+from snn_fusion.presence import ALL_PRESENT, Presence, both_present
 
 
 class PositionBias(nn.Module):
