@@ -151,9 +151,7 @@ def test_a_plug_in_encoder_needs_no_shape_fields(monkeypatch, request):
 
 
 def test_options_that_an_encoder_refuses_are_reported_in_one_line():
-    with pytest.raises(
-        ValueError, match=r"kernel_size must be an odd number of samples, but it is 4"
-    ):
+    with pytest.raises(ValueError, match=r"kernel_size must be an odd number of samples, but it is 4"):
         encoder((2, 50), {"kind": "series", "kernel_size": 4})
 
 
