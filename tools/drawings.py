@@ -36,10 +36,10 @@ class Station(NamedTuple):
 
 
 STATIONS = (
-    Station("snn_datasets", "formats", "read a file", "Recording"),
+    Station("snn_datasets", "modalities", "read a file", "Recording"),
     Station("snn_datasets", "stages", "prepare and augment", "tensor per modality"),
     Station("snn_datasets", "cache", "cache", "memory-mapped store"),
-    Station("snn_datasets", "loading", "pair and collate", "inputs, labels [B], ids"),
+    Station("snn_datasets", "loading", "load a batch", "inputs, labels [B], ids"),
     Station("scmrl", "engine", "training step", "inputs on the device"),
     Station("snn_fusion", "encoders", "encode", "tokens [T, B, N, C]"),
     Station("snn_fusion", "methods", "fuse modalities", "fused tokens, residuals"),

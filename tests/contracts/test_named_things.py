@@ -126,3 +126,10 @@ def test_the_figures_are_what_the_script_draws():
     command = [sys.executable, ROOT / "tools" / "drawings.py", "--check"]
     completed = subprocess.run(command, capture_output=True, text=True, check=False)
     assert completed.returncode == 0, completed.stdout + completed.stderr
+
+
+def test_folders_in_the_figure_of_a_batch_exist():
+    figure = (ROOT / "docs" / "images" / "batch.svg").read_text(encoding="utf-8")
+    folders = re.findall(r">((?:snn_\w+|scmrl)/[\w./]+)<", figure)
+    assert len(folders) == 10
+    assert [folder for folder in folders if not is_file(folder)] == []
