@@ -31,7 +31,7 @@ from scmrl.explain.figures import (
 )
 from scmrl.explain.folder import draw_figures, sample_folder_name, save_figure
 from scmrl.explain.page import ExplainedSample, method_note, render_markdown
-from scmrl.plots.run_figures import BLUE, ORANGE
+from scmrl.plots.style import BLUE, ORANGE
 from scmrl.plots.svg import inline_svg
 from snn_datasets import DatasetInfo, ModalityInfo
 

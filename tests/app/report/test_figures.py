@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 
 from scmrl.energy.figure import energy_figure
-from scmrl.plots.labels import layer_name
+from scmrl.plots.labels import format_percent, layer_name
 from scmrl.plots.run_figures import (
     confusion_figure,
     curves_figure,
-    percent,
     plot_confusion,
     plot_curves,
     plot_rates,
@@ -225,7 +224,7 @@ def test_rates_of_no_layer_are_an_error():
 
 @pytest.mark.parametrize(("value", "text"), [(0.0, "0 %"), (1e-9, "< 0.01 %"), (0.016, "0.02 %"), (99.6, "100 %")])
 def test_percent_never_rounds_activity_to_zero(value: float, text: str):
-    assert percent(value) == text
+    assert format_percent(value) == text
 
 
 def test_drawing_needs_no_pyplot():

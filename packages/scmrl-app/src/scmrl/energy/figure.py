@@ -9,25 +9,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from matplotlib import rc_context  # pyright: ignore[reportUnknownVariableType]
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from scmrl.energy.output import UNITS, format_joules
+from scmrl.plots.files import save_png, save_svg
 from scmrl.plots.labels import layer_name
-from scmrl.plots.run_figures import BLUE, DPI, LIGHT, MAX_BARS, ORANGE, clean, layout
-from scmrl.run_folder.atomic import atomic_write
+from scmrl.plots.run_figures import MAX_BARS
+from scmrl.plots.style import BLUE, LIGHT, ORANGE, clean, layout
 
 
 def write_figure(content: Mapping[str, Any], folder: Path) -> None:
     """Write energy.png and energy.svg from the contents of energy.json."""
     figure = energy_figure(content)
-    FigureCanvasAgg(figure)
-    with atomic_write(folder / "energy.png") as part:
-        figure.savefig(part, format="png", dpi=DPI, facecolor="white")
-    # Without a date and with fixed ids, the same values give the same file.
-    with atomic_write(folder / "energy.svg") as part, rc_context({"svg.hashsalt": "scmrl"}):
-        figure.savefig(part, format="svg", facecolor="white", metadata={"Date": None})
+    save_png(figure, folder / "energy.png")
+    save_svg(figure, folder / "energy.svg")
 
 
 def energy_figure(content: Mapping[str, Any]) -> Figure:

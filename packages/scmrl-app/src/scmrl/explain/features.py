@@ -22,7 +22,7 @@ from scmrl.console.progress import Phase
 from scmrl.engine.evaluate import predict_batch
 from scmrl.explain.geometry import Floats
 from scmrl.explain.panels import escape_math
-from scmrl.plots.run_figures import GRAY, layout
+from scmrl.plots.style import GRAY, layout
 from snn_datasets import SampleDataset, collate
 from snn_fusion import FusedTokens, FusionModel
 

@@ -25,7 +25,8 @@ from scmrl.explain.panels import (
     panel_title,
     step_label,
 )
-from scmrl.plots.run_figures import BLUE, GREEN, ORANGE, SKY, clean, layout, percent
+from scmrl.plots.labels import format_percent
+from scmrl.plots.style import BLUE, GREEN, ORANGE, SKY, clean, layout
 from snn_fusion import Pair
 
 COLORS = (BLUE, ORANGE, GREEN, "#B8659A", "#A87908", "#808080")
@@ -188,7 +189,7 @@ def raster_figure(explanation: Explanation) -> Figure:
         axes.imshow(marks, aspect="auto", interpolation=SHARP, extent=(0, 1, top + height, top))
         axes.add_patch(Rectangle((0, top), 1, height, fill=False, edgecolor=color, linewidth=0.6, clip_on=False))
         axes.text(0, top - 0.05, escape_math(layer.partition(".")[2]), fontsize=8.5)
-        axes.text(1, top - 0.05, percent(100 * float(spikes.mean())), fontsize=8.5, ha="right")
+        axes.text(1, top - 0.05, format_percent(100 * float(spikes.mean())), fontsize=8.5, ha="right")
     axes.set_xlim(0, 1)
     axes.set_ylim(row * len(layers), 0)
     axes.set_axis_off()

@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from scmrl.explain.explanation import Explanation
@@ -28,8 +26,8 @@ from scmrl.explain.figures import (
     residual_figure,
 )
 from scmrl.explain.panels import has_on_off_channels
-from scmrl.plots.run_figures import write
-from scmrl.run_folder.atomic import atomic_write, write_text
+from scmrl.plots.files import save_png, save_svg
+from scmrl.run_folder.atomic import write_text
 
 FORMAT_VERSION = 1
 """Of explanation.json and explain.json; incremented when the meaning of their content changes."""
@@ -96,14 +94,12 @@ def write_sample(folder: Path, sample: str, explanation: Explanation, absent: tu
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Save a figure as `path`, a PNG, and as an SVG next to it; the same figure always gives the same files."""
-    with warnings.catch_warnings(), rc_context({"svg.hashsalt": "scmrl"}):
+    with warnings.catch_warnings():
         # Class names may hold characters that the font lacks; a box is drawn instead.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        write(figure, path)
+        save_png(figure, path)
         figure.set_layout_engine("none")  # the layout of the PNG is reused
-        FigureCanvasSVG(figure)
-        with atomic_write(path.with_suffix(".svg")) as part:
-            figure.savefig(part, format="svg", facecolor="white", metadata={"Date": None})
+        save_svg(figure, path.with_suffix(".svg"))
 
 
 def draw_figures(explanation: Explanation) -> Iterator[tuple[FigureEntry, Figure]]:

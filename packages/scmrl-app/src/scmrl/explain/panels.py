@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scmrl.console.tables import one_line
 from scmrl.explain.explanation import Explanation
 from scmrl.explain.geometry import Floats
-from scmrl.plots.run_figures import BLUE, ORANGE, clean
+from scmrl.plots.style import BLUE, ORANGE, clean
 
 HEAT = LinearSegmentedColormap.from_list("heat", [(*to_rgb(ORANGE), 0.0), (1.0, 0.35, 0.0, 0.4), (0.9, 0.1, 0.0, 0.7)])
 """Never opaque: the image below stays visible."""

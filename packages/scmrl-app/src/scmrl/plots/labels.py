@@ -1,9 +1,13 @@
-"""Readable names of layers, from the dotted names of PyTorch."""
+"""Labels in figures: layers, classes and percentages."""
 
 from __future__ import annotations
 
+from scmrl.console.tables import one_line
+
 PARTS = {"spike": "coincidences", "temporal": "temporal attention", "spatial": "spatial attention"}
 """Readable names of the parts of a fusion method."""
+MAX_NAME = 30
+"""Characters of a class name; longer names are cut."""
 CONTAINERS = ("fusion", "readers", "mlps")
 """Container modules, whose names are dropped."""
 
@@ -34,3 +38,16 @@ def _words(parts: list[str]) -> str:
         else:
             words.append(PARTS.get(part, part.replace("_", " ")))
     return ", ".join(words)
+
+
+def short_name(name: str) -> str:
+    """Return a class name on one line, cut if it is long."""
+    name = one_line(name)
+    return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…"
+
+
+def format_percent(value: float) -> str:
+    """Format a percentage with about two digits; a value near 0 is never rounded to it."""
+    if 0 < value < 0.01:
+        return "< 0.01 %"
+    return f"{value:.{0 if value >= 10 or value == 0 else 1 if value >= 1 else 2}f} %"

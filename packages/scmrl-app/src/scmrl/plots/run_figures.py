@@ -1,8 +1,4 @@
-"""Draw the figures of a run as PNG files.
-
-Nothing here uses pyplot, so drawing changes no global state and needs no display. Colors are those of Okabe and Ito,
-which remain distinguishable for the color-blind and in print.
-"""
+"""Draw the figures of a run as PNG files."""
 
 # matplotlib leaves the keyword arguments of its methods untyped.
 # pyright: reportUnknownMemberType=false
@@ -15,25 +11,18 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from scmrl.console.tables import one_line
 from scmrl.engine.diagnostics import SILENT
-from scmrl.plots.labels import layer_name
-from scmrl.run_folder.atomic import atomic_write
+from scmrl.plots.files import save_png
+from scmrl.plots.labels import format_percent, layer_name, short_name
+from scmrl.plots.style import BLUE, GRAY, GREEN, LIGHT, ORANGE, SKY, clean, layout
 
-DPI = 150
-BLUE, SKY, ORANGE, GREEN = "#0072B2", "#56B4E9", "#D55E00", "#009E73"
-GRAY, LIGHT = "#666666", "#E4E4E4"
 MAX_MARKERS = 30
 """Number of epochs up to which each has a marker."""
-MAX_NAME = 30
-"""Characters of a class name; longer names are cut."""
 MAX_NUMBERS = 25
 """Number of classes up to which the cells of a confusion matrix show their counts."""
 MAX_NAMES = 50
@@ -51,26 +40,17 @@ def plot_curves(history: Sequence[Mapping[str, float]], path: Path, *, best_epoc
         and, if there is one, `alignment_loss`; a missing value leaves a gap
     best_epoch: the selected epoch, or None
     """
-    return write(curves_figure(history, best_epoch=best_epoch), path)
+    return save_png(curves_figure(history, best_epoch=best_epoch), path)
 
 
 def plot_confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], path: Path, *, title: str) -> Path:
     """Draw the counts of true classes (rows) by predicted classes (columns)."""
-    return write(confusion_figure(matrix, classes, title=title), path)
+    return save_png(confusion_figure(matrix, classes, title=title), path)
 
 
 def plot_rates(first: Mapping[str, float], last: Mapping[str, float], path: Path) -> Path:
     """Draw the firing rate (0 to 1) of each layer of the cross-modal branch at the first and the last training step."""
-    return write(rates_figure(first, last), path)
-
-
-def write(figure: Figure, path: Path) -> Path:
-    """Save a figure as a PNG file and create its folder if necessary."""
-    FigureCanvasAgg(figure)
-    with atomic_write(path) as part:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(part, dpi=DPI, format="png", facecolor="white")
-    return path
+    return save_png(rates_figure(first, last), path)
 
 
 def curves_figure(history: Sequence[Mapping[str, float]], *, best_epoch: int | None) -> Figure:
@@ -199,12 +179,6 @@ def _label_step(size: int) -> int:
     return next(step for step in steps if size <= step * MAX_NAMES)
 
 
-def short_name(name: str) -> str:
-    """Return a class name on one line, cut if it is long."""
-    name = one_line(name)
-    return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…"
-
-
 def rates_figure(first: Mapping[str, float], last: Mapping[str, float]) -> Figure:
     """Return the figure of `plot_rates`: bars on a linear axis that ends at the highest rate.
 
@@ -232,7 +206,7 @@ def rates_figure(first: Mapping[str, float], last: Mapping[str, float]) -> Figur
         positions = [row + offset for row, layer in enumerate(layers) if layer in rates]
         values = [100 * rates[layer] for layer in layers if layer in rates]
         bars = axes.barh(positions, values, height=0.36, label=label, color=color)
-        labels = [percent(value) + (", silent" if value < silent else "") for value in values]
+        labels = [format_percent(value) + (", silent" if value < silent else "") for value in values]
         axes.bar_label(bars, labels, padding=3, fontsize=8)
     # Modality names come from files: a dollar sign must not start a formula.
     axes.set_yticks(range(len(layers)), names, parse_math=False)
@@ -246,21 +220,3 @@ def rates_figure(first: Mapping[str, float], last: Mapping[str, float]) -> Figur
     figure.suptitle(title, fontsize=11)
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return figure
-
-
-def layout(*, wspace: float = 0.02) -> ConstrainedLayoutEngine:
-    """Return a layout with padding at the edge of the figure."""
-    return ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1, wspace=wspace)
-
-
-def percent(value: float) -> str:
-    """Format a percentage with about two digits; a value near 0 is never rounded to it."""
-    if 0 < value < 0.01:
-        return "< 0.01 %"
-    return f"{value:.{0 if value >= 10 or value == 0 else 1 if value >= 1 else 2}f} %"
-
-
-def clean(axes: Axes) -> None:
-    """Hide the top and right spines and draw the grid below the data."""
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.set_axisbelow(True)

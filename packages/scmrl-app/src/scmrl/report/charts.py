@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from matplotlib.ticker import MaxNLocator
 
-from scmrl.plots.run_figures import BLUE, GREEN, MAX_CELLS, ORANGE, clean, layout, row_percentages
+from scmrl.plots.run_figures import MAX_CELLS, row_percentages
+from scmrl.plots.style import BLUE, GREEN, ORANGE, clean, layout
 from scmrl.plots.svg import data_url, inline_svg
 
 PURPLE = "#B8659A"
