@@ -341,7 +341,7 @@ def test_errors_are_one_line(run, options, message):
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="is no run folder"):
+    with pytest.raises(ValueError, match="is not a run folder"):
         demo(tmp_path)
 
 
