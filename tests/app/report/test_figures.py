@@ -19,7 +19,8 @@ from scmrl.plots.run_figures import (
     plot_rates,
     rates_figure,
 )
-from scmrl.study.plots import accuracy_plot, heat_map
+from scmrl.study.ablation.plots import accuracy_plot
+from scmrl.study.sensitivity.plots import heat_map
 
 
 def epochs(count: int, *, alignment: bool = True) -> list[dict[str, float]]:

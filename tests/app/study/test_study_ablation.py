@@ -17,11 +17,13 @@ from app.tiny import write_tiny_dataset
 from scmrl import cli
 from scmrl.commands.spec import read_experiment
 from scmrl.console.progress import Progress
+from scmrl.study.ablation.findings import tabulate
+from scmrl.study.ablation.plots import accuracy_plot
 from scmrl.study.ablation.spec import AblationSpec
+from scmrl.study.folder import study_folder
 from scmrl.study.noise.spec import NoiseSpec
-from scmrl.study.plots import accuracy_plot
 from scmrl.study.points import Point, check_unique_keys, slug
-from scmrl.study.run import run_study, study_folder
+from scmrl.study.run import run_study
 from scmrl.study.statistics import pack_bits
 from scmrl.study.tables import StudyFindings, StudyTable
 from scmrl.study.variants import all_variants
@@ -100,7 +102,7 @@ def test_the_table_compares_each_variant_with_the_best_other_one(data: Path, tmp
         "concat-seed3": result(0.7), "concat-seed4": result(0.6),
         "ccssa-seed3": result(0.9, **branch), "ccssa-seed4": result(0.8, **branch),
     }  # fmt: skip
-    (table,) = spec.tabulate(results).tables
+    (table,) = tabulate(spec, results).tables
     rows = {row[0]: dict(zip(table.columns, row, strict=True)) for row in table.rows}
 
     assert rows["ccssa"]["test accuracy, %"] == f"85.0 ± {100 * np.std([0.9, 0.8], ddof=1):.1f}"
@@ -124,7 +126,7 @@ def test_variants_tested_on_different_samples_are_listed_but_not_compared(data: 
         "add-seed3": result(0.5, samples="all"),
         "concat-seed3": result(0.7, samples="all"),
     }
-    findings = spec.tabulate(results)
+    findings = tabulate(spec, results)
     (table,) = findings.tables
     column = table.columns.index("vs. best other, points")
     assert {row[0]: row[column] for row in table.rows} == {
@@ -238,19 +240,19 @@ def test_dashes_in_the_table_are_explained(data: Path, tmp_path: Path):
         "sca-seed3": result(0.7, **neurons),
         "ccssa-seed3": result(0.9, **neurons, alpha_zero_accuracy=0.6),
     }
-    findings = spec.tabulate(results)
+    findings = tabulate(spec, results)
     dashes = [note for note in findings.notes if note.startswith("A dash")]
     assert len(dashes) == 2
     assert dashes[0].startswith("A dash in 'branch firing rate'")
     assert dashes[0].endswith(": add.")
     assert "ResidualFusion" in dashes[1]
     assert dashes[1].endswith(": add, sca.")
-    whole = spec.tabulate({"ccssa-seed3": results["ccssa-seed3"]})
+    whole = tabulate(spec, {"ccssa-seed3": results["ccssa-seed3"]})
     assert not any(note.startswith("A dash") for note in whole.notes)
 
 
 def test_every_method_cites_its_source():
-    page = (Path(__file__).parents[3] / "docs" / "methods.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "methods.md").read_text(encoding="utf-8")
     rows = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `")}
     specs = METHODS.specs()
     assert {*rows} == {*specs}

@@ -22,7 +22,7 @@ from sqlalchemy.pool import NullPool
 
 from app.postgres import postgres
 from app.tiny import tiny_options, write_tiny_dataset
-from scmrl.study.kinds import read_study
+from scmrl.study.folder import read_study
 from scmrl.study.queue.storage import open_storage
 
 WORKER = Path(__file__).with_name("study_worker.py")

@@ -20,7 +20,8 @@ from scmrl.engine.parallel import Processes
 from scmrl.engine.train import train
 from scmrl.study.kinds import KINDS
 from scmrl.study.noise.disturbances import Disturbance, is_applicable, target_modalities
-from scmrl.study.noise.findings import area_weights
+from scmrl.study.noise.findings import area_weights, tabulate
+from scmrl.study.noise.measure import measure
 from scmrl.study.noise.spec import DisturbanceKind, NoiseSpec
 from scmrl.study.statistics import pack_bits
 from snn_datasets import Batch, DatasetInfo, DigitsSpec, ModalityInfo, Sample, collate
@@ -309,7 +310,7 @@ def results_by_hand(spec: NoiseSpec) -> dict[str, dict[str, Any]]:
 def test_tables_list_accuracies_and_compare_the_first_variant_with_the_best_other():
     spec = spec_of("--variants=ccssa,add,audio alone", "--seeds=0,1", "--snr_db=10,0", "--disturbances=gaussian")
     results = results_by_hand(spec)
-    findings = spec.tabulate(results)
+    findings = tabulate(spec, results)
     tables = {table.name: table for table in findings.tables}
     assert list(tables) == [
         "area",
@@ -342,7 +343,7 @@ def test_tables_list_accuracies_and_compare_the_first_variant_with_the_best_othe
 def test_tables_can_be_made_of_some_points():
     spec = spec_of("--variants=ccssa,add", "--seeds=0,1", "--snr_db=10,0", "--disturbances=gaussian,event-drop")
     results = {key: value for key, value in results_by_hand(spec).items() if key == "ccssa-seed1"}
-    findings = spec.tabulate(results)
+    findings = tabulate(spec, results)
     tables = {table.name: table for table in findings.tables}
     assert list(tables) == ["area", "gaussian-audio", "gaussian-visual", "gaussian-audio-+-visual"]
     assert tables["gaussian-audio"].rows == [["ccssa", "100.0", "75.0", "75.0"]]
@@ -354,11 +355,11 @@ def test_a_trained_model_is_evaluated_under_every_disturbance(tmp_path: Path):
     tiny[tiny.index("--train.epochs") + 1] = "1"
     options = ["--data.modalities=image,audio", "--variants=add", "--seeds=0", "--snr_db=5,-20", "--shares=0.5,1"]
     spec = load(NoiseSpec, [*tiny, *options])
-    assert KINDS["noise"].model_validate(json.loads(spec.model_dump_json())) == spec, "as a worker loads it"
+    assert KINDS["noise"].spec_type().model_validate(json.loads(spec.model_dump_json())) == spec, "as a worker loads it"
     (point,) = spec.points()
     run = train(point.experiment(spec.base(), tmp_path / "run"), Progress.create().mute())
-    result = json.loads(json.dumps(spec.measure(run)))
-    findings = spec.tabulate({point.key: result})
+    result = json.loads(json.dumps(measure(spec, run)))
+    findings = tabulate(spec, {point.key: result})
     assert any("none of the modalities: frame-drop, event-drop" in note for note in findings.notes)
     rows = {table.name: list(table.rows) for table in findings.tables}
     occluded, missing = rows["occlusion-image-+-audio"], rows["missing-audio"]

@@ -22,7 +22,7 @@ from app.studies import run_here, study
 from app.tiny import tiny_options, write_tiny_dataset
 from scmrl.console.progress import Progress
 from scmrl.study import run as run_module
-from scmrl.study.kinds import read_study
+from scmrl.study.folder import read_study
 from scmrl.study.points import Point
 from scmrl.study.queue import outage as outage_module
 from scmrl.study.queue.outage import MAX_OUTAGE, RETRY_INTERVAL, Reconnect
@@ -193,13 +193,13 @@ def test_a_lost_database_is_reported_with_how_to_resume(tmp_path: Path, monkeypa
 def test_a_point_interrupted_by_an_outage_is_repeated_and_not_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     calls: list[str] = []
 
-    def run_point(self: SensitivitySpec, point: Point, *_: object) -> tuple[dict[str, float], float]:
+    def train_point(spec: SensitivitySpec, point: Point, *_: object) -> tuple[dict[str, float], float]:
         calls.append(point.key)
         if len(calls) <= MAX_LOST_WORKERS:
             raise StorageInternalError("An exception is raised during the commit.")
         return {"validation_accuracy": 0.5, "test_accuracy": 0.5, "seconds": 1.0}, 0.5
 
-    monkeypatch.setattr(SensitivitySpec, "run_point", run_point)
+    monkeypatch.setattr("scmrl.study.training.train_point", train_point)
     _, _, failures = run_here(
         study(SensitivitySpec, tmp_path, tmp_path / "s", "--vary", f"{ALPHA}=0,1", "--seeds", "3")
     )

@@ -13,6 +13,7 @@ from app.studies import run_here, study
 from app.tiny import write_tiny_dataset
 from scmrl.config.experiment import Experiment
 from scmrl.study.ranges import short_names
+from scmrl.study.sensitivity.findings import tabulate
 from scmrl.study.sensitivity.response import Combination, edge_side, format_values, recommend, response_curves
 from scmrl.study.sensitivity.spec import SensitivitySpec
 
@@ -215,14 +216,14 @@ def test_importance_on_a_grid_is_the_fraction_of_variance_of_each_setting():
 def test_a_single_setting_has_a_range_and_no_importance():
     """Its fraction of the variance would always be 1."""
     spec = grid("--vary", f"{ALPHA}=0,1")
-    table = spec.tabulate({p.key: measured(0.5 + 0.02 * i) for i, p in enumerate(spec.points())}).tables[0]
+    table = tabulate(spec, {p.key: measured(0.5 + 0.02 * i) for i, p in enumerate(spec.points())}).tables[0]
     assert table.columns[1] == "range, points"
     assert table.rows[0][1] == "2.0"
 
 
 def test_epochs_selected_on_the_test_split_are_noted_if_only_some_points_were():
     spec = grid("--vary", "train.selection=validation,published")
-    assert "selected on the test split" in spec.tabulate({spec.points()[0].key: measured(0.5)}).notes[0]
+    assert "selected on the test split" in tabulate(spec, {spec.points()[0].key: measured(0.5)}).notes[0]
 
 
 def test_a_best_value_with_failed_seeds_is_noted():

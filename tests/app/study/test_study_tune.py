@@ -21,7 +21,7 @@ from scmrl.config.overlay import load
 from scmrl.console.progress import Progress
 from scmrl.engine.evaluate import SplitPredictions
 from scmrl.study.ranges import Choices, Span, parse_ranges
-from scmrl.study.tune.findings import importance, is_at_edge
+from scmrl.study.tune.findings import importance, is_at_edge, tabulate
 from scmrl.study.tune.spec import TuneSpec
 from snn_fusion import CCSSASpec
 
@@ -88,7 +88,7 @@ class Training:
 
 def replace_training(monkeypatch: pytest.MonkeyPatch, training: Training) -> Training:
     """Replace the training of studies."""
-    monkeypatch.setattr("scmrl.engine.train.train", training)
+    monkeypatch.setattr("scmrl.study.training.train", training)
     return training
 
 
@@ -262,7 +262,7 @@ def test_a_search_with_only_diverged_trials_makes_tables(data: Path, tmp_path: P
     spec = study(TuneSpec, data, tmp_path, *SEARCH, "--trials", "1", "--seeds", "5")
     settings = {RATE: "0.01", ALPHA: "1", "model.channels": "16"}
     diverged = {"validation_accuracy": None, "seconds": 1.0, "outcome": "diverged", "settings": settings, "epochs": 0}
-    findings = spec.tabulate({"trial-1-seed0": diverged})
+    findings = tabulate(spec, {"trial-1-seed0": diverged})
     assert [table.name for table in findings.tables] == ["trials"]
     assert list(findings.plots) == []
 
@@ -302,7 +302,7 @@ def test_a_pruned_training_ends_cleanly(data: Path, tmp_path: Path):
     from rich.console import Console
 
     from scmrl.engine.train import train
-    from scmrl.study.tune.spec import TrialProgress
+    from scmrl.study.tune.trials import TrialProgress
 
     study_ = optuna.create_study(direction="maximize", pruner=MedianPruner(n_startup_trials=1))
     for _ in range(2):

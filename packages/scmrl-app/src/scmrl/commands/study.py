@@ -9,56 +9,20 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from scmrl.commands.spec import help_topic, read_experiment
+from scmrl.study.kinds import KINDS
 
 study = App(name="study", help="Run many trainings that answer one question; write tables and plots.")
 
 OptionTokens = Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]
 
 
-@study.command(help_flags=[])
-def ablation(*options: OptionTokens) -> int:
-    """Every fusion method, each modality alone, S-CMRL without its parts; `scmrl study ablation --help`."""
-    return _study("ablation", options, "scmrl study ablation three-modalities --train.epochs 8 --out studies/parts")
-
-
-@study.command(help_flags=[])
-def sensitivity(*options: OptionTokens) -> int:
-    """Effect of settings: a grid over --vary FIELD=VALUES, curves, importance; `scmrl study sensitivity --help`."""
-    example = "scmrl study sensitivity --vary model.fusion.alpha=0,1,2 --out studies/alpha"
-    return _study("sensitivity", options, example)
-
-
-@study.command(help_flags=[])
-def tune(*options: OptionTokens) -> int:
-    """Search for the best settings in ranges --search FIELD=RANGE; `scmrl study tune --help`."""
-    example = (
-        "scmrl study tune --search train.learning_rate=1e-3..1e-1,log \\\n"
-        "    --search model.channels='32|64' --trials 30 --out studies/tune"
-    )
-    return _study("tune", options, example)
-
-
-@study.command(help_flags=[])
-def noise(*options: OptionTokens) -> int:
-    """Accuracy over the strength of noise, occlusion and missing data; `scmrl study noise --help`."""
-    return _study("noise", options, "scmrl study noise three-modalities --train.epochs 8 --train_noisy --out studies/n")
-
-
-@study.command(help_flags=[])
-def scaling(*options: OptionTokens) -> int:
-    """Accuracy and cost over training samples and modalities; `scmrl study scaling --help`."""
-    return _study("scaling", options, "scmrl study scaling three-modalities --every_subset --out studies/scaling")
-
-
-def _study(kind: str, options: tuple[str, ...], example: str) -> int:
-    from scmrl.study.kinds import KINDS
-
-    spec_type = KINDS[kind]
+def _run_command(kind: str, options: tuple[str, ...]) -> int:
+    spec_type = KINDS[kind].spec_type()
     if (topic := help_topic(options)) is not None:
         from scmrl.commands.option_help import show_study_help
 
         summary = cleandoc(spec_type.__doc__ or "")
-        show_study_help(topic, spec_type, kind=kind, summary=summary, example=example)
+        show_study_help(topic, spec_type, kind=kind, summary=summary, example=KINDS[kind].example)
         return 0
 
     if "variants" in spec_type.model_fields and (rest := _without_bare_variants(options)) is not None:
@@ -107,3 +71,14 @@ def _without_bare_variants(options: tuple[str, ...]) -> tuple[str, ...] | None:
         if option == "--variants" and following.startswith("--"):
             return options[:index] + options[index + 1 :]
     return None
+
+
+def _add_command(kind: str) -> None:
+    def command(*options: OptionTokens) -> int:
+        return _run_command(kind, options)
+
+    study.command(command, name=kind, help=f"{KINDS[kind].summary}; `scmrl study {kind} --help`.", help_flags=[])
+
+
+for _kind in KINDS:
+    _add_command(_kind)

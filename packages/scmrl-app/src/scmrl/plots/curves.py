@@ -11,12 +11,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
+from numpy.typing import NDArray
 
-from scmrl.study.statistics import Floats
-
-COLORS = ("#3b78c3", "#d5722b", "#2f9e6e", "#b3589a", "#a08a2c", "#4fa9c9", "#c2534f", "#7a7f88")
-"""Of medium brightness, so that they are visible on white and on black, and distinct for the color-blind."""
-MARKERS = "os^Dvph*"
+from scmrl.plots.style import CURVE_COLORS, CURVE_MARKERS, MEDIUM_GRAY
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +22,7 @@ class Curve:
 
     label: str
     x: Sequence[float]
-    y: Sequence[Floats]
+    y: Sequence[NDArray[np.float64]]
     """One array per seed, as long as `x`."""
     color: int
     """Index of color and marker."""
@@ -80,7 +77,7 @@ def curves_plot(
             _draw(axes, curve, panel.factor)
         if chance is not None:
             axes.axhline(
-                panel.factor * chance, color="#8a8f98", linestyle=":", linewidth=1.2, label="most frequent class"
+                panel.factor * chance, color=MEDIUM_GRAY, linestyle=":", linewidth=1.2, label="most frequent class"
             )
         if logarithmic:
             axes.set_xscale("log")
@@ -113,8 +110,8 @@ def _draw(axes: Axes, curve: Curve, factor: float) -> None:
     x, y = np.asarray(curve.x, np.float64), factor * np.stack(curve.y)
     mean = y.mean(0)
     color, marker = (
-        COLORS[curve.color % len(COLORS)],
-        MARKERS[(curve.color + curve.color // len(COLORS)) % len(MARKERS)],
+        CURVE_COLORS[curve.color % len(CURVE_COLORS)],
+        CURVE_MARKERS[(curve.color + curve.color // len(CURVE_COLORS)) % len(CURVE_MARKERS)],
     )
     style = "--" if curve.dashed else "-"
     face = "white" if curve.dashed else color

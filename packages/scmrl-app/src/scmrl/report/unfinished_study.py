@@ -17,7 +17,8 @@ def partial_results(folder: Path) -> Results:
     Raises:
         ValueError: the folder holds no readable study, or its database cannot be reached.
     """
-    from scmrl.study.kinds import read_study
+    from scmrl.study.folder import read_study
+    from scmrl.study.kinds import KINDS
     from scmrl.study.queue.storage import open_storage
     from scmrl.study.queue.work import WorkQueue
 
@@ -43,7 +44,7 @@ def partial_results(folder: Path) -> Results:
     title = f"{spec.kind}: {folder.resolve().name}"
     if results:
         try:
-            findings = spec.tabulate(results)
+            findings = KINDS[spec.kind].tabulate(spec, results)
         except (ValueError, LookupError, ZeroDivisionError) as error:
             notes.append(f"There are no tables yet: {error}.")
         else:

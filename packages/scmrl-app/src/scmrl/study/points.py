@@ -6,9 +6,13 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from scmrl.config.experiment import Experiment
 from scmrl.config.overlay import load
+
+Results = Mapping[str, Mapping[str, Any]]
+"""Measurements by the key of the point."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,15 @@ def check_unique_keys(points: Iterable[Point]) -> None:
         other = by_key.setdefault(point.key, point)
         if other is not point:
             raise ValueError(f"two points of the study have the key {point.key}: {other.settings} and {point.settings}")
+
+
+def group_by_variant(points: Iterable[Point], results: Results) -> dict[str, dict[int, Mapping[str, Any]]]:
+    """Return the results of the finished points by variant and seed, in the order of the points."""
+    by_variant: dict[str, dict[int, Mapping[str, Any]]] = {}
+    for point in points:
+        if point.key in results:
+            by_variant.setdefault(point.variant, {})[point.seed] = results[point.key]
+    return by_variant
 
 
 def describe_run_folders(folder: Path, keys: Iterable[str]) -> str:

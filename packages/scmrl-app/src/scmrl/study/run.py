@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import signal
@@ -11,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -19,14 +17,14 @@ from optuna.exceptions import StorageInternalError
 
 from scmrl.console.progress import Progress, format_duration
 from scmrl.engine.interruption import Stopped
-from scmrl.run_folder.files import differences
-from scmrl.study.kinds import read_content
+from scmrl.study.folder import study_folder, write_study_file
+from scmrl.study.kinds import KINDS
 from scmrl.study.points import Point
 from scmrl.study.queue.outage import Reconnect
 from scmrl.study.queue.storage import hide_password, open_storage
 from scmrl.study.queue.work import WorkQueue
 from scmrl.study.spec import StudySpec
-from scmrl.study.tables import PART, StudyFindings, write_text
+from scmrl.study.tables import StudyFindings
 
 T = TypeVar("T")
 
@@ -73,16 +71,7 @@ def _run(
     spec: StudySpec, folder: Path, points: list[Point], progress: Progress
 ) -> tuple[StudyFindings | None, dict[str, str]]:
     """Train the unfinished points and write the findings; also return the errors by point."""
-    settings = spec.settings()
-    name = f"{spec.kind}-{hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]}"
-    content = {
-        "kind": spec.kind,
-        "name": name,
-        "storage": spec.storage and hide_password(spec.storage),
-        "spec": spec.model_dump(mode="json", exclude={"storage"}),
-        "settings": settings,
-    }
-    write_text(folder / "study.json", json.dumps(content, indent=2) + "\n")
+    name = write_study_file(spec, folder)
     queue = WorkQueue(open_storage(spec.storage or folder / "journal.log", Reconnect(progress.warn)), name)
     keys = [point.key for point in points]
     queue.enqueue(keys, retry_failed=spec.retry_failed)
@@ -92,7 +81,7 @@ def _run(
         _supervise_workers(spec, folder, points, unfinished, queue, progress)
     # The queue may hold further points, of seeds or variants that were selected another time.
     results, failures = _select(keys, queue.results()), _select(keys, queue.failures())
-    findings = spec.tabulate(results) if results else None
+    findings = KINDS[spec.kind].tabulate(spec, results) if results else None
     if findings is not None:
         missing = len(points) - len(results)
         if missing:
@@ -106,30 +95,6 @@ def _run(
             f"{folder / 'workers.log'}; resume with the same command and --out {folder}"
         )
     return findings, failures
-
-
-def study_folder(spec: StudySpec) -> Path:
-    """Return the study's folder; create it if it is new.
-
-    Raises:
-        ValueError: it holds something else, or a study with other settings.
-    """
-    folder = spec.out or Path("studies") / f"{datetime.now():%Y%m%d-%H%M%S}-{spec.kind}"
-    if (folder / "study.json").is_file():
-        content = read_content(folder)
-        before, kind = content.get("settings", {}), content.get("kind")
-        if kind != spec.kind:
-            raise ValueError(f"{folder} holds a study of another kind, {kind}; choose another folder with --out")
-        faults = [f"{field} was {old} and is now {new}" for field, old, new in differences(before, spec.settings())]
-        if faults:
-            raise ValueError(
-                f"the study in {folder} has other settings: {'; '.join(faults)}; use the same settings to resume it, "
-                "or another --out"
-            )
-    elif folder.exists() and (not folder.is_dir() or any(not p.name.startswith(PART) for p in folder.iterdir())):
-        raise ValueError(f"--out {folder} exists and is not a study; choose a new or empty folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def default_jobs() -> int:

@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
 
 from scmrl.config.experiment import Experiment
 from scmrl.config.overlay import OptionError
 from scmrl.study.points import Point
-
-if TYPE_CHECKING:
-    from scmrl.console.progress import Progress
-    from scmrl.engine.run import Run
-    from scmrl.study.queue.work import Claim
-    from scmrl.study.tables import StudyFindings
-
-Results = Mapping[str, Mapping[str, Any]]
-"""Measurements by the key of the point."""
 
 EXECUTION_FIELDS = ("out", "resume", "seed", "jobs", "storage", "retry_failed")
 """Fields that change how a study is executed, not its results."""
@@ -96,31 +86,3 @@ class StudySpec(Experiment, ABC):
     def stages(self) -> list[list[Point]]:
         """Return the points in stages; each stage starts when the previous one has finished."""
         return [self.points()]
-
-    def run_point(
-        self, point: Point, folder: Path, progress: Progress, claim: Claim
-    ) -> tuple[dict[str, Any], float | None]:
-        """Train one point and measure it.
-
-        Args:
-            point: the training.
-            folder: its run folder.
-            progress: the display.
-            claim: the worker's claim on the point; a search uses it to choose settings.
-
-        Returns:
-            the measurements, and the validation accuracy, None for a pruned point.
-        """
-        from scmrl.engine.train import train
-
-        run = train(point.experiment(self.base(), folder), progress)
-        assert run.validation is not None
-        return {"seconds": run.seconds, **self.measure(run)}, run.validation.accuracy
-
-    @abstractmethod
-    def measure(self, run: Run) -> dict[str, Any]:
-        """Return the study's measurements of a finished training, as JSON."""
-
-    @abstractmethod
-    def tabulate(self, results: Results) -> StudyFindings:
-        """Make tables and plots of the finished points, which may be a part of all points."""

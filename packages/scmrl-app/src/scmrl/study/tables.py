@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scmrl.console.tables import DataTable, escape_markdown
+from scmrl.results.study import ResultPlot, ResultTable, StudyResults
 from scmrl.run_folder.atomic import atomic_write
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 PART = ".part-"
 """Prefix of the names of files that are not complete yet."""
-FORMAT_VERSION = 1
-"""Of results.json; raised when the meaning of its fields changes."""
 
 
 @dataclass(frozen=True)
@@ -79,31 +78,34 @@ class StudyFindings:
         written: list[Path] = []
         for table in self.tables:
             written.append(write_text(folder / f"{table.name}.csv", table.csv()))
-        plots: list[dict[str, str]] = []
+        plots: list[ResultPlot] = []
         for plot in self.plots:
             name = f"{plot.name}.svg"
             for path in (folder / name, (folder / name).with_suffix(".png")):
                 with atomic_write(path, part=_part_path(path)) as part:
                     plot.figure.savefig(part, bbox_inches="tight", dpi=150, format=path.suffix[1:])
                 written.append(path)
-            plots.append({"title": plot.title, "file": name})
+            plots.append(ResultPlot(title=plot.title, file=name))
         written += [write_text(folder / name, text) for name, text in self.files.items()]
         document = [f"# {escape_markdown(self.title)}", "", *(f"> {escape_markdown(note)}\n" for note in self.notes)]
         document += [table.markdown() for table in self.tables]
-        document += [f"![{escape_markdown(plot['title'])}]({plot['file']})\n" for plot in plots]
+        document += [f"![{escape_markdown(plot.title)}]({plot.file})\n" for plot in plots]
         written.append(write_text(folder / "results.md", "\n".join(document)))
-        content = {
-            "format_version": FORMAT_VERSION,
-            "kind": self.kind,
-            "title": self.title,
-            "notes": list(self.notes),
-            "tables": [
-                {"title": t.title, "columns": list(t.columns), "rows": [list(row) for row in t.rows]}
-                for t in self.tables
-            ],
-            "plots": plots,
-        }
+        content = self.to_results(plots).model_dump(mode="json")
         return [*written, write_text(folder / "results.json", json.dumps(content, indent=2) + "\n")]
+
+    def to_results(self, plots: Sequence[ResultPlot] = ()) -> StudyResults:
+        """Return the content of results.json, with the plots that have been written."""
+        return StudyResults(
+            kind=self.kind,
+            title=self.title,
+            notes=tuple(self.notes),
+            tables=tuple(
+                ResultTable(title=table.title, columns=tuple(table.columns), rows=tuple(map(tuple, table.rows)))
+                for table in self.tables
+            ),
+            plots=tuple(plots),
+        )
 
 
 def write_text(path: Path, text: str) -> Path:

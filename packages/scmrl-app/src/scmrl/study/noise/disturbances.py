@@ -8,22 +8,15 @@ in any batch. Strengths share their draws: a stronger disturbance includes a wea
 # pyright: reportUnknownMemberType=false
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Generator, Tensor
-from torch.utils.data import DataLoader
 
-from scmrl.engine.evaluate import predict_batch
-from scmrl.engine.run import Run
-from scmrl.run_folder.device import pick_device
 from scmrl.study.noise.spec import DisturbanceKind
-from scmrl.study.statistics import pack_bits
-from snn_datasets import Batch, DatasetInfo, Draw, ModalityInfo, collate
+from snn_datasets import Batch, DatasetInfo, Draw, ModalityInfo
 from snn_datasets.stages.noise import drop_events, drop_frames, occlude, white_noise
-from snn_fusion import from_pretrained
 
 
 @dataclass(frozen=True)
@@ -77,42 +70,6 @@ def target_modalities(kind: DisturbanceKind, info: DatasetInfo, batch: Batch) ->
     ]
     together = [tuple(single)] if len(single) > 1 and kind != "missing" else []
     return [*((name,) for name in single), *together]
-
-
-@torch.no_grad()
-def evaluate_disturbed(
-    run: Run, strengths: Mapping[DisturbanceKind, Sequence[float]], *, seed: int
-) -> list[dict[str, Any]]:
-    """Find the test samples that a run's model classifies correctly, by kind, modalities and strength.
-
-    Returns:
-        one entry each with `kind`, `modalities`, `strength` and `correct`, as `statistics.pack_bits` encodes it; none
-        for kinds that apply to no modality.
-    """
-    device = pick_device(run.experiment.train.device)
-    model = from_pretrained(run.folder).to(device).eval()
-    info = run.splits.info
-    correct: dict[Disturbance, list[Tensor]] = {}
-    for batch in DataLoader(run.splits.test, batch_size=run.experiment.train.evaluation_batch_size, collate_fn=collate):
-        if not correct:
-            correct = {
-                Disturbance(kind, modalities, strength): []
-                for kind, kind_strengths in strengths.items()
-                for modalities in target_modalities(kind, info, batch)
-                for strength in kind_strengths
-            }
-        for disturbance, masks in correct.items():
-            _, probabilities, _ = predict_batch(model, disturbance(batch, info, seed=seed), device)
-            masks.append(probabilities.argmax(1).cpu() == batch["labels"])
-    return [
-        {
-            "kind": disturbance.kind,
-            "modalities": list(disturbance.modalities),
-            "strength": disturbance.strength,
-            "correct": pack_bits(torch.cat(masks).numpy()),
-        }
-        for disturbance, masks in correct.items()
-    ]
 
 
 _FUNCTIONS: Mapping[DisturbanceKind, Callable[[Tensor, float, ModalityInfo, Generator], Tensor]] = {

@@ -11,8 +11,7 @@ import numpy as np
 from scmrl.plots.curves import Curve, Panel, curves_plot
 from scmrl.study.cells import DIFFERENCE_COLUMNS, INTERVAL_NOTE, SELECTED_ON_TEST, difference_cells, plus_minus
 from scmrl.study.noise.spec import DisturbanceKind, NoiseSpec
-from scmrl.study.points import slug
-from scmrl.study.spec import Results
+from scmrl.study.points import Results, group_by_variant, slug
 from scmrl.study.statistics import Floats, MeanStd, comparable, paired_difference, unpack_bits
 from scmrl.study.tables import StudyFindings, StudyPlot, StudyTable
 
@@ -74,7 +73,7 @@ Correct = dict[str, dict[int, Floats]]
 """By variant and seed, which test samples are correct: undisturbed, then at each strength [1 + S, N]."""
 
 
-def noise_findings(spec: NoiseSpec, results: Results) -> StudyFindings:
+def tabulate(spec: NoiseSpec, results: Results) -> StudyFindings:
     """Make all tables and plots of the finished points."""
     correct = correct_by_target(spec, results)
     variants = list(dict.fromkeys(point.variant for point in spec.points() if point.key in results))
@@ -189,10 +188,7 @@ def _format_strength(kind: DisturbanceKind, strength: float) -> str:
 def _comparison(spec: NoiseSpec, correct: Mapping[Target, Correct], results: Results) -> list[list[str]]:
     """Compare the first variant with the best other one at each strength, both trained the same way."""
     rows: list[list[str]] = []
-    measured: dict[str, dict[int, Mapping[str, Any]]] = {}
-    for point in spec.points():
-        if point.key in results:
-            measured.setdefault(point.variant, {})[point.seed] = results[point.key]
+    measured = group_by_variant(spec.points(), results)
     for target, of in correct.items():
         strengths = spec.strengths(target.kind)
         conditions = [

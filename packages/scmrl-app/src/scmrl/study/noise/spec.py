@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 from pydantic import field_validator, model_validator
 
 from scmrl.study.points import Point, check_unique_keys
-from scmrl.study.spec import Results, StudySpec
+from scmrl.study.spec import StudySpec
 from scmrl.study.variants import select_variants
-
-if TYPE_CHECKING:
-    from scmrl.engine.run import Run
-    from scmrl.study.tables import StudyFindings
 
 DisturbanceKind = Literal["gaussian", "occlusion", "frame-drop", "event-drop", "missing"]
 DISTURBANCE_KINDS: tuple[DisturbanceKind, ...] = get_args(DisturbanceKind)
@@ -84,23 +80,3 @@ class NoiseSpec(StudySpec):
     def strengths(self, kind: DisturbanceKind) -> tuple[float, ...]:
         """Return the strengths of a kind of disturbance, weakest first."""
         return self.snr_db if kind == "gaussian" else self.shares
-
-    def measure(self, run: Run) -> dict[str, Any]:
-        """Return accuracies and the correct test samples, undisturbed and under each disturbance."""
-        from scmrl.study.measures import scores
-        from scmrl.study.noise.disturbances import evaluate_disturbed
-
-        labels = run.splits.test.labels
-        strengths: dict[DisturbanceKind, tuple[float, ...]] = {kind: self.strengths(kind) for kind in self.disturbances}
-        return {
-            **scores(run),
-            "modalities": list(run.splits.info.modalities),
-            "most_frequent": max(labels.count(label) for label in set(labels)) / len(labels),
-            "disturbed": evaluate_disturbed(run, strengths, seed=self.data.seed),
-        }
-
-    def tabulate(self, results: Results) -> StudyFindings:
-        """Make areas under the curves, the first variant against the best other one, and tables and plots of curves."""
-        from scmrl.study.noise.findings import noise_findings
-
-        return noise_findings(self, results)

@@ -15,7 +15,8 @@ from rich.console import Console
 
 from scmrl.console.progress import Progress
 from scmrl.engine.interruption import Stopped
-from scmrl.study.kinds import read_study
+from scmrl.study.folder import read_study
+from scmrl.study.kinds import KINDS
 from scmrl.study.points import Point
 from scmrl.study.queue.outage import Reconnect
 from scmrl.study.queue.storage import open_storage
@@ -57,7 +58,7 @@ def _run_point(spec: StudySpec, point: Point, claim: Claim, folder: Path, reconn
         began = time.monotonic()
         try:
             with Progress.create(Console(file=log, force_terminal=False, width=160)) as progress:
-                result, score = spec.run_point(point, run_folder, progress, claim)
+                result, score = KINDS[spec.kind].run_point(spec, point, run_folder, progress, claim)
             if claim.finish(result, score):
                 shutil.rmtree(run_folder / "checkpoints", ignore_errors=True)  # the selected model stays
         except (KeyboardInterrupt, Stopped):

@@ -10,8 +10,8 @@ import numpy as np
 from scmrl.config.experiment import MANY_SAMPLES
 from scmrl.plots.curves import Curve, Panel, curves_plot
 from scmrl.study.cells import DIFFERENCE_COLUMNS, INTERVAL_NOTE, SELECTED_ON_TEST, difference_cells, plus_minus
+from scmrl.study.points import Results
 from scmrl.study.scaling.spec import ScalingSpec
-from scmrl.study.spec import Results
 from scmrl.study.statistics import MeanStd, comparable, paired_difference, unpack_bits
 from scmrl.study.tables import StudyFindings, StudyPlot, StudyTable
 
@@ -28,7 +28,7 @@ ResultsByRow = dict[str, dict[float, dict[int, Mapping[str, Any]]]]
 """Results by row, fraction and seed."""
 
 
-def scaling_findings(spec: ScalingSpec, results: Results) -> StudyFindings:
+def tabulate(spec: ScalingSpec, results: Results) -> StudyFindings:
     """Make all tables and plots of the finished points."""
     by_row: ResultsByRow = {}
     for row in spec.rows():

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from itertools import combinations
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import field_validator, model_validator
 
 from scmrl.config.experiment import MANY_SAMPLES
 from scmrl.study.points import Point, check_unique_keys
-from scmrl.study.spec import Results, StudySpec
+from scmrl.study.spec import StudySpec
 from scmrl.study.variants import UNIMODAL, VariantOptions, select_variants
-
-if TYPE_CHECKING:
-    from scmrl.engine.run import Run
-    from scmrl.study.tables import StudyFindings
 
 
 class ScalingSpec(StudySpec):
@@ -114,22 +110,3 @@ class ScalingSpec(StudySpec):
             if train.patience is not None:
                 options["train.patience"] = str(round(train.patience / fraction))
         return options
-
-    def measure(self, run: Run) -> dict[str, Any]:
-        """Return accuracies, the amount of training, and the cost of a sample."""
-        from scmrl.study.measures import scores
-        from scmrl.study.scaling.cost import measure_cost
-
-        return {
-            **scores(run),
-            "modalities": list(run.splits.info.modalities),
-            "samples": len(run.splits.train),
-            "steps": run.position.step,
-            **measure_cost(run),
-        }
-
-    def tabulate(self, results: Results) -> StudyFindings:
-        """Make tables and plots of accuracy, the gain of each further modality, and cost."""
-        from scmrl.study.scaling.findings import scaling_findings
-
-        return scaling_findings(self, results)

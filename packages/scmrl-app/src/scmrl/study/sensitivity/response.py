@@ -9,9 +9,8 @@ from typing import Any, Literal
 
 from scmrl.config.experiment import Experiment
 from scmrl.study.cells import plus_minus
-from scmrl.study.points import Point, slug
+from scmrl.study.points import Point, Results, group_by_variant, slug
 from scmrl.study.ranges import find_faults
-from scmrl.study.spec import Results
 from scmrl.study.statistics import MeanStd, main_effects, within_one_standard_error
 from scmrl.study.tables import StudyTable
 
@@ -70,10 +69,7 @@ def parse_numbers(values: Sequence[str]) -> list[float] | None:
 def group_results(points: Sequence[Point], results: Results) -> list[Combination]:
     """Group results by combination of settings, in the order of the points."""
     settings = {point.variant: point.settings for point in points}
-    by_variant: dict[str, dict[int, Mapping[str, Any]]] = {}
-    for point in points:
-        if point.key in results:
-            by_variant.setdefault(point.variant, {})[point.seed] = results[point.key]
+    by_variant = group_by_variant(points, results)
     return [Combination(settings[variant], by_variant[variant]) for variant in settings if variant in by_variant]
 
 

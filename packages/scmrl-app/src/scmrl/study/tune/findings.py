@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -12,16 +12,13 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import create_trial
 
 from scmrl.study.cells import plus_minus
-from scmrl.study.plots import history_plot, trials_plot
-from scmrl.study.points import slug
+from scmrl.study.points import Results, slug
 from scmrl.study.ranges import Choices, Span, base_value, short_names
-from scmrl.study.spec import Results
 from scmrl.study.statistics import MeanStd
 from scmrl.study.tables import StudyFindings, StudyPlot, StudyTable
+from scmrl.study.tune.plots import history_plot, trials_plot
+from scmrl.study.tune.spec import TuneSpec
 from snn_fusion.specs.files import to_yaml
-
-if TYPE_CHECKING:
-    from scmrl.study.tune.spec import TuneSpec
 
 MIN_TRIALS_FOR_IMPORTANCE = 10
 """Complete trials below which importance is not reported."""
@@ -29,7 +26,7 @@ EDGE_FRACTION = 0.05
 """Fraction of a range at either end in which a best value suggests a wider range."""
 
 
-def search_findings(spec: TuneSpec, results: Results) -> StudyFindings:
+def tabulate(spec: TuneSpec, results: Results) -> StudyFindings:
     """Make tables, plots and best.yaml of the finished trials, which may be a part of all trials."""
     trials, final = spec.stages()
     ranges = spec.ranges()

@@ -1,37 +1,17 @@
-"""`scmrl study tune`: search for the best settings.
-
-The points of a search are a fixed number of trials, whose settings are not known in advance. Trials are claimed,
-lost and enqueued again like the points of any other study; the worker that claims one asks the sampler for settings.
-The sampler knows the trials of all workers, because they are in the same storage. A trial that starts again after its
-worker died uses the same settings.
-"""
+"""`scmrl study tune`: search for the best settings."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from scmrl.config.experiment import MANY_SAMPLES, Experiment
-from scmrl.console.progress import Progress
-from scmrl.study.points import Point, check_unique_keys
-from scmrl.study.ranges import Choices, Span, base_value, group_by_field, parse_ranges
-from scmrl.study.spec import Results, StudySpec
-
-if TYPE_CHECKING:
-    import optuna
-
-    from scmrl.engine.run import Run
-    from scmrl.study.queue.work import Claim
-    from scmrl.study.tables import StudyFindings
-
-STARTUP_TRIALS = 10
-"""Random trials before the sampler learns from them, and finished trials before any is pruned; at most a third of
-all."""
+from scmrl.config.experiment import Experiment
+from scmrl.study.points import Point, Results, check_unique_keys
+from scmrl.study.ranges import Choices, Span, group_by_field, parse_ranges
+from scmrl.study.spec import StudySpec
 
 
 class TuneSpec(StudySpec):
@@ -88,46 +68,6 @@ class TuneSpec(StudySpec):
         final = [Point("best", {}, seed) for seed in self.all_seeds]
         return [trials, final]
 
-    def run_point(
-        self, point: Point, folder: Path, progress: Progress, claim: Claim
-    ) -> tuple[dict[str, Any], float | None]:
-        """Run a trial, or retrain the best settings.
-
-        Raises:
-            ValueError: no trial has finished, so there are no best settings.
-        """
-        import optuna
-
-        trials, final = self.stages()
-        if point in final:
-            results = claim.queue.results()
-            best = self.best(results)
-            if best is None:
-                raise ValueError("no trial has finished, so there are no best settings")
-            settings = results[best]["settings"]
-            result, score = super().run_point(replace(point, settings=settings), folder, progress, claim)
-            return {**result, "settings": settings}, score
-
-        number = trials.index(point)
-        first = self._base_values() if number == 0 else {}
-        trial = claim.trial(self._sampler(number), self._pruner(), first)
-        settings = suggest_settings(trial, self.ranges())
-        trial_progress = TrialProgress(progress, trial)
-        try:
-            result, score = super().run_point(replace(point, settings=settings), folder, trial_progress, claim)
-        except (optuna.TrialPruned, FloatingPointError) as end:
-            outcome = "pruned" if isinstance(end, optuna.TrialPruned) else "diverged"
-            seconds = progress.clock() - trial_progress.began
-            result = {"validation_accuracy": trial_progress.best, "seconds": seconds, "outcome": outcome}
-            score = None
-        return {"outcome": "complete", **result, "settings": settings, "epochs": trial_progress.epochs}, score
-
-    def _base_values(self) -> dict[str, Any]:
-        """Return the experiment's own values that are within the ranges; the first trial uses them."""
-        base = self.base()
-        values = {field: range_.value(base_value(base, field)) for field, range_ in self.ranges().items()}
-        return {field: value for field, value in values.items() if value is not None}
-
     def ranges(self) -> dict[str, Choices | Span]:
         """Return the ranges to search, by field.
 
@@ -140,37 +80,6 @@ class TuneSpec(StudySpec):
         """Return the choices for a field; empty if it is not searched."""
         range_ = self.ranges().get(field)
         return range_.texts if isinstance(range_, Choices) else ()
-
-    @property
-    def _startup_trials(self) -> int:
-        return max(1, min(STARTUP_TRIALS, self.trials // 3))
-
-    def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        """Return the sampler of one trial; its seed does not depend on which worker runs the trial."""
-        import numpy as np
-        from optuna.samplers import TPESampler
-
-        seed = np.random.SeedSequence([self.seed, number]).generate_state(1)[0]
-        return TPESampler(seed=int(seed), n_startup_trials=self._startup_trials)
-
-    def _pruner(self) -> optuna.pruners.BasePruner:
-        from optuna.pruners import MedianPruner, NopPruner, SuccessiveHalvingPruner
-
-        if self.pruner == "median":
-            # During learning-rate warm-up, a low accuracy predicts little.
-            warmup = math.ceil(self.train.schedule(MANY_SAMPLES).warmup_epochs)
-            return MedianPruner(self._startup_trials, n_warmup_steps=warmup)
-        return SuccessiveHalvingPruner() if self.pruner == "halving" else NopPruner()
-
-    def measure(self, run: Run) -> dict[str, Any]:
-        """Return the validation accuracy, and the test accuracy of final trainings only."""
-        from scmrl.study.measures import scores
-
-        measurements = scores(run)
-        if run.folder.name in {point.key for point in self.stages()[1]}:
-            return measurements
-        assert run.validation is not None
-        return {"validation_accuracy": measurements["validation_accuracy"], "validation_loss": run.validation.loss}
 
     def best(self, results: Results) -> str | None:
         """Return the key of the trial with the best validation accuracy; None if no trial has finished.
@@ -193,55 +102,3 @@ class TuneSpec(StudySpec):
         """
         experiment = Point("best", settings, self.seed).experiment(self.base(), Path("best"))
         return Experiment.model_validate({**experiment.model_dump(), "out": None, "resume": False})
-
-    def tabulate(self, results: Results) -> StudyFindings:
-        """Make the tables of the best settings, their accuracy, all trials, and the importance of settings."""
-        from scmrl.study.tune.findings import search_findings
-
-        return search_findings(self, results)
-
-
-class TrialProgress(Progress):
-    """The display of a trial, which also reports every epoch to Optuna.
-
-    Args:
-        progress: the display to use.
-        trial: receives the accuracies, and may stop the training.
-    """
-
-    def __init__(self, progress: Progress, trial: optuna.Trial) -> None:
-        super().__init__(progress.console, progress.bars, progress.clock)
-        self.trial, self.began = trial, progress.clock()
-        self.best: float | None = None
-        """Highest validation accuracy so far."""
-        self.epochs = 0
-
-    def epoch(self, index: int, total: int, metrics: Mapping[str, float], *, best: bool = False) -> None:
-        """Show an epoch and report it.
-
-        Raises:
-            optuna.TrialPruned: the trial is pruned.
-        """
-        import optuna
-
-        super().epoch(index, total, metrics, best=best)
-        self.epochs, accuracy = index, metrics["val_accuracy"]
-        self.best = max(accuracy, self.best or 0.0)
-        self.trial.report(accuracy, index)
-        if index < total and self.trial.should_prune():
-            self.info(f"pruned after epoch {index} of {total}: other trials were better at that epoch")
-            raise optuna.TrialPruned
-
-
-def suggest_settings(trial: optuna.Trial, ranges: Mapping[str, Choices | Span]) -> dict[str, str]:
-    """Ask the sampler for settings; return options by field."""
-    settings: dict[str, str] = {}
-    for field, range_ in ranges.items():
-        if isinstance(range_, Choices):
-            value = trial.suggest_categorical(field, range_.texts)
-        elif range_.integer:
-            value = trial.suggest_int(field, int(range_.low), int(range_.high), log=range_.log)
-        else:
-            value = trial.suggest_float(field, range_.low, range_.high, log=range_.log)
-        settings[field] = range_.text(value)
-    return settings

@@ -1,4 +1,4 @@
-"""The cost of a model: parameters, time, memory and operations, measured the same way for every model."""
+"""Measurements of `scmrl study scaling`: accuracies, and cost as parameters, time, memory and operations."""
 
 # PyTorch leaves the types of some of its own methods open.
 # pyright: reportUnknownMemberType=false
@@ -18,10 +18,23 @@ from scmrl.engine.batches import calibration_batch, to_device
 from scmrl.engine.parallel import Processes
 from scmrl.engine.run import Run
 from scmrl.run_folder.device import pick_device
+from scmrl.study.measures import measure_scores
+from scmrl.study.scaling.spec import ScalingSpec
 from snn_core import record_synaptic_operations
 from snn_fusion import from_pretrained
 
 WARMUP_STEPS, TIMED_STEPS = 2, 7
+
+
+def measure(spec: ScalingSpec, run: Run) -> dict[str, Any]:
+    """Return accuracies, the amount of training, and the cost of a sample."""
+    return {
+        **measure_scores(spec, run),
+        "modalities": list(run.splits.info.modalities),
+        "samples": len(run.splits.train),
+        "steps": run.position.step,
+        **measure_cost(run),
+    }
 
 
 def measure_cost(run: Run) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""The files that runs and studies write and reports read, as pydantic models."""
