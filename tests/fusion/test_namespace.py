@@ -14,8 +14,8 @@ import snn_fusion
 
 @pytest.mark.parametrize("package", [snn_core, snn_fusion, snn_datasets], ids=lambda package: package.__name__)
 def test_dir_lists_public_names_alone(package: ModuleType):
-    shown = [name for name in dir(package) if not name.startswith("__")]
-    assert shown == sorted(name for name in package.__all__ if not name.startswith("__"))
+    public = [name for name in dir(package) if not name.startswith("__")]
+    assert public == sorted(name for name in package.__all__ if not name.startswith("__"))
 
 
 def test_the_application_shows_no_imports():

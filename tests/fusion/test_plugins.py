@@ -119,8 +119,8 @@ def test_installed_method_passes_the_conformance_tests(example: Path):
 
 def test_the_documentation_shows_the_example():
     page = (EXAMPLE.parents[1] / "docs" / "specs.md").read_text(encoding="utf-8")
-    (shown,) = re.findall(r"```py\n(.*?)```", page, re.DOTALL)
-    assert shown in (EXAMPLE / "src" / "snn_fusion_context" / "__init__.py").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```py\n(.*?)```", page, re.DOTALL)
+    assert example in (EXAMPLE / "src" / "snn_fusion_context" / "__init__.py").read_text(encoding="utf-8")
     entry = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)[0]
     assert entry in (EXAMPLE / "pyproject.toml").read_text(encoding="utf-8")
 

@@ -149,7 +149,7 @@ def residual_share(
 def running_statistics(model: nn.Module, share: float, *, under: str = "") -> Generator[None, None, None]:
     """Within the block, set the momentum of batch norm's running statistics: 0 freezes them, 1 copies each batch's.
 
-    Momentum and the number of batches are restored afterwards.
+    Momentum and the number of batches are restored afterward.
 
     Args:
         model: contains the batch norms.

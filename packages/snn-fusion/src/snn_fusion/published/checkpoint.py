@@ -113,7 +113,7 @@ def read_published(
     The file is a state dict, or has one as `state_dict` or `model`, with or without the prefix `module.`. It is read as
     data: code in it is refused, except for the `argparse.Namespace` of training options.
 
-    Models with spatial and with temporal attention have the same weight names, so `method` must tell them apart. A
+    Models with spatial and with temporal attention have the same weight names, so `method` must distinguish them. A
     model without cross-attention contains its blocks nevertheless; batch norm's counters show that they were not run.
     If a checkpoint lacks the counters, pass `none`.
 

@@ -154,7 +154,7 @@ class ModelSpec(BackboneSpec):
         return tokens
 
     def build(self) -> FusionModel:
-        """Build the model with PyTorch's default initialization; `init` says whether to calibrate it afterwards."""
+        """Build the model with PyTorch's default initialization; `init` says whether to calibrate it afterward."""
         from snn_fusion.model import FusionModel
 
         encoders: dict[str, Encoder] = {
