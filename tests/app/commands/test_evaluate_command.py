@@ -25,7 +25,9 @@ def evaluated(run: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(run, tmp_path / "run"))
 
 
-def test_it_agrees_with_the_summary_and_adds_intervals(evaluated, tmp_path, monkeypatch, capsys):
+def test_it_agrees_with_the_summary_and_adds_intervals(
+    evaluated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     copy = tmp_path / "copy.json"
     assert scmrl(monkeypatch, "evaluate", evaluated, "--bootstrap", "200", "--json", copy) == 0
     result = json.loads((evaluated / "evaluation.json").read_text())
@@ -51,7 +53,7 @@ def test_it_agrees_with_the_summary_and_adds_intervals(evaluated, tmp_path, monk
     assert not list(evaluated.glob("*.part"))
 
 
-def test_the_same_seed_draws_the_same_intervals(evaluated, monkeypatch):
+def test_the_same_seed_draws_the_same_intervals(evaluated: Path, monkeypatch: pytest.MonkeyPatch):
     result = []
     for seed in ("1", "1", "2"):
         options = ("--bootstrap", "50", "--seed", seed)
@@ -62,7 +64,9 @@ def test_the_same_seed_draws_the_same_intervals(evaluated, monkeypatch):
     assert result[0]["calibration_error"]["low"] != result[2]["calibration_error"]["low"]
 
 
-def test_every_table_of_a_run_that_selected_on_the_test_split_is_marked(evaluated, monkeypatch, capsys):
+def test_every_table_of_a_run_that_selected_on_the_test_split_is_marked(
+    evaluated: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     rewrite(evaluated / "experiment.json", lambda settings: settings["train"].update(selection="published"))
     assert scmrl(monkeypatch, "evaluate", evaluated, "--bootstrap", "1") == 0
     mark = "(selected on the test split, as published)"
@@ -73,7 +77,9 @@ def test_every_table_of_a_run_that_selected_on_the_test_split_is_marked(evaluate
 
 
 @pytest.mark.parametrize(("split", "n", "mark"), [("val", 10, "selected the epoch"), ("train", 30, "was trained on")])
-def test_splits_used_in_training_are_marked(evaluated, monkeypatch, split, n, mark):
+def test_splits_used_in_training_are_marked(
+    evaluated: Path, monkeypatch: pytest.MonkeyPatch, split: str, n: int, mark: str
+):
     result = []
     for _ in range(2):
         assert scmrl(monkeypatch, "evaluate", evaluated, "--split", split, "--bootstrap", "1") == 0
@@ -100,7 +106,14 @@ def test_names_from_files_do_not_become_markup():
         (["--split", "all"], "all"),
     ],
 )
-def test_mistakes_end_in_a_message(run, options, message, monkeypatch, capsys, tmp_path):
+def test_mistakes_end_in_a_message(
+    run: Path,
+    options: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+):
     monkeypatch.chdir(tmp_path)
     assert scmrl(monkeypatch, "evaluate", run, *options) == 2
     output = capsys.readouterr()
@@ -109,7 +122,9 @@ def test_mistakes_end_in_a_message(run, options, message, monkeypatch, capsys, t
     assert not (run / "evaluation.json").exists()
 
 
-def test_a_folder_that_is_not_a_run_is_refused(tmp_path, monkeypatch, capsys):
+def test_a_folder_that_is_not_a_run_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     assert scmrl(monkeypatch, "evaluate", tmp_path) == 2
     assert "is not a run folder: it has no experiment.json" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

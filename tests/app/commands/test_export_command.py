@@ -37,7 +37,7 @@ def logits_of(run: Path) -> tuple[dict[str, Tensor], Tensor]:
 
 
 @pytest.mark.parametrize("fault", [pytest.param(float("nan"), marks=pytest.mark.slow), float("inf")])
-def test_an_exported_model_is_not_confident_about_non_finite_inputs(one_sense, fault):
+def test_an_exported_model_is_not_confident_about_non_finite_inputs(one_sense: Path, fault: float):
     from scmrl.export.program import export_program
 
     splits = read_experiment(one_sense).data.build()
@@ -63,7 +63,9 @@ torch.save(program(torch.load(sys.argv[2])), sys.argv[3])
 
 
 @pytest.mark.slow
-def test_a_program_needs_only_pytorch(one_sense, tmp_path, monkeypatch, capsys):
+def test_a_program_needs_only_pytorch(
+    one_sense: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     out = tmp_path / "model.pt2"
     assert scmrl(monkeypatch, "export", one_sense, "--format", "pt2", "--out", out) == 0
     printed = capsys.readouterr().out
@@ -80,7 +82,9 @@ def test_a_program_needs_only_pytorch(one_sense, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [[], ["--model.neuron.kind", "alif", "--data.modalities", "image"]])
-def test_onnx_runs_elsewhere_on_batches_of_any_size(data, options, tmp_path, monkeypatch, capsys):
+def test_onnx_runs_elsewhere_on_batches_of_any_size(
+    data: Path, options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     import onnxruntime
 
     run = finished_run(data, tmp_path / "run", *options)
@@ -113,7 +117,7 @@ def test_decomposed_neurons_spike_alike(layer):
 
 
 @pytest.mark.parametrize("size", [(4, 6), (1, 1)])
-def test_decomposed_maps_spike_alike(size):
+def test_decomposed_maps_spike_alike(size: tuple[int, ...]):
     layer = SpikingConv2d(3, 5).eval()
     uneven(layer.norm)
     assert_same(layer, torch.randn(4, 2, 3, *size) * 3)  # T=4 B=2 C=3
@@ -169,7 +173,9 @@ def gas(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return finished_run(folder, folder / "run", "--data.time-steps", "3", *means)
 
 
-def test_the_vector_encoder_becomes_nir(gas, tmp_path, monkeypatch, capsys):
+def test_the_vector_encoder_becomes_nir(
+    gas: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     import nir
 
     out = tmp_path / "gas.nir"
@@ -182,21 +188,27 @@ def test_the_vector_encoder_becomes_nir(gas, tmp_path, monkeypatch, capsys):
     np.testing.assert_allclose(graph.nodes["neuron"].tau.flat[0], encoder.embed.neuron.tau * 1e-4)
 
 
-def test_an_encoder_that_nir_cannot_express_is_refused(one_sense, tmp_path, monkeypatch, capsys):
+def test_an_encoder_that_nir_cannot_express_is_refused(
+    one_sense: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     assert scmrl(monkeypatch, "export", one_sense, "--format", "nir", "--out", tmp_path / "x.nir") == 2
     message = capsys.readouterr().err
     assert "the encoder of audio, PatchSplitting, has max pooling" in message
     assert not list(tmp_path.iterdir())
 
 
-def test_a_model_that_differs_is_not_written(one_sense, tmp_path, monkeypatch, capsys):
+def test_a_model_that_differs_is_not_written(
+    one_sense: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     monkeypatch.setattr(export, "load_pt2", lambda path: lambda inputs: torch.ones(len(inputs["audio"]), 2))
     assert scmrl(monkeypatch, "export", one_sense, "--format", "pt2", "--out", tmp_path / "x.pt2") == 2
     assert "the exported model differs: 6 of 6 test samples differ" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
-def test_without_onnx_the_extra_is_named(one_sense, tmp_path, monkeypatch, capsys):
+def test_without_onnx_the_extra_is_named(
+    one_sense: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     monkeypatch.setattr(export, "find_spec", lambda name: None)
     assert scmrl(monkeypatch, "export", one_sense, "--format", "onnx", "--out", tmp_path / "x.onnx") == 2
     assert 'pip install "scmrl-app[onnx]"' in capsys.readouterr().err
@@ -214,7 +226,14 @@ def test_without_onnx_the_extra_is_named(one_sense, tmp_path, monkeypatch, capsy
         (["--format", "pt2"], "--out"),
     ],
 )
-def test_mistakes_end_in_a_message(one_sense, tmp_path, monkeypatch, capsys, options, message):
+def test_mistakes_end_in_a_message(
+    one_sense: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    message: str,
+):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there.pt2").write_text("precious")
     assert scmrl(monkeypatch, "export", one_sense, *options) == 2

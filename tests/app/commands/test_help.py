@@ -78,7 +78,7 @@ def help_texts() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(("scmrl", *command)))
-def test_help_is_as_committed(command, help_texts):
+def test_help_is_as_committed(command, help_texts: dict[str, str]):
     text = help_texts[" ".join(command)]
     if os.environ.get("SCMRL_WRITE_HELP"):
         FOLDER.mkdir(exist_ok=True)
@@ -105,7 +105,9 @@ SCREEN = 60
 @pytest.mark.parametrize(
     "command", [("train",), *(("study", kind) for kind in KINDS)], ids=lambda command: " ".join(command)
 )
-def test_help_fits_one_screen_of_80_columns_and_leads_to_the_rest(command, monkeypatch, capsys):
+def test_help_fits_one_screen_of_80_columns_and_leads_to_the_rest(
+    command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     monkeypatch.setenv("COLUMNS", "80")
     assert scmrl(monkeypatch, *command, "--help") == 0
     lines = capsys.readouterr().out.splitlines()
@@ -119,7 +121,9 @@ def test_help_fits_one_screen_of_80_columns_and_leads_to_the_rest(command, monke
     assert len(set(re.findall(r"scmrl train --help (\S+)", text))) == 8
 
 
-def test_the_examples_and_the_common_options_are_valid(monkeypatch, capsys):
+def test_the_examples_and_the_common_options_are_valid(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     assert scmrl(monkeypatch, "train", "--help") == 0
     text = capsys.readouterr().out
     examples = [line.split("  ")[1] for line in text.splitlines() if line.startswith("  scmrl train ")]
@@ -146,26 +150,30 @@ def test_the_examples_and_the_common_options_are_valid(monkeypatch, capsys):
         ("recipes", ["scmrl-cremad-published"], ["--train.epochs"]),
     ],
 )
-def test_a_topic_lists_its_options_and_no_others(topic, some, none, monkeypatch, capsys):
+def test_a_topic_lists_its_options_and_no_others(
+    topic: str, some: list[str], none: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     assert scmrl(monkeypatch, "train", "--help", topic) == 0
     output = capsys.readouterr().out
     assert not [text for text in some if text not in output]
     assert not [text for text in none if text in output]
 
 
-def test_help_may_follow_other_arguments_and_take_its_topic_after_an_equals_sign(monkeypatch, capsys):
+def test_help_may_follow_other_arguments_and_take_its_topic_after_an_equals_sign(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     assert scmrl(monkeypatch, "train", "three-modalities", "--train.epochs", "3", "--help") == 0
     assert "Common options" in capsys.readouterr().out
     assert scmrl(monkeypatch, "train", "--help=train.epochs") == 0
     assert "--train.epochs" in capsys.readouterr().out
 
 
-def test_a_study_explains_its_own_options_in_full(monkeypatch, capsys):
+def test_a_study_explains_its_own_options_in_full(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     assert scmrl(monkeypatch, "study", "tune", "--help", "trials") == 0
     assert "Number of settings to try" in capsys.readouterr().out
 
 
-def test_an_unknown_topic_suggests_the_nearest(monkeypatch, capsys):
+def test_an_unknown_topic_suggests_the_nearest(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     assert scmrl(monkeypatch, "train", "--help", "train.epoch") == 2
     error = capsys.readouterr().err
     assert "--help train.epoch: no such topic (did you mean train.epochs?); there are: data, model, train" in error

@@ -1,6 +1,7 @@
 """`scmrl import` from the command line."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +11,9 @@ from fusion.test_published import K, fused, save, unimodal
 from snn_fusion import from_pretrained, import_published
 
 
-def test_a_checkpoint_becomes_a_folder_that_computes_the_same(tmp_path, monkeypatch, capsys):
+def test_a_checkpoint_becomes_a_folder_that_computes_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     checkpoint = save(tmp_path, {"state_dict": fused("spatiotemporal", aligned=True)})
     out = tmp_path / "model"
     sizes = ("--size", "audio=16x24", "--size", "visual=12x12")
@@ -25,7 +28,9 @@ def test_a_checkpoint_becomes_a_folder_that_computes_the_same(tmp_path, monkeypa
     assert json.loads((out / "spec.json").read_text())["model"]["input_shapes"]["audio"] == [1, 16, 24]
 
 
-def test_default_sizes_are_reported(tmp_path, monkeypatch, capsys):
+def test_default_sizes_are_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     checkpoint = save(tmp_path, unimodal())
     options = ("--modality", "dvs", "--time-steps", "2", "--out", tmp_path / "model")
     assert scmrl(monkeypatch, "import", checkpoint, *options) == 0
@@ -49,7 +54,14 @@ def test_default_sizes_are_reported(tmp_path, monkeypatch, capsys):
         ("spatiotemporal", ["--time-steps", "0"], "must be at least 1"),
     ],
 )
-def test_mistakes_end_in_one_line(tmp_path, monkeypatch, capsys, method, options, message):
+def test_mistakes_end_in_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    method: str,
+    options,
+    message: str,
+):
     checkpoint, out = save(tmp_path, fused(method)), tmp_path / "model"
     steps = [] if "--time-steps" in options else ["--time-steps", "2"]
     assert scmrl(monkeypatch, "import", checkpoint, "--out", out, *steps, *options) == 2
@@ -74,7 +86,9 @@ class Evil:
         (Evil(), "holds more than data"),
     ],
 )
-def test_files_that_are_not_checkpoints_are_refused(tmp_path, monkeypatch, capsys, content, message):
+def test_files_that_are_not_checkpoints_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], content, message: str
+):
     checkpoint = tmp_path / "checkpoint.pth.tar"
     if isinstance(content, bytes):
         checkpoint.write_bytes(content)
@@ -89,7 +103,9 @@ def test_files_that_are_not_checkpoints_are_refused(tmp_path, monkeypatch, capsy
 
 
 @pytest.mark.filterwarnings("ignore")  # PyTorch deprecates what made such files
-def test_a_torchscript_program_is_refused_with_a_remedy(tmp_path, monkeypatch, capsys):
+def test_a_torchscript_program_is_refused_with_a_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     program = tmp_path / "program.pt"
     torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)), program)
     assert scmrl(monkeypatch, "import", program, "--time-steps", "2", "--out", tmp_path / "model") == 2
@@ -98,7 +114,9 @@ def test_a_torchscript_program_is_refused_with_a_remedy(tmp_path, monkeypatch, c
     assert "weights_only" not in message
 
 
-def test_a_folder_that_is_not_empty_is_unchanged(tmp_path, monkeypatch, capsys):
+def test_a_folder_that_is_not_empty_is_unchanged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     checkpoint = save(tmp_path, unimodal())
     assert scmrl(monkeypatch, "import", checkpoint, "--time-steps", "2", "--out", tmp_path) == 2
     assert "is not empty, and nothing is overwritten" in capsys.readouterr().err

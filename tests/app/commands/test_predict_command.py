@@ -41,7 +41,9 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[dict]:
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-def test_a_manifest_without_labels_gives_the_predictions_of_the_test_split(data, run, tmp_path, monkeypatch, capsys):
+def test_a_manifest_without_labels_gives_the_predictions_of_the_test_split(
+    data: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     rows = [line.split(",") for line in (data / "manifest.csv").read_text().splitlines() if line.startswith("test")]
     manifest = data / "new.csv"
     manifest.write_text("note,audio,image\n" + "".join(f'"a, b",{row[3]},{row[2]}\n' for row in rows))
@@ -62,7 +64,7 @@ def test_a_manifest_without_labels_gives_the_predictions_of_the_test_split(data,
     assert [entry["class"] for entry in result] == [("left", "right")[k] for k in expected.probabilities.argmax(1)]
 
 
-def test_settings_of_the_training_are_restored(run):
+def test_settings_of_the_training_are_restored(run: Path):
     splits = read_experiment(run).data.build()
     inputs = load_inputs(run)
     assert inputs.classes == ("left", "right")
@@ -72,7 +74,9 @@ def test_settings_of_the_training_are_restored(run):
     }
 
 
-def test_pairs_are_one_clip_and_modalities_may_be_missing(data, run, monkeypatch, capsys):
+def test_pairs_are_one_clip_and_modalities_may_be_missing(
+    data: Path, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     both = f"image={data / 'test0.png'}", f"audio={data / 'test0.wav'}"
     assert scmrl(monkeypatch, "predict", run, *both) == 0
     printed = capsys.readouterr().out.splitlines()
@@ -83,7 +87,9 @@ def test_pairs_are_one_clip_and_modalities_may_be_missing(data, run, monkeypatch
     assert capsys.readouterr().out.endswith(" (without image)\n")
 
 
-def test_files_of_a_folder_are_paired_by_name(data, run, tmp_path, monkeypatch, capsys):
+def test_files_of_a_folder_are_paired_by_name(
+    data: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     for target in ("image/a/1.png", "audio/a/1.wav", "image/b/1.png", "2.wav", "2.png", ".hidden/3.png"):
         (tmp_path / target).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(data / f"test0{Path(target).suffix}", tmp_path / target)
@@ -97,21 +103,27 @@ def test_files_of_a_folder_are_paired_by_name(data, run, tmp_path, monkeypatch, 
     }
 
 
-def test_single_files_are_paired_by_name(data, run, monkeypatch, capsys):
+def test_single_files_are_paired_by_name(
+    data: Path, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     files = [data / name for name in ("test1.wav", "test2.png", "test1.png")]
     assert scmrl(monkeypatch, "predict", run, *files, "--json") == 0
     result = {entry["id"]: entry["without"] for entry in lines(capsys)}
     assert result == {str(data / "test1"): [], str(data / "test2"): ["audio"]}
 
 
-def test_two_files_for_one_modality_are_refused(data, run, tmp_path, monkeypatch, capsys):
+def test_two_files_for_one_modality_are_refused(
+    data: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     shutil.copy(data / "test0.png", tmp_path / "1.png")
     shutil.copy(data / "test0.png", tmp_path / "1.jpg")
     assert scmrl(monkeypatch, "predict", run, tmp_path) == 1
     assert "image has two files" in capsys.readouterr().err
 
 
-def test_a_video_gives_its_frames_and_its_audio(data, run, tmp_path, monkeypatch, capsys):
+def test_a_video_gives_its_frames_and_its_audio(
+    data: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     write_video(tmp_path / "clip.mp4")
     assert scmrl(monkeypatch, "predict", run, tmp_path / "clip.mp4", "--json") == 0
     (entry,) = lines(capsys)
@@ -177,7 +189,9 @@ ODD = {
 }
 
 
-def test_unusual_audio_headers_are_accepted(run, tmp_path, monkeypatch, capsys):
+def test_unusual_audio_headers_are_accepted(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     for name, content in ODD.items():
         (tmp_path / name).write_bytes(content)
     assert scmrl(monkeypatch, "predict", run, tmp_path) == 0
@@ -186,7 +200,9 @@ def test_unusual_audio_headers_are_accepted(run, tmp_path, monkeypatch, capsys):
     assert [line.partition(":")[0] for line in printed.out.splitlines()] == ["claims", "rate"]
 
 
-def test_hostile_files_get_one_line_each_and_the_rest_is_predicted(data, run, tmp_path, monkeypatch, capsys):
+def test_hostile_files_get_one_line_each_and_the_rest_is_predicted(
+    data: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     for name, content in HOSTILE.items():
         (tmp_path / name.replace(".", f"-{Path(name).suffix[1:]}.")).write_bytes(content)
     (tmp_path / "cut-png.png").write_bytes((data / "test0.png").read_bytes()[:150])
@@ -209,7 +225,7 @@ def test_hostile_files_get_one_line_each_and_the_rest_is_predicted(data, run, tm
     assert sorted(tmp_path.iterdir()) == here
 
 
-def test_a_run_without_readers_is_refused_before_pytorch_is_loaded(run, tmp_path):
+def test_a_run_without_readers_is_refused_before_pytorch_is_loaded(run: Path, tmp_path: Path):
     shutil.copy(run / "experiment.json", tmp_path)
     code = (
         "import sys; sys.argv = ['scmrl', 'predict', *sys.argv[1:]]\n"
@@ -224,7 +240,9 @@ def test_a_run_without_readers_is_refused_before_pytorch_is_loaded(run, tmp_path
     assert done.stderr.startswith(f"scmrl: {tmp_path} holds no inputs.json")
 
 
-def test_the_shortest_sound_is_predicted(run, tmp_path, monkeypatch, capsys):
+def test_the_shortest_sound_is_predicted(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     soundfile.write(tmp_path / "one.wav", np.array([0.5], np.float32), RATE)
     code = scmrl(monkeypatch, "predict", run, tmp_path / "one.wav", "--json")
     (entry,) = lines(capsys)
@@ -233,7 +251,9 @@ def test_the_shortest_sound_is_predicted(run, tmp_path, monkeypatch, capsys):
         assert sum(entry["probabilities"].values()) == pytest.approx(1)
 
 
-def test_a_manifest_that_leads_out_of_its_folder_is_refused(data, run, tmp_path, monkeypatch, capsys):
+def test_a_manifest_that_leads_out_of_its_folder_is_refused(
+    data: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     inner = tmp_path / "inner"
     inner.mkdir()
     shutil.copy(data / "test0.png", tmp_path / "secret.png")
@@ -265,7 +285,14 @@ def test_a_manifest_that_leads_out_of_its_folder_is_refused(data, run, tmp_path,
         (b"picture,sound\na.png,b.wav\n", "it is not a manifest, whose header names modalities"),
     ],
 )
-def test_a_broken_manifest(run, tmp_path, monkeypatch, capsys, content, message):
+def test_a_broken_manifest(
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    content: bytes,
+    message: str,
+):
     (tmp_path / "new.csv").write_bytes(content)
     assert scmrl(monkeypatch, "predict", run, tmp_path / "new.csv") in (1, 2)
     output = capsys.readouterr()
@@ -274,7 +301,9 @@ def test_a_broken_manifest(run, tmp_path, monkeypatch, capsys, content, message)
     assert output.out == ""
 
 
-def test_a_parquet_table_is_a_manifest(data, run, monkeypatch, capsys, tmp_path):
+def test_a_parquet_table_is_a_manifest(
+    data: Path, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
     import pyarrow
     from pyarrow import parquet
 
@@ -288,7 +317,9 @@ def test_a_parquet_table_is_a_manifest(data, run, monkeypatch, capsys, tmp_path)
     assert "cannot be read as a Parquet table" in capsys.readouterr().err
 
 
-def test_names_cannot_move_the_cursor(data, run, tmp_path, monkeypatch, capsys):
+def test_names_cannot_move_the_cursor(
+    data: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     shutil.copy(data / "test0.png", tmp_path / "a\x1b[2Jb.png")
     (tmp_path / "c\nscmrl: all is well.png").write_bytes(b"")
     assert scmrl(monkeypatch, "predict", run, tmp_path) == 1
@@ -310,7 +341,15 @@ def test_names_cannot_move_the_cursor(data, run, tmp_path, monkeypatch, capsys):
         (["nowhere.png"], 1, "there is no such file or folder"),
     ],
 )
-def test_mistakes_end_in_a_message(run, tmp_path, monkeypatch, capsys, arguments, code, message):
+def test_mistakes_end_in_a_message(
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments,
+    code: int,
+    message: str,
+):
     monkeypatch.chdir(tmp_path)
     assert scmrl(monkeypatch, "predict", run, *arguments) == code
     output = capsys.readouterr()
@@ -319,12 +358,16 @@ def test_mistakes_end_in_a_message(run, tmp_path, monkeypatch, capsys, arguments
     assert output.out == ""
 
 
-def test_an_empty_folder_is_refused(run, tmp_path, monkeypatch, capsys):
+def test_an_empty_folder_is_refused(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     assert scmrl(monkeypatch, "predict", run, tmp_path) == 2
     assert "has no file that a modality of this run accepts (image: image or video" in capsys.readouterr().err
 
 
-def test_samples_that_are_not_read_from_files_cannot_be_predicted(run, tmp_path, monkeypatch, capsys):
+def test_samples_that_are_not_read_from_files_cannot_be_predicted(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     result = InMemoryDataset({"image": torch.zeros(2, 1, 4, 4)}, labels=[0, 1], ids=["a", "b"])
     info = DatasetInfo("made", ("x", "y"), {"image": ModalityInfo("image", (1, 4, 4))})
     copy = shutil.copytree(run, tmp_path / "run")
@@ -348,7 +391,15 @@ def test_samples_that_are_not_read_from_files_cannot_be_predicted(run, tmp_path,
         ('"format_version": 2', '"format_version": 9', "format version is 9"),
     ],
 )
-def test_tampered_inputs_are_refused(run, tmp_path, monkeypatch, capsys, old, new, message):
+def test_tampered_inputs_are_refused(
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    old: str,
+    new: str,
+    message: str,
+):
     copy = shutil.copytree(run, tmp_path / "run")
     text = json.dumps(read_checksummed(copy / "inputs.json"))
     assert old in text
@@ -359,7 +410,9 @@ def test_tampered_inputs_are_refused(run, tmp_path, monkeypatch, capsys, old, ne
     assert "Traceback" not in output
 
 
-def test_a_series_of_nan_is_refused(tmp_path, monkeypatch, capsys):
+def test_a_series_of_nan_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     rng = np.random.default_rng(0)
     rows = []
     for split, count in (("train", 24), ("test", 4)):
@@ -381,7 +434,9 @@ def test_a_series_of_nan_is_refused(tmp_path, monkeypatch, capsys):
         assert len(message.err.splitlines()) == 2, message.err
 
 
-def test_images_of_another_size_and_color_mode_are_converted(data, run, tmp_path, monkeypatch, capsys):
+def test_images_of_another_size_and_color_mode_are_converted(
+    data: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     with Image.open(data / "test0.png") as picture:
         picture.resize((160, 160), Image.Resampling.NEAREST).convert("RGB").save(tmp_path / "large.png")
     assert scmrl(monkeypatch, "predict", run, tmp_path / "large.png", "--json") == 0

@@ -41,7 +41,7 @@ def faults_of(*tokens: str) -> list[str]:
     return str(caught.value).splitlines()
 
 
-def test_each_layer_overrides_the_one_before(tmp_path):
+def test_each_layer_overrides_the_one_before(tmp_path: Path):
     first = write(tmp_path, "seed: 2\ntrain: {epochs: 3, batch_size: 8, learning_rate: 1e-3}\n", "a.yaml")
     second = write(tmp_path, "train: {epochs: 4, batch_size: 16}\n", "b.yml")
     third = write(tmp_path, '{"train": {"batch_size": 64}}', "c.json")
@@ -53,7 +53,7 @@ def test_each_layer_overrides_the_one_before(tmp_path):
     assert result.train.weight_decay == Experiment().train.weight_decay
 
 
-def test_a_table_in_a_file_replaces_and_an_option_adds(tmp_path):
+def test_a_table_in_a_file_replaces_and_an_option_adds(tmp_path: Path):
     encoders = "model: {modalities: {visual: {kind: vector}}}\n"
     path = write(tmp_path, encoders)
     assert list(recipe("scmrl-cremad").model.modalities) == ["audio"]
@@ -65,7 +65,7 @@ def test_a_table_in_a_file_replaces_and_an_option_adds(tmp_path):
     assert changed.model.modalities["visual"].model_dump()["tokens"] == 7
 
 
-def test_a_kind_in_a_file_resets_the_choice_and_null_removes_an_entry(tmp_path):
+def test_a_kind_in_a_file_resets_the_choice_and_null_removes_an_entry(tmp_path: Path):
     path = write(tmp_path, "model:\n  fusion: {kind: none}\n  alignment: null\n")
     result = read(("scmrl-cremad", "--config", str(path)))
     assert result.model.fusion.model_dump() == {"kind": "none"}
@@ -76,21 +76,25 @@ def test_a_kind_in_a_file_resets_the_choice_and_null_removes_an_entry(tmp_path):
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_the_output_of_show_is_an_equivalent_file(name, tmp_path, monkeypatch, capsys):
+def test_the_output_of_show_is_an_equivalent_file(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     assert scmrl(monkeypatch, "spec", "show", name, "--seed", "9") == 0
     path = write(tmp_path, capsys.readouterr().out)
     assert read(("--config", str(path))) == recipe(name).model_copy(update={"seed": 9})
     assert load_spec(path, Experiment) == recipe(name).model_copy(update={"seed": 9})
 
 
-def test_check_accepts_valid_files(tmp_path, monkeypatch, capsys):
+def test_check_accepts_valid_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     first = write(tmp_path, "train: {epochs: 3}\n", "a.yaml")
     second = write(tmp_path, "\ufeffdata: {val_fraction: 0.3}\n", "b.yaml")
     assert scmrl(monkeypatch, "spec", "check", str(first), str(second), "--recipe", "scmrl-cremad") == 0
     assert capsys.readouterr().out == f"{first}: valid\n{second}: valid\n"
 
 
-def test_check_reports_the_faults_of_all_files(tmp_path, monkeypatch, capsys):
+def test_check_reports_the_faults_of_all_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     first = write(tmp_path, "train: {epochs: 0}\n", "a.yaml")
     second = write(tmp_path, "data:\n  kind: manifest\n", "b.yaml")
     third = write(tmp_path, "seed: 1\n", "c.yaml")
@@ -103,7 +107,9 @@ def test_check_reports_the_faults_of_all_files(tmp_path, monkeypatch, capsys):
     ]
 
 
-def test_a_model_spec_is_referred_to_its_checker(tmp_path, monkeypatch, capsys):
+def test_a_model_spec_is_referred_to_its_checker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     model = write(tmp_path, "input_shapes: {audio: [1, 16, 16]}\nnum_classes: 6\nchannels: 16\n", "m.yaml")
     assert scmrl(monkeypatch, "spec", "check", str(model)) == 2
     assert capsys.readouterr().err == (
@@ -117,7 +123,7 @@ def test_a_model_spec_is_referred_to_its_checker(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     "command", [["show", "three-modalities"], ["check", "run.yaml"], ["schema"], ["show", "--help"]]
 )
-def test_no_spec_command_needs_pytorch(command, tmp_path):
+def test_no_spec_command_needs_pytorch(command: list[str], tmp_path: Path):
     write(tmp_path, "model: {modalities: {touch: {kind: series}}}\n")
     code = (
         "import sys; sys.argv = ['scmrl', 'spec', *sys.argv[1:]]\n"
@@ -133,7 +139,7 @@ def test_no_spec_command_needs_pytorch(command, tmp_path):
     assert done.stdout.strip()
 
 
-def test_the_schema_accepts_partial_files(monkeypatch, capsys):
+def test_the_schema_accepts_partial_files(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     assert scmrl(monkeypatch, "spec", "schema") == 0
     schema = json.loads(capsys.readouterr().out)
     assert list(schema["properties"]) == list(Experiment.model_fields)
@@ -314,19 +320,19 @@ def test_a_fault_on_the_command_line_is_reported_in_its_terms(options: str, mess
     assert output.startswith(message)
 
 
-def test_bytes_that_are_not_text_are_reported(tmp_path):
+def test_bytes_that_are_not_text_are_reported(tmp_path: Path):
     path = tmp_path / "run.yaml"
     path.write_bytes(b"seed: \xff\n")
     assert faults_of("--config", str(path)) == [f"{path}: not UTF-8: byte 6 is 0xff"]
 
 
-def test_a_folder_is_not_a_configuration_file(tmp_path):
+def test_a_folder_is_not_a_configuration_file(tmp_path: Path):
     path = tmp_path / "run.yaml"
     path.mkdir()
     assert faults_of("--config", str(path)) == [f"{path}: cannot be read: Is a directory"]
 
 
-def test_faults_of_files_and_options_are_reported_together(tmp_path):
+def test_faults_of_files_and_options_are_reported_together(tmp_path: Path):
     path = write(tmp_path, "train: {epochs: 0}\nsede: 3\n")
     message = faults_of("--config", str(path), "--train.batch_size", "1", "--train.lrr", "2")
     assert [fault.partition(": ")[0] for fault in message] == [

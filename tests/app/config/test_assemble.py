@@ -1,6 +1,6 @@
 """Model specs for data: the encoder for each shape, explicit encoders, and invalid combinations."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -49,7 +49,7 @@ def encoder(shape: tuple[int, ...], chosen: object = None, **more: object):
         ),
     ],
 )
-def test_each_shape_has_a_default_encoder(shape, suits):
+def test_each_shape_has_a_default_encoder(shape: tuple[int, ...], suits):
     result = encoder(shape)
     assert result == suits
     model = model_spec(options(), info(x=shape)).build().eval()
@@ -79,7 +79,9 @@ def test_each_shape_has_a_default_encoder(shape, suits):
         ((6,), {"blocks": {"depth": 2}}, VectorSpec.model_validate({"blocks": {"depth": 2}})),
     ],
 )
-def test_a_specified_encoder_is_built(shape, chosen, becomes):
+def test_a_specified_encoder_is_built(
+    shape: tuple[int, ...], chosen: dict[str, Any] | dict[str, dict[str, int]] | dict[str, str], becomes
+):
     assert encoder(shape, chosen) == becomes
     model = model_spec(options(x=chosen), info(x=shape)).build().eval()
     assert model({"x": torch.rand(3, 2, *shape)}).logits.shape == (2, 2)
@@ -131,7 +133,7 @@ def test_an_encoder_for_a_different_number_of_axes_is_refused():
         encoder((2, 10, 9), {"kind": "tokens"})
 
 
-def test_a_plug_in_encoder_needs_no_shape_fields(monkeypatch, request):
+def test_a_plug_in_encoder_needs_no_shape_fields(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest):
     class PluggedSpec(VectorSpec):
         """An encoder of a plug-in."""
 

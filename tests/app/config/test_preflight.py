@@ -42,7 +42,9 @@ def test_a_folder_that_is_not_empty_is_reported_first(tmp_path: Path):
 
 
 @pytest.mark.parametrize("command", [("train",), ("study", "ablation")])
-def test_a_missing_extra_is_reported_first(command, tmp_path, monkeypatch, capsys):
+def test_a_missing_extra_is_reported_first(
+    command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(preflight, "find_spec", lambda name: None)
     assert scmrl(monkeypatch, *command, "--train.wandb", "mine") == 2
@@ -51,7 +53,9 @@ def test_a_missing_extra_is_reported_first(command, tmp_path, monkeypatch, capsy
 
 
 @pytest.mark.parametrize("prefix", ["--", "--data."])
-def test_dataset_options_have_the_same_names_in_every_command(prefix, tmp_path, monkeypatch, capsys):
+def test_dataset_options_have_the_same_names_in_every_command(
+    prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     assert scmrl(monkeypatch, "data", "check", "manifest", f"{prefix}root", str(tmp_path / "gone")) != 0
     message = capsys.readouterr()
     assert "no such option" not in message.err + message.out
@@ -66,6 +70,8 @@ def test_dataset_options_have_the_same_names_in_every_command(prefix, tmp_path, 
         (["--data.root", "data/crema-d"], "crema-d"),
     ],
 )
-def test_the_suggested_dataset_is_that_of_the_folder(options, kind, monkeypatch, capsys):
+def test_the_suggested_dataset_is_that_of_the_folder(
+    options: list[str], kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     assert scmrl(monkeypatch, "train", *options) == 2
     assert f"(add --data.kind {kind}; other kinds" in capsys.readouterr().err

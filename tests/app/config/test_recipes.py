@@ -84,7 +84,9 @@ def info(shapes: dict[str, tuple[int, ...]], *, classes: int, time_steps: int | 
         ("scmrl-mnistdvs-ntidigits", 28, 10, 2, 16, 4_022_666),
     ],
 )
-def test_published_recipe_builds_the_published_model(name, side, classes, visual_channels, time_steps, parameters):
+def test_published_recipe_builds_the_published_model(
+    name: str, side: int, classes: int, visual_channels: int, time_steps: int | None, parameters: int
+):
     shapes = {"audio": (1, side, side), "visual": (visual_channels, side, side)}
     result = recipe(f"{name}-published")
     spec = model_spec(result.model, info(shapes, classes=classes, time_steps=time_steps))

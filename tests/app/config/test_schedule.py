@@ -87,7 +87,9 @@ def without_schedule(data: Path, out: Path) -> list[str]:
     return options
 
 
-def test_a_run_prints_stores_and_resumes_its_schedule(tmp_path, monkeypatch, capsys):
+def test_a_run_prints_stores_and_resumes_its_schedule(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     (tmp_path / "data").mkdir()
     data, out = write_tiny_dataset(tmp_path / "data", train=24, test=4), tmp_path / "run"
     monkeypatch.setattr("scmrl.config.experiment.STEPS", 16)

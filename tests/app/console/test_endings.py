@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -40,7 +41,9 @@ def ended(monkeypatch, capsys, error: BaseException) -> tuple[int, str]:
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_a_bug_is_named_and_its_traceback_saved(error, monkeypatch, capsys, tmp_path):
+def test_a_bug_is_named_and_its_traceback_saved(
+    error, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     code, message = ended(monkeypatch, capsys, error)
     assert code == 1
@@ -54,7 +57,9 @@ def test_a_bug_is_named_and_its_traceback_saved(error, monkeypatch, capsys, tmp_
     assert type(error).__name__ in text
 
 
-def test_a_bug_is_named_if_no_file_can_be_written(monkeypatch, capsys, tmp_path):
+def test_a_bug_is_named_if_no_file_can_be_written(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
     code, message = ended(monkeypatch, capsys, KeyError("training"))
     assert code == 1
@@ -71,7 +76,7 @@ def test_a_bug_is_named_if_no_file_can_be_written(monkeypatch, capsys, tmp_path)
         RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory"),
     ],
 )
-def test_out_of_memory_is_not_a_bug(error, monkeypatch, capsys):
+def test_out_of_memory_is_not_a_bug(error, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     code, message = ended(monkeypatch, capsys, error)
     assert code == 2
     assert message.startswith("scmrl: out of memory")
@@ -88,12 +93,12 @@ def test_real_out_of_memory_errors_are_recognized():
     assert not is_out_of_memory(RuntimeError("shapes do not fit"))
 
 
-def test_an_interruption_prints_no_empty_reason(monkeypatch, capsys):
+def test_an_interruption_prints_no_empty_reason(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     assert ended(monkeypatch, capsys, KeyboardInterrupt()) == (130, "\nscmrl: interrupted\n")
     assert ended(monkeypatch, capsys, KeyboardInterrupt("stopped")) == (130, "\nscmrl: interrupted; stopped\n")
 
 
-def test_debugging_prints_the_traceback(monkeypatch):
+def test_debugging_prints_the_traceback(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("SCMRL_DEBUG", "1")
     monkeypatch.setattr(sys, "argv", ["scmrl", "spec", "show", "--nonsense", "1"])
     from scmrl import cli
@@ -120,7 +125,9 @@ def test_unencodable_characters_are_escaped():
     assert done.stdout.isascii()
 
 
-def test_a_file_is_not_blamed_if_memory_ran_out_while_reading_it(monkeypatch, capsys):
+def test_a_file_is_not_blamed_if_memory_ran_out_while_reading_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     error = ValueError("clip7.wav cannot be read as sound: ; replace or convert the file")
     error.__cause__ = MemoryError()
     code, message = ended(monkeypatch, capsys, error)

@@ -15,6 +15,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,7 +49,7 @@ def server(run: Path) -> Iterator[RunningServer]:
         yield server
 
 
-def test_predictions_are_those_of_the_model(run, server):
+def test_predictions_are_those_of_the_model(run: Path, server: RunningServer):
     model, sample = from_pretrained(run).eval(), read_experiment(run).data.build().test[3]
     inputs = {name: x[None] for name, x in sample.inputs.items()}
     with torch.no_grad():
@@ -61,7 +62,7 @@ def test_predictions_are_those_of_the_model(run, server):
             assert response["frames"].keys() == remaining.keys()
 
 
-def test_noise_reaches_the_model(run, server):
+def test_noise_reaches_the_model(run: Path, server: RunningServer):
     model, sample = from_pretrained(run).eval(), read_experiment(run).data.build().test[5]
     clean = sample.inputs["audio"]
     predicted = {}
@@ -79,7 +80,7 @@ def test_noise_reaches_the_model(run, server):
     assert not torch.allclose(predicted[0.0], predicted[1.0], atol=1e-4, rtol=0)  # ten times the tolerance
 
 
-def test_explanations_add_up(server):
+def test_explanations_add_up(server: RunningServer):
     query = {"clip": 2, "noise": {"image": 0.2}}
     probabilities = server.client.post("/api/predictions", json=query).json()["probabilities"]
     explanation = server.client.post("/api/explanations", json=query).json()
@@ -121,7 +122,7 @@ def test_explanations_add_up(server):
         ([], 400, "invalid query"),
     ],
 )
-def test_invalid_queries_are_refused(server, query, status, fault):
+def test_invalid_queries_are_refused(server: RunningServer, query, status: int, fault: str):
     for path in ("/api/predictions", "/api/explanations"):
         response = server.client.post(path, json=query)
         assert response.status_code == status
@@ -129,7 +130,7 @@ def test_invalid_queries_are_refused(server, query, status, fault):
 
 
 @pytest.mark.parametrize(("body", "status"), [(b"", 400), (b"{", 400), (b"\xff\xfe", 400), (b"[" * 70_000, 413)])
-def test_malformed_queries_are_refused(server, body, status):
+def test_malformed_queries_are_refused(server: RunningServer, body: bytes, status: int):
     response = server.client.post("/api/predictions", content=body, headers={"content-type": "application/json"})
     assert response.status_code == status
     assert response.json()["fault"]
@@ -158,12 +159,12 @@ def test_malformed_queries_are_refused(server, body, status):
         ({"content-type": "application/x-www-form-urlencoded"}, 415),
     ],
 )
-def test_other_sites_are_refused(server, headers, status):
+def test_other_sites_are_refused(server: RunningServer, headers: dict[str, Any] | dict[str, str], status: int):
     headers = {"content-type": "application/json"} | headers
     assert server.client.post("/api/predictions", content=b'{"clip": 0}', headers=headers).status_code == status
 
 
-def test_the_page_has_no_inline_or_external_resources(server):
+def test_the_page_has_no_inline_or_external_resources(server: RunningServer):
     names = [file.name for file in importlib.resources.files("scmrl.demo").joinpath("page").iterdir()]
     assert len(names) >= 5
     for name in names:
@@ -186,7 +187,7 @@ def test_the_page_has_no_inline_or_external_resources(server):
         assert response.headers["x-content-type-options"] == "nosniff"
 
 
-def test_the_run_is_described(run, server):
+def test_the_run_is_described(run: Path, server: RunningServer):
     content = server.client.get("/api/run").json()
     assert content["classes"] == ["left", "right"]
     assert content["labels"] == [0, 1, 0, 1, 0, 1, 0, 1, 0]
@@ -198,7 +199,7 @@ def test_the_run_is_described(run, server):
     assert str(run.parent) not in str(content)
 
 
-def test_the_recorded_sound_of_a_sample_is_served(run, server):
+def test_the_recorded_sound_of_a_sample_is_served(run: Path, server: RunningServer):
     response = server.client.get("/api/sounds", params={"sample": 3, "modality": "audio"})
     assert response.status_code == 200
     assert response.headers["content-type"] == "audio/wav"
@@ -292,7 +293,7 @@ def test_the_most_recently_used_clips_are_stored():
         clips.get(tokens[1])
 
 
-def test_files_are_decoded_for_the_modalities_that_accept_them(run):
+def test_files_are_decoded_for_the_modalities_that_accept_them(run: Path):
     one = load_inputs(run).modalities
     assert modalities_for_file("a.PNG", one) == ("image",)
     assert modalities_for_file("a.b.wav", one) == ("audio",)
@@ -334,18 +335,18 @@ def test_files_are_decoded_for_the_modalities_that_accept_them(run):
         ({"decode_seconds": float("nan")}, "--decode-seconds nan is out of range"),
     ],
 )
-def test_errors_are_one_line(run, options, message):
+def test_errors_are_one_line(run: Path, options: dict[str, float] | dict[str, int] | dict[str, str], message: str):
     with pytest.raises(ValueError, match=re.escape(message)) as error:
         demo(run, **options)
     assert "\n" not in str(error.value)
 
 
-def test_a_folder_without_a_run_is_refused(tmp_path):
+def test_a_folder_without_a_run_is_refused(tmp_path: Path):
     with pytest.raises(ValueError, match="is not a run folder"):
         demo(tmp_path)
 
 
-def test_a_port_in_use_is_refused(run):
+def test_a_port_in_use_is_refused(run: Path):
     with (
         listen("127.0.0.1", 0) as other,
         pytest.raises(ValueError, match=r"in use\); give another --port, or 0 for a free one"),
@@ -353,7 +354,7 @@ def test_a_port_in_use_is_refused(run):
         demo(run, port=other.getsockname()[1])
 
 
-def test_the_missing_extra_is_named(run, monkeypatch):
+def test_the_missing_extra_is_named(run: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     monkeypatch.delitem(sys.modules, "scmrl.demo.server")
     with pytest.raises(ImportError, match="extra `demo`, in a clone by `uv sync`"):
@@ -374,7 +375,7 @@ def test_the_url_and_scope_of_the_listener():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ending", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
-def test_the_command_serves_and_deletes_its_files(run, tmp_path, ending):
+def test_the_command_serves_and_deletes_its_files(run: Path, tmp_path: Path, ending: signal.Signals):
     code = "import sys, pathlib, scmrl.commands.demo as c; c.demo(pathlib.Path(sys.argv[1]), port=0, host='0.0.0.0')"
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(run)],

@@ -52,7 +52,7 @@ def no_cookies(request: pytest.FixtureRequest) -> None:
         ("DELETE", "/api/run"),
     ],
 )
-def test_requests_without_the_token_reveal_nothing(server, method, path):
+def test_requests_without_the_token_reveal_nothing(server: RunningServer, method: str, path: str):
     for headers in ({}, {"cookie": "token=x; scmrl-demo-0=x"}, {"authorization": "Bearer wrong"}):
         response = server.client.request(method, path, headers=JSON | headers)
         assert response.status_code == 401
@@ -66,7 +66,7 @@ def test_requests_without_the_token_reveal_nothing(server, method, path):
         )
 
 
-def test_the_start_page_requests_the_token(server):
+def test_the_start_page_requests_the_token(server: RunningServer):
     response = server.client.get("/")
     assert response.status_code == 401
     assert "needs a token" in response.text
@@ -74,7 +74,7 @@ def test_the_start_page_requests_the_token(server):
     assert "form-action 'self'" in response.headers["content-security-policy"]
 
 
-def test_the_token_in_the_address_sets_a_cookie(server):
+def test_the_token_in_the_address_sets_a_cookie(server: RunningServer):
     response = server.client.get("/", params={"token": TOKEN})
     assert response.status_code == 200
     cookie = response.headers["set-cookie"]
@@ -86,13 +86,13 @@ def test_the_token_in_the_address_sets_a_cookie(server):
     assert "set-cookie" not in prediction.headers
 
 
-def test_a_program_sends_the_token_in_a_header(server):
+def test_a_program_sends_the_token_in_a_header(server: RunningServer):
     allowed = {"authorization": f"Bearer {TOKEN}"}
     assert server.client.get("/api/run", headers=allowed).status_code == 200
     assert server.client.post("/api/predictions", json={"clip": 0}, headers=allowed).status_code == 200
 
 
-def test_the_token_does_not_replace_the_checks_of_other_sites(server):
+def test_the_token_does_not_replace_the_checks_of_other_sites(server: RunningServer):
     allowed = {"authorization": f"Bearer {TOKEN}"}
     for headers, status in (
         ({"host": "rebound.example"}, 421),
@@ -104,13 +104,13 @@ def test_the_token_does_not_replace_the_checks_of_other_sites(server):
     assert server.client.get("/", params={"token": TOKEN}, headers={"host": "rebound.example"}).status_code == 421
 
 
-def test_a_health_check_needs_no_token_and_reveals_nothing(server):
+def test_a_health_check_needs_no_token_and_reveals_nothing(server: RunningServer):
     response = server.client.get(guard.HEALTH)
     assert response.status_code == 200
     assert response.json() == {"status": "ok"}
 
 
-def test_incomplete_requests_and_slow_uploads_block_no_others(server):
+def test_incomplete_requests_and_slow_uploads_block_no_others(server: RunningServer):
     image = (server.demo.run.parent / "data" / "test0.png").read_bytes()
     address = httpx.URL(server.url)
     authorized = b"Host: localhost\r\nAuthorization: Bearer " + TOKEN.encode() + b"\r\n"
@@ -149,7 +149,7 @@ def test_incomplete_requests_and_slow_uploads_block_no_others(server):
         print(f"a query and an upload were processed after {time.monotonic() - start:.2f} s")
 
 
-def test_a_request_head_has_a_deadline(run, monkeypatch):
+def test_a_request_head_has_a_deadline(run: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(connections, "HEAD_SECONDS", 0.2)
     with serve(run) as server:
         address = (httpx.URL(server.url).host, httpx.URL(server.url).port)
@@ -183,7 +183,7 @@ def test_a_request_head_has_a_deadline(run, monkeypatch):
                 thread.join()
 
 
-def test_waiting_connections_are_limited(run, monkeypatch):
+def test_waiting_connections_are_limited(run: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(connections, "MAX_WAITING", 3)
     with serve(run) as server, ExitStack() as opened:
         address = (httpx.URL(server.url).host, httpx.URL(server.url).port)

@@ -100,7 +100,7 @@ def hold(page: Page, path: str) -> list[Route]:
     return held
 
 
-def test_a_dropped_clip_is_perturbed(run, browser, server, tmp_path):
+def test_a_dropped_clip_is_perturbed(run: Path, browser: Browser, server: RunningServer, tmp_path: Path):
     path = tmp_path / "clip.mp4"
     write_video(path)
     modalities, model = load_inputs(run).modalities, from_pretrained(run).eval()
@@ -149,7 +149,7 @@ def test_a_dropped_clip_is_perturbed(run, browser, server, tmp_path):
         assert len({f"{100 * float(probabilities[0]):.1f}" for probabilities in predictions}) == len(predictions)
 
 
-def test_the_last_of_many_slider_moves_is_shown(run, browser, server):
+def test_the_last_of_many_slider_moves_is_shown(run: Path, browser: Browser, server: RunningServer):
     model, sample = from_pretrained(run).eval(), server.demo.samples[2]
     with open_demo_page(browser, server) as recorded:
         page = recorded.page
@@ -186,7 +186,7 @@ def test_the_last_of_many_slider_moves_is_shown(run, browser, server):
         assert maximum == 1
 
 
-def test_a_random_sample_is_of_the_selected_class(browser, server):
+def test_a_random_sample_is_of_the_selected_class(browser: Browser, server: RunningServer):
     with open_demo_page(browser, server) as recorded:
         page = recorded.page
         page.locator("#class").select_option(label="right")
@@ -202,7 +202,7 @@ def test_a_random_sample_is_of_the_selected_class(browser, server):
         expect(page.locator("#clip-fault")).to_have_text("The test split has samples 0 to 8.")
 
 
-def test_a_file_replaces_one_modality(run, browser, server):
+def test_a_file_replaces_one_modality(run: Path, browser: Browser, server: RunningServer):
     data = run.parent / "data"
     with open_demo_page(browser, server) as recorded:
         page = recorded.page
@@ -217,7 +217,7 @@ def test_a_file_replaces_one_modality(run, browser, server):
         assert page.locator(".modality .name").all_text_contents() == ["a.png", "test0.wav"]
 
 
-def test_muting_the_only_modality_can_be_reset(run, browser, server):
+def test_muting_the_only_modality_can_be_reset(run: Path, browser: Browser, server: RunningServer):
     with open_demo_page(browser, server) as recorded:
         page = recorded.page
         drop(page, "a.png", (run.parent / "data" / "test0.png").read_bytes())
@@ -233,7 +233,7 @@ def test_muting_the_only_modality_can_be_reset(run, browser, server):
         expect(page.locator("[data-modality=image]")).not_to_contain_class("off")
 
 
-def test_a_file_for_a_muted_modality_is_shown(run, browser, server):
+def test_a_file_for_a_muted_modality_is_shown(run: Path, browser: Browser, server: RunningServer):
     canvas = "document.querySelector('[data-modality=image] canvas').toDataURL()"
     with open_demo_page(browser, server) as recorded:
         page = recorded.page
@@ -248,7 +248,7 @@ def test_a_file_for_a_muted_modality_is_shown(run, browser, server):
         assert page.evaluate(canvas) != before
 
 
-def test_files_chosen_at_the_same_time_are_both_used(run, browser, server):
+def test_files_chosen_at_the_same_time_are_both_used(run: Path, browser: Browser, server: RunningServer):
     data = run.parent / "data"
     with open_demo_page(browser, server) as recorded:
         page = recorded.page
@@ -260,7 +260,7 @@ def test_files_chosen_at_the_same_time_are_both_used(run, browser, server):
         expect(page.locator(".modality .name")).to_have_text(["test1.png", "test3.wav"], timeout=WAIT)
 
 
-def test_a_file_for_an_earlier_clip_is_not_used(run, browser, server):
+def test_a_file_for_an_earlier_clip_is_not_used(run: Path, browser: Browser, server: RunningServer):
     with open_demo_page(browser, server) as recorded:
         page = recorded.page
         page.locator("#sample").fill("0")
@@ -279,7 +279,7 @@ def test_a_file_for_an_earlier_clip_is_not_used(run, browser, server):
         expect(page.locator("[data-modality=image] .name")).to_have_text("test5.png+test5.wav")
 
 
-def test_a_slow_prediction_shows_its_status(browser, server):
+def test_a_slow_prediction_shows_its_status(browser: Browser, server: RunningServer):
     with open_page(browser) as recorded:
         page = recorded.page
         held = hold(page, "**/api/predictions")
@@ -292,7 +292,7 @@ def test_a_slow_prediction_shows_its_status(browser, server):
         expect(page.locator("#predict-status")).to_be_hidden()
 
 
-def test_the_first_sample_is_shown_immediately(run, browser, server):
+def test_the_first_sample_is_shown_immediately(run: Path, browser: Browser, server: RunningServer):
     model, sample = from_pretrained(run).eval(), server.demo.samples[0]
     with open_demo_page(browser, server) as recorded, torch.no_grad():
         expect_prediction(
@@ -303,7 +303,7 @@ def test_the_first_sample_is_shown_immediately(run, browser, server):
         assert recorded.page.locator("#sample").input_value() == "0"
 
 
-def test_sounds_can_be_played(run, browser, server):
+def test_sounds_can_be_played(run: Path, browser: Browser, server: RunningServer):
     seconds = """async () => {
         const audio = document.querySelector("[data-modality=audio] audio");
         audio.preload = "auto";
@@ -328,7 +328,7 @@ def test_sounds_can_be_played(run, browser, server):
 
 
 @pytest.mark.parametrize(("width", "columns"), [(1280, 3), (800, 3), (390, 1)])
-def test_three_modalities_leave_no_gap(browser, server, width, columns):
+def test_three_modalities_leave_no_gap(browser: Browser, server: RunningServer, width: int, columns: int):
     def add_third(route: Route) -> None:
         response = route.fetch()
         content = response.json()
@@ -348,7 +348,7 @@ def test_three_modalities_leave_no_gap(browser, server, width, columns):
         assert overflow(page) == []
 
 
-def test_a_demo_that_others_can_reach_needs_its_token(run, browser):
+def test_a_demo_that_others_can_reach_needs_its_token(run: Path, browser: Browser):
     token = "a-token-of-the-tests-0123456789"
     with serve(run, token=token) as server, open_page(browser, scheme="dark") as recorded:
         page = recorded.page
@@ -368,7 +368,7 @@ def test_a_demo_that_others_can_reach_needs_its_token(run, browser):
         expect(page.locator("#prediction")).to_contain_text("Prediction:", timeout=WAIT)
 
 
-def test_without_the_server_no_prediction_remains_for_another_clip(browser, server):
+def test_without_the_server_no_prediction_remains_for_another_clip(browser: Browser, server: RunningServer):
     with open_page(browser) as recorded:
         page = recorded.page
         page.goto(server.url)
@@ -390,7 +390,7 @@ def test_without_the_server_no_prediction_remains_for_another_clip(browser, serv
         assert all("Failed to load resource" in error for error in recorded.errors)
 
 
-def test_names_are_never_markup(run, browser, server):
+def test_names_are_never_markup(run: Path, browser: Browser, server: RunningServer):
     name = "<img src=x onerror=document.title='owned'>.png"
     with open_demo_page(browser, server) as recorded:
         page = recorded.page
@@ -400,7 +400,7 @@ def test_names_are_never_markup(run, browser, server):
         assert page.title() == "scmrl demo"
 
 
-def test_unreadable_files_are_reported(browser, server):
+def test_unreadable_files_are_reported(browser: Browser, server: RunningServer):
     with open_page(browser) as recorded:
         page = recorded.page
         page.goto(server.url)
@@ -421,7 +421,7 @@ def test_unreadable_files_are_reported(browser, server):
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
-def test_the_page_fits_and_its_controls_are_labeled(browser, server, width, scheme):
+def test_the_page_fits_and_its_controls_are_labeled(browser: Browser, server: RunningServer, width: int, scheme: str):
     with open_demo_page(browser, server, width=width, scheme=scheme) as recorded:
         page = recorded.page
         assert overflow(page) == []
@@ -438,7 +438,7 @@ def test_the_page_fits_and_its_controls_are_labeled(browser, server, width, sche
         assert (brightness < 80) == (scheme == "dark")
 
 
-def test_long_names_from_files_wrap(browser, server):
+def test_long_names_from_files_wrap(browser: Browser, server: RunningServer):
     def lengthen(route: Route) -> None:
         response = route.fetch()
         longer = {"run": "r" * 90, "classes": ["left", "y" * 90], "notes": ["n" * 200], "no_files": "/data" * 40}
@@ -455,7 +455,7 @@ def test_long_names_from_files_wrap(browser, server):
         assert overflow(page) == []
 
 
-def test_all_controls_are_reachable_by_keyboard(browser, server):
+def test_all_controls_are_reachable_by_keyboard(browser: Browser, server: RunningServer):
     with open_demo_page(browser, server) as recorded:
         page = recorded.page
         page.locator("#sample").fill("1")

@@ -53,7 +53,7 @@ def probabilities(server: RunningServer, clip: str | int) -> list[float]:
     return server.client.post("/api/predictions", json={"clip": clip}).json()["probabilities"]
 
 
-def test_a_video_is_predicted_like_by_the_predict_command(run, server, tmp_path):
+def test_a_video_is_predicted_like_by_the_predict_command(run: Path, server: RunningServer, tmp_path: Path):
     write_video(tmp_path / "clip.mp4")
     response = send(server, (tmp_path / "clip.mp4").read_bytes(), name="clip.mp4")
     assert response.status_code == 201
@@ -66,7 +66,7 @@ def test_a_video_is_predicted_like_by_the_predict_command(run, server, tmp_path)
     assert not list(server.uploads.iterdir())
 
 
-def test_files_join_a_clip(server, data):
+def test_files_join_a_clip(server: RunningServer, data: Path):
     def names(clip: str) -> dict[str, str]:
         return server.client.post("/api/predictions", json={"clip": clip}).json()["names"]
 
@@ -89,7 +89,7 @@ def test_files_join_a_clip(server, data):
     assert prediction["label"] is None
 
 
-def test_a_video_without_sound_provides_images_only(server, tmp_path):
+def test_a_video_without_sound_provides_images_only(server: RunningServer, tmp_path: Path):
     import av
 
     path = tmp_path / "silent.mp4"
@@ -107,7 +107,7 @@ def test_a_video_without_sound_provides_images_only(server, tmp_path):
 
 
 @pytest.mark.parametrize("name", [*HOSTILE, "cut.png"])
-def test_unreadable_files_are_reported(server, data, name):
+def test_unreadable_files_are_reported(server: RunningServer, data: Path, name: str):
     content = HOSTILE[name] if name in HOSTILE else (data / "test0.png").read_bytes()[:150]
     response = send(server, content[:190_000], name=name)
     assert response.status_code == 422
@@ -117,7 +117,7 @@ def test_unreadable_files_are_reported(server, data, name):
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_unusual_sound_headers_are_accepted(server, name):
+def test_unusual_sound_headers_are_accepted(server: RunningServer, name: str):
     assert send(server, ODD[name], name=name).status_code == 201
 
 
@@ -140,7 +140,7 @@ def test_unusual_sound_headers_are_accepted(server, name):
         ("image.png.", 415),
     ],
 )
-def test_file_names_are_not_paths(server, data, name, status):
+def test_file_names_are_not_paths(server: RunningServer, data: Path, name: str, status: int):
     response = send(server, (data / "test0.png").read_bytes(), name=name)
     assert response.status_code == status
     assert not list(server.uploads.iterdir())
@@ -149,12 +149,12 @@ def test_file_names_are_not_paths(server, data, name, status):
         assert name.isprintable()
 
 
-def test_manifests_are_refused(server, data):
+def test_manifests_are_refused(server: RunningServer, data: Path):
     response = send(server, f"image,audio\n{data / 'test0.png'},{data / 'test0.wav'}\n".encode(), name="manifest.csv")
     assert response.status_code == 415
 
 
-def test_uploads_for_unknown_clips_and_modalities_are_refused(server, data):
+def test_uploads_for_unknown_clips_and_modalities_are_refused(server: RunningServer, data: Path):
     image = (data / "test0.png").read_bytes()
     assert send(server, image, name="a.png", into="nobody's").status_code == 404
     for number in ("99", "9" * 18, "9" * 5000, "²"):
@@ -166,7 +166,7 @@ def test_uploads_for_unknown_clips_and_modalities_are_refused(server, data):
     assert nameless.json() == {"fault": "invalid address: query.name: Field required"}
 
 
-def test_a_full_disk_is_reported(server, data, monkeypatch):
+def test_a_full_disk_is_reported(server: RunningServer, data: Path, monkeypatch: pytest.MonkeyPatch):
     def full(**_options: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -176,7 +176,7 @@ def test_a_full_disk_is_reported(server, data, monkeypatch):
     assert response.json()["fault"] == "the server cannot store the file: No space left on device"
 
 
-def test_large_uploads_are_refused_early(server):
+def test_large_uploads_are_refused_early(server: RunningServer):
     for name, status in (("large.png", 413), ("large.zip", 415)):
         assert send(server, bytes(20_000_000), name=name).status_code == status
     sent = 0
@@ -198,7 +198,7 @@ def test_large_uploads_are_refused_early(server):
     assert server.client.get("/api/run").status_code == 200
 
 
-def test_an_aborted_upload_leaves_no_files(server):
+def test_an_aborted_upload_leaves_no_files(server: RunningServer):
     address = httpx.URL(server.url)
     with socket.create_connection((address.host, address.port)) as connection:
         connection.sendall(
@@ -209,7 +209,7 @@ def test_an_aborted_upload_leaves_no_files(server):
     wait_until(lambda: not any(server.uploads.iterdir()))
 
 
-def test_decoding_has_a_time_limit(run, data):
+def test_decoding_has_a_time_limit(run: Path, data: Path):
     with serve(run, decode_seconds=1e-4) as server:
         response = send(server, (data / "test0.png").read_bytes(), name="slow.png")
         assert response.status_code == 422
@@ -245,13 +245,13 @@ def decode_with(inputs: Inputs, tmp_path: Path, how: str, *, seconds: float) -> 
         ("claims", r"^image.png is <b>bad</b>\\x1b\[2J$"),
     ],
 )
-def test_misbehaving_decoders_are_killed(run, tmp_path, how, message):
+def test_misbehaving_decoders_are_killed(run: Path, tmp_path: Path, how: str, message: str):
     with pytest.raises(RefusedError, match=message):
         decode_with(load_inputs(run), tmp_path, how, seconds=2)
     wait_until(lambda: "98765.25" not in commands())
 
 
-def test_a_decoder_that_cannot_be_started_is_reported(run, tmp_path, monkeypatch):
+def test_a_decoder_that_cannot_be_started_is_reported(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def fails(_process: object) -> None:
         raise EOFError
 
@@ -261,7 +261,7 @@ def test_a_decoder_that_cannot_be_started_is_reported(run, tmp_path, monkeypatch
     assert refused.value.status == 503
 
 
-def test_a_decoder_that_starts_at_shutdown_is_killed(run, tmp_path, monkeypatch):
+def test_a_decoder_that_starts_at_shutdown_is_killed(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     sandboxes: list[Sandbox] = []
     init, start = Sandbox.__init__, ForkServerProcess.start
 

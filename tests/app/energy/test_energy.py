@@ -212,7 +212,7 @@ def test_kinds_of_neurons_differ_only_in_their_updates():
 
 
 @pytest.mark.parametrize("sharing", ["pair", "source"])
-def test_counts_of_attention_are_those_by_brute_force(sharing):
+def test_counts_of_attention_are_those_by_brute_force(sharing: str):
     fusion = {"kind": "ccssa", "num_heads": 8, "attention": "spatial", "sharing": sharing}
     model, batch = small_model(fusion)
     counts = {layer.name: layer for layer in count_operations(model, [batch], CPU).layers}
@@ -259,7 +259,7 @@ METHOD_OPTIONS = {
 
 
 @pytest.mark.parametrize("method", METHODS.specs())
-def test_multiplications_equal_those_of_spikingjelly(method):
+def test_multiplications_equal_those_of_spikingjelly(method: str):
     fusion = {"kind": method, **METHOD_OPTIONS[method]}
     if "num_heads" in METHODS.specs()[method].model_fields:
         fusion["num_heads"] = 4
@@ -318,7 +318,7 @@ def test_energy_tables_have_a_name_or_custom_values():
 @pytest.mark.parametrize(
     "text", ["mac=1", "mac=1,ac=x", "mac=1,ac=-1", "mac=1,ac=nan", "mac=1,mac=2", "a=1,mac=1,ac=1"]
 )
-def test_invalid_custom_values_are_refused(text):
+def test_invalid_custom_values_are_refused(text: str):
     with pytest.raises(ValueError, match="must be the picojoules of both operations"):
         energy_table(text)
 
@@ -378,7 +378,9 @@ def counted(run: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(run, tmp_path / "run"))
 
 
-def test_the_totals_of_a_run_are_the_sums_of_its_layers(counted, tmp_path, monkeypatch, capsys):
+def test_the_totals_of_a_run_are_the_sums_of_its_layers(
+    counted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     copy = tmp_path / "copy.json"
     assert scmrl(monkeypatch, "energy", counted, "--samples", "9", "--json", copy) == 0
     content = json.loads((counted / "energy.json").read_text())
@@ -415,7 +417,9 @@ def test_the_totals_of_a_run_are_the_sums_of_its_layers(counted, tmp_path, monke
     assert not list(counted.glob("*.part"))
 
 
-def test_the_figure_is_reproducible_and_another_table_changes_energies_only(counted, monkeypatch):
+def test_the_figure_is_reproducible_and_another_table_changes_energies_only(
+    counted: Path, monkeypatch: pytest.MonkeyPatch
+):
     contents = []
     for table in ("45nm", "mac=2,ac=1"):
         assert scmrl(monkeypatch, "energy", counted, "--samples", "2", "--table", table) == 0
@@ -428,7 +432,7 @@ def test_the_figure_is_reproducible_and_another_table_changes_energies_only(coun
     assert (counted / "energy.svg").read_bytes() == figure
 
 
-def test_more_samples_than_available_counts_all(counted, monkeypatch):
+def test_more_samples_than_available_counts_all(counted: Path, monkeypatch: pytest.MonkeyPatch):
     assert scmrl(monkeypatch, "energy", counted, "--split", "val") == 0
     content = json.loads((counted / "energy.json").read_text())
     assert (content["samples"], content["split"]) == (10, "val")
@@ -443,7 +447,14 @@ def test_more_samples_than_available_counts_all(counted, monkeypatch):
         (["--split", "all"], "all"),
     ],
 )
-def test_mistakes_end_with_a_message(run, options, message, monkeypatch, capsys, tmp_path):
+def test_mistakes_end_with_a_message(
+    run: Path,
+    options: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+):
     monkeypatch.chdir(tmp_path)
     assert scmrl(monkeypatch, "energy", run, *options) == 2
     output = capsys.readouterr()
@@ -452,7 +463,9 @@ def test_mistakes_end_with_a_message(run, options, message, monkeypatch, capsys,
     assert not (run / "energy.json").exists()
 
 
-def test_a_folder_that_is_not_a_run_is_refused(tmp_path, monkeypatch, capsys):
+def test_a_folder_that_is_not_a_run_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     assert scmrl(monkeypatch, "energy", tmp_path) == 2
     assert "is not a run folder: it has no experiment.json" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

@@ -146,7 +146,9 @@ def test_selection_on_the_test_split_is_marked_in_every_output(data: Path, tmp_p
 
 
 @pytest.mark.parametrize(("selection", "selected"), [("validation", 4), ("published", 2)])
-def test_the_best_epoch_after_the_warm_up_is_selected(data: Path, tmp_path: Path, monkeypatch, selection, selected):
+def test_the_best_epoch_after_the_warm_up_is_selected(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, selection: str, selected: int
+):
     planned = iter([(0.75, 1.0), (1.0, 1.0), (0.25, 1.0), (0.5, 0.2), (0.5, 0.3)])
     evaluate = engine.predict_split
 

@@ -62,13 +62,13 @@ COMMANDS = {
 @pytest.mark.parametrize(
     "name", ["evaluate", pytest.param("report", marks=pytest.mark.slow), pytest.param("pt2", marks=pytest.mark.slow)]
 )
-def test_a_command_on_a_full_disk_ends_in_one_line_and_loses_nothing(trained, disk, name):
+def test_a_command_on_a_full_disk_ends_in_one_line_and_loses_nothing(trained: Path, disk: Path, name: str):
     run_on_a_full_disk(trained, disk, name)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["energy", "explain"])
-def test_other_commands_on_a_full_disk_end_in_one_line_and_lose_nothing(trained, disk, name):
+def test_other_commands_on_a_full_disk_end_in_one_line_and_lose_nothing(trained: Path, disk: Path, name: str):
     run_on_a_full_disk(trained, disk, name)
 
 
@@ -87,7 +87,7 @@ def run_on_a_full_disk(trained: Path, disk: Path, name: str) -> None:
     assert code == 0, err
 
 
-def test_a_nir_graph_on_a_full_disk_is_reported(disk):
+def test_a_nir_graph_on_a_full_disk_is_reported(disk: Path):
     spec = {"input_shapes": {"gas": (64,)}, "num_classes": 2, "channels": 64}
     model = ModelSpec.model_validate({**spec, "fusion": {"kind": "none"}, "alignment": None}).build().eval()
     out = disk / "gas.nir"
@@ -99,7 +99,7 @@ def test_a_nir_graph_on_a_full_disk_is_reported(disk):
     assert out.is_file()
 
 
-def test_a_training_on_a_full_disk_resumes_when_there_is_space(trained, disk):
+def test_a_training_on_a_full_disk_resumes_when_there_is_space(trained: Path, disk: Path):
     """Try with more and more space, so that each time a different file does not fit."""
     options = tiny_options(trained / "data", disk / "run")
     options[options.index("--train.epochs") + 1] = "1"
@@ -118,7 +118,7 @@ def test_a_training_on_a_full_disk_resumes_when_there_is_space(trained, disk):
     assert outcome(disk / "run") == outcome(trained / "run")
 
 
-def test_tables_and_plots_of_a_study_on_a_full_disk_are_unchanged(trained, disk):
+def test_tables_and_plots_of_a_study_on_a_full_disk_are_unchanged(trained: Path, disk: Path):
     spec = study(SensitivitySpec, trained / "data", disk / "study", "--vary", "train.weight_decay=0", "--seeds", "0")
     run_here(spec)
     options = tiny_options(trained / "data", disk / "study")

@@ -20,7 +20,7 @@ def predictions() -> Predictions:
     return Predictions.of(labels, exponents / exponents.sum(1, keepdims=True))
 
 
-def test_scores_equal_those_of_scikit_learn(predictions):
+def test_scores_equal_those_of_scikit_learn(predictions: Predictions):
     counts = metrics.confusion(predictions, K)
     assert (counts == confusion_matrix(predictions.labels, predictions.predicted, labels=range(K))).all()
     assert metrics.accuracy(predictions) == pytest.approx(accuracy_score(predictions.labels, predictions.predicted))
@@ -54,7 +54,7 @@ def test_perfect_and_honest_confidence_is_calibrated():
     assert metrics.calibration_error(half) == pytest.approx(0)
 
 
-def test_intervals_agree_with_the_normal_approximation(predictions):
+def test_intervals_agree_with_the_normal_approximation(predictions: Predictions):
     scores = {"accuracy": metrics.accuracy, "f1": metrics.macro_f1}
     result = metrics.intervals(predictions, scores, resamples=2000, seed=3)
     p = metrics.accuracy(predictions)
@@ -66,6 +66,6 @@ def test_intervals_agree_with_the_normal_approximation(predictions):
     assert metrics.intervals(predictions, {"f1": metrics.macro_f1}, resamples=2000, seed=3)["f1"] == result["f1"]
 
 
-def test_zero_resamples_are_refused(predictions):
+def test_zero_resamples_are_refused(predictions: Predictions):
     with pytest.raises(ValueError, match="0 resamples: a bootstrap needs at least 1"):
         metrics.intervals(predictions, {}, resamples=0, seed=0)

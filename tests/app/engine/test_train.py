@@ -28,7 +28,9 @@ def scmrl(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return end.value.code
 
 
-def test_it_learns_and_writes_a_readable_folder(data, tmp_path, monkeypatch, capsys):
+def test_it_learns_and_writes_a_readable_folder(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     out = tmp_path / "run"
     assert scmrl(monkeypatch, "train", *tiny_options(data, out)) == 0
     summary = json.loads((out / "summary.json").read_text())
@@ -78,7 +80,7 @@ def test_it_learns_and_writes_a_readable_folder(data, tmp_path, monkeypatch, cap
     assert model.modalities == ("image", "audio")
 
 
-def test_the_same_seed_gives_the_same_run(data, tmp_path, monkeypatch):
+def test_the_same_seed_gives_the_same_run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     timing = {"samples_per_second", "memory_mb"}
     records = []
     for name, seed in (("a", "0"), ("b", "0"), ("c", "1")):
@@ -89,7 +91,9 @@ def test_the_same_seed_gives_the_same_run(data, tmp_path, monkeypatch):
     assert records[0] != records[2]
 
 
-def test_one_modality_trains_the_same_network_without_a_branch(data, tmp_path, monkeypatch, capsys):
+def test_one_modality_trains_the_same_network_without_a_branch(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     out = tmp_path / "run"
     assert scmrl(monkeypatch, "train", *tiny_options(data, out), "--data.modalities", "audio") == 0
     summary = json.loads((out / "summary.json").read_text())
@@ -99,7 +103,7 @@ def test_one_modality_trains_the_same_network_without_a_branch(data, tmp_path, m
     assert not (out / "firing_rates.png").exists()
 
 
-def test_a_file_may_exclude_a_modality(data, tmp_path, monkeypatch):
+def test_a_file_may_exclude_a_modality(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     config, out = tmp_path / "run.yaml", tmp_path / "run"
     config.write_text(
         "data: {kind: manifest, modalities: [image, audio]}\nmodel: {modalities: {image: null}}\n", encoding="utf-8"
@@ -108,7 +112,9 @@ def test_a_file_may_exclude_a_modality(data, tmp_path, monkeypatch):
     assert json.loads((out / "summary.json").read_text())["modalities"] == ["audio"]
 
 
-def test_a_silent_branch_is_reported_in_the_last_line(data, tmp_path, monkeypatch, capsys):
+def test_a_silent_branch_is_reported_in_the_last_line(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     out = tmp_path / "run"
     assert scmrl(monkeypatch, "train", *tiny_options(data, out), "--model.init", "published") == 0
     last = capsys.readouterr().out.splitlines()[-1]
@@ -126,7 +132,9 @@ def test_a_silent_branch_is_reported_in_the_last_line(data, tmp_path, monkeypatc
         (("--model.init", "calibrated_fusion", "--model.fusion.kind", "none", "--model.alignment", "none"), set()),
     ],
 )
-def test_init_selects_the_calibrated_layers(data, tmp_path, monkeypatch, options, begins):
+def test_init_selects_the_calibrated_layers(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], begins
+):
     calibrated = set[str]()
 
     def note(*value: object, **named: object) -> None:
@@ -141,14 +149,18 @@ def test_init_selects_the_calibrated_layers(data, tmp_path, monkeypatch, options
     assert calibrated == begins
 
 
-def test_a_folder_that_is_not_empty_is_unchanged(data, tmp_path, monkeypatch, capsys):
+def test_a_folder_that_is_not_empty_is_unchanged(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     (tmp_path / "precious.txt").write_text("mine")
     assert scmrl(monkeypatch, "train", *tiny_options(data, tmp_path)) == 2
     assert "is not empty, and a run overwrites nothing" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
 
 
-def test_an_interruption_says_how_to_resume_and_keeps_the_best_model(data, tmp_path, monkeypatch, capsys):
+def test_an_interruption_says_how_to_resume_and_keeps_the_best_model(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     epoch = Progress.epoch
 
     def interrupted(self, index, *rest, **named):
@@ -169,7 +181,9 @@ def test_an_interruption_says_how_to_resume_and_keeps_the_best_model(data, tmp_p
     assert len((out / "metrics.jsonl").read_text().splitlines()) == 3
 
 
-def test_a_diverging_loss_names_the_step_and_keeps_the_folder(data, tmp_path, monkeypatch, capsys):
+def test_a_diverging_loss_names_the_step_and_keeps_the_folder(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     options = [*tiny_options(data, tmp_path / "run"), "--train.gradient-clip", "0", "--train.warmup-epochs", "0"]
     options[options.index("--train.learning-rate") + 1] = "1e30"
     assert scmrl(monkeypatch, "train", *options) == 2
@@ -194,7 +208,13 @@ def test_a_diverging_loss_names_the_step_and_keeps_the_folder(data, tmp_path, mo
         (["train"], "options start with --"),
     ],
 )
-def test_user_errors_end_in_a_message_and_change_nothing(options, message, tmp_path, monkeypatch, capsys):
+def test_user_errors_end_in_a_message_and_change_nothing(
+    options: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
     monkeypatch.chdir(tmp_path)
     assert scmrl(monkeypatch, "train", *options) == 2
     error = capsys.readouterr().err
@@ -219,7 +239,7 @@ def test_help_needs_no_pytorch(command):
     assert done.stdout.strip()
 
 
-def test_help_explains_every_option(monkeypatch, capsys):
+def test_help_explains_every_option(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     from scmrl.config.experiment import Experiment
     from scmrl.config.overlay import describe
 

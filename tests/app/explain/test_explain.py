@@ -99,7 +99,7 @@ def test_coinciding_spikes_counted_by_hand():
 
 
 @pytest.mark.parametrize("over", ["tokens", "time"])
-def test_counts_are_those_of_the_whole_product(over):
+def test_counts_are_those_of_the_whole_product(over: str):
     T, N, h, d = 3, 5, 2, 4
     M = 7 if over == "tokens" else N
     q, k, v = (torch.randint(0, 2, (T, n, h * d)).float() for n in (N, M, M))
@@ -130,7 +130,7 @@ def test_counts_of_pooled_tokens_are_distributed_to_their_tokens():
 
 @pytest.mark.parametrize("attention", ["spatial", "temporal"])
 @pytest.mark.parametrize("sharing", ["pair", "source"])
-def test_attention_maps_match_the_outputs_of_the_layers(attention, sharing):
+def test_attention_maps_match_the_outputs_of_the_layers(attention: str, sharing: str):
     names = ("image", "touch")
     model, inputs = model_of(CCSSA | {"attention": attention, "sharing": sharing}, names).eval(), sample_of(names)
     explanation = explain(model, inputs, info_of(names))
@@ -217,7 +217,7 @@ def test_query_key_attention_counts_the_keys_that_pass():
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("absent", [None, "touch"])
-def test_every_method_is_explained(method, absent):
+def test_every_method_is_explained(method: str, absent: str | None):
     model = model_of(METHODS[method])
     present = [name for name in SHAPES if name != absent]
     inputs = {name: x for name, x in sample_of().items() if name in present}
@@ -365,7 +365,7 @@ def test_token_positions_account_for_padding_and_flattening():
 @pytest.mark.parametrize(
     ("plane", "parts"), [((16, 16), 64), ((8, 16), 64), ((1, 300), 64), ((10, 1000), 64), ((5,), 5)]
 )
-def test_parts_cover_the_plane(plane, parts):
+def test_parts_cover_the_plane(plane: tuple[int, ...], parts: int):
     size = math.prod(plane)
     encoder = VectorEncoder(size, 16, num_tokens=1, time_steps=1)
     shape = (1, *plane) if len(plane) == 2 else plane

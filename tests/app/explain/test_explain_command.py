@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -56,7 +57,7 @@ def few_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scmrl.explain.explain_run.embed", lambda values, seed: None)
 
 
-def test_the_folder_holds_figures_numbers_and_a_page(run, explained, capsys):
+def test_the_folder_holds_figures_numbers_and_a_page(run: Path, explained: Path, capsys: pytest.CaptureFixture[str]):
     content = json.loads((explained / "explain.json").read_text())
     (sample,) = content["samples"]
     page = (explained / "index.md").read_text()
@@ -91,7 +92,7 @@ def test_the_folder_holds_figures_numbers_and_a_page(run, explained, capsys):
 
 
 @pytest.mark.slow
-def test_the_same_seed_gives_the_same_files(run, explained, tmp_path):
+def test_the_same_seed_gives_the_same_files(run: Path, explained: Path, tmp_path: Path):
     assert explain(run, samples=1, out=tmp_path / "again") == 0
     names = sorted(str(path.relative_to(explained)) for path in explained.rglob("*") if path.is_file())
     assert len(names) == 4 + 1 + 2 * 9
@@ -100,7 +101,7 @@ def test_the_same_seed_gives_the_same_files(run, explained, tmp_path):
 
 
 def test_samples_by_id_keep_their_order_and_replace_an_earlier_explanation(
-    run, explained, few_figures, tmp_path, capsys
+    run: Path, explained: Path, few_figures: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     out = tmp_path / "out"
     shutil.copytree(explained, out)
@@ -120,7 +121,9 @@ def test_samples_by_id_keep_their_order_and_replace_an_earlier_explanation(
     assert "points" in output
 
 
-def test_wrong_draws_misclassified_samples(run, few_figures, tmp_path, monkeypatch):
+def test_wrong_draws_misclassified_samples(
+    run: Path, few_figures: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     from scmrl.engine import evaluate
 
     original = evaluate.predict_split
@@ -159,14 +162,20 @@ def _all_correct(predictions):
         ({"out": Path("nowhere/deep")}, "there is no folder"),
     ],
 )
-def test_invalid_options_are_errors(run, options, message, tmp_path, monkeypatch):
+def test_invalid_options_are_errors(
+    run: Path,
+    options: dict[str, Any] | dict[str, Path] | dict[str, int] | dict[str, str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=message):
         explain(run, **options)
     assert not list(tmp_path.iterdir())
 
 
-def test_other_files_are_not_overwritten(run, explained, tmp_path):
+def test_other_files_are_not_overwritten(run: Path, explained: Path, tmp_path: Path):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("42")
     with pytest.raises(ValueError, match="is not empty and holds no earlier explanation"):
@@ -187,7 +196,7 @@ def test_ids_become_portable_folder_names():
 
 
 @pytest.mark.parametrize("method", ["none", "weights", "cmci", "qk"])
-def test_every_method_is_drawn(method):
+def test_every_method_is_drawn(method: str):
     names = ("touch", "smell")
     model = model_of(METHODS[method], names)
     explanation = explain_sample(model, sample_of(names), info_of(names), label=1)
@@ -196,7 +205,7 @@ def test_every_method_is_drawn(method):
     assert bool(method_note(model)) == (not explanation.attention)
 
 
-def test_names_from_files_become_neither_markup_nor_formulas(tmp_path):
+def test_names_from_files_become_neither_markup_nor_formulas(tmp_path: Path):
     model, inputs = model_of({"kind": "none"}, ("smell",)), sample_of(("smell",))
     names = ("$\\frac$ <b>|*", "_hidden", "中")
     info = DatasetInfo("x", names, {"smell": ModalityInfo("series", (6,))})

@@ -73,7 +73,7 @@ def test_the_tables_of_an_evaluation_show_the_extremes():
 
 
 @pytest.mark.slow
-def test_the_page_of_a_run_stays_small(run, tmp_path, monkeypatch):
+def test_the_page_of_a_run_stays_small(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     copied = Path(shutil.copytree(run, tmp_path / "copy"))
     (copied / "evaluation.json").write_text(json.dumps(evaluation()))
     summary_content = json.loads((copied / "summary.json").read_text())
@@ -99,7 +99,9 @@ def test_the_page_of_a_run_stays_small(run, tmp_path, monkeypatch):
     print(f"{time.monotonic() - start:.1f} s, {peak / 1e6:.0f} MB")
 
 
-def test_the_summary_is_written_when_a_figure_fails(tmp_path, monkeypatch, capsys):
+def test_the_summary_is_written_when_a_figure_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     def fails(*_: object, **_more: object) -> Path:
         raise MemoryError
 
@@ -154,7 +156,7 @@ def test_names_are_escaped_in_markdown():
     assert escape_markdown("a\nb\x1b[2J| <i>") == r"a b\\x1b\[2J\| \<i\>"
 
 
-def test_class_names_are_escaped_in_terminal_tables(capsys):
+def test_class_names_are_escaped_in_terminal_tables(capsys: pytest.CaptureFixture[str]):
     block = DataTable("a\x1b[2Jtitle", ("class\x1b[1m", "n"), [("evil\x1b]0;owned\x07", "1")])
     print_tables([block], Console(width=100))
     Console(width=100).print(rich_table(block))

@@ -64,7 +64,7 @@ def unfold(recorded: RecordedPage) -> None:
     recorded.page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
 
 
-def test_the_page_sends_no_requests_and_logs_no_errors(browser, page):
+def test_the_page_sends_no_requests_and_logs_no_errors(browser: Browser, page: str):
     with open_page(browser) as recorded:
         recorded.page.goto(page)
         unfold(recorded)
@@ -76,7 +76,7 @@ def test_the_page_sends_no_requests_and_logs_no_errors(browser, page):
         assert recorded.page.evaluate("[...document.images].every(each => each.complete && each.naturalWidth > 0)")
 
 
-def test_hostile_names_are_shown_and_not_executed(browser, page):
+def test_hostile_names_are_shown_and_not_executed(browser: Browser, page: str):
     with open_page(browser) as recorded:
         recorded.page.goto(page)
         assert recorded.page.get_by_text(OWNED).first.is_visible()
@@ -84,7 +84,7 @@ def test_hostile_names_are_shown_and_not_executed(browser, page):
 
 
 @pytest.mark.parametrize("width", [320, 390, 1280])
-def test_only_wide_elements_scroll_horizontally(browser, page, width):
+def test_only_wide_elements_scroll_horizontally(browser: Browser, page: str, width: int):
     with open_page(browser, width=width) as recorded:
         recorded.page.goto(page)
         unfold(recorded)
@@ -94,7 +94,7 @@ def test_only_wide_elements_scroll_horizontally(browser, page, width):
 
 
 @pytest.mark.parametrize("width", [1100, 800])
-def test_the_table_of_missing_modalities_is_fully_visible(browser, page, width):
+def test_the_table_of_missing_modalities_is_fully_visible(browser: Browser, page: str, width: int):
     with open_page(browser, width=width) as recorded:
         recorded.page.goto(page)
         tables = recorded.page.get_by_role("region", name="scores without some modalities").all()
@@ -129,7 +129,7 @@ TEXTS = ".muted, .mark, .state, .is-correct, .is-wrong, a, summary, caption, th,
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_and_lines_contrast_with_the_background(browser, page, scheme):
+def test_text_and_lines_contrast_with_the_background(browser: Browser, page: str, scheme: str):
     with open_page(browser, scheme=scheme) as recorded:
         recorded.page.goto(page)
         unfold(recorded)
@@ -139,7 +139,7 @@ def test_text_and_lines_contrast_with_the_background(browser, page, scheme):
         assert min(recorded.page.evaluate(CONTRASTS, ".legend line")) >= AA_LINES
 
 
-def test_figures_have_the_page_background_in_dark_mode(browser, page):
+def test_figures_have_the_page_background_in_dark_mode(browser: Browser, page: str):
     with open_page(browser, scheme="dark") as recorded:
         recorded.page.goto(page)
         unfold(recorded)
@@ -156,7 +156,7 @@ def test_figures_have_the_page_background_in_dark_mode(browser, page):
         assert set(recorded.page.evaluate(fills.format("svg.model"))) == {text, muted}
 
 
-def test_labels_in_figures_are_legible_on_a_phone(browser, page):
+def test_labels_in_figures_are_legible_on_a_phone(browser: Browser, page: str):
     sizes = """[...document.querySelectorAll('.figure text')].map(
         each => parseFloat(getComputedStyle(each).fontSize) * Math.abs(each.ownerSVGElement.getScreenCTM().a))"""
     with open_page(browser, width=390) as recorded:
@@ -167,7 +167,7 @@ def test_labels_in_figures_are_legible_on_a_phone(browser, page):
         assert min(measured) > 6.5
 
 
-def test_no_figure_is_taller_than_a_printed_page(browser, page):
+def test_no_figure_is_taller_than_a_printed_page(browser: Browser, page: str):
     heights = "[...document.querySelectorAll('figure')].map(each => each.getBoundingClientRect().height)"
     with open_page(browser, width=688) as recorded:
         recorded.page.goto(page)
@@ -178,7 +178,7 @@ def test_no_figure_is_taller_than_a_printed_page(browser, page):
         assert max(recorded.page.evaluate(heights)) < page_height
 
 
-def test_dark_mode_changes_background_and_figures(browser, page):
+def test_dark_mode_changes_background_and_figures(browser: Browser, page: str):
     colors: dict[str, tuple[str, ...]] = {}
     for scheme in ("light", "dark"):
         with open_page(browser, scheme=scheme) as recorded:
@@ -194,7 +194,7 @@ def test_dark_mode_changes_background_and_figures(browser, page):
     assert dark_text > 3 * 200 > 3 * 50 > dark_background
 
 
-def test_print_shows_all_details_and_no_navigation(browser, page, tmp_path):
+def test_print_shows_all_details_and_no_navigation(browser: Browser, page: str, tmp_path: Path):
     with open_page(browser, width=690, scheme="dark") as recorded:
         recorded.page.goto(page)
         assert recorded.page.locator("nav").is_visible()
@@ -210,7 +210,7 @@ def test_print_shows_all_details_and_no_navigation(browser, page, tmp_path):
         assert recorded.page.pdf(format="A4").startswith(b"%PDF")
 
 
-def test_links_and_details_work_without_scripts(browser, page):
+def test_links_and_details_work_without_scripts(browser: Browser, page: str):
     with open_page(browser, width=390, scripts=False) as recorded:
         recorded.page.goto(page)
         link = recorded.page.locator("nav a", has_text="Confusion").first

@@ -136,7 +136,7 @@ def write_study(folder: Path, **changes: object) -> Path:
     return folder
 
 
-def test_scores_are_those_of_the_saved_evaluation(run, page):
+def test_scores_are_those_of_the_saved_evaluation(run: Path, page: Page):
     evaluation = json.loads((run / "evaluation.json").read_text())
     summary = json.loads((run / "summary.json").read_text())
     assert evaluation["accuracy"]["value"] == pytest.approx(summary["test"]["accuracy"])
@@ -155,7 +155,7 @@ def test_scores_are_those_of_the_saved_evaluation(run, page):
     assert float(missing[2][5].replace("\N{MINUS SIGN}", "-")) == pytest.approx(drop, abs=0.005)
 
 
-def test_energy_is_that_of_the_saved_account(run, page):
+def test_energy_is_that_of_the_saved_account(run: Path, page: Page):
     energy = json.loads((run / "energy.json").read_text())
     assert energy["samples"] == 14
     (title,) = [title for title in page.tables if title.startswith("operations and energy of one inference")]
@@ -165,7 +165,7 @@ def test_energy_is_that_of_the_saved_account(run, page):
     assert not list(run.glob("*.part"))
 
 
-def test_both_energy_conventions_are_at_the_top(run, page):
+def test_both_energy_conventions_are_at_the_top(run: Path, page: Page):
     totals = json.loads((run / "energy.json").read_text())["totals"]
     top = page.text[: page.text.index("bootstrap intervals over the samples")]
     for name, convention in (("paper", "papers' convention"), ("strict", "strict count")):
@@ -176,13 +176,13 @@ def test_both_energy_conventions_are_at_the_top(run, page):
         )
 
 
-def test_the_page_starts_with_a_verdict(run, page):
+def test_the_page_starts_with_a_verdict(run: Path, page: Page):
     evaluation = json.loads((run / "evaluation.json").read_text())
     assert f"Accuracy is {evaluation['accuracy']['value']:.2%} on 14 test samples (95% interval " in page.text
     assert "50.00% for always predicting the most frequent class" in page.text
 
 
-def test_the_model_diagram_matches_its_spec(page):
+def test_the_model_diagram_matches_its_spec(page: Page):
     (diagram,) = [a for tag, a in page.elements if tag == "svg" and a.get("class") == "model"]
     assert diagram["aria-label"] == (
         "image (1 × 16 × 16) by a patch splitting encoder; audio (1 × 16 × 16) by a patch splitting encoder. "
@@ -191,7 +191,7 @@ def test_the_model_diagram_matches_its_spec(page):
     assert "LIF neurons, 3 time steps. Residuals are scaled by alpha = 1.5" in page.text
 
 
-def test_comparable_unimodal_runs_are_listed(run, copied, tmp_path):
+def test_comparable_unimodal_runs_are_listed(run: Path, copied: Path, tmp_path: Path):
     def unimodal(name: str, modality: str, accuracy: float, **train: object) -> None:
         folder = Path(shutil.copytree(copied, tmp_path / name))
 
@@ -227,11 +227,11 @@ def test_comparable_unimodal_runs_are_listed(run, copied, tmp_path):
     assert "no comparable run" not in page.text
 
 
-def test_without_unimodal_runs_the_page_explains_how_to_train_one(page):
+def test_without_unimodal_runs_the_page_explains_how_to_train_one(page: Page):
     assert "There is no comparable run on image or audio alone" in page.text
 
 
-def test_settings_data_rates_and_curves_are_shown(page):
+def test_settings_data_rates_and_curves_are_shown(page: Page):
     settings = {row[0]: row[1:] for row in page.tables["Settings that are not the defaults"][1:]}
     assert settings["train.epochs"] == ["1", "auto"]
     assert settings["data.kind"] == ["manifest", "digits"]
@@ -255,7 +255,7 @@ def test_settings_data_rates_and_curves_are_shown(page):
     assert [label.partition(" by ")[0] for label in curves] == ["loss", "accuracy", "alignment loss"]
 
 
-def test_samples_are_shown_with_figures_and_the_true_class(page):
+def test_samples_are_shown_with_figures_and_the_true_class(page: Page):
     assert page.source.count('<article class="example">') == 2
     figures = [a for tag, a in page.elements if tag == "svg" and "sample" in a.get("aria-label", "")]
     assert len(figures) == 2 * (2 * 2 + 2)  # inputs and saliency of two modalities; spikes and residuals
@@ -265,14 +265,14 @@ def test_samples_are_shown_with_figures_and_the_true_class(page):
     assert "(true)" in " ".join(row[0] for row in page.tables["Probabilities"])
 
 
-def test_names_from_files_stay_text(page):
+def test_names_from_files_stay_text(page: Page):
     assert HOSTILE in page.text
     assert "run <i>" in page.text
     assert not {"script", "i>"} & {tag for tag, _ in page.elements}
     assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
 
 
-def test_unprintable_characters_are_shown_as_codes(copied, tmp_path):
+def test_unprintable_characters_are_shown_as_codes(copied: Path, tmp_path: Path):
     evaluation = json.loads((copied / "evaluation.json").read_text())
     evaluation["classes"][0]["class"] = "a\x1b[2J\u202eb"
     (copied / "evaluation.json").write_text(json.dumps(evaluation))
@@ -282,7 +282,7 @@ def test_unprintable_characters_are_shown_as_codes(copied, tmp_path):
     assert not {"\x1b", "\u202e"} & set(page.source)
 
 
-def test_the_page_is_self_contained(page):
+def test_the_page_is_self_contained(page: Page):
     assert len(page.source.encode()) < 2_000_000
     assert {tag for tag, _ in page.elements}.isdisjoint({"script", "iframe", "object", "base"})
     for address in [*page.attributes("src"), *page.attributes("href")]:
@@ -290,7 +290,7 @@ def test_the_page_is_self_contained(page):
     assert not re.search(r"https?://|@import|url\((?!#)", page.source)
 
 
-def test_links_have_targets_and_identifiers_are_unique(page):
+def test_links_have_targets_and_identifiers_are_unique(page: Page):
     ids = Counter(page.attributes("id"))
     assert max(ids.values()) == 1
     links = [address for address in page.attributes("href") if address.startswith("#")]
@@ -299,7 +299,7 @@ def test_links_have_targets_and_identifiers_are_unique(page):
     assert ("html", {"lang": "en"}) in page.elements
 
 
-def test_saved_results_are_read_from_the_folder(copied, tmp_path):
+def test_saved_results_are_read_from_the_folder(copied: Path, tmp_path: Path):
     edit(copied / "evaluation.json", accuracy={"value": 0.1234, "low": 0.1, "high": 0.2}, mark="a special mark")
     assert report(copied, out=tmp_path / "page.html") == 0
     page = Page(tmp_path / "page.html")
@@ -307,7 +307,9 @@ def test_saved_results_are_read_from_the_folder(copied, tmp_path):
     assert "Every class, test (a special mark)" in page.tables
 
 
-def test_every_table_of_a_run_that_selected_on_the_test_split_is_marked(copied, tmp_path, monkeypatch):
+def test_every_table_of_a_run_that_selected_on_the_test_split_is_marked(
+    copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(page_module, "EXAMPLES", (1, 1))
     rewrite(copied / "experiment.json", lambda settings: settings["train"].update(selection="published"))
     edit(copied / "summary.json", selection="published")
@@ -323,7 +325,9 @@ def test_every_table_of_a_run_that_selected_on_the_test_split_is_marked(copied, 
     assert "alidation:" not in page.text
 
 
-def test_a_run_without_its_data_is_reported_from_its_folder(copied, tmp_path, capsys):
+def test_a_run_without_its_data_is_reported_from_its_folder(
+    copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     rewrite(copied / "experiment.json", lambda settings: settings["data"].update(root=str(tmp_path / "gone")))
     for name in ("evaluation.json", "energy.json", "environment.json", "metrics.jsonl"):
         (copied / name).unlink()
@@ -344,7 +348,7 @@ def test_a_run_without_its_data_is_reported_from_its_folder(copied, tmp_path, ca
     assert not (copied / "evaluation.json").exists()
 
 
-def test_a_run_without_its_model_is_reported_without_it(copied, tmp_path):
+def test_a_run_without_its_model_is_reported_without_it(copied: Path, tmp_path: Path):
     (copied / "model.safetensors").unlink()
     assert report(copied, out=tmp_path / "page.html") == 0
     page = Page(tmp_path / "page.html")
@@ -354,7 +358,7 @@ def test_a_run_without_its_model_is_reported_without_it(copied, tmp_path):
     assert "#run-1-branch" not in page.attributes("href")
 
 
-def test_a_run_of_one_modality(run, tmp_path, monkeypatch):
+def test_a_run_of_one_modality(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(page_module, "EXAMPLES", (1, 1))
     unimodal = finished_run(run.parent / "data", tmp_path / "alone", "--data.modalities", "audio")
     assert report(unimodal, out=tmp_path / "page.html") == 0
@@ -367,7 +371,7 @@ def test_a_run_of_one_modality(run, tmp_path, monkeypatch):
     assert [row[0] for row in page.tables["Contributions, points"][1:]] == ["audio"]
 
 
-def test_several_runs_start_with_a_comparison(run, copied, tmp_path):
+def test_several_runs_start_with_a_comparison(run: Path, copied: Path, tmp_path: Path):
     rewrite(copied / "experiment.json", lambda settings: settings["model"]["fusion"].update(alpha=0.75))
     summary = json.loads((copied / "summary.json").read_text())
     edit(copied / "summary.json", rates=summary["rates"], seconds=61.0)
@@ -395,7 +399,7 @@ def test_several_runs_start_with_a_comparison(run, copied, tmp_path):
     assert len(page.source.encode()) < 2_000_000
 
 
-def test_figures_that_do_not_fit_are_omitted_and_counted(copied, tmp_path, monkeypatch):
+def test_figures_that_do_not_fit_are_omitted_and_counted(copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(page_module, "EXAMPLES", (1, 1))
     monkeypatch.setattr(page_module, "FigureBudget", lambda: FigureBudget(1000))
     study = write_study(tmp_path / "study")
@@ -407,7 +411,7 @@ def test_figures_that_do_not_fit_are_omitted_and_counted(copied, tmp_path, monke
     assert "The plot alpha.svg is too large for this page" in page.text
 
 
-def test_silent_and_saturated_layers_are_marked(copied, tmp_path):
+def test_silent_and_saturated_layers_are_marked(copied: Path, tmp_path: Path):
     rates = dict.fromkeys(json.loads((copied / "evaluation.json").read_text())["rates"], 0.2)
     first, second = [name for name in rates if name.startswith("fusion.")][:2]
     edit(copied / "evaluation.json", rates=rates | {first: 0.0002, second: 0.97})
@@ -420,7 +424,7 @@ def test_silent_and_saturated_layers_are_marked(copied, tmp_path):
     assert "cross-modal fusion: 22 layers, 0.02% to 97.00%, 1 silent, 1 saturated" in page.text
 
 
-def test_the_page_is_opened_in_the_browser(copied, tmp_path, monkeypatch):
+def test_the_page_is_opened_in_the_browser(copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     opened: list[str] = []
     monkeypatch.setattr("webbrowser.open", opened.append)
     report(write_study(tmp_path / "study"), out=tmp_path / "page.html", open_=True)
@@ -440,7 +444,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_damaged_files_are_named_in_one_line(copied, tmp_path, name):
+def test_damaged_files_are_named_in_one_line(copied: Path, tmp_path: Path, name: str):
     content, message = DAMAGES[name]
     (copied / name).write_text(content)
     with pytest.raises(ValueError, match=re.escape(message)) as error:
@@ -450,7 +454,7 @@ def test_damaged_files_are_named_in_one_line(copied, tmp_path, name):
     assert not (tmp_path / "page.html").exists()
 
 
-def test_folders_that_cannot_be_reported(copied, tmp_path):
+def test_folders_that_cannot_be_reported(copied: Path, tmp_path: Path):
     out = tmp_path / "page.html"
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="empty is neither a run nor a study"):
@@ -481,7 +485,9 @@ def test_folders_that_cannot_be_reported(copied, tmp_path):
         ({"tables": [{"title": "x", "columns": ["a", "b"], "rows": [["1"]]}]}, "row 1 has 1 cells"),
     ],
 )
-def test_studies_that_cannot_be_reported(tmp_path, changes, message):
+def test_studies_that_cannot_be_reported(
+    tmp_path: Path, changes: dict[str, list[dict[str, Any]]] | dict[str, list[dict[str, str]]], message: str
+):
     study = write_study(tmp_path / "study", **changes)
     with pytest.raises(ValueError, match=message) as error:
         report(study, out=tmp_path / "page.html")
@@ -529,7 +535,7 @@ def test_a_large_confusion_matrix_has_one_pixel_per_cell():
     assert pixels[7, 7] < pixels[2, 2] < pixels[2, 40] < pixels[40, 2]
 
 
-def test_class_names_are_no_formulas_and_leave_space_for_the_matrix(tmp_path):
+def test_class_names_are_no_formulas_and_leave_space_for_the_matrix(tmp_path: Path):
     figure = confusion_figure([[1, 0], [0, 1]], [r"$\frac$", "x" * 200], title="")
     figure.savefig(tmp_path / "confusion.png")
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [r"$\frac$", "x" * 29 + "…"]
@@ -555,7 +561,7 @@ def test_rounded_numbers_keep_their_meaning():
     assert [points(each) for each in (-0.1, 0.2, 0.0, -1e-6, 1e-6)] == ["\N{MINUS SIGN}10.00", "+20.00", *["0.00"] * 3]
 
 
-def test_a_class_that_was_never_predicted_has_no_precision(copied, tmp_path):
+def test_a_class_that_was_never_predicted_has_no_precision(copied: Path, tmp_path: Path):
     classes = json.loads((copied / "evaluation.json").read_text())["classes"]
     classes[0] |= {"precision": 0.5, "recall": 1.0, "samples": 14}
     classes[1] |= {"precision": 0.0, "recall": 0.0, "f1": 0.0, "samples": 0}
@@ -568,7 +574,7 @@ def test_a_class_that_was_never_predicted_has_no_precision(copied, tmp_path):
     assert "No sample was misclassified." in page.text
 
 
-def test_very_many_classes_are_collapsed(copied, tmp_path):
+def test_very_many_classes_are_collapsed(copied: Path, tmp_path: Path):
     names = [f"<b>{number}</b>" for number in range(100)]
     score = {"precision": 0.5, "recall": 0.5, "f1": 0.5, "samples": 2}
     confusion = (np.eye(100, dtype=int) + np.roll(np.eye(100, dtype=int), 1, axis=1)).tolist()

@@ -1,6 +1,7 @@
 """Parts of the report that need no run: the verdict and the model diagram."""
 
 import json
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -85,7 +86,7 @@ def unimodal(modality: str, accuracy: float) -> UnimodalRun:
         ),
     ],
 )
-def test_the_verdict_is_one_sentence(scores, siblings, text):
+def test_the_verdict_is_one_sentence(scores, siblings, text: str):
     assert verdict(0.8, BALANCED, scores, split="test", unimodal=siblings) == text
 
 
@@ -104,7 +105,7 @@ def outline(*names: str, **changes: object) -> ModelOutline:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
-def test_the_diagram_has_any_number_of_modalities(count):
+def test_the_diagram_has_any_number_of_modalities(count: int):
     names = [f"modality{number}" for number in range(count)]
     drawing = ElementTree.fromstring(str(model_diagram(outline(*names))))
     texts = ["".join(each.itertext()) for each in drawing.iter("text")]
@@ -133,7 +134,7 @@ def test_scales_that_differ_label_their_arrows():
     assert {"0.5", "1.25"} <= set(texts)
 
 
-def test_the_outline_is_read_from_the_spec_alone(tmp_path):
+def test_the_outline_is_read_from_the_spec_alone(tmp_path: Path):
     content = {
         "model": {
             "channels": 16,

@@ -49,7 +49,9 @@ def rows_and_notes(folder: Path) -> tuple[list[str], list[str]]:
     return [row[0] for table in results.tables[:1] for row in table.rows], list(results.notes)
 
 
-def test_the_page_of_an_unfinished_study_shows_finished_points(queued, tmp_path):
+def test_the_page_of_an_unfinished_study_shows_finished_points(
+    queued: tuple[Path, WorkQueue, list[str]], tmp_path: Path
+):
     folder, queue, keys = queued
     rows, notes = rows_and_notes(folder)
     assert rows == []
@@ -70,7 +72,7 @@ def test_the_page_of_an_unfinished_study_shows_finished_points(queued, tmp_path)
     assert not (folder / "results.json").exists()
 
 
-def test_points_that_failed_are_named(queued):
+def test_points_that_failed_are_named(queued: tuple[Path, WorkQueue, list[str]]):
     folder, queue, keys = queued
     claim = queue.claim([keys[2]])
     assert claim is not None
@@ -79,7 +81,7 @@ def test_points_that_failed_are_named(queued):
     assert f"1 failed: {keys[2]}." in rows_and_notes(folder)[1]
 
 
-def test_a_damaged_work_queue_is_reported(queued):
+def test_a_damaged_work_queue_is_reported(queued: tuple[Path, WorkQueue, list[str]]):
     folder, _, _ = queued
     journal = folder / "journal.log"
     journal.write_bytes(b"nonsense\n" + journal.read_bytes())
@@ -89,7 +91,7 @@ def test_a_damaged_work_queue_is_reported(queued):
         read_folder(folder)
 
 
-def test_where_the_run_folders_of_a_shared_study_lie(tmp_path):
+def test_where_the_run_folders_of_a_shared_study_lie(tmp_path: Path):
     (tmp_path / "points" / "a-seed0").mkdir(parents=True)
     assert describe_run_folders(tmp_path, ["a-seed0"]) == "one run folder per point in points/"
     assert describe_run_folders(tmp_path, ["a-seed0", "b-seed0"]).startswith("run folders of 1 of 2 points in points/;")

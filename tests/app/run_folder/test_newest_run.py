@@ -17,7 +17,9 @@ def make(folder: Path, *names: str, age: int = 0) -> None:
         os.utime(folder / name, (1e9 - age, 1e9 - age))
 
 
-def test_the_most_recently_finished_run_is_used_and_named(tmp_path, monkeypatch, capsys):
+def test_the_most_recently_finished_run_is_used_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     monkeypatch.chdir(tmp_path)
     make(Path("runs/a"), "experiment.json", "summary.json", age=0)
     make(Path("runs/b"), "experiment.json", "summary.json", age=9)
@@ -30,14 +32,16 @@ def test_the_most_recently_finished_run_is_used_and_named(tmp_path, monkeypatch,
 
 
 @pytest.mark.parametrize("command", ["report", "demo", "explain", "energy", "evaluate"])
-def test_without_any_run_a_command_says_what_to_do(command, tmp_path, monkeypatch, capsys):
+def test_without_any_run_a_command_says_what_to_do(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     monkeypatch.chdir(tmp_path)
     assert scmrl(monkeypatch, command) != 0
     message = " ".join(capsys.readouterr().err.split())
     assert re.search(r"no run was given, and .*runs holds no finished one; name the folder of a run", message)
 
 
-def test_predict_requires_a_run(tmp_path, monkeypatch, capsys):
+def test_predict_requires_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     monkeypatch.chdir(tmp_path)
     make(Path("runs/a"), "experiment.json", "summary.json")
     assert scmrl(monkeypatch, "predict") != 0

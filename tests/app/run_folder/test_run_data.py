@@ -83,7 +83,9 @@ def evaluate(monkeypatch: pytest.MonkeyPatch, run: Path, *options: str | Path) -
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
-def test_changed_data_are_named_and_the_earlier_evaluation_stays(here, change, monkeypatch, capsys):
+def test_changed_data_are_named_and_the_earlier_evaluation_stays(
+    here: Path, change, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     assert evaluate(monkeypatch, here / "run") == 0
     before = (here / "run" / "evaluation.json").read_bytes()
     change(here / "data")
@@ -108,7 +110,9 @@ def test_changed_data_are_named_and_the_earlier_evaluation_stays(here, change, m
     ],
     ids=lambda command: command[0],
 )
-def test_every_command_that_reads_the_data_verifies_them(here, command, monkeypatch, capsys):
+def test_every_command_that_reads_the_data_verifies_them(
+    here: Path, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     monkeypatch.chdir(here)
     swap_labels(here / "data")
     before = sorted(path.relative_to(here) for path in here.rglob("*"))
@@ -117,7 +121,9 @@ def test_every_command_that_reads_the_data_verifies_them(here, command, monkeypa
     assert sorted(path.relative_to(here) for path in here.rglob("*")) == before
 
 
-def test_report_and_demo_say_why_they_lack_the_data(here, monkeypatch, capsys):
+def test_report_and_demo_say_why_they_lack_the_data(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     from scmrl.demo.session import open_demo
 
     swap_labels(here / "data")
@@ -129,7 +135,9 @@ def test_report_and_demo_say_why_they_lack_the_data(here, monkeypatch, capsys):
     assert "the train split has different samples or labels" in opened.no_samples
 
 
-def test_a_run_is_not_resumed_on_changed_data(here, monkeypatch, capsys):
+def test_a_run_is_not_resumed_on_changed_data(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     options = [*tiny_options(here / "data", here / "run"), "--resume"]
     options[options.index("--train.epochs") + 1] = "1"
     assert scmrl(monkeypatch, "train", *options) == 0
@@ -138,7 +146,9 @@ def test_a_run_is_not_resumed_on_changed_data(here, monkeypatch, capsys):
     assert "not those that its training began with: classes were left, right" in capsys.readouterr().err
 
 
-def test_a_resumed_run_needs_its_samples_in_the_same_order(here, monkeypatch, capsys):
+def test_a_resumed_run_needs_its_samples_in_the_same_order(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     options = [*tiny_options(here / "data", here / "run"), "--resume"]
     options[options.index("--train.epochs") + 1] = "1"
     edit_table(here / "data", lambda rows: rows[2:4] + rows[:2] + rows[4:])
@@ -147,7 +157,9 @@ def test_a_resumed_run_needs_its_samples_in_the_same_order(here, monkeypatch, ca
     assert "the training samples are in another order" in capsys.readouterr().err
 
 
-def test_files_are_prepared_as_in_training_whichever_file_is_first(tmp_path, monkeypatch, capsys):
+def test_files_are_prepared_as_in_training_whichever_file_is_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     """The first training file decides rate and color; a different first row must not."""
     data = tmp_path / "data"
     data.mkdir()
@@ -168,7 +180,9 @@ def test_files_are_prepared_as_in_training_whichever_file_is_first(tmp_path, mon
     assert json.loads((run / "evaluation.json").read_text()) == before
 
 
-def test_moved_data_are_located_by_an_option_and_from_every_folder(trained, tmp_path, monkeypatch, capsys):
+def test_moved_data_are_located_by_an_option_and_from_every_folder(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(trained / "data", tmp_path / "here")
     options = tiny_options(Path("here"), Path("run"))
@@ -188,14 +202,16 @@ def test_moved_data_are_located_by_an_option_and_from_every_folder(trained, tmp_
     assert evaluate(monkeypatch, tmp_path / "run", "--data.root", "../there") == 0
 
 
-def test_a_manifest_within_the_root_moves_with_it(tmp_path):
+def test_a_manifest_within_the_root_moves_with_it(tmp_path: Path):
     data = {"kind": "manifest", "root": str(tmp_path), "manifest": str(tmp_path / "sub" / "m.csv")}
     assert str(with_absolute_paths(Experiment.model_validate({"data": data})).data.manifest) == "sub/m.csv"  # pyright: ignore
     data["manifest"] = "/elsewhere/m.csv"
     assert str(with_absolute_paths(Experiment.model_validate({"data": data})).data.manifest) == "/elsewhere/m.csv"  # pyright: ignore
 
 
-def test_a_root_is_refused_for_data_that_are_not_files(tmp_path, monkeypatch, capsys):
+def test_a_root_is_refused_for_data_that_are_not_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     from scmrl.run_folder.checksummed import write_checksummed
 
     write_checksummed(tmp_path / "experiment.json", Experiment().model_dump(mode="json"))
@@ -221,7 +237,9 @@ def test_the_embedded_digits_have_a_fingerprint_that_rounding_does_not_change():
     assert fingerprint_changes(known, fingerprint(plain)) == []
 
 
-def test_the_run_folder_does_not_choose_the_cache_folder(here, tmp_path, monkeypatch, capsys):
+def test_the_run_folder_does_not_choose_the_cache_folder(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     target = tmp_path / "planted"
     rewrite(here / "run" / "experiment.json", lambda e: e["data"].update(cache_folder=str(target)))
     assert evaluate(monkeypatch, here / "run") == 0
@@ -235,13 +253,15 @@ def test_printed_names_do_not_move_the_cursor():
     assert printable("café 猫") == "café 猫"
 
 
-def test_a_run_without_readers_or_fingerprint_is_refused(here, monkeypatch, capsys):
+def test_a_run_without_readers_or_fingerprint_is_refused(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     (here / "run" / "inputs.json").unlink()
     assert evaluate(monkeypatch, here / "run") == 2
     assert "has no inputs.json, which describes its training data" in capsys.readouterr().err
 
 
-def test_data_of_a_run_are_those_of_the_training(here):
+def test_data_of_a_run_are_those_of_the_training(here: Path):
     with Progress.create() as progress:
         splits = open_data(here / "run", progress)
     assert splits.info.classes == ("left", "right")

@@ -85,14 +85,14 @@ def refuse_or_answer_the_same(trained: Path, run: Path, use: Callable[..., tuple
 
 @pytest.mark.parametrize("name", READ)
 @pytest.mark.parametrize("use", USES, ids=lambda use: use.__name__)
-def test_a_damaged_file_is_named_or_changes_nothing(trained, run, use, name):
+def test_a_damaged_file_is_named_or_changes_nothing(trained: Path, run: Path, use, name: str):
     refuse_or_answer_the_same(trained, run, use, name, 4)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", READ)
 @pytest.mark.parametrize("use", USES, ids=lambda use: use.__name__)
-def test_300_mutations_of_each_file(trained, run, use, name):
+def test_300_mutations_of_each_file(trained: Path, run: Path, use, name: str):
     refuse_or_answer_the_same(trained, run, use, name, 300)
 
 
@@ -118,7 +118,7 @@ def every_command(trained: Path, run: Path, out: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("field", ["replaced", "appended"])
-def test_a_pickle_in_any_file_of_a_run_folder_is_never_loaded(trained, run, tmp_path, field):
+def test_a_pickle_in_any_file_of_a_run_folder_is_never_loaded(trained: Path, run: Path, tmp_path: Path, field: str):
     """Replace files that may end a command separately, so that none hides another; the rest together."""
     marker = tmp_path / "executed"
     planted = planted_pickle(marker)
@@ -137,7 +137,7 @@ def test_a_pickle_in_any_file_of_a_run_folder_is_never_loaded(trained, run, tmp_
 
 
 @pytest.mark.parametrize("name", [*READ, "checkpoints"])
-def test_a_pickle_in_place_of_a_file_is_not_loaded(trained, run, tmp_path, name):
+def test_a_pickle_in_place_of_a_file_is_not_loaded(trained: Path, run: Path, tmp_path: Path, name: str):
     marker = tmp_path / "executed"
     planted = planted_pickle(marker)
     paths = [path for path in (run / name).rglob("*") if path.is_file()] if name == "checkpoints" else [run / name]
@@ -152,7 +152,7 @@ def test_a_pickle_in_place_of_a_file_is_not_loaded(trained, run, tmp_path, name)
 
 
 @pytest.mark.slow
-def test_a_pickle_in_a_cache_is_not_loaded(trained, run, tmp_path, monkeypatch):
+def test_a_pickle_in_a_cache_is_not_loaded(trained: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     marker, cache = tmp_path / "executed", tmp_path / "cache"
     monkeypatch.setenv("SNN_DATASETS_CACHE", str(cache))
     assert evaluate(trained, run)[0] == 0
@@ -168,19 +168,19 @@ def test_a_pickle_in_a_cache_is_not_loaded(trained, run, tmp_path, monkeypatch):
     assert not marker.exists()
 
 
-def test_settings_of_another_version_are_reported_in_one_line(run):
+def test_settings_of_another_version_are_reported_in_one_line(run: Path):
     rewrite(run / "experiment.json", lambda e: e["train"].update(epochs=-1))
     with pytest.raises(ValueError, match=r"experiment\.json cannot be read by this version of scmrl: train\.epochs"):
         read_experiment(run)
 
 
-def test_a_file_that_is_nested_too_deeply_is_damaged(run):
+def test_a_file_that_is_nested_too_deeply_is_damaged(run: Path):
     (run / "experiment.json").write_text("[" * 200_000)
     with pytest.raises(ValueError, match=r"experiment\.json is damaged: it is nested too deep"):
         read_experiment(run)
 
 
-def test_a_hand_edited_file_is_refused(run):
+def test_a_hand_edited_file_is_refused(run: Path):
     text = (run / "experiment.json").read_text()
     (run / "experiment.json").write_text(text.replace('"seed": 0', '"seed": 1', 1))
     with pytest.raises(ValueError, match="its checksum does not match"):
@@ -188,7 +188,7 @@ def test_a_hand_edited_file_is_refused(run):
 
 
 @pytest.mark.parametrize("edited", [False, True])
-def test_the_experiment_of_a_run_is_a_configuration_file(run, edited):
+def test_the_experiment_of_a_run_is_a_configuration_file(run: Path, edited: bool):
     from scmrl.commands.spec import read_experiment as read_settings
 
     path = run / "experiment.json"
@@ -207,7 +207,7 @@ def test_the_experiment_of_a_run_is_a_configuration_file(run, edited):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="paths are written in another way there")
-def test_a_failed_write_names_the_path_and_keeps_the_old_file(run, monkeypatch):
+def test_a_failed_write_names_the_path_and_keeps_the_old_file(run: Path, monkeypatch: pytest.MonkeyPatch):
     from scmrl.run_folder.atomic import write_text
 
     (run / "evaluation.json").write_text("old")

@@ -63,7 +63,9 @@ def every_command(finished: Path, folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["replaced", "appended"])
-def test_a_pickle_in_any_file_of_a_study_folder_is_never_loaded(finished, folder, tmp_path, mode):
+def test_a_pickle_in_any_file_of_a_study_folder_is_never_loaded(
+    finished: Path, folder: Path, tmp_path: Path, mode: str
+):
     """Files that may end a command are replaced one at a time; the others together."""
     marker = tmp_path / "executed"
     planted = planted_pickle(marker)
@@ -83,7 +85,7 @@ def test_a_pickle_in_any_file_of_a_study_folder_is_never_loaded(finished, folder
 
 @pytest.mark.parametrize("content", GARBAGE.values(), ids=GARBAGE)
 @pytest.mark.parametrize("mode", ["replaced", "appended"])
-def test_a_damaged_journal_is_reported_in_one_line(finished, folder, mode, content):
+def test_a_damaged_journal_is_reported_in_one_line(finished: Path, folder: Path, mode: str, content: bytes):
     journal = folder / "journal.log"
     before = (folder / "results.json").read_bytes()
     journal.write_bytes(content if mode == "replaced" else journal.read_bytes() + content)
@@ -98,7 +100,9 @@ def test_a_damaged_journal_is_reported_in_one_line(finished, folder, mode, conte
 
 @pytest.mark.parametrize("name", ["study.json", "results.json"])
 @pytest.mark.parametrize("content", [b"\x80\x04\xff", b"[" * 200_000, b"7", b"{}"], ids=["bytes", "deep", "7", "{}"])
-def test_a_damaged_json_file_of_a_study_is_reported_in_one_line(finished, folder, name, content):
+def test_a_damaged_json_file_of_a_study_is_reported_in_one_line(
+    finished: Path, folder: Path, name: str, content: bytes
+):
     (folder / name).write_bytes(content)
     if name == "study.json":
         code, _, err = again(finished, folder)

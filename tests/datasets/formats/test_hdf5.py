@@ -35,7 +35,7 @@ def shd(tmp_path: Path) -> tuple[Path, list[tuple[np.ndarray, np.ndarray]]]:
     return tmp_path / "s.h5", said
 
 
-def test_spoken_digits_are_read_back(ntidigits):
+def test_spoken_digits_are_read_back(ntidigits: tuple[Path, dict[str, tuple[np.ndarray, np.ndarray]]]):
     path, said = ntidigits
     for label, (seconds, channels) in said.items():
         read = NTidigitsReader().read(Source(path, ("train", label)))
@@ -46,13 +46,15 @@ def test_spoken_digits_are_read_back(ntidigits):
         assert read.y.max() == read.p.max() == 0
 
 
-def test_the_labels_of_a_split_are_listed(ntidigits):
+def test_the_labels_of_a_split_are_listed(ntidigits: tuple[Path, dict[str, tuple[np.ndarray, np.ndarray]]]):
     path, said = ntidigits
     assert ntidigits_labels(path, "train") == list(said)
     assert ntidigits_labels(path, "test") == ["man-zz-a-1"]
 
 
-def test_heidelberg_digits_are_read_back_from_the_times_that_16_bits_hold(shd):
+def test_heidelberg_digits_are_read_back_from_the_times_that_16_bits_hold(
+    shd: tuple[Path, list[tuple[np.ndarray, np.ndarray]]],
+):
     path, said = shd
     for number, (seconds, units) in enumerate(said):
         read = ShdReader().read(Source(path, (number,)))
@@ -62,19 +64,23 @@ def test_heidelberg_digits_are_read_back_from_the_times_that_16_bits_hold(shd):
     assert read.duration == read.t[-1] + 1
 
 
-def test_labels_speakers_and_classes_are_listed(shd):
+def test_labels_speakers_and_classes_are_listed(shd: tuple[Path, list[tuple[np.ndarray, np.ndarray]]]):
     labels, speakers, keys = shd_contents(shd[0])
     assert (labels.tolist(), speakers.tolist(), keys) == ([1, 0, 1, 1], [4, 4, 7, 0], ["zero", "null"])
 
 
 @pytest.mark.parametrize("part", [(), ("train",), ("train", "nobody"), ("val", LABEL), ("train", "")])
-def test_an_utterance_that_is_not_there_is_refused(ntidigits, part: tuple[str, ...]):
+def test_an_utterance_that_is_not_there_is_refused(
+    ntidigits: tuple[Path, dict[str, tuple[np.ndarray, np.ndarray]]], part: tuple[str, ...]
+):
     with pytest.raises(ReadError, match=str(ntidigits[0])):
         NTidigitsReader().read(Source(ntidigits[0], part))
 
 
 @pytest.mark.parametrize("part", [(), (4,), (-1,), ("0",), (0.5,), (0, 1)])
-def test_a_number_that_is_not_there_is_refused(shd, part: tuple[object, ...]):
+def test_a_number_that_is_not_there_is_refused(
+    shd: tuple[Path, list[tuple[np.ndarray, np.ndarray]]], part: tuple[object, ...]
+):
     with pytest.raises(ReadError, match=str(shd[0])):
         ShdReader().read(Source(shd[0], part))  # pyright: ignore[reportArgumentType]
 
@@ -94,7 +100,9 @@ def test_a_number_that_is_not_there_is_refused(shd, part: tuple[object, ...]):
         ("timestamps", np.linspace(0, 9000, 60), "71 minutes"),
     ],
 )
-def test_impossible_spikes_are_refused(ntidigits, what: str, values: np.ndarray, why: str):
+def test_impossible_spikes_are_refused(
+    ntidigits: tuple[Path, dict[str, tuple[np.ndarray, np.ndarray]]], what: str, values: np.ndarray, why: str
+):
     path, _ = ntidigits
     with h5py.File(path, "r+") as file:
         del file[f"train_{what}/{LABEL}"]
@@ -104,7 +112,9 @@ def test_impossible_spikes_are_refused(ntidigits, what: str, values: np.ndarray,
     assert str(path) in str(raised.value)
 
 
-def test_a_claim_of_more_spikes_than_any_utterance_has_is_refused_unread(ntidigits):
+def test_a_claim_of_more_spikes_than_any_utterance_has_is_refused_unread(
+    ntidigits: tuple[Path, dict[str, tuple[np.ndarray, np.ndarray]]],
+):
     path, _ = ntidigits
     with h5py.File(path, "r+") as file:
         del file[f"train_addresses/{LABEL}"]
@@ -121,7 +131,9 @@ def test_a_claim_of_more_spikes_than_any_utterance_has_is_refused_unread(ntidigi
         ("extra/speaker", np.array([b"x"] * 4), "rather than numbers"),
     ],
 )
-def test_contents_that_do_not_agree_are_refused(shd, name: str, values: np.ndarray, why: str):
+def test_contents_that_do_not_agree_are_refused(
+    shd: tuple[Path, list[tuple[np.ndarray, np.ndarray]]], name: str, values: np.ndarray, why: str
+):
     with h5py.File(shd[0], "r+") as file:
         del file[name]
         file[name] = values
@@ -129,7 +141,10 @@ def test_contents_that_do_not_agree_are_refused(shd, name: str, values: np.ndarr
         shd_contents(shd[0])
 
 
-def test_a_file_of_another_kind_is_refused_by_what_it_lacks(ntidigits, shd):
+def test_a_file_of_another_kind_is_refused_by_what_it_lacks(
+    ntidigits: tuple[Path, dict[str, tuple[np.ndarray, np.ndarray]]],
+    shd: tuple[Path, list[tuple[np.ndarray, np.ndarray]]],
+):
     with pytest.raises(ReadError, match="has no 'spikes/times'"):
         ShdReader().read(Source(ntidigits[0], (0,)))
     with pytest.raises(ReadError, match="has no 'train_timestamps/"):
@@ -150,7 +165,10 @@ def test_files_that_are_no_hdf5_are_refused(tmp_path: Path):
                 read(tmp_path / "a.h5")
 
 
-def test_nothing_stays_open(ntidigits, shd):
+def test_nothing_stays_open(
+    ntidigits: tuple[Path, dict[str, tuple[np.ndarray, np.ndarray]]],
+    shd: tuple[Path, list[tuple[np.ndarray, np.ndarray]]],
+):
     for reader, source in (
         (NTidigitsReader(), Source(ntidigits[0], ("train", LABEL))),
         (ShdReader(), Source(shd[0], (0,))),
@@ -167,7 +185,9 @@ def test_nothing_stays_open(ntidigits, shd):
             file.attrs["seen"] = 1
 
 
-def test_without_h5py_the_error_says_what_to_install(shd, monkeypatch: pytest.MonkeyPatch):
+def test_without_h5py_the_error_says_what_to_install(
+    shd: tuple[Path, list[tuple[np.ndarray, np.ndarray]]], monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(ImportError, match=r'pip install "snn-datasets\[events\]"'):
         ShdReader().read(Source(shd[0], (0,)))
@@ -219,7 +239,9 @@ def test_filters_that_are_not_known_are_refused_by_number(tmp_path: Path):
         ShdReader().read(Source(tmp_path / "s.h5", (0,)))
 
 
-def test_a_heap_that_the_library_would_read_for_ever_is_passed_over(shd):
+def test_a_heap_that_the_library_would_read_for_ever_is_passed_over(
+    shd: tuple[Path, list[tuple[np.ndarray, np.ndarray]]],
+):
     path, said = shd
     data = bytearray(path.read_bytes())
     heap = data.find(b"GCOL")
@@ -240,7 +262,9 @@ def test_a_heap_that_the_library_would_read_for_ever_is_passed_over(shd):
         (24, b"\x05" + bytes(7), "more than its 5 bytes"),
     ],
 )
-def test_a_heap_that_is_damaged_is_refused(shd, at: int, content: bytes, why: str):
+def test_a_heap_that_is_damaged_is_refused(
+    shd: tuple[Path, list[tuple[np.ndarray, np.ndarray]]], at: int, content: bytes, why: str
+):
     path, _ = shd
     data = bytearray(path.read_bytes())
     heap = data.find(b"GCOL")
@@ -281,7 +305,11 @@ print(refused)
 
 
 @pytest.mark.parametrize("kind", ["n-tidigits", "shd"])
-def test_whatever_a_damaged_file_holds_it_is_events_or_an_error_that_names_it(ntidigits, shd, kind: str):
+def test_whatever_a_damaged_file_holds_it_is_events_or_an_error_that_names_it(
+    ntidigits: tuple[Path, dict[str, tuple[np.ndarray, np.ndarray]]],
+    shd: tuple[Path, list[tuple[np.ndarray, np.ndarray]]],
+    kind: str,
+):
     path = ntidigits[0] if kind == "n-tidigits" else shd[0]
     done = subprocess.run(
         [sys.executable, "-c", FUZZ, str(path), kind, "300", "0"],

@@ -61,6 +61,6 @@ def test_the_same_amounts_give_the_same_changes():
         ((4, 1, 9, 9), 0.1, -0.1, "0.1 and -0.1"),
     ],
 )
-def test_mistakes_are_named(shape, shift, scale, message):
+def test_mistakes_are_named(shape: tuple[int, ...], shift: float, scale: float, message: str):
     with pytest.raises(ValueError, match=message):
         random_affine(torch.zeros(shape), shift=shift, scale=scale)
