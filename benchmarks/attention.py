@@ -1,10 +1,10 @@
-"""Time spiking attention in its two orders, scores first and state first, and take the peak of their memory.
+"""Measure time and peak memory of spiking attention in its two orders, scores first and state first.
 
-One process, one thread, thread CPU time, both interleaved, medians. The peak counts tensors that are alive at the same
-time, without the inputs. Run on an otherwise idle machine:
+One process, one thread, thread CPU time, both interleaved, medians. The peak counts live tensors without the inputs.
+Run on an otherwise idle machine:
 
     uv run python benchmarks/attention.py                     prints the table
-    uv run python benchmarks/attention.py --output FILE.md    writes it, too
+    uv run python benchmarks/attention.py --output FILE.md    also writes it
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from neurons import ROUNDS, timed
+from neurons import ROUNDS, measure
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -30,7 +30,7 @@ RATE = 0.3
 
 
 class PeakMemory(TorchDispatchMode):
-    """Within the block, the bytes of all storages made in it that are alive, and the largest that this was."""
+    """Track bytes of live storages that were created within the block, and their peak."""
 
     def __init__(self, *inputs: Tensor) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class PeakMemory(TorchDispatchMode):
         return result
 
     def forget(self, key: int, size: int) -> None:
-        """A storage is gone."""
+        """Remove a freed storage."""
         self.known.discard(key)
         self.alive -= size
 
@@ -64,10 +64,10 @@ Order = Literal["scores_first", "state_first"]
 ORDERS: tuple[Order, ...] = ("scores_first", "state_first")
 
 
-def compare(n: int, d: int, front: tuple[int, int, int]) -> str:
-    """One row of the table."""
-    q, k, v = ((torch.rand(*front, n, d) < RATE).float().requires_grad_() for _ in range(3))
-    upstream = torch.randn(*front, n, d)
+def compare(n: int, d: int, leading: tuple[int, int, int]) -> str:
+    """Return one row of the table."""
+    q, k, v = ((torch.rand(*leading, n, d) < RATE).float().requires_grad_() for _ in range(3))
+    upstream = torch.randn(*leading, n, d)
     assert torch.equal(*(spiking_attention(q, k, v, order=order) for order in ORDERS))
 
     def forward(order: Order) -> Callable[[], object]:
@@ -81,11 +81,13 @@ def compare(n: int, d: int, front: tuple[int, int, int]) -> str:
         return lambda: torch.autograd.grad(spiking_attention(q, k, v, order=order), (q, k, v), upstream)
 
     runs = {f"{kind.__name__} {order}": kind(order) for kind in (forward, train) for order in ORDERS}
-    took, peaks = timed(runs), {name: peak(run, q, k, v, upstream) for name, run in runs.items()}
-    cells = [f"({n}, {d}), {'x'.join(map(str, front))}"]
+    seconds, peaks = measure(runs), {name: peak(run, q, k, v, upstream) for name, run in runs.items()}
+    cells = [f"({n}, {d}), {'x'.join(map(str, leading))}"]
     for kind in ("forward", "train"):
         first, second = f"{kind} scores_first", f"{kind} state_first"
-        cells += [f"{took[name] * 1e3:.2f}" for name in (first, second)] + [f"{took[first] / took[second]:.1f}"]
+        cells += [f"{seconds[name] * 1e3:.2f}" for name in (first, second)] + [
+            f"{seconds[first] / seconds[second]:.1f}"
+        ]
         cells += [f"{peaks[name] / 1e6:.1f}" for name in (first, second)] + [f"{peaks[first] / peaks[second]:.1f}"]
     return "| " + " | ".join(cells) + " |"
 
@@ -102,7 +104,7 @@ def main() -> None:
         "",
         f"PyTorch {torch.__version__}, {platform.machine()}, float32, one thread; medians of {ROUNDS} interleaved "
         "rounds of thread CPU time; MB are the peak of live tensors without the inputs. In all rows, "
-        '`order="auto"` takes the state.',
+        '`order="auto"` chooses the state.',
         "",
         "| (N, d), T x B x heads | " + " | ".join([*columns, *(f"f+b {name}" for name in columns)]) + " |",
         "|---" * 13 + "|",

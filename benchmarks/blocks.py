@@ -1,11 +1,11 @@
-"""Time whole training steps: nets of spiking layers, the same nets of SpikingJelly's, and the same with a ReLU.
+"""Compare training steps of networks of our spiking layers, of SpikingJelly's, and with a ReLU.
 
 One process, one thread, thread CPU time of forward, backward and clearing the gradients, all candidates interleaved,
-medians. The ReLU net is the lower bound: nothing is left there of the neuron but one comparison. Bytes are those held
-for the backward, for each neuron and time step. Run on an otherwise idle machine:
+medians. The network with a ReLU is the lower bound. Bytes are those saved for the backward per neuron and time step.
+Run on an otherwise idle machine:
 
     uv run python benchmarks/blocks.py                     prints the table
-    uv run python benchmarks/blocks.py --output FILE.md    writes it, too
+    uv run python benchmarks/blocks.py --output FILE.md    also writes it
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from neurons import ROUNDS, timed
+from neurons import ROUNDS, measure
 from spikingjelly.activation_based import functional, layer, neuron
 from spikingjelly.activation_based import surrogate as jelly_surrogate
 from torch import Tensor, nn
@@ -37,8 +37,8 @@ NETS = {
 """Input shape (time first, channels third) and widths of the layers."""
 
 
-class Flat(nn.Module):
-    """A module without time steps on the elements of all of them."""
+class WithoutTime(nn.Module):
+    """Apply modules without a time axis to all time steps at once."""
 
     def __init__(self, *modules: nn.Module) -> None:
         super().__init__()
@@ -49,44 +49,51 @@ class Flat(nn.Module):
         return self.inner(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
 
-def ours(maps: bool, before: int, after: int, *, implementation: Literal["torch", "native"]) -> nn.Module:
+def ours(maps: bool, width_in: int, width_out: int, *, implementation: Literal["torch", "native"]) -> nn.Module:
     cell = partial(LIF, implementation=implementation)
-    return (SpikingConv2d if maps else SpikingLinear)(before, after, neuron=cell)
+    return (SpikingConv2d if maps else SpikingLinear)(width_in, width_out, neuron=cell)
 
 
-def unfused(maps: bool, before: int, after: int) -> nn.Module:
-    """Our layer with batch norm and neuron as two operations."""
-    weighted = nn.Conv2d(before, after, 3, padding=1, bias=False) if maps else nn.Linear(before, after, bias=False)
-    return nn.Sequential(Flat(weighted, nn.BatchNorm2d(after) if maps else nn.BatchNorm1d(after)), LIF())
+def unfused(maps: bool, width_in: int, width_out: int) -> nn.Module:
+    """Our layer without fusion of batch norm and neuron."""
+    weighted = (
+        nn.Conv2d(width_in, width_out, 3, padding=1, bias=False) if maps else nn.Linear(width_in, width_out, bias=False)
+    )
+    return nn.Sequential(WithoutTime(weighted, nn.BatchNorm2d(width_out) if maps else nn.BatchNorm1d(width_out)), LIF())
 
 
-def relu(maps: bool, before: int, after: int) -> nn.Module:
-    weighted = nn.Conv2d(before, after, 3, padding=1, bias=False) if maps else nn.Linear(before, after, bias=False)
-    return Flat(weighted, nn.BatchNorm2d(after) if maps else nn.BatchNorm1d(after), nn.ReLU())
+def relu(maps: bool, width_in: int, width_out: int) -> nn.Module:
+    weighted = (
+        nn.Conv2d(width_in, width_out, 3, padding=1, bias=False) if maps else nn.Linear(width_in, width_out, bias=False)
+    )
+    return WithoutTime(weighted, nn.BatchNorm2d(width_out) if maps else nn.BatchNorm1d(width_out), nn.ReLU())
 
 
-def jelly(maps: bool, before: int, after: int) -> nn.Module:
+def jelly(maps: bool, width_in: int, width_out: int) -> nn.Module:
     """SpikingJelly's own layers."""
     node = neuron.LIFNode(tau=2.0, detach_reset=True, surrogate_function=jelly_surrogate.Sigmoid(4.0), step_mode="m")
     if maps:
-        weighted, norm = layer.Conv2d(before, after, 3, padding=1, bias=False), layer.BatchNorm2d(after)
+        weighted, norm = (
+            layer.Conv2d(width_in, width_out, 3, padding=1, bias=False),
+            layer.BatchNorm2d(width_out),
+        )
     else:
-        weighted, norm = layer.Linear(before, after, bias=False), layer.BatchNorm1d(after)
-        return nn.Sequential(weighted, Flat(norm), node)
+        weighted, norm = layer.Linear(width_in, width_out, bias=False), layer.BatchNorm1d(width_out)
+        return nn.Sequential(weighted, WithoutTime(norm), node)
     block = nn.Sequential(weighted, norm, node)
     functional.set_step_mode(block, "m")
     return block
 
 
 def net(block: Callable[[bool, int, int], nn.Module], shape: tuple[int, ...], widths: tuple[int, ...]) -> nn.Module:
-    """Blocks one after the other, with the same weights whatever the block."""
+    """Build a sequence of blocks with equal weights for every type of block."""
     torch.manual_seed(0)
-    befores = (shape[2], *widths)
-    return nn.Sequential(*[block(len(shape) == 5, a, b) for a, b in zip(befores, widths, strict=False)])
+    inputs = (shape[2], *widths)
+    return nn.Sequential(*[block(len(shape) == 5, a, b) for a, b in zip(inputs, widths, strict=False)])
 
 
 def step(model: nn.Module, x: Tensor, upstream: Tensor, *, bits: bool = False) -> None:
-    """Forward, backward, and gradients gone."""
+    """Run forward and backward and clear the gradients."""
     functional.reset_net(model)
     with spikes_as_bits() if bits else nullcontext():
         out = model(x)
@@ -95,29 +102,29 @@ def step(model: nn.Module, x: Tensor, upstream: Tensor, *, bits: bool = False) -
         parameter.grad = None
 
 
-def bytes_held(model: nn.Module, x: Tensor, *, bits: bool = False) -> int:
-    """Bytes of all that autograd keeps for the backward, each memory once, without input and parameters."""
+def saved_bytes(model: nn.Module, x: Tensor, *, bits: bool = False) -> int:
+    """Return the bytes that autograd saves for the backward, each storage once, without input and parameters."""
     from snn_core import packing
 
     others = {tensor.untyped_storage().data_ptr() for tensor in (x, *model.parameters(), *model.buffers())}
     sizes: dict[int, int] = {}
 
-    def keep(tensor: Tensor) -> object:
-        held = packing.pack_if_binary(tensor) if bits else tensor
-        storage = (held if isinstance(held, Tensor) else held.memory.bits).untyped_storage()
+    def save(tensor: Tensor) -> object:
+        saved = packing.pack_if_binary(tensor) if bits else tensor
+        storage = (saved if isinstance(saved, Tensor) else saved.memory.bits).untyped_storage()
         if storage.data_ptr() not in others:
             sizes[storage.data_ptr()] = storage.nbytes()
-        return held
+        return saved
 
     functional.reset_net(model)
-    with torch.autograd.graph.saved_tensors_hooks(keep, packing.restore):
+    with torch.autograd.graph.saved_tensors_hooks(save, packing.restore):
         out = model(x)
     assert out.requires_grad
     return sum(sizes.values())
 
 
 def compare(name: str) -> list[str]:
-    """The table's rows of one net."""
+    """Return the rows of one network."""
     shape, widths = NETS[name]
     x = (torch.rand(shape, generator=torch.Generator().manual_seed(1)) < 0.3).float()
     models = {"SpikingJelly": net(jelly, shape, widths), "ReLU": net(relu, shape, widths)}
@@ -137,16 +144,18 @@ def compare(name: str) -> list[str]:
     expected = outputs["SpikingJelly"]
     for label, out in outputs.items():
         differing = (out != expected).float().mean().item()
-        assert label == "ReLU" or differing < 1e-4, f"{label}: {differing:.2e} of all spikes differ; times say nothing"
+        assert label == "ReLU" or differing < 1e-4, f"{label}: {differing:.2e} of all spikes differ"
     upstream = torch.randn(expected.shape, generator=torch.Generator().manual_seed(2))
-    took = timed({label: partial(step, model, x, upstream, bits=bits) for label, (model, bits) in candidates.items()})
+    seconds = measure(
+        {label: partial(step, model, x, upstream, bits=bits) for label, (model, bits) in candidates.items()}
+    )
     neurons = sum(expected.numel() // widths[-1] * width for width in widths)
     rows = []
     for label, (model, bits) in candidates.items():
-        held = bytes_held(model, x, bits=bits) / neurons
+        saved = saved_bytes(model, x, bits=bits) / neurons
         rows.append(
-            f"| {name} | {label} | {took[label] * 1e3:.1f} | {took['SpikingJelly'] / took[label]:.2f} "
-            f"| {took[label] / took['ReLU']:.2f} | {held:.2f} |"
+            f"| {name} | {label} | {seconds[label] * 1e3:.1f} | {seconds['SpikingJelly'] / seconds[label]:.2f} "
+            f"| {seconds[label] / seconds['ReLU']:.2f} | {saved:.2f} |"
         )
     return rows
 
@@ -160,10 +169,10 @@ def main() -> None:
         "# Training steps of whole blocks",
         "",
         f"PyTorch {torch.__version__}, {platform.machine()}, one thread; medians of {ROUNDS} interleaved rounds of "
-        "thread CPU time. `ours, unfused` runs batch norm and neuron as two operations; `spikes as bits` is the "
-        "fastest of ours within `snn_core.packing.spikes_as_bits`. Bytes held are for each neuron and time step.",
+        "thread CPU time. `ours, unfused` does not fuse batch norm and neuron; `spikes as bits` is the "
+        "fastest of ours within `snn_core.packing.spikes_as_bits`. Bytes are saved per neuron and time step.",
         "",
-        "| net | what | ms a step | times faster than SpikingJelly | times the ReLU net | bytes held |",
+        "| network | implementation | ms per step | speedup over SpikingJelly | time / ReLU | bytes saved |",
         "|---|---|---|---|---|---|",
     ]
     print("\n".join(lines))

@@ -1,12 +1,12 @@
-"""Time our LIF, in plain PyTorch and in C, against SpikingJelly's: forward plus backward, forward alone, bytes kept.
+"""Compare our LIF, in PyTorch and in C, with SpikingJelly's: forward plus backward, forward alone, bytes saved.
 
-One process, one thread, thread CPU time, all candidates interleaved, medians. Every row names the same run's `copy_` of
-the same tensor, which is what memory allows. Run on an otherwise idle machine:
+One process, one thread, thread CPU time, all candidates interleaved, medians. Every row includes `copy_` of the same
+tensor, the bound set by memory. Run on an otherwise idle machine:
 
     uv run python benchmarks/neurons.py                      prints the tables
-    uv run python benchmarks/neurons.py --output FILE.md     writes them, too
-    uv run python benchmarks/neurons.py --warm               with an allocator that gives no memory back, so that no
-                                                             pages have to be faulted in
+    uv run python benchmarks/neurons.py --output FILE.md     also writes them
+    uv run python benchmarks/neurons.py --warm               with an allocator that keeps freed memory, which avoids
+                                                             page faults
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ SHAPES = ((4, 32, 64, 32, 32), (16, 8, 64, 32, 32), (4, 16, 64, 16, 16), (4, 8, 
 SURROGATES = (("sigmoid", 4.0), ("atan", 2.0))
 OURS: tuple[Literal["torch", "native"], ...] = ("torch", "native")
 ROUNDS = 9
-LEAST_SECONDS = 0.02
+MIN_SECONDS = 0.02
 """A round repeats a candidate until it has run for this long."""
 BYTES = 20
-"""What forward plus backward must move for an element and time step: x, spikes, and three of the backward's tensors."""
+"""Bytes that forward plus backward move per element and time step: x, spikes, and three tensors of the backward."""
 
 FIRST_RESULT = """
 import sys, time, torch
 torch.set_num_threads(1)
-way, T, B = sys.argv[1], 4, 8
-if way == "native":
+method, T, B = sys.argv[1], 4, 8
+if method == "native":
     from snn_core import LIF
     layer = LIF(implementation="native")
 else:
@@ -55,24 +55,24 @@ else:
         return lif_reference(x, v, tau=2.0, v_threshold=1.0, v_reset=0.0, decay_input=True, detach_reset=True,
                              detach_membrane=False, surrogate=SURROGATES["sigmoid"], slope=4.0)[0]
     layer = torch.compile(plain)
-took = []
+seconds = []
 for T, B in ((4, 8), (4, 16), (4, 5), (8, 8), (8, 16), (16, 8), (16, 4), (5, 8)):
     x = torch.randn(T, B, 64, requires_grad=True)
     start = time.perf_counter()
     layer(x).sum().backward()
-    took.append(time.perf_counter() - start)
-print(took[0], *took[1:])
+    seconds.append(time.perf_counter() - start)
+print(*seconds)
 """
 
 
-def timed(candidates: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Median thread CPU seconds of each candidate, interleaved."""
+def measure(candidates: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """Return the median thread CPU seconds of each candidate, interleaved."""
     repeats: dict[str, int] = {}
     for name, run in candidates.items():
         run()
         start = time.thread_time()
         run()
-        repeats[name] = max(1, round(LEAST_SECONDS / max(1e-6, time.thread_time() - start)))
+        repeats[name] = max(1, round(MIN_SECONDS / max(1e-6, time.thread_time() - start)))
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(ROUNDS):
         for name, run in candidates.items():
@@ -83,8 +83,8 @@ def timed(candidates: dict[str, Callable[[], object]]) -> dict[str, float]:
     return {name: median(values) for name, values in seconds.items()}
 
 
-def bytes_kept(layer: Callable[[Tensor], Tensor], x: Tensor) -> int:
-    """Bytes of all tensors that autograd keeps for the backward, each storage once."""
+def bytes_saved(layer: Callable[[Tensor], Tensor], x: Tensor) -> int:
+    """Return the bytes that autograd saves for the backward, each storage once."""
     sizes: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
@@ -99,7 +99,7 @@ def bytes_kept(layer: Callable[[Tensor], Tensor], x: Tensor) -> int:
 
 
 def compare(shape: tuple[int, ...], surrogate: str, slope: float, ratios: dict[str, list[float]]) -> str:
-    """One row of the table; adds its ratios."""
+    """Return one row of the table and add its ratios."""
     bump = jelly_surrogate.Sigmoid(slope) if surrogate == "sigmoid" else jelly_surrogate.ATan(slope)
     node = neuron.LIFNode(tau=2.0, detach_reset=True, surrogate_function=bump, step_mode="m")
 
@@ -114,7 +114,7 @@ def compare(shape: tuple[int, ...], surrogate: str, slope: float, ratios: dict[s
     x = (torch.randn(shape, generator=generator) + 0.3).requires_grad_()
     upstream, target, source = torch.randn(shape, generator=generator), torch.empty(shape), x.detach()
     expected = theirs(x)
-    assert all(torch.equal(layer(x), expected) for layer in layers.values()), "they disagree; their times say nothing"
+    assert all(torch.equal(layer(x), expected) for layer in layers.values()), "spikes differ; times are not comparable"
 
     def train(layer: Callable[[Tensor], Tensor]) -> Callable[[], None]:
         def run() -> None:
@@ -133,31 +133,31 @@ def compare(shape: tuple[int, ...], surrogate: str, slope: float, ratios: dict[s
     candidates: dict[str, Callable[[], object]] = {"copy": lambda: target.copy_(source)}
     for name, layer in layers.items():
         candidates[name], candidates[f"{name} forward"] = train(layer), infer(layer)
-    took = timed(candidates)
+    seconds = measure(candidates)
     n = x.numel()
-    ns = {name: seconds / n * 1e9 for name, seconds in took.items()}
+    ns = {name: value / n * 1e9 for name, value in seconds.items()}
     cells = [f"{list(shape)} {surrogate}", f"{ns['copy']:.2f}"]
     for part in ("", " forward"):
         cells.append(f"{ns['theirs' + part]:.1f}")
         for name in OURS:
-            ratio = took["theirs" + part] / took[name + part]
+            ratio = seconds["theirs" + part] / seconds[name + part]
             ratios.setdefault(name + part, []).append(ratio)
             cells.append(f"{ns[name + part]:.2f} ({ratio:.2f})")
     share = BYTES / 8 * ns["copy"] / ns["native"]
-    cells += [f"{share:.0%}", f"{bytes_kept(theirs, x) / n:.1f}", f"{bytes_kept(layers['native'], x) / n:.1f}"]
+    cells += [f"{share:.0%}", f"{bytes_saved(theirs, x) / n:.1f}", f"{bytes_saved(layers['native'], x) / n:.1f}"]
     return "| " + " | ".join(cells) + " |"
 
 
 def first_results() -> list[str]:
-    """Wall seconds to the first result and at seven more pairs of T and batch size, each in a fresh cache."""
+    """Return rows of wall seconds to the first result and for seven more (T, batch) pairs, in a fresh cache."""
     lines = ["| | first result s | largest of 7 further (T, batch) pairs s |", "|---|---|---|"]
-    for way in ("native", "torch.compile"):
+    for method in ("native", "torch.compile"):
         with tempfile.TemporaryDirectory() as cache:
-            environment = {**os.environ, "SNN_CORE_CACHE": cache, "TORCHINDUCTOR_CACHE_DIR": cache}
-            command = [sys.executable, "-c", FIRST_RESULT, way]
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-            first, *others = map(float, done.stdout.split())
-        lines.append(f"| {way} | {first:.2f} | {max(others):.4f} |")
+            variables = {**os.environ, "SNN_CORE_CACHE": cache, "TORCHINDUCTOR_CACHE_DIR": cache}
+            command = [sys.executable, "-c", FIRST_RESULT, method]
+            completed = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
+            first, *others = map(float, completed.stdout.split())
+        lines.append(f"| {method} | {first:.2f} | {max(others):.4f} |")
     return lines
 
 
@@ -171,16 +171,16 @@ def main() -> None:
         libc = ctypes.CDLL(None)
         assert libc.mallopt(-3, 1 << 30), "mmap threshold"
         assert libc.mallopt(-1, 2**31 - 1), "trim threshold"
-    state = "memory kept in the process" if options.warm else "the allocator as it is"
+    state = "freed memory kept in the process" if options.warm else "default allocator"
     lines = [
         "# LIF against SpikingJelly",
         "",
         f"PyTorch {torch.__version__}, {platform.machine()}, one thread, {state}; ns and bytes are per element and "
-        f"time step; medians of {ROUNDS} interleaved rounds of thread CPU time. In brackets: how many times faster "
-        f"than SpikingJelly. The share of copy bandwidth is the native one's, at {BYTES} bytes forward plus backward.",
+        f"time step; medians of {ROUNDS} interleaved rounds of thread CPU time. In brackets: speedup over "
+        f"SpikingJelly. The fraction of copy bandwidth is that of native, at {BYTES} bytes forward plus backward.",
         "",
         "| shape and surrogate | copy | theirs f+b | torch f+b | native f+b | theirs fwd | torch fwd | native fwd "
-        "| bandwidth | theirs kept B | ours kept B |",
+        "| bandwidth | theirs saved B | ours saved B |",
         "|---" * 11 + "|",
     ]
     print("\n".join(lines))
@@ -190,7 +190,7 @@ def main() -> None:
             lines.append(compare(shape, surrogate, slope, ratios))
             print(lines[-1], flush=True)
     means = ", ".join(
-        f"{name} {'' if 'forward' in name else 'f+b '}{geometric_mean(values):.2f} (least {min(values):.2f})"
+        f"{name} {'' if 'forward' in name else 'f+b '}{geometric_mean(values):.2f} (min {min(values):.2f})"
         for name, values in ratios.items()
     )
     tail = ["", f"Geometric means of the ratios: {means}.", ""]

@@ -1,11 +1,10 @@
-"""Time the packing of spikes into bits against SpikingJelly's, and what `spikes_as_bits` saves and costs in training.
+"""Compare packing spikes into bits with SpikingJelly's, and measure memory and time of `spikes_as_bits` in training.
 
-One process, one thread, thread CPU time, all candidates interleaved, medians. `copy_` writes to memory that exists,
-`clone` to fresh memory, whose pages the system has to clear first; `unpack` needs fresh memory, too. Run on an
-otherwise idle machine:
+One process, one thread, thread CPU time, all candidates interleaved, medians. `copy_` writes to mapped memory, `clone`
+and `unpack` to fresh memory, whose pages the system must clear first. Run on an otherwise idle machine:
 
     uv run python benchmarks/packing.py                     prints the tables
-    uv run python benchmarks/packing.py --output FILE.md    writes them, too
+    uv run python benchmarks/packing.py --output FILE.md    also writes them
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from neurons import ROUNDS, timed
+from neurons import ROUNDS, measure
 from spikingjelly.activation_based import functional
 from spikingjelly.activation_based.memopt import BitSpikeCompressor
 from torch import Tensor, nn
@@ -30,14 +29,14 @@ RATE = 0.2
 
 
 def packing(dtype: torch.dtype) -> str:
-    """One row: ns an element of each operation on 8.4 M spikes."""
+    """Return one row: ns per element of each operation on 8.4 M spikes."""
     x = (torch.rand(ELEMENTS) < RATE).to(dtype)
     target, compressor = torch.empty_like(x), BitSpikeCompressor()
     packed, payload = pack_spikes(x), compressor.compress(x)
     jelly_bits = cast("tuple[torch.Tensor, ...]", payload)[0]
-    assert torch.equal(packed.bits, jelly_bits), "the two disagree, so their times cannot be compared"
+    assert torch.equal(packed.bits, jelly_bits), "packed bits differ; times are not comparable"
     assert torch.equal(unpack_spikes(packed), x)
-    took = timed(
+    seconds = measure(
         {
             "copy": lambda: target.copy_(x),
             "clone": x.clone,
@@ -50,34 +49,34 @@ def packing(dtype: torch.dtype) -> str:
             "compressor's unpack": lambda: compressor.decompress(payload),
         }
     )
-    cells = [str(dtype).removeprefix("torch."), *(f"{seconds / ELEMENTS * 1e9:.2f}" for seconds in took.values())]
-    cells += [f"{took[name] / took['copy']:.2f}" for name in ("pack", "unpack")]
+    cells = [str(dtype).removeprefix("torch."), *(f"{value / ELEMENTS * 1e9:.2f}" for value in seconds.values())]
+    cells += [f"{seconds[name] / seconds['copy']:.2f}" for name in ("pack", "unpack")]
     cells += [
-        f"{took[their] / took[ours]:.1f}"
+        f"{seconds[their] / seconds[ours]:.1f}"
         for their, ours in (("operation's pack", "pack"), ("operation's unpack", "unpack"))
     ]
     return "| " + " | ".join(cells) + " |"
 
 
-def held(model: nn.Module, x: Tensor, *, packed: bool) -> int:
-    """Bytes that autograd keeps for the backward, each storage once, without the parameters."""
+def saved_bytes(model: nn.Module, x: Tensor, *, packed: bool) -> int:
+    """Return the bytes that autograd saves for the backward, each storage once, without parameters."""
     storages, alive = dict[int, int](), list[object]()
     parameters = {p.untyped_storage().data_ptr() for p in model.parameters()}
 
-    def keep(tensor: Tensor) -> object:
-        value = pack_if_binary(tensor) if packed else tensor
-        alive.append(value)  # so that no address is used twice
-        storage = (value if isinstance(value, Tensor) else value.memory.bits).untyped_storage()
+    def save(tensor: Tensor) -> object:
+        saved = pack_if_binary(tensor) if packed else tensor
+        alive.append(saved)  # prevents reuse of an address
+        storage = (saved if isinstance(saved, Tensor) else saved.memory.bits).untyped_storage()
         storages[storage.data_ptr()] = storage.nbytes()
-        return value
+        return saved
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, restore):
+    with torch.autograd.graph.saved_tensors_hooks(save, restore):
         model(x)
     return sum(size for address, size in storages.items() if address not in parameters)
 
 
 def training(name: str, model: nn.Sequential, x: Tensor) -> str:
-    """One row: bytes kept for each neuron and time step, and the time of a training step, without and with bits."""
+    """Return one row: bytes saved per neuron and time step, and time of a training step, without and with bits."""
     elements = len(model) * x.numel()
 
     def step(packed: bool) -> None:
@@ -86,10 +85,10 @@ def training(name: str, model: nn.Sequential, x: Tensor) -> str:
             out = model(x)
         out.sum().backward()
 
-    took = timed({"plain": lambda: step(False), "bits": lambda: step(True)})
-    plain, bits = (held(model, x, packed=packed) / elements for packed in (False, True))
-    cells = [name, f"{plain:.2f}", f"{bits:.2f}", *(f"{seconds * 1e3:.0f}" for seconds in took.values())]
-    return "| " + " | ".join([*cells, f"{took['bits'] / took['plain']:.2f}"]) + " |"
+    seconds = measure({"plain": lambda: step(False), "bits": lambda: step(True)})
+    plain, bits = (saved_bytes(model, x, packed=packed) / elements for packed in (False, True))
+    cells = [name, f"{plain:.2f}", f"{bits:.2f}", *(f"{value * 1e3:.0f}" for value in seconds.values())]
+    return "| " + " | ".join([*cells, f"{seconds['bits'] / seconds['plain']:.2f}"]) + " |"
 
 
 def spikes(*shape: int) -> Tensor:
@@ -106,12 +105,12 @@ def main() -> None:
         "# Spikes as bits",
         "",
         f"PyTorch {torch.__version__}, {platform.machine()}, one thread; medians of {ROUNDS} interleaved rounds of "
-        f"thread CPU time; a share of {RATE} of the elements are spikes.",
+        f"thread CPU time; a fraction of {RATE} of the elements are spikes.",
         "",
-        f"## Packing {ELEMENTS / 1e6:.1f} M elements, ns an element",
+        f"## Packing {ELEMENTS / 1e6:.1f} M elements, ns per element",
         "",
-        "`pack if exact` also makes sure that every value is 0 or 1, as `spikes_as_bits` needs it. `their` is "
-        "SpikingJelly's registered operation (`functional.bit_spike_compress`), their compressor the one of its memory "
+        "`pack if exact` also verifies that every value is 0 or 1, as `spikes_as_bits` does. `their` is "
+        "SpikingJelly's registered operation (`functional.bit_spike_compress`), their compressor that of its memory "
         "optimization.",
         "",
         "| dtype | `copy_` | `clone` | pack | pack if exact | unpack | their pack | their unpack "
@@ -122,9 +121,9 @@ def main() -> None:
         "",
         "## Training with `spikes_as_bits`",
         "",
-        "Bytes kept for the backward for each neuron and time step, and ms of a training step.",
+        "Bytes saved for the backward per neuron and time step, and ms per training step.",
         "",
-        "| network | kept B | kept B, bits | ms | ms, bits | ratio |",
+        "| network | saved B | saved B, bits | ms | ms, bits | ratio |",
         "|---" * 6 + "|",
         training(
             "3 x [Conv 64-BN-LIF], T4 B8 32x32",

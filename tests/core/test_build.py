@@ -50,7 +50,7 @@ def test_the_first_use_builds_and_the_next_reuses_the_build(tmp_path: Path):
         ({"PATH": ""}, "no C compiler is on PATH; install gcc or clang, or set CC"),
         ({"CC": "false"}, "false could not build cpu.c: no output"),
         ({"CC": "no-such-compiler"}, "no-such-compiler"),
-        ({"SNN_CORE_CACHE": "/proc/nowhere"}, "set SNN_CORE_CACHE to a folder that can"),
+        ({"SNN_CORE_CACHE": "/proc/nowhere"}, "set SNN_CORE_CACHE to a writable folder"),
     ],
 )
 def test_torch_is_used_with_one_log_line_where_the_build_fails(
@@ -91,9 +91,7 @@ def test_a_build_writable_by_others_is_not_loaded(
     path.chmod(mode)
     reason = reload(tmp_path)
     assert isinstance(reason, str)
-    assert reason.startswith(
-        f"{path} may be written by others (mode {mode:o}), and loading a library runs what is in it"
-    )
+    assert reason.startswith(f"{path} is writable by others (mode {mode:o}), and loading a library executes its code")
     path.chmod(0o755)
     assert reload(tmp_path).number() == 7
 
@@ -103,10 +101,10 @@ def test_a_library_in_a_world_writable_folder_is_not_loaded(tmp_path: Path, monk
     """In a folder such as /tmp any user could place the file."""
     folder = cache_with_a_build(tmp_path, monkeypatch)
     folder.chmod(0o1777)
-    assert "set SNN_CORE_CACHE to a folder of your own" in reload(tmp_path)
+    assert "SNN_CORE_CACHE to a private folder" in reload(tmp_path)
     for file in folder.iterdir():
         file.unlink()
-    assert "set SNN_CORE_CACHE to a folder of your own" in reload(tmp_path)
+    assert "SNN_CORE_CACHE to a private folder" in reload(tmp_path)
     assert not list(folder.iterdir())
 
 

@@ -232,8 +232,8 @@ def test_a_static_input_equals_its_repetition(training: bool, fused: bool, momen
 def test_the_gradient_of_a_static_input_is_summed_in_chunks(monkeypatch: pytest.MonkeyPatch):
     x, upstream = torch.randn(5, 2, 6, 7, dtype=torch.float64), torch.randn(3, 5, 4, 6, 7, dtype=torch.float64)
     results = []
-    for at_once in (1 << 22, 1000):  # all 5 samples together, and 1 at a time of 4 * 6 * 7 neurons and 3 steps
-        monkeypatch.setattr("snn_core.ops.norm_lif.operation.AT_ONCE", at_once)
+    for elements in (1 << 22, 1000):  # all 5 samples together, and 1 at a time of 4 * 6 * 7 neurons and 3 steps
+        monkeypatch.setattr("snn_core.ops.norm_lif.operation.GRADIENT_ELEMENTS", elements)
         torch.manual_seed(0)
         leaf, one = x.clone().requires_grad_(), SpikingConv2d(2, 4, neuron=PLIF).double()
         one(leaf, time_steps=3).backward(upstream)

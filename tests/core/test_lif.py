@@ -320,8 +320,8 @@ def test_channels_last_maps_keep_their_layout():
         (lambda: LIF(surrogate="sigmiod"), "unknown surrogate 'sigmiod'; choose one of sigmoid, atan"),
         (lambda: lif(torch.zeros(2, 3), implementation="cuda"), "auto, torch, native or triton, but it is 'cuda'"),
         (lambda: lif(torch.zeros(2, 3), implementation="triton"), "runs on CUDA devices, and the input is on cpu"),
-        (lambda: lif(torch.zeros(2, 3).double(), implementation="native"), "input is float64; give it float32"),
-        (lambda: lif(torch.zeros(2, 3), implementation="native", surrogate=lambda d, _: d), "runs in torch only"),
+        (lambda: lif(torch.zeros(2, 3).double(), implementation="native"), "input is float64; use float32"),
+        (lambda: lif(torch.zeros(2, 3), implementation="native", surrogate=lambda d, _: d), "run only in torch"),
         (lambda: lif(torch.zeros(2, 3), lengths=torch.tensor([1, 2])), r"\[B\] for x \[T, B, ...\], but they are"),
         (lambda: lif(torch.zeros(2, 3), lengths=torch.tensor([1, 2, 3])), "between 0 and T = 2, but one is 3"),
         (lambda: lif(torch.zeros(0, 3)), "at least one time step"),
@@ -339,9 +339,9 @@ def test_invalid_arguments_raise(call, message: str):
     [
         (torch.zeros(2, 3), {}, "native", "the fastest on cpu"),
         (torch.zeros(2, 3, dtype=torch.bfloat16), {}, "native", "the fastest on cpu"),
-        (torch.zeros(2, 3), {"implementation": "torch"}, "torch", "asked for"),
+        (torch.zeros(2, 3), {"implementation": "torch"}, "torch", "requested"),
         (torch.zeros(2, 3, dtype=torch.float64), {}, "torch", "native cannot run here: it computes in float32"),
-        (torch.zeros(2, 3), {"surrogate": lambda d, slope: d}, "torch", "a surrogate of your own runs in torch only"),
+        (torch.zeros(2, 3), {"surrogate": lambda d, slope: d}, "torch", "custom surrogates run only in torch"),
     ],
 )
 def test_which_implementation_gives_the_choice_and_its_reason(

@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from snn_core import IF, LIF, PLIF, Neuron, surrogate_gradient
-from snn_core.ops.norm_lif import InputNorm
+from snn_core import IF, LIF, PLIF, InputNorm, LeakyNeuron, surrogate_gradient
 from snn_core.ops.norm_lif.reference import norm_lif_reference
 
 SETTINGS = [
@@ -95,7 +94,7 @@ def test_spikes_and_gradients_equal_the_equations(settings: dict, shape: tuple[i
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("shape", [MAPS, TOKENS], ids=["maps", "tokens"])
 def test_learned_constants_get_the_gradients_of_the_unfused_neuron(
-    kind: type[Neuron], shape: tuple[int, ...], training: bool
+    kind: type[LeakyNeuron], shape: tuple[int, ...], training: bool
 ):
     norm = norm_of(shape).train(training)
     neuron = kind(v_threshold=0.9, v_reset=-0.2, learn_threshold=True).double()
@@ -234,16 +233,19 @@ def test_torch_compile_captures_one_operation():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda neuron, norm: neuron(torch.zeros(1, 1, 5), norm=norm), r"more than one value a channel.*\(1, 1, 5\)"),
+        (lambda neuron, norm: neuron(torch.zeros(1, 1, 5), norm=norm), r"more than one value per channel.*\(1, 1, 5\)"),
         (lambda neuron, norm: neuron(torch.zeros(0, 3, 5), norm=norm), "at least one time step"),
         (lambda neuron, norm: neuron(torch.zeros(3, 5), norm=InputNorm(norm.module, 0)), "at least one time step"),
         (
             lambda neuron, norm: neuron(torch.zeros(2, 3, 5), norm=norm, v_init=torch.zeros(3)),
             r"v_init has shape \(3,\)",
         ),
-        (lambda neuron, norm: neuron(torch.zeros(2, 5, 10), norm=norm), r"C = 5 as .* it is \(2, 5, 10\)"),
+        (lambda neuron, norm: neuron(torch.zeros(2, 5, 10), norm=norm), r"C = 5 of .* it is \(2, 5, 10\)"),
         (lambda neuron, norm: neuron(torch.zeros(2), norm=norm), r"\[T, ..., C\] with C = 5"),
-        (lambda _, norm: LIF(implementation="c")(torch.zeros(2, 3, 5), norm=norm), "implementation is auto, torch"),
+        (
+            lambda _, norm: LIF(implementation="c")(torch.zeros(2, 3, 5), norm=norm),
+            "must be auto, torch",
+        ),
         (lambda _, norm: LIF(save="d8")(torch.zeros(2, 3, 5), norm=norm), "save must be d32, d16, x or u8"),
         (
             lambda neuron, norm: neuron(torch.zeros(2, 3, 5), norm=norm, lengths=torch.ones(4).int()),

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from snn_core import LIF, SpikingConv2d, SpikingLinear
 from snn_core.packing import (
+    CHUNK,
     MIN_ELEMENTS,
-    TILE,
     PackedMemory,
     PackedSpikes,
     _portable_bits,
@@ -33,7 +33,7 @@ def bytes_of(saved: Tensor | PackedMemory) -> int:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("shape", [(), (0,), (1,), (7,), (8,), (3, 5, 7), (2 * TILE + 3,)], ids=str)
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (7,), (8,), (3, 5, 7), (2 * CHUNK + 3,)], ids=str)
 def test_packing_equals_numpy_and_unpacking_inverts_it(dtype: torch.dtype, shape: tuple[int, ...]):
     x = spikes(*shape, dtype=dtype)
     packed = pack_spikes(x)
@@ -120,7 +120,7 @@ def test_saved_tensors_are_restored_with_values_and_strides(name: str, dtype: to
 
 
 def with_last_element(value: float, dtype: torch.dtype = torch.float32) -> Tensor:
-    x = spikes(TILE + MIN_ELEMENTS, dtype=dtype)
+    x = spikes(CHUNK + MIN_ELEMENTS, dtype=dtype)
     x[-1] = value
     return x
 

@@ -17,10 +17,11 @@ import torch
 
 from core import triton_cases
 from core.triton_cases import VALUES, Case, covering_cases
+from snn_core.ops.common.call import NeuronCall
 from snn_core.ops.lif import triton
-from snn_core.ops.lif.settings import Settings
+from snn_core.ops.lif.settings import LIFConstants
 
-PLAIN = Settings(0.5, 0.5, 1.0, False, True, False, "sigmoid", 4.0, "d32")
+CONSTANTS, PLAIN = LIFConstants(0.5, 0.5, 1.0), NeuronCall()
 
 
 def run_interpreted(results: Path, *options: str) -> dict[str, str | None]:
@@ -104,23 +105,23 @@ def test_obstacles_say_what_to_do(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize(
-    ("x", "s", "message"),
+    ("x", "call", "message"),
     [
-        (torch.zeros(2, 3, dtype=torch.float64), PLAIN, "input is float64; take implementation='torch'"),
-        (torch.zeros(2, 3), PLAIN, "run on CUDA devices, but x is on cpu; take implementation='auto'"),
+        (torch.zeros(2, 3, dtype=torch.float64), PLAIN, "input is float64; use implementation='torch'"),
+        (torch.zeros(2, 3), PLAIN, "run on CUDA devices, but x is on cpu; use implementation='auto'"),
         (
             torch.zeros(2, 3),
-            Settings(0.5, 0.5, 1.0, False, True, False, "mine", 4.0, "d32"),
-            "no surrogate 'mine', but sigmoid, atan, triangle, rectangle, fast_sigmoid, erf; take one of these",
+            NeuronCall(surrogate="mine"),
+            "no surrogate 'mine'; use one of sigmoid, atan, triangle, rectangle, fast_sigmoid, erf",
         ),
     ],
 )
-def test_invalid_arguments_raise(x: torch.Tensor, s: Settings, message: str):
+def test_invalid_arguments_raise(x: torch.Tensor, call: NeuronCall, message: str):
     v = torch.zeros(3, dtype=torch.float32)
     with pytest.raises(ValueError, match=message):
-        triton.forward(x, v, s, torch.empty_like(x), None, torch.empty_like(v))
+        triton.forward(x, v, CONSTANTS, call, torch.empty_like(x), None, torch.empty_like(v))
     with pytest.raises(ValueError, match=message):
-        triton.backward(x, None, x, v, s, torch.empty_like(x), torch.empty_like(v), None)
+        triton.backward(x, None, x, v, CONSTANTS, call, torch.empty_like(x), torch.empty_like(v), None)
 
 
 def test_too_many_neurons_raise(monkeypatch: pytest.MonkeyPatch):
@@ -129,4 +130,4 @@ def test_too_many_neurons_raise(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(
         ValueError, match="x has 2147483648 neurons, but at most 2147418112 run at once; split the batch"
     ):
-        triton.forward(x, torch.zeros(1), PLAIN, None, None, torch.zeros(1))
+        triton.forward(x, torch.zeros(1), CONSTANTS, PLAIN, None, None, torch.zeros(1))

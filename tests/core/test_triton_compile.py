@@ -19,8 +19,9 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from core import triton_cases
+from snn_core.ops.common.call import NeuronCall
 from snn_core.ops.lif import triton
-from snn_core.ops.lif.settings import Settings
+from snn_core.ops.lif.settings import LIFConstants
 from snn_core.ops.lif.triton import kernels
 
 CUOBJDUMP = Path(triton_language.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
@@ -107,7 +108,8 @@ def call(
     packed: bool = False,
 ) -> None:
     """Call the launcher on uninitialized arrays: only their types, shapes and addresses matter."""
-    s = Settings(0.5, 0.5, 1.0, soft_reset, detach_reset, detach_membrane, surrogate, 4.0, save)  # pyright: ignore[reportArgumentType]
+    c = LIFConstants(0.5, 0.5, 1.0)
+    options = NeuronCall(soft_reset, detach_reset, detach_membrane, surrogate, 4.0, save)  # pyright: ignore[reportArgumentType]
     x, v = torch.empty(T, N, dtype=dtype), torch.empty(N)
     saved_dtype = {"d32": torch.float32, "d16": torch.float16, "u8": torch.uint8, "x": dtype}[save]
     saved = None if infer or (save == "x" and not backward) else torch.empty(T, N, dtype=saved_dtype)
@@ -119,10 +121,12 @@ def call(
     if backward:
         assert saved is not None
         constants = torch.zeros(3, dtype=torch.float64) if learned else None
-        triton.backward(x, v, saved, v, s, torch.empty_like(x), torch.empty(N), constants, **more)
+        triton.backward(x, v, saved, v, c, options, torch.empty_like(x), torch.empty(N), constants, **more)
     else:
         words = torch.empty(T, -(-N // 32), dtype=torch.int32) if packed else None
-        triton.forward(x, v, s, torch.empty_like(x) if spikes else None, saved, torch.empty(N), packed=words, **more)
+        triton.forward(
+            x, v, c, options, torch.empty_like(x) if spikes else None, saved, torch.empty(N), packed=words, **more
+        )
 
 
 def resources(cubin: bytes) -> dict[str, int]:

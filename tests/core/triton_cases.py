@@ -21,9 +21,10 @@ import torch
 from torch import Tensor
 
 from snn_core import SURROGATES
+from snn_core.ops.common.call import NeuronCall
 from snn_core.ops.lif import few_pass, triton
 from snn_core.ops.lif.reference import lif_reference
-from snn_core.ops.lif.settings import Affine, Settings
+from snn_core.ops.lif.settings import Affine, LIFConstants
 
 SAMPLES, CHANNELS, INNER = 3, 5, 7
 GUARD = 64
@@ -142,12 +143,13 @@ def check(case: Case, device: str) -> None:
 
 def check_signs_of_zero(device: str) -> None:
     """Potentials just below, at and above the threshold: 16 bits keep only the sign of their distances."""
-    s = Settings(1.0, 1.0, 2**-10, False, True, False, "rectangle", 1.0, "d16")
+    c = LIFConstants(1.0, 1.0, 2**-10)
+    options = NeuronCall(surrogate="rectangle", slope=1.0, save="d16")
     v_init = 2**-10 + torch.tensor([-(2**-30), 0.0, 2**-30], device=device)
     x, spikes, grad_x = (torch.zeros(1, 3, device=device) for _ in range(3))
     saved, v_last, grad_v = x.half(), torch.zeros(3, device=device), torch.zeros(3, device=device)
-    triton.forward(x, v_init, s, spikes, saved, v_last)
-    triton.backward(None, torch.ones(3, device=device), saved, v_init, s, grad_x, grad_v, None)
+    triton.forward(x, v_init, c, options, spikes, saved, v_last)
+    triton.backward(None, torch.ones(3, device=device), saved, v_init, c, options, grad_x, grad_v, None)
     assert saved.tolist() == [[0.0, 0.0, 0.0]]
     assert spikes.tolist() == [[0.0, 1.0, 1.0]]
     assert grad_v.tolist() == [1.0, 0.0, 0.0], f"the reset lets through {grad_v.tolist()}"
@@ -173,10 +175,8 @@ class Call:
         self.affine: Affine | None = (scale, shift, case.neurons) if case.affine else None
         self.residual = grid((T, N), -8, 9).to(dtype) if case.residual else None
         leak = 1 / case.tau
-        self.s = Settings(
-            decay=1 - leak,
-            gain=leak if case.decay_input and leak else 1.0,
-            threshold=case.threshold,
+        self.constants = LIFConstants(1 - leak, leak if case.decay_input and leak else 1.0, case.threshold)
+        self.options = NeuronCall(
             soft_reset=case.soft_reset,
             detach_reset=case.detach_reset,
             detach_membrane=case.detach_membrane,
@@ -207,13 +207,13 @@ class Call:
                     x[:length],
                     v,
                     tau=self.case.tau,
-                    v_threshold=self.s.threshold,
-                    v_reset=None if self.s.soft_reset else 0.0,
-                    decay_input=self.s.gain != 1.0,
-                    detach_reset=self.s.detach_reset,
-                    detach_membrane=self.s.detach_membrane,
-                    surrogate=SURROGATES[self.s.surrogate],
-                    slope=self.s.slope,
+                    v_threshold=self.constants.threshold,
+                    v_reset=None if self.options.soft_reset else 0.0,
+                    decay_input=self.constants.gain != 1.0,
+                    detach_reset=self.options.detach_reset,
+                    detach_membrane=self.options.detach_membrane,
+                    surrogate=SURROGATES[self.options.surrogate],
+                    slope=self.options.slope,
                 )
                 actual = torch.cat([fired, actual[length:]])
             spikes.append(actual)
@@ -240,7 +240,8 @@ class Call:
         triton.forward(
             self.x.to(device),
             self.v_init.to(device),
-            self.s,
+            self.constants,
+            self.options,
             None if spikes is None else spikes.tensor,
             None if saved is None else saved.tensor,
             v_last.tensor,
@@ -262,7 +263,8 @@ class Call:
             on(self.grad_v_last, device),
             saved.to(device),
             self.v_init.to(device),
-            self.s,
+            self.constants,
+            self.options,
             grad_x.tensor,
             grad_v.tensor,
             grad_constants if self.case.learned else None,
@@ -286,8 +288,8 @@ class Call:
         assert_near("last potential", actual_v, v_last, PRECISION[device])
         grads = self.backward(self.x if saved is None else saved, device)
         # Saving fewer bytes rounds the gradient.
-        precision = {"d16": 2e-3, "u8": 3e-2}.get(self.s.save, PRECISION[device])
-        if not (self.s.save == "d16" and self.s.surrogate == "rectangle"):
+        precision = {"d16": 2e-3, "u8": 3e-2}.get(self.options.save, PRECISION[device])
+        if not (self.options.save == "d16" and self.options.surrogate == "rectangle"):
             # Rounding moves distances across the edge; the comparison with `few_pass` remains.
             assert_near("gradient of x", grads[0], grad_x, precision)
             assert_near("gradient of v_init", grads[1], grad_v, precision)
@@ -295,16 +297,17 @@ class Call:
 
     def check_against_few_pass(self, device: str, ours: Tensor | None, grads: tuple[Tensor, ...]) -> None:
         """The saved tensor of either implementation works in the other, with equal gradients of the constants."""
-        x, v_init, s = self.drive(), self.v_init.double(), self.s
-        precise = torch.float64 if s.save in ("d32", "x") else None
-        saved_type = precise or {"d16": torch.float16, "u8": torch.uint8}[s.save]
+        x, v_init, call = self.drive(), self.v_init.double(), self.options
+        precise = torch.float64 if call.save in ("d32", "x") else None
+        saved_type = precise or {"d16": torch.float16, "u8": torch.uint8}[call.save]
         theirs = torch.empty(x.shape, dtype=saved_type)
         few_pass.forward(
             x,
             v_init,
-            s,
+            self.constants,
+            call,
             torch.empty_like(x),
-            None if s.save == "x" else theirs,
+            None if call.save == "x" else theirs,
             torch.empty_like(v_init),
             lengths=self.lengths,
         )
@@ -317,13 +320,16 @@ class Call:
                 None if self.grad_v_last is None else self.grad_v_last.double(),
                 saved.to(saved_type),
                 v_init,
-                s,
+                self.constants,
+                call,
                 grad_x,
                 grad_v,
                 grad_constants if self.case.learned else None,
                 lengths=self.lengths,
             )
-            actual = grads if name == "triton" else self.backward(saved.float() if s.save == "d32" else saved, device)
+            actual = (
+                grads if name == "triton" else self.backward(saved.float() if call.save == "d32" else saved, device)
+            )
             assert_near(f"gradient of x from the saved tensor of {name}", actual[0], grad_x, PRECISION[device])
             assert_near(f"gradient of v_init from the saved tensor of {name}", actual[1], grad_v, PRECISION[device])
             if self.case.learned:

@@ -17,10 +17,11 @@ from snn_core.layers import (
     SpikingLinear,
     SpikingMLP,
 )
-from snn_core.neurons import ALIF, IF, LIF, PLIF, Neuron
+from snn_core.neurons import ALIF, IF, LIF, PLIF, LeakyNeuron, Neuron
 from snn_core.ops.alif import alif
+from snn_core.ops.common.registration import decompositions
 from snn_core.ops.lif import lif, which_implementation
-from snn_core.ops.norm_lif import InputNorm
+from snn_core.ops.norm_lif.settings import InputNorm
 from snn_core.packing import PackedSpikes, pack_spikes, spikes_as_bits, unpack_spikes
 from snn_core.stats import (
     SynapticOperations,
@@ -39,6 +40,7 @@ __all__ = [
     "PLIF",
     "SURROGATES",
     "InputNorm",
+    "LeakyNeuron",
     "Neuron",
     "NeuronFactory",
     "PackedSpikes",
@@ -53,6 +55,7 @@ __all__ = [
     "SynapticOperations",
     "SynchronizedBatchNorm",
     "alif",
+    "decompositions",
     "gather_over_processes",
     "lif",
     "pack_spikes",

@@ -17,7 +17,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from snn_core.layers import NeuronFactory, ScaledSpike, SpikingLinear
-from snn_core.neurons import LIF
+from snn_core.neurons.lif import LIF
 
 Order = Literal["auto", "scores_first", "state_first"]
 """Order of the products in `query key^T value`: `(query key^T) value`, `query (key^T value)`, or the cheaper one."""

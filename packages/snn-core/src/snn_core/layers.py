@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from snn_core.argument_checks import check_number
 from snn_core.distributed import SynchronizedBatchNorm
-from snn_core.neurons import LIF, Neuron
-from snn_core.ops.norm_lif import BatchNorm, InputNorm, update_running_statistics
+from snn_core.neurons.lif import LIF, LeakyNeuron
+from snn_core.ops.norm_lif import update_running_statistics
+from snn_core.ops.norm_lif.settings import BatchNorm, InputNorm
 
 NeuronFactory = Callable[[], nn.Module]
 """Builds one layer of neurons: a module from currents [T, ...] to spikes [T, ...]."""
@@ -41,8 +42,8 @@ def _adjust_affine(weight: Tensor, bias: Tensor, gain: float, offset: float) -> 
 def _can_fuse(norm: nn.Module, neuron: nn.Module) -> TypeGuard[BatchNorm]:
     """Return whether batch norm and neuron can run as one operation: known types, and no hook between them."""
     return (
-        isinstance(neuron, Neuron)
-        and type(neuron).forward is Neuron.forward
+        isinstance(neuron, LeakyNeuron)
+        and type(neuron).forward is LeakyNeuron.forward
         and type(norm) in (nn.BatchNorm1d, nn.BatchNorm2d)
         and norm.affine is True
         # Hooks on the neuron's output are unaffected by fusion.

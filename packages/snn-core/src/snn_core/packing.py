@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from snn_core.ops.common.memory import empty
 
-TILE = 1 << 17
+CHUNK = 1 << 17
 """Elements that a CPU processes at once, so that intermediate results stay in its cache. A multiple of 8."""
 MIN_ELEMENTS = 1 << 12
 """`spikes_as_bits` leaves smaller tensors unpacked: packing them saves nothing."""
@@ -143,12 +143,12 @@ def bits_if_binary(flat: Tensor) -> Tensor | None:
         fired = words == one
         return _bits(fired) if torch.equal(fired, words != 0) else None
     values, bits = words.numpy(), np.empty(-(-len(flat) // 8), np.uint8)
-    for start in range(0, len(values), TILE):
-        part = values[start : start + TILE]
+    for start in range(0, len(values), CHUNK):
+        part = values[start : start + CHUNK]
         fired = part == one
         if np.count_nonzero(fired) != np.count_nonzero(part):
             return None
-        bits[start // 8 : (start + TILE) // 8] = np.packbits(fired, bitorder="little")
+        bits[start // 8 : (start + CHUNK) // 8] = np.packbits(fired, bitorder="little")
     return torch.as_tensor(bits)
 
 
@@ -164,9 +164,9 @@ def _spikes(bits: Tensor, n: int, dtype: torch.dtype) -> Tensor:
     if bits.device.type != "cpu":
         return _portable_spikes(bits, n, dtype)
     spikes, packed = empty((n,), dtype=dtype, device=bits.device), bits.numpy()
-    for start in range(0, n, TILE):
-        part = spikes[start : start + TILE]
-        fired = np.unpackbits(packed[start // 8 : (start + TILE) // 8], count=len(part), bitorder="little")
+    for start in range(0, n, CHUNK):
+        part = spikes[start : start + CHUNK]
+        fired = np.unpackbits(packed[start // 8 : (start + CHUNK) // 8], count=len(part), bitorder="little")
         part.copy_(torch.as_tensor(fired))
     return spikes
 

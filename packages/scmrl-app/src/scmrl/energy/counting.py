@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from scmrl.engine.evaluate import predict_batch
-from snn_core import ALIF, SynapticOperations, record_synaptic_operations, spiking_layers
-from snn_core.neurons.neuron import ConfiguredNeuron, Neuron
+from snn_core import LeakyNeuron, Neuron, SynapticOperations, record_synaptic_operations, spiking_layers
 from snn_core.stats import Values
 from snn_datasets import Batch
 from snn_fusion import FusionModel
@@ -197,12 +196,14 @@ class UpdateCounter:
 def update_operations(neuron: nn.Module) -> Operations:
     """Return the operations of one neuron in one time step, without the comparison with its threshold.
 
-    Leak times potential plus current is one MAC, or one AC without leak (IF). An adaptive neuron has a second state and
-    adds it to the threshold. Neurons of other packages count as leaky. The current's factor is folded into weights.
+    Leak times potential plus current is one MAC, or one AC without leak (IF). Each further state, such as the
+    adaptation of ALIF, adds one MAC and one AC. Neurons of other packages count as leaky. The current's factor is
+    folded into weights.
     """
-    if isinstance(neuron, Neuron) and neuron.leak()[0] == 1:
+    if isinstance(neuron, LeakyNeuron) and neuron.leak()[0] == 1:
         return Operations(ac=1)
-    return Operations(mac=2, ac=1) if isinstance(neuron, ALIF) else Operations(mac=1)
+    extra = len(neuron.extra_states) if isinstance(neuron, Neuron) else 0
+    return Operations(mac=1 + extra, ac=extra)
 
 
 @contextmanager
@@ -215,7 +216,7 @@ def record_updates(model: nn.Module) -> Generator[dict[str, UpdateCounter], None
     """
     results: dict[str, UpdateCounter] = {}
     layers = {layer.neuron: name for name, layer in spiking_layers(model).items()}
-    neurons = {module: name for name, module in model.named_modules() if isinstance(module, ConfiguredNeuron)}
+    neurons = {module: name for name, module in model.named_modules() if isinstance(module, Neuron)}
     counters = [UpdateCounter(name, neuron) for neuron, name in {**neurons, **layers}.items()]
     handles = [counter.neuron.register_forward_hook(counter.add) for counter in counters]
     try:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from snn_core import decompositions
 from snn_datasets import Batch, Sample, SampleDataset, collate
 from snn_fusion import Encoder, FusionModel
 
@@ -66,13 +67,7 @@ def export_program(model: FusionModel, batch: Batch) -> ExportedProgram:
 
 def decompose_neurons(exported: ExportedProgram) -> ExportedProgram:
     """Decompose the neuron operations into PyTorch's built-in operations."""
-    return exported.run_decompositions(
-        {
-            torch.ops.snn_core.lif_forward.default: _lif,
-            torch.ops.snn_core.norm_lif.default: _norm_lif,
-            torch.ops.snn_core.alif_forward.default: _alif,
-        }
-    )
+    return exported.run_decompositions(decompositions())
 
 
 def save_pt2(exported: ExportedProgram, path: Path) -> None:
@@ -191,76 +186,3 @@ def _without_warnings() -> Generator[None, None, None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def _steps(x: Tensor, v: Tensor, constants: Tensor, soft_reset: bool) -> tuple[Tensor, Tensor]:
-    """The equations of `snn_core.ops.lif.reference`, potentials relative to rest; constants are decay, gain, threshold.
-
-    Shape: currents [T, ...], potential [...], constants [3] -> spikes [T, ...], the last potential [...]
-    """
-    decay, gain, threshold = constants.to(v.dtype).unbind(0)
-    spikes: list[Tensor] = []
-    for current in x.unbind(0):
-        h = decay * v + gain * current.to(v.dtype)
-        fired = h >= threshold
-        spikes.append(fired.to(x.dtype))
-        v = torch.where(fired, h - threshold if soft_reset else torch.zeros_like(h), h)
-    return torch.stack(spikes), v
-
-
-def _lif(
-    x: Tensor, v_init: Tensor, constants: Tensor, lengths: Tensor | None, soft_reset: bool, *_training: Any
-) -> tuple[Tensor, Tensor]:
-    """`snn_core::lif_forward` for samples of one length."""
-    assert lengths is None
-    return _steps(x, v_init, constants, soft_reset)
-
-
-def _norm_lif(
-    x: Tensor,
-    v_init: Tensor,
-    constants: Tensor,
-    lengths: Tensor | None,
-    weight: Tensor,
-    bias: Tensor,
-    mean: Tensor,
-    var: Tensor,
-    inner: int,
-    eps: float,
-    repeats: int,
-    soft_reset: bool,
-    *_training: Any,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """`snn_core::norm_lif` with running statistics, for samples of one length."""
-    assert lengths is None
-    scale = weight * torch.rsqrt(var + eps)
-    shift = bias - mean * scale
-    C = len(weight)
-    # `inner` neighbors share a channel: one where channels are the last axis, height times width on maps.
-    axes = (C,) if inner == 1 and x.shape[-1] == C else (C, 1, 1)
-    drive = x.to(v_init.dtype) * scale.view(axes) + shift.view(axes)
-    currents = drive.expand(repeats, *drive.shape) if repeats else drive
-    spikes, v = _steps(currents, v_init, constants, soft_reset)
-    return spikes.to(x.dtype), v, weight.new_empty(0), weight.new_empty(0)
-
-
-def _alif(
-    x: Tensor,
-    v_init: Tensor,
-    b_init: Tensor,
-    constants: Tensor,
-    lengths: Tensor | None,
-    soft_reset: bool,
-    *_training: Any,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """`snn_core::alif_forward` for samples of one length: the equations of `snn_core.ops.alif.reference`."""
-    assert lengths is None
-    decay, gain, threshold, beta, rho = constants.to(v_init.dtype).unbind(0)
-    v, b, spikes = v_init, b_init, list[Tensor]()
-    for current in x.unbind(0):
-        h = decay * v + gain * current.to(v.dtype)
-        fired = h >= threshold + beta * b
-        spikes.append(fired.to(x.dtype))
-        v = torch.where(fired, h - threshold if soft_reset else torch.zeros_like(h), h)
-        b = rho * b + fired.to(b.dtype)
-    return torch.stack(spikes), v, b

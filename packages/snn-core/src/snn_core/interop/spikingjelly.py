@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from snn_core.layers import NeuronFactory
-from snn_core.neurons import ALIF, IF, LIF, PLIF, ConfiguredNeuron, Neuron
+from snn_core.neurons import IF, LIF, PLIF, Neuron
 from snn_core.surrogate import SurrogateGradient
 
 try:
@@ -60,7 +60,7 @@ _SURROGATE_NAMES = {kind: name for name, kind in _SURROGATES.items()}
 class MemoryNeuron(base.MemoryModule):
     """One of our neurons as a SpikingJelly module: its membrane potential `v` persists between calls.
 
-    So does the adaptation `b` of an `ALIF`.
+    So do its other states, such as the adaptation `b` of an `ALIF`.
 
     `functional.reset_net`, `set_step_mode` and `detach_net`, and the monitors (`AttributeMonitor("v", ...)`) work as
     for `LIFNode`. In step mode 'm' a call runs our operation once. As in SpikingJelly, an input of another shape starts
@@ -77,17 +77,16 @@ class MemoryNeuron(base.MemoryModule):
     """
 
     v: float | Tensor
-    b: float | Tensor
 
-    def __init__(self, neuron: Neuron | ALIF, *, step_mode: str = "s") -> None:
+    def __init__(self, neuron: Neuron, *, step_mode: str = "s") -> None:
         super().__init__()
-        if not isinstance(neuron, Neuron | ALIF):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(neuron, Neuron):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(f"a memory neuron wraps a snn_core neuron such as LIF(), but got a {_type_name(neuron)}")
         self.neuron = neuron
         self.step_mode = step_mode
         self.register_memory("v", float(neuron.v_reset or 0.0))
-        if isinstance(neuron, ALIF):
-            self.register_memory("b", 0.0)
+        for name in neuron.extra_states:
+            self.register_memory(name, 0.0)
 
     def single_step_forward(self, x: Tensor) -> Tensor:
         """Currents [...] of one time step -> spikes [...]."""
@@ -96,11 +95,14 @@ class MemoryNeuron(base.MemoryModule):
     def multi_step_forward(self, x_seq: Tensor) -> Tensor:
         """Currents [T, ...] -> spikes [T, ...]."""
         v_init = _start(self.v, self.neuron.v_reset or 0.0, x_seq)
-        if isinstance(self.neuron, ALIF):
-            b_init = _start(self.b, 0.0, x_seq)
-            spikes, self.v, self.b = self.neuron(x_seq, v_init=v_init, b_init=b_init, return_state=True)
-        else:
+        names = self.neuron.extra_states
+        if not names:
             spikes, self.v = self.neuron(x_seq, v_init=v_init, return_v=True)
+            return spikes
+        others = {f"{name}_init": _start(getattr(self, name), 0.0, x_seq) for name in names}
+        spikes, self.v, *last = self.neuron(x_seq, v_init=v_init, **others, return_state=True)
+        for name, state in zip(names, last, strict=True):
+            setattr(self, name, state)
         return spikes
 
 
@@ -315,7 +317,7 @@ def _to_theirs(path: str, module: nn.Module, memo: _CopyMemo) -> nn.Module | Non
         return _copy(module)
     if isinstance(module, StatelessNeuron):
         return _copy(module.node)
-    if not isinstance(module, ConfiguredNeuron):
+    if not isinstance(module, Neuron):
         return None
     if type(module) not in (IF, LIF, PLIF):
         raise _refusal(path, module, "no counterpart in SpikingJelly; wrap it in a MemoryNeuron")
@@ -389,7 +391,7 @@ def _check_step_mode(path: str, module: base.MemoryModule) -> None:
         raise _refusal(path, module, f"step_mode={module.step_mode!r} has no counterpart: {advice}")
 
 
-def _their_surrogate(path: str, neuron: ConfiguredNeuron) -> surrogate.SurrogateFunctionBase:
+def _their_surrogate(path: str, neuron: Neuron) -> surrogate.SurrogateFunctionBase:
     function = neuron.surrogate
     if isinstance(function, SpikingJellySurrogate):
         return copy.deepcopy(function.function(neuron.slope))

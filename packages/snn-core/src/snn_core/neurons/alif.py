@@ -1,41 +1,41 @@
-"""The integrate-and-fire neuron whose threshold adapts to its own spikes (ALIF)."""
+"""The integrate-and-fire neuron with an adaptive threshold (ALIF)."""
 
 from __future__ import annotations
 
-import math
-from typing import Literal, Unpack, overload
+from typing import ClassVar, Literal, Unpack, overload
 
 from torch import Tensor
 
 from snn_core.argument_checks import check_number
-from snn_core.neurons.neuron import ConfiguredNeuron, NeuronOptions
-from snn_core.ops.alif import alif
+from snn_core.neurons.neuron import Neuron, NeuronOptions
+from snn_core.ops.alif import ALIF_OPERATION
+from snn_core.ops.common.arguments import check_time_constant
 
 
-class ALIF(ConfiguredNeuron):
+class ALIF(Neuron):
     """Leaky integrate-and-fire with a threshold that every spike raises (Bellec et al. 2018, arXiv:1803.09574).
 
-    `h = v + (x - v) / tau` fires at `v_threshold + beta * b`; the adaptation b grows by 1 with a spike and loses
-    1 / tau_adaptation of itself in each step. So a neuron that has fired remembers it for about tau_adaptation steps,
-    and one that fires at every step ends up with a threshold higher by beta * tau_adaptation.
+    `h = v + (x - v) / tau` spikes at `v_threshold + beta * b`; the adaptation b grows by 1 with a spike and loses
+    1 / tau_adaptation of itself in each step. So the neuron remembers a spike for about tau_adaptation steps, and one
+    that spikes at every step reaches a threshold higher by beta * tau_adaptation.
 
-    Its state is a potential and an adaptation, where a `Neuron` has a potential alone. In a spiking layer it runs after
-    the batch norm, not as one operation with it.
+    In a spiking layer it runs after the batch norm, not fused with it.
 
-    Shape: currents [T, ...] -> spikes [T, ...] (and, on request, the last state, each part [...]). Long streams are cut
-    into chunks by handing that state to the next call as `v_init` and `b_init`.
+    Shape: currents [T, ...] -> spikes [T, ...] (and, on request, the last state, each part [...]). Process a long
+    stream in chunks by passing that state to the next call as `v_init` and `b_init`.
 
     Args:
         tau: membrane time constant in time steps, at least 1.
         tau_adaptation: time constant of the adaptation in time steps, at least 1.
-        beta: what one unit of adaptation adds to the threshold; 0 makes the neuron LIF.
-        decay_input: whether the current, too, is divided by tau.
-        **options: those of `ConfiguredNeuron`. The threshold, learned or not, is the one without adaptation, and the
-            only `save` is d32.
+        beta: increase of the threshold per unit of adaptation; with 0 the neuron is LIF.
+        decay_input: whether the current is divided by tau too.
+        **options: see `Neuron`. The threshold, learned or not, is the one without adaptation; `save` must be d32.
 
     Raises:
-        ValueError: a time constant below 1 or not finite, another save, and the errors of `ConfiguredNeuron`.
+        ValueError: a time constant is below 1 or not finite, `save` is not d32, and the errors of `Neuron`.
     """
+
+    extra_states: ClassVar[tuple[str, ...]] = ("b",)
 
     def __init__(
         self,
@@ -47,9 +47,8 @@ class ALIF(ConfiguredNeuron):
         **options: Unpack[NeuronOptions],
     ) -> None:
         super().__init__(**options)
-        for name, constant in (("tau", tau), ("tau_adaptation", tau_adaptation)):
-            if not 1 <= constant < math.inf:
-                raise ValueError(f"{name} must be a time constant of at least 1 time step, but it is {constant}")
+        check_time_constant("tau", tau)
+        check_time_constant("tau_adaptation", tau_adaptation)
         check_number("beta", beta)
         if self.save != "d32":
             raise ValueError(f"ALIF supports only save='d32', but save is {self.save!r}")
@@ -101,33 +100,22 @@ class ALIF(ConfiguredNeuron):
         return_v: bool = False,
         return_state: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]:
-        """Currents [T, ...] -> spikes [T, ...], with `return_state` also the last potential and adaptation, both [...].
+        """Run currents [T, ...]: return spikes [T, ...], with `return_state` also the last potential and adaptation.
 
-        `v_init` and `b_init` [...] are potential and adaptation before the first step, `lengths` [B] how many steps
-        each sample has. `return_v` returns the potential alone beside the spikes, as other neurons do; that is not
-        enough to go on with.
+        `v_init` and `b_init` [...] are potential and adaptation before the first step, `lengths` [B] the number of
+        steps of each sample. `return_v` returns only the potential with the spikes, like other neurons; that is not
+        enough to continue a stream.
         """
-        spikes, v_last, b_last = alif(
-            x,
-            v_init=v_init,
-            b_init=b_init,
-            tau=self.tau,
-            tau_adaptation=self.tau_adaptation,
-            beta=self.beta,
-            v_threshold=self.v_threshold,
-            v_reset=self.v_reset,
-            decay_input=self.decay_input,
-            detach_reset=self.detach_reset,
-            detach_membrane=self.detach_membrane,
-            surrogate=self.surrogate,
-            slope=self.slope,
-            lengths=lengths,
-            implementation=self.implementation,
+        leak = 1 / self.tau
+        gain, rho = leak if self.decay_input else 1.0, 1 - 1 / self.tau_adaptation
+        constants = (1 - leak, gain, self.v_threshold, self.beta, rho)
+        spikes, v_last, b_last = ALIF_OPERATION(
+            x, (v_init, b_init), constants, self.call_options(), v_reset=self.v_reset, lengths=lengths
         )
         if return_state:
             return spikes, v_last, b_last
         return (spikes, v_last) if return_v else spikes
 
     def extra_repr(self) -> str:
-        """The settings, as `print(module)` shows them."""
+        """Return the settings that `print(module)` shows."""
         return f"tau={self.tau}, tau_adaptation={self.tau_adaptation}, beta={self.beta}, {super().extra_repr()}"

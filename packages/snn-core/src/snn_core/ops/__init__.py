@@ -1,1 +1,1 @@
-"""One folder an operation: the entry point in `__init__.py`, the equations in `reference.py`, and faster paths."""
+"""One folder per operation: the entry point in `__init__.py`, equations in `reference.py`, implementations beside."""

@@ -1,6 +1,5 @@
-/* The adaptive-threshold neuron on a CPU: equations in reference.py, the buffers' meaning in few_pass.py. Built like the
- * neuron without adaptation (ops/lif/cpu.c): tiles of neurons whose state stays in the first-level cache while time
- * runs over them, and stages that are one loop over a tile each.
+/* The adaptive-threshold neuron on a CPU: equations in reference.py, buffers in few_pass.py. Structured like
+ * ops/lif/cpu.c: tiles of neurons whose states stay in the first-level cache, and stages of one loop over a tile.
  */
 #include <stdint.h>
 #include <string.h>
@@ -8,21 +7,17 @@
 #include "../common/neuron.h"
 
 typedef struct {
-    int64_t T, N;        /* time steps, neurons */
-    int64_t start, stop; /* the neurons to work on */
-    float decay, gain, threshold, beta, rho, slope;
-    int32_t soft_reset, detach_reset, detach_membrane, surrogate, type; /* type: of currents, spikes, gradients */
-    const int32_t *lengths; /* [samples] or NULL: steps of each sample */
-    int64_t samples;        /* neuron n is of sample n / (N / samples) */
+    NEURON_JOB
+    float decay, gain, threshold, beta, rho;
 } job;
 
-/* How many steps the sample of each neuron of a tile has. */
-static void learn_steps(const job *j, int64_t at, int n, int32_t *steps) {
+/* The number of steps of the sample of each neuron of a tile. */
+static void load_steps(const job *j, int64_t at, int n, int32_t *steps) {
     int64_t each = j->N / j->samples;
     for (int i = 0; i < n; i++) steps[i] = j->lengths[(at + i) / each];
 }
 
-/* A tile of states; one value that all share has stride 0. */
+/* A tile of states; with a stride of 0 one value is shared by all. */
 static void gather(const float *restrict from, int64_t at, int64_t stride, int n, float *restrict to) {
     const float first = from[at * stride];
     if (stride == 0)
@@ -33,7 +28,7 @@ static void gather(const float *restrict from, int64_t at, int64_t stride, int n
 
 /* ---- forward ------------------------------------------------------------------------------------------------- */
 
-/* One time step: potentials v and adaptations b move on; gap and spikes come out. */
+/* One time step: update potentials v and adaptations b, write gap and spikes. */
 static void step(const job *j, const float *restrict current, int n, float *restrict v, float *restrict b,
                  float *restrict gap, float *restrict spikes) {
     const float decay = j->decay, gain = j->gain, threshold = j->threshold, beta = j->beta, rho = j->rho;
@@ -57,33 +52,33 @@ static void step(const job *j, const float *restrict current, int n, float *rest
         }
 }
 
-/* `gaps` [T, N] takes what the backward needs, or is NULL. */
+/* `gaps` [T, N], or NULL, is saved for the backward. */
 void snn_alif_forward(const job *j, const void *x, int64_t x_stride, const float *v_init, int64_t v_stride,
                       const float *b_init, int64_t b_stride, void *spikes, float *gaps, float *v_last, float *b_last) {
-    _Alignas(64) float v[TILE], b[TILE], gap_space[TILE], spike_space[TILE], x_space[TILE], v_held[TILE], b_held[TILE];
+    _Alignas(64) float v[TILE], b[TILE], gap_space[TILE], spike_space[TILE], x_space[TILE], v_before[TILE], b_before[TILE];
     int32_t steps[TILE];
     int large = j->T * j->N >= LARGE;
     for (int64_t at = j->start; at < j->stop; at += TILE) {
         int n = (int)(j->stop - at < TILE ? j->stop - at : TILE);
         gather(v_init, at, v_stride, n, v);
         gather(b_init, at, b_stride, n, b);
-        if (j->lengths) learn_steps(j, at, n, steps);
+        if (j->lengths) load_steps(j, at, n, steps);
         for (int64_t t = 0; t < j->T; t++) {
             const float *current = read_floats(x, t * x_stride + at, j->type, n, x_space);
             float *gap = gaps && !large ? gaps + t * j->N + at : gap_space;
             float *fired = j->type == F32 && !large ? (float *)spikes + t * j->N + at : spike_space;
             if (j->lengths) {
-                memcpy(v_held, v, sizeof(float) * (size_t)n);
-                memcpy(b_held, b, sizeof(float) * (size_t)n);
+                memcpy(v_before, v, sizeof(float) * (size_t)n);
+                memcpy(b_before, b, sizeof(float) * (size_t)n);
             }
             step(j, current, n, v, b, gap, fired);
-            /* Samples that have ended keep their state, do not fire, and are infinitely far from the threshold. */
+            /* Samples that have ended keep their states, do not spike, and have an infinite gap. */
             if (j->lengths) LOOP {
-                int over = steps[i] <= (int32_t)t;
-                v[i] = over ? v_held[i] : v[i];
-                b[i] = over ? b_held[i] : b[i];
-                gap[i] = over ? float_of(0x7f800000u) : gap[i];
-                fired[i] = over ? 0.0f : fired[i];
+                int ended = steps[i] <= (int32_t)t;
+                v[i] = ended ? v_before[i] : v[i];
+                b[i] = ended ? b_before[i] : b[i];
+                gap[i] = ended ? float_of(0x7f800000u) : gap[i];
+                fired[i] = ended ? 0.0f : fired[i];
             }
             if (j->type != F32)
                 store(fired, n, j->type, spikes, t * j->N + at);
@@ -98,8 +93,8 @@ void snn_alif_forward(const job *j, const void *x, int64_t x_stride, const float
 
 /* ---- backward ------------------------------------------------------------------------------------------------ */
 
-/* The adaptation before every step of a tile [T, TILE], from the spikes that the gaps tell. After a sample's end it goes
- * on sinking, where nothing reads it. */
+/* The adaptation before every step of a tile [T, TILE], from the spikes in the signs of the gaps. After the end of a
+ * sample it keeps decaying, which nothing reads. */
 static void recall_adaptation(const job *j, const float *gaps, int64_t at, int n, const float *b_init, int64_t b_stride,
                               float *adaptation) {
     gather(b_init, at, b_stride, n, adaptation);
@@ -111,7 +106,7 @@ static void recall_adaptation(const job *j, const float *gaps, int64_t at, int n
     }
 }
 
-/* The potential that each neuron had just before it could fire. */
+/* The potential h before the reset. */
 static void potential(const job *j, const float *restrict gap, const float *restrict b, int n, float *restrict h) {
     const float threshold = j->threshold, beta = j->beta;
     LOOP h[i] = (threshold + beta * b[i]) - gap[i];
@@ -131,8 +126,8 @@ static void through_spike(const job *j, const float *restrict upstream, const fl
         LOOP slopes[i] *= (upstream[i] - h[i] * carry_v[i]) + carry_b[i];
 }
 
-/* One time step back: carry_v and carry_b are the gradients of potential and adaptation after it, and become those of
- * the ones before. */
+/* One time step back: carry_v and carry_b are the gradients of potential and adaptation after the step and become those
+ * before it. */
 static void step_back(const job *j, const float *restrict reach, const float *restrict gap, int n,
                       float *restrict carry_v, float *restrict carry_b, float *restrict out) {
     const float decay = j->detach_membrane ? 0.0f : j->decay, gain = j->gain, beta = j->beta, rho = j->rho;
@@ -155,23 +150,23 @@ static void step_back(const job *j, const float *restrict reach, const float *re
 /* Sums for the gradients of decay, gain, threshold, beta and rho. */
 typedef struct { double decay, gain, threshold, beta, rho; } sums;
 
-/* One step's share: dh/ddecay = v before it, dh/dgain = its current, dA/dbeta = db/drho = b before it. */
+/* Add one step: dh/ddecay = v before it, dh/dgain = its current, dA/dbeta = db/drho = b before it. */
 static void add_constants(const job *j, const float *restrict reach, const float *restrict gap, const float *restrict h,
                           const float *restrict before, const float *restrict b, const float *restrict carry_v,
-                          const float *restrict carry_b, const int32_t *restrict over, int n, sums *total) {
+                          const float *restrict carry_b, const int32_t *restrict ended, int n, sums *total) {
     double decay_sum = 0.0, gain_sum = 0.0, threshold_sum = 0.0, beta_sum = 0.0, rho_sum = 0.0;
     const float decay = j->decay;
     const int soft = j->soft_reset;
     _Pragma("omp simd reduction(+ : decay_sum, gain_sum, threshold_sum, beta_sum, rho_sum)")
     for (int i = 0; i < n; i++) {
-        float kept = soft || gap[i] > 0.0f ? carry_v[i] : 0.0f;
+        float unreset = soft || gap[i] > 0.0f ? carry_v[i] : 0.0f;
         float subtracted = soft && gap[i] <= 0.0f ? carry_v[i] : 0.0f;
-        double grad = (double)reach[i] + kept;
-        decay_sum += over[i] ? 0.0 : grad * before[i];
-        gain_sum += over[i] ? 0.0 : grad * (h[i] - decay * before[i]);
-        threshold_sum -= over[i] ? 0.0 : (double)reach[i] + subtracted;
-        beta_sum -= over[i] ? 0.0 : (double)reach[i] * b[i];
-        rho_sum += over[i] ? 0.0 : (double)carry_b[i] * b[i];
+        double grad = (double)reach[i] + unreset;
+        decay_sum += ended[i] ? 0.0 : grad * before[i];
+        gain_sum += ended[i] ? 0.0 : grad * (h[i] - decay * before[i]);
+        threshold_sum -= ended[i] ? 0.0 : (double)reach[i] + subtracted;
+        beta_sum -= ended[i] ? 0.0 : (double)reach[i] * b[i];
+        rho_sum += ended[i] ? 0.0 : (double)carry_b[i] * b[i];
     }
     total->decay += decay_sum;
     total->gain += gain_sum / j->gain;
@@ -180,21 +175,21 @@ static void add_constants(const job *j, const float *restrict reach, const float
     total->rho += rho_sum;
 }
 
-/* `adaptation` is room for [T, TILE] floats where constants are learned, or a hard reset is not detached; else NULL.
- * `constants` [tiles, 5] or NULL takes each tile's share of the gradients of decay, gain, threshold, beta and rho. */
+/* `adaptation` is a buffer of [T, TILE] floats where constants are learned or a hard reset is not detached; else NULL.
+ * `constants` [tiles, 5] or NULL receives each tile's sums of the gradients of decay, gain, threshold, beta and rho. */
 void snn_alif_backward(const job *j, const void *grad_spikes, int64_t grad_stride, const float *grad_v_last,
                        const float *grad_b_last, const float *gaps, const float *v_init, int64_t v_stride,
                        const float *b_init, int64_t b_stride, void *grad_x, float *grad_v, float *grad_b,
                        float *adaptation, double *constants) {
     _Alignas(64) float carry_v[TILE], carry_b[TILE], reach[TILE], up_space[TILE], out_space[TILE];
-    _Alignas(64) float h[TILE], before[TILE], v_waiting[TILE], b_waiting[TILE];
-    int32_t steps[TILE], over[TILE];
+    _Alignas(64) float h[TILE], before[TILE], v_after_end[TILE], b_after_end[TILE];
+    int32_t steps[TILE], ended[TILE];
     int large = j->T * j->N >= LARGE;
-    memset(over, 0, sizeof over);
+    memset(ended, 0, sizeof ended);
     for (int64_t at = j->start; at < j->stop; at += TILE) {
         int n = (int)(j->stop - at < TILE ? j->stop - at : TILE);
         sums total = {0.0, 0.0, 0.0, 0.0, 0.0};
-        if (j->lengths) learn_steps(j, at, n, steps);
+        if (j->lengths) load_steps(j, at, n, steps);
         if (adaptation) recall_adaptation(j, gaps, at, n, b_init, b_stride, adaptation);
         memset(carry_v, 0, sizeof carry_v);
         memset(carry_b, 0, sizeof carry_b);
@@ -209,9 +204,9 @@ void snn_alif_backward(const job *j, const void *grad_spikes, int64_t grad_strid
             bump(gap, n, j->surrogate, j->slope, reach);
             if (adaptation) potential(j, gap, b, n, h);
             if (j->lengths) LOOP {
-                over[i] = steps[i] <= (int32_t)t;
-                v_waiting[i] = carry_v[i];
-                b_waiting[i] = carry_b[i];
+                ended[i] = steps[i] <= (int32_t)t;
+                v_after_end[i] = carry_v[i];
+                b_after_end[i] = carry_b[i];
             }
             through_spike(j, upstream, h, carry_v, carry_b, n, reach);
             if (constants) {
@@ -225,14 +220,14 @@ void snn_alif_backward(const job *j, const void *grad_spikes, int64_t grad_strid
                         LOOP before[i] = last[i] <= 0.0f ? 0.0f : before[i];
                 } else
                     gather(v_init, at, v_stride, n, before);
-                add_constants(j, reach, gap, h, before, b, carry_v, carry_b, over, n, &total);
+                add_constants(j, reach, gap, h, before, b, carry_v, carry_b, ended, n, &total);
             }
             step_back(j, reach, gap, n, carry_v, carry_b, out);
-            /* A sample that has ended hands its gradients on as they are. */
+            /* After the end of a sample the gradients are passed on unchanged. */
             if (j->lengths) LOOP {
-                carry_v[i] = over[i] ? v_waiting[i] : carry_v[i];
-                carry_b[i] = over[i] ? b_waiting[i] : carry_b[i];
-                out[i] = over[i] ? 0.0f : out[i];
+                carry_v[i] = ended[i] ? v_after_end[i] : carry_v[i];
+                carry_b[i] = ended[i] ? b_after_end[i] : carry_b[i];
+                out[i] = ended[i] ? 0.0f : out[i];
             }
             if (j->type != F32)
                 store(out, n, j->type, grad_x, t * j->N + at);

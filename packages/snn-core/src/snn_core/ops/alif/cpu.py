@@ -1,57 +1,40 @@
-"""The adaptive neuron in C on the CPU: the same flat arrays as `few_pass.py`, the code in `cpu.c`."""
+"""The adaptive neuron in C on the CPU: the arguments of `few_pass.py`; the code is in `cpu.c`."""
 
 from __future__ import annotations
 
 import ctypes
-from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from snn_core.ops.alif.few_pass import Gradients
-from snn_core.ops.alif.settings import Settings
-from snn_core.ops.common import build
+from snn_core.ops.alif.settings import ALIFConstants
+from snn_core.ops.common.call import NeuronCall
+from snn_core.ops.common.cpu import JOB_FIELDS, POINTER, STRIDED, Library, address, job_values, rows, state
 from snn_core.ops.common.threads import split
-from snn_core.ops.lif.cpu import SURROGATES, TYPES
 
 
 class _Job(ctypes.Structure):
-    _fields_ = (
-        *((name, ctypes.c_int64) for name in ("T", "N", "start", "stop")),
-        *((name, ctypes.c_float) for name in ("decay", "gain", "threshold", "beta", "rho", "slope")),
-        *((name, ctypes.c_int32) for name in ("soft_reset", "detach_reset", "detach_membrane", "surrogate", "type")),
-        ("lengths", ctypes.c_void_p),
-        ("samples", ctypes.c_int64),
-    )
+    _fields_ = (*JOB_FIELDS, *((name, ctypes.c_float) for name in ALIFConstants._fields))
 
 
-@cache
-def _library() -> ctypes.CDLL | str:
-    library = build.load(Path(__file__).with_name("cpu.c"))
-    if isinstance(library, str):
-        return library
-    pointer, number = ctypes.c_void_p, ctypes.c_int64
-    strided = (pointer, number)
-    library.snn_alif_forward.argtypes = [pointer, *strided, *strided, *strided, *[pointer] * 4]
-    library.snn_alif_forward.restype = None
-    library.snn_alif_backward.argtypes = [pointer, *strided, *[pointer] * 3, *strided, *strided, *[pointer] * 5]
-    library.snn_alif_backward.restype = None
-    library.snn_alif_tile.restype = number
-    return library
-
-
-def obstacle() -> str | None:
-    """Why the C code cannot run here and what would help, or None."""
-    library = _library()
-    return library if isinstance(library, str) else None
+_library = Library(
+    Path(__file__).with_name("cpu.c"),
+    {
+        "snn_alif_forward": [POINTER, *STRIDED, *STRIDED, *STRIDED, *[POINTER] * 4],
+        "snn_alif_backward": [POINTER, *STRIDED, *[POINTER] * 3, *STRIDED, *STRIDED, *[POINTER] * 5],
+    },
+    tile="snn_alif_tile",
+)
+obstacle = _library.obstacle
 
 
 def forward(
     x: Tensor,
     v_init: Tensor,
     b_init: Tensor,
-    s: Settings,
+    c: ALIFConstants,
+    call: NeuronCall,
     spikes: Tensor,
     gap: Tensor | None,
     v_last: Tensor,
@@ -59,26 +42,27 @@ def forward(
     *,
     lengths: Tensor | None = None,
 ) -> None:
-    """As `few_pass.forward`."""
-    library = _loaded()
-    x = _rows(x)
+    """Like `few_pass.forward`."""
+    function = _library.function("snn_alif_forward")
+    T, N, x, x_stride = rows(x)
+    (v_init, v_stride), (b_init, b_stride) = state(v_init), state(b_init)
 
     def run(start: int, stop: int) -> None:
-        library.snn_alif_forward(
-            ctypes.byref(_job(x.shape, s, start, stop, lengths, x.dtype)),
+        function(
+            ctypes.byref(_Job(*job_values(T, N, start, stop, call, lengths, x.dtype), *c)),
             x.data_ptr(),
-            x.stride(0),
+            x_stride,
             v_init.data_ptr(),
-            v_init.stride(0),
+            v_stride,
             b_init.data_ptr(),
-            b_init.stride(0),
+            b_stride,
             spikes.data_ptr(),
-            None if gap is None else gap.data_ptr(),
+            address(gap),
             v_last.data_ptr(),
             b_last.data_ptr(),
         )
 
-    split(run, x.shape[1], steps=x.shape[0], multiple=library.snn_alif_tile())
+    split(run, N, steps=T, multiple=_library.tile())
 
 
 def backward(
@@ -88,74 +72,47 @@ def backward(
     gap: Tensor,
     v_init: Tensor,
     b_init: Tensor,
-    s: Settings,
-    grads: Gradients,
+    c: ALIFConstants,
+    call: NeuronCall,
+    grad_x: Tensor,
+    grad_v: Tensor,
+    grad_b: Tensor,
+    grad_constants: Tensor | None,
     *,
     lengths: Tensor | None = None,
 ) -> None:
-    """As `few_pass.backward`."""
-    library = _loaded()
-    T, N = gap.shape
-    tile: int = library.snn_alif_tile()
-    gap = gap.contiguous()
-    upstream = None if grad_spikes is None else _rows(grad_spikes.to(grads.x.dtype))
+    """Like `few_pass.backward`."""
+    function, tile = _library.function("snn_alif_backward"), _library.tile()
+    T, N, gap, _ = rows(gap.contiguous())
+    (v_init, v_stride), (b_init, b_stride) = state(v_init), state(b_init)
+    upstream, upstream_stride = None, 0
+    if grad_spikes is not None:
+        _, _, upstream, upstream_stride = rows(grad_spikes.to(grad_x.dtype))
     from_v = None if grad_v_last is None else grad_v_last.to(torch.float32).contiguous()
     from_b = None if grad_b_last is None else grad_b_last.to(torch.float32).contiguous()
-    shares = None if grads.constants is None else torch.zeros(-(-N // tile), 5, dtype=torch.float64)
-    recall = shares is not None or not (s.detach_reset or s.soft_reset)
+    sums = None if grad_constants is None else torch.zeros(-(-N // tile), len(c), dtype=torch.float64)
+    needs_adaptation = sums is not None or not (call.detach_reset or call.soft_reset)
 
     def run(start: int, stop: int) -> None:
-        adaptation = torch.empty(T, tile) if recall else None
-        library.snn_alif_backward(
-            ctypes.byref(_job(gap.shape, s, start, stop, lengths, grads.x.dtype)),
-            None if upstream is None else upstream.data_ptr(),
-            0 if upstream is None else upstream.stride(0),
-            None if from_v is None else from_v.data_ptr(),
-            None if from_b is None else from_b.data_ptr(),
+        adaptation = torch.empty(T, tile) if needs_adaptation else None
+        function(
+            ctypes.byref(_Job(*job_values(T, N, start, stop, call, lengths, grad_x.dtype), *c)),
+            address(upstream),
+            upstream_stride,
+            address(from_v),
+            address(from_b),
             gap.data_ptr(),
             v_init.data_ptr(),
-            v_init.stride(0),
+            v_stride,
             b_init.data_ptr(),
-            b_init.stride(0),
-            grads.x.data_ptr(),
-            grads.v.data_ptr(),
-            grads.b.data_ptr(),
-            None if adaptation is None else adaptation.data_ptr(),
-            None if shares is None else shares.data_ptr(),
+            b_stride,
+            grad_x.data_ptr(),
+            grad_v.data_ptr(),
+            grad_b.data_ptr(),
+            address(adaptation),
+            address(sums),
         )
 
     split(run, N, steps=T, multiple=tile)
-    if grads.constants is not None and shares is not None:
-        grads.constants.add_(shares.sum(0))
-
-
-def _loaded() -> ctypes.CDLL:
-    library = _library()
-    assert not isinstance(library, str), library
-    return library
-
-
-def _rows(x: Tensor) -> Tensor:
-    """The same values with the neurons of a step side by side; steps may stand anywhere, or all be one."""
-    return x if x.stride(1) == 1 or x.shape[1] == 1 else x.contiguous()
-
-
-def _job(shape: torch.Size, s: Settings, start: int, stop: int, lengths: Tensor | None, dtype: torch.dtype) -> _Job:
-    return _Job(
-        *shape,
-        start,
-        stop,
-        s.decay,
-        s.gain,
-        s.threshold,
-        s.beta,
-        s.rho,
-        s.slope,
-        s.soft_reset,
-        s.detach_reset,
-        s.detach_membrane,
-        SURROGATES[s.surrogate],
-        TYPES[dtype],
-        None if lengths is None else lengths.data_ptr(),
-        1 if lengths is None else len(lengths),
-    )
+    if grad_constants is not None and sums is not None:
+        grad_constants += sums.sum(0)

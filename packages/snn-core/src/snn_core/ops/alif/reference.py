@@ -1,7 +1,7 @@
-"""The adaptive-threshold neuron (ALIF), written as its equations: the definition other paths are tested on.
+"""Equations of the adaptive-threshold neuron (ALIF); every implementation is tested against them.
 
-A leaky integrate-and-fire neuron whose threshold rises with every spike of its own and sinks back slowly: a memory far
-longer than the membrane's (Bellec et al. 2018, arXiv:1803.09574; the form is that of Bellec et al. 2020, Nature
+A leaky integrate-and-fire neuron whose threshold rises with each of its spikes and decays slowly: a memory far longer
+than that of the membrane (Bellec et al. 2018, arXiv:1803.09574; the form is that of Bellec et al. 2020, Nature
 Communications 11:3625). For t = 0 ... T-1, with v[-1] = v_init, b[-1] = b_init and both time constants in time steps:
 
     h[t] = v[t-1] + (x[t] - (v[t-1] - v_rest)) / tau      decay_input
@@ -22,7 +22,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from snn_core.ops.lif.reference import spike
+from snn_core.ops.common.spike import spike
 from snn_core.surrogate import SurrogateGradient
 
 

@@ -1,22 +1,24 @@
-"""Checks of what a call of the neuron is given, for all operations that contain one."""
+"""Checks of the arguments of a neuron, shared by all operations."""
 
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
 from snn_core.argument_checks import check_number
-from snn_core.surrogate import SurrogateGradient
+from snn_core.ops.common.call import NeuronCall, Save
+from snn_core.surrogate import surrogate_gradient
 
 
 def check_differentiation(x: Tensor) -> None:
-    """Refuse what would end in an obscure error or in a derivative of 0: a neuron has a backward alone.
+    """Reject transforms that would fail obscurely or give a derivative of 0: neurons support only reverse mode.
 
     Raises:
-        NotImplementedError: x is inside a transform of `torch.func`, or carries a tangent of forward-mode derivatives.
+        NotImplementedError: x is inside a transform of `torch.func`, or has a forward-mode tangent.
     """
     if torch._C._are_functorch_transforms_active():  # pyright: ignore[reportAttributeAccessIssue, reportPrivateUsage, reportUnknownMemberType]
         raise NotImplementedError(
@@ -29,12 +31,18 @@ def check_differentiation(x: Tensor) -> None:
         )
 
 
-def check_constants(v_threshold: float | Tensor, v_reset: float | None, slope: float) -> None:
-    """Refuse constants with which no neuron can work; those that are learned are checked where their values are read.
+def check_time_constant(name: str, value: float | Tensor) -> None:
+    """Raise `ValueError` for a time constant below 1 or not finite; tensors are checked when their values are read."""
+    if not isinstance(value, Tensor) and not 1 <= value < math.inf:
+        raise ValueError(f"{name} must be a time constant of at least 1 time step, but it is {value}")
+
+
+def check_threshold(v_threshold: float | Tensor, v_reset: float | None, slope: float) -> None:
+    """Check threshold, reset and slope; learned thresholds are checked when their values are read.
 
     Raises:
-        ValueError: NaN or infinity, a slope not above 0, a v_reset not below the threshold, or a soft reset from a
-            threshold that is not above 0.
+        ValueError: a value is NaN or infinite, the slope is not above 0, v_reset is not below the threshold, or the
+            threshold of a soft reset is not above 0.
     """
     check_number("slope", slope, above=0)
     if v_reset is not None and not math.isfinite(v_reset):
@@ -45,30 +53,55 @@ def check_constants(v_threshold: float | Tensor, v_reset: float | None, slope: f
     if v_reset is None and v_threshold <= 0:
         raise ValueError(f"a soft reset needs a threshold above 0, but v_threshold is {v_threshold}")
     if v_reset is not None and v_reset >= v_threshold:
-        raise ValueError(
-            f"v_reset ({v_reset}) must be below v_threshold ({v_threshold}), or the neuron spikes at every step"
-        )
+        raise ValueError(f"v_reset ({v_reset}) must be below v_threshold ({v_threshold}), or it spikes at every step")
 
 
-def stack_constants(*values: float | Tensor) -> Tensor:
-    """Constants of a call as one tensor in float64 on the CPU, with their gradients."""
-    if not any(isinstance(value, Tensor) for value in values):
-        return torch.tensor(values, dtype=torch.float64)
-    return torch.stack([torch.as_tensor(value, dtype=torch.float64).cpu() for value in values])
+def check_call(call: NeuronCall, *, learned: bool) -> None:
+    """Reject combinations of options that cannot work.
+
+    Raises:
+        ValueError: the surrogate or `save` is unknown, or `save` lacks what the surrogate, the reset or a learned
+            constant needs.
+    """
+    save, custom = call.save, callable(call.surrogate)
+    if save not in get_args(Save):
+        raise ValueError(f"save must be d32, d16, x or u8, but it is {save!r}")
+    if save == "u8" and not call.detach_reset:
+        raise ValueError("save u8 does not store potentials, which detach_reset=False needs; use another save")
+    if save == "u8" and custom:
+        raise ValueError("save u8 needs a named surrogate; use another save")
+    if save in ("d16", "u8") and learned:
+        raise ValueError(f"save {save} is too coarse for a learned tau or threshold; use d32 or x")
+    if not custom:
+        surrogate_gradient(call.surrogate)
+
+
+def check_finite(names: tuple[str, ...], constants: tuple[float, ...]) -> None:
+    """Reject constants that are not finite: a neuron whose threshold is NaN would silently never spike.
+
+    Raises:
+        ValueError: names the constant.
+    """
+    for name, value in zip(names, constants, strict=True):
+        if not math.isfinite(value):
+            raise ValueError(
+                f"a neuron's {name} is {value}; where it is learned, its parameter is no longer finite: train with a "
+                "lower learning rate"
+            )
 
 
 def check_lengths(lengths: Tensor, x: Tensor) -> Tensor:
-    """Lengths [B] as 32-bit integers on the device of x [T, B, ...].
+    """Return lengths [B] as 32-bit integers on the device of x [T, B, ...].
 
     Raises:
-        ValueError: not one whole number from 0 to T for each sample.
+        ValueError: lengths are not integers [B] from 0 to T.
     """
     if x.dim() < 2 or lengths.shape != x.shape[1:2] or lengths.is_floating_point():
         raise ValueError(
             f"lengths must be integers [B] for x [T, B, ...], but they are {lengths.dtype} "
             f"{tuple(lengths.shape)} and x is {tuple(x.shape)}"
         )
-    # On a GPU, and while a compiler looks on, asking for values would wait or break the graph.
+    # Reading values would synchronize with a GPU, or break the graph of a compiler.
     if lengths.device.type == "cpu" and not torch.compiler.is_compiling():
         wrong = (lengths < 0) | (lengths > len(x))
         if wrong.any():
@@ -76,17 +109,13 @@ def check_lengths(lengths: Tensor, x: Tensor) -> Tensor:
     return lengths.to(x.device, torch.int32)
 
 
-def check_save(save: str, surrogate: str | SurrogateGradient, detach_reset: bool, learned: bool) -> None:
-    """Refuse what cannot stand together.
+def state_dtype(x: Tensor) -> torch.dtype:
+    """Return float64 for float64, else float32: in 16 bits, potentials would change 1 to 2 % of all spikes."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
 
-    Raises:
-        ValueError: an unknown save, or one that lacks what the surrogate, the reset or a learned constant needs.
-    """
-    if save not in ("d32", "d16", "x", "u8"):
-        raise ValueError(f"save must be d32, d16, x or u8, but it is {save!r}")
-    if save == "u8" and not detach_reset:
-        raise ValueError("save u8 does not store potentials, which detach_reset=False needs; use another save")
-    if save == "u8" and callable(surrogate):
-        raise ValueError("save u8 needs a named surrogate; use another save")
-    if save in ("d16", "u8") and learned:
-        raise ValueError(f"save {save} is too coarse for a learned tau or threshold; use d32 or x")
+
+def stack_constants(*values: float | Tensor) -> Tensor:
+    """Return constants as one tensor in float64 on the CPU, with their gradients."""
+    if not any(isinstance(value, Tensor) for value in values):
+        return torch.tensor(values, dtype=torch.float64)
+    return torch.stack([torch.as_tensor(value, dtype=torch.float64).cpu() for value in values])

@@ -1,5 +1,5 @@
-/* What the neurons in C share: number types, and the surrogate gradients that stand in for a spike's derivative.
- * Everything works on a tile of neurons as one loop without branches, which compilers turn into vector instructions.
+/* What the neurons in C share: the fields of a call, number types and surrogate gradients. Every function processes a
+ * tile of neurons in one loop without branches, which compilers vectorize.
  */
 #ifndef SNN_SURROGATES_H
 #define SNN_SURROGATES_H
@@ -11,12 +11,23 @@
 #include <immintrin.h>
 #endif
 
-#define TILE 1024 /* neurons worked through at once */
-#define LARGE (1 << 20) /* elements from which on results go past the caches */
+#define TILE 1024 /* neurons processed at once */
+#define LARGE (1 << 20) /* elements from which on results bypass the caches */
 #define LOOP _Pragma("omp simd") for (int i = 0; i < n; i++)
 
 enum type { F32, BF16, F16 };
-enum surrogate { SIGMOID, ATAN, TRIANGLE, RECTANGLE, FAST_SIGMOID, ERF };
+enum surrogate { SIGMOID, ATAN, TRIANGLE, RECTANGLE, FAST_SIGMOID, ERF }; /* in the order of snn_core.SURROGATES */
+enum save { D32, D16, X, U8 };
+
+/* The fields that the job of every neuron begins with; `NeuronJob` of cpu.py. */
+#define NEURON_JOB                                                                                                     \
+    int64_t T, N;           /* time steps, neurons */                                                                  \
+    int64_t start, stop;    /* the neurons to process */                                                               \
+    const int32_t *lengths; /* [samples] or NULL: steps of each sample */                                              \
+    int64_t samples;        /* neuron n is of sample n / (N / samples) */                                              \
+    float slope;                                                                                                       \
+    int32_t soft_reset, detach_reset, detach_membrane, surrogate, save;                                                \
+    int32_t type; /* of currents, spikes and gradients */
 
 /* ---- conversions -------------------------------------------------------------------------------------------- */
 
@@ -25,7 +36,7 @@ static inline float float_of(uint32_t u) { float f; memcpy(&f, &u, 4); return f;
 
 static inline float from_bf16(uint16_t h) { return float_of((uint32_t)h << 16); }
 
-static inline uint16_t to_bf16(float f) { /* round to nearest, ties to even; a NaN stays one */
+static inline uint16_t to_bf16(float f) { /* round to nearest, ties to even; NaN stays NaN */
     uint32_t u = bits_of(f);
     uint16_t rounded = (uint16_t)((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
     return f != f ? (uint16_t)0x7fc0 : rounded;
@@ -51,8 +62,7 @@ static void store(const float *restrict from, int n, int type, void *target, int
     }
 }
 
-/* Floats to memory past the caches, which saves reading that memory first: for what is too large to be there when it is
- * needed again. */
+/* Store floats bypassing the caches, which saves reading the memory first; for arrays too large to stay in a cache. */
 static void stream(const float *restrict from, int n, float *restrict to) {
     int i = 0;
 #if defined(__AVX__)
@@ -62,7 +72,7 @@ static void stream(const float *restrict from, int n, float *restrict to) {
     for (; i < n; i++) to[i] = from[i];
 }
 
-/* Values at `at` as floats: the memory itself, or its conversion in `space`. */
+/* Return values at `at` as floats: the memory itself, or its conversion in `space`. */
 static const float *read_floats(const void *source, int64_t at, int type, int n, float *space) {
     if (type == F32) return (const float *)source + at;
     load(source, at, type, n, space);

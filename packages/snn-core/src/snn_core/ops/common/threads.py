@@ -1,7 +1,7 @@
-"""Running compiled code on several threads: Python's own, because ctypes lets go of the interpreter while C runs.
+"""Run C code on several Python threads; ctypes releases the interpreter lock while C runs.
 
-A second OpenMP runtime beside PyTorch's would fight it for the processor. As many threads work as PyTorch is told to
-use (`torch.set_num_threads`).
+A second OpenMP runtime would compete with PyTorch's for the processor. The number of threads is PyTorch's
+(`torch.set_num_threads`).
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-LEAST_WORK = 1 << 16
-"""Elements (neurons times steps) below which a thread costs more than it gives."""
+MIN_WORK = 1 << 16
+"""Elements (neurons times steps) per thread below which a thread costs more than it saves."""
 
 _pools: dict[int, ThreadPoolExecutor] = {}
-# Threads do not survive a fork: a child process makes its own.
+# Threads do not survive a fork: a child process creates its own.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pools.clear)
 
 
 def split(run: Callable[[int, int], None], n: int, *, steps: int, multiple: int) -> None:
-    """Call `run(start, stop)` on parts of 0 ... n-1 at once; parts begin at multiples of `multiple`."""
+    """Call `run(start, stop)` on parts of 0 ... n-1 in parallel; parts begin at multiples of `multiple`."""
     tiles = -(-n // multiple)
-    workers = min(torch.get_num_threads(), tiles, n * steps // LEAST_WORK)
+    workers = min(torch.get_num_threads(), tiles, n * steps // MIN_WORK)
     if workers < 2:
         run(0, n)
         return

@@ -1,10 +1,9 @@
-/* The multi-step leaky integrate-and-fire neuron on a CPU: equations in reference.py, the buffers' meaning in
- * few_pass.py. Plain C with a C interface and no header of PyTorch or Python, so that one build serves all versions.
+/* The multi-step leaky integrate-and-fire neuron on a CPU: equations in reference.py, buffers in few_pass.py. Plain C
+ * without headers of PyTorch or Python, so that one build works for all versions.
  *
- * Neurons are worked through in tiles whose potentials stay in the first-level cache while time runs over them. Every
- * stage is one loop over a tile without branches, which compilers turn into vector instructions; what a stage leaves
- * for the next one is in that cache, too. A stage is skipped, and its pointer set to memory itself, where no conversion
- * is needed.
+ * Neurons are processed in tiles whose potentials stay in the first-level cache over all time steps. Every stage is one
+ * loop over a tile without branches, which compilers vectorize; results for the next stage stay in that cache. Where no
+ * conversion is needed, a stage is skipped and its pointer set to the memory itself.
  */
 #include <stddef.h>
 #include <stdint.h>
@@ -14,17 +13,11 @@
 
 #define LEVELS 127 /* steps of the one-byte code of the surrogate gradient */
 
-enum save { D32, D16, X, U8 };
-
 typedef struct {
-    int64_t T, N;          /* time steps, neurons */
-    int64_t start, stop;   /* the neurons to work on */
-    float decay, gain, threshold, slope;
-    int32_t soft_reset, detach_reset, detach_membrane, surrogate, save, type; /* type: of currents, spikes, gradients */
+    NEURON_JOB
+    float decay, gain, threshold;
     const float *scale, *shift; /* [channels] or NULL: the neuron receives scale * x + shift */
     int64_t channels, inner;    /* neuron n is of channel n / inner % channels */
-    const int32_t *lengths;     /* [samples] or NULL: steps of each sample */
-    int64_t samples;            /* neuron n is of sample n / (N / samples) */
 } job;
 
 static float highest(int kind, float slope) {
@@ -35,38 +28,38 @@ static float highest(int kind, float slope) {
 
 /* ---- forward ------------------------------------------------------------------------------------------------- */
 
-/* What the neurons of one tile are told once, whatever the time step. */
+/* Constants of the neurons of one tile. */
 typedef struct {
     float scale[TILE], shift[TILE];
     int32_t steps[TILE];
-} tile_facts;
+} tile_constants;
 
-static void learn_facts(const job *j, int64_t at, int n, tile_facts *facts) {
+static void load_constants(const job *j, int64_t at, int n, tile_constants *tile) {
     if (j->scale) {
         int64_t channel = at / j->inner % j->channels, left = j->inner - at % j->inner;
-        if (j->inner == 1) /* a division for each neuron would cost more than its time steps */
+        if (j->inner == 1) /* one division per neuron would cost more than its time steps */
             for (int i = 0; i < n; channel = 0) {
                 int run = (int)(j->channels - channel < n - i ? j->channels - channel : n - i);
-                memcpy(facts->scale + i, j->scale + channel, sizeof(float) * (size_t)run);
-                memcpy(facts->shift + i, j->shift + channel, sizeof(float) * (size_t)run);
+                memcpy(tile->scale + i, j->scale + channel, sizeof(float) * (size_t)run);
+                memcpy(tile->shift + i, j->shift + channel, sizeof(float) * (size_t)run);
                 i += run;
             }
         else
             for (int i = 0; i < n; channel = channel + 1 == j->channels ? 0 : channel + 1, left = j->inner)
                 for (; i < n && left > 0; i++, left--) {
-                    facts->scale[i] = j->scale[channel];
-                    facts->shift[i] = j->shift[channel];
+                    tile->scale[i] = j->scale[channel];
+                    tile->shift[i] = j->shift[channel];
                 }
     }
     if (j->lengths) {
         int64_t each = j->N / j->samples;
-        for (int i = 0; i < n; i++) facts->steps[i] = j->lengths[(at + i) / each];
+        for (int i = 0; i < n; i++) tile->steps[i] = j->lengths[(at + i) / each];
     }
 }
 
-static inline int over_by(const tile_facts *facts, int i, int64_t t) { return facts->steps[i] <= (int32_t)t; }
+static inline int has_ended(const tile_constants *tile, int i, int64_t t) { return tile->steps[i] <= (int32_t)t; }
 
-/* Potentials before the first step; with a stride of 0 one number stands for all. */
+/* Potentials before the first step; with a stride of 0 one value is shared by all. */
 static void start_at(const float *v_init, int64_t v_stride, int64_t at, int n, float *restrict v) {
     if (v_stride) {
         memcpy(v, v_init + at, sizeof(float) * (size_t)n);
@@ -76,7 +69,7 @@ static void start_at(const float *v_init, int64_t v_stride, int64_t at, int n, f
     }
 }
 
-/* One time step: potentials v move on; gap and spikes come out. */
+/* One time step: update potentials v, write gap and spikes. */
 static void step(const job *j, const float *restrict current, int n, float *restrict v, float *restrict gap,
                  float *restrict spikes) {
     const float decay = j->decay, gain = j->gain, threshold = j->threshold;
@@ -96,7 +89,7 @@ static void step(const job *j, const float *restrict current, int n, float *rest
         }
 }
 
-/* The same without a gap for anyone to keep. */
+/* The same without writing the gap. */
 static void step_only(const job *j, const float *restrict current, int n, float *restrict v, float *restrict spikes) {
     const float decay = j->decay, gain = j->gain, threshold = j->threshold;
     if (j->soft_reset)
@@ -114,34 +107,34 @@ static void step_only(const job *j, const float *restrict current, int n, float 
 }
 
 /* The current of one time step as floats, after the affine. */
-static const float *current_of(const job *j, const void *x, int64_t at, int n, const tile_facts *facts, float *space) {
+static const float *current_of(const job *j, const void *x, int64_t at, int n, const tile_constants *tile, float *space) {
     const float *raw = read_floats(x, at, j->type, n, space);
     if (!j->scale) return raw;
     LOOP {
-        float scaled = facts->scale[i] * raw[i];
-        space[i] = scaled + facts->shift[i];
+        float scaled = tile->scale[i] * raw[i];
+        space[i] = scaled + tile->shift[i];
     }
     return space;
 }
 
-/* Samples that have ended keep their potential, do not fire, and are infinitely far from the threshold. */
-static void hold_ended(const tile_facts *facts, int64_t t, int n, const float *restrict before, float *restrict v,
+/* Samples that have ended keep their potential, do not spike, and have an infinite gap. */
+static void hold_ended(const tile_constants *tile, int64_t t, int n, const float *restrict before, float *restrict v,
                        float *restrict gap, float *restrict spikes) {
     LOOP {
-        int over = over_by(facts, i, t);
-        v[i] = over ? before[i] : v[i];
-        gap[i] = over ? float_of(0x7f800000u) : gap[i];
-        spikes[i] = over ? 0.0f : spikes[i];
+        int ended = has_ended(tile, i, t);
+        v[i] = ended ? before[i] : v[i];
+        gap[i] = ended ? float_of(0x7f800000u) : gap[i];
+        spikes[i] = ended ? 0.0f : spikes[i];
     }
 }
 
-static void encode(const job *j, const float *restrict gap, int n, float top, float *restrict space, void *kept,
+static void encode(const job *j, const float *restrict gap, int n, float top, float *restrict space, void *saved,
                    int64_t at) {
     if (j->save == D16) { /* the sign bit is the spike: a distance that rounds to 0 from below is -0, one of exactly 0 is +0 */
-        _Float16 *restrict to = (_Float16 *)kept + at;
+        _Float16 *restrict to = (_Float16 *)saved + at;
         LOOP to[i] = (_Float16)(0.0f - gap[i]);
     } else {
-        uint8_t *restrict to = (uint8_t *)kept + at;
+        uint8_t *restrict to = (uint8_t *)saved + at;
         float levels = LEVELS / top;
         bump(gap, n, j->surrogate, j->slope, space);
         LOOP {
@@ -152,32 +145,32 @@ static void encode(const job *j, const float *restrict gap, int n, float top, fl
 }
 
 void snn_lif_forward(const job *j, const void *x, int64_t x_stride, const float *v_init, int64_t v_stride, void *spikes,
-                     void *kept, float *v_last) {
+                     void *saved, float *v_last) {
     _Alignas(64) float v[TILE], gap_space[TILE], spike_space[TILE], x_space[TILE], before[TILE];
-    tile_facts facts;
+    tile_constants tile;
     float top = j->save == U8 ? highest(j->surrogate, j->slope) : 0.0f;
     int large = j->T * j->N >= LARGE;
     for (int64_t at = j->start; at < j->stop; at += TILE) {
         int n = (int)(j->stop - at < TILE ? j->stop - at : TILE);
         start_at(v_init, v_stride, at, n, v);
-        if (j->scale || j->lengths) learn_facts(j, at, n, &facts);
+        if (j->scale || j->lengths) load_constants(j, at, n, &tile);
         for (int64_t t = 0; t < j->T; t++) {
-            const float *current = current_of(j, x, t * x_stride + at, n, &facts, x_space);
-            float *kept_gap = kept && j->save == D32 ? (float *)kept + t * j->N + at : NULL;
-            float *gap = kept_gap && !large ? kept_gap : gap_space;
+            const float *current = current_of(j, x, t * x_stride + at, n, &tile, x_space);
+            float *saved_gap = saved && j->save == D32 ? (float *)saved + t * j->N + at : NULL;
+            float *gap = saved_gap && !large ? saved_gap : gap_space;
             float *fired = j->type == F32 && !large ? (float *)spikes + t * j->N + at : spike_space;
             if (j->lengths) memcpy(before, v, sizeof(float) * (size_t)n);
-            if (kept || j->lengths)
+            if (saved || j->lengths)
                 step(j, current, n, v, gap, fired);
             else
                 step_only(j, current, n, v, fired);
-            if (j->lengths) hold_ended(&facts, t, n, before, v, gap, fired);
+            if (j->lengths) hold_ended(&tile, t, n, before, v, gap, fired);
             if (j->type != F32)
                 store(fired, n, j->type, spikes, t * j->N + at);
             else if (large)
                 stream(fired, n, (float *)spikes + t * j->N + at);
-            if (kept_gap && large) stream(gap, n, kept_gap);
-            if (kept && j->save != D32) encode(j, gap, n, top, x_space, kept, t * j->N + at);
+            if (saved_gap && large) stream(gap, n, saved_gap);
+            if (saved && j->save != D32) encode(j, gap, n, top, x_space, saved, t * j->N + at);
         }
         memcpy(v_last + at, v, sizeof(float) * (size_t)n);
     }
@@ -185,8 +178,7 @@ void snn_lif_forward(const job *j, const void *x, int64_t x_stride, const float 
 
 /* ---- backward ------------------------------------------------------------------------------------------------ */
 
-/* One time step back: `carry` is the gradient of the potential after it, and becomes that of the one before; grad_h is
- * the gradient of h, through_spike the part of it that came through the spike. */
+/* One time step back: `carry` is the gradient of the potential after the step and becomes that of the one before. */
 static void step_back(const job *j, const float *restrict upstream, const float *restrict gap,
                       const float *restrict slopes, int n, float *restrict carry, float *restrict out) {
     const float decay = j->detach_membrane ? 0.0f : j->decay, gain = j->gain, threshold = j->threshold;
@@ -217,26 +209,26 @@ static void step_back(const job *j, const float *restrict upstream, const float 
         }
 }
 
-/* A detached membrane has no recurrence: only what comes through the spike of each step. */
+/* A detached membrane has no recurrence: only the gradient through the spike of each step. */
 static void step_alone(const job *j, const float *restrict upstream, const float *restrict slopes, int n,
                        float *restrict out) {
     const float gain = j->gain;
     LOOP out[i] = gain * (upstream[i] * slopes[i]);
 }
 
-/* The gap of one step from what was kept; where surrogate values were kept, those, and a gap with its sign only. */
-static const float *decode(const job *j, const void *kept, int64_t at, int n, float top, float *restrict space,
+/* The gap of one step from the saved tensor; where surrogate values were saved, those, and only the sign of the gap. */
+static const float *decode(const job *j, const void *saved, int64_t at, int n, float top, float *restrict space,
                            float *restrict slopes) {
-    if (j->save == D32) return (const float *)kept + at;
-    if (j->save == D16) { /* 1e-30 stands for a distance that was rounded to 0, with its sign */
-        const _Float16 *restrict from = (const _Float16 *)kept + at;
+    if (j->save == D32) return (const float *)saved + at;
+    if (j->save == D16) { /* 1e-30 replaces a distance that was rounded to 0, with its sign */
+        const _Float16 *restrict from = (const _Float16 *)saved + at;
         LOOP {
             float d = (float)from[i];
             uint32_t sign = bits_of(d) & 0x80000000u;
             space[i] = -d + float_of(bits_of(1e-30f) | (sign ^ 0x80000000u));
         }
     } else {
-        const uint8_t *restrict from = (const uint8_t *)kept + at;
+        const uint8_t *restrict from = (const uint8_t *)saved + at;
         float level = top / LEVELS;
         LOOP {
             int code = from[i];
@@ -278,35 +270,35 @@ static void add_leak(const job *j, const float *restrict before, const float *re
     total->gain += gain_sum / j->gain;
 }
 
-/* Gaps of all steps of a tile again, from its currents [T, TILE]. */
+/* Recompute the gaps of all steps of a tile [T, TILE] from its currents. */
 static void recompute(const job *j, const void *x, int64_t x_stride, int64_t at, int n, const float *v_init,
-                      int64_t v_stride, const tile_facts *facts, float *space, float *gaps) {
+                      int64_t v_stride, const tile_constants *tile, float *space, float *gaps) {
     _Alignas(64) float v[TILE], fired[TILE], before[TILE];
     start_at(v_init, v_stride, at, n, v);
     for (int64_t t = 0; t < j->T; t++) {
-        const float *current = current_of(j, x, t * x_stride + at, n, facts, space);
+        const float *current = current_of(j, x, t * x_stride + at, n, tile, space);
         float *gap = gaps + t * TILE;
         if (j->lengths) memcpy(before, v, sizeof(float) * (size_t)n);
         step(j, current, n, v, gap, fired);
-        if (j->lengths) hold_ended(facts, t, n, before, v, gap, fired);
+        if (j->lengths) hold_ended(tile, t, n, before, v, gap, fired);
     }
 }
 
-/* `gaps` is room for [T, TILE] floats where the input was kept (save X); `constants` [tiles, 3] or NULL takes each tile's
- * share of the gradients of decay, gain and threshold. */
+/* `gaps` is a buffer of [T, TILE] floats where the input was saved (save X); `constants` [tiles, 3] or NULL receives each
+ * tile's sums of the gradients of decay, gain and threshold. */
 void snn_lif_backward(const job *j, const void *grad_spikes, int64_t grad_stride, const float *grad_v_last,
-                      const void *kept, int64_t kept_stride, const float *v_init, int64_t v_stride, void *grad_x,
+                      const void *saved, int64_t saved_stride, const float *v_init, int64_t v_stride, void *grad_x,
                       float *grad_v, float *gaps, double *constants) {
-    _Alignas(64) float carry[TILE], slope_space[TILE], gap_space[TILE], up_space[TILE], out_space[TILE], waiting[TILE];
+    _Alignas(64) float carry[TILE], slope_space[TILE], gap_space[TILE], up_space[TILE], out_space[TILE], after_end[TILE];
     _Alignas(64) float active[TILE], before[TILE], h_after[TILE], grad_after[TILE];
-    tile_facts facts;
+    tile_constants tile;
     float top = j->save == U8 ? highest(j->surrogate, j->slope) : 0.0f;
     int large = j->T * j->N >= LARGE;
     for (int64_t at = j->start; at < j->stop; at += TILE) {
         int n = (int)(j->stop - at < TILE ? j->stop - at : TILE);
         sums total = {0.0, 0.0, 0.0};
-        if (j->scale || j->lengths) learn_facts(j, at, n, &facts);
-        if (j->save == X) recompute(j, kept, kept_stride, at, n, v_init, v_stride, &facts, up_space, gaps);
+        if (j->scale || j->lengths) load_constants(j, at, n, &tile);
+        if (j->save == X) recompute(j, saved, saved_stride, at, n, v_init, v_stride, &tile, up_space, gaps);
         if (grad_v_last)
             memcpy(carry, grad_v_last + at, sizeof(float) * (size_t)n);
         else
@@ -317,17 +309,17 @@ void snn_lif_backward(const job *j, const void *grad_spikes, int64_t grad_stride
             const float *upstream =
                 grad_spikes ? read_floats(grad_spikes, t * grad_stride + at, j->type, n, up_space) : up_space;
             const float *gap = j->save == X ? gaps + t * TILE
-                                            : decode(j, kept, t * j->N + at, n, top, gap_space, slope_space);
+                                            : decode(j, saved, t * j->N + at, n, top, gap_space, slope_space);
             if (j->save != U8) bump(gap, n, j->surrogate, j->slope, slope_space);
             float *out = j->type == F32 && !large ? (float *)grad_x + t * j->N + at : out_space;
             if (j->lengths) {
                 LOOP {
-                    int over = over_by(&facts, i, t);
-                    active[i] = over ? 0.0f : 1.0f;
-                    slope_space[i] = over ? 0.0f : slope_space[i];
-                    /* any finite gap above 0 will do once its slope is taken: infinity times 0 is no number */
-                    gap_space[i] = over ? j->threshold : gap[i];
-                    waiting[i] = carry[i];
+                    int ended = has_ended(&tile, i, t);
+                    active[i] = ended ? 0.0f : 1.0f;
+                    slope_space[i] = ended ? 0.0f : slope_space[i];
+                    /* the slope is computed; any finite gap above 0 avoids inf * 0 = NaN */
+                    gap_space[i] = ended ? j->threshold : gap[i];
+                    after_end[i] = carry[i];
                 }
                 gap = gap_space;
             }
@@ -346,7 +338,7 @@ void snn_lif_backward(const job *j, const void *grad_spikes, int64_t grad_stride
             else
                 step_back(j, upstream, gap, slope_space, n, carry, out);
             if (j->lengths) LOOP {
-                carry[i] = active[i] > 0.0f ? carry[i] : waiting[i];
+                carry[i] = active[i] > 0.0f ? carry[i] : after_end[i];
                 out[i] = active[i] > 0.0f ? out[i] : 0.0f;
             }
             if (constants) LOOP {

@@ -1,103 +1,80 @@
-"""The neuron in C on the CPU: the same arrays as in `few_pass.py`, flat or not; the code is in `cpu.c`."""
+"""The neuron in C on the CPU: the arguments of `few_pass.py`; the code is in `cpu.c`."""
 
 from __future__ import annotations
 
 import ctypes
-from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from snn_core.ops.common import build
+from snn_core.ops.common.call import NeuronCall
+from snn_core.ops.common.cpu import JOB_FIELDS, POINTER, STRIDED, Library, address, job_values, rows, state
 from snn_core.ops.common.threads import split
-from snn_core.ops.lif.settings import Affine, Settings
-
-TILE = 1024
-"""Neurons that are worked through together, as `cpu.c` has it."""
-# As the enumerations of `neuron.h` have them.
-TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
-_SAVES = {"d32": 0, "d16": 1, "x": 2, "u8": 3}
-SURROGATES = {"sigmoid": 0, "atan": 1, "triangle": 2, "rectangle": 3, "fast_sigmoid": 4, "erf": 5}
+from snn_core.ops.lif.settings import Affine, LIFConstants
 
 
 class _Job(ctypes.Structure):
     _fields_ = (
-        *((name, ctypes.c_int64) for name in ("T", "N", "start", "stop")),
-        *((name, ctypes.c_float) for name in ("decay", "gain", "threshold", "slope")),
-        *(
-            (name, ctypes.c_int32)
-            for name in ("soft_reset", "detach_reset", "detach_membrane", "surrogate", "save", "type")
-        ),
+        *JOB_FIELDS,
+        *((name, ctypes.c_float) for name in ("decay", "gain", "threshold")),
         ("scale", ctypes.c_void_p),
         ("shift", ctypes.c_void_p),
         ("channels", ctypes.c_int64),
         ("inner", ctypes.c_int64),
-        ("lengths", ctypes.c_void_p),
-        ("samples", ctypes.c_int64),
     )
 
 
-@cache
-def _library() -> ctypes.CDLL | str:
-    library = build.load(Path(__file__).with_name("cpu.c"))
-    if isinstance(library, str):
-        return library
-    pointer, number = ctypes.c_void_p, ctypes.c_int64
-    library.snn_lif_forward.argtypes = [pointer, pointer, number, pointer, number, pointer, pointer, pointer]
-    library.snn_lif_forward.restype = None
-    library.snn_lif_backward.argtypes = [
-        *[pointer, pointer, number, pointer, pointer, number, pointer, number, pointer, pointer, pointer, pointer]
-    ]
-    library.snn_lif_backward.restype = None
-    library.snn_lif_tile.restype = number
-    assert library.snn_lif_tile() == TILE
-    return library
-
-
-def obstacle() -> str | None:
-    """Why the C code cannot run here and what would help, or None."""
-    library = _library()
-    return library if isinstance(library, str) else None
+_library = Library(
+    Path(__file__).with_name("cpu.c"),
+    {
+        "snn_lif_forward": [POINTER, *STRIDED, *STRIDED, *[POINTER] * 3],
+        "snn_lif_backward": [POINTER, *STRIDED, POINTER, *STRIDED, *STRIDED, *[POINTER] * 4],
+    },
+    tile="snn_lif_tile",
+)
+obstacle = _library.obstacle
 
 
 def forward(
     x: Tensor,
     v_init: Tensor,
-    s: Settings,
+    c: LIFConstants,
+    call: NeuronCall,
     spikes: Tensor,
-    kept: Tensor | None,
+    saved: Tensor | None,
     v_last: Tensor,
     *,
     lengths: Tensor | None = None,
     affine: Affine | None = None,
 ) -> None:
-    """As `few_pass.forward`."""
-    library = _loaded()
-    T, N, x, x_stride = _rows(x)
-    v_init, v_stride = _potential(v_init)
+    """Like `few_pass.forward`."""
+    function = _library.function("snn_lif_forward")
+    T, N, x, x_stride = rows(x)
+    v_init, v_stride = state(v_init)
 
     def run(start: int, stop: int) -> None:
-        library.snn_lif_forward(
-            ctypes.byref(_job(T, N, s, start, stop, lengths, affine, x.dtype)),
+        function(
+            ctypes.byref(_Job(*job_values(T, N, start, stop, call, lengths, x.dtype), *c, *_affine_fields(affine))),
             x.data_ptr(),
             x_stride,
             v_init.data_ptr(),
             v_stride,
             spikes.data_ptr(),
-            None if kept is None else kept.data_ptr(),
+            address(saved),
             v_last.data_ptr(),
         )
 
-    split(run, N, steps=T, multiple=TILE)
+    split(run, N, steps=T, multiple=_library.tile())
 
 
 def backward(
     grad_spikes: Tensor | None,
     grad_v_last: Tensor | None,
-    kept: Tensor,
+    saved: Tensor,
     v_init: Tensor,
-    s: Settings,
+    c: LIFConstants,
+    call: NeuronCall,
     grad_x: Tensor,
     grad_v: Tensor,
     grad_constants: Tensor | None,
@@ -105,92 +82,41 @@ def backward(
     lengths: Tensor | None = None,
     affine: Affine | None = None,
 ) -> None:
-    """As `few_pass.backward`."""
-    library = _loaded()
-    T, N, kept, kept_stride = _rows(kept)
-    v_init, v_stride = _potential(v_init)
+    """Like `few_pass.backward`."""
+    function, tile = _library.function("snn_lif_backward"), _library.tile()
+    T, N, saved, saved_stride = rows(saved)
+    v_init, v_stride = state(v_init)
     upstream, upstream_stride = None, 0
     if grad_spikes is not None:
-        _, _, upstream, upstream_stride = _rows(grad_spikes.to(grad_x.dtype))
+        _, _, upstream, upstream_stride = rows(grad_spikes.to(grad_x.dtype))
     from_v = None if grad_v_last is None else grad_v_last.to(torch.float32).contiguous()
-    shares = None if grad_constants is None else torch.zeros(-(-N // TILE), 3, dtype=torch.float64)
+    sums = None if grad_constants is None else torch.zeros(-(-N // tile), len(c), dtype=torch.float64)
 
     def run(start: int, stop: int) -> None:
-        gaps = torch.empty(T, TILE) if s.save == "x" else None
-        library.snn_lif_backward(
-            ctypes.byref(_job(T, N, s, start, stop, lengths, affine, grad_x.dtype)),
-            None if upstream is None else upstream.data_ptr(),
+        gaps = torch.empty(T, tile) if call.save == "x" else None
+        fields = job_values(T, N, start, stop, call, lengths, grad_x.dtype)
+        function(
+            ctypes.byref(_Job(*fields, *c, *_affine_fields(affine))),
+            address(upstream),
             upstream_stride,
-            None if from_v is None else from_v.data_ptr(),
-            kept.data_ptr(),
-            kept_stride,
+            address(from_v),
+            saved.data_ptr(),
+            saved_stride,
             v_init.data_ptr(),
             v_stride,
             grad_x.data_ptr(),
             grad_v.data_ptr(),
-            None if gaps is None else gaps.data_ptr(),
-            None if shares is None else shares.data_ptr(),
+            address(gaps),
+            address(sums),
         )
 
-    split(run, N, steps=T, multiple=TILE)
-    if grad_constants is not None and shares is not None:
-        grad_constants += shares.sum(0)
+    split(run, N, steps=T, multiple=tile)
+    if grad_constants is not None and sums is not None:
+        grad_constants += sums.sum(0)
 
 
-def _loaded() -> ctypes.CDLL:
-    library = _library()
-    assert not isinstance(library, str), library
-    return library
-
-
-def _rows(x: Tensor) -> tuple[int, int, Tensor, int]:
-    """T and N of an array [T, ...], the same values with the neurons of a step side by side, and a step's distance."""
-    T, N = len(x), x.numel() // len(x)
-    if x.is_contiguous():
-        return T, N, x, N
-    # Steps may stand anywhere, and all be one.
-    if x[0].is_contiguous():
-        return T, N, x, x.stride(0)
-    return T, N, x.contiguous(), N
-
-
-def _potential(v: Tensor) -> tuple[Tensor, int]:
-    """The same values with neurons side by side, and their distance: 0 where one number stands for all."""
-    if v.is_contiguous():
-        return v, 1
-    return (v.contiguous(), 1) if any(v.stride()) else (v, 0)
-
-
-def _job(
-    T: int,
-    N: int,
-    s: Settings,
-    start: int,
-    stop: int,
-    lengths: Tensor | None,
-    affine: Affine | None,
-    dtype: torch.dtype,
-) -> _Job:
-    scale, shift, inner = affine or (None, None, 1)
-    return _Job(
-        T,
-        N,
-        start,
-        stop,
-        s.decay,
-        s.gain,
-        s.threshold,
-        s.slope,
-        s.soft_reset,
-        s.detach_reset,
-        s.detach_membrane,
-        SURROGATES[s.surrogate],
-        _SAVES[s.save],
-        TYPES[dtype],
-        None if scale is None else scale.data_ptr(),
-        None if shift is None else shift.data_ptr(),
-        1 if scale is None else len(scale),
-        inner,
-        None if lengths is None else lengths.data_ptr(),
-        1 if lengths is None else len(lengths),
-    )
+def _affine_fields(affine: Affine | None) -> tuple[int | None, int | None, int, int]:
+    if affine is None:
+        return None, None, 1, 1
+    scale, shift, inner = affine
+    return scale.data_ptr(), shift.data_ptr(), len(scale), inner

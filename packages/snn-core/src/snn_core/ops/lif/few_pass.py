@@ -1,15 +1,12 @@
 """The neuron in few passes over memory, in plain PyTorch: any device, any dtype, no compiler.
 
-The working buffer holds the gap `e = threshold - h`: a neuron fires where it is not above 0. Two tricks keep a time
-step at two operations on memory, forward and backward: on `n = -h`, "keep the potential unless the neuron fired" is one
-threshold operation, and its backward is one on the gap. Spikes and surrogates are taken for all steps at once, and
-neurons are worked through in tiles that stay in the processor's cache.
+The working buffer holds the gap `e = threshold - h`: a neuron spikes where it is at most 0. A time step then takes two
+operations on memory, forward and backward: on `n = -h`, "keep the potential unless the neuron spiked" is one threshold
+operation, and its backward is one on the gap. Spikes and surrogates are computed for all steps at once, for tiles of
+neurons that stay in the cache. The gap is the negated distance to threshold; even surrogates do not depend on the sign.
 
-A gap is the distance to threshold with its sign turned, which surrogates, being even, do not see.
-
-All functions work on flat arrays: currents [T, N], potentials [N]. Where samples have `lengths` [B], neuron n belongs
-to sample n // (N / B); after a sample's last step its neurons keep their potential, and their gap counts as infinite:
-no spike, and no surrogate either.
+Where samples have `lengths` [B], neuron n belongs to sample n // (N / B). After the last step of a sample its neurons
+keep their potential, and their gap is infinite: no spike, and a surrogate of 0.
 """
 
 from __future__ import annotations
@@ -19,85 +16,87 @@ import math
 import torch
 from torch import Tensor
 
-from snn_core.ops.lif.settings import Affine, Settings
+from snn_core.ops.common.call import NeuronCall
+from snn_core.ops.common.tiles import flat, select, steps_of, tiles
+from snn_core.ops.lif.settings import LEVELS, Affine, LIFConstants
 from snn_core.surrogate import SurrogateGradient, atan, sigmoid, surrogate_gradient
 
-TILE = 1 << 15
-"""Neurons worked through at once, for each thread of a CPU."""
 TINY = 1e-30
-"""Stands for a gap that 16 bits round to 0, with the sign that it had."""
-LEVELS = 127
-"""Steps of the one-byte code of the surrogate gradient."""
+"""Replaces a gap that 16 bits round to 0; it has the sign of the gap."""
 
 
 def forward(
     x: Tensor,
     v_init: Tensor,
-    s: Settings,
+    c: LIFConstants,
+    call: NeuronCall,
     spikes: Tensor,
-    kept: Tensor | None,
+    saved: Tensor | None,
     v_last: Tensor,
     *,
     lengths: Tensor | None = None,
     affine: Affine | None = None,
 ) -> None:
-    """Run currents x [T, N] from potentials v_init [N].
+    """Run currents x [T, ...] from potentials v_init [...].
 
-    Writes spikes [T, N], v_last [N] and, unless it is None, what is kept for the backward [T, N]; v_init and v_last
-    are in the dtype of the arithmetic.
+    Writes spikes [T, ...], v_last [...] and, unless it is None, what the backward needs into saved [T, ...]; v_init and
+    v_last have the dtype of the arithmetic.
     """
-    channels = _channels(affine, x.shape[1])
-    for place in tiles(x):
-        direct = kept is not None and s.save == "d32"
-        here = at(x, place)
-        n = at(kept, place) if kept is not None and direct else torch.empty_like(here, dtype=v_init.dtype)
-        gap = _gap(x, at(v_init, place), s, n, at(v_last, place), place, lengths, channels)
-        torch.le(gap, 0.0, out=at(spikes, place))
-        if kept is not None and not direct:
-            _encode(gap, s, at(kept, place))
+    x, v_init, spikes, v_last = flat(x), v_init.reshape(-1), flat(spikes), v_last.view(-1)
+    saved = None if saved is None else flat(saved)
+    affine_of_neurons = _scale_and_shift(affine, x.shape[1])
+    for tile in tiles(x):
+        direct = saved is not None and call.save == "d32"
+        part = select(x, tile)
+        n = select(saved, tile) if saved is not None and direct else torch.empty_like(part, dtype=v_init.dtype)
+        gap = _gap(x, select(v_init, tile), c, call, n, select(v_last, tile), tile, lengths, affine_of_neurons)
+        torch.le(gap, 0.0, out=select(spikes, tile))
+        if saved is not None and not direct:
+            _encode(gap, call, select(saved, tile))
 
 
 def _gap(
     currents: Tensor,
     v_init: Tensor,
-    s: Settings,
+    c: LIFConstants,
+    call: NeuronCall,
     n: Tensor,
     v_last: Tensor | None,
-    place: slice,
+    tile: slice,
     lengths: Tensor | None,
     affine: tuple[Tensor, Tensor] | None,
 ) -> Tensor:
-    """The gap to threshold at every step of the neurons at `place`, computed in the buffer n [T, tile]."""
-    x = at(currents, place)
+    """Compute the gap to threshold at every step of a tile of neurons in the buffer n [T, tile]."""
+    x = select(currents, tile)
     if affine is not None:
         scale, shift = affine
-        torch.mul(x, at(scale, place), out=n).add_(at(shift, place)).mul_(-s.gain)
+        torch.mul(x, select(scale, tile), out=n).add_(select(shift, tile)).mul_(-c.gain)
     elif x.dtype == n.dtype:
-        torch.mul(x, -s.gain, out=n)
+        torch.mul(x, -c.gain, out=n)
     else:
-        n.copy_(x).mul_(-s.gain)
+        n.copy_(x).mul_(-c.gain)
     minus_v = -v_init
-    last = None if lengths is None else steps_of(lengths, currents.shape[1], place)
-    fired = torch.empty_like(minus_v) if s.soft_reset else minus_v
+    last = None if lengths is None else steps_of(lengths, currents.shape[1], tile)
+    fired = torch.empty_like(minus_v) if call.soft_reset else minus_v
     for t, step in enumerate(n.unbind(0)):
-        held = minus_v if last is None else minus_v.clone()
-        step.add_(minus_v, alpha=s.decay)
-        if s.soft_reset:
-            torch.le(step, -s.threshold, out=fired)
-            torch.add(step, fired, alpha=s.threshold, out=minus_v)
+        before = minus_v if last is None else minus_v.clone()
+        step.add_(minus_v, alpha=c.decay)
+        if call.soft_reset:
+            torch.le(step, -c.threshold, out=fired)
+            torch.add(step, fired, alpha=c.threshold, out=minus_v)
         else:
-            torch.ops.aten.threshold.out(step, -s.threshold, 0.0, out=minus_v)
+            torch.ops.aten.threshold.out(step, -c.threshold, 0.0, out=minus_v)
         if last is not None:
-            over = last <= t
-            torch.where(over, held, minus_v, out=minus_v)
-            step.masked_fill_(over, math.inf)
+            ended = last <= t
+            torch.where(ended, before, minus_v, out=minus_v)
+            step.masked_fill_(ended, math.inf)
     if v_last is not None:
         torch.neg(minus_v, out=v_last)
-    return n.add_(s.threshold)
+    return n.add_(c.threshold)
 
 
-def _channels(affine: Affine | None, N: int) -> tuple[Tensor, Tensor] | None:
-    """Scale and shift of every neuron, each [N]."""
+def _scale_and_shift(affine: Affine | None, N: int) -> tuple[Tensor, Tensor] | None:
+    """Return scale and shift of every neuron, each [N]."""
     if affine is None:
         return None
     scale, shift, inner = affine
@@ -105,71 +104,71 @@ def _channels(affine: Affine | None, N: int) -> tuple[Tensor, Tensor] | None:
     return scale.repeat_interleave(inner).repeat(times), shift.repeat_interleave(inner).repeat(times)
 
 
-def steps_of(lengths: Tensor, N: int, place: slice) -> Tensor:
-    """How many steps the sample of each neuron at `place` has [tile]."""
-    sample = torch.arange(place.start, place.stop, device=lengths.device).div_(N // len(lengths), rounding_mode="floor")
-    return lengths[sample]
-
-
 def backward(
     grad_spikes: Tensor | None,
     grad_v_last: Tensor | None,
-    kept: Tensor,
+    saved: Tensor,
     v_init: Tensor,
-    s: Settings,
+    c: LIFConstants,
+    call: NeuronCall,
     grad_x: Tensor,
     grad_v: Tensor,
     grad_constants: Tensor | None,
-    bump: SurrogateGradient | None = None,
     *,
     lengths: Tensor | None = None,
     affine: Affine | None = None,
 ) -> None:
-    """Gradients of spikes [T, N] and last potential [N] -> those of the currents [T, N] and v_init [N].
+    """Gradients of spikes [T, ...] and last potential [...] -> those of the currents [T, ...] and v_init [...].
 
-    With an affine, grad_x is the gradient of what comes out of it, and `kept` is what goes in (save `x` only).
-    `grad_constants` [3], in float64, is added to: gradients of decay, gain and threshold. `bump` takes the place of the
-    named surrogate.
+    With an affine, grad_x is the gradient of its output, and `saved` is its input (save `x` only). `grad_constants`
+    [3], in float64, is added to: gradients of decay, gain and threshold.
     """
-    own = bump
-    # The named ones are even and take the gap as it is; a user's own may not be, and is given the distance itself.
-    bump = surrogate_gradient(s.surrogate) if own is None else lambda gap, slope: own(-gap, slope)
-    channels = _channels(affine, kept.shape[1])
-    for place in tiles(kept):
-        upstream = None if grad_spikes is None else at(grad_spikes, place).to(v_init.dtype)
-        gap, slopes = _decode(kept, at(v_init, place), s, bump, place, lengths, channels)
-        out = at(grad_x, place)
+    grad_spikes = None if grad_spikes is None else flat(grad_spikes)
+    grad_v_last = None if grad_v_last is None else grad_v_last.reshape(-1)
+    saved, v_init, grad_x, grad_v = flat(saved), v_init.reshape(-1), flat(grad_x), grad_v.view(-1)
+    custom = call.surrogate if callable(call.surrogate) else None
+    # The named surrogates are even and take the gap; a custom one may not be, so it gets the distance.
+    bump = surrogate_gradient(call.surrogate) if custom is None else _of_distance(custom)
+    affine_of_neurons = _scale_and_shift(affine, saved.shape[1])
+    for tile in tiles(saved):
+        upstream = None if grad_spikes is None else select(grad_spikes, tile).to(v_init.dtype)
+        gap, slopes = _decode(saved, select(v_init, tile), c, call, bump, tile, lengths, affine_of_neurons)
+        out = select(grad_x, tile)
         grad_h = out if out.dtype == gap.dtype else torch.empty_like(gap)
-        # All that follows is linear in the gradient of h, so the gain on the current can be taken in from the start,
-        # which saves a pass over memory; gradients of the constants need the plain one.
-        factor = s.gain if grad_constants is None else 1.0
-        _through_spike(upstream, gap, slopes, s, bump, grad_h, factor)
+        # Everything below is linear in the gradient of h, so the gain on the current is applied first, which saves a
+        # pass over memory. Gradients of the constants need the gradient of h itself.
+        factor = c.gain if grad_constants is None else 1.0
+        _through_spike(upstream, gap, slopes, call, bump, grad_h, factor)
         if grad_constants is not None:
             grad_constants[2] -= grad_h.sum(dtype=torch.float64)
-        carried = None if grad_v_last is None else at(grad_v_last, place).to(gap.dtype) * factor
-        over = None
+        carried = None if grad_v_last is None else select(grad_v_last, tile).to(gap.dtype) * factor
+        ended = None
         if lengths is not None:
-            over = steps_of(lengths, kept.shape[1], place) <= torch.arange(len(kept), device=kept.device)[:, None]
-            # From here on any finite gap above 0 will do: its slope has been taken, and infinity times 0 is no number.
-            gap = gap.masked_fill(over, s.threshold)
-        passed = None if s.detach_reset else (bump(gap, s.slope) if slopes is None else slopes)
-        if over is not None and passed is not None:
-            passed = passed.masked_fill(over, 0.0)
-        reaching_v = _through_time(grad_h, carried, gap, passed, s, grad_constants, over)
-        torch.div(reaching_v, factor, out=at(grad_v, place))
+            ended = steps_of(lengths, saved.shape[1], tile) <= torch.arange(len(saved), device=saved.device)[:, None]
+            # The slope of the infinite gap has been computed; any finite gap above 0 avoids inf * 0 = NaN below.
+            gap = gap.masked_fill(ended, c.threshold)
+        through_reset = None if call.detach_reset else (bump(gap, call.slope) if slopes is None else slopes)
+        if ended is not None and through_reset is not None:
+            through_reset = through_reset.masked_fill(ended, 0.0)
+        grad_v_init = _through_time(grad_h, carried, gap, through_reset, c, call, grad_constants, ended)
+        torch.div(grad_v_init, factor, out=select(grad_v, tile))
         if grad_constants is not None:
-            _add_constants(grad_h, gap, at(v_init, place), s, grad_constants)
-        if grad_constants is not None:
-            grad_h.mul_(s.gain)
+            _add_leak(grad_h, gap, select(v_init, tile), c, call, grad_constants)
+            grad_h.mul_(c.gain)
         if out is not grad_h:
             out.copy_(grad_h)
+
+
+def _of_distance(surrogate: SurrogateGradient) -> SurrogateGradient:
+    """Return the surrogate as a function of the gap."""
+    return lambda gap, slope: surrogate(-gap, slope)
 
 
 def _through_spike(
     upstream: Tensor | None,
     gap: Tensor,
     slopes: Tensor | None,
-    s: Settings,
+    call: NeuronCall,
     bump: SurrogateGradient,
     grad_h: Tensor,
     factor: float,
@@ -180,131 +179,130 @@ def _through_spike(
     elif slopes is not None:
         torch.mul(upstream, slopes, out=grad_h).mul_(factor)
     elif bump is sigmoid:
-        # The same as the surrogate's own function in one pass less.
-        u = torch.mul(gap, s.slope).sigmoid_()
-        torch.ops.aten.sigmoid_backward.grad_input(upstream, u, grad_input=grad_h).mul_(s.slope * factor)
+        # Equals the surrogate function, with one pass less.
+        u = torch.mul(gap, call.slope).sigmoid_()
+        torch.ops.aten.sigmoid_backward.grad_input(upstream, u, grad_input=grad_h).mul_(call.slope * factor)
     elif bump is atan:
-        # slope / 2 / (1 + u^2), with the factor taken into u and 1.
-        top = 2 / (s.slope * factor)
-        u = torch.mul(gap, math.pi / 2 * s.slope * math.sqrt(top))
+        # slope / 2 / (1 + u^2), with the factor moved into u and 1.
+        top = 2 / (call.slope * factor)
+        u = torch.mul(gap, math.pi / 2 * call.slope * math.sqrt(top))
         torch.div(upstream, torch.addcmul(torch.tensor(top, dtype=u.dtype, device=u.device), u, u), out=grad_h)
     else:
-        torch.mul(upstream, bump(gap, s.slope), out=grad_h).mul_(factor)
+        torch.mul(upstream, bump(gap, call.slope), out=grad_h).mul_(factor)
 
 
 def _through_time(
     grad_h: Tensor,
     carried: Tensor | None,
     gap: Tensor,
-    passed: Tensor | None,
-    s: Settings,
+    through_reset: Tensor | None,
+    c: LIFConstants,
+    call: NeuronCall,
     grad_constants: Tensor | None,
-    over: Tensor | None,
+    ended: Tensor | None,
 ) -> Tensor:
-    """Add what reaches each h through the potential after it, from the last step to the first, in place.
+    """Add the gradient of each h through the potential after it, from the last step to the first, in place.
 
-    `carried` is the gradient of the potential after the last step, `passed` the surrogate where the reset lets
-    gradients through, `over` [T, N] is true after a sample's last step. Returns the gradient of the potential before
-    the first step.
+    `carried` is the gradient of the potential after the last step, `through_reset` the surrogate unless the reset is
+    detached, `ended` [T, N] is true after the last step of a sample. Returns the gradient of the potential before the
+    first step.
     """
-    held, share = torch.empty_like(grad_h[0]), 1.0
+    unreset, factor = torch.empty_like(grad_h[0]), 1.0
     for t in range(len(grad_h) - 1, -1, -1):
-        waiting = carried
+        after_end = carried
         if carried is not None:
             if grad_constants is not None:
-                reach = carried if over is None else carried.masked_fill(over[t], 0.0)
-                _add_reset_threshold(reach, share, gap[t], None if passed is None else passed[t], s, grad_constants)
-            if s.soft_reset:
-                grad_h[t].add_(carried, alpha=share)
+                reaching = carried if ended is None else carried.masked_fill(ended[t], 0.0)
+                through = None if through_reset is None else through_reset[t]
+                _add_threshold(reaching, factor, gap[t], through, c, call, grad_constants)
+            if call.soft_reset:
+                grad_h[t].add_(carried, alpha=factor)
             else:
-                torch.ops.aten.threshold_backward.grad_input(carried, gap[t], 0.0, grad_input=held)
-                grad_h[t].add_(held, alpha=share)
-            if passed is not None:
-                # ds/dh times what a spike changes: -threshold, or -h with a hard reset.
-                jump = -s.threshold if s.soft_reset else gap[t] - s.threshold
-                grad_h[t].add_(carried * passed[t] * jump, alpha=share)
-        if over is not None:
-            # A sample that has ended hands the gradient on as it is.
-            grad_h[t].masked_fill_(over[t], 0.0)
-            carried = grad_h[t] * s.decay if not s.detach_membrane else torch.zeros_like(held)
-            if waiting is not None:
-                carried = torch.where(over[t], waiting, carried)
-        elif s.detach_membrane:
+                torch.ops.aten.threshold_backward.grad_input(carried, gap[t], 0.0, grad_input=unreset)
+                grad_h[t].add_(unreset, alpha=factor)
+            if through_reset is not None:
+                # ds/dh times the change by a spike: -threshold, or -h with a hard reset.
+                jump = -c.threshold if call.soft_reset else gap[t] - c.threshold
+                grad_h[t].add_(carried * through_reset[t] * jump, alpha=factor)
+        if ended is not None:
+            # After the end of a sample the gradient is passed on unchanged.
+            grad_h[t].masked_fill_(ended[t], 0.0)
+            carried = grad_h[t] * c.decay if not call.detach_membrane else torch.zeros_like(unreset)
+            if after_end is not None:
+                carried = torch.where(ended[t], after_end, carried)
+        elif call.detach_membrane:
             break
         else:
-            carried, share = grad_h[t], s.decay
-    if over is None:
-        return torch.zeros_like(held) if s.detach_membrane else grad_h[0] * s.decay
+            carried, factor = grad_h[t], c.decay
+    if ended is None:
+        return torch.zeros_like(unreset) if call.detach_membrane else grad_h[0] * c.decay
     assert carried is not None
     return carried
 
 
-def _add_reset_threshold(
-    carried: Tensor, share: float, gap: Tensor, passed: Tensor | None, s: Settings, grad_constants: Tensor
+def _add_threshold(
+    carried: Tensor,
+    factor: float,
+    gap: Tensor,
+    through_reset: Tensor | None,
+    c: LIFConstants,
+    call: NeuronCall,
+    grad_constants: Tensor,
 ) -> None:
-    """The threshold's gradient through the reset of one step: as what is subtracted, and through the spike."""
+    """Add the gradient of the threshold through the reset of one step: through the subtraction and the spike."""
     through = torch.zeros_like(gap)
-    if s.soft_reset:
+    if call.soft_reset:
         through -= (gap <= 0).to(gap.dtype)
-    if passed is not None:
-        through -= passed * (-s.threshold if s.soft_reset else gap - s.threshold)
-    grad_constants[2] += share * (carried * through).sum(dtype=torch.float64)
+    if through_reset is not None:
+        through -= through_reset * (-c.threshold if call.soft_reset else gap - c.threshold)
+    grad_constants[2] += factor * (carried * through).sum(dtype=torch.float64)
 
 
-def _add_constants(grad_h: Tensor, gap: Tensor, v_init: Tensor, s: Settings, grad_constants: Tensor) -> None:
-    """Gradients of decay and gain from those of every h: dh/ddecay = v before, dh/dgain = x."""
-    h = s.threshold - gap
-    after = h - (gap <= 0).to(h.dtype) * s.threshold if s.soft_reset else h.masked_fill(gap <= 0, 0)
+def _add_leak(
+    grad_h: Tensor, gap: Tensor, v_init: Tensor, c: LIFConstants, call: NeuronCall, grad_constants: Tensor
+) -> None:
+    """Add the gradients of decay and gain from those of every h: dh/ddecay = v before, dh/dgain = x."""
+    h = c.threshold - gap
+    after = h - (gap <= 0).to(h.dtype) * c.threshold if call.soft_reset else h.masked_fill(gap <= 0, 0)
     before = torch.cat([v_init[None], after[:-1]])
-    x = (h - s.decay * before) / s.gain
+    x = (h - c.decay * before) / c.gain
     grad_constants[0] += (grad_h * before).sum(dtype=torch.float64)
     grad_constants[1] += (grad_h * x).sum(dtype=torch.float64)
 
 
-def _encode(gap: Tensor, s: Settings, kept: Tensor) -> None:
+def _encode(gap: Tensor, call: NeuronCall, saved: Tensor) -> None:
     """Write the gap in fewer bytes."""
-    if s.save == "d16":
-        # The sign bit is the spike: a distance that rounds to 0 from below stays -0, one of exactly 0 is +0.
-        kept.copy_(0.0 - gap)
+    if call.save == "d16":
+        # The sign bit is the spike: a distance that rounds to 0 from below stays -0, exactly 0 is +0.
+        saved.copy_(0.0 - gap)
     else:
-        assert s.save == "u8"
-        bump = surrogate_gradient(s.surrogate)
-        top = float(bump(torch.zeros(1), s.slope))
-        kept.copy_(bump(gap, s.slope).mul_(LEVELS / top).round_().add_(gap <= 0, alpha=LEVELS + 1))
+        assert call.save == "u8"
+        bump = surrogate_gradient(call.surrogate)
+        top = float(bump(torch.zeros(1), call.slope))
+        saved.copy_(bump(gap, call.slope).mul_(LEVELS / top).round_().add_(gap <= 0, alpha=LEVELS + 1))
 
 
 def _decode(
-    kept: Tensor,
+    saved: Tensor,
     v_init: Tensor,
-    s: Settings,
+    c: LIFConstants,
+    call: NeuronCall,
     bump: SurrogateGradient,
-    place: slice,
+    tile: slice,
     lengths: Tensor | None,
     affine: tuple[Tensor, Tensor] | None,
 ) -> tuple[Tensor, Tensor | None]:
-    """The gap, and the surrogate's values where they were kept instead: then the gap has its sign only."""
-    here = at(kept, place)
-    if s.save == "d32":
-        return here, None
-    if s.save == "x":
-        n = torch.empty_like(here, dtype=v_init.dtype)
-        return _gap(kept, v_init, s, n, None, place, lengths, affine), None
-    if s.save == "d16":
-        gap = here.to(v_init.dtype).neg_()
+    """Return the gap, and the surrogate's values if they were saved instead: then only the sign of the gap is right."""
+    part = select(saved, tile)
+    if call.save == "d32":
+        return part, None
+    if call.save == "x":
+        n = torch.empty_like(part, dtype=v_init.dtype)
+        return _gap(saved, v_init, c, call, n, None, tile, lengths, affine), None
+    if call.save == "d16":
+        gap = part.to(v_init.dtype).neg_()
         return gap.add_(torch.copysign(torch.tensor(TINY, dtype=gap.dtype, device=gap.device), gap)), None
-    code = here.to(v_init.dtype)
+    code = part.to(v_init.dtype)
     fired = (code > LEVELS).to(code.dtype)
-    top = float(bump(torch.zeros(1), s.slope))
+    top = float(bump(torch.zeros(1), call.slope))
     return 0.5 - fired, code.sub_(fired, alpha=LEVELS + 1).mul_(top / LEVELS)
-
-
-def at(x: Tensor, place: slice) -> Tensor:
-    """The neurons at `place` of [..., N]; x itself where that is all of them, which saves making a view."""
-    return x if place.stop - place.start == x.shape[-1] else x[..., place]
-
-
-def tiles(x: Tensor) -> list[slice]:
-    """Places of N neurons that are worked through together: all of them on a GPU, what fits a cache on a CPU."""
-    N = x.shape[1]
-    width = TILE * torch.get_num_threads() if x.device.type == "cpu" else N
-    return [slice(start, min(start + width, N)) for start in range(0, N, max(1, width))]

@@ -1,4 +1,4 @@
-"""The multi-step leaky integrate-and-fire neuron, written as its equations: the definition other paths are tested on.
+"""Equations of the multi-step leaky integrate-and-fire neuron; every implementation is tested against them.
 
 For t = 0 ... T-1, with v[-1] = v_init and tau in time steps:
 
@@ -9,36 +9,17 @@ For t = 0 ... T-1, with v[-1] = v_init and tau in time steps:
     v[t] = h[t] - s[t] v_threshold                        soft reset (v_reset is None)
 
 v_rest is v_reset, or 0 with a soft reset. In the backward pass ds/dh is the surrogate; `detach_reset` treats s[t] in
-the reset as a constant; `detach_membrane` treats v[t-1] as a constant, so that no gradient flows through time: this is
-how the code behind S-CMRL (arXiv:2502.12488) trains.
+the reset as a constant; `detach_membrane` treats v[t-1] as a constant, so that no gradient flows through time, as in
+the published code of S-CMRL (arXiv:2502.12488).
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
+from snn_core.ops.common.spike import spike
 from snn_core.surrogate import SurrogateGradient
-
-
-class _Spike(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, d: Tensor, surrogate: SurrogateGradient, slope: float) -> Tensor:
-        ctx.save_for_backward(d)
-        ctx.surrogate, ctx.slope = surrogate, slope
-        return (d >= 0).to(d.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None, None]:
-        (d,) = ctx.saved_tensors
-        return grads[0] * ctx.surrogate(d, ctx.slope), None, None
-
-
-def spike(d: Tensor, surrogate: SurrogateGradient, slope: float) -> Tensor:
-    """1 where `d >= 0`, else 0; the surrogate in the backward pass. Shape and dtype of `d`."""
-    return _Spike.apply(d, surrogate, slope)  # pyright: ignore[reportReturnType, reportUnknownMemberType, reportUnknownVariableType]
 
 
 def lif_reference(

@@ -1,14 +1,14 @@
-/* Batch norm's sums over a batch, and its backward in place, for float32 on a CPU. Called from cpu.py, which has the
- * equations; x is [M, C, inner]. Plain C with a C interface, as ops/lif/cpu.c.
+/* Sums of batch norm over a batch, and its backward in place, for float32 on a CPU; x is [M, C, inner]. Called from
+ * cpu.py. Plain C, as ops/lif/cpu.c.
  */
 #include <math.h>
 #include <stdint.h>
 
-#define AT_ONCE 4096 /* elements added up in float before they go into a double */
+#define AT_ONCE 4096 /* elements summed in float before they are added to a double */
 #define ROWS 128     /* the same for rows of single elements */
 
-/* For each channel the sums of w and of w * d over rows start ... stop-1, where d = x - center[c], and w is the gradient,
- * or d itself where there is none. `space` [2, C] is room to work in; `sums` [2, C] takes the result. */
+/* For each channel the sums of w and w * d over rows start ... stop-1, where d = x - center[c] and w is the gradient, or
+ * d if there is none. `space` [2, C] is a buffer, `sums` [2, C] the result. */
 void snn_norm_sums(const float *x, const float *grad, const float *center, int64_t start, int64_t stop, int64_t C,
                    int64_t inner, float *restrict space, double *restrict sums) {
     for (int64_t i = 0; i < 2 * C; i++) sums[i] = 0.0;
@@ -58,7 +58,7 @@ static double total(const double *parts, int64_t n_parts, int64_t at, int64_t C)
     return sum;
 }
 
-/* Mean and biased variance [C] of n values a channel from the sums of parts [n_parts, 2, C] without a gradient. */
+/* Mean and biased variance [C] of n values per channel from partial sums [n_parts, 2, C] without a gradient. */
 void snn_norm_moments(const double *parts, int64_t n_parts, const float *center, int64_t C, int64_t n,
                       float *restrict mean, float *restrict var) {
     for (int64_t c = 0; c < C; c++) {

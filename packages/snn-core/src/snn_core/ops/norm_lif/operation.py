@@ -1,13 +1,14 @@
-"""Batch norm and neuron as one operation: its forward, its backward, and how PyTorch gets to know them.
+"""Batch norm and neuron as one operation of PyTorch: forward, backward and registration.
 
-For the backward it keeps its input and nothing of that size besides: statistics and constants give the drive and the
-potentials again. The drive itself is never a tensor, because the neuron scales and shifts what it reads.
+The backward saves only the input: statistics and constants give the drive and the potentials again. The drive is never
+stored as a tensor, because the neuron scales and shifts its input.
 """
 
 # PyTorch leaves the types of its registration and autograd functions open.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -15,29 +16,22 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from snn_core.ops.common.arguments import check_differentiation, stack_constants
+from snn_core.ops.common.call import NeuronCall
 from snn_core.ops.common.memory import empty
-from snn_core.ops.lif.operation import Options, run, run_backward, settings
-from snn_core.ops.lif.settings import Affine, Settings
+from snn_core.ops.common.operation import Constants, is_traced, option_schema
+from snn_core.ops.common.registration import register
+from snn_core.ops.lif import LIF_OPERATION
+from snn_core.ops.lif.settings import Affine, LIFConstants
 from snn_core.ops.norm_lif.batch_norm import gradients, moments
-from snn_core.surrogate import SurrogateGradient
+from snn_core.ops.norm_lif.decomposition import decompose_norm_lif
+from snn_core.ops.norm_lif.settings import Layout, Statistics
 
-AT_ONCE = 1 << 22
-"""Elements of the drive's gradient that are held at a time before they are summed over the steps of a static input."""
-
-
-class Layout(NamedTuple):
-    """How the input lies, and the norm's epsilon."""
-
-    inner: int
-    """How many elements in a row share a channel."""
-    eps: float
-    """Added to the variance."""
-    repeats: int
-    """How many steps the input stays the same; 0 where its first axis is time."""
+GRADIENT_ELEMENTS = 1 << 22
+"""Elements of the drive's gradient that are held at once before they are summed over the steps of a static input."""
 
 
-class _Inputs(NamedTuple):
-    """All tensors that the backward needs; statistics are those that were used."""
+class _Saved(NamedTuple):
+    """All tensors that the backward needs; mean and variance are those that were used."""
 
     x: Tensor
     v_init: Tensor
@@ -51,52 +45,47 @@ class _Inputs(NamedTuple):
 def apply(
     x: Tensor,
     v_init: Tensor,
-    constants: tuple[float | Tensor, float | Tensor, float | Tensor],
+    constants: Constants,
     lengths: Tensor | None,
     weight: Tensor,
     bias: Tensor,
-    statistics: tuple[Tensor, Tensor] | None,
+    statistics: Statistics | None,
     layout: Layout,
-    options: Options,
+    call: NeuronCall,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Input x -> spikes [T, ...], the last potential [...], and the mean and biased variance [C] that were used.
 
-    x is contiguous, [T, ...] or, where it stays the same, [...]; potentials are relative to rest; weight and bias are
-    in the dtype of the arithmetic. `statistics` are a mean and a variance to use in the place of the batch's.
+    x is contiguous, [T, ...] or, if it is static, [...]; potentials are relative to rest; weight and bias have the
+    dtype of the arithmetic. `statistics` replace those of the batch. The `save` of the call is `x`.
     """
     learned = stack_constants(*constants) if any(isinstance(value, Tensor) for value in constants) else None
-    seen = torch.compiler.is_compiling() or type(x) not in (Tensor, torch.nn.Parameter)
-    if seen and not callable(options[3]):
-        given = stack_constants(*constants) if learned is None else learned
-        named = (*options[:5], options[6])
+    if is_traced(x) and not callable(call.surrogate):
+        stacked = stack_constants(*constants) if learned is None else learned
+        options = [value for name, value in zip(NeuronCall._fields, call, strict=True) if name in _OPTIONS]
         spikes, v_last, mean, var = torch.ops.snn_core.norm_lif(
-            x, v_init, given, lengths, weight, bias, *(statistics or (None, None)), *layout, *named
+            x, v_init, stacked, lengths, weight, bias, *(statistics or (None, None)), *layout, *options
         )
         if statistics is not None:
             mean, var = statistics
         return spikes, v_last, mean, var
     check_differentiation(x)
-    known = constants if learned is None else learned.tolist()
-    own = options[3] if callable(options[3]) else None
-    named = (*options[:3], "" if own else options[3], options[4], "x")
-    s = Settings(*known, *named)  # pyright: ignore[reportArgumentType, reportCallIssue]
-    implementation = "torch" if own else options[6]
-    # Straight, without PyTorch's dispatcher, which costs more than a small layer itself.
-    return _Eager.apply(x, v_init, learned, lengths, weight, bias, statistics, layout, s, own, implementation)  # pyright: ignore[reportReturnType]
+    values = LIF_OPERATION.read_constants(constants if learned is None else learned.tolist())  # pyright: ignore[reportArgumentType]
+    # Not through PyTorch's dispatcher, which costs more than a small layer.
+    return _Eager.apply(x, v_init, learned, lengths, weight, bias, statistics, layout, values, call)  # pyright: ignore[reportReturnType]
 
 
 def _rows(x: Tensor, channels: int, inner: int) -> Tensor:
     return x.view(-1, channels, inner)
 
 
-def _compiled(implementation: str) -> bool:
-    """Whether batch norm may run in C where it can: an implementation of the neuron is asked for both."""
-    return implementation in ("auto", "native")
+def _native_norm(call: NeuronCall) -> bool:
+    """Return whether batch norm may run in C: it follows the implementation of the neuron."""
+    return call.implementation in ("auto", "native") and not callable(call.surrogate)
 
 
-def _affine(i: _Inputs, layout: Layout) -> Affine:
-    scale = i.weight * torch.rsqrt(i.var + layout.eps)
-    return scale, torch.addcmul(i.bias, i.mean, scale, value=-1), layout.inner
+def _affine(saved: _Saved, layout: Layout) -> Affine:
+    scale = saved.weight * torch.rsqrt(saved.var + layout.eps)
+    return scale, torch.addcmul(saved.bias, saved.mean, scale, value=-1), layout.inner
 
 
 def _forward(
@@ -105,151 +94,127 @@ def _forward(
     lengths: Tensor | None,
     weight: Tensor,
     bias: Tensor,
-    statistics: tuple[Tensor, Tensor] | None,
+    statistics: Statistics | None,
     layout: Layout,
-    s: Settings,
-    implementation: str,
-) -> tuple[Tensor, Tensor, _Inputs]:
+    constants: LIFConstants,
+    call: NeuronCall,
+) -> tuple[Tensor, Tensor, _Saved]:
     rows = _rows(x, len(weight), layout.inner)
-    mean, var = statistics or moments(rows, layout.eps, compiled=_compiled(implementation))
-    inputs = _Inputs(x, v_init, lengths, weight, bias, mean, var)
+    mean, var = statistics or moments(rows, layout.eps, native=_native_norm(call))
+    saved = _Saved(x, v_init, lengths, weight, bias, mean, var)
     currents = x.expand(layout.repeats, *x.shape) if layout.repeats else x
-    spikes, v_last, _ = run(
-        currents, v_init, s, implementation, keep=False, lengths=lengths, affine=_affine(inputs, layout)
+    spikes, _, v_last = LIF_OPERATION.forward(
+        currents, (v_init,), constants, call, lengths, save=False, affine=_affine(saved, layout)
     )
-    return spikes, v_last, inputs
+    return spikes, v_last, saved
 
 
 def _backward(
     grad_spikes: Tensor | None,
     grad_v_last: Tensor | None,
-    i: _Inputs,
+    saved: _Saved,
     layout: Layout,
-    s: Settings,
-    implementation: str,
+    constants: LIFConstants,
+    call: NeuronCall,
     *,
     of_batch: bool,
     learned: bool,
-    bump: SurrogateGradient | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of x, v_init, the constants, weight and bias; `of_batch` where the statistics are those of x."""
-    x, affine = i.x, _affine(i, layout)
+    """Return gradients of x, v_init, the constants, weight and bias; `of_batch`: the statistics are those of x."""
+    x, affine = saved.x, _affine(saved, layout)
 
-    def through_neuron(part: slice, kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return run_backward(
-            None if grad_spikes is None else grad_spikes[:, part],
-            None if grad_v_last is None else grad_v_last[part],
-            kept,
-            i.v_init[part],
-            s,
-            implementation,
-            x_dtype=x.dtype,
-            learned=learned,
-            lengths=None if i.lengths is None else i.lengths[part],
-            affine=affine,
-            bump=bump,
+    def through_neuron(samples: slice, currents: Tensor) -> tuple[Tensor, ...]:
+        grads = (
+            None if grad_spikes is None else grad_spikes[:, samples],
+            None if grad_v_last is None else grad_v_last[samples],
+        )
+        lengths = None if saved.lengths is None else saved.lengths[samples]
+        states = (saved.v_init[samples],)
+        return LIF_OPERATION.backward(
+            grads, currents, states, constants, call, lengths, x_dtype=x.dtype, learned=learned, affine=affine
         )
 
     if not layout.repeats:
         grad_drive, grad_v, grad_constants = through_neuron(slice(None), x)
     else:
-        # One current feeds all steps: its gradient is their sum, taken for a few samples at a time.
+        # One current drives all steps: its gradient is their sum, computed for a few samples at a time.
         grad_drive = empty(x.shape, dtype=x.dtype, device=x.device)
-        grad_v = empty(x.shape, dtype=i.v_init.dtype, device=x.device)
-        grad_constants = torch.zeros(3, dtype=torch.float64)
-        size = max(1, AT_ONCE * len(x) // (layout.repeats * x.numel()))
+        grad_v = empty(x.shape, dtype=saved.v_init.dtype, device=x.device)
+        grad_constants = torch.zeros(len(constants), dtype=torch.float64)
+        size = max(1, GRADIENT_ELEMENTS * len(x) // (layout.repeats * x.numel()))
         for start in range(0, len(x), size):
-            part = slice(start, start + size)
-            of_steps, grad_v[part], of_constants = through_neuron(part, x[part].expand(layout.repeats, *x[part].shape))
-            torch.sum(of_steps, 0, out=grad_drive[part])
+            samples = slice(start, start + size)
+            currents = x[samples].expand(layout.repeats, *x[samples].shape)
+            of_steps, grad_v[samples], of_constants = through_neuron(samples, currents)
+            torch.sum(of_steps, 0, out=grad_drive[samples])
             grad_constants += of_constants
-    channels = len(i.weight)
+    channels = len(saved.weight)
     grad_x, grad_weight, grad_bias = gradients(
         _rows(grad_drive, channels, layout.inner),
         _rows(x, channels, layout.inner),
-        i.weight,
-        i.mean,
-        i.var,
+        saved.weight,
+        saved.mean,
+        saved.var,
         layout.eps,
         of_batch=of_batch,
-        compiled=_compiled(implementation),
+        native=_native_norm(call),
     )
     return grad_x.view(x.shape), grad_v, grad_constants, grad_weight, grad_bias
 
 
 class _Eager(torch.autograd.Function):
-    """The operation outside of a compiler."""
+    """The operation without the dispatcher; also supports custom surrogates."""
 
     @staticmethod
     def forward(
         ctx: Any,
         x: Tensor,
         v_init: Tensor,
-        _constants: Tensor | None,
+        _learned: Tensor | None,
         lengths: Tensor | None,
         weight: Tensor,
         bias: Tensor,
-        statistics: tuple[Tensor, Tensor] | None,
+        statistics: Statistics | None,
         layout: Layout,
-        s: Settings,
-        own: SurrogateGradient | None,
-        implementation: str,
+        constants: LIFConstants,
+        call: NeuronCall,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        spikes, v_last, inputs = _forward(x, v_init, lengths, weight, bias, statistics, layout, s, implementation)
-        ctx.call, ctx.of_batch, ctx.own = (layout, s, implementation), statistics is None, own
-        ctx.save_for_backward(*inputs)
+        spikes, v_last, saved = _forward(x, v_init, lengths, weight, bias, statistics, layout, constants, call)
+        ctx.arguments, ctx.of_batch = (layout, constants, call), statistics is None
+        ctx.save_for_backward(*saved)
         ctx.set_materialize_grads(False)
-        found = (inputs.mean, inputs.var)
-        ctx.mark_non_differentiable(*found)
-        return spikes, v_last, *found
+        ctx.mark_non_differentiable(saved.mean, saved.var)
+        return spikes, v_last, saved.mean, saved.var
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        wanted = ctx.needs_input_grad
-        layout, s, implementation = ctx.call
-        grad_spikes, grad_v_last = grads[:2]
-        found = _backward(
-            grad_spikes,
-            grad_v_last,
-            _Inputs(*ctx.saved_tensors),
-            layout,
-            s,
-            implementation,
-            of_batch=ctx.of_batch,
-            learned=wanted[2],
-            bump=ctx.own,
-        )
-        return _wanted(found, wanted)
+        needed = ctx.needs_input_grad
+        saved = _Saved(*ctx.saved_tensors)
+        results = _backward(grads[0], grads[1], saved, *ctx.arguments, of_batch=ctx.of_batch, learned=needed[2])
+        return _select(results, needed)
 
 
-def _wanted(grads: tuple[Tensor, ...], wanted: tuple[bool, ...]) -> tuple[Any, ...]:
-    """Gradients of x, v_init, constants, weight and bias where they are wanted, None for all else that was given."""
+def _select(grads: Sequence[Tensor], needed: Sequence[bool]) -> tuple[Any, ...]:
+    """Return gradients of x, v_init, constants, weight and bias where needed, None for all other arguments."""
     x, v_init, constants, weight, bias = (
-        grad if wanted[place] else None for place, grad in zip((0, 1, 2, 4, 5), grads, strict=True)
+        grad if needed[index] else None for index, grad in zip((0, 1, 2, 4, 5), grads, strict=True)
     )
-    return x, v_init, constants, None, weight, bias, *[None] * (len(wanted) - 6)
+    return x, v_init, constants, None, weight, bias, *[None] * (len(needed) - 6)
 
 
-_OPTIONS = (
-    "int inner, float eps, int repeats, bool soft_reset, bool detach_reset, bool detach_membrane, str surrogate, "
-    "float slope, str implementation"
-)
+_OPTIONS, _OPTION_SCHEMA = option_schema(save=False)
 _TENSORS = "Tensor x, Tensor v_init, Tensor constants, Tensor? lengths, Tensor weight, Tensor bias"
-_library = torch.library.Library("snn_core", "FRAGMENT")
-_library.define(f"norm_lif({_TENSORS}, Tensor? mean, Tensor? var, {_OPTIONS}) -> (Tensor, Tensor, Tensor, Tensor)")
-_library.define(
-    f"norm_lif_backward(Tensor? grad_spikes, Tensor? grad_v_last, {_TENSORS}, Tensor mean, Tensor var, {_OPTIONS}, "
-    "bool of_batch, bool learned) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
-)
+_REST = f"int inner, float eps, int repeats, {_OPTION_SCHEMA}"
 
 
-def _call(constants: Tensor, options: tuple[Any, ...]) -> tuple[Layout, Settings, str]:
-    """Layout, settings and implementation from a schema's options."""
-    return Layout(*options[:3]), settings(constants, (*options[3:8], "x")), options[8]
+def _parse(options: Sequence[Any]) -> tuple[Layout, NeuronCall]:
+    """Return layout and call of the flat options in the schema."""
+    inner, eps, repeats, *values = options
+    return Layout(inner, eps, repeats), NeuronCall(**dict(zip(_OPTIONS, values, strict=True)), save="x")
 
 
-def _norm_lif(
+def _run(
     x: Tensor,
     v_init: Tensor,
     constants: Tensor,
@@ -260,15 +225,17 @@ def _norm_lif(
     var: Tensor | None,
     *options: Any,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Statistics that were given are not returned: the result of an operation is never one of its inputs."""
-    given = None if mean is None or var is None else (mean, var)
-    spikes, v_last, inputs = _forward(x, v_init, lengths, weight, bias, given, *_call(constants, options))
-    if given:
+    statistics = None if mean is None or var is None else Statistics(mean, var)
+    layout, call = _parse(options)
+    values = LIF_OPERATION.read_constants(constants.tolist())
+    spikes, v_last, saved = _forward(x, v_init, lengths, weight, bias, statistics, layout, values, call)
+    if statistics is not None:
+        # The result of an operation must not be one of its inputs.
         return spikes, v_last, weight.new_empty(0), weight.new_empty(0)
-    return spikes, v_last, inputs.mean, inputs.var
+    return spikes, v_last, saved.mean, saved.var
 
 
-def _norm_lif_backward(
+def _run_backward(
     grad_spikes: Tensor | None,
     grad_v_last: Tensor | None,
     x: Tensor,
@@ -282,12 +249,34 @@ def _norm_lif_backward(
     *rest: Any,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     *options, of_batch, learned = rest
-    inputs = _Inputs(x, v_init, lengths, weight, bias, mean, var)
-    call = _call(constants, tuple(options))
-    return _backward(grad_spikes, grad_v_last, inputs, *call, of_batch=of_batch, learned=learned)
+    layout, call = _parse(options)
+    values = LIF_OPERATION.read_constants(constants.tolist())
+    saved = _Saved(x, v_init, lengths, weight, bias, mean, var)
+    return _backward(grad_spikes, grad_v_last, saved, layout, values, call, of_batch=of_batch, learned=learned)
 
 
-def _like(
+def _decompose(
+    x: Tensor,
+    v_init: Tensor,
+    constants: Tensor,
+    lengths: Tensor | None,
+    weight: Tensor,
+    bias: Tensor,
+    mean: Tensor | None,
+    var: Tensor | None,
+    *options: Any,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    assert lengths is None, "samples of different lengths cannot be exported"
+    assert mean is not None
+    assert var is not None
+    layout, call = _parse(options)
+    values = LIFConstants(*constants.to(v_init.dtype).unbind(0))  # pyright: ignore[reportArgumentType]
+    statistics = Statistics(mean, var)
+    spikes, v_last = decompose_norm_lif(x, v_init, values, weight, bias, statistics, layout, call)
+    return spikes, v_last, weight.new_empty(0), weight.new_empty(0)
+
+
+def _fake(
     x: Tensor,
     v_init: Tensor,
     _constants: Tensor,
@@ -298,14 +287,13 @@ def _like(
     _var: Tensor | None,
     *options: Any,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Shapes and types of what `norm_lif` returns."""
-    repeats = options[2]
-    spikes = x.new_empty((repeats, *x.shape) if repeats else x.shape)
+    layout, _ = _parse(options)
+    spikes = x.new_empty((layout.repeats, *x.shape) if layout.repeats else x.shape)
     size = weight.shape if mean is None else (0,)
     return spikes, v_init.new_empty(v_init.shape), weight.new_empty(size), weight.new_empty(size)
 
 
-def _like_backward(
+def _fake_backward(
     _grad_spikes: Tensor | None,
     _grad_v_last: Tensor | None,
     x: Tensor,
@@ -320,23 +308,32 @@ def _like_backward(
     return torch.empty_like(x), grad_v, constants.new_empty(3), torch.empty_like(weight), torch.empty_like(bias)
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     *tensors, mean, var = inputs[:8]
     ctx.options, ctx.of_batch = inputs[8:], mean is None
     ctx.save_for_backward(*tensors, *(output[2:] if mean is None else (mean, var)))
     ctx.set_materialize_grads(False)
 
 
-def _autograd(ctx: Any, grad_spikes: Tensor | None, grad_v_last: Tensor | None, *_unused: None) -> tuple[Any, ...]:
-    wanted = ctx.needs_input_grad
-    found = torch.ops.snn_core.norm_lif_backward(
-        grad_spikes, grad_v_last, *ctx.saved_tensors, *ctx.options, ctx.of_batch, wanted[2]
+def _gradient(ctx: Any, grad_spikes: Tensor | None, grad_v_last: Tensor | None, *_unused: None) -> tuple[Any, ...]:
+    needed = ctx.needs_input_grad
+    results = torch.ops.snn_core.norm_lif_backward(
+        grad_spikes, grad_v_last, *ctx.saved_tensors, *ctx.options, ctx.of_batch, needed[2]
     )
-    return _wanted(found, wanted)
+    return _select(results, needed)
 
 
-_library.impl("norm_lif", _norm_lif, "CompositeExplicitAutograd")
-_library.impl("norm_lif_backward", _norm_lif_backward, "CompositeExplicitAutograd")
-torch.library.register_fake("snn_core::norm_lif", _like, lib=_library)
-torch.library.register_fake("snn_core::norm_lif_backward", _like_backward, lib=_library)
-torch.library.register_autograd("snn_core::norm_lif", _autograd, setup_context=_setup_context, lib=_library)
+register(
+    f"norm_lif_backward(Tensor? grad_spikes, Tensor? grad_v_last, {_TENSORS}, Tensor mean, Tensor var, {_REST}, "
+    "bool of_batch, bool learned) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    _run_backward,
+    _fake_backward,
+)
+register(
+    f"norm_lif({_TENSORS}, Tensor? mean, Tensor? var, {_REST}) -> (Tensor, Tensor, Tensor, Tensor)",
+    _run,
+    _fake,
+    gradient=_gradient,
+    save_for_backward=_save_for_backward,
+    decomposition=_decompose,
+)

@@ -1,10 +1,10 @@
-"""Batch norm followed by the neuron, written as its equations: the definition the fused operation is tested on.
+"""Equations of batch norm followed by the neuron; the fused operation is tested against them.
 
 Over all elements of a channel c, at every time step and sample, with biased variance:
 
     drive = weight[c] * (x - mean[c]) / sqrt(var[c] + eps) + bias[c]
 
-mean and var are those of x itself in training, the running ones in evaluation (Ioffe & Szegedy 2015, arXiv:1502.03167).
+mean and var are those of x in training, the running statistics in evaluation (Ioffe & Szegedy 2015, arXiv:1502.03167).
 The neuron receives `drive`; its equations are in `ops/lif/reference.py`.
 """
 
@@ -31,7 +31,7 @@ def norm_lif_reference(
 ) -> tuple[Tensor, Tensor]:
     """Input x [T, ...] with channels in `axis` -> spikes [T, ...] and the last potential [...].
 
-    `statistics` are a mean and a variance [C] to use in place of those of x; `neuron` is what `lif_reference` takes.
+    `statistics` are a mean and a variance [C] that replace those of x; `neuron` are the arguments of `lif_reference`.
     """
     rows = x.movedim(axis, -1)
     over = tuple(range(x.dim() - 1))

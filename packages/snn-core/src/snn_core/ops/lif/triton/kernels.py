@@ -1,11 +1,11 @@
-"""The neuron's CUDA kernels, written in Triton; `__init__.py` starts them, `step.py` holds the arithmetic.
+"""CUDA kernels of the neuron in Triton; `__init__.py` launches them, `step.py` has the arithmetic.
 
-Each program owns BLOCK neurons and walks through time with their potentials in registers, in float32 whatever the
-dtypes of the arrays. A time step is a row of N neighboring values, so that each thread reads and writes up to 128 bits
-at once. Arguments that are None drop out when a kernel is compiled; so does the loop over time when STEPS is not 0.
+Each program processes BLOCK neurons over all time steps with their potentials in registers, in float32 for all dtypes
+of the arrays. A time step is a row of N contiguous values, so that each thread reads and writes up to 128 bits at once.
+Arguments that are None are compiled out; so is the loop over time when STEPS is not 0.
 """
 
-# Triton compiles functions from their source: what they work on has no Python type, and tuples grow by `+`.
+# Triton compiles functions from their source: their arguments have no Python types, and tuples grow by `+`.
 # pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportOperatorIssue=false
 # pyright: reportOptionalOperand=false, reportIndexIssue=false, reportCallIssue=false, reportGeneralTypeIssues=false
 # ruff: noqa: RUF005
@@ -29,9 +29,9 @@ from snn_core.ops.lif.triton.step import (
 )
 
 UNROLL = tl.constexpr(4)
-"""Steps that a loop over many of them takes at once."""
+"""Steps per iteration of the loop over time."""
 RUNTIME = ["T", "per_sample", "inner", "channels"]
-"""Integers whose value no kernel is compiled for."""
+"""Integers that kernels are not specialized for."""
 
 
 @triton.jit(do_not_specialize=RUNTIME)
@@ -44,7 +44,7 @@ def lif_forward(
     shift,
     spikes,
     packed,
-    kept,
+    saved,
     v_last,
     x_stride,
     residual_stride,
@@ -65,7 +65,7 @@ def lif_forward(
     SHARED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Currents x [T, N] -> spikes [T, N], the same as bits [T, N / 32], what is kept [T, N], last potential [N]."""
+    """Currents x [T, N] -> spikes [T, N], packed spikes [T, N / 32], saved [T, N], last potential [N]."""
     if STEPS:
         T = STEPS
     lanes = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -79,7 +79,7 @@ def lif_forward(
         residual += lanes
     ahead = drive_of(x, residual, inside, factor, offset)
     for t in tl.range(0, T, loop_unroll_factor=STEPS if STEPS else UNROLL):
-        # The next currents are asked for before this step's results are written: that hides their latency.
+        # Load the next currents before writing the results of this step, which hides their latency.
         drive = ahead
         x += x_stride
         if residual is not None:
@@ -95,9 +95,9 @@ def lif_forward(
             words = tl.program_id(0) * (BLOCK // 32) + tl.arange(0, BLOCK // 32)
             tl.store(packed + words, tl.sum(bits << tl.arange(0, 32)[None, :], 1), mask=words < tl.cdiv(N, 32))
             packed += tl.cdiv(N, 32)
-        if kept is not None:
-            tl.store(kept + lanes, encode(d, slope, top, SAVE, SURROGATE), mask=inside)
-            kept += N
+        if saved is not None:
+            tl.store(saved + lanes, encode(d, slope, top, SAVE, SURROGATE), mask=inside)
+            saved += N
     tl.store(v_last + lanes, v, mask=inside)
 
 
@@ -105,7 +105,7 @@ def lif_forward(
 def lif_backward(
     grad_spikes,
     grad_v_last,
-    kept,
+    saved,
     v_init,
     lengths,
     grad_x,
@@ -131,7 +131,7 @@ def lif_backward(
 ):
     """Gradients of spikes [T, N] and last potential [N] -> those of x [T, N], v_init [N] and, as sums, the constants.
 
-    With DETACH_MEMBRANE no gradient flows through time: each program takes one step of its neurons (STEPS is 1).
+    With DETACH_MEMBRANE no gradient flows through time: each program processes one step of its neurons (STEPS is 1).
     """
     program = tl.program_id(0)
     if DETACH_MEMBRANE:
@@ -151,23 +151,23 @@ def lif_backward(
     zeros = tl.zeros([BLOCK], tl.float32)
     totals = (zeros, zeros, zeros)
     row = tl.cast(start, tl.int64)
-    kept += row * N + lanes
+    saved += row * N + lanes
     grad_x += row * N + lanes
     if grad_spikes is not None:
         grad_spikes += row * grad_stride + lanes
     upstream_ahead = upstream_of(grad_spikes, inside)
-    ahead = tl.load(kept, mask=inside, other=0)
+    ahead = tl.load(saved, mask=inside, other=0)
     for i in tl.range(0, STEPS if STEPS else T, loop_unroll_factor=STEPS if STEPS else UNROLL):
         t = start - i
         upstream = upstream_ahead
         d, fired, bump = decode(ahead, slope, top, SAVE, SURROGATE)
-        kept -= N
+        saved -= N
         if not DETACH_MEMBRANE:
             if grad_spikes is not None:
                 grad_spikes -= grad_stride
             upstream_ahead = upstream_of(grad_spikes, only_if(t > 0, inside))
         if sums is not None or not DETACH_MEMBRANE:
-            ahead = tl.load(kept, mask=only_if(t > 0, inside), other=0)
+            ahead = tl.load(saved, mask=only_if(t > 0, inside), other=0)
         before = zeros
         if sums is not None:
             d_before, fired_before, _ = decode(ahead, slope, top, SAVE, SURROGATE)
@@ -234,11 +234,10 @@ def lif_backward_from_x(
     SHARED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """The same from x [T, N] alone, by running the forward again.
+    """The same from x [T, N] alone, recomputing the forward.
 
-    The distances of one SEGMENT of steps fit the registers. Where there are more steps, a first sweep leaves the
-    potential at the start of each segment in `checkpoints` [T / SEGMENT, N], and the segments are taken from the last
-    to the first.
+    The distances of one SEGMENT of steps fit into the registers. For more steps, a first sweep stores the potential at
+    the start of each segment in `checkpoints` [T / SEGMENT, N]; segments are then processed from last to first.
     """
     program = tl.program_id(0)
     lanes = program * BLOCK + tl.arange(0, BLOCK)
@@ -247,7 +246,7 @@ def lif_backward_from_x(
     offset = of_channel(shift, lanes, inside, inner, channels)
     steps = steps_of(lengths, lanes, inside, per_sample)
     v = potential_at_start(v_init, lanes, inside, BLOCK, SHARED)
-    # Rows are found by 64-bit products of these, and afresh for each segment: pointers carried along take registers.
+    # Row addresses are 64-bit products, computed for each segment: carrying pointers along would take registers.
     x_row = tl.cast(x_stride, tl.int64)
     residual_row = tl.cast(residual_stride, tl.int64)
     upstream_row = tl.cast(grad_stride, tl.int64)
@@ -266,7 +265,7 @@ def lif_backward_from_x(
                 drive = drive_of(x + (first + i) * x_row + lanes, added, inside, factor, offset)
                 _, v = advance(v, drive, decay, gain, threshold, first + i, steps, SOFT)
         tl.store(checkpoints + (segments - 1) * row + lanes, v, mask=inside)
-        # Threads may read what others of this program have written.
+        # Threads may read values that other threads of this program wrote.
         tl.debug_barrier()
     grad_v = tl.zeros([BLOCK], tl.float32)
     if grad_v_last is not None:

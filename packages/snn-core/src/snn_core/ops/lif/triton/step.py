@@ -1,17 +1,19 @@
-"""The parts of one time step that the neuron's kernels are made of, forward and backward, for BLOCK neurons at once.
+"""The parts of one time step of the kernels, forward and backward, for BLOCK neurons at once.
 
-`d = h - threshold` is the distance to threshold, and a neuron fires where it is not negative. After a sample's last
-step its neurons keep their potential, and their distance counts as minus infinity: no spike, and no surrogate either.
+`d = h - threshold` is the distance to threshold; a neuron spikes where it is not negative. After the last step of a
+sample its neurons keep their potential, and their distance is minus infinity: no spike, and a surrogate of 0.
 """
 
-# Triton compiles functions from their source: what they work on has no Python type, and it needs every `else`.
+# Triton compiles functions from their source: their arguments have no Python types, and every `else` is needed.
 # pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportOperatorIssue=false
 # pyright: reportOptionalOperand=false, reportIndexIssue=false, reportCallIssue=false, reportGeneralTypeIssues=false
 # ruff: noqa: RET505
 import triton
 import triton.language as tl
 
-LEVELS = tl.constexpr(127)
+from snn_core.ops.lif import settings
+
+LEVELS = tl.constexpr(settings.LEVELS)
 """Steps of the one-byte code of the surrogate gradient."""
 ROUND = tl.constexpr(8388608.0)
 """2^23: adding and subtracting it rounds a small positive number to an integer, ties to even."""
@@ -19,7 +21,7 @@ ROUND = tl.constexpr(8388608.0)
 
 @triton.jit
 def surrogate_of(d, slope, top, SURROGATE: tl.constexpr):
-    """The derivative that stands in for the step's; `top` is its value at 0."""
+    """The surrogate gradient; `top` is its value at 0."""
     u = tl.abs(slope * d)
     if SURROGATE == "sigmoid":
         e = tl.exp(-u)
@@ -41,17 +43,17 @@ def surrogate_of(d, slope, top, SURROGATE: tl.constexpr):
 
 @triton.jit
 def only_if(condition, mask):
-    """The mask where a condition on the whole block holds, False everywhere where it does not.
+    """The mask if the condition holds, else all False.
 
-    `mask & condition` would do when compiled, but Triton's interpreter spreads a single boolean over a block as int32,
-    and from version 3.9 on it takes no such mask.
+    Compiled code could use `mask & condition`, but Triton's interpreter broadcasts a single boolean to int32, which
+    version 3.9 and later reject as a mask.
     """
     return mask & (tl.full(mask.shape, condition, tl.int32) != 0)
 
 
 @triton.jit
 def potential_at_start(v_init, lanes, inside, BLOCK: tl.constexpr, SHARED: tl.constexpr):
-    """Potentials before the first step; SHARED: all neurons have the same."""
+    """Potentials before the first step; SHARED: one value for all neurons."""
     if SHARED:
         return tl.zeros([BLOCK], tl.float32) + tl.load(v_init)
     else:
@@ -60,7 +62,7 @@ def potential_at_start(v_init, lanes, inside, BLOCK: tl.constexpr, SHARED: tl.co
 
 @triton.jit
 def steps_of(lengths, lanes, inside, per_sample):
-    """The number of steps of each neuron's sample; None where all samples have all."""
+    """The number of steps of each neuron's sample; None if all samples have T."""
     if lengths is None:
         return None
     else:
@@ -78,7 +80,7 @@ def of_channel(values, lanes, inside, inner, channels):
 
 @triton.jit
 def drive_of(x, residual, mask, scale, shift):
-    """What the neurons receive in one step: the affine of x, plus the residual."""
+    """The drive in one step: the affine of x plus the residual."""
     drive = tl.load(x, mask=mask, other=0.0).to(tl.float32)
     if scale is not None:
         drive = drive * scale + shift
@@ -110,11 +112,11 @@ def reset(h, d, fired, SOFT: tl.constexpr):
 
 @triton.jit
 def encode(d, slope, top, SAVE: tl.constexpr, SURROGATE: tl.constexpr):
-    """What is kept of a step, as `few_pass.py` defines it."""
+    """The saved code of a step, as in `few_pass.py`."""
     if SAVE == "d32":
         return -d
     elif SAVE == "d16":
-        # The sign bit is the spike: 0 fires, and what rounds to 0 from below stays -0.
+        # The sign bit is the spike: 0 spikes, and a distance that rounds to 0 from below stays -0.
         return d.to(tl.float16)
     else:
         tl.static_assert(SAVE == "u8")
@@ -124,7 +126,7 @@ def encode(d, slope, top, SAVE: tl.constexpr, SURROGATE: tl.constexpr):
 
 @triton.jit
 def decode(code, slope, top, SAVE: tl.constexpr, SURROGATE: tl.constexpr):
-    """Distance to threshold, spike and surrogate of a step; one byte holds the sign alone of the distance."""
+    """Distance to threshold, spike and surrogate of a step; one byte stores only the sign of the distance."""
     if SAVE == "u8":
         fired = code > LEVELS
         level = code.to(tl.float32) - tl.where(fired, LEVELS + 1.0, 0.0)
@@ -141,7 +143,7 @@ def decode(code, slope, top, SAVE: tl.constexpr, SURROGATE: tl.constexpr):
 
 @triton.jit
 def upstream_of(grad_spikes, mask):
-    """Gradients of the spikes of one step; nothing where nobody asked for them."""
+    """Gradients of the spikes of one step; 0 if there are none."""
     if grad_spikes is None:
         return 0.0
     else:
@@ -167,7 +169,7 @@ def step_back(
 ):
     """Gradients of h and of the potential before the step, from those of the spikes and of the potential after it.
 
-    `totals` grows by the step's share of the gradients of decay, gain (short of a division by it) and threshold.
+    Adds the gradients of decay, gain (not yet divided by it) and threshold to `totals`.
     """
     grad_h = upstream * bump
     grad_threshold = -grad_h
@@ -177,7 +179,7 @@ def step_back(
     else:
         grad_h += tl.where(fired, 0.0, grad_v)
     if not DETACH_RESET:
-        # ds/dh times what a spike changes: -threshold, or -h with a hard reset.
+        # ds/dh times the change by a spike: -threshold, or -h with a hard reset.
         jump = -threshold if SOFT else -(d + threshold)
         through = grad_v * bump * jump
         grad_h += through
@@ -185,10 +187,10 @@ def step_back(
     drive = d + threshold - decay * before
     carried = tl.zeros_like(grad_v) if DETACH_MEMBRANE else decay * grad_h
     if steps is not None:
-        # A sample that has ended hands the gradient of its potential on as it is.
+        # After the end of a sample the gradient of its potential is passed on unchanged.
         grad_h = tl.where(t < steps, grad_h, 0.0)
         grad_threshold = tl.where(t < steps, grad_threshold, 0.0)
-        # Beyond the end both may be infinite, and infinity times 0 is no number.
+        # After the end both may be infinite, and inf * 0 is NaN.
         before = tl.where(t < steps, before, 0.0)
         drive = tl.where(t < steps, drive, 0.0)
         carried = tl.where(t < steps, carried, grad_v)
@@ -198,9 +200,9 @@ def step_back(
 
 @triton.jit
 def store_totals(sums, program, totals, gain):
-    """Write one program's share of the gradients of decay, gain and threshold.
+    """Write one program's sums of the gradients of decay, gain and threshold.
 
-    Terms of either sign cancel in these, hence float64 where neurons are added up.
+    Terms of either sign cancel, so neurons are summed in float64.
     """
     tl.store(sums + 3 * program, tl.sum(totals[0].to(tl.float64)))
     tl.store(sums + 3 * program + 1, tl.sum(totals[1].to(tl.float64)) / gain)
