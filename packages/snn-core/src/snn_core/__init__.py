@@ -17,7 +17,9 @@ from snn_core.layers import (
     SpikingLinear,
     SpikingMLP,
 )
-from snn_core.neurons import ALIF, IF, LIF, PLIF, LeakyNeuron, Neuron
+from snn_core.neurons.alif import ALIF
+from snn_core.neurons.lif import IF, LIF, PLIF, LeakyNeuron
+from snn_core.neurons.neuron import Neuron
 from snn_core.ops.alif import alif
 from snn_core.ops.common.registration import decompositions
 from snn_core.ops.lif import lif, which_implementation

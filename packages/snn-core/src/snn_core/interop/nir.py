@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from snn_core.layers import ScaledSpike, SpikingConv2d, SpikingLinear, SpikingMLP
-from snn_core.neurons import IF, LIF, PLIF
+from snn_core.neurons.lif import IF, LIF, PLIF
 
 try:
     import nir

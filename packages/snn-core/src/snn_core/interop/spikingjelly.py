@@ -26,7 +26,8 @@ import torch
 from torch import Tensor, nn
 
 from snn_core.layers import NeuronFactory
-from snn_core.neurons import IF, LIF, PLIF, Neuron
+from snn_core.neurons.lif import IF, LIF, PLIF
+from snn_core.neurons.neuron import Neuron
 from snn_core.surrogate import SurrogateGradient
 
 try:
