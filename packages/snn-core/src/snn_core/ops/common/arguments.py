@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import get_args
 
 import torch
@@ -12,6 +13,8 @@ from torch.autograd import forward_ad
 from snn_core.argument_checks import check_number
 from snn_core.ops.common.call import NeuronCall, Save
 from snn_core.surrogate import surrogate_gradient
+
+_SAVES = get_args(Save)
 
 
 def check_differentiation(x: Tensor) -> None:
@@ -64,7 +67,7 @@ def check_call(call: NeuronCall, *, learned: bool) -> None:
             constant needs.
     """
     save, custom = call.save, callable(call.surrogate)
-    if save not in get_args(Save):
+    if save not in _SAVES:
         raise ValueError(f"save must be d32, d16, x or u8, but it is {save!r}")
     if save == "u8" and not call.detach_reset:
         raise ValueError("save u8 does not store potentials, which detach_reset=False needs; use another save")
@@ -76,7 +79,7 @@ def check_call(call: NeuronCall, *, learned: bool) -> None:
         surrogate_gradient(call.surrogate)
 
 
-def check_finite(names: tuple[str, ...], constants: tuple[float, ...]) -> None:
+def check_finite(names: Sequence[str], constants: Sequence[float]) -> None:
     """Reject constants that are not finite: a neuron whose threshold is NaN would silently never spike.
 
     Raises:

@@ -75,6 +75,7 @@ class Library:
         self.tile_function = tile
         # Cached per library, which lives as long as the process.
         self.load = cache(self._load)
+        self.function = cache(self._function)
         self.tile = cache(self._tile)
 
     def _load(self) -> ctypes.CDLL | str:
@@ -94,7 +95,7 @@ class Library:
         library = self.load()
         return library if isinstance(library, str) else None
 
-    def function(self, name: str) -> Callable[..., Any]:
+    def _function(self, name: str) -> Callable[..., Any]:
         """Return a function of the library, which must have been built."""
         library = self.load()
         assert not isinstance(library, str), library

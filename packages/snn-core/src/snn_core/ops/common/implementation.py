@@ -51,7 +51,14 @@ def load_kernels(
     kernels: Kernels, x: Tensor, surrogate: str | SurrogateGradient, implementation: Implementation
 ) -> Any:
     """Return the module whose `forward` and `backward` run on currents like `x`."""
-    return _load(kernels, choose(kernels, x, surrogate, implementation).implementation)
+    return _load_chosen(kernels, x.device.type, x.dtype, callable(surrogate), implementation)
+
+
+@lru_cache(maxsize=256)
+def _load_chosen(
+    kernels: Kernels, device: str, dtype: torch.dtype, custom_surrogate: bool, implementation: Implementation
+) -> Any:
+    return _load(kernels, _choose(kernels, device, dtype, custom_surrogate, implementation).implementation)
 
 
 def _load(kernels: Kernels, implementation: ImplementationName) -> Any:

@@ -10,6 +10,7 @@ that they can be learned. The implementation is chosen inside, where the real te
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -84,6 +85,9 @@ class NeuronOperation:
         self.kernels = kernels
         self.decomposition = decomposition
         self.save: Save | None = save
+        self._threshold: int = constants._fields.index("threshold")
+        # Every step of a training has the same constants.
+        self.read_constants = lru_cache(maxsize=1024)(self._read_constants)
         self.options, option_types = option_schema(save=save is None)
         self._register(option_types)
 
@@ -121,7 +125,7 @@ class NeuronOperation:
                     f"{name}_init has shape {tuple(state.shape)}, but one time step of x has {tuple(x.shape[1:])}"
                 )
         check_call(call, learned=any(isinstance(c, Tensor) and c.requires_grad for c in constants))
-        threshold = self.constants._fields.index("threshold")
+        threshold = self._threshold
         check_threshold(constants[threshold], v_reset, call.slope)
         if self.save is not None:
             call = call._replace(save=self.save)
@@ -130,9 +134,10 @@ class NeuronOperation:
         if lengths is not None:
             lengths = check_lengths(lengths, x)
         dtype, rest = state_dtype(x), v_reset or 0.0
-        # One expanded zero: rest takes no memory, and nothing of it is saved for the backward.
-        zero = x.new_zeros((), dtype=dtype).expand(x.shape[1:])
-        initial = [zero if state is None else state.to(dtype) for state in states]
+        # Rest is one expanded zero: it takes no memory, and nothing of it is saved for the backward.
+        initial = [
+            x.new_zeros((), dtype=dtype).expand(x.shape[1:]) if state is None else state.to(dtype) for state in states
+        ]
         if rest:
             if states[0] is not None:
                 initial[0] = initial[0] - rest
@@ -155,16 +160,16 @@ class NeuronOperation:
                 return outputs[:-1]
             return getattr(torch.ops.snn_core, f"{self.name}_forward")(x, *states, stacked, lengths, *options)
         check_differentiation(x)
-        values = self.read_constants(constants if learned is None else learned.tolist())  # pyright: ignore[reportArgumentType]
+        values = self.read_constants(*(constants if learned is None else learned.tolist()))
         if differentiable:
             # Not through PyTorch's dispatcher and its wrappers in Python, which cost more than a small layer.
             return _Eager.apply(self, values, call, lengths, learned, x, *states)  # pyright: ignore[reportReturnType]
         spikes, _, *last_states = self.forward(x, states, values, call, lengths, save=False)
         return spikes, *last_states
 
-    def read_constants(self, values: Sequence[float]) -> Any:
+    def _read_constants(self, *values: float) -> Any:
         """Return the named tuple of constants after checking that they are finite."""
-        check_finite(self.constants._fields, tuple(values))
+        check_finite(self.constants._fields, values)
         return self.constants(*values)
 
     def forward(
@@ -243,20 +248,20 @@ class NeuronOperation:
 
         def run(x: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
             states, constants, lengths, call = parse(arguments)
-            values = self.read_constants(constants.tolist())
+            values = self.read_constants(*constants.tolist())
             spikes, saved, *last_states = self.forward(x, states, values, call, lengths, save=True)
             return spikes, *last_states, x.new_empty(0) if saved is None else saved
 
         def run_inference(x: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
             states, constants, lengths, call = parse(arguments)
-            values = self.read_constants(constants.tolist())
+            values = self.read_constants(*constants.tolist())
             spikes, _, *last_states = self.forward(x, states, values, call, lengths, save=False)
             return spikes, *last_states
 
         def run_backward(*arguments: Any) -> tuple[Tensor, ...]:
             grads, saved, (*rest, x_dtype, learned) = arguments[: n + 1], arguments[n + 1], arguments[n + 2 :]
             states, constants, lengths, call = parse(rest)
-            values = self.read_constants(constants.tolist())
+            values = self.read_constants(*constants.tolist())
             return self.backward(grads, saved, states, values, call, lengths, x_dtype=x_dtype, learned=learned)
 
         def fake(x: Tensor, *arguments: Any) -> tuple[Tensor, ...]:

@@ -69,7 +69,7 @@ def apply(
             mean, var = statistics
         return spikes, v_last, mean, var
     check_differentiation(x)
-    values = LIF_OPERATION.read_constants(constants if learned is None else learned.tolist())  # pyright: ignore[reportArgumentType]
+    values = LIF_OPERATION.read_constants(*(constants if learned is None else learned.tolist()))
     # Not through PyTorch's dispatcher, which costs more than a small layer.
     return _Eager.apply(x, v_init, learned, lengths, weight, bias, statistics, layout, values, call)  # pyright: ignore[reportReturnType]
 
@@ -208,102 +208,67 @@ _TENSORS = "Tensor x, Tensor v_init, Tensor constants, Tensor? lengths, Tensor w
 _REST = f"int inner, float eps, int repeats, {_OPTION_SCHEMA}"
 
 
-def _parse(options: Sequence[Any]) -> tuple[Layout, NeuronCall]:
-    """Return layout and call of the flat options in the schema."""
-    inner, eps, repeats, *values = options
-    return Layout(inner, eps, repeats), NeuronCall(**dict(zip(_OPTIONS, values, strict=True)), save="x")
+class _Arguments(NamedTuple):
+    """The arguments of the registered operation, in the order of its schema."""
+
+    x: Tensor
+    v_init: Tensor
+    constants: Tensor
+    lengths: Tensor | None
+    weight: Tensor
+    bias: Tensor
+    statistics: Statistics | None
+    layout: Layout
+    call: NeuronCall
+
+    @classmethod
+    def parse(cls, arguments: Sequence[Any]) -> _Arguments:
+        """Group the flat arguments."""
+        mean, var, inner, eps, repeats, *options = arguments[6:]
+        call = NeuronCall(**dict(zip(_OPTIONS, options, strict=True)), save="x")
+        statistics = None if mean is None else Statistics(mean, var)
+        return cls(*arguments[:6], statistics, Layout(inner, eps, repeats), call)
 
 
-def _run(
-    x: Tensor,
-    v_init: Tensor,
-    constants: Tensor,
-    lengths: Tensor | None,
-    weight: Tensor,
-    bias: Tensor,
-    mean: Tensor | None,
-    var: Tensor | None,
-    *options: Any,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    statistics = None if mean is None or var is None else Statistics(mean, var)
-    layout, call = _parse(options)
-    values = LIF_OPERATION.read_constants(constants.tolist())
-    spikes, v_last, saved = _forward(x, v_init, lengths, weight, bias, statistics, layout, values, call)
-    if statistics is not None:
+def _run(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    a = _Arguments.parse(arguments)
+    values = LIF_OPERATION.read_constants(*a.constants.tolist())
+    spikes, v_last, saved = _forward(a.x, a.v_init, a.lengths, a.weight, a.bias, a.statistics, a.layout, values, a.call)
+    if a.statistics is not None:
         # The result of an operation must not be one of its inputs.
-        return spikes, v_last, weight.new_empty(0), weight.new_empty(0)
+        return spikes, v_last, a.weight.new_empty(0), a.weight.new_empty(0)
     return spikes, v_last, saved.mean, saved.var
 
 
-def _run_backward(
-    grad_spikes: Tensor | None,
-    grad_v_last: Tensor | None,
-    x: Tensor,
-    v_init: Tensor,
-    constants: Tensor,
-    lengths: Tensor | None,
-    weight: Tensor,
-    bias: Tensor,
-    mean: Tensor,
-    var: Tensor,
-    *rest: Any,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    *options, of_batch, learned = rest
-    layout, call = _parse(options)
-    values = LIF_OPERATION.read_constants(constants.tolist())
-    saved = _Saved(x, v_init, lengths, weight, bias, mean, var)
-    return _backward(grad_spikes, grad_v_last, saved, layout, values, call, of_batch=of_batch, learned=learned)
+def _run_backward(grad_spikes: Tensor | None, grad_v_last: Tensor | None, *rest: Any) -> tuple[Tensor, ...]:
+    *arguments, of_batch, learned = rest
+    a = _Arguments.parse(arguments)
+    assert a.statistics is not None
+    values = LIF_OPERATION.read_constants(*a.constants.tolist())
+    saved = _Saved(a.x, a.v_init, a.lengths, a.weight, a.bias, *a.statistics)
+    return _backward(grad_spikes, grad_v_last, saved, a.layout, values, a.call, of_batch=of_batch, learned=learned)
 
 
-def _decompose(
-    x: Tensor,
-    v_init: Tensor,
-    constants: Tensor,
-    lengths: Tensor | None,
-    weight: Tensor,
-    bias: Tensor,
-    mean: Tensor | None,
-    var: Tensor | None,
-    *options: Any,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    assert lengths is None, "samples of different lengths cannot be exported"
-    assert mean is not None
-    assert var is not None
-    layout, call = _parse(options)
-    values = LIFConstants(*constants.to(v_init.dtype).unbind(0))  # pyright: ignore[reportArgumentType]
-    statistics = Statistics(mean, var)
-    spikes, v_last = decompose_norm_lif(x, v_init, values, weight, bias, statistics, layout, call)
-    return spikes, v_last, weight.new_empty(0), weight.new_empty(0)
+def _decompose(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    a = _Arguments.parse(arguments)
+    assert a.lengths is None, "samples of different lengths cannot be exported"
+    assert a.statistics is not None
+    values = LIFConstants(*a.constants.to(a.v_init.dtype).unbind(0))  # pyright: ignore[reportArgumentType]
+    spikes, v_last = decompose_norm_lif(a.x, a.v_init, values, a.weight, a.bias, a.statistics, a.layout, a.call)
+    return spikes, v_last, a.weight.new_empty(0), a.weight.new_empty(0)
 
 
-def _fake(
-    x: Tensor,
-    v_init: Tensor,
-    _constants: Tensor,
-    _lengths: Tensor | None,
-    weight: Tensor,
-    _bias: Tensor,
-    mean: Tensor | None,
-    _var: Tensor | None,
-    *options: Any,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    layout, _ = _parse(options)
-    spikes = x.new_empty((layout.repeats, *x.shape) if layout.repeats else x.shape)
-    size = weight.shape if mean is None else (0,)
-    return spikes, v_init.new_empty(v_init.shape), weight.new_empty(size), weight.new_empty(size)
+def _fake(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    a = _Arguments.parse(arguments)
+    spikes = a.x.new_empty((a.layout.repeats, *a.x.shape) if a.layout.repeats else a.x.shape)
+    size = a.weight.shape if a.statistics is None else (0,)
+    return spikes, a.v_init.new_empty(a.v_init.shape), a.weight.new_empty(size), a.weight.new_empty(size)
 
 
 def _fake_backward(
-    _grad_spikes: Tensor | None,
-    _grad_v_last: Tensor | None,
-    x: Tensor,
-    v_init: Tensor,
-    constants: Tensor,
-    _lengths: Tensor | None,
-    weight: Tensor,
-    bias: Tensor,
-    *_rest: Any,
+    _grad_spikes: Tensor | None, _grad_v_last: Tensor | None, *arguments: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    x, v_init, constants, _, weight, bias = arguments[:6]
     grad_v = v_init.new_empty(v_init.shape)
     return torch.empty_like(x), grad_v, constants.new_empty(3), torch.empty_like(weight), torch.empty_like(bias)
 
