@@ -237,7 +237,7 @@ def test_a_run_without_readers_is_refused_before_pytorch_is_loaded(run: Path, tm
     command = [sys.executable, "-c", code, str(tmp_path), "cat.png"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.startswith(f"scmrl: {tmp_path} holds no inputs.json")
+    assert done.stderr.startswith(f"scmrl: {tmp_path} has no inputs.json")
 
 
 def test_the_shortest_sound_is_predicted(

@@ -145,7 +145,7 @@ def test_the_schema_accepts_partial_files(monkeypatch: pytest.MonkeyPatch, capsy
     assert list(schema["properties"]) == list(Experiment.model_fields)
     kinds = {variant["properties"]["kind"]["const"]: variant for variant in schema["properties"]["data"]["anyOf"]}
     assert {"digits", "crema-d", "manifest"} <= set(kinds)
-    assert kinds["crema-d"]["properties"]["val_fraction"]["description"].startswith("Share of validation")
+    assert kinds["crema-d"]["properties"]["val_fraction"]["description"].startswith("Fraction for validation")
 
     def keys(part: object) -> set[str]:
         items = part.values() if isinstance(part, dict) else part if isinstance(part, list) else []
@@ -211,7 +211,7 @@ IN_FILES = [
     (
         "data:\n  val_fraction: 0",
         "scmrl-cremad",
-        "AT:2:17: data: val_fraction 0.0 and test_fraction 0.2 are shares of the actors: both above 0, together below",
+        "AT:2:17: data: val_fraction 0.0 and test_fraction 0.2 are fractions of the actors: both must be above 0, and",
     ),
     (
         "model:\n  channels: 40",

@@ -148,7 +148,7 @@ def test_a_run_starts_from_the_weights_of_another(data: Path, ended: Path, tmp_p
     theirs, mine = from_pretrained(ended), from_pretrained(out)
     for name, weight in theirs.named_parameters():
         assert torch.allclose(mine.get_parameter(name), weight, rtol=0, atol=1e-20), name
-    with pytest.raises(FileNotFoundError, match=r"holds no model\.safetensors"):
+    with pytest.raises(FileNotFoundError, match=r"has no model\.safetensors"):
         run(options(data, tmp_path / "other", "--init_from", str(tmp_path)))
     assert not (tmp_path / "other").exists()
 
@@ -183,7 +183,7 @@ def test_non_finite_samples_are_named_in_every_split(data: Path, tmp_path: Path,
     uncalibrated = ("--train.precision", "float16", "--model.init", "published")
     with monkeypatch.context() as patch:
         poison(patch, of_training)
-        with pytest.raises(FloatingPointError, match=f"replaced or left out: audio of {of_training}.png"):
+        with pytest.raises(FloatingPointError, match=f"replace or leave out: audio of {of_training}.png"):
             run(options(data, tmp_path / "stopped", *uncalibrated))
     poison(monkeypatch, of_validation, "test5")
     text = messages_of(options(data, tmp_path / "run", *uncalibrated))
@@ -227,7 +227,7 @@ def test_a_faulty_sample_is_reported_without_a_workers_traceback(
             RuntimeError("[/pytorch/third_party/gloo/x.cc:534] Connection closed by peer [127.0.0.1]:1234"),
             TWO,
             OSError,
-            "process 0 of 2 stopped, because another one of them is gone",
+            "process 0 of 2 stopped, because another process is gone",
         ),
     ],
     ids=["memory", "GPU memory", "CPU memory", "worker", "process"],

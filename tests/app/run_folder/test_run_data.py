@@ -143,7 +143,7 @@ def test_a_run_is_not_resumed_on_changed_data(
     assert scmrl(monkeypatch, "train", *options) == 0
     rename_class(here / "data")
     assert scmrl(monkeypatch, "train", *options) == 2
-    assert "not those that its training began with: classes were left, right" in capsys.readouterr().err
+    assert "have changed since its training began: classes were left, right" in capsys.readouterr().err
 
 
 def test_a_resumed_run_needs_its_samples_in_the_same_order(
@@ -198,7 +198,7 @@ def test_moved_data_are_located_by_an_option_and_from_every_folder(
     (tmp_path / "here").rename(tmp_path / "there")
     capsys.readouterr()
     assert evaluate(monkeypatch, tmp_path / "run") == 2
-    assert f"are no longer at {tmp_path / 'here'}; say where they are with --data.root DIR" in capsys.readouterr().err
+    assert f"are no longer at {tmp_path / 'here'}; give their folder with --data.root DIR" in capsys.readouterr().err
     assert evaluate(monkeypatch, tmp_path / "run", "--data.root", "../there") == 0
 
 

@@ -32,9 +32,9 @@ digits, which need no download.
 
 Examples:
   scmrl train --out runs/digits                   handwritten and spoken digits
-  scmrl train three-modalities --train.epochs 5   a recipe with one option changed
-  scmrl data init DIR                             your own files: writes a table of
-                                                  them and prints the next command
+  scmrl train three-modalities --train.epochs 5   a recipe and an option
+  scmrl data init DIR                             your own files: write a table,
+                                                  print the next command
 """
 
 COMMON: tuple[tuple[str, str, str], ...] = (
@@ -96,9 +96,9 @@ override files. A file is YAML or JSON. The dots of options are nesting:
     epochs: 40
 
 A table (model.modalities, data.columns) in a file replaces the earlier one; an
-option adds an entry. Paths are relative to the current folder. `scmrl spec show`
-prints the result of recipe, files and options, `scmrl spec check FILE` reports
-errors with their lines, and `scmrl spec schema` prints a JSON schema for editors.
+option adds an entry. Paths are relative to the current folder. `scmrl spec
+show` prints the result of recipe, files and options, `scmrl spec check FILE`
+reports errors with their lines, and `scmrl spec schema` is for editors.
 """
 
 
