@@ -160,11 +160,10 @@ def area_means(spec: NoiseSpec, target: Target, of: Correct) -> Correct:
 
 def undisturbed(spec: NoiseSpec, results: Results) -> Correct:
     """Return which undisturbed test samples are correct [1, N], by variant and seed."""
-    correct: Correct = {}
-    for point in spec.points():
-        if point.key in results:
-            correct.setdefault(point.variant, {})[point.seed] = unpack_bits(results[point.key]["correct"])[None]
-    return correct
+    return {
+        variant: {seed: unpack_bits(result["correct"])[None] for seed, result in by_seed.items()}
+        for variant, by_seed in group_by_variant(spec.points(), results).items()
+    }
 
 
 def _by_strength(result: Mapping[str, Any]) -> dict[tuple[DisturbanceKind, tuple[str, ...], float], str]:
