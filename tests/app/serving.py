@@ -67,6 +67,7 @@ def warm_up(server: RunningServer, **headers: str) -> None:
         response = server.client.post(
             "/api/clips", params={"name": "a.png"}, content=image, headers=headers, timeout=600
         )
-        if response.status_code != 503:  # it did not start in time
-            break
-    assert response.status_code == 201, response.text
+        if response.status_code != 503:  # otherwise it did not start in time
+            assert response.status_code == 201, response.text
+            return
+    raise AssertionError("the decoder did not start")

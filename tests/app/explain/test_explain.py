@@ -418,7 +418,7 @@ def test_explanations_repeat_for_methods_that_draw_random_numbers():
 def test_one_sample_at_a_time():
     with pytest.raises(ValueError, match=r"one sample .* image has shape \(2, 1, 8, 16\)"):
         explain(model_of({"kind": "none"}), {"image": torch.rand(2, 1, 8, 16)}, info_of())
-    with pytest.raises(ValueError, match="at least one of image, touch, smell must be there"):
+    with pytest.raises(ValueError, match="at least one of image, touch, smell must be present"):
         explain(model_of({"kind": "none"}), {}, info_of())
     with pytest.raises(ValueError, match="has no modality 'taste'; it has image, touch, smell"):
         explain(model_of({"kind": "none"}), {"taste": torch.rand(1, 4)}, info_of())

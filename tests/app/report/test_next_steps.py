@@ -16,5 +16,5 @@ def test_a_folder_with_blanks_and_quotes_is_one_word():
 
 
 def test_a_run_on_samples_that_a_program_made_predicts_no_files():
-    assert not [line for line in next_steps(Path("r"), ["audio"], from_files=False) if "predict" in line]
+    assert not [line for line in next_steps(Path("r"), ["audio"], from_files=False) if "scmrl predict" in line]
     assert len(next_steps(Path("r"), ["audio"], from_files=False)) == 4

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
+from pydantic import BaseModel
 from safetensors import safe_open
 
 from app.finished import finished_run
@@ -31,6 +32,7 @@ from scmrl.report.charts import confusion_image, line_chart
 from scmrl.report.formatting import percent, points
 from scmrl.report.page_figures import FigureBudget
 from scmrl.report.settings import differences, non_default_settings
+from scmrl.results.run import EnergyFile, EnvironmentFile, EvaluationFile, SummaryFile
 
 HOSTILE = "<script>alert('left')</script> & \"$x\""
 MARK = "(selected on the test split, as published)"
@@ -153,6 +155,20 @@ def test_scores_are_those_of_the_saved_evaluation(run: Path, page: Page):
     assert [row[2] for row in missing[1:]] == [f"{s['accuracy']['value']:.2%}" for s in evaluation["subsets"]]
     drop = 100 * (evaluation["subsets"][1]["accuracy"]["value"] - evaluation["accuracy"]["value"])
     assert float(missing[2][5].replace("\N{MINUS SIGN}", "-")) == pytest.approx(drop, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("summary.json", SummaryFile),
+        ("evaluation.json", EvaluationFile),
+        ("environment.json", EnvironmentFile),
+        ("energy.json", EnergyFile),
+    ],
+)
+def test_the_models_of_run_files_describe_all_that_is_written(run: Path, page: Page, name: str, model: type[BaseModel]):
+    content = json.loads((run / name).read_text())
+    assert model.model_validate(content).model_dump(mode="json", by_alias=True) == content
 
 
 def test_energy_is_that_of_the_saved_account(run: Path, page: Page):
@@ -468,7 +484,7 @@ def test_folders_that_cannot_be_reported(copied: Path, tmp_path: Path):
         report(copied, out=out)
     (tmp_path / "begun").mkdir()
     (tmp_path / "begun" / "study.json").write_text("{}")
-    with pytest.raises(ValueError, match="cannot be read by this version"):
+    with pytest.raises(ValueError, match=r"study\.json is damaged"):
         report(tmp_path / "begun", out=out)
     with pytest.raises(ValueError, match="is a folder; name a file"):
         report(copied, out=tmp_path)
@@ -479,8 +495,8 @@ def test_folders_that_cannot_be_reported(copied: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"plots": [{"title": "x", "file": "../secret.png"}]}, "must be a file in the same folder"),
-        ({"plots": [{"title": "x", "file": "results.json"}]}, "must be a file in the same folder"),
+        ({"plots": [{"title": "x", "file": "../secret.png"}]}, "is not a file name that ends in"),
+        ({"plots": [{"title": "x", "file": "results.json"}]}, "is not a file name that ends in"),
         ({"plots": [{"title": "x", "file": "gone.svg"}]}, "names the plot gone.svg, which is missing"),
         ({"tables": [{"title": "x", "columns": ["a", "b"], "rows": [["1"]]}]}, "row 1 has 1 cells"),
     ],

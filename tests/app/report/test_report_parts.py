@@ -7,12 +7,12 @@ from xml.etree import ElementTree
 import pytest
 
 from scmrl.report.model_diagram import ModelOutline, describe, model_diagram, read_outline
-from scmrl.report.stored import Evaluation
 from scmrl.report.unimodal_runs import UnimodalRun
 from scmrl.report.verdict import verdict
+from scmrl.results.run import EvaluationFile
 
 
-def evaluation(accuracy: float, spread: float = 0.02, **without: float) -> Evaluation:
+def evaluation(accuracy: float, spread: float = 0.02, **without: float) -> EvaluationFile:
     def score(value: float) -> dict[str, float]:
         return {"value": value, "low": value - spread, "high": value + spread}
 
@@ -22,21 +22,24 @@ def evaluation(accuracy: float, spread: float = 0.02, **without: float) -> Evalu
         *((tuple(set(names) - {name}), (name,), value) for name, value in without.items()),
     ]
     rest = {"macro_f1": score(0.5), "calibration_error": score(0.1)}
-    return Evaluation.model_validate(
+    return EvaluationFile.model_validate(
         {
             "format_version": 1,
             "data": "d",
             "split": "test",
             "n": 100,
+            "selection": "validation",
             "mark": "",
             "notes": [],
-            "bootstrap": {"resamples": 1000, "level": 0.95},
+            "bootstrap": {"resamples": 1000, "seed": 0, "level": 0.95},
             "loss": 1.0,
             "accuracy": score(accuracy),
             **rest,
             "classes": [],
             "confusion": [],
-            "subsets": [{"modalities": m, "without": w, "accuracy": score(a), **rest} for m, w, a in subsets],
+            "subsets": [
+                {"modalities": m, "without": w, "accuracy": score(a), **rest, "blank": 0} for m, w, a in subsets
+            ],
             "rates": {},
         }
     )

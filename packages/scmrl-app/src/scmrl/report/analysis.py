@@ -25,7 +25,7 @@ from scmrl.engine.evaluate import evaluate as run_evaluation
 from scmrl.engine.evaluate import predict_batch
 from scmrl.explain.explanation import Explanation, explain
 from scmrl.report.folders import RunFiles, read_file
-from scmrl.report.stored import Energy, Evaluation
+from scmrl.results.run import EnergyFile, EvaluationFile
 from scmrl.run_folder.files import write_json, write_text
 from scmrl.run_folder.open import open_data, open_run
 from snn_datasets import DatasetSplits, collate
@@ -71,8 +71,8 @@ class Example:
 class RunAnalysis:
     """Everything that the report shows of a run beyond its own files."""
 
-    evaluation: Evaluation | None
-    energy: Energy | None
+    evaluation: EvaluationFile | None
+    energy: EnergyFile | None
     parameters: int | None
     alphas: Mapping[tuple[str, str], float]
     """Scale of the residual of each (target, source)."""
@@ -133,23 +133,23 @@ def load_model(folder: Path) -> FusionModel:
     return open_run(folder).model
 
 
-def save_evaluation(run: RunFiles, progress: Progress) -> Evaluation:
+def save_evaluation(run: RunFiles, progress: Progress) -> EvaluationFile:
     """Evaluate a run on its test split and write evaluation.json and evaluation.md, like `scmrl evaluate`."""
     evaluation = run_evaluation(run.folder, "test", progress, run.access)
     content = contents(evaluation, run.experiment, "test", resamples=RESAMPLES, seed=0)
     write_json(run.folder / "evaluation.json", content)
     write_text(run.folder / "evaluation.md", markdown(content, tables(content)))
-    return read_file(run.folder / "evaluation.json", Evaluation)
+    return read_file(run.folder / "evaluation.json", EvaluationFile)
 
 
-def save_energy(run: RunFiles, progress: Progress) -> Energy:
+def save_energy(run: RunFiles, progress: Progress) -> EnergyFile:
     """Count operations on test samples and write energy.json, energy.md and the figure, like `scmrl energy`."""
     data, operations = measure_energy(run.folder, "test", ENERGY_SAMPLES, ENERGY_BATCH, progress, run.access)
     content = to_json(operations, next(iter(TABLES.values())), data=data, split="test")
     write_json(run.folder / "energy.json", content)
     write_text(run.folder / "energy.md", to_markdown(content, make_tables(content)))
     write_figure(content, run.folder)
-    return read_file(run.folder / "energy.json", Energy)
+    return read_file(run.folder / "energy.json", EnergyFile)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,8 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from scmrl.config.data_access import DataAccess
 from scmrl.config.experiment import Experiment
-from scmrl.report.stored import Energy, Environment, Evaluation, Results, Summary
+from scmrl.results.run import EnergyFile, EnvironmentFile, EvaluationFile, SummaryFile
+from scmrl.results.study import StudyResults
 from scmrl.run_folder.files import read_experiment
 
 M = TypeVar("M", bound=BaseModel)
@@ -27,12 +28,12 @@ class RunFiles:
     access: DataAccess | None
     """Overrides of where the data are."""
     experiment: Experiment
-    summary: Summary
-    environment: Environment | None
+    summary: SummaryFile
+    environment: EnvironmentFile | None
     history: Sequence[dict[str, float]]
     """metrics.jsonl: one mapping per epoch."""
-    evaluation: Evaluation | None
-    energy: Energy | None
+    evaluation: EvaluationFile | None
+    energy: EnergyFile | None
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class StudyFiles:
     """The results of a study."""
 
     folder: Path
-    results: Results
+    results: StudyResults
 
 
 def read_folder(folder: Path, access: DataAccess | None = None) -> list[RunFiles | StudyFiles]:
@@ -56,7 +57,7 @@ def read_folder(folder: Path, access: DataAccess | None = None) -> list[RunFiles
     if finished.is_file() or (run.is_file() and not study.is_file()):
         contents.append(read_run(folder, access))
     if study.is_file():
-        contents.append(StudyFiles(folder, read_file(study, Results)))
+        contents.append(StudyFiles(folder, read_file(study, StudyResults)))
     if not contents and (folder / "study.json").is_file():
         from scmrl.report.unfinished_study import partial_results
 
@@ -85,11 +86,11 @@ def read_run(folder: Path, access: DataAccess | None = None) -> RunFiles:
         folder,
         access,
         experiment,
-        read_file(folder / "summary.json", Summary),
-        _optional(folder / "environment.json", Environment),
+        read_file(folder / "summary.json", SummaryFile),
+        _optional(folder / "environment.json", EnvironmentFile),
         _history(folder / "metrics.jsonl"),
-        _optional(folder / "evaluation.json", Evaluation),
-        _optional(folder / "energy.json", Energy),
+        _optional(folder / "evaluation.json", EvaluationFile),
+        _optional(folder / "energy.json", EnergyFile),
     )
 
 

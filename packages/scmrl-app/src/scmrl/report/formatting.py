@@ -7,7 +7,7 @@ import math
 from markupsafe import Markup, escape
 
 from scmrl.console.printable import printable
-from scmrl.report.stored import Score
+from scmrl.results.run import Score
 
 
 def percent(share: float) -> str:

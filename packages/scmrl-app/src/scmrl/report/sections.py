@@ -22,9 +22,9 @@ from scmrl.report.folders import RunFiles, StudyFiles
 from scmrl.report.model_diagram import ModelOutline, caption, model_diagram, read_outline
 from scmrl.report.page_figures import PageFigure, SampleCard
 from scmrl.report.settings import Setting, non_default_settings
-from scmrl.report.stored import ClassRow
 from scmrl.report.unimodal_runs import UnimodalRun, modalities_without_run
 from scmrl.report.verdict import verdict
+from scmrl.results.run import ClassRow
 from snn_datasets.base.card import DatasetCard
 from snn_fusion.specs.files import to_yaml
 

@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from shlex import quote
-from typing import Any
 
 from scmrl.engine.diagnostics import SATURATED, SILENT, rate_warnings
 from scmrl.engine.run import Run
 from scmrl.plots.run_figures import plot_confusion, plot_curves, plot_rates
 from scmrl.report.next_steps import next_steps
+from scmrl.results.run import BranchRates, Rates, SplitScore, SummaryFile, TestScore
 from scmrl.run_folder.files import write_json, write_text
 from snn_datasets.loading.recorded import RecordedDataset
 
@@ -25,7 +25,7 @@ def write_summary(run: Run) -> str:
     """Write the summary and the figures of a run into its folder, and return the text."""
     assert run.validation is not None
     assert run.test is not None
-    write_json(run.folder / "summary.json", summary(run))
+    write_json(run.folder / "summary.json", summarize(run).model_dump(mode="json"))
     # Figures come last: the result must not depend on them.
     figures = figure_writers(run)
     text = describe(run, list(figures))
@@ -69,38 +69,36 @@ def _mark(run: Run) -> str:
     return " (selected on the test split, as published)" if run.experiment.train.selection == "published" else ""
 
 
-def summary(run: Run) -> dict[str, Any]:
-    """The run in numbers."""
+def summarize(run: Run) -> SummaryFile:
+    """Return the content of summary.json."""
     assert run.validation is not None
     assert run.test is not None
     position, last = run.position, branch_rates(run.position.rates_last)
-    return {
-        "data": run.splits.info.name,
-        "modalities": list(run.spec.encoders),
-        "classes": list(run.classes),
-        "selection": run.experiment.train.selection,
-        "validation": {"accuracy": run.validation.accuracy, "loss": run.validation.loss, "n": run.validation.n},
-        "test": {
-            "accuracy": run.test.accuracy,
-            "loss": run.test.loss,
-            "n": run.test.n,
-            "confusion": run.test.confusion,
-        },
-        "best_epoch": position.best_epoch,
-        "epochs": len(position.history),
-        "seconds": round(run.seconds, 2),
-        "rates": {
-            "first_step": position.rates_first,
-            "last_step": position.rates_last,
-            "silent": silent_layers(position.rates_last),
-            "saturated": [name for name, rate in position.rates_last.items() if rate > SATURATED],
-        },
-        "branch": {
-            "first_step": branch_rates(position.rates_first),
-            "last_step": last,
-            "silent": silent_layers(last),
-        },
-    }
+    return SummaryFile(
+        data=run.splits.info.name,
+        modalities=tuple(run.spec.encoders),
+        classes=tuple(run.classes),
+        selection=run.experiment.train.selection,
+        validation=SplitScore(accuracy=run.validation.accuracy, loss=run.validation.loss, n=run.validation.n),
+        test=TestScore(
+            accuracy=run.test.accuracy,
+            loss=run.test.loss,
+            n=run.test.n,
+            confusion=tuple(map(tuple, run.test.confusion)),
+        ),
+        best_epoch=position.best_epoch,
+        epochs=len(position.history),
+        seconds=round(run.seconds, 2),
+        rates=Rates(
+            first_step=position.rates_first,
+            last_step=position.rates_last,
+            silent=tuple(silent_layers(position.rates_last)),
+            saturated=tuple(name for name, rate in position.rates_last.items() if rate > SATURATED),
+        ),
+        branch=BranchRates(
+            first_step=branch_rates(position.rates_first), last_step=last, silent=tuple(silent_layers(last))
+        ),
+    )
 
 
 def silent_layers(rates: Mapping[str, float]) -> list[str]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from scmrl.report.stored import Results, StudyTable
+from scmrl.results.study import StudyResults
 
 
-def partial_results(folder: Path) -> Results:
+def partial_results(folder: Path) -> StudyResults:
     """Return the number of finished trainings of a study and the tables over them.
 
     Reads the work queue, which workers may be writing at the same time. Nothing is written into the folder except the
@@ -40,18 +40,12 @@ def partial_results(folder: Path) -> Results:
     notes.append(f"This study is not finished: {len(results)} of {len(keys)} trainings are done.")
     if failures:
         notes.append(f"{len(failures)} failed: {', '.join(failures)}.")
-    tables: list[StudyTable] = []
-    title = f"{spec.kind}: {folder.resolve().name}"
     if results:
         try:
-            findings = KINDS[spec.kind].tabulate(spec, results)
+            partial = KINDS[spec.kind].tabulate(spec, results).to_results()
         except (ValueError, LookupError, ZeroDivisionError) as error:
             notes.append(f"There are no tables yet: {error}.")
         else:
-            title = findings.title
-            notes += findings.notes
-            tables = [
-                StudyTable(title=each.title, columns=tuple(each.columns), rows=tuple(map(tuple, each.rows)))
-                for each in findings.tables
-            ]
-    return Results(format_version=1, kind=spec.kind, title=title, notes=tuple(notes), tables=tuple(tables), plots=())
+            return partial.model_copy(update={"notes": (*notes, *partial.notes)})
+    title = f"{spec.kind}: {folder.resolve().name}"
+    return StudyResults(kind=spec.kind, title=title, notes=tuple(notes), tables=(), plots=())

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from scmrl.report.folders import RunFiles, read_run
-from scmrl.report.stored import Score
+from scmrl.results.run import Score
 from scmrl.run_folder.files import INPUTS, differences
 from scmrl.run_folder.fingerprint import fingerprint_changes
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scmrl.report.formatting import count, interval, percent
-from scmrl.report.stored import Evaluation
 from scmrl.report.unimodal_runs import UnimodalRun
+from scmrl.results.run import EvaluationFile
 
 NEGLIGIBLE = 0.02
 """Largest drop of accuracy at which a missing modality counts as unimportant."""
@@ -15,7 +15,7 @@ NEGLIGIBLE = 0.02
 def verdict(
     accuracy: float,
     confusion: Sequence[Sequence[int]],
-    evaluation: Evaluation | None,
+    evaluation: EvaluationFile | None,
     *,
     split: str,
     unimodal: Sequence[UnimodalRun],
@@ -49,7 +49,7 @@ def verdict(
     return "".join(parts) + _dependence(evaluation) + "."
 
 
-def _dependence(evaluation: Evaluation | None) -> str:
+def _dependence(evaluation: EvaluationFile | None) -> str:
     """Name the modality whose absence costs most accuracy; "" if that was not evaluated."""
     if evaluation is None:
         return ""

@@ -1,14 +1,11 @@
-"""Models of the files in run and study folders that a report reads."""
+"""The JSON files of a run folder: summary, evaluation, environment and energy."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-
-PLOT_SUFFIXES = (".svg", ".png")
 
 
 class Stored(BaseModel):
@@ -43,23 +40,28 @@ class Subset(Stored):
     accuracy: Score
     macro_f1: Score
     calibration_error: Score
+    blank: int
+    """Samples without any of these modalities."""
 
 
 class Bootstrap(Stored):
     """How the intervals were computed."""
 
     resamples: int
+    seed: int
     level: float
 
 
-class Evaluation(Stored):
+class EvaluationFile(Stored):
     """evaluation.json, as `scmrl evaluate` writes it."""
 
     format_version: Literal[1]
     data: str
     split: str
     n: int
+    selection: str
     mark: str
+    """Remark for every table; "" if the split was not used in training or selection."""
     notes: tuple[str, ...]
     bootstrap: Bootstrap
     loss: float
@@ -78,29 +80,34 @@ class Evaluation(Stored):
 
 
 class SplitScore(Stored):
-    """Accuracy of the validation split, from training."""
-
-    accuracy: float
-    n: int
-
-
-class TestScore(Stored):
-    """Scores of the test split, from training."""
+    """Scores of a split, from training."""
 
     accuracy: float
     loss: float
     n: int
+
+
+class TestScore(SplitScore):
+    """Scores of the test split, from training."""
+
     confusion: tuple[tuple[int, ...], ...]
 
 
-class Rates(Stored):
-    """Firing rates of all layers during training."""
+class BranchRates(Stored):
+    """Firing rates of the cross-modal branch, and its silent layers at the last step."""
 
     first_step: dict[str, float]
     last_step: dict[str, float]
+    silent: tuple[str, ...]
 
 
-class Summary(Stored):
+class Rates(BranchRates):
+    """Firing rates of all layers at the first and the last training step, and layers out of range at the last."""
+
+    saturated: tuple[str, ...]
+
+
+class SummaryFile(Stored):
     """summary.json, which a finished run writes."""
 
     data: str
@@ -113,6 +120,7 @@ class Summary(Stored):
     epochs: int
     seconds: float
     rates: Rates
+    branch: BranchRates
 
     @model_validator(mode="after")
     def _square(self) -> Self:
@@ -120,7 +128,7 @@ class Summary(Stored):
         return self
 
 
-class Environment(Stored):
+class EnvironmentFile(Stored):
     """environment.json: versions, command, seeds, hardware."""
 
     started: str
@@ -173,6 +181,12 @@ class NeuronLayer(Cost):
     rate: float
 
 
+class DenseCost(Cost):
+    """Operations of the same network without spikes."""
+
+    time_steps: int
+
+
 class Totals(Stored):
     """Operations of the model per sample, by several conventions."""
 
@@ -180,11 +194,11 @@ class Totals(Stored):
     strict: Cost
     neurons: Cost
     strict_with_neurons: Cost
-    dense_twin: Cost
-    dense_twin_same_steps: Cost
+    dense_twin: DenseCost
+    dense_twin_same_steps: DenseCost
 
 
-class Energy(Stored):
+class EnergyFile(Stored):
     """energy.json, as `scmrl energy` writes it."""
 
     format_version: Literal[1]
@@ -199,48 +213,6 @@ class Energy(Stored):
     neurons: tuple[NeuronLayer, ...]
     totals: Totals
     notes: tuple[str, ...]
-
-
-class StudyTable(Stored):
-    """A table of a study with formatted cells."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-    @model_validator(mode="after")
-    def _rectangular(self) -> Self:
-        for number, row in enumerate(self.rows, 1):
-            if len(row) != len(self.columns):
-                raise ValueError(f"row {number} has {len(row)} cells, but there are {len(self.columns)} columns")
-        return self
-
-
-class StudyPlot(Stored):
-    """A plot in the folder of results.json."""
-
-    title: str
-    file: str
-
-    @model_validator(mode="after")
-    def _in_same_folder(self) -> Self:
-        # A results.json from elsewhere must not embed other files of the reader.
-        if Path(self.file).name != self.file or Path(self.file).suffix not in PLOT_SUFFIXES:
-            raise ValueError(
-                f"{self.file!r} must be a file in the same folder that ends in {' or '.join(PLOT_SUFFIXES)}"
-            )
-        return self
-
-
-class Results(Stored):
-    """results.json of a study."""
-
-    format_version: Literal[1]
-    kind: str
-    title: str
-    notes: tuple[str, ...]
-    tables: tuple[StudyTable, ...]
-    plots: tuple[StudyPlot, ...]
 
 
 def _check_square(confusion: Sequence[Sequence[int]], classes: int) -> None:
