@@ -76,7 +76,7 @@ def test_every_table_of_a_run_that_selected_on_the_test_split_is_marked(
     assert all(mark in heading for heading in headings)
 
 
-@pytest.mark.parametrize(("split", "n", "mark"), [("val", 10, "selected the epoch"), ("train", 30, "was trained on")])
+@pytest.mark.parametrize(("split", "n", "mark"), [("val", 10, "selected the epoch"), ("train", 30, "training samples")])
 def test_splits_used_in_training_are_marked(
     evaluated: Path, monkeypatch: pytest.MonkeyPatch, split: str, n: int, mark: str
 ):
