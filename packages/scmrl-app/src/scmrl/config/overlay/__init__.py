@@ -18,6 +18,8 @@ The modules, each of which imports only those above it:
     options       command line tokens to settings
     files         YAML and JSON files to settings
     merge         settings to a tree, and the tree to a spec
+
+Why not cyclopts: docs/decisions.md#the-command-line-has-its-own-option-reader.
 """
 
 from scmrl.config.overlay.faults import OptionError
