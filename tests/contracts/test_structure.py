@@ -11,8 +11,6 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("snn_core", "snn_fusion", "snn_datasets", "scmrl")
 MOST_MODULES = 15
 
-moving = pytest.mark.xfail(reason="modules are being moved", strict=False)
-
 
 def import_circle(imports: dict[str, set[str]]) -> list[str]:
     """Return one circle of modules, the first of them repeated at the end; empty if there is none."""
@@ -23,7 +21,6 @@ def import_circle(imports: dict[str, set[str]]) -> list[str]:
     return []
 
 
-@moving
 @pytest.mark.parametrize("package", PACKAGES)
 def test_there_is_no_import_circle(package: str):
     # grimp reads every import: at the top, inside functions and under TYPE_CHECKING.
@@ -37,7 +34,6 @@ def test_a_circle_is_noticed():
     assert len(import_circle({"a": {"b"}, "b": {"a"}, "c": set()})) == 3
 
 
-@moving
 def test_no_folder_holds_more_than_fifteen_modules():
     modules = [path for path in ROOT.glob("packages/*/src/**/*.py") if path.name != "__init__.py"]
     folders = Counter(str(path.parent.relative_to(ROOT)) for path in modules)

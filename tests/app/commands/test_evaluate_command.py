@@ -90,8 +90,8 @@ def test_splits_used_in_training_are_marked(
 
 
 def test_names_from_files_do_not_become_markup():
-    from scmrl.commands.evaluate import markdown
     from scmrl.console.tables import DataTable
+    from scmrl.results.evaluation import markdown
 
     text = markdown({"data": "x", "notes": []}, [DataTable("t", ("class", "n"), [("a|b\n# c <i>", "1")])])
     assert r"| a\|b \# c \<i\> | 1 |" in text

@@ -12,11 +12,12 @@ from rich.console import Console
 
 from app.finished import finished_run, scmrl
 from app.tiny import write_tiny_dataset
-from scmrl.commands.evaluate import markdown, rich_table, tables
+from scmrl.commands.evaluate import rich_table
 from scmrl.console.tables import DataTable, escape_markdown, first_and_last
 from scmrl.energy.output import print_tables
 from scmrl.engine import metrics
 from scmrl.report import summary
+from scmrl.results.evaluation import markdown, tables
 
 CLASSES = 1000
 

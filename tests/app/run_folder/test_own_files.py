@@ -10,7 +10,7 @@ import pytest
 
 from app.finished import scmrl
 from app.machines import SPEEDS, write_machines
-from app.serving import served
+from app.serving import serve
 
 LEAST_ALONE, LEAST_TOGETHER = 0.90, 0.95
 
@@ -69,14 +69,14 @@ def test_three_sensors_are_learned_with_the_commands_as_printed(tmp_path, monkey
             assert scmrl(monkeypatch, "predict", run, first.with_suffix(suffix)) == 0
     capsys.readouterr()
     assert scmrl(monkeypatch, "report", run) == 0
-    with served(run) as demo:
+    with serve(run) as demo:
         for suffix in (".csv", ".wav", ".npy"):
             file = next(Path("new/fast").glob(f"*{suffix}"))
             sent = {"content-type": "application/octet-stream"}
             answer = demo.client.post("/api/clips", params={"name": file.name}, content=file.read_bytes(), headers=sent)
             assert answer.status_code == 201, answer.text
             assert answer.json()["faults"] == {}
-            assert answer.json()["senses"] == [{".csv": "series", ".wav": "audio", ".npy": "events"}[suffix]]
+            assert answer.json()["modalities"] == [{".csv": "series", ".wav": "audio", ".npy": "events"}[suffix]]
 
 
 @pytest.mark.slow

@@ -15,7 +15,6 @@ from typing import TypeVar
 
 import torch
 
-from scmrl.commands.evaluate import contents, markdown, tables
 from scmrl.console.progress import Progress
 from scmrl.energy.figure import write_figure
 from scmrl.energy.measure import measure_energy
@@ -25,6 +24,7 @@ from scmrl.engine.evaluate import evaluate as run_evaluation
 from scmrl.engine.evaluate import predict_batch
 from scmrl.explain.explanation import Explanation, explain
 from scmrl.report.folders import RunFiles, read_file
+from scmrl.results.evaluation import contents, markdown, tables
 from scmrl.results.run import EnergyFile, EvaluationFile
 from scmrl.run_folder.files import write_json, write_text
 from scmrl.run_folder.open import open_data, open_run

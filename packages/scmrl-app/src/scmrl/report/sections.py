@@ -10,7 +10,6 @@ from functools import cached_property
 import numpy as np
 from markupsafe import Markup
 
-from scmrl.commands.evaluate import mark_of
 from scmrl.console.tables import DataTable, first_and_last
 from scmrl.energy.output import make_tables as make_energy_tables
 from scmrl.engine.diagnostics import SATURATED, SILENT
@@ -24,6 +23,7 @@ from scmrl.report.page_figures import PageFigure, SampleCard
 from scmrl.report.settings import Setting, non_default_settings
 from scmrl.report.unimodal_runs import UnimodalRun, modalities_without_run
 from scmrl.report.verdict import verdict
+from scmrl.results.evaluation import mark_of
 from scmrl.results.run import ClassRow
 from snn_datasets.base.card import DatasetCard
 from snn_fusion.specs.files import to_yaml

@@ -1,0 +1,176 @@
+"""The content of evaluation.json, and its tables.
+
+Nothing here loads PyTorch before an evaluation is converted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from scmrl.console.tables import DataTable, escape_markdown, first_and_last
+
+if TYPE_CHECKING:
+    from scmrl.config.experiment import Experiment
+    from scmrl.engine.evaluate import Evaluation
+
+FORMAT_VERSION = 1
+"""Format version of evaluation.json; increased when a field changes its meaning."""
+MAX_CLASSES = 60
+"""Most classes for a full class table and confusion matrix; above, only the best and worst classes are shown."""
+MAX_PAIRS = 20
+"""Rows of the table of confused classes that replaces a large confusion matrix."""
+
+
+def contents(
+    evaluation: Evaluation, experiment: Experiment, split: str, *, resamples: int, seed: int
+) -> dict[str, Any]:
+    """Return the content of evaluation.json."""
+    from scmrl.engine import metrics
+    from scmrl.engine.metrics import Predictions
+
+    scores = {
+        "accuracy": metrics.accuracy,
+        "macro_f1": metrics.macro_f1,
+        "calibration_error": metrics.calibration_error,
+    }
+    full_set = next(iter(evaluation.predictions))
+    subsets: list[dict[str, Any]] = []
+    for modalities, predictions in evaluation.predictions.items():
+        arrays = Predictions.of(predictions.labels.numpy(), predictions.probabilities.numpy())
+        bounds = metrics.intervals(arrays, scores, resamples=resamples, seed=seed)
+        subsets.append(
+            {
+                "modalities": list(modalities),
+                "without": [name for name in full_set if name not in modalities],
+                **{
+                    name: {"value": score(arrays), "low": bounds[name][0], "high": bounds[name][1]}
+                    for name, score in scores.items()
+                },
+                "blank": predictions.blank,
+            }
+        )
+    predictions = evaluation.predictions[full_set]
+    arrays = Predictions.of(predictions.labels.numpy(), predictions.probabilities.numpy())
+    counts = metrics.confusion(arrays, len(evaluation.info.classes))
+    per_class = zip(evaluation.info.classes, metrics.class_scores(counts), strict=True)
+    return {
+        "format_version": FORMAT_VERSION,
+        "data": evaluation.info.name,
+        "split": split,
+        "n": predictions.n,
+        "selection": experiment.train.selection,
+        "mark": mark_of(split, experiment.train.selection),
+        "notes": list(evaluation.info.notes),
+        "bootstrap": {"resamples": resamples, "seed": seed, "level": metrics.LEVEL},
+        "loss": predictions.loss,
+        **{name: subsets[0][name] for name in scores},
+        "classes": [
+            {"class": name, "precision": s.precision, "recall": s.recall, "f1": s.f1, "samples": s.support}
+            for name, s in per_class
+        ],
+        "confusion": counts.tolist(),
+        "subsets": subsets,
+        "rates": evaluation.rates,
+    }
+
+
+def mark_of(split: str, selection: str) -> str:
+    """Return a remark for every table if the split was used in training or selection; otherwise ""."""
+    if selection == "published":
+        return "selected on the test split, as published"
+    return {"val": "on the split that selected the epoch", "train": "on the training samples"}.get(split, "")
+
+
+def tables(content: dict[str, Any]) -> list[DataTable]:
+    """Build the tables from the content of evaluation.json."""
+    mark = f" ({content['mark']})" if content["mark"] else ""
+    names = [entry["class"] for entry in content["classes"]]
+    level, resamples = content["bootstrap"]["level"], content["bootstrap"]["resamples"]
+    interval_title = f"{level:.0%} by {resamples:,} resamples"
+    title = f"{content['data']}, {content['split']}, {content['n']:,} samples"
+    scores = (("accuracy", "accuracy"), ("macro-F1", "macro_f1"), ("calibration error", "calibration_error"))
+    blocks = [
+        DataTable(
+            f"{title}{mark}",
+            ("score", "value", interval_title),
+            [(label, f"{content[name]['value']:.2%}", _interval(content[name])) for label, name in scores]
+            + [("loss", f"{content['loss']:.4f}", "")],
+        ),
+        _class_table(content["classes"], mark),
+        _confusion_table(names, content["confusion"], mark),
+    ]
+    if len(content["subsets"]) > 1:
+        blank = any(subset["blank"] for subset in content["subsets"])
+        blocks.append(
+            DataTable(
+                f"missing modalities{mark}",
+                ("modalities", "without", "accuracy", interval_title, "macro-F1", "calibration error")
+                + (("samples with none",) if blank else ()),
+                [
+                    (
+                        " + ".join(subset["modalities"]),
+                        ", ".join(subset["without"]) or "-",
+                        f"{subset['accuracy']['value']:.2%}",
+                        _interval(subset["accuracy"]),
+                        f"{subset['macro_f1']['value']:.2%}",
+                        f"{subset['calibration_error']['value']:.2%}",
+                        *([f"{subset['blank']:,}"] if blank else []),
+                    )
+                    for subset in content["subsets"]
+                ],
+            )
+        )
+    rates = [(name, f"{rate:.2%}") for name, rate in content["rates"].items()]
+    return [*blocks, DataTable(f"firing rates{mark}", ("layer", "rate"), rates)]
+
+
+def _class_table(classes: Sequence[Mapping[str, Any]], mark: str) -> DataTable:
+    """One row per class; of very many classes, those with the lowest and the highest F1."""
+    title, listed = f"classes{mark}", list(classes)
+    if len(classes) > MAX_CLASSES:
+        ranked = sorted(classes, key=lambda entry: entry["f1"])
+        listed = [ranked[index] for index in first_and_last(len(ranked), MAX_CLASSES)]
+        title = (
+            f"the classes with the lowest and the highest F1{mark}; {len(classes) - len(listed):,} more are in "
+            "evaluation.json"
+        )
+    return DataTable(
+        title,
+        ("class", "precision", "recall", "F1", "samples"),
+        [
+            (e["class"], f"{e['precision']:.2%}", f"{e['recall']:.2%}", f"{e['f1']:.2%}", f"{e['samples']:,}")
+            for e in listed
+        ],
+    )
+
+
+def _confusion_table(names: Sequence[str], confusion: Sequence[Sequence[int]], mark: str) -> DataTable:
+    """The confusion matrix; of very many classes, the most frequently confused pairs."""
+    if len(names) <= MAX_CLASSES:
+        return DataTable(
+            f"confusion matrix: true classes in rows, predicted in columns{mark}",
+            ("true", *names),
+            [(name, *map(str, row)) for name, row in zip(names, confusion, strict=True)],
+        )
+    from scmrl.engine.metrics import confused_pairs
+
+    return DataTable(
+        f"the most frequent mistakes{mark}; the whole confusion matrix is in evaluation.json",
+        ("true", "predicted", "samples", "of the class"),
+        [
+            (names[pair.true], names[pair.predicted], f"{pair.count:,}", f"{pair.count / pair.support:.2%}")
+            for pair in confused_pairs(confusion, limit=MAX_PAIRS)
+        ],
+    )
+
+
+def markdown(content: dict[str, Any], blocks: Sequence[DataTable]) -> str:
+    """Return the tables as a Markdown document."""
+    lines = [f"# Evaluation on {escape_markdown(content['data'])}", ""]
+    lines += [f"> {escape_markdown(note)}\n" for note in content["notes"]]
+    return "\n".join([*lines, *(block.markdown() for block in blocks)])
+
+
+def _interval(score: dict[str, float]) -> str:
+    return f"{score['low']:.2%} to {score['high']:.2%}"
