@@ -202,7 +202,7 @@ def test_a_dataset_survives_pickling(copy: Copy):
             assert_same(dataset[2, index], other[2, index])
 
 
-def test_a_dataset_that_was_used_is_pickled_without_what_it_read(copy: Copy):
+def test_pickling_drops_what_a_dataset_has_read(copy: Copy):
     fresh = copy.again()
     unused = len(pickle.dumps(fresh.train))
     for index in some(fresh.train):

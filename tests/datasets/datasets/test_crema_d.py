@@ -1,4 +1,4 @@
-"""CREMA-D: its splits, the published inputs against another implementation, and what is said about it."""
+"""CREMA-D: its splits, the published inputs against another implementation, and its notes."""
 
 import math
 from collections import Counter
@@ -98,7 +98,7 @@ def test_labels_are_those_of_the_names(root: Path, written: Written):
             assert CODES[sample.label] == sample.id.split("_")[2]
 
 
-def test_frames_and_columns_are_dealt_to_the_same_steps(root: Path, written: Written):
+def test_frames_and_columns_belong_to_the_same_steps(root: Path, written: Written):
     splits = build(root, time_steps=2)
     sample = splits.val[0]
     assert sample.timed == {"audio", "visual"}
@@ -111,7 +111,7 @@ def test_frames_and_columns_are_dealt_to_the_same_steps(root: Path, written: Wri
     assert batch["inputs"]["visual"].shape == (2, 2, 3, 32, 32)
 
 
-def test_training_frames_are_cut_alike_and_anew_in_every_epoch(root: Path, written: Written):
+def test_training_frames_share_a_crop_that_changes_with_the_epoch(root: Path, written: Written):
     splits = build(root, modalities="visual", time_steps=2)
     first, again, other = (splits.train[epoch, 0].inputs["visual"] for epoch in (0, 0, 1))
     torch.testing.assert_close(first, again)
@@ -129,7 +129,7 @@ def test_the_published_split_is_kept(root: Path, written: Written):
     assert sorted(split_ids["train"] + split_ids["test"]) == sorted(STEMS)
 
 
-def test_validation_is_carved_out_of_training(root: Path, written: Written):
+def test_validation_is_taken_from_training(root: Path, written: Written):
     split_ids = ids(build(root, protocol="published", modalities="audio", val_fraction=0.3))
     assert split_ids["test"] == [stem for stem in STEMS if published_split()[stem] == "test"]
     assert len(split_ids["val"]) == 3
@@ -156,7 +156,7 @@ def test_the_published_spectrogram_is_that_of_the_published_code(tmp_path: Path)
     np.testing.assert_allclose(sample.inputs["audio"][0, :90].numpy(), expected[:90], atol=1e-3)
 
 
-def test_the_published_test_picture_is_that_of_the_published_code(root: Path, written: Written):
+def test_the_published_test_image_equals_that_of_the_published_code(root: Path, written: Written):
     splits = build(root, protocol="published", modalities="visual", val_fraction=0, size=128, frames_from="folder")
     sample = splits.test[0]
     transform = v2.Compose([v2.Resize(256), v2.CenterCrop(128)])
@@ -164,9 +164,9 @@ def test_the_published_test_picture_is_that_of_the_published_code(root: Path, wr
         torch.from_numpy(np.array(transform(Image.open(path)))).permute(2, 0, 1) / 255
         for path in sorted((root / "Image-01-FPS" / sample.id).glob("*.jpg"))
     ]
-    shown = sample.inputs["visual"] * STD + MEAN
-    assert shown.shape == (3, 128, 128)
-    assert min(float((shown - candidate).abs().max()) for candidate in candidates) < 1.5 / 255
+    image = sample.inputs["visual"] * STD + MEAN
+    assert image.shape == (3, 128, 128)
+    assert min(float((image - candidate).abs().max()) for candidate in candidates) < 1.5 / 255
     assert sample.timed == frozenset()
 
 
@@ -193,7 +193,7 @@ def test_a_published_frame_is_the_first_of_a_second_drawn_by_the_seed(root: Path
     assert seen == {0, 1, 2}
 
 
-def test_training_crops_of_the_published_inputs_are_drawn_anew(root: Path, written: Written):
+def test_training_crops_of_the_published_inputs_change_with_the_epoch(root: Path, written: Written):
     splits = build(root, protocol="published", val_fraction=0)
     first, other = (splits.train[epoch, 0].inputs for epoch in (0, 1))
     assert not torch.equal(first["visual"], other["visual"])
@@ -203,7 +203,7 @@ def test_training_crops_of_the_published_inputs_are_drawn_anew(root: Path, writt
 # What is said
 
 
-def test_what_one_has_to_know_is_said(root: Path, written: Written):
+def test_the_notes_name_the_limits_of_the_dataset(root: Path, written: Written):
     by_actor = " ".join(build(root, modalities="audio").info.notes)
     assert "11 of 7,442 clips are available" in by_actor
     assert "1013_WSI_DIS_XX (train) and 1013_WSI_SAD_XX (train)" in by_actor
@@ -245,7 +245,7 @@ def test_a_clip_under_its_former_name_is_one_sample(tmp_path: Path, protocol: st
     assert ids(build(tmp_path, **fields)) == names
 
 
-def test_a_former_name_is_no_surplus_file(tmp_path: Path):
+def test_a_former_name_is_not_a_surplus_file(tmp_path: Path):
     write_crema_d(tmp_path, ("1040_ITH_SAD_XX",))
     sound = tmp_path / "AudioWAV" / "1040_ITH_SAD_XX.wav"
     sound.rename(sound.with_name("1040_ITH_SAD_X.wav"))
@@ -255,7 +255,7 @@ def test_a_former_name_is_no_surplus_file(tmp_path: Path):
     assert any("7,441 published files are missing" in text for text in texts)
 
 
-def test_other_levels_of_one_letter_are_no_clips(tmp_path: Path):
+def test_other_levels_of_one_letter_are_not_clips(tmp_path: Path):
     write_crema_d(tmp_path, (*STEMS, "1041_ITH_SAD_X"))
     with pytest.raises(ValueError, match=r"1041_ITH_SAD_X\.wav is not a clip of CREMA-D"):
         build(tmp_path, modalities="audio")
@@ -275,13 +275,13 @@ def test_bad_clips_are_named_and_can_be_left_out(tmp_path: Path):
     # Three frames and no sound, as 1076_MTI_NEU_XX has.
     write_video(tmp_path / "VideoFlash" / "1076_MTI_NEU_XX.flv", frames=3, rate=15, height=72, width=96, step=8)
     fields: dict[str, object] = {"protocol": "published", "val_fraction": 0}
-    kept = build(tmp_path, **fields)
-    samples = [sample for split in ("train", "test") for sample in getattr(kept, split)]
+    complete = build(tmp_path, **fields)
+    samples = [sample for split in ("train", "test") for sample in getattr(complete, split)]
     assert {*BAD_CLIPS} <= {sample.id for sample in samples}
     assert all(bool(x.isfinite().all()) for sample in samples for x in sample.inputs.values())
-    assert "Clips known to be bad: 1064_IEO_DIS_MD (train), its video lasts 61 s" in " ".join(kept.info.notes)
+    assert "Clips known to be bad: 1064_IEO_DIS_MD (train), its video lasts 61 s" in " ".join(complete.info.notes)
     left_out = build(tmp_path, bad_clips="leave_out", **fields)
-    assert sorted({*ids(kept)["train"], *ids(kept)["test"]} - {*BAD_CLIPS}) == sorted(
+    assert sorted({*ids(complete)["train"], *ids(complete)["test"]} - {*BAD_CLIPS}) == sorted(
         {*ids(left_out)["train"], *ids(left_out)["test"]}
     )
     assert "are left out: 1064_IEO_DIS_MD, 1064_TIE_SAD_XX" in " ".join(left_out.info.notes)
@@ -302,7 +302,7 @@ def test_videos_without_sound_are_read_as_those_with_it(tmp_path: Path):
 # Mistakes
 
 
-def test_what_to_fetch_is_said_where_nothing_is(tmp_path: Path):
+def test_a_missing_dataset_says_what_to_fetch(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match=r"(?s)no AudioWAV/\*\.wav under .*Git-LFS.*VideoFlash/\*\.flv"):
         build(tmp_path)
 
@@ -320,7 +320,7 @@ def test_a_clip_that_lacks_a_file_stops_or_is_absent(tmp_path: Path):
     assert math.isfinite(float(sample.inputs["visual"].sum()))
 
 
-def test_a_stray_file_is_named_and_a_hidden_one_is_passed_over(tmp_path: Path):
+def test_a_stray_file_is_named_and_a_hidden_one_is_skipped(tmp_path: Path):
     write_crema_d(tmp_path, STEMS)
     (tmp_path / "AudioWAV" / "._1001_DFA_ANG_XX.wav").write_bytes(b"x")
     assert len(build(tmp_path, modalities="audio").train) == 6
@@ -329,7 +329,7 @@ def test_a_stray_file_is_named_and_a_hidden_one_is_passed_over(tmp_path: Path):
         build(tmp_path, modalities="audio")
 
 
-def test_a_part_that_leaves_a_split_empty_is_refused(tmp_path: Path):
+def test_an_empty_split_is_refused(tmp_path: Path):
     write_crema_d(tmp_path, STEMS[:3])
     with pytest.raises(ValueError, match=r"split 'val' \(3 train, 0 val, 0 test\)"):
         build(tmp_path, modalities="audio")
@@ -344,7 +344,7 @@ def test_settings_that_contradict_each_other_are_refused(root: Path):
         build(root, val_fraction=0.5, test_fraction=0.5)
 
 
-def test_the_cache_gives_what_reading_gives(root: Path, written: Written, tmp_path: Path):
+def test_cached_and_uncached_samples_are_equal(root: Path, written: Written, tmp_path: Path):
     fields: dict[str, object] = {"protocol": "published", "val_fraction": 0}
     plain, cached = build(root, **fields), build(root, cache="auto", cache_folder=tmp_path, **fields)
     for split in SPLITS:

@@ -1,4 +1,4 @@
-"""DVS128 Gesture as it lies on disk."""
+"""DVS128 Gesture in its published layout."""
 
 from pathlib import Path
 
@@ -91,7 +91,7 @@ def test_a_recording_is_decoded_once_for_all_its_gestures(tmp_path: Path):
     assert _polarity_events.cache_info().misses == len(LIGHTS) * (len(TRAINING) + len(TESTING))
 
 
-def test_batches_have_time_first_and_shifts_are_drawn_anew_in_every_epoch(tmp_path: Path):
+def test_batches_have_time_first_and_shifts_change_with_the_epoch(tmp_path: Path):
     write_dvs128_gesture(tmp_path)
     splits = opened(tmp_path, shift=4)
 
@@ -102,7 +102,7 @@ def test_batches_have_time_first_and_shifts_are_drawn_anew_in_every_epoch(tmp_pa
         for batch in loader:
             values = batch["inputs"]["visual"]
             assert values.shape == (STEPS, len(batch["ids"]), 2, SIZE, SIZE)
-            samples |= {id_: values[:, place] for place, id_ in enumerate(batch["ids"])}
+            samples |= {id_: values[:, column] for column, id_ in enumerate(batch["ids"])}
         return samples
 
     first, again, second = epoch(0), epoch(0), epoch(1)
@@ -113,7 +113,7 @@ def test_batches_have_time_first_and_shifts_are_drawn_anew_in_every_epoch(tmp_pa
     assert all(torch.equal(sample.inputs["visual"], plain[sample.id]) for sample in splits.test)
 
 
-def test_what_is_missing_is_named_with_where_it_belongs(tmp_path: Path):
+def test_missing_files_are_named_with_their_layout(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match=r"(?s)no trials_to_train\.txt under .*IBM Research.*\n.*user\*\.aedat"):
         opened(tmp_path)
     write_dvs128_gesture(tmp_path)

@@ -1,4 +1,4 @@
-"""Gas sensors as they lie on disk."""
+"""Gas sensors in their published layout."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def opened(root: Path, **fields: object) -> DatasetSplits:
 
 
 def rows(splits: DatasetSplits) -> dict[str, tuple[Row, ...]]:
-    found = {}
+    rows_of = {}
     for name in SPLITS:
         dataset = getattr(splits, name)
         assert isinstance(dataset, RecordedDataset)
-        found[name] = dataset.rows
-    return found
+        rows_of[name] = dataset.rows
+    return rows_of
 
 
 def bounds(row: Row) -> tuple[float, float]:
@@ -51,9 +51,9 @@ def bounds(row: Row) -> tuple[float, float]:
 def averages(table: np.ndarray, rate: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Times, set points and sensors by hand."""
     spans = np.floor(table[:, 0] * rate + 1e-6).astype(int)
-    kept = np.unique(spans)
-    sensors = np.stack([table[spans == span, 3:].mean(0) for span in kept])
-    return (kept + 0.5) / rate, np.stack([table[spans == span, 1:3][-1] for span in kept]), sensors
+    present = np.unique(spans)
+    sensors = np.stack([table[spans == span, 3:].mean(0) for span in present])
+    return (present + 0.5) / rate, np.stack([table[spans == span, 1:3][-1] for span in present]), sensors
 
 
 @pytest.mark.parametrize("lines", [100_000, 7])
@@ -70,15 +70,15 @@ def test_a_recording_is_averaged_over_equal_spans(
     np.testing.assert_allclose(read.values[:, 2:], sensors, rtol=1e-5)
 
 
-def test_samples_begin_where_set_points_change_and_end_before_they_do_again(
+def test_samples_start_at_a_change_of_set_points_and_end_before_the_next(
     mixtures: tuple[Path, dict[str, np.ndarray]],
 ):
     root, written = mixtures
     table = written["ethylene_methane"]
     # About half of the steps hold that long.
-    found = rows(opened(root, mixture="ethylene_methane", response_s=9.9))
-    assert 8 < sum(map(len, found.values())) < 30
-    for row in (row for of_split in found.values() for row in of_split):
+    rows_of = rows(opened(root, mixture="ethylene_methane", response_s=9.9))
+    assert 8 < sum(map(len, rows_of.values())) < 30
+    for row in (row for of_split in rows_of.values() for row in of_split):
         start, stop = bounds(row)
         assert stop - start == pytest.approx(11.9)
         # The span that holds the change counts as after it.
@@ -96,8 +96,8 @@ def test_samples_begin_where_set_points_change_and_end_before_they_do_again(
 
 
 def test_splits_follow_each_other_in_time_with_gaps(mixtures: tuple[Path, dict[str, np.ndarray]]):
-    found = rows(opened(mixtures[0], guard_s=15))
-    spans = {split: [bounds(row) for row in of_split] for split, of_split in found.items()}
+    rows_of = rows(opened(mixtures[0], guard_s=15))
+    spans = {split: [bounds(row) for row in of_split] for split, of_split in rows_of.items()}
     for earlier, later in (("train", "val"), ("val", "test")):
         assert min(start for start, _ in spans[later]) - max(stop for _, stop in spans[earlier]) >= 15
 
@@ -122,7 +122,7 @@ def test_inputs_are_responses_above_the_baseline_on_the_scale_of_training(
     assert any("drift" in note for note in splits.info.notes)
 
 
-def test_what_comes_later_changes_no_earlier_sample(tmp_path: Path, mixtures: tuple[Path, dict[str, np.ndarray]]):
+def test_later_values_do_not_change_earlier_samples(tmp_path: Path, mixtures: tuple[Path, dict[str, np.ndarray]]):
     """Not even through the scale, which is that of training alone."""
     lines = (mixtures[0] / "ethylene_CO.txt").read_text(encoding="utf-8").splitlines()
     before = opened(mixtures[0])
@@ -167,7 +167,7 @@ def test_batches_of_responses_have_time_first(mixtures: tuple[Path, dict[str, np
     assert batch["labels"].shape == (5,)
 
 
-def test_what_leaves_a_split_empty_is_refused(mixtures: tuple[Path, dict[str, np.ndarray]]):
+def test_empty_splits_are_refused(mixtures: tuple[Path, dict[str, np.ndarray]]):
     with pytest.raises(ValueError, match="no sample is left for the split 'train'"):
         opened(mixtures[0], response_s=60)
     with pytest.raises(ValueError, match="their sum must be below 1"):
@@ -217,7 +217,7 @@ def test_features_are_read_back_on_the_scale_of_training(tmp_path: Path, concent
 def test_no_batch_is_in_two_splits(tmp_path: Path):
     write_gas_drift(tmp_path)
     splits = GasDriftSpec(root=tmp_path, cache="off", train_groups=(1, 2), val_groups=(5,), test_groups=(3, 10)).build()
-    of_split = {split: {row.id.split("/")[0] for row in found} for split, found in rows(splits).items()}
+    of_split = {split: {row.id.split("/")[0] for row in rows_of} for split, rows_of in rows(splits).items()}
     assert of_split == {"train": {"batch1", "batch2"}, "val": {"batch5"}, "test": {"batch3", "batch10"}}
     with pytest.raises(ValueError, match="batch 2 is listed twice"):
         GasDriftSpec(root=tmp_path, cache="off", train_groups=(1, 2), val_groups=(2,)).build()
@@ -235,7 +235,7 @@ def test_batches_of_features_are_static(tmp_path: Path):
 
 
 @pytest.mark.parametrize("spec", [GasMixturesSpec, GasDriftSpec])
-def test_a_missing_folder_says_what_to_fetch_and_how_it_must_lie(
+def test_a_missing_folder_says_what_to_fetch_and_its_layout(
     tmp_path: Path, spec: type[GasMixturesSpec] | type[GasDriftSpec]
 ):
     with pytest.raises(FileNotFoundError) as caught:
@@ -244,7 +244,7 @@ def test_a_missing_folder_says_what_to_fetch_and_how_it_must_lie(
     assert spec.card().layout() in str(caught.value)
 
 
-def test_damaged_files_raise_nothing_but_read_errors(tmp_path: Path):
+def test_damaged_files_raise_only_read_errors(tmp_path: Path):
     write_gas_mixtures(tmp_path, steps=3)
     write_gas_drift(tmp_path, per_batch=3)
     draw, refused = random.Random(0), 0

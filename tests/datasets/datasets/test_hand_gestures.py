@@ -1,4 +1,4 @@
-"""Hand gestures as they lie on disk."""
+"""Hand gestures in their published layout."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def opened(root: Path, **fields: object) -> DatasetSplits:
 
 
 def rows(splits: DatasetSplits) -> dict[str, tuple[Row, ...]]:
-    found = {}
+    rows_of = {}
     for name in ("train", "val", "test"):
         dataset = getattr(splits, name)
         assert isinstance(dataset, RecordedDataset)
-        found[name] = dataset.rows
-    return found
+        rows_of[name] = dataset.rows
+    return rows_of
 
 
 def test_windows_lie_in_one_repetition_of_one_gesture_in_one_split(copy: tuple[Path, dict[str, Session]]):
@@ -69,7 +69,7 @@ def test_windows_lie_in_one_repetition_of_one_gesture_in_one_split(copy: tuple[P
 
 def test_every_window_that_fits_is_there(copy: tuple[Path, dict[str, Session]]):
     root, written = copy
-    found = {row.id for of_split in rows(opened(root, window_ms=100, stride_ms=60)).values() for row in of_split}
+    rows_of = {row.id for of_split in rows(opened(root, window_ms=100, stride_ms=60)).values() for row in of_split}
     expected = set()
     for stem, session in written.items():
         first = 0
@@ -78,10 +78,10 @@ def test_every_window_that_fits_is_there(copy: tuple[Path, dict[str, Session]]):
                 if session.ann[first] != "none":
                     expected |= {f"{stem}/{start:06d}" for start in range(first, end - 20 + 1, 12)}
                 first = end
-    assert found == expected
+    assert rows_of == expected
 
 
-def test_subjects_are_kept_apart_where_asked_for(copy: tuple[Path, dict[str, Session]], tmp_path: Path):
+def test_subject_splits_share_no_subject(copy: tuple[Path, dict[str, Session]], tmp_path: Path):
     write_hand_gestures(tmp_path, subjects=(1, 7, 8, 9, 10), sessions=(1,), repetitions=1, convert=False)
     by_split = {name: {row.id[:9] for row in of} for name, of in rows(opened(tmp_path, split="subject")).items()}
     assert by_split == {
@@ -161,7 +161,7 @@ def test_frames_of_a_window_are_shown_at_their_times(copy: tuple[Path, dict[str,
     assert 0 < sample.inputs["davis"].min() <= sample.inputs["davis"].max() <= 1
 
 
-def test_frames_are_unpickled_only_where_that_is_allowed(copy: tuple[Path, dict[str, Session]], tmp_path: Path):
+def test_frames_are_unpickled_only_if_allowed(copy: tuple[Path, dict[str, Session]], tmp_path: Path):
     write_hand_gestures(tmp_path, subjects=(1,), repetitions=1, convert=False)
     with pytest.raises(ValueError, match="runs any code in the file"):
         convert_davis(tmp_path / "subject01_session01_davis.npz")
@@ -180,7 +180,7 @@ def test_frames_are_unpickled_only_where_that_is_allowed(copy: tuple[Path, dict[
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_batches_have_time_first_for_every_sense(copy: tuple[Path, dict[str, Session]], tmp_path: Path):
+def test_batches_have_time_first_for_every_modality(copy: tuple[Path, dict[str, Session]], tmp_path: Path):
     splits = opened(copy[0], modalities="emg,dvs,davis", cache="auto", cache_folder=tmp_path)
     order = EpochOrder(len(splits.train), epoch=2)
     batch = next(iter(DataLoader(splits.train, batch_size=6, sampler=order, collate_fn=collate)))
@@ -197,14 +197,14 @@ def test_batches_have_time_first_for_every_sense(copy: tuple[Path, dict[str, Ses
     }
 
 
-def test_a_missing_folder_says_what_to_fetch_and_how_it_must_lie(tmp_path: Path):
+def test_a_missing_folder_says_what_to_fetch_and_its_layout(tmp_path: Path):
     with pytest.raises(FileNotFoundError) as caught:
         opened(tmp_path / "nowhere")
     assert "Zenodo, record 3663616" in str(caught.value)
     assert "subject*_session*_emg.npy" in str(caught.value)
 
 
-def test_an_absent_sense_is_zeros_where_allowed(tmp_path: Path):
+def test_an_absent_modality_is_zeros_if_allowed(tmp_path: Path):
     write_hand_gestures(tmp_path, subjects=(1,), repetitions=1, convert=False)
     (tmp_path / "subject01_session03_dvs.npy").unlink()
     splits = opened(tmp_path, on_error="missing")
@@ -212,7 +212,7 @@ def test_an_absent_sense_is_zeros_where_allowed(tmp_path: Path):
     assert not any(sample.absent for sample in splits.train)
 
 
-def test_annotations_that_are_none_are_refused(tmp_path: Path):
+def test_invalid_annotations_are_refused(tmp_path: Path):
     path = tmp_path / "a_ann.npy"
     np.save(path, np.array(["none", "fist"]))
     with pytest.raises(ReadError, match="has the unknown gesture 'fist'; known are pinky"):
@@ -224,7 +224,7 @@ def test_annotations_that_are_none_are_refused(tmp_path: Path):
         repetitions(path)
 
 
-def test_damaged_files_raise_nothing_but_read_errors(copy: tuple[Path, dict[str, Session]], tmp_path: Path):
+def test_damaged_files_raise_only_read_errors(copy: tuple[Path, dict[str, Session]], tmp_path: Path):
     root, _ = copy
     draw, refused = random.Random(0), 0
     for reader, name in (
@@ -255,8 +255,8 @@ def test_windows_past_the_end_of_a_recording_are_left_out_and_counted(tmp_path: 
     assert not any("left out" in note for note in whole.info.notes)
     stem, session = next(iter(written.items()))
     seconds = session.events[2]
-    kept = session.events[:, seconds < seconds.max() / 2]
-    np.save(tmp_path / f"{stem}_dvs.npy", kept)
+    remaining = session.events[:, seconds < seconds.max() / 2]
+    np.save(tmp_path / f"{stem}_dvs.npy", remaining)
     splits = HandGesturesSpec.model_validate(options).build()
     fewer = sum(len(getattr(whole, name)) - len(getattr(splits, name)) for name in ("train", "val", "test"))
     assert fewer > 4

@@ -1,4 +1,4 @@
-"""MNIST-DVS and N-TIDIGITS18 as they lie on disk, and their pairs."""
+"""MNIST-DVS and N-TIDIGITS18 in their published layout, and their pairs."""
 
 import subprocess
 import sys
@@ -60,10 +60,10 @@ def rows(splits: DatasetSplits, split: str) -> tuple[Row, ...]:
 
 def names(row: Row) -> tuple[str, str]:
     """The file of the written digit and the label of the spoken one."""
-    seen, heard = row.sources["visual"], row.sources["audio"]
+    seen, audio = row.sources["visual"], row.sources["audio"]
     assert seen is not None
-    assert heard is not None
-    return seen.path.stem, "/".join(map(str, heard.part))
+    assert audio is not None
+    return seen.path.stem, "/".join(map(str, audio.part))
 
 
 def seen_counts(events: np.ndarray, *, size: int = SIZE) -> np.ndarray:
@@ -138,7 +138,7 @@ def test_every_recording_is_used(root: Path, written: Written):
     assert {audio for _, audio in used} == singles
 
 
-def test_pairs_are_fixed_by_the_seed_and_the_same_without_the_other_sense(root: Path, written: Written):
+def test_pairs_depend_on_the_seed_and_not_on_the_other_modality(root: Path, written: Written):
     code = (
         "import sys; from pathlib import Path\n"
         "from snn_datasets.datasets.mnistdvs_ntidigits import spoken_digits, symbols\n"
@@ -182,18 +182,18 @@ def test_the_published_numbers_of_pairs(root: Path, written: Written):
 
 
 def test_oh_is_left_out_or_a_zero(root: Path, written: Written):
-    left_out, kept = (
+    left_out, with_o = (
         {item.id for items in spoken_digits(root / "data", spoken_o=what, val=0.3).values() for item in items}
         for what in ("leave_out", "zero")
     )
-    assert kept - left_out == {label for label in written[1] if label.endswith("-o")}
+    assert with_o - left_out == {label for label in written[1] if label.endswith("-o")}
     assert {label.rsplit("-", 1)[1] for label in left_out} == set("123456789z")
 
 
-def test_one_sense_does_not_need_the_other_on_disk(tmp_path: Path):
+def test_one_modality_does_not_need_the_other_on_disk(tmp_path: Path):
     write_ntidigits(tmp_path / "data")
-    heard = spec(tmp_path, modalities="audio").build()
-    assert set(heard.train[0].inputs) == {"audio"}
+    audio = spec(tmp_path, modalities="audio").build()
+    assert set(audio.train[0].inputs) == {"audio"}
     with pytest.raises(FileNotFoundError, match=r"no grabbed_data.*scale 4 under .*IMSE-CNM"):
         spec(tmp_path).build()
     (tmp_path / "data" / "n-tidigits.hdf5").unlink()

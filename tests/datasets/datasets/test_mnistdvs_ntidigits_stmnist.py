@@ -1,4 +1,4 @@
-"""Digits seen, heard and felt, as they lie on disk."""
+"""Digits in vision, audio and touch in their published layout."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from snn_datasets.formats.mat5 import StMnistReader
 from snn_datasets.loading.order import EpochOrder
 from snn_datasets.loading.recorded import RecordedDataset, Row
 
-SENSES = ("visual", "audio", "touch")
+MODALITIES = ("visual", "audio", "touch")
 
 
 @pytest.fixture(scope="module")
@@ -32,61 +32,61 @@ def opened(root: Path, **fields: object) -> DatasetSplits:
 
 
 def rows(splits: DatasetSplits) -> dict[str, tuple[Row, ...]]:
-    found = {}
+    rows_of = {}
     for name in ("train", "val", "test"):
         dataset = getattr(splits, name)
         assert isinstance(dataset, RecordedDataset)
-        found[name] = dataset.rows
-    return found
+        rows_of[name] = dataset.rows
+    return rows_of
 
 
-def sources(of_split: tuple[Row, ...], sense: str) -> set[Source]:
-    found = {row.sources[sense] for row in of_split}
-    return {source for source in found if source is not None}
+def sources(of_split: tuple[Row, ...], modality: str) -> set[Source]:
+    rows_of = {row.sources[modality] for row in of_split}
+    return {source for source in rows_of if source is not None}
 
 
-def digit(sense: str, source: Source) -> int:
+def digit(modality: str, source: Source) -> int:
     """The digit that a file or key says."""
-    if sense == "visual":
+    if modality == "visual":
         return int(source.path.name.split("_")[1])
-    if sense == "touch":
+    if modality == "touch":
         return int(source.path.parent.name)
-    said = str(source.part[1])[-1]
-    return 0 if said == "z" else int(said)
+    digit_name = str(source.part[1])[-1]
+    return 0 if digit_name == "z" else int(digit_name)
 
 
-def test_all_senses_of_a_sample_are_the_same_digit(root: Path):
+def test_all_modalities_of_a_sample_are_the_same_digit(root: Path):
     for of_split in rows(opened(root)).values():
         assert {row.label for row in of_split} == set(range(10))
         for row in of_split:
-            for sense in SENSES:
-                source = row.sources[sense]
+            for modality in MODALITIES:
+                source = row.sources[modality]
                 assert source is not None
-                assert digit(sense, source) == row.label
+                assert digit(modality, source) == row.label
 
 
-def test_nothing_of_any_sense_is_in_two_splits(root: Path):
-    found = rows(opened(root))
+def test_no_source_of_any_modality_is_in_two_splits(root: Path):
+    rows_of = rows(opened(root))
 
-    def groups(sense: str, split: str) -> set[object]:
-        of_split = sources(found[split], sense)
-        if sense == "audio":
+    def groups(modality: str, split: str) -> set[object]:
+        of_split = sources(rows_of[split], modality)
+        if modality == "audio":
             return {str(source.part[1]).rsplit("-", 2)[0] for source in of_split}
         return {source.path for source in of_split}
 
-    for sense in SENSES:
-        train, val, test = (groups(sense, split) for split in ("train", "val", "test"))
+    for modality in MODALITIES:
+        train, val, test = (groups(modality, split) for split in ("train", "val", "test"))
         assert train
         assert val
         assert test
         assert not train & val | train & test | val & test
 
 
-def test_the_sense_with_most_recordings_is_used_once_unless_a_number_is_asked_for(root: Path):
+def test_the_largest_modality_is_used_once_unless_a_number_is_given(root: Path):
     train = rows(opened(root))["train"]
     for label in range(10):
         of_class = tuple(row for row in train if row.label == label)
-        assert len(of_class) == max(len(sources(of_class, sense)) for sense in SENSES)
+        assert len(of_class) == max(len(sources(of_class, modality)) for modality in MODALITIES)
     assert len(rows(opened(root, test_per_class=2))["test"]) == 20
 
 
@@ -99,7 +99,7 @@ def test_touches_are_read_back(root: Path):
         assert sample.inputs["touch"].sum() == len(StMnistReader().read(source)) > 0
 
 
-def test_batches_have_time_first_for_every_sense(root: Path, tmp_path: Path):
+def test_batches_have_time_first_for_every_modality(root: Path, tmp_path: Path):
     splits = opened(root, cache="auto", cache_folder=tmp_path)
     order = EpochOrder(len(splits.train), epoch=1)
     batch = next(iter(DataLoader(splits.train, batch_size=4, sampler=order, collate_fn=collate)))
@@ -127,6 +127,6 @@ def test_writers_of_touches_may_be_named(root: Path, tmp_path: Path):
 
 
 def test_a_missing_folder_says_what_to_fetch(tmp_path: Path):
-    for sense, said in (("visual", "MNIST-DVS"), ("audio", "N-TIDIGITS18"), ("touch", "NUS ScholarBank")):
-        with pytest.raises(FileNotFoundError, match=said):
-            opened(tmp_path, modalities=sense)
+    for modality, digit_name in (("visual", "MNIST-DVS"), ("audio", "N-TIDIGITS18"), ("touch", "NUS ScholarBank")):
+        with pytest.raises(FileNotFoundError, match=digit_name):
+            opened(tmp_path, modalities=modality)

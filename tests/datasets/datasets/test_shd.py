@@ -1,4 +1,4 @@
-"""The Spiking Heidelberg Digits as they lie on disk."""
+"""The Spiking Heidelberg Digits in their published layout."""
 
 from collections import Counter
 from pathlib import Path
@@ -107,7 +107,7 @@ def test_batches_have_time_first(tmp_path: Path):
     assert sorted(ids) == sorted(train.ids)
 
 
-def test_what_is_missing_is_named_with_where_it_belongs(tmp_path: Path):
+def test_missing_files_are_named_with_their_layout(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match=r"(?s)no shd_train\.h5 under .*Zenke lab.*\n.*shd_test\.h5"):
         opened(tmp_path)
     write_shd(tmp_path)

@@ -1,4 +1,4 @@
-"""ST-MNIST as it lies on disk."""
+"""ST-MNIST in its published layout."""
 
 import subprocess
 import sys
@@ -65,7 +65,7 @@ def test_the_seed_alone_decides_who_is_in_which_split(tmp_path: Path):
     assert all(first[split] <= more[split] for split in first)
 
 
-def test_no_writer_is_in_two_splits_where_writers_are_named(tmp_path: Path):
+def test_no_named_writer_is_in_two_splits(tmp_path: Path):
     written = write_st_mnist(tmp_path / "st")
     writer_of = {id_: f"w{number % 9}" for number, id_ in enumerate(written)}
     lines = ["name,group", *(f"{id_}.mat,{writer}" for id_, writer in writer_of.items())]
@@ -90,7 +90,7 @@ def test_batches_have_time_first(tmp_path: Path):
     assert batch["present"]["touch"].all()
 
 
-def test_a_missing_folder_says_what_to_fetch_and_how_it_must_lie(tmp_path: Path):
+def test_a_missing_folder_says_what_to_fetch_and_its_layout(tmp_path: Path):
     with pytest.raises(FileNotFoundError) as caught:
         opened(tmp_path / "nowhere")
     assert "NUS ScholarBank" in str(caught.value)

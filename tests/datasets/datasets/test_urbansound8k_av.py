@@ -48,7 +48,7 @@ def test_no_recording_is_in_two_splits(root: Path, seed: int):
     assert splits.info.notes == ()
 
 
-def test_official_folds_decide_where_they_are_asked_for(tmp_path: Path):
+def test_the_folds_protocol_uses_the_official_folds(tmp_path: Path):
     folds = write_urbansound8k_av(tmp_path)
     splits = build(tmp_path, protocol="folds", test_fold=7)
     expected: defaultdict[str, list[str]] = defaultdict(list)
@@ -74,14 +74,14 @@ def test_the_published_split_cuts_each_class_by_name(root: Path):
     assert "Validation is the test split" in splits.info.notes[1]
 
 
-def test_validation_is_carved_out_of_the_published_training_clips(root: Path):
+def test_validation_is_taken_from_the_published_training_clips(root: Path):
     whole, carved = (stems(build(root, protocol="published", val_fraction=share)) for share in (0, 0.25))
     assert carved["test"] == whole["test"]
     assert sorted(carved["train"] + carved["val"]) == sorted(whole["train"])
     assert len(carved["val"]) == round(0.25 * len(whole["train"]))
 
 
-def test_sounds_of_any_rate_and_number_of_channels_become_alike(root: Path):
+def test_sounds_of_any_rate_and_channels_get_one_format(root: Path):
     splits = build(root)
     for split in SPLITS:
         for sample in getattr(splits, split):
@@ -94,7 +94,7 @@ def test_sounds_of_any_rate_and_number_of_channels_become_alike(root: Path):
             assert loudest == pytest.approx(hertz / 11_025 * 32 - 0.5, abs=1)
 
 
-def test_training_pictures_are_cut_anew_and_test_pictures_are_not(root: Path):
+def test_training_images_get_random_crops_and_test_images_do_not(root: Path):
     splits = build(root, modalities="visual")
     assert torch.equal(splits.test[0, 0].inputs["visual"], splits.test[5, 0].inputs["visual"])
     assert splits.info.modalities["visual"].time_steps is None
@@ -104,7 +104,7 @@ def test_the_card_is_found_by_name():
     assert len(DATASETS["urbansound8k-av"].card().classes) == 10
 
 
-def test_what_to_fetch_is_said_where_nothing_is(tmp_path: Path):
+def test_a_missing_dataset_says_what_to_fetch(tmp_path: Path):
     with pytest.raises(
         FileNotFoundError, match=r"no Dataset_v3_sound/\*/\*\.wav under .*Kaggle.*\n.*Dataset_v3_vision"
     ):
@@ -114,7 +114,7 @@ def test_what_to_fetch_is_said_where_nothing_is(tmp_path: Path):
         build(tmp_path, protocol="folds")
 
 
-def test_a_table_that_is_none_is_refused(tmp_path: Path):
+def test_a_malformed_table_is_refused(tmp_path: Path):
     write_urbansound8k_av(tmp_path)
     table = tmp_path / "metadata" / "UrbanSound8K.csv"
     lines = table.read_text(encoding="utf-8").splitlines()
@@ -126,7 +126,7 @@ def test_a_table_that_is_none_is_refused(tmp_path: Path):
         build(tmp_path, protocol="folds")
 
 
-def test_strangers_are_named(tmp_path: Path):
+def test_unknown_files_are_named(tmp_path: Path):
     write_urbansound8k_av(tmp_path)
     (tmp_path / "Dataset_v3_sound" / "siren" / "mine.wav").write_bytes(b"x")
     with pytest.raises(ValueError, match="'mine' does not contain its source recording"):
@@ -138,7 +138,7 @@ def test_strangers_are_named(tmp_path: Path):
         build(tmp_path, protocol="published", modalities="audio")
 
 
-def test_shares_that_leave_nothing_are_refused(root: Path):
+def test_fractions_that_leave_no_training_data_are_refused(root: Path):
     with pytest.raises(ValueError, match="both must be above 0, and their sum below 1"):
         build(root, val_fraction=0)
     with pytest.raises(ValueError, match=r"split 'test' \(72 train, 0 val, 0 test\)|split 'val'"):

@@ -74,7 +74,7 @@ def test_an_event_is_cut_out_of_its_video(ave: Path):
     np.testing.assert_allclose(frame_numbers(whole.val[1].inputs["visual"]), [7, 22], atol=0.4)
 
 
-def test_events_of_no_length_are_left_out_unless_videos_are_taken_whole(ave: Path):
+def test_events_of_no_length_are_left_out_unless_whole_videos_are_used(ave: Path):
     assert not any("cccccccccc3" in id_ for of_split in ids(build_ave(ave)).values() for id_ in of_split)
     whole = build_ave(ave, whole_video=True)
     assert "cccccccccc3 Male speech" in ids(whole)["train"]
@@ -90,7 +90,7 @@ def test_videos_that_are_gone_are_counted(tmp_path: Path):
     assert "1 of 6 clips of the list have no video." in splits.info.notes
 
 
-def test_a_list_that_is_none_is_refused_by_its_line(tmp_path: Path):
+def test_a_malformed_list_is_refused_with_its_line(tmp_path: Path):
     write_ave(tmp_path, AVE_LISTS | {"val": (*AVE_LISTS["val"], "Church bell&dddddddddd4&good&9")})
     with pytest.raises(ValueError, match=r"valSet\.txt, line 3: 'Church bell&dddddddddd4&good&9' is not Category&"):
         build_ave(tmp_path)
@@ -121,7 +121,7 @@ def test_a_video_listed_in_two_splits_is_tested(tmp_path: Path):
     assert split_ids["test"] == ["eeeeeeeeee5 tickling"]
 
 
-def test_a_table_that_is_none_is_refused(tmp_path: Path):
+def test_a_malformed_table_is_refused(tmp_path: Path):
     write_kinetics_sounds(tmp_path)
     table = tmp_path / "annotations.csv"
     table.write_text("label,youtube_id\n", encoding="utf-8")
@@ -154,7 +154,7 @@ def test_a_damaged_video_stops_or_is_absent(tmp_path: Path):
         (b"", "is empty"),
     ],
 )
-def test_lists_that_are_no_text_are_refused_by_name(tmp_path: Path, content: bytes, why: str):
+def test_lists_that_are_not_text_are_refused_by_name(tmp_path: Path, content: bytes, why: str):
     for write, name, spec in (
         (write_ave, "valSet.txt", AveSpec),
         (write_kinetics_sounds, "annotations.csv", KineticsSoundsSpec),
@@ -166,7 +166,7 @@ def test_lists_that_are_no_text_are_refused_by_name(tmp_path: Path, content: byt
             spec(root=root, cache="off").build()
 
 
-def test_a_table_of_many_columns_is_told_in_a_few_words(tmp_path: Path):
+def test_a_table_with_many_columns_gives_a_short_message(tmp_path: Path):
     write_kinetics_sounds(tmp_path)
     (tmp_path / "annotations.csv").write_text(",".join(f"c{n}" for n in range(20_000)) + "\n", encoding="utf-8")
     with pytest.raises(ValueError, match="'c7' and 19,992 more; it needs label") as error:

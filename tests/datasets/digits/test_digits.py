@@ -138,7 +138,7 @@ def test_touch_is_selected_by_name():
         DigitsSpec(modalities=("smell",)).selected_modalities()
 
 
-def test_a_batch_has_time_first_where_there_is_time(digits: DatasetSplits):
+def test_modalities_with_time_have_it_as_first_axis(digits: DatasetSplits):
     batch = collate([digits.train[index] for index in range(6)])
     assert {name: tuple(values.shape) for name, values in batch["inputs"].items()} == {
         "audio": (6, 1, 16, 16),
@@ -230,7 +230,7 @@ def test_without_a_cache_nothing_is_written(tmp_path: Path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_cache_that_cannot_be_written_says_what_to_do(tmp_path: Path):
+def test_an_unwritable_cache_says_what_to_do(tmp_path: Path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OSError, match="choose another cache_folder, or set cache to off"):
         DigitsSpec(modalities=("visual",), cache_folder=tmp_path / "file").build()

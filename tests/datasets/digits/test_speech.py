@@ -41,7 +41,7 @@ def test_a_whispered_vowel_peaks_at_its_formants(vowel: str, f1: float, f2: floa
 
 
 @pytest.mark.parametrize("pitch", [95.0, 140.0, 230.0])
-def test_the_voice_has_the_pitch_asked_for(pitch: float):
+def test_the_voice_has_the_given_pitch(pitch: float):
     wave = sustain(PHONEMES["ah"][0], Speaker(pitch=pitch))
     middle = wave[len(wave) // 2 - 800 : len(wave) // 2 + 800]
     correlation = torch.fft.irfft(torch.fft.rfft(middle, n=4096).abs().square())

@@ -64,10 +64,12 @@ def test_a_path_is_on_the_ink_and_the_ink_on_the_path(handwriting: Handwriting, 
     for digit in range(10):
         of_digit = torch.tensor(labels) == digit
         covered = total = 0.0
-        for image, places, down in zip(images[of_digit], paths.positions[of_digit], paths.down[of_digit], strict=True):
+        for image, positions, down in zip(
+            images[of_digit], paths.positions[of_digit], paths.down[of_digit], strict=True
+        ):
             for row in range(8):
                 for column in range(8):
-                    away = (places[down] - torch.stack([axis[column], axis[row]])).norm(dim=1).min() * 8
+                    away = (positions[down] - torch.stack([axis[column], axis[row]])).norm(dim=1).min() * 8
                     covered += float(image[row, column]) * bool(away < 1)
                     total += float(image[row, column])
         assert covered / total > 0.85, digit
@@ -113,9 +115,9 @@ def test_a_path_follows_its_own_image():
 
 def test_each_press_is_let_go_and_nothing_is_pressed_twice(paths: PenPaths):
     for events in write(paths, missed=0.3, stray=0.0):
-        place = events.y.astype(int) * 10 + events.x
-        for taxel in np.unique(place):
-            presses, releases = ((events.p == p) & (place == taxel) for p in (1, 0))
+        index = events.y.astype(int) * 10 + events.x
+        for taxel in np.unique(taxel):
+            presses, releases = ((events.p == p) & (index == taxel) for p in (1, 0))
             assert presses.sum() == releases.sum()
             assert (np.sort(events.t[presses]) <= np.sort(events.t[releases])).all()
         assert events.duration == 2_000_000
@@ -123,7 +125,7 @@ def test_each_press_is_let_go_and_nothing_is_pressed_twice(paths: PenPaths):
         assert events.polarities == 2
 
 
-def test_a_stroke_is_felt_where_and_when_it_is_drawn():
+def test_a_stroke_causes_events_at_its_position_and_time():
     presses = [
         (events.t[events.p == 1], events.x[events.p == 1], events.y[events.p == 1])
         for events in write(straight((0.15, 0.3), (0.85, 0.3)))
@@ -140,19 +142,19 @@ def test_a_stroke_is_felt_where_and_when_it_is_drawn():
     assert len({round(start, 2) for start in starts}) > 10  # nobody starts on the clock
 
 
-def test_presses_are_missed_with_the_chance_asked_for(paths: PenPaths):
+def test_presses_are_missed_with_the_given_probability(paths: PenPaths):
     clean, faulty = write(paths), write(paths, missed=0.4)
-    every, kept = events_of(clean, 1), events_of(faulty, 1)
-    assert kept < every
-    assert len(kept) / len(every) == pytest.approx(0.6, abs=0.02)
+    every, remaining = events_of(clean, 1), events_of(faulty, 1)
+    assert remaining < every
+    assert len(remaining) / len(every) == pytest.approx(0.6, abs=0.02)
     assert sum(map(len, write(paths, missed=1.0))) == 0
 
 
 def test_stray_presses_come_at_their_rate_and_more_noise_leaves_the_others(paths: PenPaths):
     presses = [events_of(write(off_paper(60), stray=rate), 1) for rate in (0.0, 0.2, 2.0)]
     assert not presses[0]
-    for rate, found in zip((0.2, 2.0), presses[1:], strict=True):
-        assert len(found) == pytest.approx(rate * 2 * 100 * 60, rel=0.1)
+    for rate, count in zip((0.2, 2.0), presses[1:], strict=True):
+        assert len(count) == pytest.approx(rate * 2 * 100 * 60, rel=0.1)
     assert len({(x, y) for _, _, x, y in presses[2]}) == 100
     clean, noisy = events_of(write(paths), 1), events_of(write(paths, stray=0.2), 1)
     assert clean < noisy

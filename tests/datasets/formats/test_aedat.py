@@ -53,14 +53,14 @@ def test_jaer_files_are_read_back(tmp_path: Path, events: np.ndarray):
     assert (read.size, read.polarities, read.duration) == ((128, 128), 2, 70_001)
 
 
-def test_an_address_is_taken_apart_bit_by_bit(tmp_path: Path):
+def test_an_address_is_parsed_bit_by_bit(tmp_path: Path):
     path = tmp_path / "a.aedat"
     path.write_bytes(b"#!AER-DAT2.0\r\n" + struct.pack(">IIII", 0b0_1000010_0010001_1, 5, 0b0_0000001_1000000_0, 9))
     assert matrix(Aedat2Reader().read(Source(path))).tolist() == [[0, 17, 66, 1], [4, 64, 1, 0]]
 
 
 @pytest.mark.parametrize("first_stamp", [2**32 - 30_000, 2**31 - 30_000])
-def test_a_clock_that_wraps_around_goes_on(tmp_path: Path, events: np.ndarray, first_stamp: int):
+def test_a_clock_overflow_is_unwrapped(tmp_path: Path, events: np.ndarray, first_stamp: int):
     write_aedat2(tmp_path / "a.aedat", events, first_stamp=first_stamp)
     np.testing.assert_array_equal(matrix(Aedat2Reader().read(Source(tmp_path / "a.aedat"))), events)
 
@@ -95,7 +95,7 @@ def test_a_jaer_file_may_hold_no_events(tmp_path: Path):
 
 
 @pytest.mark.parametrize("extra", [1, 4, 7])
-def test_a_jaer_file_that_is_cut_off_is_refused(tmp_path: Path, events: np.ndarray, extra: int):
+def test_a_truncated_jaer_file_is_refused(tmp_path: Path, events: np.ndarray, extra: int):
     write_aedat2(tmp_path / "a.aedat", events)
     data = (tmp_path / "a.aedat").read_bytes()
     (tmp_path / "a.aedat").write_bytes(data[: len(data) - 8 + extra])
@@ -118,7 +118,7 @@ def test_a_jaer_file_that_is_cut_off_is_refused(tmp_path: Path, events: np.ndarr
         (b"#!AER-DAT2.0\r\n" + struct.pack(">8I", 2, 0, 2, 2**31 - 1, 2, 2**32 - 2, 2, 9), "71 minutes"),
     ],
 )
-def test_what_is_no_jaer_file_is_refused(tmp_path: Path, content: bytes, why: str):
+def test_files_that_are_not_jaer_are_refused(tmp_path: Path, content: bytes, why: str):
     (tmp_path / "a.aedat").write_bytes(content)
     with pytest.raises(ReadError, match=why) as raised:
         Aedat2Reader().read(Source(tmp_path / "a.aedat"))
@@ -135,13 +135,13 @@ def test_caer_files_are_read_back(tmp_path: Path, events: np.ndarray):
     assert (read.size, read.duration) == ((128, 128), 70_001)
 
 
-def test_a_word_is_taken_apart_bit_by_bit(tmp_path: Path):
+def test_a_word_is_parsed_bit_by_bit(tmp_path: Path):
     word = 0b000000000010001_000000001000010_1_1
     (tmp_path / "a.aedat").write_bytes(CAER_HEADER + packet(POLARITY, [(word, 9), (word ^ 2, 10)]))
     assert matrix(Aedat3Reader().read(Source(tmp_path / "a.aedat"))).tolist() == [[0, 17, 66, 1], [1, 17, 66, 0]]
 
 
-def test_a_part_of_a_caer_file_is_a_window_of_its_own_time(tmp_path: Path, events: np.ndarray):
+def test_a_part_of_a_caer_file_is_a_window_of_its_clock(tmp_path: Path, events: np.ndarray):
     write_aedat3(tmp_path / "a.aedat", later(events, 5_000))
     for start, end in ((15_000, 35_000), (30_000, 40_000)):
         read = Aedat3Reader().read(Source(tmp_path / "a.aedat", (start, end)))
@@ -161,7 +161,7 @@ def test_events_that_are_not_valid_are_left_out(tmp_path: Path):
     assert Aedat3Reader().read(Source(tmp_path / "a.aedat")).x.tolist() == [3, 5]
 
 
-def test_room_that_a_packet_does_not_use_is_passed_over(tmp_path: Path):
+def test_unused_capacity_of_a_packet_is_skipped(tmp_path: Path):
     full = bytearray(packet(POLARITY, [(3 << 17 | 1, 10), (4 << 17 | 1, 11), (5 << 17 | 1, 12)]))
     full[20:24] = struct.pack("<i", 2)
     (tmp_path / "a.aedat").write_bytes(CAER_HEADER + full + packet(POLARITY, [(6 << 17 | 1, 20)]))
@@ -182,7 +182,7 @@ def test_another_sensor_may_be_larger(tmp_path: Path):
         Aedat3Reader().read(Source(tmp_path / "a.aedat"))
 
 
-def test_a_file_that_changed_is_read_anew(tmp_path: Path, events: np.ndarray):
+def test_a_changed_file_is_read_again(tmp_path: Path, events: np.ndarray):
     path = tmp_path / "a.aedat"
     write_aedat3(path, events)
     np.testing.assert_array_equal(matrix(Aedat3Reader().read(Source(path))), events)
@@ -192,7 +192,7 @@ def test_a_file_that_changed_is_read_anew(tmp_path: Path, events: np.ndarray):
     np.testing.assert_array_equal(matrix(Aedat3Reader().read(Source(path))), changed)
 
 
-def test_what_was_read_can_be_changed_without_changing_the_next(tmp_path: Path, events: np.ndarray):
+def test_modifying_a_recording_does_not_change_the_next_read(tmp_path: Path, events: np.ndarray):
     write_aedat3(tmp_path / "a.aedat", events)
     for _ in range(2):
         read = Aedat3Reader().read(Source(tmp_path / "a.aedat"))
@@ -226,7 +226,7 @@ def test_a_reader_that_read_is_as_small_as_one_that_did_not(tmp_path: Path, even
         (CAER_HEADER + packet(POLARITY, [(1, -5)]), "negative time"),
     ],
 )
-def test_what_is_no_caer_file_is_refused(tmp_path: Path, content: bytes, why: str):
+def test_files_that_are_not_caer_are_refused(tmp_path: Path, content: bytes, why: str):
     (tmp_path / "a.aedat").write_bytes(content)
     with pytest.raises(ReadError, match=why) as raised:
         Aedat3Reader().read(Source(tmp_path / "a.aedat"))
@@ -234,15 +234,15 @@ def test_what_is_no_caer_file_is_refused(tmp_path: Path, content: bytes, why: st
 
 
 @pytest.mark.parametrize("reader", [Aedat2Reader(), Aedat3Reader()])
-def test_whatever_a_damaged_file_holds_it_is_events_or_an_error_that_names_it(tmp_path: Path, reader: Reader):
+def test_a_damaged_file_gives_events_or_an_error_with_its_name(tmp_path: Path, reader: Reader):
     path = tmp_path / "damaged.aedat"
     write = write_aedat2 if isinstance(reader, Aedat2Reader) else write_aedat3
     write(path, some_events(np.random.default_rng(1), 20, duration=900))
     whole, rng, refused = path.read_bytes(), np.random.default_rng(2), 0
     for _ in range(400):
         damaged = bytearray(whole)
-        for place in rng.integers(0, len(whole), rng.integers(1, 6)):
-            damaged[place] = rng.integers(256)
+        for index in rng.integers(0, len(whole), rng.integers(1, 6)):
+            damaged[index] = rng.integers(256)
         path.write_bytes(bytes(damaged[: rng.integers(1, len(whole) + 1)] if rng.random() < 0.3 else damaged))
         got = outcome(reader, path)
         assert isinstance(got, Events) or str(path) in str(got)
@@ -251,7 +251,7 @@ def test_whatever_a_damaged_file_holds_it_is_events_or_an_error_that_names_it(tm
 
 
 @pytest.mark.parametrize("reader", [Aedat2Reader(), Aedat3Reader()])
-def test_files_that_are_no_recordings_are_refused(tmp_path: Path, reader: Reader):
+def test_files_that_are_not_recordings_are_refused(tmp_path: Path, reader: Reader):
     with pytest.raises(FileNotFoundError, match="no file at"):
         reader.read(Source(tmp_path / "none.aedat"))
     (tmp_path / "a.aedat").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")

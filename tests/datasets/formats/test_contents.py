@@ -1,4 +1,4 @@
-"""What kind of recording a file holds."""
+"""Detection of the kind of recording in a file."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ EVENTS = np.array([[0, 1, 2, 0], [5, 3, 4, 1], [9, 3, 4, 1]])
         (np.zeros(7), ("series",)),
     ],
 )
-def test_npy_files_are_looked_into(tmp_path: Path, array: np.ndarray, kinds: tuple[str, ...]):
+def test_npy_files_are_inspected(tmp_path: Path, array: np.ndarray, kinds: tuple[str, ...]):
     np.save(tmp_path / "a.npy", array)
     assert kinds_of(tmp_path / "a.npy") == kinds
 
@@ -41,7 +41,7 @@ def test_damaged_npy_files_are_left_to_a_reader(tmp_path: Path):
     assert kinds_of(tmp_path / "none.npy") == ("series",)
 
 
-def test_formats_without_a_reader_are_told(tmp_path: Path):
+def test_unsupported_formats_are_explained(tmp_path: Path):
     for name, content, kinds, why in (
         ("dv.csv", b"timestamp,x,y,polarity\n1,2,3,1\n", (), "a table of events"),
         ("dv.csv", b"# t;x;y;p\n1;2;3;1\n", (), "a table of events"),
@@ -54,6 +54,6 @@ def test_formats_without_a_reader_are_told(tmp_path: Path):
     ):
         (tmp_path / name).write_bytes(content)
         assert kinds_of(tmp_path / name) == kinds
-        found = why_unreadable(tmp_path / name)
-        assert (found is None) == (why is None)
-        assert why is None or why in (found or "")
+        reason = why_unreadable(tmp_path / name)
+        assert (reason is None) == (why is None)
+        assert why is None or why in (reason or "")

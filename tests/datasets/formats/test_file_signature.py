@@ -1,4 +1,4 @@
-"""What a file is by its first bytes."""
+"""Detection of file formats."""
 
 import gzip
 import io
@@ -55,7 +55,7 @@ def test_files_are_known_by_their_first_bytes(tmp_path: Path, head: bytes, expec
     assert describe(path) == expected
 
 
-def test_what_other_programs_write_is_known(tmp_path: Path):
+def test_files_of_other_programs_are_recognized(tmp_path: Path):
     for name, expected in {
         "a.png": "a PNG image",
         "a.jpg": "a JPEG image",

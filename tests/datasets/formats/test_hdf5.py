@@ -20,24 +20,26 @@ LABEL = "man-ae-a-1"
 @pytest.fixture
 def ntidigits(tmp_path: Path) -> tuple[Path, dict[str, tuple[np.ndarray, np.ndarray]]]:
     rng = np.random.default_rng(0)
-    said = {label: some_spikes(rng, 60, channels=64, seconds=0.5) for label in (LABEL, "woman-ac-b-z", "man-ae-b-o93")}
+    utterances = {
+        label: some_spikes(rng, 60, channels=64, seconds=0.5) for label in (LABEL, "woman-ac-b-z", "man-ae-b-o93")
+    }
     write_ntidigits_file(
-        tmp_path / "n.hdf5", train=said, test={"man-zz-a-1": some_spikes(rng, 30, channels=64, seconds=0.5)}
+        tmp_path / "n.hdf5", train=utterances, test={"man-zz-a-1": some_spikes(rng, 30, channels=64, seconds=0.5)}
     )
-    return tmp_path / "n.hdf5", said
+    return tmp_path / "n.hdf5", utterances
 
 
 @pytest.fixture
 def shd(tmp_path: Path) -> tuple[Path, list[tuple[np.ndarray, np.ndarray]]]:
     rng = np.random.default_rng(1)
-    said = [some_spikes(rng, count, channels=700, seconds=1.3) for count in (50, 70, 0, 20)]
-    write_shd_file(tmp_path / "s.h5", said, labels=[1, 0, 1, 1], speakers=[4, 4, 7, 0], keys=["zero", "null"])
-    return tmp_path / "s.h5", said
+    utterances = [some_spikes(rng, count, channels=700, seconds=1.3) for count in (50, 70, 0, 20)]
+    write_shd_file(tmp_path / "s.h5", utterances, labels=[1, 0, 1, 1], speakers=[4, 4, 7, 0], keys=["zero", "null"])
+    return tmp_path / "s.h5", utterances
 
 
 def test_spoken_digits_are_read_back(ntidigits: tuple[Path, dict[str, tuple[np.ndarray, np.ndarray]]]):
-    path, said = ntidigits
-    for label, (seconds, channels) in said.items():
+    path, utterances = ntidigits
+    for label, (seconds, channels) in utterances.items():
         read = NTidigitsReader().read(Source(path, ("train", label)))
         micros = np.rint(seconds * 1e6).astype(int)
         np.testing.assert_array_equal(read.t, micros - micros[0])
@@ -47,16 +49,16 @@ def test_spoken_digits_are_read_back(ntidigits: tuple[Path, dict[str, tuple[np.n
 
 
 def test_the_labels_of_a_split_are_listed(ntidigits: tuple[Path, dict[str, tuple[np.ndarray, np.ndarray]]]):
-    path, said = ntidigits
-    assert ntidigits_labels(path, "train") == list(said)
+    path, utterances = ntidigits
+    assert ntidigits_labels(path, "train") == list(utterances)
     assert ntidigits_labels(path, "test") == ["man-zz-a-1"]
 
 
 def test_heidelberg_digits_are_read_back_from_the_times_that_16_bits_hold(
     shd: tuple[Path, list[tuple[np.ndarray, np.ndarray]]],
 ):
-    path, said = shd
-    for number, (seconds, units) in enumerate(said):
+    path, utterances = shd
+    for number, (seconds, units) in enumerate(utterances):
         read = ShdReader().read(Source(path, (number,)))
         np.testing.assert_array_equal(read.t, np.rint(seconds.astype(np.float16).astype(float) * 1e6))
         np.testing.assert_array_equal(read.x, units)
@@ -141,7 +143,7 @@ def test_contents_that_do_not_agree_are_refused(
         shd_contents(shd[0])
 
 
-def test_a_file_of_another_kind_is_refused_by_what_it_lacks(
+def test_a_file_of_another_dataset_is_refused_with_what_it_lacks(
     ntidigits: tuple[Path, dict[str, tuple[np.ndarray, np.ndarray]]],
     shd: tuple[Path, list[tuple[np.ndarray, np.ndarray]]],
 ):
@@ -153,7 +155,7 @@ def test_a_file_of_another_kind_is_refused_by_what_it_lacks(
         ntidigits_labels(shd[0], "train")
 
 
-def test_files_that_are_no_hdf5_are_refused(tmp_path: Path):
+def test_files_that_are_not_hdf5_are_refused(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match="no file at"):
         ShdReader().read(Source(tmp_path / "none.h5", (0,)))
     with pytest.raises(FileNotFoundError, match="no file at"):
@@ -206,8 +208,8 @@ def test_importing_the_readers_imports_neither_torch_nor_h5py():
 def test_utterances_in_chunks_are_read_back(tmp_path: Path, packed: dict[str, object]):
     rng = np.random.default_rng(5)
     # The last six are never written, and of one chunk none is.
-    said = [(np.linspace(0, 1, 9 * n), rng.integers(0, 700, 9 * n)) for n in range(44)]
-    written = {number: spikes for number, spikes in enumerate(said) if number not in range(14, 21)}
+    utterances = [(np.linspace(0, 1, 9 * n), rng.integers(0, 700, 9 * n)) for n in range(44)]
+    written = {number: spikes for number, spikes in enumerate(utterances) if number not in range(14, 21)}
     with h5py.File(tmp_path / "s.h5", "w") as file:
         for column, (name, dtype) in enumerate((("times", ">f2"), ("units", "<u4"))):
             rows = file.create_dataset(
@@ -239,18 +241,18 @@ def test_filters_that_are_not_known_are_refused_by_number(tmp_path: Path):
         ShdReader().read(Source(tmp_path / "s.h5", (0,)))
 
 
-def test_a_heap_that_the_library_would_read_for_ever_is_passed_over(
+def test_a_heap_that_would_loop_forever_in_the_library_is_skipped(
     shd: tuple[Path, list[tuple[np.ndarray, np.ndarray]]],
 ):
-    path, said = shd
+    path, utterances = shd
     data = bytearray(path.read_bytes())
     heap = data.find(b"GCOL")
-    place = heap + 16
-    while data[place : place + 2] != b"\0\0":  # number 0 is the gap after the last object
-        place += 16 + -(-int.from_bytes(data[place + 8 : place + 16], "little") // 8) * 8
-    data[place + 8 : place + 16] = bytes(8)
+    offset = heap + 16
+    while data[offset : offset + 2] != b"\0\0":  # number 0 is the gap after the last object
+        offset += 16 + -(-int.from_bytes(data[offset + 8 : offset + 16], "little") // 8) * 8
+    data[offset + 8 : offset + 16] = bytes(8)
     path.write_bytes(data)
-    assert [len(ShdReader().read(Source(path, (number,)))) for number in range(4)] == [len(t) for t, _ in said]
+    assert [len(ShdReader().read(Source(path, (number,)))) for number in range(4)] == [len(t) for t, _ in utterances]
 
 
 @pytest.mark.parametrize(
@@ -275,7 +277,7 @@ def test_a_heap_that_is_damaged_is_refused(
     assert str(path) in str(raised.value)
 
 
-# In a process of its own: a crash of the HDF5 library would take the tests with it.
+# In a separate process: a crash of the HDF5 library would take the tests with it.
 FUZZ = """
 import random, resource, sys
 from pathlib import Path
@@ -305,7 +307,7 @@ print(refused)
 
 
 @pytest.mark.parametrize("kind", ["n-tidigits", "shd"])
-def test_whatever_a_damaged_file_holds_it_is_events_or_an_error_that_names_it(
+def test_a_damaged_file_gives_events_or_an_error_with_its_name(
     ntidigits: tuple[Path, dict[str, tuple[np.ndarray, np.ndarray]]],
     shd: tuple[Path, list[tuple[np.ndarray, np.ndarray]]],
     kind: str,

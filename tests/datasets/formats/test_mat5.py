@@ -64,7 +64,7 @@ def test_arrays_are_read_as_scipy_reads_them(tmp_path: Path, dtype: str):
         np.testing.assert_array_equal(read_mat5(tmp_path / "a.mat", name), loadmat(tmp_path / "a.mat")[name])
 
 
-def test_what_cannot_be_a_recording_is_refused(tmp_path: Path):
+def test_impossible_recordings_are_refused(tmp_path: Path):
     path = tmp_path / "a.mat"
     good = spike_trains(np.random.default_rng(5))
 
@@ -116,7 +116,7 @@ def test_sizes_that_a_file_only_claims_take_no_memory(tmp_path: Path):
 
 
 @pytest.mark.parametrize("compressed", [True, False])
-def test_damaged_files_raise_nothing_but_read_errors(tmp_path: Path, compressed: bool):
+def test_damaged_files_raise_only_read_errors(tmp_path: Path, compressed: bool):
     write_mat(tmp_path / "good.mat", {"spiketrain": spike_trains(np.random.default_rng(6))}, compressed=compressed)
     good = (tmp_path / "good.mat").read_bytes()
     draw, refused = random.Random(0), 0

@@ -1,4 +1,4 @@
-"""Reading sound whatever the file, and the stages on waveforms against torchaudio, scipy and by hand."""
+"""The sound reader, and the stages on waveforms compared with torchaudio and SciPy."""
 
 import struct
 from pathlib import Path
@@ -48,7 +48,7 @@ def test_common_formats_are_read(tmp_path: Path, ending: str):
     assert wave.samples.std() == pytest.approx(0.5 / 2**0.5, rel=0.1)
 
 
-def test_a_part_is_what_sounds_between_two_times(tmp_path: Path):
+def test_a_part_selects_the_sound_between_two_times(tmp_path: Path):
     samples = np.arange(8_000, dtype=np.float32) / 8_000
     soundfile.write(tmp_path / "x.wav", samples, 8_000, subtype="FLOAT")
     np.testing.assert_array_equal(read(tmp_path / "x.wav", 0.25, 0.5).samples[0], samples[2_000:4_000])
@@ -74,7 +74,7 @@ def test_a_recording_without_samples_is_refused(tmp_path: Path):
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
-def test_samples_that_are_no_numbers_are_refused(tmp_path: Path, wrong: float):
+def test_nan_and_inf_samples_are_refused(tmp_path: Path, wrong: float):
     soundfile.write(tmp_path / "x.wav", np.array([0.0, wrong, 0.0]), 8_000, subtype="FLOAT")
     with pytest.raises(ReadError, match=r"x\.wav has samples that are NaN or inf"):
         read(tmp_path / "x.wav")
@@ -108,7 +108,7 @@ CONTAINERS = {
 
 @pytest.mark.parametrize("ending", CONTAINERS)
 @pytest.mark.parametrize("channels", [1, 2])
-def test_no_part_of_a_file_is_taken_for_the_whole(tmp_path: Path, ending: str, channels: int):
+def test_truncated_files_are_detected_at_any_length(tmp_path: Path, ending: str, channels: int):
     rng = np.random.default_rng(0)
     wave = np.stack([tone(440, rate=48_000, seconds=1)] * channels, 1) + rng.uniform(-0.1, 0.1, (48_000, channels))
     file, subtype = CONTAINERS[ending]
@@ -122,7 +122,7 @@ def test_no_part_of_a_file_is_taken_for_the_whole(tmp_path: Path, ending: str, c
             read(path)
 
 
-def test_rf64_states_its_length_in_a_chunk_of_its_own(tmp_path: Path):
+def test_rf64_states_its_length_in_the_ds64_chunk(tmp_path: Path):
     write_wav(tmp_path / "x.wav", hertz=440, rate=8_000, seconds=0.5)
     plain = (tmp_path / "x.wav").read_bytes()
     sizes = b"ds64" + struct.pack("<IQQQI", 28, len(plain) + 28, 8_000, 4_000, 0)
@@ -148,7 +148,7 @@ def test_sound_written_to_a_pipe_is_read_to_its_end(tmp_path: Path, length: int)
     )
 
 
-def test_a_recording_of_nothing_stays_one_whatever_follows_it(tmp_path: Path):
+def test_an_empty_recording_stays_empty_whatever_chunk_follows(tmp_path: Path):
     write_wav(tmp_path / "x.wav", hertz=440, rate=8_000, seconds=0.5)
     head = (tmp_path / "x.wav").read_bytes()[:40] + struct.pack("<I", 0)
     note = b"LIST" + struct.pack("<I", 20) + b"INFOICMT" + struct.pack("<I", 8) + b"nothing\0"
@@ -166,7 +166,7 @@ def test_a_recording_of_nothing_stays_one_whatever_follows_it(tmp_path: Path):
         (b'{"url": "https://example.org"}' + bytes(10), "a JSON file"),
     ],
 )
-def test_a_file_of_another_format_is_called_what_it_is(tmp_path: Path, content: bytes, words: str):
+def test_an_error_names_the_actual_format(tmp_path: Path, content: bytes, words: str):
     (tmp_path / "x.wav").write_bytes(content)
     with pytest.raises(ReadError, match=rf"x\.wav cannot be read as sound: it is {words}"):
         read(tmp_path / "x.wav")
@@ -181,7 +181,7 @@ def test_a_header_that_claims_more_than_there_can_be_is_refused(tmp_path: Path):
         read(tmp_path / "x.flac")
 
 
-def test_what_is_no_sound_is_refused(tmp_path: Path):
+def test_files_that_are_not_sound_are_refused(tmp_path: Path):
     (tmp_path / "x.wav").write_bytes(b"this is no recording")
     with pytest.raises(ReadError, match=r"x\.wav cannot be read as sound: .*replace"):
         read(tmp_path / "x.wav")
@@ -197,8 +197,8 @@ def test_damaged_files_are_read_or_refused_and_nothing_else(tmp_path: Path, endi
     refusals: list[str] = []
     for number in range(80):
         damaged = bytearray(whole if number % 2 else whole[: rng.integers(1, len(whole) + 1)])
-        for place in rng.integers(0, min(len(damaged), 100), 3):
-            damaged[place] = rng.integers(256)
+        for index in rng.integers(0, min(len(damaged), 100), 3):
+            damaged[index] = rng.integers(256)
         path = tmp_path / f"y.{ending}"
         path.write_bytes(damaged)
         try:
@@ -222,22 +222,22 @@ def test_channels_are_mixed_to_their_mean():
 @pytest.mark.parametrize(("source", "target"), [(16_000, 22_050), (44_100, 8_000), (8_000, 8_000)])
 def test_another_rate_keeps_the_tone(source: int, target: int):
     wave = np.stack([tone(440, rate=source, seconds=0.5), tone(700, rate=source, seconds=0.5)])
-    heard = Resample(rate=target)(Waveform(wave, source), DRAW)
-    assert heard.rate == target
-    assert heard.samples.shape == (2, target // 2)
+    resampled = Resample(rate=target)(Waveform(wave, source), DRAW)
+    assert resampled.rate == target
+    assert resampled.samples.shape == (2, target // 2)
     middle = slice(200, -200)  # the filter has no signal to lean on at the ends
-    for channel, hertz in zip(heard.samples, (440, 700), strict=True):
+    for channel, hertz in zip(resampled.samples, (440, 700), strict=True):
         np.testing.assert_allclose(channel[middle], tone(hertz, rate=target, seconds=0.5)[middle], atol=5e-3)
 
 
-def test_what_the_lower_rate_cannot_hold_is_left_out():
+def test_resampling_removes_frequencies_above_the_lower_nyquist():
     wave = np.random.default_rng(0).normal(size=(1, 44_100)).astype(np.float32)
     ours = Resample(rate=22_050)(Waveform(wave, 44_100), DRAW).samples[0]
     theirs = resample_poly(wave[0], 1, 2)
     assert np.corrcoef(ours, theirs)[0, 1] > 0.99
 
 
-def test_lengths_are_made_alike():
+def test_all_recordings_get_the_same_length():
     wave = Waveform(np.ones((2, 100), np.float32), 1_000)
     assert FitLength(seconds=0.04)(wave, DRAW).samples.shape == (2, 40)
     longer = FitLength(seconds=0.25)(wave, DRAW).samples
@@ -246,7 +246,7 @@ def test_lengths_are_made_alike():
     assert longer[:, 100:].max() == 0
 
 
-def test_what_is_beyond_full_scale_is_cut_off():
+def test_samples_are_clipped_to_full_scale():
     wave = Waveform(np.array([[-1.5, -1.0, 0.2, 3.0]], np.float32), 8_000)
     assert Clamp()(wave, DRAW).samples.tolist() == [[-1.0, -1.0, pytest.approx(0.2), 1.0]]
     assert wave.samples.max() == 3

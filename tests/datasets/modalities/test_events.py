@@ -1,4 +1,4 @@
-"""Events in NumPy files, and stages that move events about."""
+"""Events in NumPy files, and the stages on events."""
 
 import zipfile
 from pathlib import Path
@@ -95,7 +95,7 @@ def test_polarities_may_be_signs(tmp_path: Path, events: np.ndarray):
     np.testing.assert_array_equal(matrix(reader().read(Source(tmp_path / "e.npy"))), events)
 
 
-def test_one_polarity_ignores_what_the_file_says_of_it(tmp_path: Path, events: np.ndarray):
+def test_one_polarity_ignores_the_polarities_of_the_file(tmp_path: Path, events: np.ndarray):
     np.save(tmp_path / "e.npy", events)
     read = reader(polarities=1).read(Source(tmp_path / "e.npy"))
     assert read.p.max() == 0
@@ -117,7 +117,7 @@ def test_a_recording_may_begin_with_its_first_event(tmp_path: Path, events: np.n
         reader().read(Source(tmp_path / "e.npy"))
 
 
-def test_a_part_is_a_window_of_the_files_own_time(tmp_path: Path, events: np.ndarray):
+def test_a_part_is_a_window_of_the_files_clock(tmp_path: Path, events: np.ndarray):
     np.save(tmp_path / "e.npy", events)
     start, end = int(events[50, 0]), int(events[120, 0])
     read = reader().read(Source(tmp_path / "e.npy", (start, end)))
@@ -166,7 +166,7 @@ def test_events_out_of_order_are_put_in_order(tmp_path: Path, events: np.ndarray
         (np.array([{"t": 1}], dtype=object), "Python objects"),
     ],
 )
-def test_what_is_no_events_is_refused_with_the_reason(tmp_path: Path, array: np.ndarray, why: str):
+def test_files_that_are_not_events_are_refused_with_the_reason(tmp_path: Path, array: np.ndarray, why: str):
     np.save(tmp_path / "e.npy", array)
     with pytest.raises(ReadError, match=why) as raised:
         reader().read(Source(tmp_path / "e.npy"))
@@ -193,15 +193,15 @@ def test_an_archive_that_unpacks_to_too_much_is_refused_unread(tmp_path: Path):
 
 
 @pytest.mark.parametrize("how", ["columns", "structured", "arrays"])
-def test_whatever_a_damaged_file_holds_it_is_events_or_an_error_that_names_it(tmp_path: Path, how: Any):
+def test_a_damaged_file_gives_events_or_an_error_with_its_name(tmp_path: Path, how: Any):
     events = some_events(np.random.default_rng(1), 20, duration=900, height=SIZE[0], width=SIZE[1])
     path = tmp_path / ("e.npz" if how == "arrays" else "e.npy")
     write_events(path, events, how=how)
     whole, rng, refused = path.read_bytes(), np.random.default_rng(2), 0
     for _ in range(300):
         damaged = bytearray(whole)
-        for place in rng.integers(0, min(len(whole), 300), rng.integers(1, 6)):
-            damaged[place] = rng.integers(256)
+        for index in rng.integers(0, min(len(whole), 300), rng.integers(1, 6)):
+            damaged[index] = rng.integers(256)
         path.write_bytes(bytes(damaged[: rng.integers(1, len(whole) + 1)] if rng.random() < 0.3 else damaged))
         got = outcome(reader(), path)
         assert isinstance(got, Events) or str(path) in str(got)
@@ -209,7 +209,7 @@ def test_whatever_a_damaged_file_holds_it_is_events_or_an_error_that_names_it(tm
     assert refused > 100
 
 
-def test_files_that_are_no_recordings_are_refused(tmp_path: Path):
+def test_files_that_are_not_recordings_are_refused(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match="no file at"):
         reader().read(Source(tmp_path / "none.npy"))
     for content in (b"", b"<html>", b"PK", b"PK\x03\x04" + bytes(100), b"\x93NUMPY", bytes(100)):
@@ -233,7 +233,7 @@ def on_channels(channels: list[int], count: int) -> Events:
     return Events.of(t=np.arange(len(channels)), x=np.array(channels), y=none, p=none, size=(1, count), polarities=1)
 
 
-def test_scaling_the_plane_keeps_every_event_and_adds_up_what_falls_together(events: np.ndarray):
+def test_scaling_the_plane_keeps_every_event_and_sums_merged_pixels(events: np.ndarray):
     scaled = ScalePlane(height=7, width=9)(as_events(events), DRAW)
     expected = events.copy()
     expected[:, 1] = expected[:, 1] * 9 // 40
@@ -270,19 +270,19 @@ def test_shifting_is_cropping_padded_frames(events: np.ndarray):
     recording = as_events(events)
     frames = EventFrames(steps=3)(recording, DRAW)
     padded = torch.nn.functional.pad(frames, (5, 5, 5, 5))
-    places: set[tuple[int, int]] = set()
+    offsets: set[tuple[int, int]] = set()
     for epoch in range(40):
         draw = Draw(seed=0, sample="a", modality="visual", epoch=epoch)
         moved = EventFrames(steps=3)(Shift(pixels=5)(recording, draw), draw)
-        found = [
+        matches = [
             (top, left)
             for top in range(11)
             for left in range(11)
             if torch.equal(moved, padded[..., top : top + 30, left : left + 40])
         ]
-        assert len(found) == 1
-        places.update(found)
-    assert {top for top, _ in places} == {left for _, left in places} == set(range(11))
+        assert len(matches) == 1
+        offsets.update(matches)
+    assert {top for top, _ in offsets} == {left for _, left in offsets} == set(range(11))
 
 
 def test_the_same_draw_shifts_by_the_same_distance(events: np.ndarray):
@@ -325,7 +325,7 @@ def columns_of(t: np.ndarray, *, p: np.ndarray | None = None, x: np.ndarray | No
     }
 
 
-def test_fractions_of_microseconds_are_seconds_that_nobody_named(tmp_path: Path):
+def test_fractional_microseconds_are_refused_as_wrong_units(tmp_path: Path):
     np.savez(tmp_path / "e.npz", **columns_of(np.arange(1000) / 1000))
     with pytest.raises(
         ReadError, match=r"times such as 0\.001 are fractions, but microseconds are integers; .* time_unit"
@@ -337,7 +337,7 @@ def test_fractions_of_microseconds_are_seconds_that_nobody_named(tmp_path: Path)
 
 
 @pytest.mark.parametrize(("unit", "start"), [("us", 1e9), ("s", 1.7e3), ("ms", 2e6)])
-def test_times_that_float32_cannot_tell_apart_are_refused(tmp_path: Path, unit: str, start: float):
+def test_times_beyond_the_resolution_of_float32_are_refused(tmp_path: Path, unit: str, start: float):
     factor = {"us": 1e6, "ms": 1e3, "s": 1}[unit]
     t = (
         np.floor(start + np.linspace(0, 0.01, 500) * factor)

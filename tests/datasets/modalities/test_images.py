@@ -1,4 +1,4 @@
-"""Reading pictures whatever the file, and the stages on pictures and videos against torchvision and by hand."""
+"""The image reader, and the stages on images and videos compared with torchvision."""
 
 import gzip
 import subprocess
@@ -35,7 +35,7 @@ def drawn(epoch: int) -> Draw:
 
 
 def halves(left: object, right: object, mode: str) -> Pillow.Image:
-    """A picture 12 wide and 6 high of two colors."""
+    """An image 12 wide and 6 high with two colors."""
     image = Pillow.new(mode, (12, 6), left)  # pyright: ignore[reportArgumentType]
     image.paste(right, (6, 0, 12, 6))  # pyright: ignore[reportArgumentType]
     return image
@@ -51,7 +51,7 @@ def corners(pixels: np.ndarray) -> tuple[list[int], list[int]]:
 
 
 def noise(height: int, width: int, channels: int = 3) -> Image:
-    """A smooth random picture."""
+    """A smooth random image."""
     pixels = np.random.default_rng(0).integers(0, 256, (channels, height // 8 + 1, width // 8 + 1), np.uint8)
     return Image(v2.functional.resize(torch.from_numpy(pixels), [height, width]).numpy())
 
@@ -70,9 +70,9 @@ def assert_same_to_a_level(pixels: np.ndarray, expected: torch.Tensor):
 def test_gray_files_have_one_channel_and_others_three(tmp_path: Path, mode: str, channels: int):
     Pillow.new(mode, (5, 4)).save(tmp_path / "x.png")
     assert read(tmp_path / "x.png").shape == (channels, 4, 5)
-    for asked in (1, 3):
-        pixels = read(tmp_path / "x.png", channels=asked)
-        assert pixels.shape == (asked, 4, 5)
+    for requested in (1, 3):
+        pixels = read(tmp_path / "x.png", channels=requested)
+        assert pixels.shape == (requested, 4, 5)
         assert pixels.dtype == np.uint8
 
 
@@ -89,7 +89,7 @@ def test_transparency_shows_white_paper(tmp_path: Path):
     assert corners(read(tmp_path / "x.png")) == ([0, 0, 255], [255, 255, 255])
 
 
-def test_a_palette_is_looked_up_and_its_transparent_entry_is_white(tmp_path: Path):
+def test_palette_colors_are_resolved_and_transparency_is_white(tmp_path: Path):
     image = halves(0, 1, "P")
     image.putpalette([255, 0, 0, 0, 255, 0])
     image.save(tmp_path / "opaque.png")
@@ -105,7 +105,7 @@ def test_sixteen_bits_are_scaled_rather_than_clipped(tmp_path: Path):
         assert read(tmp_path / "x.png", channels=channels).tolist() == [[[0, 1, 128, 255]]] * channels
 
 
-def test_a_photograph_taken_sideways_is_put_upright(tmp_path: Path):
+def test_the_exif_orientation_is_applied(tmp_path: Path):
     exif = Pillow.Exif()
     exif[0x0112] = 6  # its right is the top
     pixels = np.zeros((6, 12, 3), np.uint8)
@@ -117,7 +117,7 @@ def test_a_photograph_taken_sideways_is_put_upright(tmp_path: Path):
     assert upright[:, 7:].max() < 50
 
 
-def test_a_large_jpeg_is_decoded_smaller_but_never_below_what_is_asked(tmp_path: Path):
+def test_a_large_jpeg_is_decoded_smaller_but_never_below_the_requested_size(tmp_path: Path):
     write_jpeg(tmp_path / "x.jpg", height=360, width=480, left=(200, 0, 0), right=(0, 0, 200))
     assert read(tmp_path / "x.jpg").shape == (3, 360, 480)
     assert read(tmp_path / "x.jpg", fit=181).shape == (3, 360, 480)
@@ -128,7 +128,7 @@ def test_a_large_jpeg_is_decoded_smaller_but_never_below_what_is_asked(tmp_path:
     assert right == pytest.approx([0, 0, 200], abs=3)
 
 
-def test_a_file_of_another_ending_is_read_by_what_it_holds(tmp_path: Path):
+def test_a_file_is_read_by_its_content_not_its_extension(tmp_path: Path):
     halves((255, 0, 0), (0, 0, 255), "RGB").save(tmp_path / "x.jpg", "PNG")
     assert corners(read(tmp_path / "x.jpg")) == ([255, 0, 0], [0, 0, 255])
 
@@ -151,7 +151,7 @@ def test_gray_levels_of_unknown_range_are_refused(tmp_path: Path):
         read(tmp_path / "x.tif")
 
 
-def test_a_picture_that_claims_to_be_huge_is_refused_before_it_is_unpacked(tmp_path: Path):
+def test_an_image_that_claims_to_be_huge_is_refused_before_decoding(tmp_path: Path):
     head = b"P5 %d %d 255\n"
     (tmp_path / "x.pgm").write_bytes(head % (20_000, 4_000) + bytes(100))
     with pytest.raises(ReadError, match=r"claims 20000 x 4000 pixels, more than 60,000,000"):
@@ -161,7 +161,7 @@ def test_a_picture_that_claims_to_be_huge_is_refused_before_it_is_unpacked(tmp_p
         read(tmp_path / "x.pgm")
 
 
-def test_what_is_no_picture_is_refused(tmp_path: Path):
+def test_files_that_are_not_images_are_refused(tmp_path: Path):
     (tmp_path / "x.png").write_bytes(b"this is no picture")
     with pytest.raises(ReadError, match=r"x\.png cannot be read as an image: .*replace"):
         read(tmp_path / "x.png")
@@ -177,8 +177,8 @@ def test_damaged_files_are_read_or_refused_and_nothing_else(tmp_path: Path, endi
     refusals: list[str] = []
     for _ in range(60):
         damaged = bytearray(whole[: rng.integers(1, len(whole) + 1)])
-        for place in rng.integers(0, len(damaged), 3):
-            damaged[place] = rng.integers(256)
+        for index in rng.integers(0, len(damaged), 3):
+            damaged[index] = rng.integers(256)
         (tmp_path / "y").write_bytes(damaged)
         try:
             assert read(tmp_path / "y").ndim == 3
@@ -188,7 +188,7 @@ def test_damaged_files_are_read_or_refused_and_nothing_else(tmp_path: Path, endi
     assert all(text.startswith(str(tmp_path / "y")) for text in refusals)
 
 
-def test_readers_are_imported_without_what_they_read_with():
+def test_importing_readers_imports_no_decoders():
     code = "import sys; from snn_datasets.modalities import audio, images, video; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "torchvision", "torchaudio", "PIL", "soundfile", "av"} & set(loaded)
@@ -238,38 +238,38 @@ def test_stretching_does_not_wait_for_torchvision_to_be_imported():
     assert "torchvision" not in loaded
 
 
-def test_stages_leave_what_they_are_given_as_it_was():
-    given = noise(40, 60)
-    kept = given.pixels.copy()
+def test_stages_do_not_modify_their_input():
+    original = noise(40, 60)
+    copy = original.pixels.copy()
     for stage in (Resize(height=20, width=30), CenterCrop(size=24), RandomResizedCrop(size=16), RandomFlip(chance=1.0)):
-        stage(given, drawn(0))
-        np.testing.assert_array_equal(given.pixels, kept)
+        stage(original, drawn(0))
+        np.testing.assert_array_equal(original.pixels, copy)
 
 
 @pytest.mark.parametrize(("height", "width"), [(360, 480), (480, 361), (100, 90)])
-def test_the_middle_is_cut_as_torchvision_does(height: int, width: int):
-    given = noise(height, width)
-    expected = v2.Compose([v2.Resize(256, antialias=True), v2.CenterCrop(128)])(torch.from_numpy(given.pixels))
-    cut = CenterCrop(size=128, shorter=256)(given, DRAW)
+def test_center_crops_equal_torchvisions(height: int, width: int):
+    original = noise(height, width)
+    expected = v2.Compose([v2.Resize(256, antialias=True), v2.CenterCrop(128)])(torch.from_numpy(original.pixels))
+    cut = CenterCrop(size=128, shorter=256)(original, DRAW)
     assert_same_to_a_level(cut.pixels, expected)
     assert CenterCrop(size=128, shorter=256)(cut, DRAW) is cut
 
 
-def test_a_picture_too_small_for_the_crop_is_enlarged():
+def test_an_image_smaller_than_the_crop_is_enlarged():
     small = Image(np.full((3, 10, 30), 7, np.uint8))
     assert CenterCrop(size=20)(small, DRAW).pixels.tolist() == np.full((3, 20, 20), 7).tolist()
 
 
-def test_a_random_part_is_cut_and_only_then_stretched():
+def test_a_random_region_is_cropped_then_resized():
     stage = RandomResizedCrop(size=32)
-    given = noise(90, 120)
+    original = noise(90, 120)
     top, left, height, width = stage.region(90, 120, drawn(3))
-    part = torch.from_numpy(given.pixels)[:, top : top + height, left : left + width]
+    part = torch.from_numpy(original.pixels)[:, top : top + height, left : left + width]
     expected = v2.functional.resize(part, [32, 32], antialias=True)
-    assert_same_to_a_level(stage(given, drawn(3)).pixels, expected)
+    assert_same_to_a_level(stage(original, drawn(3)).pixels, expected)
 
 
-def test_random_parts_keep_to_their_ranges_and_reach_everywhere():
+def test_random_regions_respect_their_ranges_and_cover_the_image():
     stage = RandomResizedCrop(size=8, scale=(0.2, 0.6), ratio=(0.5, 2.0))
     torch.manual_seed(0)
     parts = np.array([stage.region(200, 300, drawn(epoch)) for epoch in range(500)])
@@ -292,13 +292,13 @@ def test_random_parts_keep_to_their_ranges_and_reach_everywhere():
     np.testing.assert_allclose(parts.mean(0), theirs.mean(0), atol=8)
 
 
-def test_where_no_part_fits_the_middle_is_taken():
+def test_the_center_is_taken_if_no_region_fits():
     stage = RandomResizedCrop(size=8, scale=(1.0, 1.0))
     assert stage.region(10, 100, DRAW) == (0, 43, 10, 13)  # 13 wide is 4/3 of 10 high
     assert stage.region(100, 10, DRAW) == (43, 0, 13, 10)
 
 
-def test_all_frames_of_a_video_are_cut_and_mirrored_alike():
+def test_all_frames_of_a_video_get_the_same_crop_and_flip():
     frames = np.stack([noise(60, 80).pixels] * 3)
     video = Video(frames, np.arange(3) / 10)
     for stage in (RandomResizedCrop(size=32), RandomFlip(), CenterCrop(size=48), Resize(height=30, width=20)):
@@ -310,22 +310,22 @@ def test_all_frames_of_a_video_are_cut_and_mirrored_alike():
                 np.testing.assert_array_equal(frame, alone.pixels)
 
 
-def test_half_of_the_pictures_are_mirrored():
-    given = noise(16, 24)
+def test_half_of_the_images_are_flipped():
+    original = noise(16, 24)
     mirrored = 0
     for epoch in range(400):
-        out = RandomFlip()(given, drawn(epoch)).pixels
-        flipped = not np.array_equal(out, given.pixels)
-        assert not flipped or np.array_equal(out, given.pixels[:, :, ::-1])
+        out = RandomFlip()(original, drawn(epoch)).pixels
+        flipped = not np.array_equal(out, original.pixels)
+        assert not flipped or np.array_equal(out, original.pixels[:, :, ::-1])
         mirrored += flipped
     assert 160 < mirrored < 240
-    assert RandomFlip(chance=0.0)(given, DRAW) is given
+    assert RandomFlip(chance=0.0)(original, DRAW) is original
 
 
-def test_what_is_drawn_changes_with_the_epoch_and_with_nothing_else():
-    given = noise(90, 120)
+def test_draws_change_only_with_the_epoch():
+    original = noise(90, 120)
     stage = RandomResizedCrop(size=16)
-    first, again, other = (stage(given, drawn(epoch)).pixels for epoch in (0, 0, 1))
+    first, again, other = (stage(original, drawn(epoch)).pixels for epoch in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
 
@@ -386,7 +386,7 @@ def test_color_spaces_of_tiff_files_become_color_and_gray(tmp_path: Path, save: 
     np.testing.assert_allclose(gray[0].astype(int), np.asarray(Pillow.fromarray(colors).convert("L"), int), atol=6)
 
 
-def test_whatever_pillow_raises_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_every_error_of_pillow_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     Pillow.new("RGB", (4, 4)).save(tmp_path / "x.png")
     for error in (RuntimeError("a"), KeyError("b"), ValueError("c"), SystemError("d"), MemoryError()):
         for step in ("convert", "load"):
@@ -408,14 +408,14 @@ def test_whatever_pillow_raises_names_the_file(tmp_path: Path, monkeypatch: pyte
         (b"RIFF\x24\0\0\0WAVEfmt " + bytes(40), "it is a WAV sound file; "),
     ],
 )
-def test_a_file_of_another_format_is_called_what_it_is(tmp_path: Path, content: bytes, what: str):
+def test_an_error_names_the_actual_format(tmp_path: Path, content: bytes, what: str):
     path = tmp_path / "x.png"
     path.write_bytes(content)
     with pytest.raises(ReadError, match=rf"x\.png cannot be read as an image: {what}"):
         ImageReader().read(Source(path))
 
 
-def test_the_preview_of_a_raw_file_is_not_taken_for_its_picture(tmp_path: Path):
+def test_the_preview_of_a_raw_file_is_refused(tmp_path: Path):
     tags = TiffImagePlugin.ImageFileDirectory_v2()
     for value, refused in ((0, False), (1, True)):
         tags[254] = value

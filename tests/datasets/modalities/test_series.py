@@ -33,7 +33,7 @@ def test_a_table_with_names_and_times_comes_back_as_written(tmp_path: Path, deli
     assert read.times.dtype == np.float64
 
 
-def test_columns_are_chosen_by_name_or_number_in_the_order_asked_for(tmp_path: Path):
+def test_columns_are_selected_by_name_or_index_in_the_given_order(tmp_path: Path):
     path = tmp_path / "a.tsv"
     write_series_csv(path, VALUES, times=TIMES, names=("when", "x", "y", "z"), delimiter="\t")
     read = SeriesReader(time_column="when", time_unit="ms", columns=("z", 1)).read(Source(path))
@@ -57,7 +57,7 @@ def test_a_column_of_numbers_is_one_channel(tmp_path: Path):
     assert read.values.tolist() == [[0], [1], [2], [3], [4]]
 
 
-def test_a_text_column_is_no_obstacle_where_it_is_not_chosen(tmp_path: Path):
+def test_an_unselected_text_column_is_ignored(tmp_path: Path):
     path = tmp_path / "a.csv"
     path.write_text(
         '# made by hand\n\n"t","label","x"\n0,"walk, fast",1.5\n1,run,2.5\n\n2,run,3.5\n', encoding="utf-8-sig"
@@ -67,7 +67,7 @@ def test_a_text_column_is_no_obstacle_where_it_is_not_chosen(tmp_path: Path):
     assert read.times.tolist() == [0, 1, 2]
 
 
-def test_a_part_is_a_span_of_seconds_without_its_end(tmp_path: Path):
+def test_the_end_of_a_part_is_exclusive(tmp_path: Path):
     np.save(tmp_path / "a.npy", np.arange(1000)[:, None] * [1, 2])
     reader = SeriesReader(rate=200)
     parts = [reader.read(Source(tmp_path / "a.npy", (first / 200, (first + 37) / 200))) for first in range(0, 962, 37)]
@@ -94,7 +94,7 @@ def test_a_part_is_a_span_of_seconds_without_its_end(tmp_path: Path):
         ("<!DOCTYPE html><html>", "is a web page"),
     ],
 )
-def test_what_is_wrong_is_named_with_row_and_column(tmp_path: Path, text: str, message: str):
+def test_errors_name_row_and_column(tmp_path: Path, text: str, message: str):
     (tmp_path / "a.csv").write_text(text, encoding="utf-8")
     with pytest.raises(ReadError) as caught:
         SeriesReader().read(Source(tmp_path / "a.csv"))
@@ -157,7 +157,7 @@ def test_pandas_own_files_are_read_as_pandas_reads_them(tmp_path: Path):
         np.testing.assert_allclose(SeriesReader(rate=1).read(Source(path)).values, VALUES[len(VALUES) - len(table) :])
 
 
-def test_a_header_that_may_be_a_measurement_is_asked_about(tmp_path: Path):
+def test_an_ambiguous_header_is_refused(tmp_path: Path):
     path = tmp_path / "a.csv"
     for text in ("0\n5\n7\n", "0,1\n5,6\n", "0,1\n0.01,0.9\n"):
         path.write_text(text, encoding="utf-8")
@@ -213,22 +213,22 @@ def test_a_column_is_time_by_its_name_and_unit_beside_a_rate_too(tmp_path: Path,
     read = SeriesReader(rate=5).read(Source(tmp_path / "a.csv"))
     assert read.values.tolist() == [[1], [2], [3]]
     np.testing.assert_allclose(read.times, np.array([0, 10, 30]) * seconds)
-    said = SeriesReader(time_unit="us").read(Source(tmp_path / "a.csv"))
-    np.testing.assert_allclose(said.times, np.array([0, 10, 30]) * 1e-6)
+    series = SeriesReader(time_unit="us").read(Source(tmp_path / "a.csv"))
+    np.testing.assert_allclose(series.times, np.array([0, 10, 30]) * 1e-6)
 
 
 @pytest.mark.parametrize("name", ["s", "ms", "time_of_flight", "runtime_error", "temperature", "ts_ratio", "lifetime"])
-def test_other_names_are_no_time(tmp_path: Path, name: str):
+def test_other_names_are_not_time(tmp_path: Path, name: str):
     (tmp_path / "a.csv").write_text(f"{name},x\n0,1\n10,2\n", encoding="utf-8")
     assert SeriesReader(rate=5).read(Source(tmp_path / "a.csv")).values.shape == (2, 2)
 
 
-def test_the_letter_t_is_no_time_beside_a_column_that_is(tmp_path: Path):
+def test_the_letter_t_is_not_time_if_another_column_is(tmp_path: Path):
     (tmp_path / "a.csv").write_text("time,T,RH\n0,20,50\n1,21,51\n", encoding="utf-8")
     assert SeriesReader().read(Source(tmp_path / "a.csv")).values.tolist() == [[20, 50], [21, 51]]
 
 
-def test_times_that_float32_cannot_tell_apart_are_named(tmp_path: Path):
+def test_times_beyond_the_resolution_of_float32_are_named(tmp_path: Path):
     times = 1.7e9 + np.arange(5)
     np.save(tmp_path / "a.npy", np.stack([times, np.arange(5)], 1).astype(np.float32))
     with pytest.raises(ReadError, match=r"since float32 cannot hold the difference; save times as float64"):
@@ -244,7 +244,7 @@ def test_an_unknown_column_is_refused_with_the_known_ones(tmp_path: Path):
         SeriesReader(rate=1, columns=(3,)).read(Source(tmp_path / "a.npy"))
 
 
-def test_npy_files_that_are_no_series_are_refused(tmp_path: Path):
+def test_npy_files_that_are_not_series_are_refused(tmp_path: Path):
     path = tmp_path / "a.npy"
     for array, message in (
         (np.array([{"a": 1}], dtype=object), "cannot be read"),
@@ -262,7 +262,7 @@ def test_npy_files_that_are_no_series_are_refused(tmp_path: Path):
         SeriesReader(rate=1).read(Source(path))
 
 
-def test_damaged_files_raise_nothing_but_read_errors(tmp_path: Path):
+def test_damaged_files_raise_only_read_errors(tmp_path: Path):
     write_series_csv(tmp_path / "good.csv", VALUES, times=TIMES, names=("t", "x", "y", "z"))
     np.save(tmp_path / "good.npy", VALUES)
     draw, refused = random.Random(0), 0
@@ -284,7 +284,7 @@ def test_damaged_files_raise_nothing_but_read_errors(tmp_path: Path):
     assert refused > 400
 
 
-def test_a_reader_says_what_it_reads_and_travels_to_other_processes(tmp_path: Path):
+def test_a_reader_knows_its_kind_and_can_be_pickled(tmp_path: Path):
     reader = SeriesReader(rate=200, columns=("x",))
     assert pickle.loads(pickle.dumps(reader)) == reader
     assert reader.fingerprint()["fields"]["columns"] == ["x"]
@@ -292,7 +292,7 @@ def test_a_reader_says_what_it_reads_and_travels_to_other_processes(tmp_path: Pa
         reader.read(Source(tmp_path / "none.csv"))
 
 
-def test_a_baseline_uses_nothing_but_the_past():
+def test_a_baseline_uses_only_earlier_values():
     values = np.arange(20.0).reshape(10, 2)
     times = np.arange(10) * 0.1
     out = SubtractBaseline(seconds=0.3)(series(values, times), DRAW)
@@ -315,12 +315,12 @@ def test_standardizing_gives_training_values_mean_0_and_deviation_1():
         Standardize.of(values)(series(values[:, :2], np.arange(500)), DRAW)
 
 
-def test_rectifying_keeps_what_averaging_would_cancel():
+def test_rectified_values_do_not_cancel_in_averages():
     values = np.array([[1.0, -2.0], [-1.0, 2.0]])
     assert Rectify()(series(values, np.arange(2)), DRAW).values.tolist() == [[1, 2], [1, 2]]
 
 
-def test_a_window_starts_time_anew():
+def test_times_in_a_window_count_from_its_start():
     out = Window(start=0.5, seconds=1.5)(series(VALUES, TIMES - 5), DRAW)
     np.testing.assert_array_equal(out.values, VALUES[1:4])
     np.testing.assert_allclose(out.times, [0, 0.25, 0.5])

@@ -1,4 +1,4 @@
-"""Reading videos and their sound, from files whose frames tell their number."""
+"""Reading videos and their sound, from files whose frames encode their number."""
 
 import sys
 from pathlib import Path
@@ -41,7 +41,7 @@ def hear(path: Path, *part: float) -> Waveform:
     return SoundtrackReader().read(Source(path, part))
 
 
-# Pictures
+# Images
 
 
 @pytest.mark.parametrize("ending", ["flv", "mp4", "avi", "mkv"])
@@ -77,7 +77,7 @@ def test_picking_while_reading_is_picking_afterwards(folder: Path):
     np.testing.assert_array_equal(early.numpy(), late.numpy())
 
 
-def test_a_part_is_what_is_shown_between_two_times(folder: Path):
+def test_a_part_selects_the_frames_between_two_times(folder: Path):
     video = read(folder / "x.mp4", 0.5, 1.0)
     assert numbers(video) == list(range(15, 30))
     np.testing.assert_allclose(video.times, np.arange(15) / 30, atol=1e-3)
@@ -106,7 +106,7 @@ def test_gray_is_one_channel(folder: Path):
     np.testing.assert_allclose(video.frames[:, 0].astype(int), color.frames[:, 0].astype(int), atol=2)
 
 
-def test_one_picture_is_a_video_too(tmp_path: Path):
+def test_a_single_frame_is_a_video(tmp_path: Path):
     write_video(tmp_path / "x.flv", frames=1, rate=30, height=32, width=48)
     for fields in ({}, {"frames": 1}):
         video = read(tmp_path / "x.flv", **fields)
@@ -144,13 +144,13 @@ def test_sound_is_read_at_its_own_rate(folder: Path, ending: str):
 
 
 @pytest.mark.parametrize("ending", ["flv", "mp4"])
-def test_a_part_of_the_sound_is_what_sounds_between_two_times(folder: Path, ending: str):
+def test_a_part_of_the_soundtrack_is_the_sound_between_two_times(folder: Path, ending: str):
     part = hear(folder / f"x.{ending}", 0.5, 1.0)
     assert part.samples.shape == (1, 11_025)
     np.testing.assert_array_equal(part.samples, hear(folder / f"x.{ending}").samples[:, 11_025:22_050])
 
 
-def test_what_a_file_lacks_is_said(tmp_path: Path):
+def test_a_missing_stream_is_reported(tmp_path: Path):
     write_video(tmp_path / "silent.mp4", frames=5, rate=10, height=32, width=48)
     with pytest.raises(ReadError, match=r"silent\.mp4 has no sound"):
         hear(tmp_path / "silent.mp4")
@@ -166,7 +166,7 @@ def test_what_a_file_lacks_is_said(tmp_path: Path):
 # Files that are not what they should be
 
 
-def test_what_is_no_video_is_refused(tmp_path: Path):
+def test_files_that_are_not_videos_are_refused(tmp_path: Path):
     (tmp_path / "x.mp4").write_bytes(b"this is no video")
     for reader in (VideoReader(), SoundtrackReader()):
         with pytest.raises(ReadError, match=r"x\.mp4 cannot be read as a video: .*replace"):
@@ -186,7 +186,7 @@ def test_a_list_of_other_files_is_not_followed(folder: Path, tmp_path: Path):
         read(tmp_path / "x.mp4")
 
 
-def test_a_file_name_is_no_address(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_file_name_is_not_a_url(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "concat:x.mp4").write_bytes((folder / "x.mp4").read_bytes())
     monkeypatch.chdir(tmp_path)
     assert len(read(Path("concat:x.mp4"), frames=2).frames) == 2
@@ -200,8 +200,8 @@ def test_damaged_files_are_read_or_refused_and_nothing_else(folder: Path, tmp_pa
     path = tmp_path / f"y.{ending}"
     for number in range(24):
         damaged = bytearray(whole if number % 2 else whole[: rng.integers(1, len(whole) + 1)])
-        for place in rng.integers(0, min(len(damaged), 400 if number % 3 else len(damaged)), 4):
-            damaged[place] = rng.integers(256)
+        for index in rng.integers(0, min(len(damaged), 400 if number % 3 else len(damaged)), 4):
+            damaged[index] = rng.integers(256)
         path.write_bytes(damaged)
         for reader in (VideoReader(frames=2, height=24, width=24), SoundtrackReader()):
             try:

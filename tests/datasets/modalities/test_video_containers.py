@@ -1,4 +1,4 @@
-"""Videos as FFmpeg writes them by default: sound and pictures of different lengths, late, turned, without length."""
+"""Videos with the defaults of FFmpeg: sound and frames of different lengths, late, rotated, without a stated length."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from snn_datasets.base.recordings import Video
 from snn_datasets.formats.video_truncation import truncation
 from snn_datasets.modalities.video import SoundtrackReader, VideoReader
 
-# File, encoders of pictures and sound, samples a second.
+# File, encoders of video and sound, samples per second.
 WRITTEN: dict[str, tuple[str, str, int]] = {
     "cremad.flv": ("flv", "mp3", 44_100),
     "low.flv": ("flv", "mp3", 22_050),
@@ -30,7 +30,7 @@ WRITTEN: dict[str, tuple[str, str, int]] = {
 }
 RATE, FRAMES, STEP = 25, 20, 8
 LENGTHS = [(0.8, 0), (0.3, 0), (1.4, 0), (0.8, 5)]
-"""Seconds of sound, and frames by which the pictures, which last 0.8 s, begin after it."""
+"""Seconds of sound, and the delay in frames of the video, which lasts 0.8 s."""
 
 
 def write(path: Path, *, sound: float = 0.8, late: int = 0, piped: bool = False, **more: object) -> None:
@@ -58,7 +58,7 @@ def numbers(video: Video) -> list[int]:
 
 @pytest.mark.parametrize(("sound", "late"), LENGTHS)
 @pytest.mark.parametrize("name", WRITTEN)
-def test_all_pictures_and_all_sound_are_read_whichever_begins_or_ends_first(
+def test_all_frames_and_all_sound_are_read_whichever_starts_or_ends_first(
     tmp_path: Path, name: str, sound: float, late: int
 ):
     path = tmp_path / name
@@ -66,7 +66,7 @@ def test_all_pictures_and_all_sound_are_read_whichever_begins_or_ends_first(
     video = VideoReader().read(Source(path))
     assert numbers(video) == list(range(FRAMES))
     if path.suffix != ".avi":  # which has its first frame at 0 always, and a hole behind it if that was late
-        # Encoders of sound put up to a block of silence before it, which delays the pictures.
+        # Sound encoders prepend up to a block of silence, which delays the frames.
         delay = video.times[0] - late / RATE
         assert -0.002 <= delay < 0.06
         np.testing.assert_allclose(np.diff(video.times), 1 / RATE, atol=0.002)
@@ -93,7 +93,7 @@ def test_a_video_that_does_not_say_how_long_it_is_is_read_whole(tmp_path: Path, 
     assert wave.samples.shape[1] / wave.rate == pytest.approx(0.8, abs=0.08)
 
 
-def test_a_part_of_late_pictures_goes_by_the_time_of_the_file(tmp_path: Path):
+def test_a_part_of_late_frames_uses_the_time_of_the_file(tmp_path: Path):
     path = tmp_path / "h264.mp4"
     write(path, sound=1.4, late=5)
     assert numbers(VideoReader().read(Source(path, (0.0, 0.4)))) == list(range(5))
@@ -106,14 +106,14 @@ CUT = ["cremad.flv", "h264.flv", "h264.mp4", "mpeg4.mov", "opus.mkv", "vp8.webm"
 
 
 @pytest.mark.parametrize("name", CUT)
-def test_a_file_that_is_cut_off_is_refused_by_name(tmp_path: Path, name: str):
+def test_a_truncated_file_is_refused_by_name(tmp_path: Path, name: str):
     path = tmp_path / name
     # With its index at the front an MP4 file that is cut off can be opened.
     write(path, options={"movflags": "faststart"} if path.suffix in {".mp4", ".mov"} else {})
     whole = path.read_bytes()
     assert truncation(path) is None
-    for kept in (len(whole) - 9, *(round(len(whole) * share) for share in (0.9, 0.6, 0.34, 0.1))):
-        path.write_bytes(whole[:kept])
+    for length in (len(whole) - 9, *(round(len(whole) * share) for share in (0.9, 0.6, 0.34, 0.1))):
+        path.write_bytes(whole[:length])
         for reader in (VideoReader(frames=2), SoundtrackReader()):
             with pytest.raises(
                 ReadError, match=rf"{path.name} cannot be read as a video: it is truncated: .*; replace"
@@ -122,7 +122,7 @@ def test_a_file_that_is_cut_off_is_refused_by_name(tmp_path: Path, name: str):
 
 
 @pytest.mark.parametrize("name", ["cremad.flv", "opus.mkv", "vp8.webm", "h264.mp4"])
-def test_a_file_of_unknown_length_that_is_cut_off_within_an_element_is_refused(tmp_path: Path, name: str):
+def test_a_file_of_unknown_length_truncated_within_an_element_is_refused(tmp_path: Path, name: str):
     path = tmp_path / name
     options = {"movflags": "frag_keyframe+empty_moov"} if path.suffix == ".mp4" else {}
     write(path, piped=True, options=options)
@@ -141,7 +141,7 @@ def flv_tags(whole: bytes) -> list[int]:
     return starts
 
 
-def test_an_flv_file_cut_off_between_two_tags_is_known_by_the_length_that_it_states(tmp_path: Path):
+def test_an_flv_file_truncated_between_tags_is_detected_by_its_stated_duration(tmp_path: Path):
     path = tmp_path / "cremad.flv"
     write(path, sound=1.4)
     whole = path.read_bytes()
@@ -152,7 +152,7 @@ def test_an_flv_file_cut_off_between_two_tags_is_known_by_the_length_that_it_sta
         VideoReader().read(Source(path))
 
 
-def test_a_copy_by_ffmpeg_without_encoding_is_read_alike(tmp_path: Path):
+def test_a_remuxed_copy_gives_the_same_frames_and_sound(tmp_path: Path):
     path, copy = tmp_path / "h264.mp4", tmp_path / "copy.mkv"
     write(path)
     with av.open(str(path)) as source, av.open(str(copy), "w") as target:
@@ -179,7 +179,7 @@ def test_a_copy_by_ffmpeg_without_encoding_is_read_alike(tmp_path: Path):
         (b"RIFF\x24\0\0\0WAVEfmt " + bytes(40), "it is a WAV sound file; "),
     ],
 )
-def test_a_file_of_another_format_is_called_what_it_is(tmp_path: Path, content: bytes, what: str):
+def test_an_error_names_the_actual_format(tmp_path: Path, content: bytes, what: str):
     path = tmp_path / "x.mp4"
     path.write_bytes(content)
     for reader in (VideoReader(), SoundtrackReader()):
@@ -187,7 +187,7 @@ def test_a_file_of_another_format_is_called_what_it_is(tmp_path: Path, content: 
             reader.read(Source(path))
 
 
-def test_sound_alone_in_a_video_container_is_told(tmp_path: Path):
+def test_a_video_container_with_only_sound_is_reported(tmp_path: Path):
     path = tmp_path / "x.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("aac", rate=8_000, layout="mono")
@@ -199,7 +199,7 @@ def test_sound_alone_in_a_video_container_is_told(tmp_path: Path):
 
 
 @pytest.mark.parametrize("pictures", [True, False])
-def test_the_cover_of_a_sound_file_is_no_video(tmp_path: Path, pictures: bool):
+def test_the_cover_of_a_sound_file_is_not_a_video(tmp_path: Path, pictures: bool):
     path = tmp_path / "x.mp4"
     with av.open(str(path), "w") as container:
         cover = container.add_stream("png", rate=1)
@@ -228,7 +228,7 @@ def test_the_cover_of_a_sound_file_is_no_video(tmp_path: Path, pictures: bool):
 
 
 @pytest.mark.parametrize("name", ["cremad.flv", "pcm.avi", "h264.mp4", "opus.mkv"])
-def test_a_title_that_is_not_in_utf_8_is_no_obstacle(tmp_path: Path, name: str):
+def test_a_title_that_is_not_utf_8_is_ignored(tmp_path: Path, name: str):
     path = tmp_path / name
     write(path, title="Grüße aus Köln")
     content = path.read_bytes()
@@ -240,7 +240,7 @@ def test_a_title_that_is_not_in_utf_8_is_no_obstacle(tmp_path: Path, name: str):
     assert SoundtrackReader().read(Source(path)).rate == WRITTEN[name][2]
 
 
-def test_pictures_of_an_unknown_codec_are_told(tmp_path: Path):
+def test_an_unknown_codec_is_reported(tmp_path: Path):
     path = tmp_path / "pcm.avi"
     write(path)
     path.write_bytes(path.read_bytes().replace(b"FMP4", b"QQQQ").replace(b"fmp4", b"QQQQ"))
@@ -249,7 +249,7 @@ def test_pictures_of_an_unknown_codec_are_told(tmp_path: Path):
     assert SoundtrackReader().read(Source(path)).rate == 44_100
 
 
-def test_whatever_pyav_raises_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_every_error_of_pyav_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "h264.mp4"
     write(path)
     for error in (RuntimeError("a"), KeyError("b"), OSError("c"), av.error.InvalidDataError(1, "d"), MemoryError()):
@@ -270,14 +270,16 @@ def test_a_video_is_turned_and_mirrored_as_the_file_says(tmp_path: Path, ending:
     write_video(path, frames=3, rate=10, height=48, width=96, turned=(degrees, mirrored, False))
     stored = np.zeros((48, 96), bool)
     stored[:12, :24] = True  # the white square
-    shown = np.rot90(stored, degrees // 90)
-    shown = shown[:, ::-1] if mirrored else shown
+    upright = np.rot90(stored, degrees // 90)
+    upright = upright[:, ::-1] if mirrored else upright
     video = VideoReader(channels=1).read(Source(path))
-    assert video.frames.shape == (3, 1, *shown.shape)
-    assert ((video.frames[0, 0] > 128) != shown).mean() < 0.02
-    # Height and width that are asked for are those of the picture as it is shown.
-    small = VideoReader(channels=1, frames=1, height=shown.shape[0] // 2, width=shown.shape[1] // 2).read(Source(path))
-    assert ((small.frames[0, 0] > 128) != shown[::2, ::2]).mean() < 0.04
+    assert video.frames.shape == (3, 1, *upright.shape)
+    assert ((video.frames[0, 0] > 128) != upright).mean() < 0.02
+    # The requested height and width are those of the upright frame.
+    small = VideoReader(channels=1, frames=1, height=upright.shape[0] // 2, width=upright.shape[1] // 2).read(
+        Source(path)
+    )
+    assert ((small.frames[0, 0] > 128) != upright[::2, ::2]).mean() < 0.04
 
 
 @pytest.mark.parametrize(
@@ -304,7 +306,7 @@ def test_the_matrix_of_a_phones_video_is_followed(tmp_path: Path, matrix: tuple[
     path.write_bytes(content)
     stored = np.zeros((48, 96), bool)
     stored[:12, :24] = True
-    shown = turn(stored)  # pyright: ignore
+    upright = turn(stored)  # pyright: ignore
     video = VideoReader(channels=1).read(Source(path))
-    assert video.frames.shape == (2, 1, *shown.shape)
-    assert ((video.frames[0, 0] > 128) != shown).mean() < 0.02
+    assert video.frames.shape == (2, 1, *upright.shape)
+    assert ((video.frames[0, 0] > 128) != upright).mean() < 0.02

@@ -18,7 +18,7 @@ def test_nothing_changes_at_zero():
 
 
 def center(x: torch.Tensor) -> torch.Tensor:
-    """Center of mass of each picture along width and height, in pixels from the middle."""
+    """Center of mass of each image along width and height, in pixels from the center."""
     H, W = x.shape[-2:]
     mass = x.sum((1, 2, 3))
     right = (x.sum((1, 2)) * (torch.arange(W) - (W - 1) / 2)).sum(1) / mass

@@ -94,17 +94,17 @@ def test_a_recording_of_another_kind_is_refused_by_name(stage: Stage):
         encode(stage, other)
 
 
-# Pictures
+# Images
 
 
-def test_a_picture_keeps_its_pixels_and_its_axes():
+def test_an_image_keeps_its_pixels_and_its_axes():
     pixels = rng().integers(0, 256, (3, 4, 6), dtype=np.uint8)
     out = encode(Pixels(), Image(pixels))
     np.testing.assert_array_equal(out.numpy(), pixels.astype(np.float32) / 255)
 
 
 @pytest.mark.parametrize("size", [3, 9, 20])
-def test_a_picture_is_resized_as_pillow_does_it(size: int):
+def test_an_image_is_resized_like_pillow(size: int):
     pixels = rng().integers(0, 256, (1, 9, 13), dtype=np.uint8)
     out = encode(Pixels(size=size), Image(pixels))
     expected = Pillow.fromarray(pixels[0].astype(np.float32)).resize((size, size), Pillow.Resampling.BILINEAR)
@@ -120,7 +120,7 @@ def numbered(times: list[float]) -> Video:
     return Video(frames, np.array(times))
 
 
-def shown(video: Video, steps: int) -> list[int]:
+def frame_numbers(video: Video, steps: int) -> list[int]:
     out = encode(Frames(steps=steps), video)
     assert out.shape == (steps, 3, 2, 5)
     return (255 * out[:, 1, 0, 3]).round().int().tolist()
@@ -128,15 +128,15 @@ def shown(video: Video, steps: int) -> list[int]:
 
 def test_frames_are_spread_over_the_video():
     video = numbered([0.04 * number for number in range(12)])
-    assert shown(video, 12) == list(range(12))
-    assert shown(video, 4) == [1, 4, 7, 10]
-    assert shown(video, 24) == [number // 2 for number in range(24)]
-    assert shown(numbered([7.5]), 3) == [0, 0, 0]
+    assert frame_numbers(video, 12) == list(range(12))
+    assert frame_numbers(video, 4) == [1, 4, 7, 10]
+    assert frame_numbers(video, 24) == [number // 2 for number in range(24)]
+    assert frame_numbers(numbered([7.5]), 3) == [0, 0, 0]
 
 
 def test_frames_are_chosen_by_time_not_by_number():
     # Four frames a tenth of a second apart, then one that is shown from 0.9 s on.
-    assert shown(numbered([0.0, 0.1, 0.2, 0.3, 0.9]), 3) == [1, 3, 4]
+    assert frame_numbers(numbered([0.0, 0.1, 0.2, 0.3, 0.9]), 3) == [1, 3, 4]
 
 
 def test_a_video_without_frames_is_refused():
@@ -150,14 +150,14 @@ def test_a_video_without_frames_is_refused():
 @pytest.mark.parametrize("by", ["time", "count"])
 @pytest.mark.parametrize("count", [0, 1, 2, 6, 5000])
 @pytest.mark.parametrize("steps", [1, 4, 7])
-def test_every_event_is_counted_where_it_is(by: Any, count: int, steps: int):
+def test_every_event_is_counted_at_its_pixel(by: Any, count: int, steps: int):
     events = some_events(count)
     out = encode(EventFrames(steps=steps, by=by), events).numpy()
     assert out.shape == (steps, 2, 5, 7)
     assert out.sum() == count
-    place = np.zeros((2, 5, 7))
-    np.add.at(place, (events.p, events.y, events.x), 1)
-    np.testing.assert_array_equal(out.sum(0), place)
+    counts = np.zeros((2, 5, 7))
+    np.add.at(counts, (events.p, events.y, events.x), 1)
+    np.testing.assert_array_equal(out.sum(0), counts)
     expected = np.zeros_like(out)
     step = events.t * steps // events.duration if by == "time" else np.arange(count) * steps // max(count, 1)
     if by == "time":
@@ -199,7 +199,7 @@ def test_means_over_equal_spans_of_time():
     np.testing.assert_allclose(out.numpy(), values.reshape(5, 12, 3).mean(1), atol=1e-6)
 
 
-def test_spans_are_of_time_where_values_are_not_evenly_spaced():
+def test_steps_are_equal_in_time_for_unevenly_spaced_values():
     # Ten values within the first second, then one at 9 s: it lasts as long as the average, until 9.9 s.
     times = np.array([*(np.arange(10) / 10), 9.0])
     values = np.array([*range(10), 100.0], np.float32)[:, None]
@@ -271,7 +271,7 @@ def test_a_larger_value_spikes_earlier_and_only_once():
 
 @pytest.mark.parametrize("stage", [Bernoulli(steps=2), Latency(steps=2)], ids=["bernoulli", "latency"])
 @pytest.mark.parametrize("wrong", [-0.1, 1.5, float("nan")])
-def test_values_outside_0_to_1_are_no_spikes(stage: Stage, wrong: float):
+def test_values_outside_0_to_1_are_refused(stage: Stage, wrong: float):
     with pytest.raises(ValueError, match=rf"{type(stage).__name__} takes values from 0 to 1"):
         encode(stage, torch.tensor([0.5, wrong]))
 
@@ -314,18 +314,18 @@ def test_low_pitch_and_early_times_come_first():
 
 @pytest.mark.parametrize("stage", [LogMel(bands=24, columns=3, steps=5), LogMagnitude(rows=24, columns=3, steps=5)])
 @pytest.mark.parametrize("seconds", [0.5, 1.7])
-def test_a_step_hears_its_own_part_of_the_clip(stage: Stage, seconds: float):
+def test_each_step_covers_its_part_of_the_clip(stage: Stage, seconds: float):
     clip = tone(1000, seconds)
     clip[: 3 * len(clip) // 5] = 0
     clip[4 * len(clip) // 5 :] = 0
     out = encode(stage, sound(clip))
     assert out.shape == (5, 1, 24, 3)
-    heard = out.amax((1, 2))[:, 1]  # of each step's middle column
-    assert heard.argmax() == 3
-    assert heard[3] > 3 + torch.cat([heard[:3], heard[4:]]).max()
+    energy = out.amax((1, 2))[:, 1]  # of each step's middle column
+    assert energy.argmax() == 3
+    assert energy[3] > 3 + torch.cat([energy[:3], energy[4:]]).max()
 
 
-def test_steps_show_what_the_static_picture_shows():
+def test_steps_contain_the_static_spectrogram():
     clip = sound(rng().normal(size=9000).astype(np.float32))
     static, timed = encode(LogMel(columns=12, bands=10), clip), encode(LogMel(columns=3, steps=4, bands=10), clip)
     for step in range(4):

@@ -98,12 +98,12 @@ def test_the_kind_of_recording_stays_and_so_do_its_types(stage: Stage, recording
 
 
 @pytest.mark.parametrize(("stage", "recording"), HARMLESS, ids=name)
-def test_at_nought_nothing_changes(stage: Stage, recording: Recording):
+def test_strength_zero_changes_nothing(stage: Stage, recording: Recording):
     for before, after in zip(arrays(recording).values(), arrays(corrupt(stage, recording)).values(), strict=True):
         np.testing.assert_allclose(after, before, rtol=0, atol=1e-6)  # 200 dB are noise of a ten-billionth
 
 
-def test_pixel_noise_has_the_standard_deviation_asked_for_and_is_clipped():
+def test_pixel_noise_has_the_given_standard_deviation_and_is_clipped():
     gray = Image(np.full((1, 200, 200), 128, np.uint8))
     assert corrupt(ImageNoise(std=0.1), gray).pixels.std() / 255 == pytest.approx(0.1, rel=0.03)
     wild = corrupt(ImageNoise(std=5), gray).pixels
@@ -125,25 +125,25 @@ def test_the_square_is_black_of_its_size_and_inside():
     assert corrupt(ImageOcclusion(side=99), IMAGE).pixels[:, :, 8:].any()  # a square has no more than 8 x 8
 
 
-def test_the_share_of_frames_goes_black_and_the_others_stay():
+def test_a_fraction_of_the_frames_is_blanked():
     dropped = corrupt(FrameDrop(share=0.25), VIDEO)
     blank = ~dropped.frames.any((1, 2, 3))
     assert blank.sum() == 5
     np.testing.assert_array_equal(dropped.frames[~blank], VIDEO.frames[~blank])
 
 
-def test_sound_drowns_in_the_noise_asked_for():
+def test_sound_noise_has_the_given_ratio():
     noise = corrupt(AudioNoise(snr_db=5), WAVE).samples - WAVE.samples
     assert 10 * np.log10(np.square(WAVE.samples).mean() / np.square(noise).mean()) == pytest.approx(5, abs=0.1)
-    assert np.corrcoef(noise)[0, 1] == pytest.approx(0, abs=0.02)  # each channel has noise of its own
+    assert np.corrcoef(noise)[0, 1] == pytest.approx(0, abs=0.02)  # each channel has independent noise
     silence = Waveform(np.zeros((1, 100), np.float32), 8000)
     assert same(corrupt(AudioNoise(snr_db=-50), silence), silence)
 
 
-def test_each_event_is_lost_with_the_chance_asked_for():
-    kept = corrupt(EventDrop(share=0.3), EVENTS)
-    assert len(kept) == pytest.approx(3500, abs=100)
-    left = {(t, x, y, p) for t, x, y, p in zip(kept.t, kept.x, kept.y, kept.p, strict=True)}
+def test_events_are_dropped_with_the_given_probability():
+    remaining = corrupt(EventDrop(share=0.3), EVENTS)
+    assert len(remaining) == pytest.approx(3500, abs=100)
+    left = {(t, x, y, p) for t, x, y, p in zip(remaining.t, remaining.x, remaining.y, remaining.p, strict=True)}
     assert left <= {(t, x, y, p) for t, x, y, p in zip(EVENTS.t, EVENTS.x, EVENTS.y, EVENTS.p, strict=True)}
     assert len(corrupt(EventDrop(share=1), EVENTS)) == 0
 
@@ -164,7 +164,7 @@ def test_stray_events_come_at_their_rate_everywhere():
     assert (np.diff(mixed.t) >= 0).all()
 
 
-def test_each_channel_of_a_series_has_noise_of_its_own_size():
+def test_noise_scales_with_each_channel_of_a_series():
     noise = corrupt(SeriesNoise(snr_db=10), SERIES).values - SERIES.values
     np.testing.assert_allclose(noise.std(0), [0.1**0.5, 0, 100 * 0.1**0.5], rtol=0.03)
 

@@ -1,4 +1,4 @@
-"""What the package asks to be installed with it."""
+"""The dependencies of the package."""
 
 import subprocess
 import sys

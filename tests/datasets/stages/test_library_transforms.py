@@ -36,12 +36,12 @@ def stage(kind: str, transform: str, **arguments: Any) -> Stage:
     return STAGES.parse({"kind": kind, "transform": transform, **arguments})
 
 
-def applied(made: Stage, value: object, draw: Draw = DRAW) -> Any:
-    return made(value, draw.of(made, "augment 0"))
+def applied(transform: Stage, value: object, draw: Draw = DRAW) -> Any:
+    return transform(value, draw.of(transform, "augment 0"))
 
 
-def seed_of(made: Stage, draw: Draw = DRAW) -> int:
-    return draw.of(made, "augment 0").generator().initial_seed()
+def seed_of(transform: Stage, draw: Draw = DRAW) -> int:
+    return draw.of(transform, "augment 0").generator().initial_seed()
 
 
 def noise(*shape: int) -> Tensor:
@@ -51,17 +51,17 @@ def noise(*shape: int) -> Tensor:
 # What comes out
 
 
-def test_a_transform_does_what_it_does_in_its_library():
+def test_a_transform_equals_that_of_its_library():
     picture = noise(1, 20, 30)
     masking = stage("torchaudio", "TimeMasking", time_mask_param=12)
     erasing = stage("torchvision", "RandomErasing", p=1.0, scale=[0.1, 0.3])
-    for made, library in (
+    for transform, library in (
         (masking, torchaudio.transforms.TimeMasking(12)),
         (erasing, v2.RandomErasing(p=1.0, scale=(0.1, 0.3))),
     ):
-        torch.manual_seed(seed_of(made))
-        assert torch.equal(applied(made, picture), library(picture))
-        assert not torch.equal(applied(made, picture), picture)
+        torch.manual_seed(seed_of(transform))
+        assert torch.equal(applied(transform, picture), library(picture))
+        assert not torch.equal(applied(transform, picture), picture)
 
 
 def test_recordings_stay_recordings_of_their_kind():
@@ -80,7 +80,7 @@ def test_recordings_stay_recordings_of_their_kind():
     assert applied(flip, video).times is video.times
 
 
-def test_what_comes_in_is_not_changed():
+def test_inputs_are_not_modified():
     erasing = stage("torchvision", "RandomErasing", p=1.0, inplace=True)
     for value, array in ((Image(PICTURE.copy()), lambda v: v.pixels), (noise(1, 8, 8), Tensor.numpy)):
         before = array(value).copy()
@@ -98,7 +98,7 @@ def test_draws_depend_on_seed_sample_and_epoch_alone():
     torch.manual_seed(99)
     again = [applied(masking, picture, draw) for draw in reversed(draws)]
     assert all(torch.equal(a, b) for a, b in zip(first, reversed(again), strict=True))
-    assert len({tuple(made.flatten().tolist()) for made in first}) == len(first)
+    assert len({tuple(transform.flatten().tolist()) for transform in first}) == len(first)
 
 
 def test_the_generators_of_the_process_go_on_as_before():
@@ -118,11 +118,11 @@ def test_the_generators_of_the_process_go_on_as_before():
 
 
 def test_a_stage_is_compared_stored_and_sent_to_workers():
-    made = stage("torchvision", "RandomErasing", p=0.5, scale=[0.02, 0.1])
-    assert STAGES.parse(made.model_dump(mode="json")) == made
-    assert type(made).model_validate_json(made.model_dump_json()) == made
-    assert pickle.loads(pickle.dumps(made)) == made
-    spec = Spec(stages=(made,))
+    transform = stage("torchvision", "RandomErasing", p=0.5, scale=[0.02, 0.1])
+    assert STAGES.parse(transform.model_dump(mode="json")) == transform
+    assert type(transform).model_validate_json(transform.model_dump_json()) == transform
+    assert pickle.loads(pickle.dumps(transform)) == transform
+    spec = Spec(stages=(transform,))
     assert Spec.model_validate_json(spec.model_dump_json()) == spec
 
 
@@ -147,7 +147,9 @@ def test_the_fingerprint_tells_arguments_and_versions_apart(monkeypatch: pytest.
         ("torchvision", "functional", {}, "no transform 'functional'"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_told_when_the_stage_is_made(kind: str, transform: str, arguments: dict[str, Any], words: str):
+def test_a_mistake_is_reported_when_the_stage_is_created(
+    kind: str, transform: str, arguments: dict[str, Any], words: str
+):
     with pytest.raises(ValidationError, match=words):
         Spec.model_validate({"stages": [{"kind": kind, "transform": transform, **arguments}]})
 
@@ -211,7 +213,7 @@ def test_a_library_that_is_not_installed_is_one_sentence(monkeypatch: pytest.Mon
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two training samples of each of two classes and a test sample, as a picture and a sound each."""
+    """Two training samples of each of two classes and a test sample, each with an image and a sound."""
     monkeypatch.setenv("SNN_DATASETS_CACHE", str(tmp_path / "cache"))
     rows = ["split,label,photo,sound"]
     for number, split in enumerate(["train"] * 4 + ["val", "test"]):
@@ -229,7 +231,7 @@ def readme_example(root: Path) -> ManifestSpec:
     return ManifestSpec.model_validate({**fields, "root": root})
 
 
-def test_the_readmes_example_augments_training_samples_alone_and_anew_each_epoch(root: Path):
+def test_the_example_of_the_readme_augments_only_training_samples_in_each_epoch(root: Path):
     plain = ManifestSpec(root=root).build()
     spec = readme_example(root)
     assert ManifestSpec.model_validate_json(spec.model_dump_json()) == spec
@@ -265,7 +267,7 @@ def test_an_augmentation_that_changes_the_shape_is_refused(root: Path):
         ManifestSpec.model_validate({"root": root, "columns": {"photo": {"augment": [crop]}}}).build()
 
 
-def test_what_a_transform_cannot_do_names_row_and_file(root: Path):
+def test_a_failing_transform_names_row_and_file(root: Path):
     normal = {"kind": "torchvision", "transform": "Normalize", "mean": [0.5], "std": [0.5]}
     with pytest.raises(ValueError, match=r"row 2, photo '.*0\.png': torchvision's Normalize cannot transform Image"):
         ManifestSpec.model_validate({"root": root, "columns": {"photo": {"cached": [normal]}}}).build()

@@ -53,12 +53,12 @@ def test_rates_with_nothing_in_common_are_resampled_as_torchaudio_does(source: i
 @pytest.mark.parametrize("target", [16_000, 22_050, 44_100])
 def test_a_rate_a_little_off_a_usual_one_is_resampled(source: int, target: int):
     wave = noise(1, source // 2)
-    heard = Resample(rate=target)(Waveform(wave.numpy(), source), DRAW)
-    assert heard.rate == target
-    assert heard.samples.shape == (1, resampled_length(wave.shape[1], source, target))
-    some = np.arange(0, heard.samples.shape[1], 97)
+    resampled = Resample(rate=target)(Waveform(wave.numpy(), source), DRAW)
+    assert resampled.rate == target
+    assert resampled.samples.shape == (1, resampled_length(wave.shape[1], source, target))
+    some = np.arange(0, resampled.samples.shape[1], 97)
     np.testing.assert_allclose(
-        heard.samples[0, some], by_formula(wave[0].numpy().astype(np.float64), source, target, some), atol=1e-6
+        resampled.samples[0, some], by_formula(wave[0].numpy().astype(np.float64), source, target, some), atol=1e-6
     )
 
 
@@ -76,10 +76,10 @@ def test_a_clip_is_the_same_whether_its_filter_is_kept_or_not(monkeypatch: pytes
     from snn_datasets.stages import resampling
 
     wave = noise(2, 5_000)
-    kept = resample(wave, 11_024, 16_000)
+    cached = resample(wave, 11_024, 16_000)
     monkeypatch.setattr(resampling, "TABLE_WEIGHTS", 0)
     monkeypatch.setattr(resampling, "CHUNK_WEIGHTS", 1_000)
-    assert torch.equal(resample(wave, 11_024, 16_000), kept)
+    assert torch.equal(resample(wave, 11_024, 16_000), cached)
 
 
 def test_a_recording_that_would_outgrow_memory_is_refused_before_it_does():

@@ -32,7 +32,7 @@ def test_spectrogram_and_mel_are_those_of_torchaudio_to_the_bit(rate: int):
     assert torch.equal(ours, mel(wave))
 
 
-def test_what_the_digits_hear_is_that_of_torchaudio_to_the_bit():
+def test_the_spectrograms_of_the_digits_equal_torchaudios_bit_for_bit():
     clips = noise(3, 6_400)
     mel = torchaudio.transforms.MelSpectrogram(8_000, n_fft=256, hop_length=80, f_min=50.0, n_mels=16)
     ours = mel_spectrogram(clips, rate=8_000, window=256, hop=80, bands=16, lowest_hz=50.0, padding="reflect")
@@ -48,7 +48,7 @@ def test_every_band_has_a_frequency(rate: int, bands: int):
     assert (filters.amax(0) > 0).all()
 
 
-def test_what_would_not_fit_into_memory_is_refused():
+def test_a_spectrogram_larger_than_memory_is_refused():
     with pytest.raises(ValueError, match="choose a longer hop, a shorter window"):
         magnitude_spectrogram(torch.zeros(1, 3_000_000), window=512, hop=1)
     with pytest.raises(ValueError, match="choose a longer hop, a shorter window"):
@@ -62,7 +62,7 @@ def test_a_rate_that_holds_no_frequency_is_refused():
         mel_filters(1, frequencies=129, bands=4)
 
 
-def test_nothing_but_the_bridge_imports_torchaudio_or_torchvision():
+def test_only_library_transforms_imports_torchaudio_or_torchvision():
     """torchaudio raises when it is imported beside a PyTorch built for another CUDA version."""
     lines = [
         f"{path.name}: {line}"

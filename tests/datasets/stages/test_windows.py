@@ -31,7 +31,7 @@ def test_fewer_values_are_means_and_more_lie_between():
     np.testing.assert_allclose(means, VALUES.reshape(80, 3, 3).mean(1).T, atol=1e-6)
     ramp = series(np.arange(10.0)[:, None], np.arange(10) / 5)
     between = SeriesWindows(length=40)(ramp, DRAW).numpy()[0]
-    # Half of the values lie in bins of their own; from the middle of the first row to that of the last it is straight.
+    # Half of the values have a bin for themselves; between the middles of the first and the last row the line is straight.
     assert np.all(np.diff(between) >= 0)
     assert (between.min(), between.max()) == (0, 9)
 
@@ -51,7 +51,7 @@ def test_gaps_are_bridged_by_straight_lines():
     assert np.all(np.diff(out[2:7]) > 0)
 
 
-def test_what_is_no_series_is_refused():
+def test_inputs_that_are_not_series_are_refused():
     with pytest.raises(ValueError, match="SeriesWindows takes Series, not ndarray"):
         SeriesWindows(length=4)(VALUES, DRAW)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="needs a time for each value"):

@@ -1,4 +1,4 @@
-"""AEDAT files as jAER (2.0) and cAER (3.1) write them, packed number by number."""
+"""AEDAT files in the layouts of jAER (2.0) and cAER (3.1)."""
 
 import struct
 from collections.abc import Sequence

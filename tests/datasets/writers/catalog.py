@@ -58,7 +58,7 @@ def write_pictures_and_tones(root: Path) -> None:
 
 
 def write_mnistdvs_ntidigits_stmnist(root: Path) -> None:
-    """All three senses."""
+    """All three modalities."""
     write_mnistdvs_ntidigits(root)
     write_st_mnist(root / "ST-MNIST", per_digit=24)
 

@@ -31,13 +31,13 @@ class Written:
     frames: int
     """Of each video, at 15 a second; frame k is 8 * k bright."""
     pictures: int
-    """In each folder of frames; picture k is 40 * k bright."""
+    """Frames in each folder; frame k has brightness 40 * k."""
 
 
 def write_crema_d(root: Path, stems: tuple[str, ...] = STEMS) -> Written:
     """Sound at 16 kHz, video of 480 x 360 shrunk to 96 x 72, and frames a second apart.
 
-    Videos have MP3 sound, as FFmpeg writes them by default, so that their pictures begin 25 ms after it.
+    Videos have MP3 sound, as FFmpeg writes them by default, so that their frames start 25 ms after it.
     """
     for number, stem in enumerate(stems):
         write_wav(root / "AudioWAV" / f"{stem}.wav", hertz=300 + 100 * number, rate=16_000, seconds=1.5 + 0.1 * number)

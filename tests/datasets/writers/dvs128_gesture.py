@@ -14,7 +14,7 @@ def write_dvs128_gesture(root: Path, *, classes: int = 3, events: int = 150) -> 
     """Write seven users' gestures in two lights; return the events [E, 4] of t, x, y, p of each gesture by id.
 
     Recordings begin long before the first gesture, and times are those of the recording. Between two gestures there is
-    a rest with events of its own, but the last two of user02_led overlap by 10 ms.
+    a rest with separate events, but the last two of user02_led overlap by 10 ms.
     """
     rng = np.random.default_rng(2)
     written: dict[str, np.ndarray] = {}

@@ -1,4 +1,4 @@
-"""Events in NumPy files, in the ways that people save them."""
+"""Events in NumPy files, in common layouts."""
 
 from pathlib import Path
 from typing import Literal

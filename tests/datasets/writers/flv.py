@@ -1,4 +1,4 @@
-"""Video files, FLV among them, whose frames tell their number by their brightness."""
+"""Video files, FLV among them, whose brightness encodes the frame number."""
 
 import io
 from fractions import Fraction
@@ -15,7 +15,7 @@ CODECS = {
     ".avi": ("mpeg4", "pcm_s16le"),
     ".mkv": ("mpeg4", "flac"),
 }
-"""Pictures and sound by ending; what CREMA-D has in its FLV files is the codec of that name, Sorenson's H.263."""
+"""Video and sound codecs by extension; the FLV files of CREMA-D use Sorenson's H.263."""
 MUXERS = {".mkv": "matroska", ".ts": "mpegts", ".mpg": "mpeg"}
 
 
@@ -65,9 +65,9 @@ def write_video(
         width: of the frames as they are stored.
         step: brightness of one frame above that of the one before.
         hertz: of the tone; none writes no sound.
-        codecs: names of FFmpeg's encoders of pictures and sound; those of `CODECS` otherwise.
-        late: number of frames that the pictures begin after the sound.
-        sound_seconds: length of the tone; that of the pictures if none is given.
+        codecs: names of FFmpeg's video and sound encoders; None: those of `CODECS`.
+        late: delay of the video after the sound in frames.
+        sound_seconds: length of the tone; None: that of the video.
         sound_rate: samples a second.
         turned: degrees counterclockwise, then whether mirrored left to right, then top to bottom, for showing it.
         piped: whether it is written without going back, so that nothing in the file says how long it is.

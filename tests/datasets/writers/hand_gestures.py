@@ -21,7 +21,7 @@ class Session:
     events: np.ndarray
     """[4, E]: x, y, seconds, polarity."""
     frames: list[np.ndarray]
-    """F pictures, the last of another size."""
+    """F frames, the last of another size."""
     times: np.ndarray
     """[F] seconds."""
 
@@ -44,11 +44,11 @@ def write_hand_gestures(
     root.mkdir(parents=True, exist_ok=True)
     for subject in subjects:
         for session in sessions:
-            said: list[str] = ["none"] * 13
+            labels: list[str] = ["none"] * 13
             for _ in range(repetitions):
                 for gesture in GESTURES:
-                    said += [gesture] * int(rng.integers(100, 112)) + ["none"] * 9
-            ann = np.array(said)
+                    labels += [gesture] * int(rng.integers(100, 112)) + ["none"] * 9
+            ann = np.array(labels)
             emg = rng.permutation(len(ann) * 8).reshape(len(ann), 8).astype(np.float32) - len(ann) * 4
             seconds = np.sort(rng.uniform(-0.2, len(ann) / 200, size=len(ann) * 4))
             events = np.stack(

@@ -1,4 +1,4 @@
-"""JPEG files with a known picture."""
+"""JPEG files with a known image."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from PIL import Image
 
 
 def write_jpeg(path: Path, *, height: int, width: int, left: tuple[int, int, int], right: tuple[int, int, int]) -> None:
-    """A picture whose left half has one color (red, green, blue) and whose right half another."""
+    """An image whose left half has one color (red, green, blue) and whose right half another."""
     pixels = np.empty((height, width, 3), np.uint8)
     pixels[:, : width // 2], pixels[:, width // 2 :] = left, right
     path.parent.mkdir(parents=True, exist_ok=True)

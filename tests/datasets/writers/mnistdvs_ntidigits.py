@@ -35,13 +35,13 @@ def write_ntidigits(root: Path, *, spikes: int = 40) -> dict[str, Spikes]:
     Returns seconds and channels by split and label, such as "train/man-ae-a-1".
     """
     rng = np.random.default_rng(4)
-    said = (*"123456789zo", "z12", "9o")
+    words = (*"123456789zo", "z12", "9o")
     parts: dict[str, dict[str, Spikes]] = {}
     for part, speakers in (("train", TRAINING), ("test", TESTING)):
         parts[part] = {
             f"{speaker}-{take}-{digits}": some_spikes(rng, spikes, channels=64, seconds=0.4)
             for speaker in speakers
-            for digits in said
+            for digits in words
             for take in "ab"
         }
     root.mkdir(parents=True, exist_ok=True)
@@ -52,5 +52,5 @@ def write_ntidigits(root: Path, *, spikes: int = 40) -> dict[str, Spikes]:
 def write_mnistdvs_ntidigits(
     root: Path, *, scales: Sequence[int] = (4, 8), per_digit: int = 20
 ) -> tuple[dict[str, np.ndarray], dict[str, Spikes]]:
-    """Write both senses; return what `write_mnist_dvs` and `write_ntidigits` return."""
+    """Write both modalities; return what `write_mnist_dvs` and `write_ntidigits` return."""
     return write_mnist_dvs(root, scales=scales, per_digit=per_digit), write_ntidigits(root)

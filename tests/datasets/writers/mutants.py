@@ -1,6 +1,6 @@
 """Damaged files: a good one with some of its bytes changed at random, and what a reader makes of many of them.
 
-Run as a program it reads a batch in a process of its own, since a crash would take the tests with it: it takes a
+Run as a program it reads a batch in a separate process, since a crash would take the tests with it: it takes a
 `Batch` as JSON from its input, and writes a line before each file and a `Report` as JSON at the end.
 """
 
@@ -60,8 +60,8 @@ def mutated(whole: bytes, rng: random.Random) -> bytes:
         block = data[at : at + rng.choice((1, 4, 16, 64, 256))]
         match rng.choice(("flip", "huge", "zero", "repeat", "insert", "cut")):
             case "flip":
-                for place in range(at, at + min(len(block), 4)):
-                    data[place] ^= 1 << rng.randrange(8)
+                for index in range(at, at + min(len(block), 4)):
+                    data[index] ^= 1 << rng.randrange(8)
             case "huge":
                 number = _huge(rng)
                 data[at : at + len(number)] = number

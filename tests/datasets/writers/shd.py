@@ -21,14 +21,14 @@ def write_shd(root: Path, *, labels: int = 5, takes: int = 2) -> dict[str, list[
     rng = np.random.default_rng(1)
     written: dict[str, list[Spikes]] = {}
     for part, voices in (("train", (0, 1, 2, 3, 6, 7)), ("test", (2, 4, 5, 7))):
-        said = [(speaker, label) for speaker in voices for label in range(labels) for _ in range(takes)]
-        rng.shuffle(said)
-        spikes = [some_spikes(rng, int(rng.integers(40, 80)), channels=700, seconds=1.2) for _ in said]
+        utterances = [(speaker, label) for speaker in voices for label in range(labels) for _ in range(takes)]
+        rng.shuffle(utterances)
+        spikes = [some_spikes(rng, int(rng.integers(40, 80)), channels=700, seconds=1.2) for _ in utterances]
         write_shd_file(
             root / f"shd_{part}.h5",
             spikes,
-            labels=[label for _, label in said],
-            speakers=[speaker for speaker, _ in said],
+            labels=[label for _, label in utterances],
+            speakers=[speaker for speaker, _ in utterances],
             keys=KEYS,
         )
         written[part] = [(seconds.astype(np.float16), units) for seconds, units in spikes]

@@ -72,7 +72,7 @@ def map_npy(path: Path, *, kinds: str, what: str) -> NDArray[Any]:
 
 
 @dataclass(frozen=True)
-class Table:
+class SeriesTable:
     """Columns of numbers in a file."""
 
     path: Path
@@ -211,7 +211,7 @@ class Table:
         return None
 
 
-def npy_table(path: Path) -> Table:
+def npy_table(path: Path) -> SeriesTable:
     """Open a .npy file as a memory-mapped table.
 
     Raises:
@@ -221,10 +221,10 @@ def npy_table(path: Path) -> Table:
     if array.ndim not in (1, 2) or 0 in array.shape:
         raise ReadError(f"{path} has shape {array.shape}; a series needs [rows, columns] or [rows]")
     array = array if array.ndim == 2 else array[:, None]
-    return Table(path, array.shape[1], (), array)
+    return SeriesTable(path, array.shape[1], (), array)
 
 
-def text_table(path: Path, delimiter: str, header: bool | None) -> Table:
+def text_table(path: Path, delimiter: str, header: bool | None) -> SeriesTable:
     """Open a text file as a table.
 
     Raises:
@@ -239,7 +239,7 @@ def text_table(path: Path, delimiter: str, header: bool | None) -> Table:
         assert first is not None
         has_names = _is_header(path, first, second) if header is None else header
         if not has_names:
-            return Table(path, len(first), (), None, separator, lines[0][0], tuple(first))
+            return SeriesTable(path, len(first), (), None, separator, lines[0][0], tuple(first))
         if second is None:
             raise ReadError(f"{path} has no numeric row; a series needs at least one")
         if delimiter == "auto":
@@ -256,7 +256,7 @@ def text_table(path: Path, delimiter: str, header: bool | None) -> Table:
         raise ReadError(
             f"{path} names {len(names)} columns, but its first row has {len(second)}; correct its first line"
         )
-    return Table(path, len(second), names, None, separator, lines[1][0], tuple(second))
+    return SeriesTable(path, len(second), names, None, separator, lines[1][0], tuple(second))
 
 
 def _first_lines(path: Path, count: int) -> list[tuple[int, str]]:

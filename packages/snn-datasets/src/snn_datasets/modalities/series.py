@@ -19,7 +19,7 @@ from snn_datasets.formats.contents import is_events_header, why_unreadable
 from snn_datasets.formats.series_table import (
     SECONDS,
     TIME_NAMES,
-    Table,
+    SeriesTable,
     TimeUnit,
     npy_table,
     text_table,
@@ -116,15 +116,15 @@ class SeriesReader(Reader):
         """
         return self._time_column(self._table(source)) is not None
 
-    def _table(self, source: Source) -> Table:
+    def _table(self, source: Source) -> SeriesTable:
         path = self.open_file(source)
         return npy_table(path) if path.suffix.lower() == ".npy" else text_table(path, self.delimiter, self.header)
 
-    def _unit_of(self, table: Table, time: int) -> TimeUnit:
+    def _unit_of(self, table: SeriesTable, time: int) -> TimeUnit:
         named = time_unit_of(table.names[time]) if table.names else None
         return self.time_unit or ("s" if named is None or named == "unstated" else named)
 
-    def _channels(self, table: Table, time: int | None) -> list[int]:
+    def _channels(self, table: SeriesTable, time: int | None) -> list[int]:
         """Return the indices of the channels' columns, in output order."""
         if self.columns:
             return [table.index_of(column) for column in self.columns]
@@ -132,7 +132,7 @@ class SeriesReader(Reader):
             raise ReadError(f"{table.path} is not a series: {why_unreadable(table.path) or 'its columns are events'}")
         return table.channels(time)
 
-    def _time_column(self, table: Table) -> int | None:
+    def _time_column(self, table: SeriesTable) -> int | None:
         if self.time_column is not None:
             return table.index_of(self.time_column)
         return table.time_column()
@@ -147,7 +147,7 @@ class NamedSeriesReader(SeriesReader):
     names: tuple[str, ...]
     """Channel names; empty if the files have none."""
 
-    def _channels(self, table: Table, time: int | None) -> list[int]:
+    def _channels(self, table: SeriesTable, time: int | None) -> list[int]:
         indices = super()._channels(table, time)
         names = _names(table, indices)
         if names == self.names:
@@ -162,7 +162,7 @@ class NamedSeriesReader(SeriesReader):
         return [index_of[name] for name in self.names]
 
 
-def _names(table: Table, indices: Sequence[int]) -> tuple[str, ...]:
+def _names(table: SeriesTable, indices: Sequence[int]) -> tuple[str, ...]:
     return tuple(table.names[index] for index in indices) if table.names else ()
 
 
