@@ -116,7 +116,7 @@ def test_a_path_follows_its_own_image():
 def test_each_press_is_let_go_and_nothing_is_pressed_twice(paths: PenPaths):
     for events in write(paths, missed=0.3, stray=0.0):
         index = events.y.astype(int) * 10 + events.x
-        for taxel in np.unique(taxel):
+        for taxel in np.unique(index):
             presses, releases = ((events.p == p) & (index == taxel) for p in (1, 0))
             assert presses.sum() == releases.sum()
             assert (np.sort(events.t[presses]) <= np.sort(events.t[releases])).all()

@@ -31,7 +31,7 @@ def test_fewer_values_are_means_and_more_lie_between():
     np.testing.assert_allclose(means, VALUES.reshape(80, 3, 3).mean(1).T, atol=1e-6)
     ramp = series(np.arange(10.0)[:, None], np.arange(10) / 5)
     between = SeriesWindows(length=40)(ramp, DRAW).numpy()[0]
-    # Half of the values have a bin for themselves; between the middles of the first and the last row the line is straight.
+    # Half of the values have a bin for themselves; between the first and the last row the line is straight.
     assert np.all(np.diff(between) >= 0)
     assert (between.min(), between.max()) == (0, 9)
 
