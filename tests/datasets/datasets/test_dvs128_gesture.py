@@ -152,7 +152,7 @@ def test_labels_that_cannot_be_are_refused(tmp_path: Path, line: str, why: str):
     [
         (b"user01.txt\n", "lists 'user01.txt', which is not"),
         (b"\n", "lists no recording"),
-        (b"\xff\xfe\x00", "is no text in UTF-8"),
+        (b"\xff\xfe\x00", "is not UTF-8 text"),
     ],
 )
 def test_lists_that_cannot_be_are_refused(tmp_path: Path, content: bytes, why: str):

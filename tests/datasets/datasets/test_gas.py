@@ -168,7 +168,7 @@ def test_batches_of_responses_have_time_first(mixtures: tuple[Path, dict[str, np
 
 
 def test_empty_splits_are_refused(mixtures: tuple[Path, dict[str, np.ndarray]]):
-    with pytest.raises(ValueError, match="no sample is left for the split 'train'"):
+    with pytest.raises(ValueError, match="the split 'train' has no samples"):
         opened(mixtures[0], response_s=60)
     with pytest.raises(ValueError, match="their sum must be below 1"):
         opened(mixtures[0], val_fraction=0.5, test_fraction=0.6)
@@ -221,7 +221,7 @@ def test_no_batch_is_in_two_splits(tmp_path: Path):
     assert of_split == {"train": {"batch1", "batch2"}, "val": {"batch5"}, "test": {"batch3", "batch10"}}
     with pytest.raises(ValueError, match="batch 2 is listed twice"):
         GasDriftSpec(root=tmp_path, cache="off", train_groups=(1, 2), val_groups=(2,)).build()
-    with pytest.raises(ValueError, match="no sample is left for the split 'val'"):
+    with pytest.raises(ValueError, match="the split 'val' has no samples"):
         GasDriftSpec(root=tmp_path, cache="off", val_groups=()).build()
 
 

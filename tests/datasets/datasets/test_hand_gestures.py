@@ -93,7 +93,7 @@ def test_subject_splits_share_no_subject(copy: tuple[Path, dict[str, Session]], 
     assert {row.id[:9] for row in other["train"]} == {"subject08", "subject09", "subject10"}
     with pytest.raises(ValueError, match="subject 1 is in val_groups and in test_groups"):
         opened(tmp_path, split="subject", val_groups=(1,), test_groups=(7, 1))
-    with pytest.raises(ValueError, match="no sample is left for the split 'val'"):
+    with pytest.raises(ValueError, match="the split 'val' has no samples"):
         opened(copy[0], split="subject")
 
 

@@ -110,7 +110,7 @@ def test_a_damaged_file_stops_or_is_left_out(tmp_path: Path):
 
 def test_a_split_that_stays_empty_is_refused(tmp_path: Path):
     write_st_mnist(tmp_path / "st", digits="12", per_digit=1)
-    with pytest.raises(ValueError, match="no sample is left for the split"):
+    with pytest.raises(ValueError, match="has no samples"):
         opened(tmp_path / "st")
 
 

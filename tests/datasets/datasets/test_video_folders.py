@@ -148,7 +148,7 @@ def test_a_damaged_video_stops_or_is_absent(tmp_path: Path):
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (b"\xff\xfe\x00\x01", "is no text in UTF-8"),
+        (b"\xff\xfe\x00\x01", "is not UTF-8 text"),
         (b"version https://git-lfs.github.com/spec/v1\n", "is a Git-LFS pointer"),
         (b"<!DOCTYPE html><html>", "is a web page"),
         (b"", "is empty"),
