@@ -16,7 +16,7 @@ from scmrl import cli
 from scmrl.commands import data as data_commands
 from scmrl.commands.data import size_text
 from snn_datasets import DATASETS
-from snn_datasets.cache.folder import default_folder, entries
+from snn_datasets.cache.folder import cache_folder, entries
 from snn_datasets.check import Finding
 
 DAY = 86400
@@ -152,8 +152,8 @@ def test_an_unknown_modality_is_a_mistake(monkeypatch, capsys, root):
 def test_prepare_fills_the_cache(monkeypatch, capsys, root):
     assert data(monkeypatch, "prepare", "made-up", "--root", str(root), "--modalities", "trace") == 0
     printed = capsys.readouterr().out
-    assert printed == f"made-up: 6 train, 2 val, 4 test samples are ready, in {default_folder() / 'made-up'}\n"
-    (entry,) = entries(default_folder())
+    assert printed == f"made-up: 6 train, 2 val, 4 test samples are ready, in {cache_folder() / 'made-up'}\n"
+    (entry,) = entries(cache_folder())
     assert (entry.dataset, entry.modality, entry.samples, entry.bytes) == ("made-up", "trace", 12, 12 * 5 * 2 * 4)
 
 
@@ -214,7 +214,7 @@ def caches(monkeypatch: pytest.MonkeyPatch, root: Path, capsys: pytest.CaptureFi
     """Two caches: of traces, just used, and of images, used 40 days ago."""
     assert data(monkeypatch, "prepare", "made-up", "--root", str(root)) == 0
     capsys.readouterr()
-    by_modality = {entry.modality: entry.folder for entry in entries(default_folder())}
+    by_modality = {entry.modality: entry.folder for entry in entries(cache_folder())}
     then = time.time() - 40 * DAY
     os.utime(by_modality["image"], (then, then))
     return [by_modality["trace"], by_modality["image"]]
@@ -227,7 +227,7 @@ def test_the_caches_are_listed_with_the_last_used_first(monkeypatch, capsys, cac
     assert first.split()[:5] == ["made-up", "trace", "12", "480", "B"]
     assert second.split()[:5] == ["made-up", "image", "12", "144", "B"]
     assert first.split()[-1] == f"made-up/{caches[0].name}"
-    assert total == f"2 caches, 624 B in {default_folder()}"
+    assert total == f"2 caches, 624 B in {cache_folder()}"
 
 
 def test_no_cache_is_reported(monkeypatch, capsys, tmp_path):
@@ -240,7 +240,7 @@ def test_prune_removes_long_unused_caches(monkeypatch, capsys, caches):
     assert capsys.readouterr().out.splitlines()[-1].startswith("removed 1 of 2 caches, which frees 144 B")
     assert [path.is_dir() for path in caches] == [True, False]
     assert data(monkeypatch, "cache", "prune", "--unused-days", "0", "--dataset", "made-up", "--yes") == 0
-    assert entries(default_folder()) == []
+    assert entries(cache_folder()) == []
 
 
 class Terminal(io.StringIO):
@@ -256,21 +256,21 @@ def test_prune_asks_first(monkeypatch, capsys, caches, answer, left):
     assert "made-up image: " in printed
     assert "made-up trace" not in printed
     assert "[y/N]" in printed
-    assert len(entries(default_folder())) == left
+    assert len(entries(cache_folder())) == left
 
 
 def test_prune_removes_nothing_without_consent(monkeypatch, capsys, caches):
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     assert data(monkeypatch, "cache", "prune") == 2
     assert "--yes" in capsys.readouterr().err
-    assert len(entries(default_folder())) == 2
+    assert len(entries(cache_folder())) == 2
 
 
 def test_prune_refuses_invalid_arguments(monkeypatch, capsys, caches):
     assert data(monkeypatch, "cache", "prune", "--unused-days", "-1", "--yes") == 2
     assert data(monkeypatch, "cache", "prune", "--dataset", "weather", "--yes") == 2
     assert "there are: made-up" in capsys.readouterr().err
-    assert len(entries(default_folder())) == 2
+    assert len(entries(cache_folder())) == 2
 
 
 @pytest.mark.parametrize(

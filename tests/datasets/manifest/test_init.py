@@ -32,7 +32,7 @@ def rows(guess: Guess) -> list[dict[str, str]]:
 
 
 def build(root: Path) -> Any:
-    return ManifestSpec(root=root, image_size=8, mel_bands=8, cache="off").build()
+    return ManifestSpec(root=root, size=8, mel_bands=8, cache="off").build()
 
 
 def test_folders_of_splits_and_labels(tmp_path: Path):

@@ -40,7 +40,7 @@ def write(root: Path, ending: str, write_file: Callable[[Path, int], None], *, c
 
 def build(root: Path, **fields: Any) -> tuple[ModalityInfo, Sample]:
     """Return the info of the only column, and its test sample."""
-    splits = ManifestSpec(root=root, image_size=SIZE, time_steps=STEPS, **fields).build()
+    splits = ManifestSpec(root=root, size=SIZE, time_steps=STEPS, **fields).build()
     (info,) = splits.info.modalities.values()
     (sample,) = splits.test
     return info, sample
@@ -154,7 +154,7 @@ def test_modalities_of_every_kind_make_one_batch(tmp_path: Path):
         film = f"{number}.mp4" if number != 1 else ""
         rows.append(f"{split},{'ab'[number % 2]},{number}.png,{number}.wav,{film},{number}.csv")
     (tmp_path / "manifest.csv").write_text("\n".join([header, *rows]))
-    splits = ManifestSpec(root=tmp_path, image_size=SIZE, time_steps=STEPS, mel_bands=20).build()
+    splits = ManifestSpec(root=tmp_path, size=SIZE, time_steps=STEPS, mel_bands=20).build()
     batch = collate(list(splits.train))
     shapes = {name: tuple(tensor.shape) for name, tensor in batch["inputs"].items()}
     assert shapes == {

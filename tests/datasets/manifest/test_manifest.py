@@ -60,7 +60,7 @@ def write(root: Path, rows: list[str], *, header: str = HEADER) -> Path:
 
 
 def build(root: Path, **fields: Any) -> DatasetSplits:
-    return ManifestSpec(root=root, image_size=SIZE, mel_bands=20, **fields).build()
+    return ManifestSpec(root=root, size=SIZE, mel_bands=20, **fields).build()
 
 
 def ids(dataset: SampleDataset) -> list[str]:
@@ -85,7 +85,7 @@ def many(root: Path, count: int, **columns: Callable[[int], str]) -> tuple[str, 
 def test_rows_become_samples_of_their_split(root: Path):
     write(root, ROWS)
     calls: list[tuple[int, int]] = []
-    spec = ManifestSpec(root=root, image_size=SIZE)
+    spec = ManifestSpec(root=root, size=SIZE)
     splits = spec.build(progress=lambda done, total: calls.append((done, total)))
     assert [ids(splits.train), ids(splits.val), ids(splits.test)] == [["a", "b"], ["c"], ["d"]]
     assert [sample.label for sample in splits.train] == [0, 1]
@@ -687,7 +687,7 @@ def test_a_parquet_table_without_pyarrow_names_the_extra(root: Path, monkeypatch
 
 
 def findings(root: Path, **options: Any) -> list[str]:
-    return [str(finding) for finding in check(ManifestSpec(root=root, image_size=SIZE, mel_bands=20), **options)]
+    return [str(finding) for finding in check(ManifestSpec(root=root, size=SIZE, mel_bands=20), **options)]
 
 
 @pytest.mark.parametrize(

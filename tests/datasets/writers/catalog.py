@@ -93,7 +93,7 @@ CATALOG: dict[str, Entry] = {
     for entry in (
         Entry("made-up", write_made_up),
         Entry("digits", lambda root: None, {"modalities": ("visual",)}, is_on_disk=False),
-        Entry("manifest", write_pictures_and_tones, {"image_size": 16, "mel_bands": 20}),
+        Entry("manifest", write_pictures_and_tones, {"size": 16, "mel_bands": 20}),
         Entry("crema-d", write_crema_d, {"size": 32, "columns": 8}),
         Entry("urbansound8k-av", write_urbansound8k_av, {"size": 32}),
         Entry("mnistdvs-ntidigits", write_mnistdvs_ntidigits, {"val_fraction": 0.25, "test_fraction": 0.3}),

@@ -113,11 +113,10 @@ def prepare(kind: DatasetKind, /, *options: DatasetOptions) -> int:
     with Progress.create() as progress, progress.phase(f"preparing {kind}", 0, "recordings") as phase:
         splits = spec.build(phase.update)
 
-    from snn_datasets.cache.folder import default_folder
+    from snn_datasets.cache.folder import cache_folder
 
     sizes = ", ".join(f"{len(getattr(splits, split)):,} {split}" for split in ("train", "val", "test"))
-    folder = spec.cache_folder.expanduser() if spec.cache_folder is not None else default_folder()
-    print(f"{kind}: {sizes} samples are ready, in {folder / splits.info.name}")
+    print(f"{kind}: {sizes} samples are ready, in {cache_folder(spec.cache_folder) / splits.info.name}")
     for note in splits.info.notes:
         print(f"note: {note}")
     return 0
@@ -154,9 +153,9 @@ def cache_list(*, folder: Path | None = None) -> int:
     Args:
         folder: folder of the caches; none: the default folder.
     """
-    from snn_datasets.cache.folder import default_folder, entries
+    from snn_datasets.cache.folder import cache_folder, entries
 
-    folder = default_folder() if folder is None else folder.expanduser()
+    folder = cache_folder(folder)
     stores = entries(folder)
     if not stores:
         print(f"no caches in {folder}")
@@ -199,11 +198,11 @@ def cache_prune(
     """
     from datetime import UTC, datetime, timedelta
 
-    from snn_datasets.cache.folder import default_folder, entries, prune
+    from snn_datasets.cache.folder import cache_folder, entries, prune
 
     if unused_days < 0:
         raise ValueError(f"--unused-days {unused_days:g} is negative; give 0 or more")
-    folder = default_folder() if folder is None else folder.expanduser()
+    folder = cache_folder(folder)
     stores = entries(folder)
     if dataset is not None and dataset not in (names := sorted({entry.dataset for entry in stores})):
         raise ValueError(f"no cache of {dataset!r} in {folder}; there are: {', '.join(names) or 'none'}")

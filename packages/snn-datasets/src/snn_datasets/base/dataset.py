@@ -29,6 +29,11 @@ Progress = Callable[[int, int], None]
 """Callback `progress(done, total)` during preparation."""
 
 
+def pass_progress(progress: Progress | None, number: int, passes: int, length: int) -> Progress | None:
+    """Return a callback that reports one of several passes of equal length as part of the total."""
+    return progress and (lambda done, _total: progress(number * length + done, passes * length))
+
+
 @dataclass(frozen=True)
 class ModalityInfo:
     """Properties of one modality that a model needs."""

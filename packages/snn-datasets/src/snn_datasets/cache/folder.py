@@ -13,8 +13,10 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 
-def default_folder() -> Path:
-    """Return $SNN_DATASETS_CACHE, or snn-datasets in the user's cache folder."""
+def cache_folder(folder: Path | None = None) -> Path:
+    """Return `folder`, or by default $SNN_DATASETS_CACHE, or snn-datasets in the user's cache folder."""
+    if folder is not None:
+        return folder.expanduser()
     override = os.environ.get("SNN_DATASETS_CACHE")
     if override:
         return Path(override).expanduser()

@@ -179,16 +179,15 @@ class GasMixturesSpec(FileDataSpec):
         """Return the averaged recording, from the cache if possible."""
         from snn_datasets.base.modality import Modality
         from snn_datasets.cache.fill import CacheOptions, fingerprint, open_or_fill
-        from snn_datasets.cache.folder import default_folder
+        from snn_datasets.cache.folder import cache_folder
         from snn_datasets.loading.recorded import Preparation, Row
 
         source = Source(path)
         if self.cache == "off":
             return reader.read(source)
-        folder = self.cache_folder.expanduser() if self.cache_folder is not None else default_folder()
         whole = Modality(reader, ModalityInfo("series", (2 + SENSORS,)))
         store = open_or_fill(
-            CacheOptions(folder, self.cache_limit_gb, self.cache == "hash"),
+            CacheOptions(cache_folder(self.cache_folder), self.cache_limit_gb, self.cache == "hash"),
             dataset=MIXTURES_CARD.kind,
             name="recording",
             key=fingerprint(whole, ["recording"], [source], self.seed, hash_files=self.cache == "hash"),

@@ -23,11 +23,11 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from snn_datasets.base.dataset import SPLITS, DatasetInfo, DatasetSplits, ModalityInfo, Progress, Split
+from snn_datasets.base.dataset import SPLITS, DatasetInfo, DatasetSplits, ModalityInfo, Progress, Split, pass_progress
 from snn_datasets.base.single_thread import single_thread
 from snn_datasets.base.stage import Draw, Value
 from snn_datasets.cache.fill import FORMAT, CacheOptions, open_or_fill
-from snn_datasets.cache.folder import default_folder
+from snn_datasets.cache.folder import cache_folder
 from snn_datasets.digits import pen_path, speech, touch
 from snn_datasets.digits.pen_path import pen_paths
 from snn_datasets.digits.speech import SAMPLE_RATE, Speaker, render, spell
@@ -198,10 +198,11 @@ def build_digits(spec: DigitsOptions, progress: Progress | None = None) -> Datas
 
     inputs: dict[str, Tensor] = {}
     for number, (name, simulator) in enumerate(simulators.items()):
-        report = partial(_report, progress, number * N, len(simulators) * N)
+        report = pass_progress(progress, number, len(simulators), N)
         simulate = partial(_simulate, name, simulator, spec.seed, splits, speakers, report)
         inputs[name] = _cached(spec, name, [spec.seed, simulator.fingerprint()], simulate)
-        report(N)
+        if report is not None:
+            report(N, N)
 
     info = DatasetInfo("digits", tuple("0123456789"), {name: each.info for name, each in simulators.items()})
     timed = [name for name, modality in info.modalities.items() if modality.time_steps is not None]
@@ -244,7 +245,7 @@ def _simulate(
     seed: int,
     splits: dict[Split, list[int]],
     speakers: dict[Split, list[int]],
-    report: Callable[[int], None],
+    progress: Progress | None,
 ) -> Tensor:
     """Simulate all splits in order.
 
@@ -258,7 +259,8 @@ def _simulate(
         # One generator per split and modality: fewer modalities or more noise leave the others unchanged.
         generator = _generator(seed, f"{split} {name}")
         for start in range(0, len(indices), CHUNK):
-            report(done)
+            if progress is not None:
+                progress(done, len(labels))
             chunk = indices[start : start + CHUNK]
             digits = Digits(
                 images[chunk],
@@ -297,7 +299,6 @@ def _cached(spec: DigitsOptions, name: str, inputs: list[Any], compute: Callable
     """Return `compute()`, [N, ...], from the cache if present; `inputs` are what it depends on besides the code."""
     if spec.cache == "off":
         return compute()
-    folder = spec.cache_folder.expanduser() if spec.cache_folder is not None else default_folder()
     values: list[Tensor] = []
 
     def row(number: int) -> Tensor:
@@ -307,7 +308,7 @@ def _cached(spec: DigitsOptions, name: str, inputs: list[Any], compute: Callable
 
     key = hashlib.sha256(json.dumps([FORMAT, _code(), inputs], sort_keys=True).encode()).hexdigest()[:24]
     store = open_or_fill(
-        CacheOptions(folder, limit_gb=1.0),
+        CacheOptions(cache_folder(spec.cache_folder), limit_gb=1.0),
         dataset="digits",
         name=name,
         key=key,
@@ -330,12 +331,6 @@ def _code() -> str:
             "cannot find the source of snn_datasets, so changes to it cannot invalidate the cache; set cache to off"
         ) from error
     return hashlib.sha256("\0".join([torch.__version__, *sources]).encode()).hexdigest()
-
-
-def _report(progress: Progress | None, before: int, total: int, done: int) -> None:
-    """Report the progress of one of several passes as part of the total."""
-    if progress is not None:
-        progress(before + done, total)
 
 
 def _generator(seed: int, purpose: str) -> Generator:

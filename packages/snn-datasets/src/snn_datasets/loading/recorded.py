@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from snn_datasets.base.dataset import SPLITS, DatasetInfo, DatasetSplits, FileDataSpec, Progress, Split
+from snn_datasets.base.dataset import SPLITS, DatasetInfo, DatasetSplits, FileDataSpec, Progress, Split, pass_progress
 from snn_datasets.base.modality import Modality
 from snn_datasets.base.reader import ReadError, Source
 from snn_datasets.base.sample import Sample, SampleDataset
 from snn_datasets.base.single_thread import single_thread
 from snn_datasets.base.stage import Draw
 from snn_datasets.cache.fill import CacheOptions, fingerprint, open_or_fill
-from snn_datasets.cache.folder import default_folder
+from snn_datasets.cache.folder import cache_folder
 from snn_datasets.cache.store import Absent, DamagedStoreError, Prepared, Store
 
 _log = logging.getLogger("snn_datasets")
@@ -159,7 +159,7 @@ def build_splits(
     stores: dict[str, Store] = {}
     missing = spec.on_error == "missing"
     if spec.cache != "off":
-        folder = spec.cache_folder.expanduser() if spec.cache_folder is not None else default_folder()
+        folder = cache_folder(spec.cache_folder)
         options = CacheOptions(folder, spec.cache_limit_gb, spec.cache == "hash", spec.prepare_workers)
         for number, (name, modality) in enumerate(modalities.items()):
             key = fingerprint(
@@ -177,7 +177,7 @@ def build_splits(
                 key=key,
                 samples=all_rows,
                 prepare=Preparation(name, modality, spec.seed, missing),
-                progress=_pass_progress(progress, number, len(modalities), len(all_rows)),
+                progress=pass_progress(progress, number, len(modalities), len(all_rows)),
             )
     if progress is not None:
         progress(len(all_rows) * len(modalities), len(all_rows) * len(modalities))
@@ -232,10 +232,3 @@ def _drop_empty_rows(
     return rows_by_split, [
         f"{total - remaining} of {total} samples have no {names} and are skipped"
     ] if remaining < total else []
-
-
-def _pass_progress(progress: Progress | None, number: int, passes: int, length: int) -> Progress | None:
-    """Report the progress of one of several passes as part of the total."""
-    if progress is None:
-        return None
-    return lambda done, _total: progress(number * length + done, passes * length)

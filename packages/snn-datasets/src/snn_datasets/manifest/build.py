@@ -186,7 +186,7 @@ def _modality(
     if reader is None:
         reader = _default_reader(table, name, kind, training, notes)
     coding = column.coding if column is not None else None
-    size = spec.image_size if column is None or column.size is None else column.size
+    size = spec.size if column is None or column.size is None else column.size
     if isinstance(reader, VideoReader) and isinstance(coding, Frames | None):
         # Do not store frames or pixels that the coding drops.
         limits = {"frames": spec.time_steps if coding is None else coding.steps, "height": size, "width": size}

@@ -46,8 +46,8 @@ class ColumnSpec(BaseModel):
     static. The channels of a series are standardized before a window."""
 
     size: int | None = Field(default=None, ge=4, le=1024)
-    """Height and width in pixels of images, videos, spectrograms and event frames; None: image_size, and the size of
-    the sensor for event frames."""
+    """Height and width in pixels of images, videos, spectrograms and event frames; None: the `size` of the
+    spec, but that of the sensor for event frames."""
 
     cached: Stages = ()
     """Stages for every sample before its coding, on recordings as read (sound as one channel at its final rate); their
@@ -73,7 +73,7 @@ class ManifestOptions(FileDataSpec):
     columns: dict[str, ColumnSpec] = Field(default={})
     """Options of single columns, by name."""
 
-    image_size: int = Field(default=32, ge=4, le=1024)
+    size: int = Field(default=32, ge=4, le=1024)
     """Height and width in pixels to which images, videos and spectrograms are resized."""
 
     time_steps: int = Field(default=4, ge=1, le=1024)
