@@ -63,9 +63,7 @@ def predict_clips(run: OpenRun, clips: Iterable[Clip], *, debug: bool = False) -
                 if all(map(math.isfinite, probabilities)):
                     yield ClipPrediction(clip, dict(zip(run.inputs.classes, probabilities, strict=True)), missing)
                 else:
-                    yield ClipPrediction(
-                        clip, fault=f"{clip.id}: the model's answer is not finite, so it says nothing of it"
-                    )
+                    yield ClipPrediction(clip, fault=f"{clip.id}: the logits are inf or NaN, so there is no prediction")
             else:
                 yield ClipPrediction(clip, fault=sample)
 
