@@ -6,15 +6,16 @@ Nothing here loads PyTorch before an evaluation is converted.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from scmrl.console.tables import DataTable, escape_markdown, first_and_last
+from scmrl.results.run import Bootstrap, ClassRow, EvaluationFile, Score, Subset
 
 if TYPE_CHECKING:
     from scmrl.config.experiment import Experiment
     from scmrl.engine.evaluate import Evaluation
 
-FORMAT_VERSION = 1
+FORMAT_VERSION: Literal[1] = 1
 """Format version of evaluation.json; increased when a field changes its meaning."""
 MAX_CLASSES = 60
 """Most classes for a full class table and confusion matrix; above, only the best and worst classes are shown."""
@@ -35,44 +36,48 @@ def contents(
         "calibration_error": metrics.calibration_error,
     }
     full_set = next(iter(evaluation.predictions))
-    subsets: list[dict[str, Any]] = []
+    subsets: list[Subset] = []
     for modalities, predictions in evaluation.predictions.items():
         arrays = Predictions.of(predictions.labels.numpy(), predictions.probabilities.numpy())
         bounds = metrics.intervals(arrays, scores, resamples=resamples, seed=seed)
         subsets.append(
-            {
-                "modalities": list(modalities),
-                "without": [name for name in full_set if name not in modalities],
+            Subset(
+                modalities=modalities,
+                without=tuple(name for name in full_set if name not in modalities),
                 **{
-                    name: {"value": score(arrays), "low": bounds[name][0], "high": bounds[name][1]}
+                    name: Score(value=score(arrays), low=bounds[name][0], high=bounds[name][1])
                     for name, score in scores.items()
                 },
-                "blank": predictions.blank,
-            }
+                blank=predictions.blank,
+            )
         )
-    predictions = evaluation.predictions[full_set]
+    predictions, full = evaluation.predictions[full_set], subsets[0]
     arrays = Predictions.of(predictions.labels.numpy(), predictions.probabilities.numpy())
     counts = metrics.confusion(arrays, len(evaluation.info.classes))
-    per_class = zip(evaluation.info.classes, metrics.class_scores(counts), strict=True)
-    return {
-        "format_version": FORMAT_VERSION,
-        "data": evaluation.info.name,
-        "split": split,
-        "n": predictions.n,
-        "selection": experiment.train.selection,
-        "mark": mark_of(split, experiment.train.selection),
-        "notes": list(evaluation.info.notes),
-        "bootstrap": {"resamples": resamples, "seed": seed, "level": metrics.LEVEL},
-        "loss": predictions.loss,
-        **{name: subsets[0][name] for name in scores},
-        "classes": [
-            {"class": name, "precision": s.precision, "recall": s.recall, "f1": s.f1, "samples": s.support}
-            for name, s in per_class
-        ],
-        "confusion": counts.tolist(),
-        "subsets": subsets,
-        "rates": evaluation.rates,
-    }
+    file = EvaluationFile(
+        format_version=FORMAT_VERSION,
+        data=evaluation.info.name,
+        split=split,
+        n=predictions.n,
+        selection=experiment.train.selection,
+        mark=mark_of(split, experiment.train.selection),
+        notes=evaluation.info.notes,
+        bootstrap=Bootstrap(resamples=resamples, seed=seed, level=metrics.LEVEL),
+        loss=predictions.loss,
+        accuracy=full.accuracy,
+        macro_f1=full.macro_f1,
+        calibration_error=full.calibration_error,
+        classes=tuple(
+            ClassRow.model_validate(
+                {"class": name, "precision": s.precision, "recall": s.recall, "f1": s.f1, "samples": s.support}
+            )
+            for name, s in zip(evaluation.info.classes, metrics.class_scores(counts), strict=True)
+        ),
+        confusion=counts.tolist(),
+        subsets=tuple(subsets),
+        rates=evaluation.rates,
+    )
+    return file.model_dump(mode="json", by_alias=True)
 
 
 def mark_of(split: str, selection: str) -> str:
