@@ -9,7 +9,7 @@ from typing import Any
 from scmrl.config.data_access import DataAccess
 from scmrl.console.progress import Progress
 from scmrl.engine.evaluate import Split, without_augmentation
-from scmrl.explain.explanation import explain
+from scmrl.explain.explanation import explain_sample
 from scmrl.explain.features import MAX_SAMPLES, embed, extract_features, features_figure, neighbor_agreement
 from scmrl.explain.folder import FORMAT_VERSION, replace_folder, sample_folder_name, save_figure, write_sample
 from scmrl.explain.geometry import Floats
@@ -17,7 +17,7 @@ from scmrl.explain.page import ExplainedSample, method_note, render_markdown
 from scmrl.explain.sampling import draw_samples, misclassified, samples_by_id
 from scmrl.run_folder.files import write_json, write_text
 from scmrl.run_folder.open import open_run
-from snn_datasets import DatasetInfo, Sample, SampleDataset, collate
+from snn_datasets import DatasetInfo, Sample, SampleDataset
 from snn_fusion import FusionModel
 
 
@@ -97,13 +97,10 @@ def explain_run(
 def _explain_samples(
     model: FusionModel, samples: list[Sample], info: DatasetInfo, folder: Path, progress: Progress
 ) -> list[ExplainedSample]:
-    device = next(model.parameters()).device
     explained: list[ExplainedSample] = []
     with progress.phase("explaining", len(samples), "samples") as phase:
         for number, sample in enumerate(samples, start=1):
-            batch = collate([sample])
-            inputs = {name: x.to(device) for name, x in batch["inputs"].items() if name not in sample.absent}
-            explanation = explain(model, inputs, info, label=sample.label)
+            explanation = explain_sample(model, sample, info)
             name = f"samples/{sample_folder_name(number, sample.id)}"
             absent = tuple(name for name in model.modalities if name in sample.absent)
             figures = write_sample(folder / name, sample.id, explanation, absent)

@@ -18,7 +18,7 @@ from scmrl.explain.geometry import Floats, PlaneKind, geometry_of
 from scmrl.explain.inference import class_probabilities, encoder_of, run_model
 from scmrl.explain.occlusion import occlusion_maps
 from scmrl.explain.recording import raster, raster_neurons, record_outputs
-from snn_datasets import DatasetInfo
+from snn_datasets import DatasetInfo, Sample, collate
 from snn_fusion import FusionModel, Pair, WeightAttention
 
 
@@ -147,6 +147,14 @@ def explain(
         )
     finally:
         model.train(was_training)
+
+
+def explain_sample(model: FusionModel, sample: Sample, info: DatasetInfo) -> Explanation:
+    """Explain the prediction for one sample of a dataset; `info` describes the dataset."""
+    device = next(model.parameters()).device
+    batch = collate([sample])
+    inputs = {name: x.to(device) for name, x in batch["inputs"].items() if name not in sample.absent}
+    return explain(model, inputs, info, label=sample.label)
 
 
 def _check_inputs(model: FusionModel, inputs: Mapping[str, Tensor]) -> None:

@@ -59,17 +59,14 @@ def curves_figure(history: Sequence[Mapping[str, float]], *, best_epoch: int | N
         raise ValueError("the history is empty; train for at least one epoch before drawing it")
     figure = Figure(figsize=(10, 4), layout=layout(wspace=0.06))
     loss, accuracy = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)
-    first, last = min(row["epoch"] for row in history), max(row["epoch"] for row in history)
-    margin = max(0.5, 0.02 * (last - first))
+    epochs = [row["epoch"] for row in history]
     handles: list[Line2D] = []
     for axes, quantity, scale in ((accuracy, "accuracy", 100), (loss, "loss", 1)):
         handles = [
             draw_line(axes, history, f"train_{quantity}", scale, label="training", color=BLUE),
             draw_line(axes, history, f"val_{quantity}", scale, label="validation", color=ORANGE, style="--"),
         ]
-        axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
-        axes.set_xlim(first - margin, last + margin)
+        set_epoch_axis(axes, epochs)
         axes.grid(color=LIGHT, linewidth=0.6)
         clean(axes)
     loss.set_ylabel("loss")
@@ -91,6 +88,14 @@ def curves_figure(history: Sequence[Mapping[str, float]], *, best_epoch: int | N
         handles.append(marks[0])
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
     return figure
+
+
+def set_epoch_axis(axes: Axes, epochs: Sequence[float]) -> None:
+    """Label the x axis, with ticks at integers and a margin."""
+    margin = max(0.5, 0.02 * (max(epochs) - min(epochs)))
+    axes.set_xlabel("epoch")
+    axes.set_xlim(min(epochs) - margin, max(epochs) + margin)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
 
 
 def draw_line(

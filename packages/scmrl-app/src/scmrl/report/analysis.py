@@ -22,7 +22,7 @@ from scmrl.energy.output import make_tables, to_json, to_markdown
 from scmrl.energy.prices import TABLES
 from scmrl.engine.evaluate import evaluate as run_evaluation
 from scmrl.engine.evaluate import predict_batch
-from scmrl.explain.explanation import Explanation, explain
+from scmrl.explain.explanation import Explanation, explain_sample
 from scmrl.report.folders import RunFiles, read_file
 from scmrl.results.evaluation import contents, markdown, tables
 from scmrl.results.run import EnergyFile, EvaluationFile
@@ -168,16 +168,13 @@ def explain_examples(run: RunFiles, model: FusionModel, examples: int, progress:
         OSError: the dataset is missing.
     """
     splits = open_data(run.folder, progress, run.access)
-    device = next(model.parameters()).device
     shares, predictions = predict_samples(model, splits, progress)
     selected = select_examples(predictions, examples)
     explained: list[Example] = []
     with progress.phase("explaining", len(selected), "samples") as phase:
         for each in selected:
             sample = splits.test[each.index]
-            batch = collate([sample])
-            inputs = {name: x.to(device) for name, x in batch["inputs"].items() if name not in sample.absent}
-            explanation = explain(model, inputs, splits.info, label=sample.label)
+            explanation = explain_sample(model, sample, splits.info)
             explained.append(Example(sample.id, tuple(sorted(sample.absent)), explanation))
             phase.advance()
     return SampleAnalysis(shares, explained)

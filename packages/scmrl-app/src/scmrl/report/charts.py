@@ -13,9 +13,8 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
-from matplotlib.ticker import MaxNLocator
 
-from scmrl.plots.run_figures import MAX_CELLS, row_percentages
+from scmrl.plots.run_figures import MAX_CELLS, MAX_MARKERS, row_percentages, set_epoch_axis
 from scmrl.plots.style import BLUE, GREEN, ORANGE, clean, layout
 from scmrl.plots.svg import data_url, inline_svg
 
@@ -27,7 +26,6 @@ DASHES = ("", "5 2", "1.5 1.5")
 FAINT = "#808080"
 SIZE = (4.6, 2.9)
 """Inches; small enough that labels stay legible when the figure fills a phone's screen."""
-MAX_MARKERS = 30
 
 History = Sequence[Mapping[str, float]]
 
@@ -107,12 +105,9 @@ def line_chart(
     if marked_epoch is not None:
         axes.axvline(marked_epoch, color=FAINT, linewidth=1, linestyle=(0, (1.5, 1.5)), zorder=1)
         legend.append(LegendEntry(f"selected epoch ({marked_epoch})", FAINT, DASHES[2]))
-    margin = max(0.5, 0.02 * (max(epochs) - min(epochs)))
-    axes.set_xlim(min(epochs) - margin, max(epochs) + margin)
+    set_epoch_axis(axes, epochs)
     if scale == 100:
         axes.set_ylim(0, 102)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
-    axes.set_xlabel("epoch")
     axes.set_ylabel(f"{quantity} (%)" if scale == 100 else quantity)
     axes.grid(color=FAINT, alpha=0.25, linewidth=0.6)
     clean(axes)
