@@ -28,9 +28,11 @@ class Case(NamedTuple):
 
 
 CASES = {
+    "Neuron": Case(6, ("tests/fusion/test_conformance.py", "-k", "every_neuron and qif")),
     "Fusion method": Case(2, ("tests/fusion/test_conformance.py", "-k", "context and not (compiler or mixed)")),
     "Encoder": Case(2, ("tests/fusion/test_conformance.py", "-k", "every_encoder and spans")),
     "Dataset": Case(2, ("tests/datasets/datasets/test_conformance.py", "-k", "leaves")),
+    "Study": Case(3, ("tests/app/study/test_study_kinds.py", "-k", "latency")),
 }
 
 
