@@ -331,7 +331,7 @@ def test_a_stray_file_is_named_and_a_hidden_one_is_skipped(tmp_path: Path):
 
 def test_an_empty_split_is_refused(tmp_path: Path):
     write_crema_d(tmp_path, STEMS[:3])
-    with pytest.raises(ValueError, match=r"split 'val' \(3 train, 0 val, 0 test\)"):
+    with pytest.raises(ValueError, match=r"split 'val' has no samples \(3 train, 0 val, 0 test\)"):
         build(tmp_path, modalities="audio")
 
 
