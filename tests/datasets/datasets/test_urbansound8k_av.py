@@ -141,7 +141,7 @@ def test_unknown_files_are_named(tmp_path: Path):
 def test_fractions_that_leave_no_training_data_are_refused(root: Path):
     with pytest.raises(ValueError, match="both must be above 0, and their sum below 1"):
         build(root, val_fraction=0)
-    with pytest.raises(ValueError, match=r"the split .test. has no samples \(72 train, 0 val, 0 test\)|the split .val."):
+    with pytest.raises(ValueError, match=r"the split '(val|test)' has no samples"):
         build(root, val_fraction=1e-9, test_fraction=1e-9)
 
 
