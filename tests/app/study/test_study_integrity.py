@@ -56,7 +56,7 @@ def every_command(finished: Path, folder: Path) -> None:
     results.append(command("evaluate", folder / "points" / POINT, "--bootstrap", "1"))
     for code, _, err in results:
         assert "Traceback" not in err
-        assert "fault of scmrl" not in err
+        assert "bug in scmrl" not in err
         assert code in (0, 1, 2), err
         assert code == 0 or err.startswith("scmrl: "), err
 
