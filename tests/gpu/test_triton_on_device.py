@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from core.triton_cases import PRECISION, Case, check, check_signs_of_zero, covering_cases, drawn_cases, grid
 from snn_core import LIF, PLIF, SURROGATES, lif
+from snn_core.ops.common.call import Save
 from snn_core.ops.lif import which_implementation
-from snn_core.ops.lif.settings import Save
 
 pytestmark = pytest.mark.gpu
 DEVICE = "cuda"
