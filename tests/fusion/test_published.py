@@ -16,7 +16,8 @@ from snn_fusion.alignment import ClassContrastive
 from snn_fusion.methods.cmci import CMCI
 from snn_fusion.methods.sca import SCA
 from snn_fusion.methods.weight_attention import WeightAttention
-from snn_fusion.published.checkpoint import import_published, read_published, translate_published
+from snn_fusion.published.checkpoint import import_published, read_published
+from snn_fusion.published.names import translate_published
 
 C, K = 16, 5
 Weights = dict[str, Tensor]

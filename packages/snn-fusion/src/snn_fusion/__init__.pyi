@@ -39,10 +39,10 @@ from snn_fusion.pretrained.transfer import ShapeMismatch as ShapeMismatch
 from snn_fusion.pretrained.transfer import load_weights as load_weights
 from snn_fusion.published.checkpoint import ImageSizes as ImageSizes
 from snn_fusion.published.checkpoint import PublishedCheckpoint as PublishedCheckpoint
-from snn_fusion.published.checkpoint import PublishedMethod as PublishedMethod
 from snn_fusion.published.checkpoint import import_published as import_published
 from snn_fusion.published.checkpoint import read_published as read_published
-from snn_fusion.published.checkpoint import translate_published as translate_published
+from snn_fusion.published.names import PublishedMethod as PublishedMethod
+from snn_fusion.published.names import translate_published as translate_published
 from snn_fusion.readout import Readout as Readout
 from snn_fusion.readout import ReadoutOutput as ReadoutOutput
 from snn_fusion.specs.alignment import ALIGNMENTS as ALIGNMENTS
@@ -57,6 +57,8 @@ from snn_fusion.specs.encoders import PatchSplittingSpec as PatchSplittingSpec
 from snn_fusion.specs.encoders import SeriesSpec as SeriesSpec
 from snn_fusion.specs.encoders import TokensSpec as TokensSpec
 from snn_fusion.specs.encoders import VectorSpec as VectorSpec
+from snn_fusion.specs.explain import FieldFault as FieldFault
+from snn_fusion.specs.explain import explain_errors as explain_errors
 from snn_fusion.specs.fault import SpecFileError as SpecFileError
 from snn_fusion.specs.files import dump_spec as dump_spec
 from snn_fusion.specs.files import json_schema as json_schema

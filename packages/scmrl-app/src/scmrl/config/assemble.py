@@ -36,7 +36,7 @@ def model_spec(options: ModelOptions, info: DatasetInfo) -> ModelSpec:
             input_shapes=info.shapes,
             encoders=encoders,
             num_classes=len(info.classes),
-            fit_inputs=True,
+            fit_inputs=any(encoders[name].fitted_shape(shape) != shape for name, shape in info.shapes.items()),
             **{name: getattr(options, name) for name in BackboneSpec.model_fields},
         )
     except ValidationError as error:

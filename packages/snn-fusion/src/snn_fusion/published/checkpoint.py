@@ -25,18 +25,8 @@ from snn_fusion.published.names import (
     our_modules,
     our_names,
     possible_methods,
-    translate_published,
 )
 from snn_fusion.specs.model import ModelSpec
-
-__all__ = [
-    "ImageSizes",
-    "PublishedCheckpoint",
-    "PublishedMethod",
-    "import_published",
-    "read_published",
-    "translate_published",
-]
 
 ImageSizes = Mapping[str, tuple[int, int]]
 """Height and width of each modality's images, spectrograms or event frames."""
