@@ -83,25 +83,26 @@ def test_the_checks_detect_a_wrong_kernel():
 
 def test_importing_snn_core_does_not_import_triton():
     code = (
-        "import sys, snn_core; from snn_core.ops.lif import triton; triton.obstacle(); print('triton' in sys.modules)"
+        "import sys, snn_core; from snn_core.ops.lif import triton; triton.unavailable_reason(); "
+        "print('triton' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout == b"False\n"
 
 
-def test_obstacles_say_what_to_do(monkeypatch: pytest.MonkeyPatch):
-    obstacle = triton.obstacle.__wrapped__  # without its cache
+def test_reasons_say_what_to_do(monkeypatch: pytest.MonkeyPatch):
+    reason = triton.unavailable_reason.__wrapped__  # without its cache
     monkeypatch.setattr(torch.version, "hip", None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
-    assert obstacle() is None
+    assert reason() is None
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
-    assert "compute capability 8.0 (A100, RTX 30) or newer" in obstacle()
+    assert "compute capability 8.0 (A100, RTX 30) or newer" in reason()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert "install NVIDIA's driver and a CUDA build of PyTorch" in obstacle()
+    assert "install NVIDIA's driver and a CUDA build of PyTorch" in reason()
     monkeypatch.setenv("TRITON_INTERPRET", "1")
-    assert obstacle() is None
+    assert reason() is None
     monkeypatch.setattr(triton, "find_spec", lambda name: None)
-    assert "pip install triton" in obstacle()
+    assert "pip install triton" in reason()
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ def poison_empty_memory() -> Generator[None, None, None]:
     """Within the block, fill the memory of `torch.empty` with NaN (integers: the largest value), on every device.
 
     An element that a kernel forgets to write is then not correct by chance. Uses PyTorch's deterministic mode and
-    restores it afterwards. Memory that a kernel allocates by other means is not filled.
+    restores it. Memory that a kernel allocates by other means is not filled.
     """
     # PyTorch adds the property at run time.
     memory: Any = torch.utils.deterministic

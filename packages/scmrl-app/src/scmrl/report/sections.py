@@ -20,7 +20,7 @@ from scmrl.report.charts import LineChart, confusion_image, learning_curves
 from scmrl.report.folders import RunFiles, StudyFiles
 from scmrl.report.model_diagram import ModelOutline, caption, model_diagram, read_outline
 from scmrl.report.page_figures import PageFigure, SampleCard
-from scmrl.report.settings import Setting, non_default_settings
+from scmrl.report.settings import ChangedSetting, non_default_settings
 from scmrl.report.unimodal_runs import UnimodalRun, modalities_without_run
 from scmrl.report.verdict import verdict
 from scmrl.results.evaluation import mark_of
@@ -149,7 +149,7 @@ class RunSection:
         return self.files.experiment.data.card()
 
     @property
-    def settings(self) -> list[Setting]:
+    def settings(self) -> list[ChangedSetting]:
         """Settings that are not the defaults."""
         return non_default_settings(self.files.experiment)
 

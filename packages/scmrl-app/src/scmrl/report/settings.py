@@ -14,7 +14,7 @@ IGNORED = ("out", "resume")
 
 
 @dataclass(frozen=True)
-class Setting:
+class ChangedSetting:
     """A field of an experiment."""
 
     name: str
@@ -24,7 +24,7 @@ class Setting:
     """"-" if the field has no default."""
 
 
-def non_default_settings(spec: BaseModel) -> list[Setting]:
+def non_default_settings(spec: BaseModel) -> list[ChangedSetting]:
     """Return the fields that are not at their defaults, in order of definition.
 
     If a component has another kind than the default component, its kind is listed, and those of its fields that are
@@ -43,7 +43,7 @@ def differences(specs: Sequence[BaseModel]) -> list[tuple[str, tuple[str, ...]]]
 
 def _differing_fields(
     spec: BaseModel, kind: type[BaseModel], prefix: str, reference: BaseModel | None = None
-) -> Iterator[Setting]:
+) -> Iterator[ChangedSetting]:
     """Yield the fields that differ from `reference`, or from the defaults of the class."""
     for name, field in kind.model_fields.items():
         value = getattr(spec, name)
@@ -55,13 +55,13 @@ def _differing_fields(
             yield from _changes(value, default, f"{prefix}{name}", known=known)
 
 
-def _changes(value: Any, default: Any, name: str, *, known: bool) -> Iterator[Setting]:
+def _changes(value: Any, default: Any, name: str, *, known: bool) -> Iterator[ChangedSetting]:
     if isinstance(value, BaseModel):
         if type(value) is type(default):
             yield from _differing_fields(value, type(value), f"{name}.", cast(BaseModel, default))
             return
         kinds = [getattr(each, "kind", type(each).__name__) if each is not None else None for each in (value, default)]
-        yield Setting(f"{name}.kind", format_value(kinds[0]), format_value(kinds[1]) if known else "-")
+        yield ChangedSetting(f"{name}.kind", format_value(kinds[0]), format_value(kinds[1]) if known else "-")
         yield from (s for s in _differing_fields(value, type(value), f"{name}.") if s.name != f"{name}.kind")
     elif isinstance(value, Mapping) and value:
         after = cast(Mapping[str, Any], value)
@@ -70,10 +70,10 @@ def _changes(value: Any, default: Any, name: str, *, known: bool) -> Iterator[Se
             if key not in before or each != before[key]:
                 yield from _changes(each, before.get(key), f"{name}.{key}", known=key in before)
         yield from (
-            Setting(f"{name}.{key}", "-", format_value(each)) for key, each in before.items() if key not in after
+            ChangedSetting(f"{name}.{key}", "-", format_value(each)) for key, each in before.items() if key not in after
         )
     else:
-        yield Setting(name, format_value(value), format_value(default) if known else "-")
+        yield ChangedSetting(name, format_value(value), format_value(default) if known else "-")
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, str]]:

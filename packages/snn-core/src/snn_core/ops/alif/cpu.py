@@ -26,7 +26,7 @@ _library = Library(
     },
     tile="snn_alif_tile",
 )
-obstacle = _library.obstacle
+unavailable_reason = _library.unavailable_reason
 
 
 def forward(

@@ -90,7 +90,7 @@ class Library:
             getattr(library, self.tile_function).restype = INTEGER
         return library
 
-    def obstacle(self) -> str | None:
+    def unavailable_reason(self) -> str | None:
         """Return why the C code cannot run here and what to do, or None."""
         library = self.load()
         return library if isinstance(library, str) else None

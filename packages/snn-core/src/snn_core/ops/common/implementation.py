@@ -21,7 +21,7 @@ ImplementationName = Literal["torch", "native", "triton"]
 class Kernels:
     """The implementations of an operation: modules with `forward` and `backward` of the same arguments.
 
-    `native` and `triton` also have `obstacle()`: why they cannot run and what to do, or None.
+    `native` and `triton` also have `unavailable_reason()`: why they cannot run and what to do, or None.
     """
 
     torch: Any
@@ -82,15 +82,15 @@ def _choose(
     candidate = implementation
     if candidate == "auto":
         candidate = "triton" if device == "cuda" and kernels.triton else "native"
-    obstacle = _obstacle(kernels, candidate, device, dtype, custom_surrogate)
-    if obstacle is None:
+    reason = _unavailable_reason(kernels, candidate, device, dtype, custom_surrogate)
+    if reason is None:
         return Choice(candidate, "requested" if requested else f"the fastest on {device}")
     if requested:
-        raise ValueError(f"implementation={implementation!r} cannot run here: {obstacle}, or use implementation='auto'")
-    return Choice("torch", f"{candidate} cannot run here: {obstacle}")
+        raise ValueError(f"implementation={implementation!r} cannot run here: {reason}, or use implementation='auto'")
+    return Choice("torch", f"{candidate} cannot run here: {reason}")
 
 
-def _obstacle(
+def _unavailable_reason(
     kernels: Kernels,
     implementation: Literal["native", "triton"],
     device: str,
@@ -107,9 +107,9 @@ def _obstacle(
     if implementation == "native":
         if device != "cpu":
             return f"it runs on the CPU, and the input is on {device}; move the input"
-        return kernels.native.obstacle()
+        return kernels.native.unavailable_reason()
     if find_spec("triton") is None:
         return "Triton is not installed; pip install triton"
     if device != "cuda":
         return f"it runs on CUDA devices, and the input is on {device}; move the input"
-    return _load(kernels, "triton").obstacle()
+    return _load(kernels, "triton").unavailable_reason()

@@ -33,7 +33,7 @@ _library = Library(
     },
     tile="snn_lif_tile",
 )
-obstacle = _library.obstacle
+unavailable_reason = _library.unavailable_reason
 
 
 def forward(

@@ -24,7 +24,7 @@ _library = Library(
 
 def can_run(x: Tensor) -> bool:
     """Return whether the C code can process x."""
-    return x.dtype == torch.float32 and x.device.type == "cpu" and _library.obstacle() is None
+    return x.dtype == torch.float32 and x.device.type == "cpu" and _library.unavailable_reason() is None
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -37,7 +37,7 @@ MAX_NEURONS = (1 << 31) - (1 << 16)
 
 
 @functools.cache
-def obstacle() -> str | None:
+def unavailable_reason() -> str | None:
     """Return why these kernels cannot run here and what to do, or None."""
     if find_spec("triton") is None:
         return (
