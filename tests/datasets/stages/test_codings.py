@@ -40,7 +40,7 @@ EVERY: tuple[Stage, ...] = (
 
 
 def encode(stage: Stage, value: object) -> Tensor:
-    """What an encoder makes, after checks that hold for all of them."""
+    """Return the result of a coding, after checks that hold for all codings."""
     out: Tensor = stage(value, DRAW.of(stage, "encode 0"))
     assert out.dtype == torch.float32
     assert out.is_contiguous()
@@ -72,7 +72,7 @@ def sound(*parts: NDArray[np.float32], rate: int = 8000) -> Waveform:
     return Waveform(np.concatenate(parts)[None], rate)
 
 
-def test_every_encoder_is_found_by_its_kind_and_can_be_sent_to_a_worker():
+def test_every_coding_is_registered_and_can_be_pickled():
     from snn_datasets.base.registry import Registry
 
     registry: Registry[Stage] = Registry("coding", "snn_datasets.codings")
@@ -82,7 +82,7 @@ def test_every_encoder_is_found_by_its_kind_and_can_be_sent_to_a_worker():
         assert pickle.loads(pickle.dumps(stage)) == stage
 
 
-def test_encoders_are_named_and_compared_without_torch():
+def test_codings_are_named_and_compared_without_torch():
     code = "import sys, snn_datasets.stages.codings as e; e.LogMel(columns=3); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
