@@ -41,7 +41,7 @@ def write_tiny_dataset(root: Path, *, train: int = 96, test: int = 16) -> Path:
 def tiny_options(root: Path, out: Path) -> list[str]:
     """Options with which a run on that dataset takes one or two seconds."""
     return [
-        *("--data.kind", "manifest", "--data.root", str(root), "--data.image-size", "16"),
+        *("--data.kind", "manifest", "--data.root", str(root), "--data.size", "16"),
         *("--data.val-fraction", "0.25"),
         *("--model.channels", "16", "--model.fusion.num-heads", "4", "--model.time-steps", "3"),
         *("--train.epochs", "3", "--train.batch-size", "8", "--train.learning-rate", "0.01", "--train.device", "cpu"),
