@@ -224,10 +224,11 @@ class _Arguments(NamedTuple):
     @classmethod
     def parse(cls, arguments: Sequence[Any]) -> _Arguments:
         """Group the flat arguments."""
-        mean, var, inner, eps, repeats, *options = arguments[6:]
+        x, v_init, constants, lengths, weight, bias, mean, var, inner, eps, repeats, *options = arguments
         call = NeuronCall(**dict(zip(_OPTIONS, options, strict=True)), save="x")
         statistics = None if mean is None else Statistics(mean, var)
-        return cls(*arguments[:6], statistics, Layout(inner, eps, repeats), call)
+        layout = Layout(inner, eps, repeats)
+        return cls(x, v_init, constants, lengths, weight, bias, statistics, layout, call)
 
 
 def _run(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
