@@ -67,7 +67,7 @@ def plugin() -> Iterator[None]:
     try:
         yield
     finally:
-        METHODS._specs.pop("dropped_mean")  # pyright: ignore[reportPrivateUsage]
+        METHODS._models.pop("dropped_mean")  # pyright: ignore[reportPrivateUsage]
 
 
 @contextmanager

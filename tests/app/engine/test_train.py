@@ -60,7 +60,7 @@ def test_it_learns_and_writes_a_readable_folder(
 
     printed = capsys.readouterr()
     assert printed.out == (out / "summary.txt").read_text()
-    assert "what to type next:" in printed.out
+    assert "next commands:" in printed.out
     commands = [line.split("  ")[1] for line in printed.out.splitlines() if line.startswith("  scmrl ")]
     assert commands == [
         f"scmrl evaluate {out}",
@@ -203,7 +203,7 @@ def test_a_diverging_loss_names_the_step_and_keeps_the_folder(
         (["--data.kind", "manifest", "--data.root", "nowhere"], "nowhere"),
         (["--model.channels", "40"], "fusion.num_heads"),
         (["--model.patch-splitting", "deep"], "full"),
-        (["--model.fusion.kind", "none"], "set alignment to none, too"),
+        (["--model.fusion.kind", "none"], "set alignment to none"),
         (["--train.device", "gpu"], "--train.device gpu cannot be used here"),
         (["train"], "options start with --"),
     ],

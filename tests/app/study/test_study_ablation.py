@@ -252,7 +252,7 @@ def test_dashes_in_the_table_are_explained(data: Path, tmp_path: Path):
 
 
 def test_every_method_cites_its_source():
-    page = (Path(__file__).parents[2] / "docs" / "methods.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "methods.md").read_text(encoding="utf-8")
     rows = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `")}
     specs = METHODS.specs()
     assert {*rows} == {*specs}
