@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 SECTION = re.compile(r"^### (?P<title>.+?)\n(?P<text>.*?)(?=^##|\Z)", re.DOTALL | re.MULTILINE)
 STEP = re.compile(
     r"(?P<how>[Nn]ew file|[Aa]t the end of|[Ii]n) `(?P<path>[^`\n]+)`"
-    r"(?:, after the line with `(?P<line>[^`\n]+)`)?:\n\n```(?:py|toml|text)\n(?P<code>.*?)```",
+    r"(?:, after the line with\s`(?P<line>[^`\n]+)`)?:\n\n```(?:py|toml|text)\n(?P<code>.*?)```",
     re.DOTALL,
 )
 CODE = ("packages/", "examples/")
@@ -40,7 +40,9 @@ def template(title: str) -> list[dict[str, str]]:
     """Return the steps of a template: how, path, line and code."""
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Adding things\n")[2]
     sections = {match["title"]: match["text"] for match in SECTION.finditer(text)}
-    return [step.groupdict() for step in STEP.finditer(sections[title])]
+    steps = [step.groupdict() for step in STEP.finditer(sections[title])]
+    assert len(steps) == sections[title].count("\n```") / 2, f"{title}: a block of code does not say where it belongs"
+    return steps
 
 
 def apply(step: dict[str, str], root: Path) -> None:
