@@ -136,6 +136,7 @@ def test_calibration_refuses_nan_and_inf():
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_masks_and_nan_compile_to_one_graph():
     model = firing_model()
     inputs = inputs_for(model)

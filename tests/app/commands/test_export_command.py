@@ -197,6 +197,7 @@ def test_an_encoder_that_nir_cannot_express_is_refused(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_model_that_differs_is_not_written(
     one_sense: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

@@ -251,6 +251,7 @@ def test_a_forged_checkpoint_with_valid_checksums_is_only_data(tmp_path: Path):
         checkpoint_files.write_checksums(path, sums)
 
 
+@pytest.mark.slow
 def test_a_pickle_in_any_file_of_a_checkpoint_is_not_executed(data: Path, whole: Path, tmp_path: Path):
     mark = tmp_path / "executed"
     planted = planted_pickle(mark)

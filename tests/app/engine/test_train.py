@@ -80,6 +80,7 @@ def test_it_learns_and_writes_a_readable_folder(
     assert model.modalities == ("image", "audio")
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     timing = {"samples_per_second", "memory_mb"}
     records = []

@@ -117,6 +117,7 @@ def test_the_number_of_threads_is_restored_and_reported(data: Path, ended: Path,
     assert json.loads((complete_checkpoints(out)[-1] / "rank-0.json").read_text())["platform"]["threads"] == 1
 
 
+@pytest.mark.slow
 def test_more_epochs_extend_a_run_and_the_learning_rate_follows_the_longer_schedule(data: Path, tmp_path: Path):
     out, warmup = tmp_path / "run", ("--train.warmup_epochs", "1")
     assert run(options(data, out, *warmup)) is not None

@@ -415,6 +415,7 @@ def test_several_runs_start_with_a_comparison(run: Path, copied: Path, tmp_path:
     assert len(page.source.encode()) < 2_000_000
 
 
+@pytest.mark.slow
 def test_figures_that_do_not_fit_are_omitted_and_counted(copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(page_module, "EXAMPLES", (1, 1))
     monkeypatch.setattr(page_module, "FigureBudget", lambda: FigureBudget(1000))

@@ -195,6 +195,7 @@ def test_a_failed_trial_counts_and_is_reported(data: Path, tmp_path: Path, monke
     assert any("3 trials: 2 complete, 1 failed or missing" in note for note in findings.notes)
 
 
+@pytest.mark.slow
 def test_a_stopped_search_resumes_its_current_trial(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     spec = study(TuneSpec, data, tmp_path / "study", *SEARCH, "--trials", "4", "--seeds", "5")
     stopped = replace_training(monkeypatch, Training(stop_at=3))

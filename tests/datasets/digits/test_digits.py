@@ -170,6 +170,7 @@ def test_a_generator_decides_what_is_simulated(simulator: Simulator):
     assert not torch.equal(simulator(digits, seeded(1)), simulator(digits, seeded(2)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("modality", ALL)
 def test_another_seed_changes_everything_but_the_images_of_a_split(digits: DatasetSplits, modality: str):
     other = DigitsSpec(seed=1, modalities=(modality,)).build()
