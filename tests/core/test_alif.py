@@ -2,23 +2,28 @@
 
 import inspect
 import itertools
+from collections.abc import Callable, Sequence
 from typing import Any, get_type_hints
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from present import present
 from snn_core import LIF, SURROGATES, lif, surrogate_gradient
 from snn_core.layers import SpikingConv2d, SpikingLinear
 from snn_core.neurons.alif import ALIF
 from snn_core.neurons.neuron import Neuron, NeuronOptions
 from snn_core.ops.alif import alif
 from snn_core.ops.alif.reference import alif_reference
+from snn_core.ops.common.call import Implementation
 
-SETTINGS = [
+SETTINGS: list[dict[str, Any]] = [
     dict(zip(("v_reset", "decay_input", "detach_reset", "detach_membrane", "surrogate"), values, strict=True))
     for values in itertools.product((0.0, -0.5, None), (True, False), (True, False), (True, False), SURROGATES)
 ]
+Function = Callable[[Tensor, Tensor, Tensor, dict[str, Any]], tuple[Tensor, Tensor, Tensor]]
+"""Currents, potential, adaptation and constants -> spikes, last potential and last adaptation."""
 FEW = SETTINGS[:: len(SURROGATES) + 1]
 CONSTANTS = {"tau": 1.7, "tau_adaptation": 3.5, "beta": 0.3, "v_threshold": 0.8}
 
@@ -30,7 +35,9 @@ def random_inputs(*shape: int) -> tuple[Tensor, Tensor, Tensor]:
     return x, torch.randn(shape[1:], generator=generator) * 0.3, torch.rand(shape[1:], generator=generator)
 
 
-def run(function, inputs: tuple[Tensor, ...], dtype: torch.dtype, outputs: slice = slice(None)) -> dict[str, Tensor]:
+def run(
+    function: Function, inputs: tuple[Tensor, ...], dtype: torch.dtype, outputs: slice = slice(None)
+) -> dict[str, Tensor]:
     """Return outputs and all gradients for fixed upstream gradients of some of the outputs."""
     x, v, b = (tensor.to(dtype).clone().requires_grad_() for tensor in inputs)
     constants = {name: torch.tensor(value, dtype=dtype, requires_grad=True) for name, value in CONSTANTS.items()}
@@ -43,13 +50,13 @@ def run(function, inputs: tuple[Tensor, ...], dtype: torch.dtype, outputs: slice
     return actual | {f"grad {n}": torch.zeros_like(t) if t.grad is None else t.grad for n, t in leaves.items()}
 
 
-def reference(settings: dict):
-    named = {**settings, "surrogate": surrogate_gradient(settings["surrogate"]), "slope": 3.0}
+def reference(settings: dict[str, Any]) -> Function:
+    named: dict[str, Any] = {**settings, "surrogate": surrogate_gradient(settings["surrogate"]), "slope": 3.0}
     return lambda x, v, b, constants: alif_reference(x, v, b, **constants, **named)
 
 
-def ours(settings: dict, implementation: str, **extra):
-    named = {**settings, "slope": 3.0, "implementation": implementation, **extra}
+def ours(settings: dict[str, Any], implementation: Implementation) -> Function:
+    named: dict[str, Any] = {**settings, "slope": 3.0, "implementation": implementation}
     return lambda x, v, b, constants: alif(x, v_init=v, b_init=b, **constants, **named)
 
 
@@ -65,15 +72,16 @@ def assert_close(actual: dict[str, Tensor], expected: dict[str, Tensor], toleran
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: "-".join(map(str, s.values())))
-def test_spikes_and_gradients_equal_the_equations(settings: dict):
+def test_spikes_and_gradients_equal_the_equations(settings: dict[str, Any]):
     inputs = random_inputs(7, 5, 11)  # T=7, B=5, 11 neurons
     expected = run(reference(settings), inputs, torch.float64)
     assert 0.05 < expected["spikes"].mean() < 0.95
-    for implementation, dtype, tolerance in (
+    runs: list[tuple[Implementation, torch.dtype, float]] = [
         ("torch", torch.float64, 1e-12),
         ("torch", torch.float32, 1e-5),
         ("native", torch.float32, 1e-5),
-    ):
+    ]
+    for implementation, dtype, tolerance in runs:
         actual = run(ours(settings, implementation), inputs, dtype)
         assert torch.equal(actual["spikes"].double(), expected["spikes"])
         assert_close(actual, expected, tolerance)
@@ -81,11 +89,11 @@ def test_spikes_and_gradients_equal_the_equations(settings: dict):
 
 @pytest.mark.parametrize("settings", FEW, ids=lambda s: "-".join(map(str, s.values())))
 @pytest.mark.parametrize("implementation", ["torch", "native"])
-def test_learning_constants_does_not_change_other_gradients(implementation: str, settings: dict[str, Any]):
+def test_learning_constants_does_not_change_other_gradients(implementation: Implementation, settings: dict[str, Any]):
     inputs, function = random_inputs(7, 5, 300), ours(settings, implementation)
     learned = run(function, inputs, torch.float32)
 
-    def not_learning(x, v, b, constants):
+    def not_learning(x: Tensor, v: Tensor, b: Tensor, constants: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
         return function(x, v, b, {name: constant.detach() for name, constant in constants.items()})
 
     fixed = run(not_learning, inputs, torch.float32)
@@ -97,8 +105,8 @@ def test_learning_constants_does_not_change_other_gradients(implementation: str,
 
 @pytest.mark.parametrize("implementation", ["torch", "native"])
 @pytest.mark.parametrize("result", [0, 1, 2], ids=["spikes", "v_last", "b_last"])
-def test_each_output_alone_has_a_gradient(result: int, implementation: str):
-    settings = {"v_reset": None, "decay_input": True, "detach_reset": False, "detach_membrane": False}
+def test_each_output_alone_has_a_gradient(result: int, implementation: Implementation):
+    settings: dict[str, Any] = {"v_reset": None, "decay_input": True, "detach_reset": False, "detach_membrane": False}
     settings["surrogate"] = "atan"
     inputs, only = random_inputs(6, 3, 8), slice(result, result + 1)
     expected = run(reference(settings), inputs, torch.float64, only)
@@ -110,21 +118,23 @@ def test_each_output_alone_has_a_gradient(result: int, implementation: str):
 
 @pytest.mark.parametrize("settings", FEW, ids=lambda s: "-".join(map(str, s.values())))
 @pytest.mark.parametrize("implementation", ["torch", "native"])
-def test_padded_steps_are_ignored(implementation: str, settings: dict[str, Any]):
+def test_padded_steps_are_ignored(implementation: Implementation, settings: dict[str, Any]):
     """A batch with lengths equals each sample alone without its padding."""
     T, B, N, lengths = 6, 5, 700, [6, 1, 4, 0, 3]
     x, v, b = random_inputs(T, B, N)
     generator = torch.Generator().manual_seed(2)
     upstream = [torch.randn(shape, generator=generator) for shape in ((T, B, N), (B, N), (B, N))]
-    options = {**settings, "slope": 3.0, "implementation": implementation}
+    options: dict[str, Any] = {**settings, "slope": 3.0, "implementation": implementation}
 
-    def gradients(x, v, b, upstream, **extra):
+    def gradients(
+        x: Tensor, v: Tensor, b: Tensor, upstream: Sequence[Tensor], lengths: Tensor | None = None
+    ) -> tuple[list[Tensor], list[Tensor]]:
         x, v, b = (tensor.clone().requires_grad_() for tensor in (x, v, b))
-        constants = {name: torch.tensor(value, requires_grad=True) for name, value in CONSTANTS.items()}
-        results = alif(x, v_init=v, b_init=b, **constants, **options, **extra)
+        constants: dict[str, Any] = {name: torch.tensor(value, requires_grad=True) for name, value in CONSTANTS.items()}
+        results = alif(x, v_init=v, b_init=b, lengths=lengths, **constants, **options)
         torch.autograd.backward(results, upstream)
         grads = [torch.zeros_like(t) if t.grad is None else t.grad for t in (x, v, b)]
-        return [*(result.detach() for result in results), *grads], [c.grad for c in constants.values()]
+        return [*(result.detach() for result in results), *grads], [present(c.grad) for c in constants.values()]
 
     whole, constant_grads = gradients(x, v, b, upstream, lengths=torch.tensor(lengths))
     sums = [torch.zeros(()) for _ in CONSTANTS]
@@ -168,7 +178,7 @@ def test_native_code_agrees_with_torch_at_sizes_that_are_no_multiple_of_a_tile(
     results = []
     for implementation in ("torch", "native"):
         leaf, beta = x.clone().requires_grad_(), torch.tensor(0.25, requires_grad=True)
-        options = {"tau_adaptation": 2.0, "beta": beta, "v_reset": v_reset, "slope": 2.0}
+        options: dict[str, Any] = {"tau_adaptation": 2.0, "beta": beta, "v_reset": v_reset, "slope": 2.0}
         spikes, v_last, b_last = alif(leaf, **options, implementation=implementation)
         torch.autograd.backward((spikes, v_last, b_last), (upstream, torch.ones_like(v_last), torch.ones_like(b_last)))
         results.append((spikes.detach(), v_last.detach(), b_last.detach(), leaf.grad, beta.grad))
@@ -193,12 +203,12 @@ def test_results_do_not_depend_on_the_number_of_threads():
 
 
 @pytest.mark.parametrize("implementation", ["torch", "native"])
-def test_the_threshold_rises_until_the_neuron_stops_firing(implementation: str):
+def test_the_threshold_rises_until_the_neuron_stops_firing(implementation: Implementation):
     # tau 1, so that h is the current 1.25; threshold 1 + 0.125 b, where b halves in each step (tau_adaptation 2).
     # b before each step is 0, 1, 1.5, 1.75, 1.875, 1.9375: the thresholds are 1, 1.125, 1.1875, 1.21875, ... < 1.25.
     # With beta 0.2 they are 1, 1.2, 1.3: the third step is silent, b falls to 0.75 and the threshold to 1.15.
     x = torch.full((6,), 1.25)
-    options = {"tau": 1.0, "tau_adaptation": 2.0, "implementation": implementation}
+    options: dict[str, Any] = {"tau": 1.0, "tau_adaptation": 2.0, "implementation": implementation}
     spikes, _, b = alif(x, beta=0.125, **options)
     assert spikes.tolist() == [1, 1, 1, 1, 1, 1]
     assert b.item() == 1.96875
@@ -212,22 +222,23 @@ def test_adaptation_remembers_a_spike_longer_than_the_membrane():
     # Two neurons differ in one early spike: 40 steps later only the one without it responds to a current.
     x = torch.zeros(42, 2)
     x[0, 1], x[41] = 3.0, 2.4
-    options = {"tau": 2.0, "tau_adaptation": 100.0, "beta": 0.4}
+    options: dict[str, Any] = {"tau": 2.0, "tau_adaptation": 100.0, "beta": 0.4}
     assert alif(x, **options)[0][41].tolist() == [1, 0]
 
 
 @pytest.mark.parametrize("implementation", ["torch", "native"])
 @pytest.mark.parametrize("settings", FEW, ids=lambda s: "-".join(map(str, s.values())))
-def test_without_beta_alif_is_bit_identical_to_lif(settings: dict[str, Any], implementation: str):
+def test_without_beta_alif_is_bit_identical_to_lif(settings: dict[str, Any], implementation: Implementation):
     x, v, b = random_inputs(7, 3, 400)
     upstream = torch.randn(7, 3, 400)
-    options = {**settings, "implementation": implementation}
+    options: dict[str, Any] = {**settings, "implementation": implementation}
     results: list[tuple[Tensor, ...]] = []
-    for function, extra in ((lif, {}), (alif, {"beta": 0.0, "b_init": b})):
+    neurons: list[tuple[Any, dict[str, Any]]] = [(lif, {}), (alif, {"beta": 0.0, "b_init": b})]
+    for function, extra in neurons:
         leaf = x.clone().requires_grad_()
         spikes, v_last, *_ = function(leaf, v_init=v, **options, **extra)
         spikes.backward(upstream)
-        results.append((spikes.detach(), v_last.detach(), leaf.grad))
+        results.append((spikes.detach(), v_last.detach(), present(leaf.grad)))
     for i in range(2):
         assert torch.equal(results[0][i], results[1][i])
     torch.testing.assert_close(results[1][2], results[0][2], rtol=2e-6, atol=2e-6)
@@ -265,7 +276,7 @@ def test_chunks_of_a_stream_equal_the_whole_in_values_and_gradients():
 
 def test_the_module_is_the_operation_with_its_settings():
     x, v, b = random_inputs(5, 3, 20)
-    options = {
+    options: dict[str, Any] = {
         "tau": 3.0,
         "tau_adaptation": 4.0,
         "beta": 0.6,
@@ -296,8 +307,7 @@ def test_a_learned_threshold_equals_a_fixed_one_and_gets_its_gradient():
     assert torch.equal(fixed(x), learned(x))
     learned(x).sum().backward()
     # A higher threshold gives fewer spikes.
-    assert learned.log_v_threshold is not None
-    assert learned.log_v_threshold.grad < 0
+    assert present(present(learned.log_v_threshold).grad) < 0
     assert [name for name, _ in learned.named_parameters()] == ["log_v_threshold"]
     assert not fixed.state_dict()
 
@@ -307,10 +317,10 @@ def test_spiking_layers_run_alif_after_their_batch_norm(channels_axis: int):
     torch.manual_seed(0)
     if channels_axis == -1:
         layer, x = SpikingLinear(6, 7, neuron=ALIF), torch.randn(5, 2, 3, 6)
-        drive = layer.norm(layer.linear(x).flatten(0, -2)).view(5, 2, 3, 7)
+        drive = present(layer.norm)(layer.linear(x).flatten(0, -2)).view(5, 2, 3, 7)
     else:
         layer, x = SpikingConv2d(3, 7, neuron=ALIF), torch.randn(5, 2, 3, 4, 6)
-        drive = layer.norm(layer.conv(x.flatten(0, 1))).unflatten(0, (5, 2))
+        drive = present(layer.norm)(layer.conv(x.flatten(0, 1))).unflatten(0, (5, 2))
     spikes = layer(x)
     assert torch.equal(spikes, ALIF()(drive))
     assert spikes.any()
@@ -333,7 +343,7 @@ def test_a_current_expanded_over_time_needs_no_copy():
 
 
 @pytest.mark.parametrize("implementation", ["torch", "native"])
-def test_states_may_have_any_memory_layout(implementation: str):
+def test_states_may_have_any_memory_layout(implementation: Implementation):
     x, v, b = random_inputs(5, 6, 7)
     expected = alif(x, v_init=v, b_init=b, implementation=implementation)
     spread = torch.stack([v, b], dim=-1)  # every other value
@@ -383,17 +393,18 @@ def test_torch_compile_captures_one_node_with_equal_results():
         nodes.extend(str(node.target) for node in graph.graph.nodes if "snn_core" in str(node.target))
         return graph.forward
 
-    layer = nn.Sequential(ALIF(beta=0.5, learn_threshold=True))
+    neuron = ALIF(beta=0.5, learn_threshold=True)
+    layer, threshold = nn.Sequential(neuron), present(neuron.log_v_threshold)
     x, _, _ = random_inputs(6, 4, 5)
     eager, compiled = x.clone().requires_grad_(), x.clone().requires_grad_()
     expected = layer(eager)
     actual = torch.compile(layer, fullgraph=True, backend=record)(compiled)
     assert torch.equal(actual, expected)
     expected.sum().backward()
-    threshold_grad, layer[0].log_v_threshold.grad = layer[0].log_v_threshold.grad, None
+    threshold_grad, threshold.grad = present(threshold.grad), None
     actual.sum().backward()
-    assert torch.equal(compiled.grad, eager.grad)
-    assert torch.equal(layer[0].log_v_threshold.grad, threshold_grad)
+    assert torch.equal(present(compiled.grad), present(eager.grad))
+    assert torch.equal(present(threshold.grad), threshold_grad)
     assert nodes == ["snn_core.alif"]
 
 
@@ -413,7 +424,7 @@ def test_torch_compile_captures_one_node_with_equal_results():
         (lambda: alif(torch.zeros(2, 3), v_init=torch.zeros(4)), r"v_init has shape \(4,\), .* has \(3,\)"),
         (lambda: alif(torch.zeros(2, 3), b_init=torch.zeros(2, 3)), r"b_init has shape \(2, 3\), .* has \(3,\)"),
         (lambda: alif(torch.zeros(2, 3), lengths=torch.tensor([1, 2, 3])), "between 0 and T = 2, but one is 3"),
-        (lambda: alif(torch.zeros(2, 3), implementation="cuda"), "auto, torch, native or triton, but it is 'cuda'"),
+        (lambda: alif(torch.zeros(2, 3), implementation="cuda"), "auto, torch, native or triton, but it is 'cuda'"),  # pyright: ignore[reportArgumentType]
         (lambda: alif(torch.zeros(2, 3), implementation="triton"), "no triton kernels; .* use implementation='auto'"),
         (lambda: alif(torch.zeros(2, 3).double(), implementation="native"), "input is float64; use float32"),
         (lambda: alif(torch.zeros(2, 3), implementation="native", surrogate=lambda d, _: d), "run only in torch"),
@@ -424,7 +435,7 @@ def test_torch_compile_captures_one_node_with_equal_results():
         (lambda: ALIF(learn_threshold=True, v_threshold=0.0), "must start above 0, but v_threshold is 0.0"),
     ],
 )
-def test_invalid_arguments_raise(call, message: str):
+def test_invalid_arguments_raise(call: Callable[[], object], message: str):
     with pytest.raises(ValueError, match=message):
         call()
 

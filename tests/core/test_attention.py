@@ -2,6 +2,9 @@
 
 import itertools
 import re
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -11,8 +14,9 @@ from spikingjelly.activation_based.layer import TokenQKAttention
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from present import present
 from snn_core import SpikingAttention, spiking_attention, spiking_layers
-from snn_core.attention import QKAttention, query_key_attention
+from snn_core.attention import Order, QKAttention, query_key_attention
 
 
 def spikes(*shape: int, rate: float = 0.4, seed: int = 0) -> torch.Tensor:
@@ -28,7 +32,7 @@ def firing(attend: SpikingAttention) -> SpikingAttention:
 
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
-ORDERS = ["auto", "scores_first", "state_first"]
+ORDERS: list[Order] = ["auto", "scores_first", "state_first"]
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -53,7 +57,7 @@ def test_boolean_spikes_are_counted():
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_both_orders_have_the_same_gradient(order: str):
+def test_both_orders_have_the_same_gradient(order: Order):
     q, k, v = (spikes(2, n, 4, seed=n).double().requires_grad_() for n in (6, 5, 5))
     upstream = torch.randn(2, 6, 4, dtype=torch.float64)
     expected = torch.autograd.grad(0.5 * torch.einsum("bnd,bmd,bme->bne", q, k, v), (q, k, v), upstream)
@@ -165,7 +169,7 @@ def test_query_key_attention_counts_exactly_in_16_bits():
 @pytest.mark.parametrize("training", [True, False])
 def test_query_key_attention_agrees_with_spikingjelly(training: bool):
     T, B, N, C = 4, 3, 7, 8
-    theirs = TokenQKAttention(C, num_heads=2)
+    theirs: Any = TokenQKAttention(C, num_heads=2)
     functional.set_step_mode(theirs, "m")
     ours = QKAttention(C, num_heads=2)
     joint, norm = theirs.qk_conv_bn[0].weight.squeeze(-1), theirs.qk_conv_bn[1]
@@ -175,8 +179,8 @@ def test_query_key_attention_agrees_with_spikingjelly(training: bool):
         for index, layer in enumerate((ours.query, ours.key)):
             half = slice(index * C, (index + 1) * C)
             layer.linear.weight.copy_(joint[half])
-            layer.norm.weight.copy_(norm.weight[half])
-            layer.norm.bias.copy_(norm.bias[half])
+            present(layer.norm).weight.copy_(norm.weight[half])
+            present(layer.norm).bias.copy_(norm.bias[half])
         ours.output.linear.weight.copy_(theirs.proj_conv_bn[0].weight.squeeze(-1))
     ours.output.adjust_drive(8.0, 0.5)
     theirs.proj_conv_bn[1].weight.data.fill_(8.0)
@@ -257,13 +261,17 @@ def test_compile_and_export_give_one_graph_for_any_batch_size(kind: type[Spiking
             lambda: query_key_attention(torch.zeros(3, 6, 8), torch.zeros(3, 5, 8), lambda counts: counts),
             r"query is \(3, 6, 8\) and the key \(3, 5, 8\)",
         ),
-        (lambda: spiking_attention(*torch.zeros(3, 2, 2), order="linear"), "but it is 'linear'"),
+        (lambda: spiking_attention(*torch.zeros(3, 2, 2), order="linear"), "but it is 'linear'"),  # pyright: ignore[reportArgumentType]
         (lambda: spiking_attention(torch.zeros(2, 3), torch.zeros(4, 3), torch.zeros(5, 3)), r"\(4, 3\) and \(5, 3\)"),
         (lambda: spiking_attention(torch.zeros(3), torch.zeros(3), torch.zeros(3)), r"\(3,\), \(3,\) and \(3,\)"),
         *[
             (
-                lambda order=order: spiking_attention(
-                    torch.zeros(7, 1, 5, 3), torch.zeros(2, 4, 3), torch.zeros(7, 3, 4, 6), order=order
+                partial(
+                    spiking_attention,
+                    torch.zeros(7, 1, 5, 3),
+                    torch.zeros(2, 4, 3),
+                    torch.zeros(7, 3, 4, 6),
+                    order=order,
                 ),
                 r"\(7, 1, 5, 3\), \(2, 4, 3\) and \(7, 3, 4, 6\)",
             )
@@ -271,6 +279,6 @@ def test_compile_and_export_give_one_graph_for_any_batch_size(kind: type[Spiking
         ],
     ],
 )
-def test_invalid_arguments_raise(call, message: str):
+def test_invalid_arguments_raise(call: Callable[[], object], message: str):
     with pytest.raises(ValueError, match=message):
         call()

@@ -1,5 +1,6 @@
 """Building the C code, and the fallback where it cannot be built."""
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -66,17 +67,29 @@ def test_torch_is_used_with_one_log_line_where_the_build_fails(
 CODE = "int number(void) { return 7; }\n"
 
 
-def cache_with_a_build(tmp_path, monkeypatch) -> Path:
+def cache_with_a_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the folder of a cache with one build."""
     monkeypatch.setenv("SNN_CORE_CACHE", str(tmp_path / "cache"))
     (tmp_path / "code.c").write_text(CODE)
-    assert reload(tmp_path).number() == 7
+    assert number_of(reload(tmp_path)) == 7
     return tmp_path / "cache"
 
 
-def reload(tmp_path):
+def reload(tmp_path: Path) -> ctypes.CDLL | str:
     build.load.cache_clear()
     return build.load(tmp_path / "code.c")
+
+
+def number_of(loaded: ctypes.CDLL | str) -> int:
+    """Return the number of a library that was loaded."""
+    assert isinstance(loaded, ctypes.CDLL), loaded
+    return loaded.number()
+
+
+def reason(loaded: ctypes.CDLL | str) -> str:
+    """Return why a library was not loaded."""
+    assert isinstance(loaded, str)
+    return loaded
 
 
 @pytest.mark.needs("compiler")
@@ -93,7 +106,7 @@ def test_a_build_writable_by_others_is_not_loaded(
     assert isinstance(reason, str)
     assert reason.startswith(f"{path} is writable by others (mode {mode:o}), and loading a library executes its code")
     path.chmod(0o755)
-    assert reload(tmp_path).number() == 7
+    assert number_of(reload(tmp_path)) == 7
 
 
 @pytest.mark.needs("compiler")
@@ -101,10 +114,10 @@ def test_a_library_in_a_world_writable_folder_is_not_loaded(tmp_path: Path, monk
     """In a folder such as /tmp any user could place the file."""
     folder = cache_with_a_build(tmp_path, monkeypatch)
     folder.chmod(0o1777)
-    assert "SNN_CORE_CACHE to a private folder" in reload(tmp_path)
+    assert "SNN_CORE_CACHE to a private folder" in reason(reload(tmp_path))
     for file in folder.iterdir():
         file.unlink()
-    assert "SNN_CORE_CACHE to a private folder" in reload(tmp_path)
+    assert "SNN_CORE_CACHE to a private folder" in reason(reload(tmp_path))
     assert not list(folder.iterdir())
 
 
@@ -129,7 +142,7 @@ def test_builds_are_private_under_any_umask(tmp_path: Path, monkeypatch: pytest.
     (file,) = folder.iterdir()
     assert folder.stat().st_mode & 0o022 == 0
     assert file.stat().st_mode & 0o022 == 0
-    assert reload(tmp_path).number() == 7
+    assert number_of(reload(tmp_path)) == 7
 
 
 def test_a_missing_compiler_is_logged_once(
@@ -141,7 +154,7 @@ def test_a_missing_compiler_is_logged_once(
     build._warn_once.cache_clear()
     for name in ("a.c", "b.c"):
         (tmp_path / name).write_text(CODE)
-        assert "no C compiler is on PATH" in build.load(tmp_path / name)
+        assert "no C compiler is on PATH" in reason(build.load(tmp_path / name))
     assert len(caplog.records) == 1
 
 
@@ -165,5 +178,5 @@ def test_a_build_depends_on_the_headers_that_it_includes(tmp_path: Path, monkeyp
     for number in (3, 4):
         header.write_text(f"#define NUMBER {number}\n")
         build.load.cache_clear()
-        assert build.load(source).number() == number
+        assert number_of(build.load(source)) == number
     assert len(list((tmp_path / "cache").iterdir())) == 2

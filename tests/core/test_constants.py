@@ -1,11 +1,14 @@
 """Constants of a neuron: invalid ones raise, NaN included, and learned ones stay valid at extremes."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 
+from present import present
 from snn_core import ALIF, IF, LIF, PLIF, Neuron, alif, lif
+from snn_core.ops.common.call import Implementation
 
 NAN, INF = float("nan"), float("inf")
 X = torch.tensor([[0.5, 3.0, 40.0], [2.0, -1.0, 0.1], [0.0, 5.0, 7.0]])
@@ -37,7 +40,7 @@ X = torch.tensor([[0.5, 3.0, 40.0], [2.0, -1.0, 0.1], [0.0, 5.0, 7.0]])
         (lambda: alif(X, tau_adaptation=NAN), "tau_adaptation must .* but it is nan"),
     ],
 )
-def test_invalid_constants_raise(make, message: str):
+def test_invalid_constants_raise(make: Callable[[], object], message: str):
     with pytest.raises(ValueError, match=message):
         make()
 
@@ -50,7 +53,7 @@ def test_negative_thresholds_work_with_a_lower_reset():
 @pytest.mark.parametrize("implementation", ["torch", "native"])
 @pytest.mark.parametrize("v_reset", [0.0, None])
 @pytest.mark.parametrize("w", [-1e4, -120.0, -90.0, -20.0, 40.0, 1e4])
-def test_a_learned_time_constant_stays_finite(w: float, v_reset: float | None, implementation: str):
+def test_a_learned_time_constant_stays_finite(w: float, v_reset: float | None, implementation: Implementation):
     neuron = PLIF(v_reset=v_reset, implementation=implementation)
     with torch.no_grad():
         neuron.w.fill_(w)
@@ -62,11 +65,14 @@ def test_a_learned_time_constant_stays_finite(w: float, v_reset: float | None, i
 @pytest.mark.parametrize("implementation", ["torch", "native"])
 @pytest.mark.parametrize("v_reset", [0.0, None])
 @pytest.mark.parametrize("log", [-1e4, -104.0, 89.0, 1e4])
-def test_a_learned_threshold_stays_finite_and_above_zero(log: float, v_reset: float | None, implementation: str):
+def test_a_learned_threshold_stays_finite_and_above_zero(
+    log: float, v_reset: float | None, implementation: Implementation
+):
     neuron = LIF(v_reset=v_reset, learn_threshold=True, implementation=implementation)
     with torch.no_grad():
-        neuron.log_v_threshold.fill_(log)
+        present(neuron.log_v_threshold).fill_(log)
     check_finite(neuron)
+    assert isinstance(neuron.v_threshold, torch.Tensor)
     assert 0 < neuron.v_threshold.item() < math.inf
 
 
@@ -75,16 +81,19 @@ def check_finite(neuron: Neuron) -> None:
     spikes, v_last = neuron(x, return_v=True)
     (spikes.sum() + v_last.sum()).backward()
     assert v_last.isfinite().all()
-    assert x.grad.isfinite().all()
-    assert all(parameter.grad.isfinite().all() for parameter in neuron.parameters())
+    assert present(x.grad).isfinite().all()
+    assert all(present(parameter.grad).isfinite().all() for parameter in neuron.parameters())
 
 
 def test_learned_constants_within_bounds_are_exact():
     neuron = PLIF(tau=3.0, learn_threshold=True)
-    share, threshold = torch.sigmoid(neuron.w), neuron.log_v_threshold.exp()
-    assert torch.equal(neuron.leak()[1], share)
+    share, threshold = torch.sigmoid(neuron.w), present(neuron.log_v_threshold).exp()
+    gain = neuron.leak()[1]
+    assert isinstance(gain, torch.Tensor)
+    assert isinstance(neuron.v_threshold, torch.Tensor)
+    assert torch.equal(gain, share)
     assert torch.equal(neuron.v_threshold, threshold)
-    (gradient,) = torch.autograd.grad(neuron.leak()[1], neuron.w)
+    (gradient,) = torch.autograd.grad(gain, neuron.w)
     assert torch.equal(gradient, share * (1 - share))
 
 

@@ -2,7 +2,9 @@
 
 import importlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nir
 import numpy as np
@@ -10,11 +12,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from snn_core import ALIF, IF, LIF, PLIF, ScaledSpike, SpikingConv2d, SpikingLinear, SpikingMLP
+from present import present
+from snn_core import ALIF, IF, LIF, PLIF, Neuron, ScaledSpike, SpikingConv2d, SpikingLinear, SpikingMLP
 from snn_core.interop.nir import to_nir
 
 
-def windows(x: np.ndarray, kernel, stride, padding, dilation=(1, 1)) -> np.ndarray:
+def windows(x: np.ndarray, kernel: Any, stride: Any, padding: Any, dilation: Any = (1, 1)) -> np.ndarray:
     """[B, C, H, W] -> [B, C, H', W', kh, kw], the patch under the kernel at each output position."""
     (kh, kw), (sh, sw), (ph, pw), (dh, dw) = kernel, stride, padding, dilation
     padded = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
@@ -59,14 +62,14 @@ def step(node: nir.NIRNode, x: np.ndarray, potentials: dict[str, np.ndarray], na
             shape = [*x.shape[: 1 + start], -1, *x.shape[2 + end :]]
             return x.reshape(shape)
         case nir.IF():
-            v = potentials.get(name, np.broadcast_to(node.v_reset, x.shape)) + dt * node.r * x
+            v = potentials.get(name, np.broadcast_to(present(node.v_reset), x.shape)) + dt * node.r * x
         case nir.LIF():
-            v = potentials.get(name, np.broadcast_to(node.v_reset, x.shape))
+            v = potentials.get(name, np.broadcast_to(present(node.v_reset), x.shape))
             v = v + dt / node.tau * (node.v_leak - v + node.r * x)
         case _:
             raise AssertionError(f"no equation for {node}")
     spikes = v > node.v_threshold
-    potentials[name] = np.where(spikes, node.v_reset, v)
+    potentials[name] = np.where(spikes, present(node.v_reset), v)
     return spikes.astype(np.float64)
 
 
@@ -79,8 +82,8 @@ def randomize_norms(net: nn.Module) -> nn.Module:
     """Randomize batch norms and switch to evaluation mode."""
     for module in net.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            module.running_mean.normal_(0.0, 0.3)
-            module.running_var.uniform_(0.1, 0.6)
+            present(module.running_mean).normal_(0.0, 0.3)
+            present(module.running_var).uniform_(0.1, 0.6)
             if module.affine:
                 nn.init.normal_(module.weight, 1.0, 0.2)
                 nn.init.normal_(module.bias, 0.3, 0.2)
@@ -108,7 +111,7 @@ def assert_same_spikes(net: nn.Module, x: Tensor, tmp_path: Path, dt: float = 1e
     ],
     ids=["IF", "LIF", "LIF without decay_input", "PLIF"],
 )
-def test_nir_neurons_spike_at_our_threshold(make, v_reset: float, tmp_path: Path):
+def test_nir_neurons_spike_at_our_threshold(make: Callable[..., Neuron], v_reset: float, tmp_path: Path):
     # Dyadic currents often meet the threshold exactly; a NIR neuron spikes only above it.
     x = torch.randint(-4, 17, (8, 3, 50), generator=torch.Generator().manual_seed(2)) * 0.25  # T=8 B=3 N=50
     neuron = make(v_threshold=0.5, v_reset=v_reset).eval()
@@ -168,16 +171,21 @@ def test_plain_layers_on_a_stream_without_a_batch(tmp_path: Path):
 
 
 def test_time_is_in_seconds():
-    graph = to_nir(LIF(tau=5.0).eval(), input_shape=(3,), dt=2e-3)
-    np.testing.assert_allclose(graph.nodes["lif"].tau, [0.01] * 3)
-    np.testing.assert_allclose(to_nir(IF().eval(), input_shape=(3,), dt=2e-3).nodes["if"].r, [500.0] * 3)
+    lif = to_nir(LIF(tau=5.0).eval(), input_shape=(3,), dt=2e-3).nodes["lif"]
+    integrator = to_nir(IF().eval(), input_shape=(3,), dt=2e-3).nodes["if"]
+    assert isinstance(lif, nir.LIF)
+    assert isinstance(integrator, nir.IF)
+    np.testing.assert_allclose(lif.tau, [0.01] * 3)
+    np.testing.assert_allclose(integrator.r, [500.0] * 3)
 
 
 def test_exporting_does_not_change_the_network():
     net = nn.Sequential(SpikingLinear(4, 3)).eval()
     before = {name: value.clone() for name, value in net.state_dict().items()}
     graph = to_nir(net, input_shape=(4,))
-    graph.nodes["0.linear"].weight[:] = 0
+    linear = graph.nodes["0.linear"]
+    assert isinstance(linear, nir.Affine | nir.Linear)
+    linear.weight[:] = 0
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 
@@ -206,7 +214,7 @@ def test_exporting_does_not_change_the_network():
     ],
     ids=str,
 )
-def test_unsupported_modules_raise_with_their_path(net, shape: tuple[int, ...], message: str):
+def test_unsupported_modules_raise_with_their_path(net: nn.Module, shape: tuple[int, ...], message: str):
     for module in net.modules():
         if not isinstance(module, nn.Dropout):
             module.training = False

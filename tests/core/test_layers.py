@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from spikingjelly.activation_based import functional, layer, neuron
 from spikingjelly.activation_based import surrogate as jelly_surrogate
 from torch import Tensor, nn
 
+from present import present
 from snn_core import (
     IF,
     LIF,
@@ -88,18 +90,19 @@ def test_custom_surrogates_train_equally_when_fused():
 @pytest.mark.parametrize("shape", [MAPS, TOKENS], ids=["maps", "tokens"])
 def test_mixed_precision_keeps_statistics_and_membrane_in_float32(shape: tuple[int, ...]):
     ours = build_layer(shape)
-    exact = copy.deepcopy(ours)
-    x = torch.randn(shape)
+    exact, norm = copy.deepcopy(ours), present(ours.norm)
+    x, exact_norm = torch.randn(shape), present(exact.norm)
     with torch.autocast("cpu", torch.bfloat16):
         spikes = ours(x)
-        product = (ours.conv(x.flatten(0, 1)) if len(shape) == 5 else ours.linear(x)).float()
+        product = ours.conv(x.flatten(0, 1)) if isinstance(ours, SpikingConv2d) else ours.linear(x)
+    product = product.float()
     if len(shape) == 5:
-        expected = exact.neuron(exact.norm(product).unflatten(0, shape[:2]))
+        expected = exact.neuron(exact_norm(product).unflatten(0, shape[:2]))
     else:
-        expected = exact.neuron(exact.norm(product.flatten(0, -2)).view(product.shape))
+        expected = exact.neuron(exact_norm(product.flatten(0, -2)).view(product.shape))
     assert spikes.dtype == torch.bfloat16
     assert torch.equal(spikes.float(), expected)
-    torch.testing.assert_close(ours.norm.running_var, exact.norm.running_var)
+    torch.testing.assert_close(norm.running_var, exact_norm.running_var)
     spikes.sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in ours.parameters())
 
@@ -108,23 +111,32 @@ def test_hooks_get_the_spikes_and_the_drive_of_the_neuron():
     ours = build_layer(MAPS)
     x = torch.randn(MAPS)
     fired, drives = list[Tensor](), list[Tensor]()
+
+    def record(_module: nn.Module, _args: Any, output: Tensor) -> None:
+        fired.append(output)
+
+    def shift(_module: nn.Module, _args: Any, output: Tensor) -> Tensor:
+        return output + 1
+
     with record_firing_rates(ours) as rates:
-        ours.neuron.register_forward_hook(lambda _module, _args, output: fired.append(output))
+        ours.neuron.register_forward_hook(record)
         spikes = ours(x)
     assert torch.equal(fired[0], spikes)
     assert rates[""] == pytest.approx(spikes.mean().item())
     ours.neuron.register_forward_pre_hook(lambda _module, args: drives.append(args[0]))
     assert torch.equal(ours(x), spikes)
     assert torch.equal(ours.neuron.forward(drives[0]), spikes)
-    ours.norm.register_forward_hook(lambda _module, _args, output: output + 1)
+    present(ours.norm).register_forward_hook(shift)
     assert ours(x).mean() > spikes.mean()
 
 
 def test_another_type_of_norm_is_used_unfused():
     ours = build_layer(MAPS)
-    ours.norm = nn.InstanceNorm2d(9)
+    assert isinstance(ours, SpikingConv2d)
+    norm = nn.InstanceNorm2d(9)
+    ours.norm = norm  # pyright: ignore[reportAttributeAccessIssue]
     x = torch.randn(MAPS)
-    drive = ours.norm(ours.conv(x.flatten(0, 1))).unflatten(0, MAPS[:2])
+    drive = norm(ours.conv(x.flatten(0, 1))).unflatten(0, MAPS[:2])
     assert torch.equal(ours(x), LIF()(drive))
 
 
@@ -183,14 +195,15 @@ def test_torch_compile_captures_one_graph(time_steps: int | None):
     x = torch.randn(MAPS[1:] if time_steps else MAPS)
     compiled = torch.compile(ours, fullgraph=True, backend="aot_eager")
     more = {"time_steps": time_steps} if time_steps else {}
-    for model, run in ((ours, compiled), (twin, twin)):
+    outputs: list[Tensor] = []
+    for run in (compiled, twin):
         out = run(x, **more)
         out.sum().backward()
-        model.out = out
-    assert torch.equal(ours.out, twin.out)
+        outputs.append(out)
+    assert torch.equal(*outputs)
     for p, q in zip(ours.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(p.grad, q.grad)
-    torch.testing.assert_close(ours.norm.running_var, twin.norm.running_var)
+    torch.testing.assert_close(present(ours.norm).running_var, present(twin.norm).running_var)
 
 
 def test_names_of_parameters_and_statistics():
@@ -289,6 +302,6 @@ def test_the_mlp_widens_and_narrows():
         (lambda: SpikingLinear(2, 3, norm=False), "needs norm or bias"),
     ],
 )
-def test_invalid_arguments_raise(call, message: str):
+def test_invalid_arguments_raise(call: Callable[[], object], message: str):
     with pytest.raises(ValueError, match=message):
         call()

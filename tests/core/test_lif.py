@@ -1,25 +1,33 @@
 """LIF against its equations in float64; test_neurons.py compares with SpikingJelly."""
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from functorch.compile import make_boxed_func
 from torch import Tensor
 from torch._dynamo.backends.common import aot_autograd
+from torch._functorch._aot_autograd.utils import make_boxed_func
 
+from present import present
 from snn_core import LIF, PLIF, SURROGATES, lif, surrogate_gradient
+from snn_core.neurons.neuron import Neuron
+from snn_core.ops.common.call import Implementation, Save
 from snn_core.ops.lif import which_implementation
 from snn_core.ops.lif.reference import lif_reference
 
-SETTINGS = [
+SETTINGS: list[dict[str, Any]] = [
     dict(zip(("v_reset", "decay_input", "detach_reset", "detach_membrane", "surrogate"), values, strict=True))
     for values in itertools.product((0.0, -0.5, None), (True, False), (True, False), (True, False), SURROGATES)
 ]
+Function = Callable[[Tensor, Tensor, dict[str, Any]], tuple[Tensor, Tensor]]
+"""Currents, potential and settings -> spikes and last potential."""
 
 
-def run(function, x: Tensor, v: Tensor, settings: dict, dtype: torch.dtype) -> tuple[Tensor, ...]:
+def run(
+    function: Function, x: Tensor, v: Tensor, settings: dict[str, Any], dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return spikes, last potential and the gradients of x and v_init for fixed upstream gradients."""
     x, v = x.to(dtype).clone().requires_grad_(), v.to(dtype).clone().requires_grad_()
     spikes, v_last = function(x, v, settings)
@@ -31,21 +39,21 @@ def run(function, x: Tensor, v: Tensor, settings: dict, dtype: torch.dtype) -> t
     return spikes.detach(), v_last.detach(), x.grad, grad_v
 
 
-def reference(x: Tensor, v: Tensor, settings: dict) -> tuple[Tensor, Tensor]:
-    named = {**settings, "surrogate": surrogate_gradient(settings["surrogate"])}
+def reference(x: Tensor, v: Tensor, settings: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    named: dict[str, Any] = {**settings, "surrogate": surrogate_gradient(settings["surrogate"])}
     return lif_reference(x, v, tau=1.7, v_threshold=0.8, slope=3.0, **named)
 
 
-def torch_path(x: Tensor, v: Tensor, settings: dict) -> tuple[Tensor, Tensor]:
+def torch_path(x: Tensor, v: Tensor, settings: dict[str, Any]) -> tuple[Tensor, Tensor]:
     return lif(x, v_init=v, tau=1.7, v_threshold=0.8, slope=3.0, **settings, implementation="torch")
 
 
-def native_path(x: Tensor, v: Tensor, settings: dict) -> tuple[Tensor, Tensor]:
+def native_path(x: Tensor, v: Tensor, settings: dict[str, Any]) -> tuple[Tensor, Tensor]:
     return lif(x, v_init=v, tau=1.7, v_threshold=0.8, slope=3.0, **settings, implementation="native")
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: "-".join(map(str, s.values())))
-def test_spikes_and_gradients_equal_the_equations(settings: dict):
+def test_spikes_and_gradients_equal_the_equations(settings: dict[str, Any]):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(7, 5, 11, generator=generator) + 0.5  # T=7, B=5, 11 neurons
     v = torch.randn(5, 11, generator=generator) * 0.3
@@ -66,21 +74,24 @@ def test_spikes_and_gradients_equal_the_equations(settings: dict):
 @pytest.mark.parametrize("settings", SETTINGS[:: len(SURROGATES) + 1], ids=lambda s: "-".join(map(str, s.values())))
 @pytest.mark.parametrize("implementation", ["torch", "native"])
 @pytest.mark.parametrize("save", ["d32", "x"])
-def test_padded_steps_are_ignored(save: str, implementation: str, settings: dict[str, Any]):
+def test_padded_steps_are_ignored(save: Save, implementation: Implementation, settings: dict[str, Any]):
     """A batch with lengths equals each sample alone without its padding."""
     generator = torch.Generator().manual_seed(2)
     T, B, N, lengths = 6, 5, 700, [6, 1, 4, 0, 3]
     x, v = torch.randn(T, B, N, generator=generator) + 0.5, torch.randn(B, N, generator=generator) * 0.3
-    options = {**settings, "slope": 3.0, "implementation": implementation, "save": save}
+    options: dict[str, Any] = {**settings, "slope": 3.0, "implementation": implementation, "save": save}
     upstream, upstream_v = torch.randn(T, B, N, generator=generator), torch.randn(B, N, generator=generator)
 
-    def gradients(x, v, upstream, upstream_v, **extra):
+    def gradients(
+        x: Tensor, v: Tensor, upstream: Tensor, upstream_v: Tensor, lengths: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
         tau, threshold = torch.tensor(1.7, requires_grad=True), torch.tensor(0.8, requires_grad=True)
         x, v = x.clone().requires_grad_(), v.clone().requires_grad_()
-        spikes, v_last = lif(x, v_init=v, tau=tau, v_threshold=threshold, **options, **extra)
+        spikes, v_last = lif(x, v_init=v, tau=tau, v_threshold=threshold, lengths=lengths, **options)
         torch.autograd.backward((spikes, v_last), (upstream, upstream_v))
         grad_v = torch.zeros_like(v) if v.grad is None else v.grad
-        return spikes.detach(), v_last.detach(), x.grad, grad_v, tau.grad, threshold.grad
+        grads = (present(leaf.grad) for leaf in (tau, threshold))
+        return spikes.detach(), v_last.detach(), present(x.grad), grad_v, *grads
 
     whole = gradients(x, v, upstream, upstream_v, lengths=torch.tensor(lengths))
     tau_grads, threshold_grads = torch.zeros(()), torch.zeros(())
@@ -106,7 +117,7 @@ def test_padded_steps_are_ignored(save: str, implementation: str, settings: dict
 @pytest.mark.parametrize("save", ["d32", "d16", "x", "u8"])
 @pytest.mark.parametrize("surrogate", SURROGATES)
 def test_native_code_agrees_with_torch_at_sizes_that_are_no_multiple_of_a_tile(
-    surrogate: str, save: str, dtype: torch.dtype
+    surrogate: str, save: Save, dtype: torch.dtype
 ):
     generator = torch.Generator().manual_seed(3)
     x = (torch.randint(-8, 24, (5, 3, 1111), generator=generator) / 8).to(dtype)  # exact in every dtype
@@ -190,7 +201,7 @@ def test_custom_surrogates():
 class Asymmetric:
     """Wider above the threshold than below, and not hashable."""
 
-    __hash__ = None
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Asymmetric)
@@ -201,18 +212,24 @@ class Asymmetric:
 
 @pytest.mark.parametrize("implementation", ["auto", "torch"])
 @pytest.mark.parametrize("detach_reset", [True, False])
-def test_custom_surrogates_may_be_asymmetric(detach_reset: bool, implementation: str):
+def test_custom_surrogates_may_be_asymmetric(detach_reset: bool, implementation: Implementation):
     x = torch.randn(6, 40, dtype=torch.float64) + 0.5
     v = torch.zeros(40, dtype=torch.float64)
-    options = {"detach_reset": detach_reset, "surrogate": Asymmetric(), "slope": 3.0}
+    options: dict[str, Any] = {"detach_reset": detach_reset, "surrogate": Asymmetric(), "slope": 3.0}
     ours, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
     lif(ours, implementation=implementation, **options)[0].sum().backward()
-    rest = {"tau": 2.0, "v_threshold": 1.0, "v_reset": 0.0, "decay_input": True, "detach_membrane": False}
+    rest: dict[str, Any] = {
+        "tau": 2.0,
+        "v_threshold": 1.0,
+        "v_reset": 0.0,
+        "decay_input": True,
+        "detach_membrane": False,
+    }
     lif_reference(theirs, v, **rest, **options)[0].sum().backward()
     torch.testing.assert_close(ours.grad, theirs.grad)
 
 
-def gradient(x: Tensor, upstream: Tensor, **options) -> Tensor:
+def gradient(x: Tensor, upstream: Tensor, **options: Any) -> Tensor:
     leaf = x.clone().requires_grad_()
     lif(leaf, **options)[0].backward(upstream)
     assert leaf.grad is not None
@@ -223,10 +240,10 @@ def gradient(x: Tensor, upstream: Tensor, **options) -> Tensor:
 @pytest.mark.parametrize("v_reset", [0.0, -0.3, None])
 @pytest.mark.parametrize(("save", "error"), [("x", 0.0), ("d16", 3e-4), ("u8", 2e-2)])
 def test_save_modes_change_the_gradient_only_by_rounding(
-    save: str, error: float, v_reset: float | None, surrogate: str
+    save: Save, error: float, v_reset: float | None, surrogate: str
 ):
     x, upstream = torch.randn(8, 3000) + 0.3, torch.randn(8, 3000)
-    options = {"v_reset": v_reset, "surrogate": surrogate, "slope": 2.0}
+    options: dict[str, Any] = {"v_reset": v_reset, "surrogate": surrogate, "slope": 2.0}
     exact = gradient(x, upstream, **options)
     actual = gradient(x, upstream, save=save, **options)
     assert (actual - exact).norm() <= error * exact.norm()
@@ -236,7 +253,7 @@ def test_save_modes_change_the_gradient_only_by_rounding(
 def test_d16_keeps_the_spike_of_a_distance_that_rounds_to_zero():
     # Potentials just below, at and just above the threshold: in 16 bits only the sign of the distance differs.
     x = torch.tensor([[1 - 6e-8, 1.0, 1 + 1.2e-7]]).expand(2, 3) * torch.tensor([[1.0], [0.0]])
-    options = {"tau": 1.0, "detach_reset": True, "surrogate": "rectangle"}
+    options: dict[str, Any] = {"tau": 1.0, "detach_reset": True, "surrogate": "rectangle"}
     for implementation in ("torch", "native"):
         options["implementation"] = implementation
         silent = gradient(x, torch.ones(2, 3), save="d16", **options)
@@ -250,7 +267,7 @@ def test_d16_keeps_the_spike_of_a_distance_that_rounds_to_zero():
 
 
 @pytest.mark.parametrize("save", ["d32", "d16", "x", "u8"])
-def test_the_backward_saves_the_documented_bytes(save: str):
+def test_the_backward_saves_the_documented_bytes(save: Save):
     saved = 0
 
     def pack(tensor: Tensor) -> Tensor:
@@ -270,17 +287,18 @@ def test_the_backward_saves_the_documented_bytes(save: str):
 @pytest.mark.parametrize("decay_input", [True, False])
 @pytest.mark.parametrize("save", ["d32", "x"])
 def test_gradients_of_a_learned_time_constant_and_threshold(
-    v_reset: float | None, detach_reset: bool, decay_input: bool, save: str
+    v_reset: float | None, detach_reset: bool, decay_input: bool, save: Save
 ):
     x = torch.randn(7, 400, generator=torch.Generator().manual_seed(5), dtype=torch.float64) + 0.5
     v = torch.randn(400, generator=torch.Generator().manual_seed(6), dtype=torch.float64) * 0.3
     upstream = torch.randn(7, 400, dtype=torch.float64), torch.randn(400, dtype=torch.float64)
-    settings = {"v_reset": v_reset, "detach_reset": detach_reset, "decay_input": decay_input}
+    settings: dict[str, Any] = {"v_reset": v_reset, "detach_reset": detach_reset, "decay_input": decay_input}
     results = []
-    for function, extra in (
+    functions: list[tuple[Callable[..., tuple[Tensor, Tensor]], dict[str, Any]]] = [
         (lif_reference, {"detach_membrane": False, "surrogate": SURROGATES["atan"]}),
         (lambda x, v, **named: lif(x, v_init=v, **named), {"surrogate": "atan", "save": save}),
-    ):
+    ]
+    for function, extra in functions:
         tau, threshold = (torch.tensor(value, dtype=torch.float64, requires_grad=True) for value in (1.7, 0.8))
         outputs = function(x, v, tau=tau, v_threshold=threshold, slope=3.0, **settings, **extra)
         torch.autograd.backward(outputs, upstream)
@@ -313,12 +331,12 @@ def test_channels_last_maps_keep_their_layout():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: lif(torch.zeros(2, 3), save="d8"), "save must be d32, d16, x or u8, but it is 'd8'"),
+        (lambda: lif(torch.zeros(2, 3), save="d8"), "save must be d32, d16, x or u8, but it is 'd8'"),  # pyright: ignore[reportArgumentType]
         (lambda: lif(torch.zeros(2, 3), save="u8", detach_reset=False), "use another save"),
         (lambda: lif(torch.zeros(2, 3), save="d16", tau=torch.tensor(2.0, requires_grad=True)), "too coarse"),
         (lambda: LIF(tau=0.5), "tau must be a time constant of at least 1 time step, but it is 0.5"),
         (lambda: LIF(surrogate="sigmiod"), "unknown surrogate 'sigmiod'; choose one of sigmoid, atan"),
-        (lambda: lif(torch.zeros(2, 3), implementation="cuda"), "auto, torch, native or triton, but it is 'cuda'"),
+        (lambda: lif(torch.zeros(2, 3), implementation="cuda"), "auto, torch, native or triton, but it is 'cuda'"),  # pyright: ignore[reportArgumentType]
         (lambda: lif(torch.zeros(2, 3), implementation="triton"), "runs on CUDA devices, and the input is on cpu"),
         (lambda: lif(torch.zeros(2, 3).double(), implementation="native"), "input is float64; use float32"),
         (lambda: lif(torch.zeros(2, 3), implementation="native", surrogate=lambda d, _: d), "run only in torch"),
@@ -328,7 +346,7 @@ def test_channels_last_maps_keep_their_layout():
         (lambda: lif(torch.zeros(2, 3), v_init=torch.zeros(4)), r"v_init has shape \(4,\), .* has \(3,\)"),
     ],
 )
-def test_invalid_arguments_raise(call, message: str):
+def test_invalid_arguments_raise(call: Callable[[], object], message: str):
     with pytest.raises(ValueError, match=message):
         call()
 
@@ -345,7 +363,7 @@ def test_invalid_arguments_raise(call, message: str):
     ],
 )
 def test_which_implementation_gives_the_choice_and_its_reason(
-    x, options: dict[str, Any] | dict[str, str], implementation: str, reason: str
+    x: Tensor, options: dict[str, Any], implementation: Implementation, reason: str
 ):
     choice = which_implementation(x, **options)
     assert choice.implementation == implementation
@@ -355,11 +373,11 @@ def test_which_implementation_gives_the_choice_and_its_reason(
 @pytest.mark.parametrize(
     "layer", [LIF(), LIF(surrogate="atan", v_reset=None), PLIF(), LIF(learn_threshold=True)], ids=str
 )
-def test_torch_compile_captures_one_node_with_equal_results(layer):
+def test_torch_compile_captures_one_node_with_equal_results(layer: Neuron):
     nodes: list[str] = []
 
-    def backend(graph, inputs):
-        def record(inner, _inputs):
+    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Any:
+        def record(inner: torch.fx.GraphModule, _inputs: list[Tensor]) -> Any:
             nodes.extend(str(node.target) for node in inner.graph.nodes if "snn_core" in str(node.target))
             return make_boxed_func(inner)
 
@@ -372,7 +390,7 @@ def test_torch_compile_captures_one_node_with_equal_results(layer):
         leaf = x.clone().requires_grad_()
         spikes = function(leaf)
         spikes.backward(upstream)
-        results.append([spikes.detach(), leaf.grad, *(p.grad.clone() for p in layer.parameters())])
+        results.append([spikes.detach(), leaf.grad, *(present(p.grad).clone() for p in layer.parameters())])
     assert nodes == ["snn_core.lif.default", "snn_core.lif_backward.default"]
     for actual, expected in zip(results[1], results[0], strict=True):
         torch.testing.assert_close(actual, expected, rtol=1e-6, atol=1e-6)

@@ -1,24 +1,28 @@
 """IF, LIF and PLIF against SpikingJelly's nodes; learned time constants and thresholds."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from spikingjelly.activation_based import functional, neuron
 from spikingjelly.activation_based import surrogate as jelly_surrogate
+from torch import nn
 
-from snn_core import IF, LIF, PLIF
+from present import present
+from snn_core import IF, LIF, PLIF, LeakyNeuron
 
 
-def both(theirs, ours, *, steps: int = 6) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def both(theirs: nn.Module, ours: nn.Module, *, steps: int = 6) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Return spikes and gradient of x of both for equal currents; parameter gradients stay on the modules."""
     x = torch.randn(steps, 40, generator=torch.Generator().manual_seed(2)) + 1.2
     upstream = torch.randn(steps, 40, generator=torch.Generator().manual_seed(3))
-    results = []
+    results: list[tuple[torch.Tensor, torch.Tensor]] = []
     for network in (theirs, ours):
         leaf = x.clone().requires_grad_()
         functional.reset_net(theirs)
         spikes = network(leaf)
         spikes.backward(upstream)
-        results.append((spikes.detach(), leaf.grad))
+        results.append((spikes.detach(), present(leaf.grad)))
     return results
 
 
@@ -77,7 +81,7 @@ def test_a_learned_threshold_equals_a_fixed_one_and_gets_its_gradient():
     assert [name for name, _ in learned.named_parameters()] == ["log_v_threshold"]
     learned(x).sum().backward()
     # A higher threshold gives fewer spikes.
-    assert learned.log_v_threshold.grad < 0
+    assert present(present(learned.log_v_threshold).grad) < 0
 
 
 def test_learning_a_threshold_and_a_time_constant_reaches_a_firing_rate():
@@ -93,7 +97,7 @@ def test_learning_a_threshold_and_a_time_constant_reaches_a_firing_rate():
 
 
 @pytest.mark.parametrize("kind", [IF, LIF, PLIF])
-def test_repr_shows_the_settings(kind):
+def test_repr_shows_the_settings(kind: type[LeakyNeuron]):
     assert "v_threshold=0.5" in repr(kind(v_threshold=0.5))
 
 
@@ -105,11 +109,11 @@ def test_repr_shows_the_settings(kind):
         (lambda: IF(surrogate="none"), "unknown surrogate 'none'"),
     ],
 )
-def test_invalid_arguments_raise(call, message: str):
+def test_invalid_arguments_raise(call: Callable[[], object], message: str):
     with pytest.raises(ValueError, match=message):
         call()
 
 
 def test_misspelled_options_raise():
     with pytest.raises(TypeError, match="v_treshold"):
-        LIF(v_treshold=0.5)
+        LIF(v_treshold=0.5)  # pyright: ignore[reportCallIssue]

@@ -2,22 +2,28 @@
 
 import copy
 import itertools
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from present import present
 from snn_core import IF, LIF, PLIF, InputNorm, LeakyNeuron, surrogate_gradient
+from snn_core.ops.common.call import Implementation
 from snn_core.ops.norm_lif.reference import norm_lif_reference
 
-SETTINGS = [
+SETTINGS: list[dict[str, Any]] = [
     dict(zip(("v_reset", "detach_reset", "detach_membrane", "surrogate"), values, strict=True))
     for values in itertools.product((0.0, -0.5, None), (True, False), (True, False), ("sigmoid", "triangle"))
 ]
 MAPS, TOKENS = (4, 3, 5, 6, 2), (4, 3, 6, 5)  # T=4 B=3 C=5 H=6 W=2, and T=4 B=3 N=6 C=5
 
 
-def norm_of(shape: tuple[int, ...], dtype: torch.dtype = torch.float64, **options) -> nn.BatchNorm1d | nn.BatchNorm2d:
+def norm_of(
+    shape: tuple[int, ...], dtype: torch.dtype = torch.float64, **options: Any
+) -> nn.BatchNorm1d | nn.BatchNorm2d:
     """Return a batch norm of 5 channels, each with different parameters and running statistics."""
     norm = (nn.BatchNorm2d if shape == MAPS else nn.BatchNorm1d)(5, **options)
     generator = torch.Generator().manual_seed(3)
@@ -25,12 +31,12 @@ def norm_of(shape: tuple[int, ...], dtype: torch.dtype = torch.float64, **option
         for parameter in norm.parameters():
             parameter.uniform_(0.5, 1.5, generator=generator)
         if norm.track_running_stats:
-            norm.running_mean.uniform_(-1, 1, generator=generator)
-            norm.running_var.uniform_(0.5, 2, generator=generator)
+            present(norm.running_mean).uniform_(-1, 1, generator=generator)
+            present(norm.running_var).uniform_(0.5, 2, generator=generator)
     return norm.to(dtype)
 
 
-def unfused(norm: nn.Module, neuron: nn.Module, x: Tensor, **options) -> Tensor:
+def unfused(norm: nn.Module, neuron: nn.Module, x: Tensor, **options: Any) -> Tensor:
     """Run batch norm, then the neuron."""
     drive = norm(x.flatten(0, 1)).view(x.shape) if x.dim() == 5 else norm(x.flatten(0, -2)).view(x.shape)
     return neuron(drive, **options)
@@ -43,7 +49,7 @@ def randn(shape: tuple[int, ...], seed: int, dtype: torch.dtype = torch.float64)
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("shape", [MAPS, TOKENS], ids=["maps", "tokens"])
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: "-".join(map(str, s.values())))
-def test_spikes_and_gradients_equal_the_equations(settings: dict, shape: tuple[int, ...], training: bool):
+def test_spikes_and_gradients_equal_the_equations(settings: dict[str, Any], shape: tuple[int, ...], training: bool):
     axis = 2 if shape == MAPS else 3
     upstream = randn(shape, 1), randn(shape[1:], 2)
     start = {"x": 2 * randn(shape, 0) + 3, "v_init": 0.3 * randn(shape[1:], 4)}
@@ -56,7 +62,7 @@ def test_spikes_and_gradients_equal_the_equations(settings: dict, shape: tuple[i
         norm.bias,
         axis=axis,
         eps=norm.eps,
-        statistics=None if training else (norm.running_mean, norm.running_var),
+        statistics=None if training else (present(norm.running_mean), present(norm.running_var)),
         tau=1.7,
         v_threshold=0.8,
         decay_input=True,
@@ -65,18 +71,19 @@ def test_spikes_and_gradients_equal_the_equations(settings: dict, shape: tuple[i
     )
     torch.autograd.backward(outputs, upstream)
     assert 0.05 < outputs[0].mean() < 0.95
-    for dtype, tolerance, implementation in (
+    runs: list[tuple[torch.dtype, float, Implementation]] = [
         (torch.float64, 1e-9, "auto"),
         (torch.float32, 2e-5, "torch"),
         (torch.float32, 2e-5, "auto"),
-    ):
+    ]
+    for dtype, tolerance, implementation in runs:
         ours = norm_of(shape, dtype).train(training)
         leaves = {name: value.to(dtype).clone().requires_grad_() for name, value in start.items()}
         neuron = LIF(tau=1.7, v_threshold=0.8, slope=3.0, implementation=implementation, **settings)
         spikes, v_last = neuron(leaves["x"], v_init=leaves["v_init"], norm=InputNorm(ours), return_v=True)
         torch.autograd.backward((spikes, v_last), [g.to(dtype) for g in upstream])
         assert torch.equal(spikes.double(), outputs[0])
-        pairs = {
+        pairs: dict[str, tuple[Tensor | None, Tensor | None]] = {
             "v_last": (v_last, outputs[1]),
             "weight": (ours.weight.grad, norm.weight.grad),
             "bias": (ours.bias.grad, norm.bias.grad),
@@ -84,6 +91,7 @@ def test_spikes_and_gradients_equal_the_equations(settings: dict, shape: tuple[i
             "v_init": (leaves["v_init"].grad, exact["v_init"].grad),
         }
         for name, (actual, expected) in pairs.items():
+            actual = present(actual)
             expected = torch.zeros_like(actual, dtype=torch.float64) if expected is None else expected
             torch.testing.assert_close(
                 actual.double(), expected, rtol=tolerance, atol=tolerance, msg=lambda text, n=name: f"{n}: {text}"
@@ -102,7 +110,7 @@ def test_learned_constants_get_the_gradients_of_the_unfused_neuron(
     x, upstream = randn(shape, 0), randn(shape, 1)
     unfused(norm, neuron, x).backward(upstream)
     twins[1](x, norm=InputNorm(twins[0])).backward(upstream)
-    assert neuron.log_v_threshold.grad != 0
+    assert present(neuron.log_v_threshold).grad != 0
     for ours, expected in zip(twins, (norm, neuron), strict=True):
         for p, q in zip(ours.parameters(), expected.parameters(), strict=True):
             torch.testing.assert_close(p.grad, q.grad, rtol=1e-9, atol=1e-10)
@@ -182,7 +190,7 @@ def test_sixteen_bit_inputs_are_normalized_and_integrated_in_float32(shape: tupl
     torch.testing.assert_close(norms[0].running_var, norms[1].running_var)
     spikes.backward(upstream)
     expected.backward(upstream.float())
-    torch.testing.assert_close(x.grad.float(), wide.grad, rtol=2e-2, atol=2e-2)
+    torch.testing.assert_close(present(x.grad).float(), wide.grad, rtol=2e-2, atol=2e-2)
     torch.testing.assert_close(norms[0].weight.grad, norms[1].weight.grad, rtol=2e-2, atol=2e-2)
 
 
@@ -243,16 +251,16 @@ def test_torch_compile_captures_one_operation():
         (lambda neuron, norm: neuron(torch.zeros(2, 5, 10), norm=norm), r"C = 5 of .* it is \(2, 5, 10\)"),
         (lambda neuron, norm: neuron(torch.zeros(2), norm=norm), r"\[T, ..., C\] with C = 5"),
         (
-            lambda _, norm: LIF(implementation="c")(torch.zeros(2, 3, 5), norm=norm),
+            lambda _, norm: LIF(implementation="c")(torch.zeros(2, 3, 5), norm=norm),  # pyright: ignore[reportArgumentType]
             "must be auto, torch",
         ),
-        (lambda _, norm: LIF(save="d8")(torch.zeros(2, 3, 5), norm=norm), "save must be d32, d16, x or u8"),
+        (lambda _, norm: LIF(save="d8")(torch.zeros(2, 3, 5), norm=norm), "save must be d32, d16, x or u8"),  # pyright: ignore[reportArgumentType]
         (
             lambda neuron, norm: neuron(torch.zeros(2, 3, 5), norm=norm, lengths=torch.ones(4).int()),
             "lengths must be integers",
         ),
     ],
 )
-def test_invalid_arguments_raise(call, message: str):
+def test_invalid_arguments_raise(call: Callable[[LIF, InputNorm], object], message: str):
     with pytest.raises(ValueError, match=message):
         call(LIF(), InputNorm(nn.BatchNorm1d(5)))

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from present import present
 from snn_core import LIF, Neuron, decompositions, lif
 from snn_core.ops.common.call import NeuronCall
 from snn_core.ops.common.stepwise import Spike, stepwise_operation
@@ -59,15 +60,21 @@ def gradients(function: Any, lengths: Tensor | None, **options: Any) -> list[Ten
 @pytest.mark.parametrize("detach_reset", [True, False])
 @pytest.mark.parametrize("detach_membrane", [True, False])
 @pytest.mark.parametrize("lengths", [None, torch.tensor([6, 0, 4])], ids=["equal lengths", "lengths"])
-def test_a_step_gives_the_results_of_lif(lengths, detach_membrane: bool, detach_reset: bool, v_reset: float | None):
-    def stepwise(x, v_init, threshold, lengths, options):
+def test_a_step_gives_the_results_of_lif(
+    lengths: Tensor | None, detach_membrane: bool, detach_reset: bool, v_reset: float | None
+):
+    def stepwise(
+        x: Tensor, v_init: Tensor, threshold: Tensor, lengths: Tensor | None, options: dict[str, Any]
+    ) -> tuple[Tensor, ...]:
         call = NeuronCall(v_reset is None, detach_reset, detach_membrane, "atan", 3.0)
         return OPERATION(x, (v_init,), (0.5, 0.5, threshold), call, v_reset=v_reset, lengths=lengths)
 
-    def builtin(x, v_init, threshold, lengths, options):
+    def builtin(
+        x: Tensor, v_init: Tensor, threshold: Tensor, lengths: Tensor | None, options: dict[str, Any]
+    ) -> tuple[Tensor, ...]:
         return lif(x, v_init=v_init, v_threshold=threshold, lengths=lengths, implementation="torch", **options)
 
-    options = {"v_reset": v_reset, "detach_reset": detach_reset, "detach_membrane": detach_membrane}
+    options: dict[str, Any] = {"v_reset": v_reset, "detach_reset": detach_reset, "detach_membrane": detach_membrane}
     expected = gradients(builtin, lengths, **options, surrogate="atan", slope=3.0)
     actual = gradients(stepwise, lengths)
     assert torch.equal(actual[0], expected[0])
@@ -83,7 +90,7 @@ def test_a_step_is_compiled_and_exported_as_one_operation():
         leaf = x.clone().requires_grad_()
         spikes = function(leaf)
         spikes.square().sum().backward()
-        results.append([spikes.detach(), leaf.grad, neuron.log_v_threshold.grad])
+        results.append([spikes.detach(), leaf.grad, present(neuron.log_v_threshold).grad])
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b)
     with torch.no_grad():

@@ -1,6 +1,7 @@
 """Rates and operations equal manual counts and SpikingJelly's, and recording removes its hooks."""
 
 import itertools
+from typing import Literal
 
 import pytest
 import torch
@@ -136,7 +137,7 @@ def test_a_network_is_counted_layer_by_layer_over_all_calls():
 
 
 @pytest.mark.parametrize("over", ["tokens", "time"])
-def test_attention_is_counted_by_its_projections_and_its_coincidences(over: str):
+def test_attention_is_counted_by_its_projections_and_its_coincidences(over: Literal["tokens", "time"]):
     attend = SpikingAttention(8, num_heads=2, over=over).eval()
     for layer in (attend.query, attend.key, attend.value):
         layer.adjust_drive(4.0, 1.0)
@@ -205,7 +206,7 @@ def test_custom_layers_are_counted_including_zero_weights():
         def forward(self, x: Tensor) -> Tensor:
             torch.nn.functional.linear(x, self.weight)
             torch.einsum("tbc,kc->tbk", x, self.weight)
-            self.weight @ x[0].mT
+            _ = self.weight @ x[0].mT
             torch.nn.functional.scaled_dot_product_attention(x, x, x)
             return self.up(x)
 
@@ -224,7 +225,7 @@ def test_only_what_the_model_runs_is_counted():
     x = spikes(4, 3)
     with record_synaptic_operations(inner) as results:
         outer(x)
-        x @ x.mT
+        _ = x @ x.mT
         inner(x).sum().backward()
     assert {name: count.macs for name, count in results.items()} == {"": 24}
 

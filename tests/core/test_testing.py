@@ -29,7 +29,7 @@ def ours(x: Tensor, v_init: Tensor, **settings: Any) -> tuple[Tensor, Tensor]:
 def plain(x: Tensor, v_init: Tensor, **settings: Any) -> tuple[Tensor, Tensor]:
     """Compute the equations in float32, as a kernel would."""
     wide = x.to(v_init.dtype)
-    named = {**settings, "surrogate": surrogate_gradient(settings["surrogate"])}
+    named: dict[str, Any] = {**settings, "surrogate": surrogate_gradient(settings["surrogate"])}
     spikes, v_last = lif_reference(wide, v_init, **named)
     return spikes.to(x.dtype), v_last
 
@@ -160,7 +160,8 @@ def test_an_error_only_in_inference_is_detected():
 @pytest.mark.parametrize("mode", [0, 1, 2])
 @pytest.mark.parametrize("fill", [False, True])
 def test_poisoned_memory_is_nan_and_settings_are_restored(mode: int, fill: bool):
-    before = torch.utils.deterministic.fill_uninitialized_memory
+    memory: Any = torch.utils.deterministic
+    before = memory.fill_uninitialized_memory
     tensors: list[Tensor] = []
 
     def interrupted() -> None:
@@ -171,14 +172,14 @@ def test_poisoned_memory_is_nan_and_settings_are_restored(mode: int, fill: bool)
 
     try:
         torch.set_deterministic_debug_mode(mode)
-        torch.utils.deterministic.fill_uninitialized_memory = fill
+        memory.fill_uninitialized_memory = fill
         with pytest.raises(RuntimeError, match="inside"):
             interrupted()
         assert torch.get_deterministic_debug_mode() == mode
-        assert torch.utils.deterministic.fill_uninitialized_memory == fill
+        assert memory.fill_uninitialized_memory == fill
     finally:
         torch.set_deterministic_debug_mode(0)
-        torch.utils.deterministic.fill_uninitialized_memory = before
+        memory.fill_uninitialized_memory = before
     *floats, integers = tensors
     assert all(y.isnan().all() for y in floats)
     assert integers.tolist() == [2**31 - 1] * 2

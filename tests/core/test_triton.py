@@ -17,6 +17,7 @@ import torch
 
 from core import triton_cases
 from core.triton_cases import VALUES, Case, covering_cases
+from present import present
 from snn_core.ops.common.call import NeuronCall
 from snn_core.ops.lif import triton
 from snn_core.ops.lif.settings import LIFConstants
@@ -96,13 +97,13 @@ def test_reasons_say_what_to_do(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
     assert reason() is None
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
-    assert "compute capability 8.0 (A100, RTX 30) or newer" in reason()
+    assert "compute capability 8.0 (A100, RTX 30) or newer" in present(reason())
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert "install NVIDIA's driver and a CUDA build of PyTorch" in reason()
+    assert "install NVIDIA's driver and a CUDA build of PyTorch" in present(reason())
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     assert reason() is None
     monkeypatch.setattr(triton, "find_spec", lambda name: None)
-    assert "pip install triton" in reason()
+    assert "pip install triton" in present(reason())
 
 
 @pytest.mark.parametrize(

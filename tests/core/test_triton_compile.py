@@ -63,7 +63,7 @@ class RecordedKernel:
             if isinstance(value, Tensor):
                 signature[name] = POINTERS[value.dtype]
                 multiple = value.data_ptr() % 16 == 0
-            elif name in compiled_in or value is None or (value == 1 and isinstance(value, int) and not runtime):
+            elif name in compiled_in or value is None or (isinstance(value, int) and value == 1 and not runtime):
                 signature[name], constants[name], multiple = "constexpr", value, False
             else:
                 signature[name] = "i32" if isinstance(value, int) else "fp32"

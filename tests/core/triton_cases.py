@@ -15,12 +15,13 @@ import random
 import traceback
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from snn_core import SURROGATES
+from snn_core import SURROGATES, surrogate_gradient
 from snn_core.ops.common.call import NeuronCall
 from snn_core.ops.lif import few_pass, triton
 from snn_core.ops.lif.reference import lif_reference
@@ -83,7 +84,7 @@ class Case:
         return not (self.save == "u8" and not self.detach_reset) and not (coarse and self.learned)
 
 
-VALUES = {
+VALUES: dict[str, tuple[Any, ...]] = {
     "T": (1, 4, 9, 16, 17, 33),
     "neurons": (1, INNER, 36),
     "dtype": ("float32", "bfloat16", "float16"),
@@ -212,7 +213,7 @@ class Call:
                     decay_input=self.constants.gain != 1.0,
                     detach_reset=self.options.detach_reset,
                     detach_membrane=self.options.detach_membrane,
-                    surrogate=SURROGATES[self.options.surrogate],
+                    surrogate=surrogate_gradient(self.options.surrogate),
                     slope=self.options.slope,
                 )
                 actual = torch.cat([fired, actual[length:]])
