@@ -1,6 +1,7 @@
 """A small model with the modalities that a test needs."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from snn_fusion import FusionModel, ModelSpec
 SHAPES = {"audio": (1, 8, 16), "visual": (3, 16, 8), "touch": (2, 8, 16)}  # 8 tokens each
 
 
-def small_spec(modalities: Sequence[str] = ("audio", "visual"), **options: object) -> ModelSpec:
+def small_spec(modalities: Sequence[str] = ("audio", "visual"), **options: Any) -> ModelSpec:
     return ModelSpec.model_validate(
         {
             "input_shapes": {name: SHAPES[name] for name in modalities},
@@ -24,7 +25,7 @@ def small_spec(modalities: Sequence[str] = ("audio", "visual"), **options: objec
     )
 
 
-def small_model(modalities: Sequence[str] = ("audio", "visual"), *, seed: int = 0, **options: object) -> FusionModel:
+def small_model(modalities: Sequence[str] = ("audio", "visual"), *, seed: int = 0, **options: Any) -> FusionModel:
     torch.manual_seed(seed)
     return small_spec(modalities, **options).build()
 

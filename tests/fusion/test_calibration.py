@@ -2,13 +2,14 @@
 
 import pytest
 import torch
+from torch import Tensor
 
 from fusion.models import inputs_for, small_model
 from snn_core import record_firing_rates, spiking_layers
-from snn_fusion import calibrate
+from snn_fusion import FusionModel, calibrate
 
 
-def rates_in_training(model, inputs) -> dict[str, float]:
+def rates_in_training(model: FusionModel, inputs: dict[str, Tensor]) -> dict[str, float]:
     with record_firing_rates(model) as rates:
         model.train()(inputs)
     return rates

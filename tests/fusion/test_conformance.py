@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from present import present
 from snn_core import spiking_layers
 from snn_fusion import ALIGNMENTS, ENCODERS, METHODS, NEURONS, FusionModel, ModelSpec, calibrate, health
 
@@ -216,7 +217,9 @@ def test_every_alignment_loss_has_gradients_on_the_residuals(alignment: str):
     (gradient,) = torch.autograd.grad(loss, output.residuals["audio", "visual"], retain_graph=True)
     assert loss > 0
     assert gradient.any()
-    assert all(torch.autograd.grad(loss, p, allow_unused=True)[0] is not None for p in model.alignment.parameters())
+    assert all(
+        torch.autograd.grad(loss, p, allow_unused=True)[0] is not None for p in present(model.alignment).parameters()
+    )
 
 
 @pytest.mark.parametrize("encoder", ENCODERS.specs())

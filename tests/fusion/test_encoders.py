@@ -5,13 +5,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from snn_core import LIF, ScaledSpike, SpikingLayer, SpikingLinear, record_firing_rates, spiking_layers
+from present import present
+from snn_core import LIF, ScaledSpike, SpikingConv2d, SpikingLinear, record_firing_rates, spiking_layers
 from snn_core.ops.lif.reference import lif_reference
 from snn_core.surrogate import surrogate_gradient
 from snn_core.testing import assert_same_spikes
@@ -23,9 +25,11 @@ from snn_fusion.encoders.token_counts import patch_splitting_tokens, series_toke
 from snn_fusion.encoders.token_input import TokenInput
 from snn_fusion.encoders.transformer import EncoderWithBlocks, TransformerBlocks
 from snn_fusion.encoders.vector import VectorEncoder
+from snn_fusion.methods.attention import AttentionAxis
 from snn_fusion.presence import run_on_rows
 
 T, B, C = 3, 5, 16
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass
@@ -37,8 +41,8 @@ class Case:
     tokens: int
 
 
-def blocks(**options) -> TransformerBlocks:
-    return TransformerBlocks(C, num_heads=4, **{"depth": 1, "mlp_expansion": 2, **options})
+def blocks(*, depth: int = 1, over: AttentionAxis = "tokens") -> TransformerBlocks:
+    return TransformerBlocks(C, num_heads=4, depth=depth, mlp_expansion=2, over=over)
 
 
 CASES = {
@@ -69,19 +73,25 @@ CASES = {
 KINDS = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
-def firing(module: nn.Module, x: Tensor) -> nn.Module:
+def firing(module: M, x: Tensor) -> M:
     """Make every layer fire, also in evaluation, so that equalities are not between zeros."""
     for layer in spiking_layers(module).values():
         if isinstance(layer, ScaledSpike):
             layer.adjust_drive(4.0, 0.0)
         else:
             layer.adjust_drive(1.5, 0.7)
-            layer.norm.momentum = 1.0
+            norm_of(layer).momentum = 1.0
     module(x)
     for layer in spiking_layers(module).values():
         if not isinstance(layer, ScaledSpike):
-            layer.norm.momentum = 0.1
+            norm_of(layer).momentum = 0.1
     return module
+
+
+def norm_of(layer: nn.Module) -> nn.BatchNorm1d | nn.BatchNorm2d:
+    """Return the batch norm of a layer that has one."""
+    assert isinstance(layer, SpikingConv2d | SpikingLinear)
+    return present(layer.norm)
 
 
 def exact(case: Case) -> Encoder:
@@ -122,7 +132,7 @@ def test_a_static_input_equals_its_repetition_at_every_step(case: Case, training
     upstream = torch.randn_like(tokens)
     tokens.backward(upstream)
     expected.backward(upstream)
-    torch.testing.assert_close(x.grad, repeated.grad.sum(0))
+    torch.testing.assert_close(x.grad, present(repeated.grad).sum(0))
     for (name, p), q in zip(one.named_parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(p.grad, q.grad, msg=lambda text, n=name: f"{n}: {text}")
     for (name, p), q in zip(one.named_buffers(), other.buffers(), strict=True):
@@ -207,7 +217,7 @@ def test_under_bf16_autocast_membranes_are_float32(case: Case):
     layers = {
         name: layer
         for name, layer in spiking_layers(encoder).items()
-        if isinstance(getattr(layer, "norm", None), nn.BatchNorm1d | nn.BatchNorm2d)
+        if isinstance(layer, SpikingConv2d | SpikingLinear) and layer.norm is not None
     }
     for name, layer in layers.items():
         weights = layer.linear if isinstance(layer, SpikingLinear) else layer.conv
@@ -225,16 +235,20 @@ def test_under_bf16_autocast_membranes_are_float32(case: Case):
     assert not narrow or not all(narrow), "16 bits suffice: this input proves nothing"
 
 
-def normalized(layer: SpikingLayer, x: Tensor) -> Tensor:
-    norm, channels = layer.norm, -1 if isinstance(layer, SpikingLinear) else 1
+def normalized(layer: nn.Module, x: Tensor) -> Tensor:
+    norm, channels = norm_of(layer), -1 if isinstance(layer, SpikingLinear) else 1
     x = x.movedim(channels, -1)
-    x = (x - norm.running_mean) / (norm.running_var + norm.eps).sqrt() * norm.weight + norm.bias
+    x = (x - present(norm.running_mean)) / (present(norm.running_var) + norm.eps).sqrt() * norm.weight + norm.bias
     return x.movedim(-1, channels)
 
 
 def lif_equations(drive: Tensor) -> Tensor:
-    settings = {"tau": 2.0, "v_threshold": 1.0, "v_reset": 0.0, "decay_input": True, "slope": 4.0}
-    training = {"detach_reset": True, "detach_membrane": False, "surrogate": surrogate_gradient("sigmoid")}
+    settings: dict[str, Any] = {"tau": 2.0, "v_threshold": 1.0, "v_reset": 0.0, "decay_input": True, "slope": 4.0}
+    training: dict[str, Any] = {
+        "detach_reset": True,
+        "detach_membrane": False,
+        "surrogate": surrogate_gradient("sigmoid"),
+    }
     return lif_reference(drive, torch.zeros_like(drive[0]), **settings, **training)[0]
 
 
@@ -265,7 +279,8 @@ def test_a_series_encoder_is_a_1d_convolutional_network():
     x = torch.randn(T, B, 4, 45, dtype=torch.float64)
     encoder = firing(SeriesEncoder(4, C, num_stages=3, kernel_size=5, time_steps=T).double(), x).eval()
 
-    def fire(layer: SpikingLayer, maps: Tensor) -> Tensor:
+    def fire(layer: nn.Module, maps: Tensor) -> Tensor:
+        assert isinstance(layer, SpikingConv2d)
         sums = F.conv1d(maps.flatten(0, 1), layer.conv.weight.squeeze(2), padding=2)
         return lif_equations(normalized(layer, sums).unflatten(0, maps.shape[:2]))
 
@@ -281,7 +296,8 @@ def test_a_series_encoder_is_a_1d_convolutional_network():
 @pytest.mark.parametrize(("num_stages", "widths"), [(1, [16]), (3, [4, 8, 16]), (6, [2, 2, 2, 4, 8, 16])])
 def test_a_series_encoder_widens_over_its_last_four_stages(num_stages: int, widths: list[int]):
     encoder = SeriesEncoder(4, C, num_stages=num_stages, time_steps=T)
-    assert [stage.conv.out_channels for stage in encoder.stages] == widths
+    stages = [stage for stage in encoder.stages if isinstance(stage, SpikingConv2d)]
+    assert [stage.conv.out_channels for stage in stages] == widths
 
 
 def test_a_vector_encoder_is_a_linear_layer_for_every_token():
@@ -302,7 +318,7 @@ def test_tokens_of_another_width_pass_a_spiking_linear_layer():
     linear.load_state_dict(
         {
             name.replace("conv", "linear"): w.squeeze((2, 3)) if w.dim() == 4 else w
-            for name, w in encoder.embed.state_dict().items()
+            for name, w in present(encoder.embed).state_dict().items()
         }
     )
     assert torch.equal(encoder(x), linear(x))
@@ -327,7 +343,8 @@ def test_zero_blocks_change_nothing_and_each_adds_at_most_two():
 
 def test_blocks_attend_over_the_selected_axis():
     tokens = torch.randint(0, 3, (T, 1, 6, C)).double()
-    for over, axis in (("tokens", 0), ("time", 2)):
+    cases: list[tuple[AttentionAxis, int]] = [("tokens", 0), ("time", 2)]
+    for over, axis in cases:
         attend = firing(blocks(over=over).double(), tokens).eval()
         changed = tokens.clone()
         changed.select(axis, 1).add_(4)
@@ -417,7 +434,7 @@ def test_integer_inputs_are_refused(case: Case):
     ("make", "message"),
     [
         (lambda: PatchSplitting(1, 12, depth="full", time_steps=1), "channels divisible by 8, but got 12"),
-        (lambda: PatchSplitting(1, 16, depth="deep", time_steps=1), "full or shallow, but it is 'deep'"),
+        (lambda: PatchSplitting(1, 16, depth="deep", time_steps=1), "full or shallow, but it is 'deep'"),  # pyright: ignore[reportArgumentType]
         (lambda: PatchSplitting(1, 16, depth="full", time_steps=0), "time_steps is 0"),
         (lambda: SeriesEncoder(1, 12, time_steps=1), "num_stages 4 needs channels divisible by 8, but got 12"),
         (lambda: SeriesEncoder(1, 16, num_stages=0, time_steps=1), "num_stages is 0"),
@@ -443,8 +460,9 @@ def test_every_neuron_comes_from_the_factory():
     neuron_layers = list[nn.Module]()
 
     def factory() -> LIF:
-        neuron_layers.append(LIF(tau=3.0))
-        return neuron_layers[-1]
+        neuron = LIF(tau=3.0)
+        neuron_layers.append(neuron)
+        return neuron
 
     for make, neurons in (
         (lambda: PatchSplitting(1, C, depth="full", time_steps=T, neuron=factory), 5),

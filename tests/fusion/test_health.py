@@ -7,7 +7,7 @@ import torch
 
 from fusion.models import inputs_for, small_model
 from snn_core import spiking_layers
-from snn_fusion import calibrate, health, residual_share
+from snn_fusion import CCSSA, calibrate, health, residual_share
 
 
 def test_a_calibrated_model_fires_and_the_published_initialization_does_not():
@@ -74,10 +74,12 @@ def test_shares_follow_alpha_and_sum_to_one():
     for of in shares.values():
         assert sum(of.values()) == pytest.approx(1)
         assert min(of.values()) > 0
-    model.fusion.alpha = 3.0
+    fusion = model.fusion
+    assert isinstance(fusion, CCSSA)
+    fusion.alpha = 3.0
     doubled = residual_share(model, inputs)
     for target, of in shares.items():
         for source in of.keys() - {target}:
             assert doubled[target][source] / doubled[target][target] == pytest.approx(2 * of[source] / of[target])
-    model.fusion.alpha = 0.0
+    fusion.alpha = 0.0
     assert residual_share(model, inputs)["audio"] == {"audio": 1.0, "visual": 0.0, "touch": 0.0}

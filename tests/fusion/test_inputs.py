@@ -1,6 +1,8 @@
 """Model inputs: invalid ones are reported in one sentence, and NaN never becomes a confident prediction."""
 
 import io
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from snn_fusion import FusionModel, FusionOutput, calibrate
 NAN, INF = float("nan"), float("inf")
 
 
-def firing_model(*names: str, **options: object) -> FusionModel:
+def firing_model(*names: str, **options: Any) -> FusionModel:
     model = small_model(names or ("audio", "visual"), **options)
     calibrate(model, inputs_for(model, batch=32))
     return model.eval()
@@ -37,7 +39,7 @@ def firing_model(*names: str, **options: object) -> FusionModel:
         (lambda x: x | {"visual": x["visual"][:3]}, "agree in batch size, but audio has 6, visual has 3"),
     ],
 )
-def test_invalid_inputs_are_reported_before_any_computation(change, message: str):
+def test_invalid_inputs_are_reported_before_any_computation(change: Callable[[Any], object], message: str):
     model = small_model().train()
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     with pytest.raises(ValueError, match=message):
@@ -53,7 +55,7 @@ def test_positional_inputs_are_reported():
 
 
 @pytest.mark.parametrize("mask", [np.ones(6, bool), [True] * 6])
-def test_invalid_masks_are_reported(mask):
+def test_invalid_masks_are_reported(mask: object):
     model = small_model()
     with pytest.raises(ValueError, match=r"present\['audio'\] must be a PyTorch tensor, bool \[6\]"):
         model(inputs_for(model), {"audio": mask})
@@ -184,7 +186,7 @@ def test_an_output_is_a_tree_of_tensors():
 def test_functional_calls_work_and_transforms_are_refused_in_one_sentence():
     model = firing_model()
     inputs = inputs_for(model)
-    parameters = dict(model.named_parameters())
+    parameters: dict[str, Tensor] = dict(model.named_parameters())
     called = torch.func.functional_call(model, parameters, (inputs,))
     assert torch.equal(called.logits, model(inputs).logits)
 

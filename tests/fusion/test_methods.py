@@ -5,30 +5,31 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from snn_core import QKAttention, ScaledSpike, SpikingLinear, spiking_layers
-from snn_fusion.methods.attention import AttentionSource, auto_scale, coincidence_counts
-from snn_fusion.methods.base import FusionMethod
-from snn_fusion.methods.ccssa import CCSSA
+from snn_fusion.methods.attention import AttentionAxis, AttentionKind, AttentionSource, auto_scale, coincidence_counts
+from snn_fusion.methods.base import FusedTokens, FusionMethod
+from snn_fusion.methods.ccssa import CCSSA, SourceCombination, WeightSharing
 from snn_fusion.methods.cmci import CMCI, SpikingSum
 from snn_fusion.methods.qk import QKFusion
-from snn_fusion.methods.residual import source_shares
+from snn_fusion.methods.residual import ResidualFusion, source_shares
 from snn_fusion.methods.sca import SCA, PositionBias
 from snn_fusion.methods.tokens import pool_tokens
 from snn_fusion.methods.weight_attention import WeightAttention
-from snn_fusion.topology import pairs
+from snn_fusion.topology import Topology, pairs
 
 T, B, C = 3, 4, 16
 NAMES = ("audio", "visual", "touch", "smell", "text")
 Make = Callable[..., FusionMethod]
 
 
-def sca(names: tuple[str, ...], channels: int, **options: object) -> SCA:
-    return SCA(names, channels, num_heads=4, num_tokens=dict.fromkeys(names, 9), **options)  # type: ignore[arg-type]
+def sca(names: tuple[str, ...], channels: int, **options: Any) -> SCA:
+    return SCA(names, channels, num_heads=4, num_tokens=dict.fromkeys(names, 9), **options)
 
 
 METHODS: dict[str, Make] = {
@@ -81,13 +82,13 @@ def tokens_of(names: tuple[str, ...], *, steps: int = T, batch: int = B, num_tok
     return {name: torch.randint(0, 3, shape, generator=generator).float() for name in names}
 
 
-def all_tensors(fused: object) -> dict[object, Tensor]:
+def all_tensors(fused: FusedTokens) -> dict[str | tuple[str, str], Tensor]:
     """All tensors of a result by modality and pair."""
-    tensors: dict[object, Tensor] = {**fused.tokens, **fused.residuals}  # type: ignore[attr-defined]
-    return tensors if fused.joint is None else tensors | {"joint": fused.joint}  # type: ignore[attr-defined]
+    tensors: dict[str | tuple[str, str], Tensor] = {**fused.tokens, **fused.residuals}
+    return tensors if fused.joint is None else tensors | {"joint": fused.joint}
 
 
-def assert_same(actual: object, expected: object, rows: Tensor | slice = slice(None)) -> None:
+def assert_same(actual: FusedTokens, expected: FusedTokens, rows: Tensor | slice = slice(None)) -> None:
     actual_tensors, expected_tensors = all_tensors(actual), all_tensors(expected)
     assert actual_tensors.keys() == expected_tensors.keys()
     for name, value in expected_tensors.items():
@@ -237,7 +238,7 @@ def test_a_silent_source_adds_nothing(name: str):
         if isinstance(module, nn.BatchNorm1d):
             nn.init.zeros_(module.bias)
             nn.init.constant_(module.weight, 4.0)
-        elif isinstance(module, nn.Linear) and module.bias is not None:
+        elif isinstance(module, nn.Linear) and "bias" in module.state_dict():
             nn.init.zeros_(module.bias)
             with torch.no_grad():
                 module.weight.mul_(20.0)
@@ -257,6 +258,8 @@ def test_a_silent_source_adds_nothing(name: str):
 def test_learned_scales_start_at_alpha_and_are_reported(build: Make):
     method = build(NAMES[:3], C, alpha=0.75)
     assert dict(method.alphas) == dict.fromkeys(itertools.permutations(NAMES[:3], 2), 0.75)
+    assert isinstance(method, ResidualFusion)
+    assert isinstance(method.alpha, Tensor)
     with torch.no_grad():
         method.alpha[2] = 3.0
     assert method.alphas["visual", "audio"] == 3.0
@@ -266,8 +269,10 @@ def test_each_pair_is_scaled_by_its_own_alpha():
     tokens = tokens_of(NAMES[:3])
     for sharing in ("pair", "source"):
         method = awake(CCSSA(NAMES[:3], C, num_heads=4, learnable_alpha=True, sharing=sharing)).eval()
+        alpha = method.alpha
+        assert isinstance(alpha, Tensor)
         with torch.no_grad():
-            method.alpha.copy_(torch.tensor([1.0, 2.0, 0.5, 0.0, -1.0, 4.0]))
+            alpha.copy_(torch.tensor([1.0, 2.0, 0.5, 0.0, -1.0, 4.0]))
         fused = method(tokens)
         for target in NAMES[:3]:
             expected = tokens[target].clone()
@@ -287,7 +292,7 @@ def test_the_mean_divides_by_the_sources_that_a_sample_has():
 
 
 @pytest.mark.parametrize("sharing", ["pair", "source"])
-def test_gates_start_open_and_can_shut_a_source_out(sharing: str):
+def test_gates_start_open_and_can_shut_a_source_out(sharing: WeightSharing):
     torch.manual_seed(2)
     gated = CCSSA(NAMES[:3], C, num_heads=4, combine="gate", sharing=sharing)
     tokens = tokens_of(NAMES[:3])
@@ -297,7 +302,9 @@ def test_gates_start_open_and_can_shut_a_source_out(sharing: str):
     torch.testing.assert_close(open_gates.tokens["audio"], plain.eval()(tokens).tokens["audio"])
     assert gated.gates is not None
     for source in ("visual", "touch"):
-        nn.init.constant_(gated.gates.layers[f"audio_reads_{source}"].linear.bias, -5.0)
+        gate = gated.gates.layers[f"audio_reads_{source}"]
+        assert isinstance(gate, SpikingLinear)
+        nn.init.constant_(gate.linear.bias, -5.0)
     shut = gated(tokens)
     assert torch.equal(shut.tokens["audio"], tokens["audio"])
     torch.testing.assert_close(shut.tokens["visual"], open_gates.tokens["visual"])
@@ -318,7 +325,9 @@ def renamed(state: dict[str, Tensor], names: tuple[str, str]) -> dict[str, Tenso
 @pytest.mark.parametrize("attention", ["spatial", "temporal", "spatiotemporal"])
 @pytest.mark.parametrize("options", [{}, {"scale": "auto"}, {"head_merge": "published"}, {"combine": "mean"}])
 @pytest.mark.parametrize("num_tokens", [9, 4])
-def test_for_two_modalities_sharing_by_source_is_the_published_method(attention: str, options: dict, num_tokens: int):
+def test_for_two_modalities_sharing_by_source_is_the_published_method(
+    attention: AttentionKind, options: dict[str, Any], num_tokens: int
+):
     names = ("audio", "visual")
     pair = awake(CCSSA(names, C, num_heads=4, attention=attention, **options))
     shared = CCSSA(names, C, num_heads=4, attention=attention, sharing="source", **options)
@@ -331,7 +340,7 @@ def test_for_two_modalities_sharing_by_source_is_the_published_method(attention:
 
 
 @pytest.mark.parametrize("sharing", ["source", "all"])
-def test_shares_of_a_residual_sum_to_it(sharing: str):
+def test_shares_of_a_residual_sum_to_it(sharing: WeightSharing):
     method = awake(CCSSA(NAMES[:4], C, num_heads=4, sharing=sharing, alpha=1.0))
     tokens = tokens_of(NAMES[:4])
     fused = method(tokens)
@@ -350,7 +359,7 @@ def test_shares_follow_the_counts():
 
 @pytest.mark.parametrize("over", ["tokens", "time"])
 @pytest.mark.parametrize("steps", [2, 9])  # heads of width 4 are wider than 2 steps: another order of products
-def test_reading_several_sources_at_once_sums_their_counts(over: str, steps: int):
+def test_reading_several_sources_at_once_sums_their_counts(over: AttentionAxis, steps: int):
     generator = torch.Generator().manual_seed(6)
     query, *rest = ((torch.rand(steps, 2, 5, 8, generator=generator) < 0.4).float() for _ in range(5))
     sources = [AttentionSource(k, v, num_heads=2, over=over) for k, v in zip(rest[:2], rest[2:], strict=True)]
@@ -367,7 +376,7 @@ def test_reading_several_sources_at_once_sums_their_counts(over: str, steps: int
 def test_sharing_reduces_the_parameters_as_stated(count: int):
     names = NAMES[:count]
 
-    def parameters(sharing: str) -> int:
+    def parameters(sharing: WeightSharing) -> int:
         return sum(p.numel() for p in CCSSA(names, C, num_heads=4, sharing=sharing).parameters())
 
     one = 8 * (C * C + 2 * C) + C * C + C
@@ -393,11 +402,13 @@ def test_every_neuron_belongs_to_a_layer_that_calibration_can_set(make: Make):
         layer.adjust_drive(1.5, 0.0)
 
 
-def compiled_and_not(name: str, names: tuple[str, ...]) -> tuple[dict[object, Tensor], dict[object, Tensor]]:
+def compiled_and_not(
+    name: str, names: tuple[str, ...]
+) -> tuple[dict[str | tuple[str, str], Tensor], dict[str | tuple[str, str], Tensor]]:
     method = awake(METHODS[name](names, C)).eval()
     tokens = tokens_of(names)
 
-    def run(tokens: dict[str, Tensor]) -> dict[object, Tensor]:
+    def run(tokens: dict[str, Tensor]) -> dict[str | tuple[str, str], Tensor]:
         return all_tensors(method(tokens))
 
     torch.compiler.reset()  # compiled code is cached by the code of `run`, which is always the same
@@ -496,11 +507,12 @@ def test_the_automatic_scale_keeps_the_drive_comparable():
 
 
 @pytest.mark.parametrize("combine", ["sum", "mean"])
-def test_the_automatic_scale_accounts_for_the_number_of_sources(combine: str):
+def test_the_automatic_scale_accounts_for_the_number_of_sources(combine: SourceCombination):
     method = awake(CCSSA(NAMES[:3], C, num_heads=4, sharing="all", combine=combine, scale="auto", alpha=1.0)).eval()
     drives: list[Tensor] = []
-    neuron = method.readers.spatial.spike["shared"].neuron
-    neuron.register_forward_pre_hook(lambda _, args: drives.append(args[0][:, : B * 128]))  # audio's
+    counted = method.get_submodule("readers.spatial.spike.shared")
+    assert isinstance(counted, ScaledSpike)
+    counted.neuron.register_forward_pre_hook(lambda _, args: drives.append(args[0][:, : B * 128]))  # audio's
     tokens = tokens_of(NAMES[:2], num_tokens=128)  # enough that the scale is below its limit
     method(tokens)
     method(tokens | {"touch": tokens["visual"]})
@@ -537,7 +549,7 @@ def test_topologies():
         (["ab"], "a topology's pair is \\(target, source\\), but one is 'ab'"),
     ],
 )
-def test_invalid_topologies_are_reported(topology: list[str] | list[tuple[str, ...]] | str, message: str):
+def test_invalid_topologies_are_reported(topology: Any, message: str):
     with pytest.raises(ValueError, match=message):
         pairs(topology, ("a", "b", "c"))
 
@@ -546,7 +558,7 @@ def test_invalid_topologies_are_reported(topology: list[str] | list[tuple[str, .
 @pytest.mark.parametrize(
     "build", [partial(CCSSA, num_heads=4), partial(CCSSA, num_heads=4, sharing="source"), QKFusion]
 )
-def test_only_the_pairs_of_the_topology_are_read(topology: list[tuple[str, ...]] | str, build: Make):
+def test_only_the_pairs_of_the_topology_are_read(topology: Topology, build: Make):
     method = awake(build(NAMES[:3], C, topology=topology))
     tokens = tokens_of(NAMES[:3])
     fused = method(tokens)

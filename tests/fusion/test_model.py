@@ -1,12 +1,16 @@
 """Whole models: any number of modalities, the published residual, gradients everywhere, invalid inputs reported."""
 
 import itertools
+from collections.abc import Callable
 
 import pytest
 import torch
+from torch import Tensor
 
 from fusion.models import inputs_for, small_model
+from present import present
 from snn_fusion import CCSSA, FusionModel, NoFusion, PatchSplitting, Readout, calibrate
+from snn_fusion.methods.ccssa import CrossModalReader
 
 
 @pytest.mark.parametrize("names", [("audio",), ("audio", "visual"), ("audio", "visual", "touch")])
@@ -54,9 +58,10 @@ def test_the_residual_is_added_alpha_times():
 def test_spatiotemporal_residuals_join_both_attentions():
     model = small_model(fusion={"kind": "ccssa", "num_heads": 4, "semantic_projection": False})
     calibrate(model, inputs_for(model, batch=32))
-    reader = model.fusion.readers["audio_reads_visual"].eval()
+    reader = model.fusion.get_submodule("readers.audio_reads_visual").eval()
+    assert isinstance(reader, CrossModalReader)
     x, y = torch.randint(0, 3, (2, 3, 4, 8, 16)).float().unbind(0)
-    a, b, r = reader.spatial(x, y), reader.temporal(x, y), reader(x, y)
+    a, b, r = present(reader.spatial)(x, y), present(reader.temporal)(x, y), reader(x, y)
     assert r.any()
     for t, n in itertools.product(range(3), range(8)):
         torch.testing.assert_close(r[t, :, n], a[t].mean(1) * b[:, :, n].mean(0))
@@ -119,15 +124,16 @@ def test_the_loss_is_the_sum_of_its_parts():
         (lambda x: x | {"audio": x["audio"][..., :6]}, r"audio: expected .* got \(6, 1, 8, 6\)"),
     ],
 )
-def test_invalid_inputs_are_reported(change, message: str):
+def test_invalid_inputs_are_reported(change: Callable[[dict[str, Tensor]], dict[str, Tensor]], message: str):
     model = small_model()
     with pytest.raises(ValueError, match=message):
         model(change(inputs_for(model)))
 
 
 def test_a_reserved_name_of_pytorch_is_refused():
+    encoder = PatchSplitting(1, 8, depth="shallow", time_steps=2)
     for name in ("keys", "training"):
         with pytest.raises(ValueError, match=f"'{name}' cannot name a modality"):
-            FusionModel({name: torch.nn.Identity()}, NoFusion(), Readout(("other",), 8, 2))
+            FusionModel({name: encoder}, NoFusion(), Readout(("other",), 8, 2))
     with pytest.raises(ValueError, match=r"'a\.b' cannot name a modality"):
         Readout(("a.b",), 8, 2)

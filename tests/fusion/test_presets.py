@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from pydantic import BaseModel
 
 from parity.golden import load, model_arrays
+from present import present
 from snn_fusion import PRESETS, preset, scmrl
 
 PUBLISHED = {
@@ -25,14 +27,14 @@ def test_sizes_are_those_published(name: str):
     assert sum(p.numel() for p in spec.build().parameters()) == parameters
     assert (spec.time_steps, spec.channels, spec.num_classes) == (time_steps, channels, classes)
     assert set(spec.num_tokens.values()) == {tokens}
-    fusion, alignment = spec.fusion.model_dump(), spec.alignment.model_dump()
+    fusion, alignment = spec.fusion.model_dump(), present(spec.alignment).model_dump()
     assert (fusion["num_heads"], fusion["alpha"], alignment["temperature"]) == (16, 1.5, temperature)
     assert (fusion["head_merge"], spec.init, spec.neuron.detach_membrane) == ("published", "published", True)
 
 
 def test_a_preset_states_every_field():
     # A preset must not depend on defaults, which may change.
-    def unstated(spec, path: str) -> list[str]:
+    def unstated(spec: BaseModel, path: str) -> list[str]:
         missing = [f"{path}{name}" for name in type(spec).model_fields if name not in spec.model_fields_set]
         inner = {name: getattr(spec, name) for name in spec.model_fields_set}
         inner |= {f"encoders.{name}": encoder for name, encoder in inner.pop("encoders", {}).items()}

@@ -2,17 +2,19 @@
 
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 from torch.nn.utils import parametrizations
 
 from damage import mutated
 from fusion.models import inputs_for, small_model, small_spec
-from snn_fusion import METHODS, NoFusionSpec, calibrate, from_pretrained, save_pretrained
+from snn_fusion import METHODS, FusionModel, NoFusionSpec, calibrate, from_pretrained, save_pretrained
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ def test_a_saved_model_loads_unchanged(tmp_path: Path):
     assert sorted(p.name for p in (tmp_path / "new" / "folder").iterdir()) == ["model.safetensors", "spec.json"]
 
 
-def rewrite(folder: Path, change) -> None:
+def rewrite(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
     weights = load_file(folder / "model.safetensors")
     change(weights)
     save_file(weights, folder / "model.safetensors")
@@ -81,20 +83,21 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def compiled(model):
+def compiled(model: FusionModel) -> Any:
     return torch.compile(model, backend="eager")
 
 
-def averaged(model):
+def averaged(model: FusionModel) -> nn.Module:
     return torch.optim.swa_utils.AveragedModel(model)
 
 
-def compiled_part(model):
-    model.encoders["audio"] = torch.compile(model.encoders["audio"], backend="eager")
+def compiled_part(model: FusionModel) -> nn.Module:
+    part: Any = torch.compile(model.encoders["audio"], backend="eager")
+    model.encoders["audio"] = part
     return model
 
 
-def weight_normed(model):
+def weight_normed(model: FusionModel) -> nn.Module:
     parametrizations.weight_norm(model.readout.head)
     return model
 
@@ -104,14 +107,14 @@ def weight_normed(model):
     [compiled, torch.nn.DataParallel, averaged, compiled_part, weight_normed],
     ids=lambda wrap: wrap.__name__,
 )
-def test_wrappers_of_pytorch_are_removed(tmp_path: Path, wrap):
+def test_wrappers_of_pytorch_are_removed(tmp_path: Path, wrap: Callable[[FusionModel], nn.Module]):
     expected = small_model().eval()
     save_pretrained(wrap(small_model()), small_spec(), tmp_path)
     x = inputs_for(expected)
     torch.testing.assert_close(from_pretrained(tmp_path)(x).logits, expected(x).logits, rtol=1e-5, atol=1e-5)
 
 
-def spectral_normed():
+def spectral_normed() -> FusionModel:
     model = small_model()
     torch.nn.utils.spectral_norm(model.readout.head)
     return model
@@ -125,7 +128,9 @@ def spectral_normed():
         (lambda: torch.nn.Linear(2, 2), "takes a FusionModel, not Linear"),
     ],
 )
-def test_a_model_that_could_not_be_loaded_leaves_the_folder_unchanged(saved: Path, model, message: str):
+def test_a_model_that_could_not_be_loaded_leaves_the_folder_unchanged(
+    saved: Path, model: Callable[[], nn.Module], message: str
+):
     before = files(saved)
     with pytest.raises(ValueError, match="nothing was saved") as error:
         save_pretrained(model(), small_spec(), saved)

@@ -5,23 +5,27 @@ import fractions
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from snn_core import LIF
+from snn_core import LIF, SpikingConv2d
 from snn_fusion import CCSSA, FusionModel, NoFusion, PatchSplitting, from_pretrained, save_pretrained
 from snn_fusion.alignment import ClassContrastive
+from snn_fusion.methods.attention import CrossAttention
+from snn_fusion.methods.base import FusionMethod
+from snn_fusion.methods.ccssa import CrossModalReader
 from snn_fusion.methods.cmci import CMCI
 from snn_fusion.methods.sca import SCA
 from snn_fusion.methods.weight_attention import WeightAttention
 from snn_fusion.published.checkpoint import import_published, read_published
-from snn_fusion.published.names import translate_published
+from snn_fusion.published.names import PublishedMethod, translate_published
 
 C, K = 16, 5
 Weights = dict[str, Tensor]
-FUSIONS = {
+FUSIONS: dict[PublishedMethod, type[FusionMethod]] = {
     "spatiotemporal": CCSSA,
     "spatial": CCSSA,
     "temporal": CCSSA,
@@ -79,7 +83,7 @@ def mlp(name: str, batches: int) -> Weights:
     return layer(f"{name}.fc1", C, 4 * C, batches, bias=True) | layer(f"{name}.fc2", 4 * C, C, batches, bias=True)
 
 
-def block(number: int, method: str, batches: int, *, aligned: bool) -> Weights:
+def block(number: int, method: PublishedMethod, batches: int, *, aligned: bool) -> Weights:
     name = f"block.{number}"
     weights: Weights = {}
     for unused in ("norm1", "norm2"):
@@ -101,7 +105,7 @@ def block(number: int, method: str, batches: int, *, aligned: bool) -> Weights:
 
 
 def fused(
-    method: str,
+    method: PublishedMethod,
     *,
     shallow: bool = True,
     visual_channels: int = 3,
@@ -142,12 +146,14 @@ def frames(model: FusionModel, *size: int) -> dict[str, Tensor]:
     for name, side in model.encoders.items():
         inner = side.get_submodule("encoder") if "blocks" in dict(side.named_children()) else side
         assert isinstance(inner, PatchSplitting)
-        inputs[name] = torch.randn(2, inner.stages[0].conv.in_channels, *size, generator=generator)
+        first = inner.stages[0]
+        assert isinstance(first, SpikingConv2d)
+        inputs[name] = torch.randn(2, first.conv.in_channels, *size, generator=generator)
     return inputs
 
 
 @pytest.mark.parametrize("method", FUSIONS)
-def test_the_method_is_read_from_the_weights(tmp_path: Path, method: str):
+def test_the_method_is_read_from_the_weights(tmp_path: Path, method: PublishedMethod):
     weights = fused(method)
     needs_saying = method in ("spatial", "temporal")
     model = import_published(
@@ -162,12 +168,11 @@ def test_the_method_is_read_from_the_weights(tmp_path: Path, method: str):
     assert model.label_smoothing == 0.1
     head = "head.0" if method == "cmci" else "head"
     assert torch.equal(model.readout.head.weight, weights[f"{head}.weight"])
-    assert torch.equal(
-        model.encoders["visual"].stages[1].norm.running_var, weights["visual_patch_embed.proj_bn1.running_var"]
-    )
-    assert torch.equal(
-        model.encoders["audio"].stages[1].norm.num_batches_tracked, torch.tensor(7)
-    )  # the counter shows how far training went
+    state = model.state_dict()
+    variance = state["encoders.visual.stages.1.norm.running_var"]
+    assert torch.equal(variance, weights["visual_patch_embed.proj_bn1.running_var"])
+    counter = state["encoders.audio.stages.1.norm.num_batches_tracked"]
+    assert torch.equal(counter, torch.tensor(7))  # the counter shows how far training went
     assert all(lif.detach_membrane and lif.v_threshold == 1 for lif in model.modules() if isinstance(lif, LIF))
     output = model(frames(model, 8, 8))
     assert output.logits.shape == (2, K)
@@ -179,8 +184,10 @@ def test_the_options_of_attention(tmp_path: Path):
     model = import_published(path, time_steps=3, num_heads=4, alpha=0.5, temperature=0.07, method="temporal")
     assert isinstance(model.fusion, CCSSA)
     assert model.fusion.alphas == {("audio", "visual"): 0.5, ("visual", "audio"): 0.5}
-    reader = model.fusion.readers["audio_reads_visual"]
+    reader = model.fusion.get_submodule("readers.audio_reads_visual")
+    assert isinstance(reader, CrossModalReader)
     assert reader.spatial is None
+    assert isinstance(reader.temporal, CrossAttention)
     assert (reader.temporal.num_heads, reader.temporal.head_merge, reader.temporal.over) == (4, "published", "time")
     assert reader.projection is not None
     assert isinstance(model.alignment, ClassContrastive)
@@ -211,7 +218,7 @@ READS = "fusion.readers.audio_reads_visual", "fusion.readers.visual_reads_audio"
         ("cmci", "head.2.weight", "readout.heads.visual.weight"),
     ],
 )
-def test_weights_are_renamed(tmp_path: Path, method: str, theirs: str, ours: str):
+def test_weights_are_renamed(tmp_path: Path, method: PublishedMethod, theirs: str, ours: str):
     # Block 0 is audio reading visual; CMCI's first head is the joint one.
     weights = fused(method, aligned="trans_linear" in theirs)
     path = save(tmp_path, weights)
@@ -274,7 +281,7 @@ def test_the_moving_average_is_read_on_request(tmp_path: Path):
 
 
 @pytest.mark.parametrize("method", FUSIONS)
-def test_an_imported_model_is_saved_and_loaded_unchanged(tmp_path: Path, method: str):
+def test_an_imported_model_is_saved_and_loaded_unchanged(tmp_path: Path, method: PublishedMethod):
     aligned = method == "spatiotemporal"
     path = save(tmp_path, fused(method, aligned=aligned))
     sizes = {"audio": (8, 8), "visual": (8, 8)}
@@ -292,7 +299,7 @@ def test_an_imported_model_is_saved_and_loaded_unchanged(tmp_path: Path, method:
 
 
 @pytest.mark.parametrize("method", sorted(set(FUSIONS) - {"sca"}))
-def test_sizes_need_not_be_known(tmp_path: Path, method: str):
+def test_sizes_need_not_be_known(tmp_path: Path, method: PublishedMethod):
     """A model built without sizes accepts images of any size and computes the same."""
     checkpoint = read_published(save(tmp_path, fused(method)), time_steps=2, method=method)
     model = checkpoint.build()
@@ -340,7 +347,7 @@ def test_a_method_that_weights_do_not_determine_is_required(
         ("spatial", "ccssa", "method must be spatiotemporal, spatial, .* or None, but it is 'ccssa'"),
     ],
 )
-def test_a_method_that_the_weights_contradict(tmp_path: Path, stored: str, method: str, message: str):
+def test_a_method_that_the_weights_contradict(tmp_path: Path, stored: PublishedMethod, method: Any, message: str):
     with pytest.raises(ValueError, match=message):
         import_published(save(tmp_path, fused(stored)), time_steps=2, method=method)
 

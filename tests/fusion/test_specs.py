@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -19,6 +20,7 @@ from snn_fusion import (
     TokensSpec,
     VectorSpec,
 )
+from snn_fusion.specs.encoders import EncoderSpec
 
 AUDIO_VISUAL = {
     "audio": PatchSplittingSpec(depth="shallow"),
@@ -42,7 +44,7 @@ def test_specs_are_frozen():
 
 
 def test_every_field_of_every_spec_is_documented():
-    public = [getattr(snn_fusion, name) for name in snn_fusion.__all__]
+    public = [getattr(snn_fusion, name) for name in vars(snn_fusion)["__all__"]]
     classes = [c for c in public if isinstance(c, type) and issubclass(c, snn_fusion.Spec)]
     assert len(classes) > 6
     undocumented = [
@@ -83,7 +85,7 @@ def test_specs_need_no_pytorch():
         ({"input_shapes": {"a": (1, 2, 3, 4)}, "encoders": {}}, r"input_shapes.a: .* has 4 axes, \[1, 2, 3, 4\]"),
     ],
 )
-def test_faults_are_reported(change: dict, message: str):
+def test_faults_are_reported(change: dict[str, Any], message: str):
     with pytest.raises(ValidationError, match=message):
         ModelSpec.model_validate({"input_shapes": SHAPES, "encoders": AUDIO_VISUAL, "num_classes": 6, **change})
 
@@ -117,7 +119,9 @@ def test_specs_accept_every_surrogate_of_snn_core():
         (AutoSpec(), (2, 10, 9), (2, 12, 12)),
     ],
 )
-def test_inputs_of_other_shapes_are_padded_or_flattened_only_on_request(encoder, shape, fitted):
+def test_inputs_of_other_shapes_are_padded_or_flattened_only_on_request(
+    encoder: EncoderSpec, shape: tuple[int, ...], fitted: tuple[int, ...]
+):
     assert encoder.fitted_shape(shape) == fitted
     fields = {"input_shapes": {"a": shape}, "encoders": {"a": encoder}, "num_classes": 2}
     with pytest.raises(ValidationError, match=r"input_shapes\.a: "):
@@ -126,7 +130,7 @@ def test_inputs_of_other_shapes_are_padded_or_flattened_only_on_request(encoder,
 
 
 @pytest.mark.parametrize("encoder", [PatchSplittingSpec(), SeriesSpec(), TokensSpec()])
-def test_inputs_with_too_few_axes_are_refused(encoder):
+def test_inputs_with_too_few_axes_are_refused(encoder: EncoderSpec):
     with pytest.raises(ValidationError, match=r"input_shapes\.a: input_shape must be"):
         ModelSpec(input_shapes={"a": (7,)}, encoders={"a": encoder}, num_classes=2, fit_inputs=True)
 

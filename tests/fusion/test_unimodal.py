@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fusion.models import inputs_for, small_model
-from snn_core import IF
+from snn_core import IF, SpikingMLP
 from snn_fusion import NoFusion, calibrate
 from snn_fusion.unimodal import unimodal_model
 
@@ -52,6 +52,7 @@ def test_the_readout_has_the_given_options():
     assert unimodal_model(model, "audio").readout.head.out_features == 5
     assert len(unimodal_model(model, "audio", mlp_expansion=0).readout.mlps) == 0
     mlp = unimodal_model(model, "audio", mlp_expansion=2, neuron=IF).readout.mlps["audio"]
+    assert isinstance(mlp, SpikingMLP)
     assert isinstance(mlp.expand.neuron, IF)
     assert mlp.expand.linear.out_features == 32
     assert unimodal_model(model.double(), "audio").readout.head.weight.dtype == torch.float64

@@ -1,6 +1,7 @@
 """Printed specs, models and outputs are short and readable, and escaped in notebooks."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -47,7 +48,7 @@ def test_a_model_is_a_few_lines():
         {"neuron": {"kind": "plif"}, "readout": {"combine": "concat"}},
     ],
 )
-def test_a_summary_counts_what_a_forward_pass_runs(options: dict):
+def test_a_summary_counts_what_a_forward_pass_runs(options: dict[str, Any]):
     model = small_model(("audio", "visual", "touch"), **options).train()
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     result = summary(model)
