@@ -10,11 +10,11 @@ class Base(BaseModel, frozen=True, extra="forbid"):
     size: int = 1
 
 
-class Tiny(Base):
+class Tiny(Base, frozen=True):
     kind: Literal["tiny"] = "tiny"
 
 
-class Huge(Base):
+class Huge(Base, frozen=True):
     kind: Literal["huge"] = "huge"
 
 
@@ -32,7 +32,7 @@ def test_a_registry_holds_each_kind_once_and_names_them_for_an_unknown_one():
     assert "tiny" in REGISTRY
     assert "medium" not in REGISTRY
 
-    class Other(Base):
+    class Other(Base, frozen=True):
         kind: Literal["tiny"] = "tiny"
 
     with pytest.raises(ValueError, match=r"'tiny'.*Tiny"):

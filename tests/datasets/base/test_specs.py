@@ -12,7 +12,7 @@ def test_every_public_name_exists():
         assert getattr(snn_datasets, name) is not None
     assert set(snn_datasets.__all__) < set(dir(snn_datasets))
     with pytest.raises(AttributeError, match="nonsense"):
-        snn_datasets.nonsense  # noqa: B018
+        snn_datasets.nonsense  # noqa: B018  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -197,7 +197,7 @@ def test_a_full_disk_is_named_and_leaves_nothing_behind(tmp_path: Path, monkeypa
 
 
 @contextmanager
-def another_user() -> Iterator[Path]:
+def another_user() -> Generator[Path, None, None]:
     """Yield a folder that everybody may enter, as another user than its owner."""
     if os.geteuid() != 0:
         pytest.skip("only root can become another user")

@@ -217,7 +217,7 @@ def test_the_specification_survives_json(copy: Copy):
 def batches(dataset: SampleDataset, *, workers: int, context: str | None = None) -> list[Batch]:
     """The first ones of the second epoch."""
     order = EpochOrder(len(dataset), seed=1, epoch=1)
-    loader: DataLoader[Batch] = DataLoader(
+    loader: DataLoader[Any] = DataLoader(
         dataset, batch_size=3, sampler=order, collate_fn=collate, num_workers=workers, multiprocessing_context=context
     )
     return [batch for batch, _ in zip(loader, range(4), strict=False)]

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from datasets.ids import ids_of
 from datasets.writers.dvs128_gesture import LIGHTS, TESTING, TRAINING, write_dvs128_gesture
 from snn_datasets.base.dataset import DatasetSplits
 from snn_datasets.base.reader import ReadError
@@ -106,7 +107,7 @@ def test_batches_have_time_first_and_shifts_change_with_the_epoch(tmp_path: Path
         return samples
 
     first, again, second = epoch(0), epoch(0), epoch(1)
-    assert set(first) == set(splits.train.ids)
+    assert set(first) == set(ids_of(splits.train))
     assert all(torch.equal(first[id_], again[id_]) for id_ in first)
     assert sum(not torch.equal(first[id_], second[id_]) for id_ in first) > len(first) / 2
     plain = {sample.id: sample.inputs["visual"] for sample in opened(tmp_path).test}
@@ -125,7 +126,7 @@ def test_missing_files_are_named_with_their_layout(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match=f"{FIRST}.aedat"):
         opened(tmp_path)
     splits = opened(tmp_path, on_error="missing")
-    assert not any(FIRST in id_ for id_ in (*splits.train.ids, *splits.val.ids))
+    assert not any(FIRST in id_ for id_ in (*ids_of(splits.train), *ids_of(splits.val)))
     assert splits.info.notes == ("3 of 42 samples have no visual and are skipped",)
 
 
@@ -176,7 +177,7 @@ def test_labels_without_a_header_keep_the_first_gesture(tmp_path: Path):
     for path in tmp_path.glob("*_labels.csv"):
         path.write_text(path.read_text(encoding="utf-8").partition("\n")[2], encoding="utf-8")
     splits = opened(tmp_path, cache="off")
-    assert sorted([*splits.train.ids, *splits.val.ids, *splits.test.ids]) == sorted(written)
+    assert sorted([*ids_of(splits.train), *ids_of(splits.val), *ids_of(splits.test)]) == sorted(written)
     assert all(torch.equal(sample.inputs["visual"], named[sample.id]) for sample in splits.test)
 
 
@@ -204,7 +205,7 @@ def test_a_gesture_past_the_end_of_its_recording_is_refused(tmp_path: Path, boun
     with pytest.raises(ReadError, match=expected):
         opened(tmp_path)
     splits = opened(tmp_path, on_error="missing")
-    assert sorted(id_ for id_ in (*splits.train.ids, *splits.val.ids) if FIRST in id_) == [
+    assert sorted(id_ for id_ in (*ids_of(splits.train), *ids_of(splits.val)) if FIRST in id_) == [
         f"{FIRST}/{number:02d}" for number in range(3)
     ]
     assert splits.info.notes == ("1 of 43 samples have no visual and are skipped",)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
+from datasets.ids import ids_of
 from datasets.writers.st_mnist import write_st_mnist
 from snn_datasets.base.dataset import DatasetSplits
 from snn_datasets.base.reader import ReadError
@@ -103,7 +104,7 @@ def test_a_damaged_file_stops_or_is_left_out(tmp_path: Path):
     with pytest.raises(ReadError, match=r"sample '4/4_0001'"):
         opened(tmp_path / "st")
     splits, _ = opened(tmp_path / "st", on_error="missing")
-    ids = [id_ for dataset in (splits.train, splits.val, splits.test) for id_ in dataset.ids]
+    ids = [id_ for dataset in (splits.train, splits.val, splits.test) for id_ in ids_of(dataset)]
     assert "4/4_0001" not in ids
     assert f"1 of {len(ids) + 1} samples have no touch and are skipped" in splits.info.notes
 

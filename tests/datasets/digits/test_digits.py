@@ -221,7 +221,8 @@ def test_samples_are_made_once_and_then_taken_from_the_cache(tmp_path: Path, mon
     with pytest.raises(ImportError):
         DigitsSpec(modalities=("visual",), image_noise=0.4, cache_folder=tmp_path).build()
     DigitsSpec(modalities=("touch",), image_noise=0.4, cache_folder=tmp_path).build()
-    for other in ({"seed": 1}, {"time_steps": 3}, {"touch_noise": 0.1}, {"touch_missed": 0.1}):
+    others: list[dict[str, Any]] = [{"seed": 1}, {"time_steps": 3}, {"touch_noise": 0.1}, {"touch_missed": 0.1}]
+    for other in others:
         with pytest.raises(ImportError):
             DigitsSpec(modalities=("touch",), cache_folder=tmp_path, **other).build()
 

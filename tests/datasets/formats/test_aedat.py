@@ -25,9 +25,11 @@ from snn_datasets.formats.aedat import Aedat2Reader, Aedat3Reader
 
 def outcome(reader: Reader, path: Path) -> Events | ReadError:
     try:
-        return reader.read(Source(path))
+        read = reader.read(Source(path))
     except ReadError as error:
         return error
+    assert isinstance(read, Events)
+    return read
 
 
 def matrix(events: Events) -> np.ndarray:

@@ -58,12 +58,12 @@ def test_heidelberg_digits_are_read_back_from_the_times_that_16_bits_hold(
     shd: tuple[Path, list[tuple[np.ndarray, np.ndarray]]],
 ):
     path, utterances = shd
-    for number, (seconds, units) in enumerate(utterances):
-        read = ShdReader().read(Source(path, (number,)))
+    every = [ShdReader().read(Source(path, (number,))) for number in range(len(utterances))]
+    for read, (seconds, units) in zip(every, utterances, strict=True):
         np.testing.assert_array_equal(read.t, np.rint(seconds.astype(np.float16).astype(float) * 1e6))
         np.testing.assert_array_equal(read.x, units)
         assert (read.size, read.polarities) == ((1, 700), 1)
-    assert read.duration == read.t[-1] + 1
+    assert every[-1].duration == every[-1].t[-1] + 1
 
 
 def test_labels_speakers_and_classes_are_listed(shd: tuple[Path, list[tuple[np.ndarray, np.ndarray]]]):
@@ -248,7 +248,7 @@ def test_a_heap_that_would_loop_forever_in_the_library_is_skipped(
     data = bytearray(path.read_bytes())
     heap = data.find(b"GCOL")
     offset = heap + 16
-    while data[offset : offset + 2] != b"\0\0":  # number 0 is the gap after the last object
+    while bytes(data[offset : offset + 2]) != b"\0\0":  # number 0 is the gap after the last object
         offset += 16 + -(-int.from_bytes(data[offset + 8 : offset + 16], "little") // 8) * 8
     data[offset + 8 : offset + 16] = bytes(8)
     path.write_bytes(data)

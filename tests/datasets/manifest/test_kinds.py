@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import av
 import numpy as np
@@ -29,7 +29,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     monkeypatch.setenv("SNN_DATASETS_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
-def write(root: Path, ending: str, write_file: Callable[[Path, int], None], *, column: str = "sensor") -> None:
+def write(root: Path, ending: str, write_file: Callable[[Path, int], object], *, column: str = "sensor") -> None:
     """Four files and a manifest of them; the first two are for training."""
     rows = [f"split,label,{column}"]
     for number, split in enumerate(SPLITS):
@@ -76,7 +76,8 @@ EVENTS = {"t": [0, 40, 41, 299], "x": [0, 1, 6, 2], "y": [4, 3, 0, 2], "p": [1, 
 
 
 def write_events(path: Path, number: int) -> None:
-    np.savez(path, **{name: np.array(values) for name, values in EVENTS.items()})
+    arrays: dict[str, Any] = {name: np.array(values) for name, values in EVENTS.items()}
+    np.savez(path, **arrays)
 
 
 def write_aedat2(path: Path, number: int) -> None:
@@ -391,7 +392,7 @@ def write_named(path: Path, *names: str) -> None:
 
 
 @pytest.mark.parametrize("cache", ["auto", "off"])
-def test_channels_are_found_by_the_names_of_the_first_training_file(tmp_path: Path, cache: str):
+def test_channels_are_found_by_the_names_of_the_first_training_file(tmp_path: Path, cache: Literal["auto", "off"]):
     orders = ["cab", "abc", "bca", "bac"]
     write(tmp_path, ".csv", lambda path, number: write_named(path, *orders[number]))
     columns = {"sensor": ColumnSpec.model_validate(MEANS["sensor"])}

@@ -314,7 +314,7 @@ def test_stretched_frames_run_straight_between_the_values():
     np.testing.assert_allclose(stretched[1, 0, 4].numpy(), np.interp(at, range(8), 17.5 + np.arange(8)), rtol=1e-6)
 
 
-def columns_of(t: np.ndarray, *, p: np.ndarray | None = None, x: np.ndarray | None = None) -> dict[str, np.ndarray]:
+def columns_of(t: np.ndarray, *, p: np.ndarray | None = None, x: np.ndarray | None = None) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     count = len(t)
     return {

@@ -5,6 +5,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.error import InvalidDataError
 from av.stream import Disposition
 
 from datasets.writers.flv import write_video
@@ -210,10 +211,10 @@ def test_the_cover_of_a_sound_file_is_not_a_video(tmp_path: Path, pictures: bool
             video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
         white = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 255, np.uint8), format="rgb24")
         container.mux([*cover.encode(white), *cover.encode()])
-        for _ in range(3 if video is not None else 0):
-            black = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")
-            container.mux(video.encode(black))
         if video is not None:
+            for _ in range(3):
+                black = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")
+                container.mux(video.encode(black))
             container.mux(video.encode())
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
         frame.sample_rate = 8_000
@@ -252,7 +253,7 @@ def test_an_unknown_codec_is_reported(tmp_path: Path):
 def test_every_error_of_pyav_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "h264.mp4"
     write(path)
-    for error in (RuntimeError("a"), KeyError("b"), OSError("c"), av.error.InvalidDataError(1, "d"), MemoryError()):
+    for error in (RuntimeError("a"), KeyError("b"), OSError("c"), InvalidDataError(1, "d"), MemoryError()):
         with monkeypatch.context() as patch:
             patch.setattr(VideoReader, "_decode", lambda *_, error=error: (_ for _ in ()).throw(error))
             with pytest.raises(ReadError, match=r"h264\.mp4 cannot be read as a video: .*; replace or convert"):

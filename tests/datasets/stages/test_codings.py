@@ -195,7 +195,7 @@ def test_events_are_not_changed():
 
 def test_means_over_equal_spans_of_time():
     values = rng().normal(size=(60, 3)).astype(np.float32)
-    out = encode(Steps(steps=5), Series(values, np.arange(60) * 0.1))
+    out = encode(Steps(steps=5), Series(values, np.arange(60, dtype=np.float64) * 0.1))
     np.testing.assert_allclose(out.numpy(), values.reshape(5, 12, 3).mean(1), atol=1e-6)
 
 

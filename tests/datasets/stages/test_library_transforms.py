@@ -3,7 +3,8 @@
 import json
 import pickle
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,11 @@ def test_recordings_stay_recordings_of_their_kind():
 
 def test_inputs_are_not_modified():
     erasing = stage("torchvision", "RandomErasing", p=1.0, inplace=True)
-    for value, array in ((Image(PICTURE.copy()), lambda v: v.pixels), (noise(1, 8, 8), Tensor.numpy)):
+    cases: list[tuple[Any, Callable[[Any], np.ndarray]]] = [
+        (Image(PICTURE.copy()), lambda v: v.pixels),
+        (noise(1, 8, 8), Tensor.numpy),
+    ]
+    for value, array in cases:
         before = array(value).copy()
         applied(erasing, value)
         np.testing.assert_array_equal(array(value), before)
@@ -197,7 +202,7 @@ def test_a_library_that_cannot_be_imported_is_one_sentence(monkeypatch: pytest.M
 @pytest.mark.usefixtures("_nothing_built")
 def test_a_library_that_is_not_installed_is_one_sentence(monkeypatch: pytest.MonkeyPatch):
     def missing(name: str) -> str:
-        raise library_transforms.PackageNotFoundError(name)
+        raise PackageNotFoundError(name)
 
     def fail(name: str) -> None:
         raise ImportError(name)

@@ -53,7 +53,7 @@ def write_crema_d(root: Path, stems: tuple[str, ...] = STEMS) -> Written:
             sound_rate=44_100,
         )
         for second in range(3):
-            gray = (40 * second,) * 3
+            gray = (40 * second, 40 * second, 40 * second)
             path = root / "Image-01-FPS" / stem / f"{second:05d}.jpg"
             write_jpeg(path, height=72, width=96, left=gray, right=gray)
     return Written(stems, frames=30, pictures=3)

@@ -1,7 +1,7 @@
 """Events in NumPy files, in common layouts."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -10,7 +10,7 @@ def write_events(
     path: Path, events: np.ndarray, *, how: Literal["columns", "structured", "arrays"], columns: str = "txyp"
 ) -> None:
     """Write events [E, 4] of columns t, x, y, p: as a matrix in another order, with named fields, or array by array."""
-    named = {name: events[:, "txyp".index(name)] for name in columns}
+    named: dict[str, Any] = {name: events[:, "txyp".index(name)] for name in columns}
     if how == "columns":
         np.save(path, np.stack(list(named.values()), axis=1))
     elif how == "structured":

@@ -3,9 +3,12 @@
 import io
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
+from av.audio.stream import AudioStream
+from av.video.stream import VideoStream
 
 from datasets.writers.wav import tone
 
@@ -32,7 +35,7 @@ class Pipe(io.RawIOBase):
     def seekable(self) -> bool:
         return False
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: Any) -> int:
         self.content += data
         return len(data)
 
@@ -82,6 +85,7 @@ def write_video(
         if title is not None:
             container.metadata["title"] = title
         pictures = container.add_stream(for_pictures, rate=rate)
+        assert isinstance(pictures, VideoStream)
         pictures.height, pictures.width, pictures.pix_fmt = height, width, "yuv420p"
         pictures.bit_rate = 8_000_000
         if turned != (0, False, False):
@@ -95,6 +99,8 @@ def write_video(
             container.mux(pictures.encode(frame))
         container.mux(pictures.encode())
         if sound is not None:
+            assert isinstance(sound, AudioStream)
+            assert hertz is not None
             wave = tone(hertz, rate=sound_rate, seconds=frames / rate if sound_seconds is None else sound_seconds)
             size = sound.codec_context.frame_size or 1024
             resampler = av.AudioResampler(format=sound.format, layout="mono", rate=sound_rate, frame_size=size)

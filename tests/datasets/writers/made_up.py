@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -118,7 +118,7 @@ class MadeUpSpec(FileDataSpec):
         for path in sorted((root / first).glob(f"*{ending}")):
             split, label, _ = path.stem.split("_")
             sources = {name: Source(root / folders[name][0] / f"{path.stem}{folders[name][1]}") for name in chosen}
-            rows[split].append(Row(path.stem, CLASSES.index(label), sources))
+            rows[cast("Split", split)].append(Row(path.stem, CLASSES.index(label), sources))
         every = {
             "image": Modality(
                 RawReader(), ModalityInfo("image", (1, HEIGHT, WIDTH)), augment=(Flicker(),), per_read=(Brightness(),)
