@@ -1,9 +1,10 @@
 /* The multi-step leaky integrate-and-fire neuron on a CPU: equations in reference.py, buffers in few_pass.py. Plain C
  * without headers of PyTorch or Python, so that one build works for all versions.
  *
- * Neurons are processed in tiles whose potentials stay in the first-level cache over all time steps. Every stage is one
- * loop over a tile without branches, which compilers vectorize; results for the next stage stay in that cache. Where no
- * conversion is needed, a stage is skipped and its pointer set to the memory itself.
+ * Neurons are processed in tiles whose potentials stay in the first-level cache over all time steps. One time step of a
+ * tile is one loop without branches, which compilers vectorize: it reads the inputs, converts them, computes, and writes
+ * the results. `forward_loop` and `backward_loop` are compiled for each combination of their constant arguments. Samples
+ * of different lengths, coarse saves and learned constants add loops over the tile before and after it.
  */
 #include <stddef.h>
 #include <stdint.h>
@@ -21,7 +22,7 @@ typedef struct {
 } job;
 
 static float highest(int kind, float slope) {
-    float zero = 0.0f, top;
+    float zero = 0.0f, top = 0.0f;
     bump(&zero, 1, kind, slope, &top);
     return top;
 }
@@ -69,62 +70,53 @@ static void start_at(const float *v_init, int64_t v_stride, int64_t at, int n, f
     }
 }
 
-/* One time step: update potentials v, write gap and spikes. */
-static void step(const job *j, const float *restrict current, int n, float *restrict v, float *restrict gap,
-                 float *restrict spikes) {
+/* One time step: update potentials v, write spikes and, if `keep`, the gap. `type`, `affine` and `keep` are constants. */
+INLINE void forward_loop(int type, int affine, int keep, const job *j, const void *restrict x, int n,
+                         const tile_constants *restrict tile, float *restrict v, float *restrict gap,
+                         void *restrict spikes) {
     const float decay = j->decay, gain = j->gain, threshold = j->threshold;
-    if (j->soft_reset)
-        LOOP {
-            float h = gain * current[i] + decay * v[i], e = threshold - h;
-            gap[i] = e;
-            spikes[i] = e <= 0.0f ? 1.0f : 0.0f;
-            v[i] = e <= 0.0f ? h - threshold : h;
-        }
-    else
-        LOOP {
-            float h = gain * current[i] + decay * v[i], e = threshold - h;
-            gap[i] = e;
-            spikes[i] = e <= 0.0f ? 1.0f : 0.0f;
-            v[i] = e <= 0.0f ? 0.0f : h;
-        }
-}
-
-/* The same without writing the gap. */
-static void step_only(const job *j, const float *restrict current, int n, float *restrict v, float *restrict spikes) {
-    const float decay = j->decay, gain = j->gain, threshold = j->threshold;
-    if (j->soft_reset)
-        LOOP {
-            float h = gain * current[i] + decay * v[i], e = threshold - h;
-            spikes[i] = e <= 0.0f ? 1.0f : 0.0f;
-            v[i] = e <= 0.0f ? h - threshold : h;
-        }
-    else
-        LOOP {
-            float h = gain * current[i] + decay * v[i], e = threshold - h;
-            spikes[i] = e <= 0.0f ? 1.0f : 0.0f;
-            v[i] = e <= 0.0f ? 0.0f : h;
-        }
-}
-
-/* The current of one time step as floats, after the affine. */
-static const float *current_of(const job *j, const void *x, int64_t at, int n, const tile_constants *tile, float *space) {
-    const float *raw = read_floats(x, at, j->type, n, space);
-    if (!j->scale) return raw;
+    const uint32_t soft = j->soft_reset ? 0xffffffffu : 0u; /* after a spike: all or no bits of h - threshold */
     LOOP {
-        float scaled = tile->scale[i] * raw[i];
-        space[i] = scaled + tile->shift[i];
+        float current = element(x, type, i);
+        if (affine) {
+            float scaled = tile->scale[i] * current;
+            current = scaled + tile->shift[i];
+        }
+        float h = gain * current + decay * v[i], e = threshold - h;
+        if (keep) gap[i] = e;
+        set_element(spikes, type, i, e <= 0.0f ? 1.0f : 0.0f);
+        v[i] = e <= 0.0f ? float_of(bits_of(h - threshold) & soft) : h;
     }
-    return space;
 }
+
+/* A function for each combination, small enough to be compiled fast, and their table. */
+typedef void forward_step(const job *, const void *, int, const tile_constants *, float *, float *, void *);
+#define STEP(TYPE, AFFINE, KEEP)                                                                                       \
+    static NOINLINE void step_##TYPE##_##AFFINE##_##KEEP(const job *j, const void *x, int n,                           \
+                                                         const tile_constants *tile, float *v, float *gap,             \
+                                                         void *spikes) {                                               \
+        forward_loop(TYPE, AFFINE, KEEP, j, x, n, tile, v, gap, spikes);                                               \
+    }
+#define STEPS(TYPE) STEP(TYPE, 0, 0) STEP(TYPE, 0, 1) STEP(TYPE, 1, 0) STEP(TYPE, 1, 1)
+STEPS(F32) STEPS(BF16) STEPS(F16)
+#define ROW(TYPE) {{step_##TYPE##_0_0, step_##TYPE##_0_1}, {step_##TYPE##_1_0, step_##TYPE##_1_1}}
+static forward_step *const steps[3][2][2] = {ROW(F32), ROW(BF16), ROW(F16)}; /* by type, affine and keep */
+#undef ROW
 
 /* Samples that have ended keep their potential, do not spike, and have an infinite gap. */
 static void hold_ended(const tile_constants *tile, int64_t t, int n, const float *restrict before, float *restrict v,
-                       float *restrict gap, float *restrict spikes) {
+                       float *restrict gap, void *spikes, int type) {
     LOOP {
         int ended = has_ended(tile, i, t);
         v[i] = ended ? before[i] : v[i];
         gap[i] = ended ? float_of(0x7f800000u) : gap[i];
-        spikes[i] = ended ? 0.0f : spikes[i];
+    }
+    if (type == F32) {
+        float *restrict s = spikes;
+        LOOP s[i] = has_ended(tile, i, t) ? 0.0f : s[i];
+    } else {
+        uint16_t *restrict s = spikes;
+        LOOP s[i] = has_ended(tile, i, t) ? 0 : s[i];
     }
 }
 
@@ -146,75 +138,80 @@ static void encode(const job *j, const float *restrict gap, int n, float top, fl
 
 void snn_lif_forward(const job *j, const void *x, int64_t x_stride, const float *v_init, int64_t v_stride, void *spikes,
                      void *saved, float *v_last) {
-    _Alignas(64) float v[TILE], gap_space[TILE], spike_space[TILE], x_space[TILE], before[TILE];
+    _Alignas(64) float v[TILE], gap_space[TILE], spike_space[TILE], before[TILE];
     tile_constants tile;
-    float top = j->save == U8 ? highest(j->surrogate, j->slope) : 0.0f;
-    int large = j->T * j->N >= LARGE;
+    const int type = j->type, large = j->T * j->N >= LARGE, streamed = large && type == F32;
+    const float top = j->save == U8 ? highest(j->surrogate, j->slope) : 0.0f;
+    forward_step *run = steps[type][j->scale != NULL][saved || j->lengths];
     for (int64_t at = j->start; at < j->stop; at += TILE) {
         int n = (int)(j->stop - at < TILE ? j->stop - at : TILE);
         start_at(v_init, v_stride, at, n, v);
         if (j->scale || j->lengths) load_constants(j, at, n, &tile);
         for (int64_t t = 0; t < j->T; t++) {
-            const float *current = current_of(j, x, t * x_stride + at, n, &tile, x_space);
-            float *saved_gap = saved && j->save == D32 ? (float *)saved + t * j->N + at : NULL;
+            const int64_t here = t * j->N + at;
+            float *saved_gap = saved && j->save == D32 ? (float *)saved + here : NULL;
             float *gap = saved_gap && !large ? saved_gap : gap_space;
-            float *fired = j->type == F32 && !large ? (float *)spikes + t * j->N + at : spike_space;
+            void *fired = streamed ? spike_space : address(spikes, type, here);
             if (j->lengths) memcpy(before, v, sizeof(float) * (size_t)n);
-            if (saved || j->lengths)
-                step(j, current, n, v, gap, fired);
-            else
-                step_only(j, current, n, v, fired);
-            if (j->lengths) hold_ended(&tile, t, n, before, v, gap, fired);
-            if (j->type != F32)
-                store(fired, n, j->type, spikes, t * j->N + at);
-            else if (large)
-                stream(fired, n, (float *)spikes + t * j->N + at);
+            run(j, address(x, type, t * x_stride + at), n, &tile, v, gap, fired);
+            if (j->lengths) hold_ended(&tile, t, n, before, v, gap, fired, type);
+            if (streamed) stream(spike_space, n, (float *)spikes + here);
             if (saved_gap && large) stream(gap, n, saved_gap);
-            if (saved && j->save != D32) encode(j, gap, n, top, x_space, saved, t * j->N + at);
+            if (saved && !saved_gap) encode(j, gap, n, top, before, saved, here);
         }
-        memcpy(v_last + at, v, sizeof(float) * (size_t)n);
+        if (v_last) memcpy(v_last + at, v, sizeof(float) * (size_t)n);
     }
 }
 
 /* ---- backward ------------------------------------------------------------------------------------------------ */
 
-/* One time step back: `carry` is the gradient of the potential after the step and becomes that of the one before. */
-static void step_back(const job *j, const float *restrict upstream, const float *restrict gap,
-                      const float *restrict slopes, int n, float *restrict carry, float *restrict out) {
+/* The paths by which a gradient goes from one step to the one before it. */
+enum path { NO_PATH, PAST_RESET, THROUGH_RESET };
+
+
+/* One time step back: `carry` is the gradient of the potential after the step and becomes that of the one before; it is
+ * untouched with `NO_PATH`, a detached membrane. `kind`, `path` and `type` are constants. */
+INLINE void backward_loop(int kind, int path, int type, const job *j, const void *restrict upstream,
+                          const float *restrict gap, const float *restrict slopes, int n, float *restrict carry,
+                          void *restrict out) {
     const float decay = j->detach_membrane ? 0.0f : j->decay, gain = j->gain, threshold = j->threshold;
-    if (j->soft_reset && j->detach_reset)
-        LOOP {
-            float g = upstream[i] * slopes[i] + carry[i];
+    const float slope = j->slope;
+    const uint32_t soft = j->soft_reset ? 0xffffffffu : 0u;
+    LOOP {
+        float e = gap[i], bump = kind == GIVEN ? slopes[i] : bump_of(e, kind, slope);
+        float g = element(upstream, type, i);
+        if (path == NO_PATH) {
+            g = g * bump;
+        } else {
+            /* a spike stops the gradient of the potential, except with a soft reset */
+            float passing = float_of(bits_of(carry[i]) & (e > 0.0f ? 0xffffffffu : soft));
+            if (path == THROUGH_RESET) { /* a spike changes the potential by -threshold, or by -h */
+                float jump = soft ? threshold : threshold - e;
+                g = g - jump * carry[i];
+            }
+            g = g * bump + passing;
             carry[i] = decay * g;
-            out[i] = gain * g;
         }
-    else if (j->soft_reset)
-        LOOP {
-            float g = (upstream[i] - threshold * carry[i]) * slopes[i] + carry[i];
-            carry[i] = decay * g;
-            out[i] = gain * g;
-        }
-    else if (j->detach_reset)
-        LOOP {
-            float g = upstream[i] * slopes[i] + (gap[i] > 0.0f ? carry[i] : 0.0f);
-            carry[i] = decay * g;
-            out[i] = gain * g;
-        }
-    else
-        LOOP {
-            float h = threshold - gap[i];
-            float g = (upstream[i] - h * carry[i]) * slopes[i] + (gap[i] > 0.0f ? carry[i] : 0.0f);
-            carry[i] = decay * g;
-            out[i] = gain * g;
-        }
+        set_element(out, type, i, gain * g);
+    }
 }
 
-/* A detached membrane has no recurrence: only the gradient through the spike of each step. */
-static void step_alone(const job *j, const float *restrict upstream, const float *restrict slopes, int n,
-                       float *restrict out) {
-    const float gain = j->gain;
-    LOOP out[i] = gain * (upstream[i] * slopes[i]);
-}
+typedef void backward_step(const job *, const void *, const float *, const float *, int, float *, void *);
+#define STEP_BACK(KIND, PATH, TYPE)                                                                                    \
+    static NOINLINE void back_##KIND##_##PATH##_##TYPE(const job *j, const void *upstream, const float *gap,           \
+                                                       const float *slopes, int n, float *carry, void *out) {          \
+        backward_loop(KIND, PATH, TYPE, j, upstream, gap, slopes, n, carry, out);                                      \
+    }
+#define STEPS_BACK(KIND)                                                                                               \
+    STEP_BACK(KIND, NO_PATH, F32) STEP_BACK(KIND, PAST_RESET, F32) STEP_BACK(KIND, THROUGH_RESET, F32)                 \
+    STEP_BACK(KIND, NO_PATH, BF16) STEP_BACK(KIND, PAST_RESET, BF16) STEP_BACK(KIND, THROUGH_RESET, BF16)
+FOR_EACH_SURROGATE(STEPS_BACK) STEPS_BACK(GIVEN)
+#define ROW(KIND, TYPE) {back_##KIND##_NO_PATH_##TYPE, back_##KIND##_PAST_RESET_##TYPE, back_##KIND##_THROUGH_RESET_##TYPE}
+#define ROWS(KIND) {ROW(KIND, F32), ROW(KIND, BF16)},
+/* by kind, type and path */
+static backward_step *const steps_back[GIVEN + 1][2][3] = {FOR_EACH_SURROGATE(ROWS) ROWS(GIVEN)};
+#undef ROWS
+#undef ROW
 
 /* The gap of one step from the saved tensor; where surrogate values were saved, those, and only the sign of the gap. */
 static const float *decode(const job *j, const void *saved, int64_t at, int n, float top, float *restrict space,
@@ -272,15 +269,14 @@ static void add_leak(const job *j, const float *restrict before, const float *re
 
 /* Recompute the gaps of all steps of a tile [T, TILE] from its currents. */
 static void recompute(const job *j, const void *x, int64_t x_stride, int64_t at, int n, const float *v_init,
-                      int64_t v_stride, const tile_constants *tile, float *space, float *gaps) {
+                      int64_t v_stride, const tile_constants *tile, float *gaps) {
     _Alignas(64) float v[TILE], fired[TILE], before[TILE];
+    forward_step *run = steps[j->type][j->scale != NULL][1];
     start_at(v_init, v_stride, at, n, v);
     for (int64_t t = 0; t < j->T; t++) {
-        const float *current = current_of(j, x, t * x_stride + at, n, tile, space);
-        float *gap = gaps + t * TILE;
         if (j->lengths) memcpy(before, v, sizeof(float) * (size_t)n);
-        step(j, current, n, v, gap, fired);
-        if (j->lengths) hold_ended(tile, t, n, before, v, gap, fired);
+        run(j, address(x, j->type, t * x_stride + at), n, tile, v, gaps + t * TILE, fired);
+        if (j->lengths) hold_ended(tile, t, n, before, v, gaps + t * TILE, fired, j->type);
     }
 }
 
@@ -292,26 +288,33 @@ void snn_lif_backward(const job *j, const void *grad_spikes, int64_t grad_stride
     _Alignas(64) float carry[TILE], slope_space[TILE], gap_space[TILE], up_space[TILE], out_space[TILE], after_end[TILE];
     _Alignas(64) float active[TILE], before[TILE], h_after[TILE], grad_after[TILE];
     tile_constants tile;
-    float top = j->save == U8 ? highest(j->surrogate, j->slope) : 0.0f;
-    int large = j->T * j->N >= LARGE;
+    const float top = j->save == U8 ? highest(j->surrogate, j->slope) : 0.0f;
+    const int large = j->T * j->N >= LARGE, last = (int)j->T - 1;
+    const int path = j->detach_reset ? PAST_RESET : THROUGH_RESET;
+    /* What the loop of one step does not do needs the gradients as floats and the surrogate's values in an array. */
+    const int staged = constants || j->lengths || j->type == F16, type = staged ? F32 : j->type;
+    const int kind = staged || j->save == U8 ? GIVEN : j->surrogate;
     for (int64_t at = j->start; at < j->stop; at += TILE) {
         int n = (int)(j->stop - at < TILE ? j->stop - at : TILE);
         sums total = {0.0, 0.0, 0.0};
         if (j->scale || j->lengths) load_constants(j, at, n, &tile);
-        if (j->save == X) recompute(j, saved, saved_stride, at, n, v_init, v_stride, &tile, up_space, gaps);
+        if (j->save == X) recompute(j, saved, saved_stride, at, n, v_init, v_stride, &tile, gaps);
         if (grad_v_last)
             memcpy(carry, grad_v_last + at, sizeof(float) * (size_t)n);
         else
             memset(carry, 0, sizeof carry);
         if (!grad_spikes) memset(up_space, 0, sizeof up_space);
-        for (int i = 0; i < n; i++) active[i] = 1.0f;
-        for (int64_t t = j->T - 1; t >= 0; t--) {
-            const float *upstream =
-                grad_spikes ? read_floats(grad_spikes, t * grad_stride + at, j->type, n, up_space) : up_space;
+        if (constants)
+            for (int i = 0; i < n; i++) active[i] = 1.0f;
+        for (int64_t t = last; t >= 0; t--) {
+            const int64_t here = t * j->N + at, from = t * grad_stride + at;
+            const void *upstream = !grad_spikes ? up_space
+                                   : staged     ? read_floats(grad_spikes, from, j->type, n, up_space)
+                                                : address(grad_spikes, type, from);
             const float *gap = j->save == X ? gaps + t * TILE
-                                            : decode(j, saved, t * j->N + at, n, top, gap_space, slope_space);
-            if (j->save != U8) bump(gap, n, j->surrogate, j->slope, slope_space);
-            float *out = j->type == F32 && !large ? (float *)grad_x + t * j->N + at : out_space;
+                                            : decode(j, saved, here, n, top, gap_space, slope_space);
+            void *out = type == F32 && (large || j->type != F32) ? out_space : address(grad_x, type, here);
+            if (staged && j->save != U8) bump(gap, n, j->surrogate, j->slope, slope_space);
             if (j->lengths) {
                 LOOP {
                     int ended = has_ended(&tile, i, t);
@@ -325,7 +328,7 @@ void snn_lif_backward(const job *j, const void *grad_spikes, int64_t grad_stride
             }
             if (constants) {
                 add_threshold(j, upstream, gap, slope_space, carry, active, n, &total);
-                if (t < j->T - 1) {
+                if (t < last) {
                     LOOP {
                         float h = j->threshold - gap[i];
                         before[i] = gap[i] <= 0.0f ? (j->soft_reset ? h - j->threshold : 0.0f) : h;
@@ -333,22 +336,24 @@ void snn_lif_backward(const job *j, const void *grad_spikes, int64_t grad_stride
                     add_leak(j, before, h_after, grad_after, n, &total);
                 }
             }
-            if (j->detach_membrane && t < j->T - 1 && !j->lengths)
-                step_alone(j, upstream, slope_space, n, out);
-            else
-                step_back(j, upstream, gap, slope_space, n, carry, out);
-            if (j->lengths) LOOP {
-                carry[i] = active[i] > 0.0f ? carry[i] : after_end[i];
-                out[i] = active[i] > 0.0f ? out[i] : 0.0f;
+            /* Nothing passes between the steps of a detached membrane, except after the end of a sample. */
+            steps_back[kind][type][j->detach_membrane && t < last && !j->lengths ? NO_PATH : path](
+                j, upstream, gap, slope_space, n, carry, out);
+            if (staged) {
+                float *floats = out;
+                if (j->lengths) LOOP {
+                    carry[i] = active[i] > 0.0f ? carry[i] : after_end[i];
+                    floats[i] = active[i] > 0.0f ? floats[i] : 0.0f;
+                }
+                if (constants) LOOP {
+                    h_after[i] = j->threshold - gap[i];
+                    grad_after[i] = floats[i] / j->gain;
+                }
             }
-            if (constants) LOOP {
-                h_after[i] = j->threshold - gap[i];
-                grad_after[i] = out[i] / j->gain;
-            }
-            if (j->type != F32)
-                store(out, n, j->type, grad_x, t * j->N + at);
-            else if (large)
-                stream(out, n, (float *)grad_x + t * j->N + at);
+            if (j->type != type)
+                store(out_space, n, j->type, grad_x, here);
+            else if (large && type == F32)
+                stream(out_space, n, (float *)grad_x + here);
         }
         if (constants) {
             start_at(v_init, v_stride, at, n, before);
@@ -358,7 +363,7 @@ void snn_lif_backward(const job *j, const void *grad_spikes, int64_t grad_stride
             sum[1] = total.gain;
             sum[2] = total.threshold;
         }
-        memcpy(grad_v + at, carry, sizeof(float) * (size_t)n);
+        if (grad_v) memcpy(grad_v + at, carry, sizeof(float) * (size_t)n);
     }
 }
 
