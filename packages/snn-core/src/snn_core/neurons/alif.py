@@ -109,12 +109,18 @@ class ALIF(Neuron):
         leak = 1 / self.tau
         gain, rho = leak if self.decay_input else 1.0, 1 - 1 / self.tau_adaptation
         constants = (1 - leak, gain, self.v_threshold, self.beta, rho)
-        spikes, v_last, b_last = ALIF_OPERATION(
-            x, (v_init, b_init), constants, self.call_options(), v_reset=self.v_reset, lengths=lengths
+        outputs = ALIF_OPERATION(
+            x,
+            (v_init, b_init),
+            constants,
+            self.call_options(),
+            v_reset=self.v_reset,
+            lengths=lengths,
+            return_states=return_v or return_state,
         )
         if return_state:
-            return spikes, v_last, b_last
-        return (spikes, v_last) if return_v else spikes
+            return outputs[0], outputs[1], outputs[2]
+        return (outputs[0], outputs[1]) if return_v else outputs[0]
 
     def extra_repr(self) -> str:
         """Return the settings that `print(module)` shows."""

@@ -69,10 +69,18 @@ class LeakyNeuron(Neuron):
         """
         constants, call = (*self.leak(), self.v_threshold), self.call_options()
         if norm is not None:
-            spikes, v_last = norm_lif(x, norm, constants, call, v_init=v_init, v_reset=self.v_reset, lengths=lengths)
+            outputs = norm_lif(
+                x, norm, constants, call, v_init=v_init, v_reset=self.v_reset, lengths=lengths, return_v=return_v
+            )
         else:
-            spikes, v_last = LIF_OPERATION(x, (v_init,), constants, call, v_reset=self.v_reset, lengths=lengths)
-        return (spikes, v_last) if return_v else spikes
+            outputs = LIF_OPERATION(
+                x, (v_init,), constants, call, v_reset=self.v_reset, lengths=lengths, return_states=return_v
+            )
+        if not return_v:
+            return outputs[0]
+        spikes, v_last = outputs
+        assert v_last is not None
+        return spikes, v_last
 
 
 class IF(LeakyNeuron):

@@ -86,8 +86,8 @@ void snn_alif_forward(const job *j, const void *x, int64_t x_stride, const float
                 stream(fired, n, (float *)spikes + t * j->N + at);
             if (gaps && large) stream(gap, n, gaps + t * j->N + at);
         }
-        memcpy(v_last + at, v, sizeof(float) * (size_t)n);
-        memcpy(b_last + at, b, sizeof(float) * (size_t)n);
+        if (v_last) memcpy(v_last + at, v, sizeof(float) * (size_t)n);
+        if (b_last) memcpy(b_last + at, b, sizeof(float) * (size_t)n);
     }
 }
 
@@ -242,8 +242,8 @@ void snn_alif_backward(const job *j, const void *grad_spikes, int64_t grad_strid
             sum[3] = total.beta;
             sum[4] = total.rho;
         }
-        memcpy(grad_v + at, carry_v, sizeof(float) * (size_t)n);
-        memcpy(grad_b + at, carry_b, sizeof(float) * (size_t)n);
+        if (grad_v) memcpy(grad_v + at, carry_v, sizeof(float) * (size_t)n);
+        if (grad_b) memcpy(grad_b + at, carry_b, sizeof(float) * (size_t)n);
     }
 }
 

@@ -31,14 +31,14 @@ unavailable_reason = _library.unavailable_reason
 
 def forward(
     x: Tensor,
-    v_init: Tensor,
-    b_init: Tensor,
+    v_init: Tensor | None,
+    b_init: Tensor | None,
     c: ALIFConstants,
     call: NeuronCall,
     spikes: Tensor,
     gap: Tensor | None,
-    v_last: Tensor,
-    b_last: Tensor,
+    v_last: Tensor | None,
+    b_last: Tensor | None,
     *,
     lengths: Tensor | None = None,
 ) -> None:
@@ -58,8 +58,8 @@ def forward(
             b_stride,
             spikes.data_ptr(),
             address(gap),
-            v_last.data_ptr(),
-            b_last.data_ptr(),
+            address(v_last),
+            address(b_last),
         )
 
     split(run, N, steps=T, multiple=_library.tile())
@@ -70,13 +70,13 @@ def backward(
     grad_v_last: Tensor | None,
     grad_b_last: Tensor | None,
     gap: Tensor,
-    v_init: Tensor,
-    b_init: Tensor,
+    v_init: Tensor | None,
+    b_init: Tensor | None,
     c: ALIFConstants,
     call: NeuronCall,
     grad_x: Tensor,
-    grad_v: Tensor,
-    grad_b: Tensor,
+    grad_v: Tensor | None,
+    grad_b: Tensor | None,
     grad_constants: Tensor | None,
     *,
     lengths: Tensor | None = None,
@@ -107,8 +107,8 @@ def backward(
             b_init.data_ptr(),
             b_stride,
             grad_x.data_ptr(),
-            grad_v.data_ptr(),
-            grad_b.data_ptr(),
+            address(grad_v),
+            address(grad_b),
             address(adaptation),
             address(sums),
         )

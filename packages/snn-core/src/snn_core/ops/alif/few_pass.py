@@ -17,30 +17,30 @@ from torch import Tensor
 
 from snn_core.ops.alif.settings import ALIFConstants
 from snn_core.ops.common.call import NeuronCall
-from snn_core.ops.common.tiles import flat, steps_of, tiles
+from snn_core.ops.common.tiles import flat, flat_state, steps_of, tiles
 from snn_core.surrogate import surrogate_gradient
 
 
 def forward(
     x: Tensor,
-    v_init: Tensor,
-    b_init: Tensor,
+    v_init: Tensor | None,
+    b_init: Tensor | None,
     c: ALIFConstants,
     call: NeuronCall,
     spikes: Tensor,
     gap: Tensor | None,
-    v_last: Tensor,
-    b_last: Tensor,
+    v_last: Tensor | None,
+    b_last: Tensor | None,
     *,
     lengths: Tensor | None = None,
 ) -> None:
-    """Run currents x [T, ...] from potentials v_init and adaptations b_init [...].
+    """Run currents x [T, ...] from potentials v_init and adaptations b_init [...], None at rest.
 
-    Writes spikes [T, ...], v_last and b_last [...] and, unless it is None, the gap that the backward needs [T, ...];
-    all but x and the spikes have the dtype of the arithmetic.
+    Writes spikes [T, ...] and, unless they are None, v_last and b_last [...] and the gap that the backward needs
+    [T, ...]; all but x and the spikes have the dtype of the arithmetic.
     """
+    v_init, b_init = flat_state(v_init, x), flat_state(b_init, x)
     x, spikes, gap = flat(x), flat(spikes), None if gap is None else flat(gap)
-    v_init, b_init, v_last, b_last = v_init.reshape(-1), b_init.reshape(-1), v_last.view(-1), b_last.view(-1)
     for tile in tiles(x):
         part = x[:, tile]
         e = torch.empty_like(part, dtype=v_init.dtype) if gap is None else gap[:, tile]
@@ -68,8 +68,10 @@ def forward(
                 torch.where(ended, before[1], b, out=b)
                 step.masked_fill_(ended, math.inf)
         torch.le(e, 0.0, out=spikes[:, tile])
-        torch.neg(minus_v, out=v_last[tile])
-        b_last[tile] = b
+        if v_last is not None:
+            torch.neg(minus_v, out=v_last.view(-1)[tile])
+        if b_last is not None:
+            b_last.view(-1)[tile] = b
 
 
 def backward(
@@ -77,27 +79,28 @@ def backward(
     grad_v_last: Tensor | None,
     grad_b_last: Tensor | None,
     gap: Tensor,
-    v_init: Tensor,
-    b_init: Tensor,
+    v_init: Tensor | None,
+    b_init: Tensor | None,
     c: ALIFConstants,
     call: NeuronCall,
     grad_x: Tensor,
-    grad_v: Tensor,
-    grad_b: Tensor,
+    grad_v: Tensor | None,
+    grad_b: Tensor | None,
     grad_constants: Tensor | None,
     *,
     lengths: Tensor | None = None,
 ) -> None:
     """Gradients of spikes [T, ...], last potential and adaptation [...] -> those of currents and first states.
 
-    `grad_constants` [5], in float64, is added to: gradients of decay, gain, threshold, beta and rho.
+    `grad_constants` [5], in float64, is added to: gradients of decay, gain, threshold, beta and rho. All but grad_x may
+    be None.
     """
     bump = surrogate_gradient(call.surrogate)
     grad_spikes = None if grad_spikes is None else flat(grad_spikes)
     grad_v_last = None if grad_v_last is None else grad_v_last.reshape(-1)
     grad_b_last = None if grad_b_last is None else grad_b_last.reshape(-1)
-    gap, v_init, b_init = flat(gap), v_init.reshape(-1), b_init.reshape(-1)
-    grad_x, grad_v, grad_b = flat(grad_x), grad_v.view(-1), grad_b.view(-1)
+    v_init, b_init = flat_state(v_init, grad_x), flat_state(b_init, grad_x)
+    gap, grad_x = flat(gap), flat(grad_x)
     T, N = gap.shape
     for tile in tiles(gap):
         e = gap[:, tile]
@@ -152,8 +155,10 @@ def backward(
             grad_constants[4] += _dot(after_b, before)
         torch.mul(grad_h, c.gain, out=grad_h)
         grad_x[:, tile] = grad_h
-        grad_v[tile] = carry_v
-        grad_b[tile] = carry_b
+        if grad_v is not None:
+            grad_v.view(-1)[tile] = carry_v
+        if grad_b is not None:
+            grad_b.view(-1)[tile] = carry_b
 
 
 def _adaptation(gap: Tensor, b_init: Tensor, c: ALIFConstants) -> Tensor:

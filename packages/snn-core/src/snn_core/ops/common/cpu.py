@@ -109,7 +109,8 @@ class Library:
 
 def rows(x: Tensor) -> tuple[int, int, Tensor, int]:
     """Return T, N, the values of x [T, ...] with contiguous time steps, and the stride between steps (may be 0)."""
-    T, N = len(x), x.numel() // len(x)
+    T = x.shape[0]
+    N = x.numel() // T
     if x.is_contiguous():
         return T, N, x, N
     if x[0].is_contiguous():
@@ -117,8 +118,13 @@ def rows(x: Tensor) -> tuple[int, int, Tensor, int]:
     return T, N, x.contiguous(), N
 
 
-def state(v: Tensor) -> tuple[Tensor, int]:
+_REST = torch.zeros(1)
+
+
+def state(v: Tensor | None) -> tuple[Tensor, int]:
     """Return the values of a state [...] contiguously and their stride: 0 where one value is expanded to all."""
+    if v is None:
+        return _REST, 0
     if v.is_contiguous():
         return v, 1
     return (v.contiguous(), 1) if any(v.stride()) else (v, 0)

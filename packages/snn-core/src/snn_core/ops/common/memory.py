@@ -32,6 +32,14 @@ def empty(shape: Sequence[int], *, dtype: torch.dtype, device: torch.device) -> 
     return tensor
 
 
+def empty_like(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Return contiguous uninitialized memory with the shape and device of x, and its dtype if none is given."""
+    if x.is_contiguous() and x.nbytes < LARGE // 2:
+        # Half the time of `empty`, which a small layer notices.
+        return torch.empty_like(x) if dtype is None or dtype is x.dtype else torch.empty_like(x, dtype=dtype)
+    return empty(x.shape, dtype=dtype or x.dtype, device=x.device)
+
+
 @cache
 def _madvise() -> ctypes._NamedFuncPointer | None:  # pyright: ignore[reportPrivateUsage]
     if not sys.platform.startswith("linux") or not hasattr(mmap, "MADV_HUGEPAGE"):

@@ -28,7 +28,7 @@ from snn_core.ops.common.arguments import (
 )
 from snn_core.ops.common.call import NeuronCall, Save
 from snn_core.ops.common.implementation import Kernels, choose, load_kernels
-from snn_core.ops.common.memory import empty
+from snn_core.ops.common.memory import empty, empty_like
 from snn_core.ops.common.registration import register
 
 Constants = tuple[float | Tensor, ...]
@@ -61,10 +61,11 @@ class NeuronOperation:
             potential, which is v_reset, or 0 with a soft reset.
         states: names of the states, the membrane potential first; each has the shape of a time step.
         kernels: the implementations. `forward(x, *states, constants, call, spikes, saved, *last_states, *, lengths)`
-            writes its last arguments, and saved unless it is None;
+            writes its last arguments;
             `backward(grad_spikes, *grad_last_states, saved, *states, constants, call, grad_x, *grad_states,
-            grad_constants, *, lengths)` writes gradients and adds to those of the constants, unless they are None.
-            Arrays have the shape of x or of a time step.
+            grad_constants, *, lengths)` writes gradients and adds to those of the constants. Arrays have the shape of x
+            or of a time step. A state that is None is at rest (0); of the arrays to write, all but spikes and grad_x
+            may be None, and are then not needed.
         decomposition: the equations in operations of PyTorch alone, for exporters.
         save: the only `save` that the kernels support; None if they support all.
     """
@@ -86,8 +87,9 @@ class NeuronOperation:
         self.decomposition = decomposition
         self.save: Save | None = save
         self._threshold: int = constants._fields.index("threshold")
-        # Every step of a training has the same constants.
+        # Every step of a training has the same constants and options.
         self.read_constants = lru_cache(maxsize=1024)(self._read_constants)
+        self.prepare = lru_cache(maxsize=1024, typed=True)(self._prepare)
         self.options, option_types = option_schema(save=save is None)
         self._register(option_types)
 
@@ -100,6 +102,7 @@ class NeuronOperation:
         *,
         v_reset: float | None,
         lengths: Tensor | None,
+        return_states: bool = True,
     ) -> tuple[Tensor, ...]:
         """Check the arguments and run the neurons over a sequence.
 
@@ -110,6 +113,7 @@ class NeuronOperation:
             call: the options.
             v_reset: potential after a spike, None for a soft reset.
             lengths: number of steps of each sample [B].
+            return_states: whether to return the last states.
 
         Returns:
             spikes [T, ...] in the dtype of x and the last states [...] in float32 (float64 if x is).
@@ -117,54 +121,81 @@ class NeuronOperation:
         Raises:
             ValueError: an argument is wrong; says what to do.
         """
-        if x.dim() == 0 or x.shape[0] == 0:
-            raise ValueError(f"x needs at least one time step in its first axis, but its shape is {tuple(x.shape)}")
-        for name, state in zip(self.states, states, strict=True):
-            if state is not None and state.shape != x.shape[1:]:
-                raise ValueError(
-                    f"{name}_init has shape {tuple(state.shape)}, but one time step of x has {tuple(x.shape[1:])}"
-                )
-        check_call(call, learned=any(isinstance(c, Tensor) and c.requires_grad for c in constants))
-        threshold = self._threshold
-        check_threshold(constants[threshold], v_reset, call.slope)
-        if self.save is not None:
-            call = call._replace(save=self.save)
+        shape = x.shape
+        if not shape or shape[0] == 0:
+            raise ValueError(f"x needs at least one time step in its first axis, but its shape is {tuple(shape)}")
+        learned = any(isinstance(value, Tensor) for value in constants)
+        # A compiler does not trace through a cache.
+        cached = not (learned or callable(call.surrogate) or torch.compiler.is_compiling())
+        constants, call = (self.prepare if cached else self._prepare)(constants, call, v_reset)
         if call.implementation != "auto":
             choose(self.kernels, x, call.surrogate, call.implementation)
         if lengths is not None:
             lengths = check_lengths(lengths, x)
-        dtype, rest = state_dtype(x), v_reset or 0.0
-        # Rest is one expanded zero: it takes no memory, and nothing of it is saved for the backward.
-        initial = [
-            x.new_zeros((), dtype=dtype).expand(x.shape[1:]) if state is None else state.to(dtype) for state in states
-        ]
+        rest = v_reset or 0.0
+        initial = list(states)
+        for index, state in enumerate(states):
+            if state is None:
+                continue
+            if state.shape != shape[1:]:
+                raise ValueError(
+                    f"{self.states[index]}_init has shape {tuple(state.shape)}, but one time step of x has "
+                    f"{tuple(shape[1:])}"
+                )
+            state = state.to(state_dtype(x))
+            initial[index] = state - rest if rest and index == 0 else state
+        stacked = stack_constants(*constants) if learned else None
+        spikes, *last_states = self._apply(x, initial, constants, stacked, call, lengths, return_states=return_states)
+        if not return_states:
+            return (spikes,)
         if rest:
-            if states[0] is not None:
-                initial[0] = initial[0] - rest
-            constants = (*constants[:threshold], constants[threshold] - rest, *constants[threshold + 1 :])
-        spikes, v_last, *others = self._apply(x, initial, constants, call, lengths)
-        return spikes, v_last + rest if rest else v_last, *others
+            last_states[0] = last_states[0] + rest
+        return spikes, *last_states
+
+    def _prepare(self, constants: Constants, call: NeuronCall, v_reset: float | None) -> tuple[Constants, NeuronCall]:
+        """Check the options; return the constants relative to the resting potential, and the call with its `save`."""
+        check_call(call, learned=any(isinstance(c, Tensor) and c.requires_grad for c in constants))
+        index = self._threshold
+        check_threshold(constants[index], v_reset, call.slope)
+        if self.save is not None:
+            call = call._replace(save=self.save)
+        if v_reset:
+            constants = (*constants[:index], constants[index] - v_reset, *constants[index + 1 :])
+        return constants, call
 
     def _apply(
-        self, x: Tensor, states: list[Tensor], constants: Constants, call: NeuronCall, lengths: Tensor | None
+        self,
+        x: Tensor,
+        states: Sequence[Tensor | None],
+        constants: Constants,
+        learned: Tensor | None,
+        call: NeuronCall,
+        lengths: Tensor | None,
+        *,
+        return_states: bool,
     ) -> tuple[Tensor, ...]:
-        learned = stack_constants(*constants) if any(isinstance(value, Tensor) for value in constants) else None
-        inputs = (x, *states) if learned is None else (x, *states, learned)
-        differentiable = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
+        differentiable = torch.is_grad_enabled() and (
+            x.requires_grad
+            or any(state is not None and state.requires_grad for state in states)
+            or (learned is not None and learned.requires_grad)
+        )
         if is_traced(x) and not callable(call.surrogate):
             # While tracing (torch.compile, torch.export), emit a single operation.
             stacked = stack_constants(*constants) if learned is None else learned
+            tensors = [at_rest(x) if state is None else state for state in states]
             options = [value for name, value in zip(NeuronCall._fields, call, strict=True) if name in self.options]
             if differentiable:
-                outputs = getattr(torch.ops.snn_core, self.name)(x, *states, stacked, lengths, *options)
+                outputs = getattr(torch.ops.snn_core, self.name)(x, *tensors, stacked, lengths, *options)
                 return outputs[:-1]
-            return getattr(torch.ops.snn_core, f"{self.name}_forward")(x, *states, stacked, lengths, *options)
+            return getattr(torch.ops.snn_core, f"{self.name}_forward")(x, *tensors, stacked, lengths, *options)
         check_differentiation(x)
         values = self.read_constants(*(constants if learned is None else learned.tolist()))
         if differentiable:
             # Not through PyTorch's dispatcher and its wrappers in Python, which cost more than a small layer.
-            return _Eager.apply(self, values, call, lengths, learned, x, *states)  # pyright: ignore[reportReturnType]
-        spikes, _, *last_states = self.forward(x, states, values, call, lengths, save=False)
+            return _Eager.apply(self, values, call, lengths, return_states, learned, x, *states)  # pyright: ignore[reportReturnType]
+        spikes, _, *last_states = self.forward(
+            x, states, values, call, lengths, save=False, return_states=return_states
+        )
         return spikes, *last_states
 
     def _read_constants(self, *values: float) -> Any:
@@ -175,61 +206,59 @@ class NeuronOperation:
     def forward(
         self,
         x: Tensor,
-        states: Sequence[Tensor],
+        states: Sequence[Tensor | None],
         constants: Any,
         call: NeuronCall,
         lengths: Tensor | None,
         *,
         save: bool,
+        return_states: bool = True,
         **extra: Any,
     ) -> tuple[Any, ...]:
-        """Run the kernels: spikes, the saved tensor (None if there is nothing to save) and the last states.
+        """Run the kernels: spikes, the saved tensor (None if there is nothing to save) and the last states, if wanted.
 
         `extra` goes to the kernels.
         """
-        spikes = empty(x.shape, dtype=x.dtype, device=x.device)
-        saved = None
-        if save and call.save != "x":
-            saved = empty(x.shape, dtype=_saved_dtype(call.save, x, states[0]), device=x.device)
-        last_states = [empty(state.shape, dtype=state.dtype, device=x.device) for state in states]
+        spikes = empty_like(x)
+        saved = empty_like(x, _saved_dtype(call.save, x)) if save and call.save != "x" else None
+        last_states = list[Tensor | None]([None] * len(states))
+        if return_states:
+            dtype = state_dtype(x)
+            last_states = [empty(x.shape[1:], dtype=dtype, device=x.device) for _ in states]
         kernels = load_kernels(self.kernels, x, call.surrogate, call.implementation)
         kernels.forward(x, *states, constants, call, spikes, saved, *last_states, lengths=lengths, **extra)
-        return spikes, saved, *last_states
+        return (spikes, saved, *last_states) if return_states else (spikes, saved)
 
     def backward(
         self,
         grads: Sequence[Tensor | None],
         saved: Tensor,
-        states: Sequence[Tensor],
+        states: Sequence[Tensor | None],
         constants: Any,
         call: NeuronCall,
         lengths: Tensor | None,
         *,
         x_dtype: torch.dtype,
+        states_needed: Sequence[bool],
         learned: bool,
         **extra: Any,
-    ) -> tuple[Tensor, ...]:
+    ) -> tuple[Any, ...]:
         """Run the kernels: gradients of the currents, of the states and of the constants, in this order.
 
-        `grads` are the gradients of spikes and last states. `saved` is x with save `x`.
+        Those of states and constants that are not needed are None. `grads` are the gradients of spikes and last states.
+        `saved` is x with save `x`.
         """
-        grad_x = empty(saved.shape, dtype=x_dtype, device=saved.device)
-        grad_states = [empty(state.shape, dtype=state.dtype, device=saved.device) for state in states]
-        grad_constants = torch.zeros(len(constants), dtype=torch.float64, device=saved.device)
+        grad_x = empty_like(saved, x_dtype)
+        dtype = state_dtype(grad_x)
+        grad_states = [
+            empty(saved.shape[1:], dtype=dtype, device=saved.device) if needed else None for needed in states_needed
+        ]
+        grad_constants = torch.zeros(len(constants), dtype=torch.float64, device=saved.device) if learned else None
         kernels = load_kernels(self.kernels, grad_x, call.surrogate, call.implementation)
         kernels.backward(
-            *grads,
-            saved,
-            *states,
-            constants,
-            call,
-            grad_x,
-            *grad_states,
-            grad_constants if learned else None,
-            lengths=lengths,
-            **extra,
+            *grads, saved, *states, constants, call, grad_x, *grad_states, grad_constants, lengths=lengths, **extra
         )
-        return grad_x, *grad_states, grad_constants.cpu()
+        return grad_x, *grad_states, None if grad_constants is None else grad_constants.cpu()
 
     def parse_options(self, options: Sequence[Any]) -> NeuronCall:
         """Return the call of flat options in the order of the schema."""
@@ -262,12 +291,16 @@ class NeuronOperation:
             grads, saved, (*rest, x_dtype, learned) = arguments[: n + 1], arguments[n + 1], arguments[n + 2 :]
             states, constants, lengths, call = parse(rest)
             values = self.read_constants(*constants.tolist())
-            return self.backward(grads, saved, states, values, call, lengths, x_dtype=x_dtype, learned=learned)
+            # The results of an operation are tensors, whether they are needed or not.
+            *results, grad_constants = self.backward(
+                grads, saved, states, values, call, lengths, x_dtype=x_dtype, states_needed=[True] * n, learned=learned
+            )
+            return *results, constants.new_zeros(len(values)) if grad_constants is None else grad_constants
 
         def fake(x: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
-            states, _, _, call = parse(arguments)
+            _, _, _, call = parse(arguments)
             shape = (0,) if call.save == "x" else x.shape
-            saved = x.new_empty(shape, dtype=_saved_dtype(call.save, x, states[0]))
+            saved = x.new_empty(shape, dtype=_saved_dtype(call.save, x))
             return *fake_inference(x, *arguments), saved
 
         def fake_inference(x: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
@@ -326,8 +359,13 @@ def is_traced(x: Tensor) -> bool:
     return torch.compiler.is_compiling() or type(x) not in (Tensor, torch.nn.Parameter)
 
 
-def _saved_dtype(save: Save, x: Tensor, state: Tensor) -> torch.dtype:
-    return {"d32": state.dtype, "d16": torch.float16, "u8": torch.uint8, "x": x.dtype}[save]
+def at_rest(x: Tensor) -> Tensor:
+    """Return a state [...] of currents x [T, ...] at rest: one expanded zero, which takes no memory."""
+    return x.new_zeros((), dtype=state_dtype(x)).expand(x.shape[1:])
+
+
+def _saved_dtype(save: Save, x: Tensor) -> torch.dtype:
+    return {"d32": state_dtype(x), "d16": torch.float16, "u8": torch.uint8, "x": x.dtype}[save]
 
 
 class _Eager(torch.autograd.Function):
@@ -340,24 +378,44 @@ class _Eager(torch.autograd.Function):
         constants: Any,
         call: NeuronCall,
         lengths: Tensor | None,
+        return_states: bool,
         _learned: Tensor | None,
         x: Tensor,
-        *states: Tensor,
+        *states: Tensor | None,
     ) -> tuple[Tensor, ...]:
-        spikes, saved, *last_states = operation.forward(x, states, constants, call, lengths, save=True)
-        ctx.operation, ctx.constants, ctx.call, ctx.x_dtype = operation, constants, call, x.dtype
+        spikes, saved, *last_states = operation.forward(
+            x, states, constants, call, lengths, save=True, return_states=return_states
+        )
+        ctx.arguments, ctx.x_dtype = (operation, constants, call), x.dtype
         ctx.save_for_backward(x if saved is None else saved, lengths, *states)
         ctx.set_materialize_grads(False)
         return spikes, *last_states
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        saved, lengths, *states = ctx.saved_tensors
-        *_, learned, x_needed = ctx.needs_input_grad[:6]
-        grad_x, *grad_states, grad_constants = ctx.operation.backward(
-            grads, saved, states, ctx.constants, ctx.call, lengths, x_dtype=ctx.x_dtype, learned=learned
-        )
-        needed = ctx.needs_input_grad[6:]
-        selected = (grad if need else None for grad, need in zip(grad_states, needed, strict=True))
-        return None, None, None, None, grad_constants if learned else None, grad_x if x_needed else None, *selected
+        # Gradients are enabled with create_graph=True only; the wrapper costs as much as a small layer.
+        return (_backward_once if torch.is_grad_enabled() else _backward)(ctx, *grads)
+
+
+def _backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
+    saved, lengths, *states = ctx.saved_tensors
+    operation, constants, call = ctx.arguments
+    *_, learned, x_needed = ctx.needs_input_grad[:7]
+    states_needed = ctx.needs_input_grad[7:]
+    if len(grads) == 1:
+        grads = (*grads, *[None] * len(states))
+    grad_x, *grad_states, grad_constants = operation.backward(
+        grads,
+        saved,
+        states,
+        constants,
+        call,
+        lengths,
+        x_dtype=ctx.x_dtype,
+        states_needed=states_needed,
+        learned=learned,
+    )
+    return None, None, None, None, None, grad_constants, grad_x if x_needed else None, *grad_states
+
+
+_backward_once = once_differentiable(_backward)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from snn_core.ops.common.call import NeuronCall
 from snn_core.ops.common.implementation import Kernels
-from snn_core.ops.common.operation import NeuronOperation
+from snn_core.ops.common.operation import NeuronOperation, at_rest
 from snn_core.ops.common.spike import spike
 from snn_core.surrogate import surrogate_gradient
 
@@ -49,16 +49,17 @@ class StepKernels:
         constants, call, spikes, _, *last_states = arguments[n:]
         tensors = [torch.tensor(value, dtype=torch.float64) for value in constants]
         with torch.no_grad():
-            results = self._run(x, arguments[:n], type(constants)(*tensors), call, lengths)
+            results = self._run(x, _from_rest(x, arguments[:n]), type(constants)(*tensors), call, lengths)
         for target, result in zip((spikes, *last_states), results, strict=True):
-            target.copy_(result)
+            if target is not None:
+                target.copy_(result)
 
     def backward(self, *arguments: Any, lengths: Tensor | None) -> None:
         """Write gradients; see `NeuronOperation`."""
         n = self.states
         grads, saved, states = arguments[: n + 1], arguments[n + 1], arguments[n + 2 : 2 * n + 2]
         constants, call, *targets, grad_constants = arguments[2 * n + 2 :]
-        leaves = [tensor.detach().requires_grad_() for tensor in (saved, *states)]
+        leaves = [tensor.detach().requires_grad_() for tensor in (saved, *_from_rest(saved, states))]
         learned = [torch.tensor(value, dtype=torch.float64, requires_grad=True) for value in constants]
         with torch.enable_grad():
             results = self._run(leaves[0], leaves[1:], type(constants)(*learned), call, lengths)
@@ -68,7 +69,8 @@ class StepKernels:
         pairs = [(y, g.to(y.dtype)) for y, g in zip(outputs, grads, strict=True) if g is not None]
         gradients = torch.autograd.grad([y for y, _ in pairs], [*leaves, *learned], [g for _, g in pairs])
         for target, gradient in zip(targets, gradients, strict=False):
-            target.copy_(gradient)
+            if target is not None:
+                target.copy_(gradient)
         if grad_constants is not None:
             grad_constants += torch.stack(gradients[n + 1 :]).to(grad_constants.device)
 
@@ -100,3 +102,7 @@ class StepKernels:
             outputs.append(fired.to(x.dtype))
             states = after
         return torch.stack(outputs), *states
+
+
+def _from_rest(x: Tensor, states: Sequence[Tensor | None]) -> list[Tensor]:
+    return [at_rest(x) if state is None else state for state in states]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from snn_core.ops.common.arguments import state_dtype
+
 TILE = 1 << 15
 """Neurons processed at once by each thread of a CPU."""
 
@@ -12,6 +14,13 @@ TILE = 1 << 15
 def flat(x: Tensor) -> Tensor:
     """Return [T, ...] as [T, N], without a copy where the memory of a step is dense."""
     return x.flatten(1) if x.dim() > 1 else x[:, None]
+
+
+def flat_state(state: Tensor | None, x: Tensor) -> Tensor:
+    """Return a state [...] of currents x [T, ...] as [N]; one expanded zero if it is None."""
+    if state is not None:
+        return state.reshape(-1)
+    return torch.zeros((), dtype=state_dtype(x), device=x.device).expand(x[0].numel())
 
 
 def tiles(x: Tensor) -> list[slice]:

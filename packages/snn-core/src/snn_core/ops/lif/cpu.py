@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,6 +27,31 @@ class _Job(ctypes.Structure):
     )
 
 
+def _job(
+    T: int,
+    N: int,
+    part: tuple[int, int],
+    c: LIFConstants,
+    call: NeuronCall,
+    dtype: torch.dtype,
+    lengths: Tensor | None,
+    affine: Affine | None,
+) -> Any:
+    """Return a pointer to the job of neurons start ... stop-1."""
+    if lengths is None and affine is None:
+        return _plain_job(T, N, part, c, call, dtype)
+    scale, shift, inner = affine or (None, None, 1)
+    channels = 1 if scale is None else scale.shape[0]
+    values = job_values(T, N, *part, call, lengths, dtype)
+    return ctypes.byref(_Job(*values, *c, address(scale), address(shift), channels, inner))
+
+
+@lru_cache(maxsize=1024)
+def _plain_job(T: int, N: int, part: tuple[int, int], c: LIFConstants, call: NeuronCall, dtype: torch.dtype) -> Any:
+    """The same without pointers to tensors. Small layers notice the time to fill a structure."""
+    return ctypes.byref(_Job(*job_values(T, N, *part, call, None, dtype), *c, None, None, 1, 1))
+
+
 _library = Library(
     Path(__file__).with_name("cpu.c"),
     {
@@ -38,12 +65,12 @@ unavailable_reason = _library.unavailable_reason
 
 def forward(
     x: Tensor,
-    v_init: Tensor,
+    v_init: Tensor | None,
     c: LIFConstants,
     call: NeuronCall,
     spikes: Tensor,
     saved: Tensor | None,
-    v_last: Tensor,
+    v_last: Tensor | None,
     *,
     lengths: Tensor | None = None,
     affine: Affine | None = None,
@@ -55,14 +82,14 @@ def forward(
 
     def run(start: int, stop: int) -> None:
         function(
-            ctypes.byref(_Job(*job_values(T, N, start, stop, call, lengths, x.dtype), *c, *_affine_fields(affine))),
+            _job(T, N, (start, stop), c, call, x.dtype, lengths, affine),
             x.data_ptr(),
             x_stride,
             v_init.data_ptr(),
             v_stride,
             spikes.data_ptr(),
             address(saved),
-            v_last.data_ptr(),
+            address(v_last),
         )
 
     split(run, N, steps=T, multiple=_library.tile())
@@ -72,11 +99,11 @@ def backward(
     grad_spikes: Tensor | None,
     grad_v_last: Tensor | None,
     saved: Tensor,
-    v_init: Tensor,
+    v_init: Tensor | None,
     c: LIFConstants,
     call: NeuronCall,
     grad_x: Tensor,
-    grad_v: Tensor,
+    grad_v: Tensor | None,
     grad_constants: Tensor | None,
     *,
     lengths: Tensor | None = None,
@@ -94,9 +121,8 @@ def backward(
 
     def run(start: int, stop: int) -> None:
         gaps = torch.empty(T, tile) if call.save == "x" else None
-        fields = job_values(T, N, start, stop, call, lengths, grad_x.dtype)
         function(
-            ctypes.byref(_Job(*fields, *c, *_affine_fields(affine))),
+            _job(T, N, (start, stop), c, call, grad_x.dtype, lengths, affine),
             address(upstream),
             upstream_stride,
             address(from_v),
@@ -105,7 +131,7 @@ def backward(
             v_init.data_ptr(),
             v_stride,
             grad_x.data_ptr(),
-            grad_v.data_ptr(),
+            address(grad_v),
             address(gaps),
             address(sums),
         )
@@ -113,10 +139,3 @@ def backward(
     split(run, N, steps=T, multiple=tile)
     if grad_constants is not None and sums is not None:
         grad_constants += sums.sum(0)
-
-
-def _affine_fields(affine: Affine | None) -> tuple[int | None, int | None, int, int]:
-    if affine is None:
-        return None, None, 1, 1
-    scale, shift, inner = affine
-    return scale.data_ptr(), shift.data_ptr(), len(scale), inner

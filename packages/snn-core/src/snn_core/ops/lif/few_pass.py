@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from snn_core.ops.common.call import NeuronCall
-from snn_core.ops.common.tiles import flat, select, steps_of, tiles
+from snn_core.ops.common.tiles import flat, flat_state, select, steps_of, tiles
 from snn_core.ops.lif.settings import LEVELS, Affine, LIFConstants
 from snn_core.surrogate import SurrogateGradient, atan, sigmoid, surrogate_gradient
 
@@ -27,29 +27,31 @@ TINY = 1e-30
 
 def forward(
     x: Tensor,
-    v_init: Tensor,
+    v_init: Tensor | None,
     c: LIFConstants,
     call: NeuronCall,
     spikes: Tensor,
     saved: Tensor | None,
-    v_last: Tensor,
+    v_last: Tensor | None,
     *,
     lengths: Tensor | None = None,
     affine: Affine | None = None,
 ) -> None:
-    """Run currents x [T, ...] from potentials v_init [...].
+    """Run currents x [T, ...] from potentials v_init [...], None at rest.
 
-    Writes spikes [T, ...], v_last [...] and, unless it is None, what the backward needs into saved [T, ...]; v_init and
-    v_last have the dtype of the arithmetic.
+    Writes spikes [T, ...] and, unless they are None, v_last [...] and what the backward needs into saved [T, ...];
+    v_init and v_last have the dtype of the arithmetic.
     """
-    x, v_init, spikes, v_last = flat(x), v_init.reshape(-1), flat(spikes), v_last.view(-1)
+    v_init = flat_state(v_init, x)
+    x, spikes, v_last = flat(x), flat(spikes), None if v_last is None else v_last.view(-1)
     saved = None if saved is None else flat(saved)
     affine_of_neurons = _scale_and_shift(affine, x.shape[1])
     for tile in tiles(x):
         direct = saved is not None and call.save == "d32"
         part = select(x, tile)
         n = select(saved, tile) if saved is not None and direct else torch.empty_like(part, dtype=v_init.dtype)
-        gap = _gap(x, select(v_init, tile), c, call, n, select(v_last, tile), tile, lengths, affine_of_neurons)
+        last = None if v_last is None else select(v_last, tile)
+        gap = _gap(x, select(v_init, tile), c, call, n, last, tile, lengths, affine_of_neurons)
         torch.le(gap, 0.0, out=select(spikes, tile))
         if saved is not None and not direct:
             _encode(gap, call, select(saved, tile))
@@ -108,11 +110,11 @@ def backward(
     grad_spikes: Tensor | None,
     grad_v_last: Tensor | None,
     saved: Tensor,
-    v_init: Tensor,
+    v_init: Tensor | None,
     c: LIFConstants,
     call: NeuronCall,
     grad_x: Tensor,
-    grad_v: Tensor,
+    grad_v: Tensor | None,
     grad_constants: Tensor | None,
     *,
     lengths: Tensor | None = None,
@@ -121,11 +123,12 @@ def backward(
     """Gradients of spikes [T, ...] and last potential [...] -> those of the currents [T, ...] and v_init [...].
 
     With an affine, grad_x is the gradient of its output, and `saved` is its input (save `x` only). `grad_constants`
-    [3], in float64, is added to: gradients of decay, gain and threshold.
+    [3], in float64, is added to: gradients of decay, gain and threshold. grad_v and grad_constants may be None.
     """
     grad_spikes = None if grad_spikes is None else flat(grad_spikes)
     grad_v_last = None if grad_v_last is None else grad_v_last.reshape(-1)
-    saved, v_init, grad_x, grad_v = flat(saved), v_init.reshape(-1), flat(grad_x), grad_v.view(-1)
+    v_init = flat_state(v_init, grad_x)
+    saved, grad_x, grad_v = flat(saved), flat(grad_x), None if grad_v is None else grad_v.view(-1)
     custom = call.surrogate if callable(call.surrogate) else None
     # The named surrogates are even and take the gap; a custom one may not be, so it gets the distance.
     bump = surrogate_gradient(call.surrogate) if custom is None else _of_distance(custom)
@@ -151,7 +154,8 @@ def backward(
         if ended is not None and through_reset is not None:
             through_reset = through_reset.masked_fill(ended, 0.0)
         grad_v_init = _through_time(grad_h, carried, gap, through_reset, c, call, grad_constants, ended)
-        torch.div(grad_v_init, factor, out=select(grad_v, tile))
+        if grad_v is not None:
+            torch.div(grad_v_init, factor, out=select(grad_v, tile))
         if grad_constants is not None:
             _add_leak(grad_h, gap, select(v_init, tile), c, call, grad_constants)
             grad_h.mul_(c.gain)

@@ -27,7 +27,8 @@ def norm_lif(
     v_init: Tensor | None,
     v_reset: float | None,
     lengths: Tensor | None,
-) -> tuple[Tensor, Tensor]:
+    return_v: bool = True,
+) -> tuple[Tensor, Tensor | None]:
     """Run batch norm and neuron; in training, update the running statistics as `nn.BatchNorm2d` does.
 
     Potentials are recomputed from x for every `save`. Padding is included in the statistics, as without fusion.
@@ -40,9 +41,10 @@ def norm_lif(
         v_init: potential before the first step [...]; None means at rest.
         v_reset: potential after a spike; None subtracts the threshold instead.
         lengths: number of steps of each sample [B].
+        return_v: whether to return the last membrane potential.
 
     Returns:
-        spikes [T, ...] in the dtype of x, and the last membrane potential [...] in float32 (float64 if x is).
+        spikes [T, ...] in the dtype of x, and the last membrane potential [...] in float32 (float64 if x is), or None.
 
     Raises:
         ValueError: x does not have the channels of the norm, there is only one value per channel to compute statistics
@@ -71,15 +73,14 @@ def norm_lif(
         lengths = check_lengths(lengths, x.expand(repeats, *sample) if repeats else x)
 
     dtype, rest = state_dtype(x), v_reset or 0.0
-    if v_init is None:
-        v = torch.zeros((), dtype=dtype, device=x.device).expand(sample)
-    else:
+    v = None
+    if v_init is not None:
         v = v_init.to(dtype) - rest if rest else v_init.to(dtype)
 
     # Maps with channels last in memory are processed in that order, like tokens.
     last = axis == -3 and not x.is_contiguous() and x.movedim(-3, -1).is_contiguous()
     if last:
-        x, v = x.movedim(-3, -1), v.movedim(-3, -1)
+        x, v = x.movedim(-3, -1), None if v is None else v.movedim(-3, -1)
     inner = 1 if last or axis == -1 else x.shape[-1] * x.shape[-2]
     statistics = _statistics(module)
     count = x.numel() // len(module.weight)
@@ -97,11 +98,16 @@ def norm_lif(
         statistics,
         Layout(inner, module.eps, repeats),
         call._replace(save="x"),
+        return_v=return_v,
     )
     if statistics is None:
         update_running_statistics(module, mean, var, count * max(1, repeats))
     if last:
-        spikes, v_last = spikes.movedim(-1, -3), v_last.movedim(-1, -3)
+        spikes = spikes.movedim(-1, -3)
+    if v_last is None or not return_v:
+        return spikes, None
+    if last:
+        v_last = v_last.movedim(-1, -3)
     return spikes, v_last + rest if rest else v_last
 
 

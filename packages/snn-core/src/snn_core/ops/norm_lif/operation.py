@@ -34,7 +34,7 @@ class _Saved(NamedTuple):
     """All tensors that the backward needs; mean and variance are those that were used."""
 
     x: Tensor
-    v_init: Tensor
+    v_init: Tensor | None
     lengths: Tensor | None
     weight: Tensor
     bias: Tensor
@@ -44,7 +44,7 @@ class _Saved(NamedTuple):
 
 def apply(
     x: Tensor,
-    v_init: Tensor,
+    v_init: Tensor | None,
     constants: Constants,
     lengths: Tensor | None,
     weight: Tensor,
@@ -52,16 +52,21 @@ def apply(
     statistics: Statistics | None,
     layout: Layout,
     call: NeuronCall,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    *,
+    return_v: bool,
+) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
     """Input x -> spikes [T, ...], the last potential [...], and the mean and biased variance [C] that were used.
 
     x is contiguous, [T, ...] or, if it is static, [...]; potentials are relative to rest; weight and bias have the
-    dtype of the arithmetic. `statistics` replace those of the batch. The `save` of the call is `x`.
+    dtype of the arithmetic. `statistics` replace those of the batch. The `save` of the call is `x`. The potential may
+    be None without `return_v`.
     """
     learned = stack_constants(*constants) if any(isinstance(value, Tensor) for value in constants) else None
     if is_traced(x) and not callable(call.surrogate):
         stacked = stack_constants(*constants) if learned is None else learned
         options = [value for name, value in zip(NeuronCall._fields, call, strict=True) if name in _OPTIONS]
+        if v_init is None:
+            v_init = x.new_zeros((), dtype=weight.dtype).expand(x.shape if layout.repeats else x.shape[1:])
         spikes, v_last, mean, var = torch.ops.snn_core.norm_lif(
             x, v_init, stacked, lengths, weight, bias, *(statistics or (None, None)), *layout, *options
         )
@@ -71,7 +76,7 @@ def apply(
     check_differentiation(x)
     values = LIF_OPERATION.read_constants(*(constants if learned is None else learned.tolist()))
     # Not through PyTorch's dispatcher, which costs more than a small layer.
-    return _Eager.apply(x, v_init, learned, lengths, weight, bias, statistics, layout, values, call)  # pyright: ignore[reportReturnType]
+    return _Eager.apply(x, v_init, learned, lengths, weight, bias, statistics, layout, values, call, return_v)  # pyright: ignore[reportReturnType]
 
 
 def _rows(x: Tensor, channels: int, inner: int) -> Tensor:
@@ -90,7 +95,7 @@ def _affine(saved: _Saved, layout: Layout) -> Affine:
 
 def _forward(
     x: Tensor,
-    v_init: Tensor,
+    v_init: Tensor | None,
     lengths: Tensor | None,
     weight: Tensor,
     bias: Tensor,
@@ -98,15 +103,24 @@ def _forward(
     layout: Layout,
     constants: LIFConstants,
     call: NeuronCall,
-) -> tuple[Tensor, Tensor, _Saved]:
+    *,
+    return_v: bool,
+) -> tuple[Tensor, Tensor | None, _Saved]:
     rows = _rows(x, len(weight), layout.inner)
     mean, var = statistics or moments(rows, layout.eps, native=_native_norm(call))
     saved = _Saved(x, v_init, lengths, weight, bias, mean, var)
     currents = x.expand(layout.repeats, *x.shape) if layout.repeats else x
-    spikes, _, v_last = LIF_OPERATION.forward(
-        currents, (v_init,), constants, call, lengths, save=False, affine=_affine(saved, layout)
+    spikes, _, *v_last = LIF_OPERATION.forward(
+        currents,
+        (v_init,),
+        constants,
+        call,
+        lengths,
+        save=False,
+        return_states=return_v,
+        affine=_affine(saved, layout),
     )
-    return spikes, v_last, saved
+    return spikes, v_last[0] if return_v else None, saved
 
 
 def _backward(
@@ -118,20 +132,30 @@ def _backward(
     call: NeuronCall,
     *,
     of_batch: bool,
+    v_needed: bool,
     learned: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor, Tensor]:
     """Return gradients of x, v_init, the constants, weight and bias; `of_batch`: the statistics are those of x."""
     x, affine = saved.x, _affine(saved, layout)
 
-    def through_neuron(samples: slice, currents: Tensor) -> tuple[Tensor, ...]:
+    def through_neuron(samples: slice, currents: Tensor) -> tuple[Any, ...]:
         grads = (
             None if grad_spikes is None else grad_spikes[:, samples],
             None if grad_v_last is None else grad_v_last[samples],
         )
         lengths = None if saved.lengths is None else saved.lengths[samples]
-        states = (saved.v_init[samples],)
+        states = (None if saved.v_init is None else saved.v_init[samples],)
         return LIF_OPERATION.backward(
-            grads, currents, states, constants, call, lengths, x_dtype=x.dtype, learned=learned, affine=affine
+            grads,
+            currents,
+            states,
+            constants,
+            call,
+            lengths,
+            x_dtype=x.dtype,
+            states_needed=[v_needed],
+            learned=learned,
+            affine=affine,
         )
 
     if not layout.repeats:
@@ -139,15 +163,18 @@ def _backward(
     else:
         # One current drives all steps: its gradient is their sum, computed for a few samples at a time.
         grad_drive = empty(x.shape, dtype=x.dtype, device=x.device)
-        grad_v = empty(x.shape, dtype=saved.v_init.dtype, device=x.device)
-        grad_constants = torch.zeros(len(constants), dtype=torch.float64)
+        grad_v = empty(x.shape, dtype=saved.weight.dtype, device=x.device) if v_needed else None
+        grad_constants = torch.zeros(len(constants), dtype=torch.float64) if learned else None
         size = max(1, GRADIENT_ELEMENTS * len(x) // (layout.repeats * x.numel()))
         for start in range(0, len(x), size):
             samples = slice(start, start + size)
             currents = x[samples].expand(layout.repeats, *x[samples].shape)
-            of_steps, grad_v[samples], of_constants = through_neuron(samples, currents)
+            of_steps, of_v, of_constants = through_neuron(samples, currents)
             torch.sum(of_steps, 0, out=grad_drive[samples])
-            grad_constants += of_constants
+            if grad_v is not None:
+                grad_v[samples] = of_v
+            if grad_constants is not None:
+                grad_constants += of_constants
     channels = len(saved.weight)
     grad_x, grad_weight, grad_bias = gradients(
         _rows(grad_drive, channels, layout.inner),
@@ -169,7 +196,7 @@ class _Eager(torch.autograd.Function):
     def forward(
         ctx: Any,
         x: Tensor,
-        v_init: Tensor,
+        v_init: Tensor | None,
         _learned: Tensor | None,
         lengths: Tensor | None,
         weight: Tensor,
@@ -178,8 +205,11 @@ class _Eager(torch.autograd.Function):
         layout: Layout,
         constants: LIFConstants,
         call: NeuronCall,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        spikes, v_last, saved = _forward(x, v_init, lengths, weight, bias, statistics, layout, constants, call)
+        return_v: bool,
+    ) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
+        spikes, v_last, saved = _forward(
+            x, v_init, lengths, weight, bias, statistics, layout, constants, call, return_v=return_v
+        )
         ctx.arguments, ctx.of_batch = (layout, constants, call), statistics is None
         ctx.save_for_backward(*saved)
         ctx.set_materialize_grads(False)
@@ -187,15 +217,29 @@ class _Eager(torch.autograd.Function):
         return spikes, v_last, saved.mean, saved.var
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        needed = ctx.needs_input_grad
-        saved = _Saved(*ctx.saved_tensors)
-        results = _backward(grads[0], grads[1], saved, *ctx.arguments, of_batch=ctx.of_batch, learned=needed[2])
-        return _select(results, needed)
+        # Gradients are enabled with create_graph=True only; the wrapper costs as much as a small layer.
+        return (_eager_backward_once if torch.is_grad_enabled() else _eager_backward)(ctx, *grads)
 
 
-def _select(grads: Sequence[Tensor], needed: Sequence[bool]) -> tuple[Any, ...]:
+def _eager_backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
+    needed = ctx.needs_input_grad
+    results = _backward(
+        grads[0],
+        grads[1],
+        _Saved(*ctx.saved_tensors),
+        *ctx.arguments,
+        of_batch=ctx.of_batch,
+        v_needed=needed[1],
+        learned=needed[2],
+    )
+    return _select(results, needed)
+
+
+_eager_backward_once = once_differentiable(_eager_backward)
+
+
+def _select(grads: Sequence[Tensor | None], needed: Sequence[bool]) -> tuple[Any, ...]:
     """Return gradients of x, v_init, constants, weight and bias where needed, None for all other arguments."""
     x, v_init, constants, weight, bias = (
         grad if needed[index] else None for index, grad in zip((0, 1, 2, 4, 5), grads, strict=True)
@@ -234,7 +278,10 @@ class _Arguments(NamedTuple):
 def _run(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     a = _Arguments.parse(arguments)
     values = LIF_OPERATION.read_constants(*a.constants.tolist())
-    spikes, v_last, saved = _forward(a.x, a.v_init, a.lengths, a.weight, a.bias, a.statistics, a.layout, values, a.call)
+    spikes, v_last, saved = _forward(
+        a.x, a.v_init, a.lengths, a.weight, a.bias, a.statistics, a.layout, values, a.call, return_v=True
+    )
+    assert v_last is not None
     if a.statistics is not None:
         # The result of an operation must not be one of its inputs.
         return spikes, v_last, a.weight.new_empty(0), a.weight.new_empty(0)
@@ -247,7 +294,14 @@ def _run_backward(grad_spikes: Tensor | None, grad_v_last: Tensor | None, *rest:
     assert a.statistics is not None
     values = LIF_OPERATION.read_constants(*a.constants.tolist())
     saved = _Saved(a.x, a.v_init, a.lengths, a.weight, a.bias, *a.statistics)
-    return _backward(grad_spikes, grad_v_last, saved, a.layout, values, a.call, of_batch=of_batch, learned=learned)
+    grad_x, grad_v, grad_constants, *others = _backward(
+        grad_spikes, grad_v_last, saved, a.layout, values, a.call, of_batch=of_batch, v_needed=True, learned=learned
+    )
+    assert grad_v is not None
+    # The results of an operation are tensors, whether they are needed or not.
+    if grad_constants is None:
+        grad_constants = a.constants.new_zeros(len(values))
+    return grad_x, grad_v, grad_constants, *others
 
 
 def _decompose(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from snn_core.ops.common.call import NeuronCall
-from snn_core.ops.common.tiles import flat
+from snn_core.ops.common.tiles import flat, flat_state
 from snn_core.ops.lif.settings import Affine, LIFConstants
 from snn_core.surrogate import SURROGATES, surrogate_gradient
 
@@ -54,12 +54,12 @@ def unavailable_reason() -> str | None:
 
 def forward(
     x: Tensor,
-    v_init: Tensor,
+    v_init: Tensor | None,
     c: LIFConstants,
     call: NeuronCall,
     spikes: Tensor | None,
     saved: Tensor | None,
-    v_last: Tensor,
+    v_last: Tensor | None,
     *,
     lengths: Tensor | None = None,
     affine: Affine | None = None,
@@ -76,7 +76,8 @@ def forward(
     Raises:
         ValueError: the kernels cannot process these arrays; says what to do.
     """
-    x, v_init, v_last = flat(x), v_init.reshape(-1), v_last.view(-1)
+    v_init, x = flat_state(v_init, x), flat(x)
+    v_last = torch.empty_like(v_init, memory_format=torch.contiguous_format) if v_last is None else v_last.view(-1)
     spikes, saved = None if spikes is None else flat(spikes), None if saved is None else flat(saved)
     _check(x, v_init, call, v_last)
     assert all(y is None or y.is_contiguous() for y in (spikes, packed, saved, v_last, lengths))
@@ -118,11 +119,11 @@ def backward(
     grad_spikes: Tensor | None,
     grad_v_last: Tensor | None,
     saved: Tensor,
-    v_init: Tensor,
+    v_init: Tensor | None,
     c: LIFConstants,
     call: NeuronCall,
     grad_x: Tensor,
-    grad_v: Tensor,
+    grad_v: Tensor | None,
     grad_constants: Tensor | None,
     *,
     lengths: Tensor | None = None,
@@ -140,7 +141,8 @@ def backward(
     """
     grad_spikes = None if grad_spikes is None else flat(grad_spikes)
     grad_v_last = None if grad_v_last is None else grad_v_last.reshape(-1)
-    saved, v_init, grad_x, grad_v = flat(saved), v_init.reshape(-1), flat(grad_x), grad_v.view(-1)
+    v_init, saved, grad_x = flat_state(v_init, grad_x), flat(saved), flat(grad_x)
+    grad_v = torch.empty_like(v_init, memory_format=torch.contiguous_format) if grad_v is None else grad_v.view(-1)
     _check(saved, v_init, call, grad_v)
     assert all(y is None or y.is_contiguous() for y in (grad_x, grad_v, lengths))
     assert call.save == "x" or saved.is_contiguous()
