@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ REQUIRED = ("split", "label")
 RESERVED = (*REQUIRED, "sample_id", "group")
 """Columns that are not modalities."""
 
+HEADER_BYTES = 2**16
+"""Bytes of a file that are read to find its header."""
 PARQUET_MAGIC = b"PAR1"
 MODALITY_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 """Valid modality names: they become part of file names, options and module names."""
@@ -76,8 +78,8 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
-class _Cells:
-    """An unchecked table."""
+class Cells:
+    """The cells of a table, unchecked."""
 
     header: list[str]
     head: str
@@ -110,7 +112,7 @@ def read_table(
         FileNotFoundError: the table, or a file that it names, does not exist.
         ImportError: a Parquet table needs pyarrow.
     """
-    cells = _read_cells(path)
+    cells = read_cells(path)
     columns = [column for column in cells.header if column not in RESERVED]
     selected = list(modalities) or columns
     known = set(columns)
@@ -160,7 +162,23 @@ def read_table(
     return Table(path, rows, tuple(columns), kinds, skipped=len(all_rows) - len(rows))
 
 
-def _read_cells(path: Path) -> _Cells:
+def read_cells(path: Path, columns: Collection[str] | None = None) -> Cells:
+    """Read a CSV file or a Parquet table as the dataset `manifest` does.
+
+    Text is UTF-8 or UTF-16, separated by commas, tabs, semicolons or bars; comment lines before the header are skipped,
+    and names such as "Sample ID" become the reserved name. Cells are stripped of surrounding spaces.
+
+    Args:
+        path: the table.
+        columns: the columns that the caller uses, some of which may be missing; others may have any or no name, and any
+            type. None: all columns, among them split and label.
+
+    Raises:
+        ValueError: the file is no table or has no rows, a row has too many or too few cells, or a column is missing,
+            nameless or repeated.
+        FileNotFoundError: the table does not exist.
+        ImportError: a Parquet table needs pyarrow.
+    """
     if not path.is_file():
         raise FileNotFoundError(
             f"no manifest at {path}; write a CSV file with columns split, label and one column of file names per "
@@ -170,21 +188,46 @@ def _read_cells(path: Path) -> _Cells:
         is_parquet = file.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC
     if not is_parquet and path.suffix.lower() == ".parquet":
         require_table(path)
-    cells = _read_parquet(path) if is_parquet or path.suffix.lower() == ".parquet" else _read_csv(path)
+    read = _read_parquet if is_parquet or path.suffix.lower() == ".parquet" else _read_csv
+    cells = read(path, columns)
     if not cells.rows:
-        raise ValueError(f"{path} has no rows; write a header line {','.join(RESERVED)},... and one row per sample")
+        names = ",".join(RESERVED if columns is None else columns)
+        raise ValueError(f"{path} has no rows; write a header line {names},... and one row per sample")
     return cells
 
 
-def _read_csv(path: Path) -> _Cells:
+def has_columns(path: Path, columns: Collection[str]) -> bool:
+    """Check whether a file is a Parquet table, or text whose header has one of these columns; read only its beginning.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    if path.suffix.lower() == ".parquet":
+        return True
+    try:
+        for _, header in read_rows(path, _header_test(columns), most=HEADER_BYTES):
+            return not set(columns).isdisjoint(canonical_header(header, RESERVED))
+    except ValueError:
+        return False
+    return False
+
+
+def _header_test(columns: Collection[str] | None) -> Callable[[set[str]], bool]:
+    if columns is None:
+        return set(REQUIRED).issubset
+    names = {column.lower() for column in columns}
+    return lambda header: not names.isdisjoint(header)
+
+
+def _read_csv(path: Path, columns: Collection[str] | None) -> Cells:
     header: list[str] = []
     head = "row 1"
     rows: list[tuple[int, dict[str, str]]] = []
-    for number, cells in read_rows(path):
+    for number, cells in read_rows(path, _header_test(columns)):
         if not header:
             head = f"row {number}"
             header = canonical_header(cells, RESERVED)
-            _check_header(path, head, header)
+            _check_header(path, head, header, columns)
             continue
         if len(cells) != len(header):
             raise ValueError(
@@ -192,10 +235,10 @@ def _read_csv(path: Path) -> _Cells:
                 f"(last cell {cells[-1]!r}); put names that contain commas into double quotes"
             )
         rows.append((number, dict(zip(header, cells, strict=True))))
-    return _Cells(header, head, rows, {})
+    return Cells(header, head, rows, {})
 
 
-def _read_parquet(path: Path) -> _Cells:
+def _read_parquet(path: Path, used: Collection[str] | None) -> Cells:
     try:
         import pyarrow
         from pyarrow import parquet, types
@@ -210,20 +253,24 @@ def _read_parquet(path: Path) -> _Cells:
             schema: Any = file.schema_arrow
             names: list[str] = list(schema.names)
             header = canonical_header(names, RESERVED)
-            _check_header(path, "header", header)
+            _check_header(path, "header", header, used)
             kinds: dict[str, Any] = dict(zip(header, schema.types, strict=True))
             # Only integers and text have one canonical text form.
             has_text_form = {
                 name: types.is_integer(kind) or types.is_null(kind) or _is_text(types, kind)
                 for name, kind in kinds.items()
             }
-            for column in RESERVED:
+            for column in RESERVED if used is None else set(RESERVED).intersection(used):
                 if not has_text_form.get(column, True):
                     raise ValueError(
                         f"{path}, header: column {column!r} holds {kinds[column]}, but must hold text or integers; "
                         "store it as text"
                     )
-            readable = {old: new for old, new in zip(names, header, strict=True) if has_text_form[new]}
+            readable = {
+                old: new
+                for old, new in zip(names, header, strict=True)
+                if has_text_form[new] and (used is None or new in used)
+            }
             table = file.read(columns=list(readable))
             columns: dict[str, list[Any]] = {readable[old]: table.column(old).to_pylist() for old in readable}
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -233,7 +280,7 @@ def _read_parquet(path: Path) -> _Cells:
         (number, dict(zip(texts, cells, strict=True)))
         for number, cells in enumerate(zip(*texts.values(), strict=True), start=1)
     ]
-    return _Cells(header, "header", rows, {name: str(kinds[name]) for name in header if not has_text_form[name]})
+    return Cells(header, "header", rows, {name: str(kinds[name]) for name in header if not has_text_form[name]})
 
 
 def _is_text(types: Any, kind: Any) -> bool:
@@ -242,14 +289,16 @@ def _is_text(types: Any, kind: Any) -> bool:
     return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
-def _check_header(path: Path, head: str, header: list[str]) -> None:
-    for required in REQUIRED:
+def _check_header(path: Path, head: str, header: list[str], used: Collection[str] | None) -> None:
+    for required in REQUIRED if used is None else ():
         if required not in header:
             near = suggestion(required, header)
             hint = f"did you mean {near!r}? Rename it to {required!r}" if near else "add it to the header"
             raise ValueError(f"{path}, {head}: no column {required!r} among {join_names(header)}; {hint}")
     counts = Counter(header)
     for number, column in enumerate(header, start=1):
+        if used is not None and column not in used:
+            continue
         if not column:
             raise ValueError(f"{path}, {head}: column {number} has no name ({column!r}); name or remove it")
         if counts[column] > 1:
