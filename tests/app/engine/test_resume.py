@@ -48,7 +48,7 @@ def moments(seed: int) -> list[Moment]:
         ("_step", rng.randint(1, STEPS // 2)),
         ("write_tensors", rng.randint(1, 3)),
         ("write_json", rng.randint(1, 6)),
-        ("predict", 1),
+        ("predict_split", 1),
         ("save_pretrained", 1),
     ]
 
