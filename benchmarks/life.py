@@ -153,7 +153,7 @@ def row(
             "fusion": {
                 "kind": "ccssa",
                 "num_heads": CHANNELS // width,
-                "head_merge": "published" if init == "published" else "ordered",
+                "head_merge": "published" if init == "uncalibrated" else "ordered",
                 **change.fusion,
             },
             "neuron": change.neuron,
@@ -211,7 +211,7 @@ def main() -> None:
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     print("\n".join(lines), flush=True)
-    for modalities, tokens, width, init in product((2, 3), SIDES, (2, 8, 16), ("published", "calibrated")):
+    for modalities, tokens, width, init in product((2, 3), SIDES, (2, 8, 16), ("uncalibrated", "calibrated")):
         cells = row(modalities, tokens, width, init, steps=options.steps, seed=options.seed)
         lines.append("| " + " | ".join([str(modalities), str(tokens), str(width), init, *cells]) + " |")
         print(lines[-1], flush=True)
@@ -225,7 +225,7 @@ def main() -> None:
         "|---|---|---|---|---|---|---|---|",
     ]
     print("\n".join(lines[-7:]), flush=True)
-    for change, init in product(STUDY, ("published", "calibrated")):
+    for change, init in product(STUDY, ("uncalibrated", "calibrated")):
         cells = row(2, 16, 4, init, steps=options.steps, seed=options.seed, change=change)
         lines.append("| " + " | ".join([change.name, init, *cells]) + " |")
         print(lines[-1], flush=True)

@@ -10,9 +10,9 @@ from snn_fusion import PRESETS, preset, scmrl
 
 PUBLISHED = {
     # name: (parameters that take part in the computation, T, C, K, tokens, temperature)
-    "scmrl-cremad": (4_204_038, 4, 256, 6, 64, 0.07),
-    "scmrl-urbansound8k-av": (267_146, 4, 64, 10, 64, 0.08),
-    "scmrl-mnistdvs-ntidigits": (4_022_666, 16, 256, 10, 49, 0.1),
+    "scmrl-cremad-published": (4_204_038, 4, 256, 6, 64, 0.07),
+    "scmrl-urbansound8k-av-published": (267_146, 4, 64, 10, 64, 0.08),
+    "scmrl-mnistdvs-ntidigits-published": (4_022_666, 16, 256, 10, 49, 0.1),
 }
 
 
@@ -29,7 +29,7 @@ def test_sizes_are_those_published(name: str):
     assert set(spec.num_tokens.values()) == {tokens}
     fusion, alignment = spec.fusion.model_dump(), present(spec.alignment).model_dump()
     assert (fusion["num_heads"], fusion["alpha"], alignment["temperature"]) == (16, 1.5, temperature)
-    assert (fusion["head_merge"], spec.init, spec.neuron.detach_membrane) == ("published", "published", True)
+    assert (fusion["head_merge"], spec.init, spec.neuron.detach_membrane) == ("published", "uncalibrated", True)
 
 
 def test_a_preset_states_every_field():
@@ -46,7 +46,7 @@ def test_a_preset_states_every_field():
         ]
         return missing + unset_fields
 
-    left = [name for name in unstated(preset("scmrl-cremad"), "") if not name.endswith("kind")]
+    left = [name for name in unstated(preset("scmrl-cremad-published"), "") if not name.endswith("kind")]
     # Without blocks, their options have no effect.
     assert [name for name in left if ".blocks." not in name] == []
 
@@ -93,6 +93,7 @@ def test_without_a_temperature_there_is_no_projection_or_alignment():
 
 def test_an_unknown_preset_lists_the_known_ones():
     with pytest.raises(
-        ValueError, match="no preset 'cremad'; did you mean scmrl-cremad\\? known: scmrl-cremad, scmrl-urb"
+        ValueError,
+        match="no preset 'cremad'; did you mean scmrl-cremad-published\\? known: scmrl-cremad-published, ",
     ):
         preset("cremad")

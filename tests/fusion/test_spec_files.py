@@ -316,9 +316,9 @@ def test_the_command_checks_and_shows(tmp_path: Path):
     assert (good.returncode, good.stdout) == (0, "good.yaml is a model of audio, visual\n")
     assert (bad.returncode, bad.stdout) == (1, "")
     assert bad.stderr.startswith("bad.yaml:8:1: chanels: there is no such field; did you mean channels?")
-    printed = command("show", "scmrl-cremad", cwd=tmp_path)
+    printed = command("show", "scmrl-cremad-published", cwd=tmp_path)
     (tmp_path / "printed.yaml").write_text(printed.stdout, encoding="utf-8")
-    assert load_spec(tmp_path / "printed.yaml") == PRESETS["scmrl-cremad"]
+    assert load_spec(tmp_path / "printed.yaml") == PRESETS["scmrl-cremad-published"]
     assert json.loads(command("schema", cwd=tmp_path).stdout) == json_schema()
 
 

@@ -67,7 +67,7 @@ def test_the_same_seed_draws_the_same_intervals(evaluated: Path, monkeypatch: py
 def test_every_table_of_a_run_that_selected_on_the_test_split_is_marked(
     evaluated: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    rewrite(evaluated / "experiment.json", lambda settings: settings["train"].update(selection="published"))
+    rewrite(evaluated / "experiment.json", lambda settings: settings["train"].update(selection="test"))
     assert scmrl(monkeypatch, "evaluate", evaluated, "--bootstrap", "1") == 0
     mark = "(selected on the test split, as published)"
     assert capsys.readouterr().out.count(mark) == 5

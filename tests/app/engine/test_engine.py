@@ -136,16 +136,16 @@ def test_layers_that_never_or_always_fire_are_named():
 
 
 def test_selection_on_the_test_split_is_marked_in_every_output(data: Path, tmp_path: Path):
-    done = run(data, tmp_path / "run", "--train.selection", "published")
+    done = run(data, tmp_path / "run", "--train.selection", "test")
     text = write_summary(done)
     assert "(selected on the test split, as published)" in text.splitlines()[0]
-    assert json.loads((tmp_path / "run" / "summary.json").read_text())["selection"] == "published"
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["selection"] == "test"
     assert done.test is not None
     assert done.position.best is not None
     assert done.test.accuracy == done.position.best["accuracy"]
 
 
-@pytest.mark.parametrize(("selection", "selected"), [("validation", 4), ("published", 2)])
+@pytest.mark.parametrize(("selection", "selected"), [("validation", 4), ("test", 2)])
 def test_the_best_epoch_after_the_warm_up_is_selected(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, selection: str, selected: int
 ):

@@ -117,7 +117,7 @@ def test_a_silent_branch_is_reported_in_the_last_line(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     out = tmp_path / "run"
-    assert scmrl(monkeypatch, "train", *tiny_options(data, out), "--model.init", "published") == 0
+    assert scmrl(monkeypatch, "train", *tiny_options(data, out), "--model.init", "uncalibrated") == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert "branch is SILENT" in last
     assert "--model.init calibrated" in last
@@ -129,7 +129,7 @@ def test_a_silent_branch_is_reported_in_the_last_line(
     [
         (("--model.init", "calibrated"), {"encoders", "fusion", "readout"}),
         (("--model.init", "calibrated_fusion"), {"fusion"}),
-        (("--model.init", "published"), set()),
+        (("--model.init", "uncalibrated"), set()),
         (("--model.init", "calibrated_fusion", "--model.fusion.kind", "none", "--model.alignment", "none"), set()),
     ],
 )

@@ -181,7 +181,7 @@ def test_non_finite_samples_are_named_in_every_split(data: Path, tmp_path: Path,
     assert first is not None
     of_training = first.splits.train[3].id.split(".")[0]
     of_validation = first.splits.val[2].id.split(".")[0]
-    uncalibrated = ("--train.precision", "float16", "--model.init", "published")
+    uncalibrated = ("--train.precision", "float16", "--model.init", "uncalibrated")
     with monkeypatch.context() as patch:
         poison(patch, of_training)
         with pytest.raises(FloatingPointError, match=f"replace or leave out: audio of {of_training}.png"):
@@ -204,7 +204,7 @@ def test_a_faulty_sample_is_reported_without_a_workers_traceback(
 
     monkeypatch.setattr(RecordedDataset, "__getitem__", unreadable)
     with pytest.raises(ValueError, match=r"^train7\.wav is damaged; replace it$"):
-        run(options(data, tmp_path / "run", "--train.workers", "1", "--model.init", "published"))
+        run(options(data, tmp_path / "run", "--train.workers", "1", "--model.init", "uncalibrated"))
 
 
 @pytest.mark.parametrize(

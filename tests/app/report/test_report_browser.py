@@ -34,7 +34,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     manifest = write_tiny_dataset(folder / "data", train=40, test=14) / "manifest.csv"
     quoted = '"' + OWNED.replace('"', '""') + '"'
     manifest.write_text(manifest.read_text().replace(",left,", f",{quoted},").replace(",right,", f",{LONG},"))
-    first = finished_run(folder / "data", folder / "run", "--train.selection", "published")
+    first = finished_run(folder / "data", folder / "run", "--train.selection", "test")
     second = Path(shutil.copytree(first, folder / ("run_" * 20)))
     study = folder / "study"
     study.mkdir()

@@ -327,8 +327,8 @@ def test_every_table_of_a_run_that_selected_on_the_test_split_is_marked(
     copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(page_module, "EXAMPLES", (1, 1))
-    rewrite(copied / "experiment.json", lambda settings: settings["train"].update(selection="published"))
-    edit(copied / "summary.json", selection="published")
+    rewrite(copied / "experiment.json", lambda settings: settings["train"].update(selection="test"))
+    edit(copied / "summary.json", selection="test")
     (copied / "evaluation.json").unlink()
     report(copied, out=tmp_path / "page.html")
     page = Page(tmp_path / "page.html")

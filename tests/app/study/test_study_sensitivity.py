@@ -222,7 +222,7 @@ def test_a_single_setting_has_a_range_and_no_importance():
 
 
 def test_epochs_selected_on_the_test_split_are_noted_if_only_some_points_were():
-    spec = grid("--vary", "train.selection=validation,published")
+    spec = grid("--vary", "train.selection=validation,test")
     assert "selected on the test split" in tabulate(spec, {spec.points()[0].key: measured(0.5)}).notes[0]
 
 

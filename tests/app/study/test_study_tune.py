@@ -116,8 +116,8 @@ def test_ranges_are_parsed_by_type():
         (("--search", f"{ALPHA}=-1..3"), f"--search {ALPHA} = -1: must be greater than or equal to 0"),
         (("--search", "model.alhpa=0..3"), "no such option"),
         (("--search", "seed=0..3"), "cannot be varied"),
-        (("--search", f"{ALPHA}=0..3", "--train.selection", "published"), "selects epochs on the test split"),
-        (("--search", "train.selection=validation|published"), "selects epochs on the test split"),
+        (("--search", f"{ALPHA}=0..3", "--train.selection", "test"), "selects epochs on the test split"),
+        (("--search", "train.selection=validation|test"), "selects epochs on the test split"),
         (("--search", f"{ALPHA}=0..3", "--seeds", f"1,{2**32}"), "seeds must be one or more distinct numbers"),
     ],
 )

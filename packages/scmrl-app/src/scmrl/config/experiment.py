@@ -76,10 +76,10 @@ class TrainSpec(Spec):
     """balanced: weight the loss of each class inversely to its number of training samples."""
     patience: int | None = Field(default=None, ge=1)
     """Epochs without improvement after which training stops early; none: never."""
-    selection: Literal["validation", "published"] = "validation"
+    selection: Literal["validation", "test"] = "validation"
     """Split that selects the best epoch. validation: highest validation accuracy after the warm-up, then lowest loss.
-    published: highest test accuracy of all epochs, as in the authors' code; the test accuracy is then no estimate for
-    new data, and every table says so."""
+    test: highest test accuracy of all epochs, as in the authors' code; the test accuracy is then no estimate for new
+    data, and every table says so."""
     augment_shift: float = Field(default=0.1, ge=0, lt=1)
     """Largest random shift of images, spectrograms and event frames in training, as a share of height and width."""
     augment_scale: float = Field(default=0.12, ge=0, lt=1)

@@ -21,7 +21,7 @@ from types import MappingProxyType
 from scmrl.config.experiment import Experiment, ModelOptions, TrainSpec
 from scmrl.config.overlay.faults import did_you_mean
 from snn_datasets import CremaDSpec, DigitsSpec, MnistDvsNTidigitsSpec, UrbanSound8KAVSpec
-from snn_fusion import BackboneSpec, CCSSASpec, ClassContrastiveSpec, PatchSplittingSpec, preset
+from snn_fusion import BackboneSpec, CCSSASpec, ClassContrastiveSpec, ModelSpec, PatchSplittingSpec, preset
 
 BOTH = ("audio", "visual")
 
@@ -55,7 +55,7 @@ def scmrl_cremad_published(root: Path = Path("data/crema-d")) -> Experiment:
     """CREMA-D as published: one frame and one spectrogram a clip, clips split at random, the test split selects."""
     return Experiment(
         data=CremaDSpec(root=root, modalities=BOTH, protocol="published", val_fraction=0.0),
-        model=_published_model("scmrl-cremad"),
+        model=_without_shapes(preset("scmrl-cremad-published")),
         train=_published_schedule(),
         seed=42,
     )
@@ -74,7 +74,7 @@ def scmrl_urbansound8k_av_published(root: Path = Path("data/urbansound8k-av")) -
     """UrbanSound8K-AV as published: the first 70 % of each class by name are for training, the test split selects."""
     return Experiment(
         data=UrbanSound8KAVSpec(root=root, modalities=BOTH, protocol="published", val_fraction=0.0),
-        model=_published_model("scmrl-urbansound8k-av"),
+        model=_without_shapes(preset("scmrl-urbansound8k-av-published")),
         train=_published_schedule(),
         seed=42,
     )
@@ -94,7 +94,7 @@ def scmrl_mnistdvs_ntidigits_published(root: Path = Path("data/mnistdvs-ntidigit
     """MNIST-DVS with N-TIDIGITS as published: 28 x 28 in 16 steps, 500 pairs a class, the test split selects."""
     return Experiment(
         data=MnistDvsNTidigitsSpec(root=root, modalities=BOTH, protocol="published", time_steps=16),
-        model=_published_model("scmrl-mnistdvs-ntidigits"),
+        model=_without_shapes(preset("scmrl-mnistdvs-ntidigits-published")),
         train=_published_schedule(),
         seed=42,
     )
@@ -155,15 +155,14 @@ def _published_schedule() -> TrainSpec:
         average=0.0,
         class_weights="none",
         patience=None,
-        selection="published",
+        selection="test",
         augment_shift=0.0,
         augment_scale=0.0,
     )
 
 
-def _published_model(name: str) -> ModelOptions:
-    """A preset of snn_fusion without the input shapes."""
-    spec = preset(name)
+def _without_shapes(spec: ModelSpec) -> ModelOptions:
+    """A model's options; the data give the shapes."""
     return ModelOptions(
         **{field: getattr(spec, field) for field in BackboneSpec.model_fields},
         modalities=dict(spec.encoders),

@@ -351,7 +351,7 @@ def _validate(
 ) -> tuple[dict[str, float], bool]:
     """Return the epoch's record and whether the epoch is the best so far; the best model is saved in the run folder."""
     options, position = run.experiment.train, trained.position
-    split = run.splits.test if options.selection == "published" else run.splits.val
+    split = run.splits.test if options.selection == "test" else run.splits.val
     with average.in_place(trained.averaged, trained.net):
         plain = unwrap(trained.net, run.spec, processes)
         predictions = predict_split(plain, split, batch_size=options.evaluation_batch_size, processes=processes)
@@ -364,7 +364,7 @@ def _validate(
             processes.on_rank0(lambda: save_pretrained(plain, run.spec, run.folder))
     if predictions.non_finite and position.epoch == 1:
         progress.warn(
-            non_finite_warning("test" if options.selection == "published" else "validation", predictions.non_finite)
+            non_finite_warning("test" if options.selection == "test" else "validation", predictions.non_finite)
         )
     n = position.totals["n"]
     record = {
@@ -386,10 +386,10 @@ def _selection_key(epoch: int, scores: dict[str, float], run: Run) -> tuple[bool
     """Order epochs for selection: after the warm-up first, then highest accuracy, then lowest loss.
 
     A small validation split can reach 100 % by chance during warm-up, and then no later and better epoch would ever
-    replace those weights. The published selection considers all epochs.
+    replace those weights. Selection on the test split considers all epochs.
     """
     past_warmup = epoch > run.schedule.warmup_epochs
-    return past_warmup or run.experiment.train.selection == "published", scores["accuracy"], -scores["loss"]
+    return past_warmup or run.experiment.train.selection == "test", scores["accuracy"], -scores["loss"]
 
 
 def _resolve_schedule(

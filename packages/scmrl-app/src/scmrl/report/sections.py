@@ -211,7 +211,7 @@ class RunSection:
     @property
     def selects_on_test(self) -> bool:
         """Whether the test split selected the epoch, so that validation is the test split."""
-        return self.files.summary.selection == "published"
+        return self.files.summary.selection == "test"
 
     @property
     def n(self) -> int:

@@ -66,7 +66,7 @@ def branch_rates(rates: Mapping[str, float]) -> dict[str, float]:
 
 def _mark(run: Run) -> str:
     """Return the mark of test scores if the test split selected the epoch, else ""."""
-    return " (selected on the test split, as published)" if run.experiment.train.selection == "published" else ""
+    return " (selected on the test split, as published)" if run.experiment.train.selection == "test" else ""
 
 
 def summarize(run: Run) -> SummaryFile:
@@ -174,7 +174,7 @@ def hints(run: Run) -> list[str]:
 
 
 def _remedy(run: Run) -> str:
-    if run.spec.init == "published":
+    if run.spec.init == "uncalibrated":
         return "--model.init calibrated makes it fire from the first step"
     return "try a lower --train.learning_rate or a higher --train.target_rate"
 

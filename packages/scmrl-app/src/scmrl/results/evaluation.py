@@ -82,7 +82,7 @@ def contents(
 
 def mark_of(split: str, selection: str) -> str:
     """Return a remark for every table if the split was used in training or selection; otherwise ""."""
-    if selection == "published":
+    if selection == "test":
         return "selected on the test split, as published"
     return {"val": "on the split that selected the epoch", "train": "on the training samples"}.get(split, "")
 

@@ -15,7 +15,7 @@ INTERVAL_NOTE = (
 )
 """Note that explains these columns."""
 SELECTED_ON_TEST = "Epochs were selected on the test split, as published; the accuracies are no estimate for new data."
-"""Note for `train.selection=published`."""
+"""Note for `train.selection=test`."""
 
 
 def plus_minus(summary: MeanStd, factor: float = 1.0) -> str:

@@ -34,9 +34,9 @@ def all_variants(experiment: Experiment) -> dict[str, VariantOptions]:
     model = experiment.model
     for combine in ("add", "concat"):
         variants[combine] = {**UNIMODAL, "model.readout.combine": combine}
-        if model.init != "published":
+        if model.init != "uncalibrated":
             # Calibration serves the layers between modalities; without such layers it may cost accuracy.
-            variants[f"{combine} uncalibrated"] = {**variants[combine], "model.init": "published"}
+            variants[f"{combine} uncalibrated"] = {**variants[combine], "model.init": "uncalibrated"}
     for kind, method in METHODS.specs().items():
         if kind not in ("none", "ccssa"):
             alignment = {} if method.makes_residuals else {"model.alignment": "none"}
@@ -51,7 +51,7 @@ def all_variants(experiment: Experiment) -> dict[str, VariantOptions]:
         variants["ccssa without alignment"] = {**ccssa, "model.alignment": "none"}
     if model.init != "calibrated_fusion":
         variants["ccssa calibrated between modalities"] = {**ccssa, "model.init": "calibrated_fusion"}
-    published = {**ccssa, "model.init": "published", "model.fusion.head_merge": "published"}
+    published = {**ccssa, "model.init": "uncalibrated", "model.fusion.head_merge": "published"}
     variants["ccssa as published"] = published
     if model.alignment is not None:
         variants["ccssa as published without alignment"] = {**published, "model.alignment": "none"}

@@ -251,7 +251,7 @@ class PublishedCheckpoint:
                 "alignment": {"temperature": self.temperature} if self.aligned else None,
                 "readout": {"combine": self.combine, "mlp_expansion": 0 if len(self.modalities) == 1 else 4},
                 "label_smoothing": _LABEL_SMOOTHING,
-                "init": "published",
+                "init": "uncalibrated",
             }
         )
 

@@ -81,7 +81,8 @@ class CCSSASpec(MethodSpec):
     semantic_projection: bool = True
     """Project residuals into the shared semantic space by a linear spiking layer before they are added."""
     head_merge: Literal["ordered", "published"] = "ordered"
-    """How temporal attention joins its heads: concatenated, or mixed with time as in the authors' code."""
+    """How temporal attention joins its heads. ordered: concatenated; published: mixed with time steps, as in the
+    authors' code, whose checkpoints need it."""
 
     def build(self, tokens: Mapping[str, int], *, channels: int, neuron: NeuronSpec) -> FusionMethod:
         """Build the method for these modalities."""

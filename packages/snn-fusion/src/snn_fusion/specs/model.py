@@ -70,10 +70,10 @@ class BackboneSpec(Spec):
     """Share of the target that the classification loss spreads over all classes."""
     modality_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Probability in training of dropping each modality of a sample; at least one remains."""
-    init: Literal["calibrated", "calibrated_fusion", "published"] = "calibrated"
+    init: Literal["calibrated", "calibrated_fusion", "uncalibrated"] = "calibrated"
     """Initial firing rates. calibrated: every layer is calibrated on a batch of training data before the first step
-    (see `snn_fusion.calibrate`); calibrated_fusion: only the layers between modalities; published: no calibration, so
-    the cross-modal branch starts silent, as in the authors' code."""
+    (see `snn_fusion.calibrate`); calibrated_fusion: only the layers between modalities; uncalibrated: PyTorch's default
+    initialization, with which the cross-modal branch starts silent, as in the authors' code."""
 
     @model_validator(mode="after")
     def _check_fusion(self) -> Self:

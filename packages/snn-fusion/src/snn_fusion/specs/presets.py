@@ -84,18 +84,20 @@ def scmrl(
         readout=ReadoutSpec(combine=combine, mlp_expansion=4),
         label_smoothing=0.1,
         modality_dropout=0.0,
-        init="published",
+        init="uncalibrated",
         fit_inputs=False,
     )
 
 
 PRESETS: Mapping[str, ModelSpec] = MappingProxyType(
     {
-        "scmrl-cremad": scmrl({"audio": (1, 128, 128), "visual": (3, 128, 128)}, num_classes=6, temperature=0.07),
-        "scmrl-urbansound8k-av": scmrl(
+        "scmrl-cremad-published": scmrl(
+            {"audio": (1, 128, 128), "visual": (3, 128, 128)}, num_classes=6, temperature=0.07
+        ),
+        "scmrl-urbansound8k-av-published": scmrl(
             {"audio": (1, 128, 128), "visual": (3, 128, 128)}, num_classes=10, channels=64, temperature=0.08
         ),
-        "scmrl-mnistdvs-ntidigits": scmrl(
+        "scmrl-mnistdvs-ntidigits-published": scmrl(
             {"audio": (1, 28, 28), "visual": (2, 28, 28)}, num_classes=10, depth="shallow", time_steps=16
         ),
     }

@@ -39,7 +39,7 @@ def tabulate(spec: AblationSpec, results: Results) -> StudyFindings:
         "alpha 0 is the accuracy lost when the branch is removed: near 0, the fusion has no effect.",
         *_missing_value_notes(rows),
     ]
-    if spec.train.selection == "published":
+    if spec.train.selection == "test":
         notes.insert(0, SELECTED_ON_TEST)
     plot = StudyPlot(
         "accuracy",

@@ -281,6 +281,6 @@ def _notes(spec: NoiseSpec, correct: Mapping[Target, Correct]) -> list[str]:
         )
     if skipped:
         notes.append(f"Skipped, because they apply to none of the modalities: {', '.join(skipped)}.")
-    if spec.train.selection == "published":
+    if spec.train.selection == "test":
         notes.insert(0, SELECTED_ON_TEST)
     return notes

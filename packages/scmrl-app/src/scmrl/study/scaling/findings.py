@@ -160,6 +160,6 @@ def _notes(spec: ScalingSpec, results: Results) -> list[str]:
         "grows with the batch; weights, gradients and optimizer state are not included. Synaptic operations "
         "are the products of two nonzero factors, in evaluation mode; dense operations are all products.",
     ]
-    if spec.train.selection == "published":
+    if spec.train.selection == "test":
         notes.insert(0, SELECTED_ON_TEST)
     return notes

@@ -45,7 +45,7 @@ def tabulate(spec: SensitivitySpec, results: Results) -> StudyFindings:
         "variance of validation accuracy over the grid that a setting explains alone; the rest of 100 % is "
         "interaction. Random variation adds to all of them."
     )
-    if "published" in (spec.train.selection, *values.get("train.selection", ())):
+    if "test" in (spec.train.selection, *values.get("train.selection", ())):
         notes.insert(0, SELECTED_ON_TEST)
     title = f"Sensitivity on {spec.data.card().title}"
     tables = [advice, *curve_tables(curves, names), grid_table(values, combinations)]

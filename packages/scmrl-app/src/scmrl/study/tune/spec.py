@@ -52,9 +52,9 @@ class TuneSpec(StudySpec):
         """
         if not self.search:
             raise ValueError("--search is required, for example --search train.learning_rate=1e-3..1e-1,log")
-        if "published" in (self.train.selection, *self._choices("train.selection")):
+        if "test" in (self.train.selection, *self._choices("train.selection")):
             raise ValueError(
-                "train.selection published selects epochs on the test split, so a search would overfit to the test "
+                "train.selection test selects epochs on the test split, so a search would overfit to the test "
                 "samples: use --train.selection validation"
             )
         points = [point for stage in self.stages() for point in stage]
