@@ -49,7 +49,7 @@ def test_the_first_use_builds_and_the_next_reuses_the_build(tmp_path: Path):
     ("environment", "message"),
     [
         ({"PATH": ""}, "no C compiler is on PATH; install gcc or clang, or set CC"),
-        ({"CC": "false"}, "false could not build cpu.c: no output"),
+        ({"CC": "false"}, "false could not build native.c: no output"),
         ({"CC": "no-such-compiler"}, "no-such-compiler"),
         ({"SNN_CORE_CACHE": "/proc/nowhere"}, "set SNN_CORE_CACHE to a writable folder"),
     ],

@@ -20,7 +20,7 @@ from core.triton_cases import VALUES, Case, covering_cases
 from present import present
 from snn_core.ops.common.call import NeuronCall
 from snn_core.ops.lif import triton
-from snn_core.ops.lif.settings import LIFConstants
+from snn_core.ops.lif.constants import LIFConstants
 
 CONSTANTS, PLAIN = LIFConstants(0.5, 0.5, 1.0), NeuronCall()
 

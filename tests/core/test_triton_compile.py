@@ -21,7 +21,7 @@ from triton.compiler import ASTSource
 from core import triton_cases
 from snn_core.ops.common.call import NeuronCall
 from snn_core.ops.lif import triton
-from snn_core.ops.lif.settings import LIFConstants
+from snn_core.ops.lif.constants import LIFConstants
 from snn_core.ops.lif.triton import kernels
 
 CUOBJDUMP = Path(triton_language.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"

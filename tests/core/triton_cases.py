@@ -22,10 +22,10 @@ import torch
 from torch import Tensor
 
 from snn_core import SURROGATES, surrogate_gradient
-from snn_core.ops.common.call import NeuronCall
-from snn_core.ops.lif import few_pass, triton
+from snn_core.ops.common.call import Affine, NeuronCall
+from snn_core.ops.lif import torch_kernels, triton
+from snn_core.ops.lif.constants import LIFConstants
 from snn_core.ops.lif.reference import lif_reference
-from snn_core.ops.lif.settings import Affine, LIFConstants
 
 SAMPLES, CHANNELS, INNER = 3, 5, 7
 GUARD = 64
@@ -291,7 +291,7 @@ class Call:
         # Saving fewer bytes rounds the gradient.
         precision = {"d16": 2e-3, "u8": 3e-2}.get(self.options.save, PRECISION[device])
         if not (self.options.save == "d16" and self.options.surrogate == "rectangle"):
-            # Rounding moves distances across the edge; the comparison with `few_pass` remains.
+            # Rounding moves distances across the edge; the comparison with `torch_kernels` remains.
             assert_near("gradient of x", grads[0], grad_x, precision)
             assert_near("gradient of v_init", grads[1], grad_v, precision)
         return saved, grads
@@ -302,7 +302,7 @@ class Call:
         precise = torch.float64 if call.save in ("d32", "x") else None
         saved_type = precise or {"d16": torch.float16, "u8": torch.uint8}[call.save]
         theirs = torch.empty(x.shape, dtype=saved_type)
-        few_pass.forward(
+        torch_kernels.forward(
             x,
             v_init,
             self.constants,
@@ -312,11 +312,11 @@ class Call:
             torch.empty_like(v_init),
             lengths=self.lengths,
         )
-        saved_by = {"few_pass": theirs, "triton": ours} if ours is not None else {"triton": x}
+        saved_by = {"torch_kernels": theirs, "triton": ours} if ours is not None else {"triton": x}
         for name, saved in saved_by.items():
             grad_x, grad_v = torch.empty_like(x), torch.empty_like(v_init)
             grad_constants = torch.zeros(3, dtype=torch.float64)
-            few_pass.backward(
+            torch_kernels.backward(
                 None if self.grad_spikes is None else self.grad_spikes.double(),
                 None if self.grad_v_last is None else self.grad_v_last.double(),
                 saved.to(saved_type),

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from snn_core.ops.alif import cpu, few_pass
+from snn_core.ops.alif import torch_kernels
+from snn_core.ops.alif.constants import ALIFConstants
 from snn_core.ops.alif.decomposition import decompose_alif
-from snn_core.ops.alif.settings import ALIFConstants
+from snn_core.ops.alif.native import KERNELS
 from snn_core.ops.common.arguments import check_time_constant
 from snn_core.ops.common.call import DEFAULTS, Implementation, NeuronCall
 from snn_core.ops.common.implementation import Kernels
@@ -20,7 +21,7 @@ ALIF_OPERATION = NeuronOperation(
     "alif",
     constants=ALIFConstants,
     states=("v", "b"),
-    kernels=Kernels(torch=few_pass, native=cpu),
+    kernels=Kernels(torch=torch_kernels, native=KERNELS),
     decomposition=decompose_alif,
     save="d32",
 )

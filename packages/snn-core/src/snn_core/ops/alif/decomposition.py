@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from snn_core.ops.alif.settings import ALIFConstants
+from snn_core.ops.alif.constants import ALIFConstants
 from snn_core.ops.common.call import NeuronCall
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from torch import Tensor
+
 from snn_core.surrogate import SurrogateGradient
 
 Implementation = Literal["auto", "torch", "native", "triton"]
@@ -13,6 +15,10 @@ Save = Literal["d32", "d16", "x", "u8"]
 """What is saved for the backward, in bytes per element and time step: the distance to threshold in 32 (4) or 16 bits
 (2), only the input (0 where something else keeps it alive anyway; the forward is recomputed), or one byte of spike and
 surrogate gradient (1, the gradient to 1 part in 254 of its largest value)."""
+
+Affine = tuple[Tensor, Tensor, int]
+"""Scale [C] and shift [C] in the dtype of the potentials, and the number of consecutive neurons per channel: neuron n
+receives `scale[c] * x + shift[c]` with `c = n // inner % C`."""
 
 
 class NeuronCall(NamedTuple):

@@ -23,12 +23,14 @@ enum type { F32, BF16, F16 };
 enum surrogate { SIGMOID, ATAN, TRIANGLE, RECTANGLE, FAST_SIGMOID, ERF, GIVEN };
 enum save { D32, D16, X, U8 };
 
-/* The fields that the job of every neuron begins with; `NeuronJob` of cpu.py. */
+/* The fields that the job of every neuron begins with; `JOB_FIELDS` of native.py. */
 #define NEURON_JOB                                                                                                     \
     int64_t T, N;           /* time steps, neurons */                                                                  \
     int64_t start, stop;    /* the neurons to process */                                                               \
     const int32_t *lengths; /* [samples] or NULL: steps of each sample */                                              \
     int64_t samples;        /* neuron n is of sample n / (N / samples) */                                              \
+    const float *scale, *shift; /* [channels] or NULL: the neuron receives scale * x + shift */                        \
+    int64_t channels, inner;    /* neuron n is of channel n / inner % channels */                                      \
     float slope;                                                                                                       \
     int32_t soft_reset, detach_reset, detach_membrane, surrogate, save;                                                \
     int32_t type; /* of currents, spikes and gradients */

@@ -12,16 +12,17 @@ from snn_core.ops.common.arguments import check_time_constant
 from snn_core.ops.common.call import DEFAULTS, Implementation, NeuronCall, Save
 from snn_core.ops.common.implementation import Choice, Kernels, choose
 from snn_core.ops.common.operation import NeuronOperation
-from snn_core.ops.lif import cpu, few_pass
+from snn_core.ops.lif import torch_kernels
+from snn_core.ops.lif.constants import LIFConstants
 from snn_core.ops.lif.decomposition import decompose_lif
-from snn_core.ops.lif.settings import LIFConstants
+from snn_core.ops.lif.native import KERNELS
 from snn_core.surrogate import SurrogateGradient
 
 LIF_OPERATION = NeuronOperation(
     "lif",
     constants=LIFConstants,
     states=("v",),
-    kernels=Kernels(torch=few_pass, native=cpu, triton="snn_core.ops.lif.triton"),
+    kernels=Kernels(torch=torch_kernels, native=KERNELS, triton="snn_core.ops.lif.triton"),
     decomposition=decompose_lif,
 )
 

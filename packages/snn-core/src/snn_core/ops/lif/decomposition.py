@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from snn_core.ops.common.call import NeuronCall
-from snn_core.ops.lif.settings import LIFConstants
+from snn_core.ops.lif.constants import LIFConstants
 
 
 def decompose_lif(x: Tensor, v: Tensor, constants: LIFConstants, call: NeuronCall) -> tuple[Tensor, Tensor]:

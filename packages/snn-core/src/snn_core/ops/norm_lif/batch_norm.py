@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from snn_core.ops.common.arguments import state_dtype
-from snn_core.ops.norm_lif import cpu
+from snn_core.ops.norm_lif import native as kernels
 
 
 def moments(x: Tensor, eps: float, *, native: bool) -> tuple[Tensor, Tensor]:
     """Return mean and biased variance [C] of x [M, C, inner], in float32 for 16 bits, too coarse for a variance."""
-    if native and cpu.can_run(x):
-        return cpu.moments(x)
+    if native and kernels.can_run(x):
+        return kernels.moments(x)
     if x.device.type == "cuda":
         mean, invstd = torch.batch_norm_stats(x, eps)
         return mean, (invstd.square().reciprocal() - eps).clamp_(min=0)
@@ -44,8 +44,8 @@ def gradients(
     G the gradient of the drive, that of x is then `weight / std * (G - mean(G) - z * mean(G * z))`, else
     `weight / std * G`.
     """
-    if native and cpu.can_run(x):
-        return cpu.gradients(grad_drive, x, weight, mean, var, eps, of_batch)
+    if native and kernels.can_run(x):
+        return kernels.gradients(grad_drive, x, weight, mean, var, eps, of_batch)
     invstd = torch.rsqrt(var + eps)
     return torch.ops.aten.native_batch_norm_backward(
         grad_drive, x, weight, mean, var, mean, invstd, of_batch, eps, [True, True, True]

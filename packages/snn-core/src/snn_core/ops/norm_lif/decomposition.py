@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from snn_core.ops.common.call import NeuronCall
+from snn_core.ops.lif.constants import LIFConstants
 from snn_core.ops.lif.decomposition import decompose_lif
-from snn_core.ops.lif.settings import LIFConstants
 from snn_core.ops.norm_lif.settings import Layout, Statistics
 
 

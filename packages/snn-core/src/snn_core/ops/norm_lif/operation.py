@@ -16,12 +16,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from snn_core.ops.common.arguments import check_differentiation, stack_constants
-from snn_core.ops.common.call import NeuronCall
+from snn_core.ops.common.call import Affine, NeuronCall
 from snn_core.ops.common.memory import empty
 from snn_core.ops.common.operation import Constants, is_traced, option_schema
 from snn_core.ops.common.registration import register
 from snn_core.ops.lif import LIF_OPERATION
-from snn_core.ops.lif.settings import Affine, LIFConstants
+from snn_core.ops.lif.constants import LIFConstants
 from snn_core.ops.norm_lif.batch_norm import gradients, moments
 from snn_core.ops.norm_lif.decomposition import decompose_norm_lif
 from snn_core.ops.norm_lif.settings import Layout, Statistics

@@ -1,10 +1,10 @@
 """The neuron on CUDA devices: one kernel forward, one backward, compiled by Triton.
 
 The kernels keep the potential in registers over all steps, so that each array is read or written once, by up to 128
-bits at a time; 16-bit arrays are processed in float32. Layouts and values are those of `few_pass.py`: the saved tensor
-of one works in the backward of the other. With save `x` the backward recomputes the forward: up to 8 steps at once in
-registers, longer sequences from potentials stored at every 8th step. Storing all distances instead would move 8 bytes
-per element and step instead of 1, and take 8 times the memory.
+bits at a time; 16-bit arrays are processed in float32. Layouts and values are those of `torch_kernels.py`: the saved
+tensor of one works in the backward of the other. With save `x` the backward recomputes the forward: up to 8 steps at
+once in registers, longer sequences from potentials stored at every 8th step. Storing all distances instead would move 8
+bytes per element and step instead of 1, and take 8 times the memory.
 
 No call synchronizes with the device, except to copy gradients of learned constants to the CPU. A kernel is compiled
 once per kind of call (dtypes, options, and T up to 16), not per number of neurons or longer T. The block size follows
@@ -21,9 +21,9 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 
-from snn_core.ops.common.call import NeuronCall
+from snn_core.ops.common.call import Affine, NeuronCall
 from snn_core.ops.common.tiles import flat, flat_state
-from snn_core.ops.lif.settings import Affine, LIFConstants
+from snn_core.ops.lif.constants import LIFConstants
 from snn_core.surrogate import SURROGATES, surrogate_gradient
 
 UNROLLED = 16

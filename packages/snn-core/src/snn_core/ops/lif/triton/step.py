@@ -11,9 +11,9 @@ sample its neurons keep their potential, and their distance is minus infinity: n
 import triton
 import triton.language as tl
 
-from snn_core.ops.lif import settings
+from snn_core.ops.lif import constants
 
-LEVELS = tl.constexpr(settings.LEVELS)
+LEVELS = tl.constexpr(constants.LEVELS)
 """Steps of the one-byte code of the surrogate gradient."""
 ROUND = tl.constexpr(8388608.0)
 """2^23: adding and subtracting it rounds a small positive number to an integer, ties to even."""
@@ -112,7 +112,7 @@ def reset(h, d, fired, SOFT: tl.constexpr):
 
 @triton.jit
 def encode(d, slope, top, SAVE: tl.constexpr, SURROGATE: tl.constexpr):
-    """The saved code of a step, as in `few_pass.py`."""
+    """The saved code of a step, as in `torch_kernels.py`."""
     if SAVE == "d32":
         return -d
     elif SAVE == "d16":

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from torch import Tensor
-
 
 class LIFConstants(NamedTuple):
     """Potentials are relative to the resting potential, which is v_reset, or 0 with a soft reset."""
@@ -18,9 +16,5 @@ class LIFConstants(NamedTuple):
     """Potential at which the neuron spikes."""
 
 
-Affine = tuple[Tensor, Tensor, int]
-"""Scale [C] and shift [C] in the dtype of the potentials, and the number of consecutive neurons per channel: neuron n
-receives `scale[c] * x + shift[c]` with `c = n // inner % C`."""
-
 LEVELS = 127
-"""Steps of the one-byte code of the surrogate gradient; also in `cpu.c`."""
+"""Steps of the one-byte code of the surrogate gradient; also in `native.c`."""

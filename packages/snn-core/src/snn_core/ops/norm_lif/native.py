@@ -1,4 +1,4 @@
-"""Batch norm in C on the CPU, for float32: its sums and its backward; the code is in `cpu.c`."""
+"""Batch norm in C on the CPU, for float32: its sums and its backward; the code is in `native.c`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from snn_core.ops.common.cpu import INTEGER, POINTER, Library, address
+from snn_core.ops.common.native import INTEGER, POINTER, Library, address
 from snn_core.ops.common.threads import split
 
 _library = Library(
-    Path(__file__).with_name("cpu.c"),
+    Path(__file__).with_name("native.c"),
     {
         "snn_norm_sums": [*[POINTER] * 3, *[INTEGER] * 4, *[POINTER] * 2],
         "snn_norm_moments": [POINTER, INTEGER, POINTER, INTEGER, INTEGER, POINTER, POINTER],

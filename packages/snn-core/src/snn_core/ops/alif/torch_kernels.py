@@ -1,8 +1,8 @@
 """The adaptive neuron in few passes over memory, in plain PyTorch: any device, any dtype, no compiler.
 
-As in `ops/lif/few_pass.py`: the working buffer holds the gap `e = A - h` to the raised threshold, a neuron spikes where
-it is at most 0, and "keep the potential unless the neuron spiked" is one operation on the gap. Only the gap of every
-element and time step is saved; its signs give the adaptation again where the backward needs it.
+As in `ops/lif/torch_kernels.py`: the working buffer holds the gap `e = A - h` to the raised threshold, a neuron spikes
+where it is at most 0, and "keep the potential unless the neuron spiked" is one operation on the gap. Only the gap of
+every element and time step is saved; its signs give the adaptation again where the backward needs it.
 
 Where samples have `lengths` [B], neuron n belongs to sample n // (N / B). After the last step of a sample its neurons
 keep their states, and their gap is infinite: no spike, and a surrogate of 0.
@@ -15,7 +15,7 @@ import math
 import torch
 from torch import Tensor
 
-from snn_core.ops.alif.settings import ALIFConstants
+from snn_core.ops.alif.constants import ALIFConstants
 from snn_core.ops.common.call import NeuronCall
 from snn_core.ops.common.tiles import flat, flat_state, steps_of, tiles
 from snn_core.surrogate import surrogate_gradient

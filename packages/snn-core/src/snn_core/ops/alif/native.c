@@ -1,5 +1,5 @@
-/* The adaptive-threshold neuron on a CPU: equations in reference.py, buffers in few_pass.py. Structured like
- * ops/lif/cpu.c: tiles of neurons whose states stay in the first-level cache, and stages of one loop over a tile.
+/* The adaptive-threshold neuron on a CPU: equations in reference.py, buffers in torch_kernels.py. Structured like
+ * ops/lif/native.c: tiles of neurons whose states stay in the first-level cache, and stages of one loop over a tile.
  */
 #include <stdint.h>
 #include <string.h>
@@ -95,12 +95,12 @@ void snn_alif_forward(const job *j, const void *x, int64_t x_stride, const float
 
 /* The adaptation before every step of a tile [T, TILE], from the spikes in the signs of the gaps. After the end of a
  * sample it keeps decaying, which nothing reads. */
-static void recall_adaptation(const job *j, const float *gaps, int64_t at, int n, const float *b_init, int64_t b_stride,
+static void recall_adaptation(const job *j, const float *gaps, int64_t gaps_stride, int64_t at, int n, const float *b_init, int64_t b_stride,
                               float *adaptation) {
     gather(b_init, at, b_stride, n, adaptation);
     const float rho = j->rho;
     for (int64_t t = 0; t + 1 < j->T; t++) {
-        const float *restrict gap = gaps + t * j->N + at, *restrict b = adaptation + t * TILE;
+        const float *restrict gap = gaps + t * gaps_stride + at, *restrict b = adaptation + t * TILE;
         float *restrict after = adaptation + (t + 1) * TILE;
         LOOP after[i] = rho * b[i] + (gap[i] <= 0.0f ? 1.0f : 0.0f);
     }
@@ -178,8 +178,8 @@ static void add_constants(const job *j, const float *restrict reach, const float
 /* `adaptation` is a buffer of [T, TILE] floats where constants are learned or a hard reset is not detached; else NULL.
  * `constants` [tiles, 5] or NULL receives each tile's sums of the gradients of decay, gain, threshold, beta and rho. */
 void snn_alif_backward(const job *j, const void *grad_spikes, int64_t grad_stride, const float *grad_v_last,
-                       const float *grad_b_last, const float *gaps, const float *v_init, int64_t v_stride,
-                       const float *b_init, int64_t b_stride, void *grad_x, float *grad_v, float *grad_b,
+                       const float *grad_b_last, const float *gaps, int64_t gaps_stride, const float *v_init,
+                       int64_t v_stride, const float *b_init, int64_t b_stride, void *grad_x, float *grad_v, float *grad_b,
                        float *adaptation, double *constants) {
     _Alignas(64) float carry_v[TILE], carry_b[TILE], reach[TILE], up_space[TILE], out_space[TILE];
     _Alignas(64) float h[TILE], before[TILE], v_after_end[TILE], b_after_end[TILE];
@@ -190,7 +190,7 @@ void snn_alif_backward(const job *j, const void *grad_spikes, int64_t grad_strid
         int n = (int)(j->stop - at < TILE ? j->stop - at : TILE);
         sums total = {0.0, 0.0, 0.0, 0.0, 0.0};
         if (j->lengths) load_steps(j, at, n, steps);
-        if (adaptation) recall_adaptation(j, gaps, at, n, b_init, b_stride, adaptation);
+        if (adaptation) recall_adaptation(j, gaps, gaps_stride, at, n, b_init, b_stride, adaptation);
         memset(carry_v, 0, sizeof carry_v);
         memset(carry_b, 0, sizeof carry_b);
         if (grad_v_last) memcpy(carry_v, grad_v_last + at, sizeof(float) * (size_t)n);
@@ -199,7 +199,7 @@ void snn_alif_backward(const job *j, const void *grad_spikes, int64_t grad_strid
         for (int64_t t = j->T - 1; t >= 0; t--) {
             const float *upstream =
                 grad_spikes ? read_floats(grad_spikes, t * grad_stride + at, j->type, n, up_space) : up_space;
-            const float *gap = gaps + t * j->N + at, *b = adaptation ? adaptation + t * TILE : NULL;
+            const float *gap = gaps + t * gaps_stride + at, *b = adaptation ? adaptation + t * TILE : NULL;
             float *out = j->type == F32 && !large ? (float *)grad_x + t * j->N + at : out_space;
             bump(gap, n, j->surrogate, j->slope, reach);
             if (adaptation) potential(j, gap, b, n, h);
@@ -211,7 +211,7 @@ void snn_alif_backward(const job *j, const void *grad_spikes, int64_t grad_strid
             through_spike(j, upstream, h, carry_v, carry_b, n, reach);
             if (constants) {
                 if (t > 0) {
-                    const float *restrict last = gap - j->N;
+                    const float *restrict last = gap - gaps_stride;
                     const float jump = j->threshold;
                     potential(j, last, b - TILE, n, before);
                     if (j->soft_reset)

@@ -1,4 +1,4 @@
-/* The multi-step leaky integrate-and-fire neuron on a CPU: equations in reference.py, buffers in few_pass.py. Plain C
+/* The multi-step leaky integrate-and-fire neuron on a CPU: equations in reference.py, buffers in torch_kernels.py. Plain C
  * without headers of PyTorch or Python, so that one build works for all versions.
  *
  * Neurons are processed in tiles whose potentials stay in the first-level cache over all time steps. One time step of a
@@ -17,8 +17,6 @@
 typedef struct {
     NEURON_JOB
     float decay, gain, threshold;
-    const float *scale, *shift; /* [channels] or NULL: the neuron receives scale * x + shift */
-    int64_t channels, inner;    /* neuron n is of channel n / inner % channels */
 } job;
 
 static float highest(int kind, float slope) {

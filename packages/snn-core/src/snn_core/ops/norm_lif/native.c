@@ -1,5 +1,5 @@
 /* Sums of batch norm over a batch, and its backward in place, for float32 on a CPU; x is [M, C, inner]. Called from
- * cpu.py. Plain C, as ops/lif/cpu.c.
+ * native.py. Plain C, as ops/lif/native.c.
  */
 #include <math.h>
 #include <stdint.h>

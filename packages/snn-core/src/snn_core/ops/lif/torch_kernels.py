@@ -16,9 +16,9 @@ import math
 import torch
 from torch import Tensor
 
-from snn_core.ops.common.call import NeuronCall
+from snn_core.ops.common.call import Affine, NeuronCall
 from snn_core.ops.common.tiles import flat, flat_state, select, steps_of, tiles
-from snn_core.ops.lif.settings import LEVELS, Affine, LIFConstants
+from snn_core.ops.lif.constants import LEVELS, LIFConstants
 from snn_core.surrogate import SurrogateGradient, atan, sigmoid, surrogate_gradient
 
 TINY = 1e-30
