@@ -15,7 +15,7 @@ from PIL import Image
 
 from snn_datasets import ManifestSpec, ModalityInfo, ReadError, RecordedDataset, Sample, Series, Source, collate
 from snn_datasets.base.registries import CODINGS, READERS
-from snn_datasets.manifest.options import ColumnSpec
+from snn_datasets.manifest.spec import ColumnSpec
 from snn_datasets.modalities.series import SeriesReader
 from snn_datasets.stages.codings import Latency
 

@@ -63,7 +63,7 @@ from snn_datasets.loading.recorded import build_splits as build_splits
 from snn_datasets.loading.splits import split_of as split_of
 from snn_datasets.manifest.init import Guess as Guess
 from snn_datasets.manifest.init import init_manifest as init_manifest
-from snn_datasets.manifest.options import ColumnSpec as ColumnSpec
+from snn_datasets.manifest.spec import ColumnSpec as ColumnSpec
 from snn_datasets.manifest.spec import ManifestSpec as ManifestSpec
 from snn_datasets.modalities.audio import Clamp as Clamp
 from snn_datasets.modalities.audio import FitLength as FitLength

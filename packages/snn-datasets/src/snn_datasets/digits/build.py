@@ -38,7 +38,7 @@ from snn_datasets.stages.codings import EventFrames
 from snn_datasets.stages.spectrogram import mel_spectrogram
 
 if TYPE_CHECKING:
-    from snn_datasets.digits.options import DigitsOptions
+    from snn_datasets.digits.spec import DigitsSpec
 
 SIZE = 16
 """Height and width of images in pixels; also the number of mel bands and of spectrogram frames."""
@@ -177,7 +177,7 @@ class TouchSimulator(Simulator):
         return torch.stack([count(recording, no_draw) for recording in recordings])
 
 
-def build_simulators(spec: DigitsOptions) -> dict[str, Simulator]:
+def build_simulators(spec: DigitsSpec) -> dict[str, Simulator]:
     """Return a simulator for each selected modality."""
     simulators: dict[str, Simulator] = {
         "audio": AudioSimulator(snr=spec.audio_snr),
@@ -188,7 +188,7 @@ def build_simulators(spec: DigitsOptions) -> dict[str, Simulator]:
 
 
 @single_thread()
-def build_digits(spec: DigitsOptions, progress: Progress | None = None) -> DatasetSplits:
+def build_digits(spec: DigitsSpec, progress: Progress | None = None) -> DatasetSplits:
     """Simulate all 1,797 samples, or load them from the cache."""
     simulators = build_simulators(spec)
     labels = cast("list[int]", _cached(spec, "labels", [], _labels).tolist())
@@ -295,7 +295,7 @@ def _handwriting() -> tuple[Tensor, list[int]]:
     return torch.as_tensor(bunch.images).float() / 16, bunch.target.tolist()
 
 
-def _cached(spec: DigitsOptions, name: str, inputs: list[Any], compute: Callable[[], Tensor]) -> Tensor:
+def _cached(spec: DigitsSpec, name: str, inputs: list[Any], compute: Callable[[], Tensor]) -> Tensor:
     """Return `compute()`, [N, ...], from the cache if present; `inputs` are what it depends on besides the code."""
     if spec.cache == "off":
         return compute()

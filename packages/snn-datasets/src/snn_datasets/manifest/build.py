@@ -38,7 +38,7 @@ from snn_datasets.stages.corruption import AudioNoise, ImageNoise, ImageOcclusio
 from snn_datasets.stages.windows import SeriesWindows
 
 if TYPE_CHECKING:
-    from snn_datasets.manifest.options import ManifestOptions
+    from snn_datasets.manifest.spec import ManifestSpec
 
 AEDAT3_MARK = b"#!AER-DAT3"
 LARGE_SENSOR = 128
@@ -98,7 +98,7 @@ def _by(numbers: tuple[int, ...]) -> str:
 
 
 @single_thread()
-def build_manifest(spec: ManifestOptions, progress: Progress | None = None) -> DatasetSplits:
+def build_manifest(spec: ManifestSpec, progress: Progress | None = None) -> DatasetSplits:
     """Check the table, infer from the first training files how to read each column, then fill the caches.
 
     Raises:
@@ -135,7 +135,7 @@ class Manifest:
     """Caveats for results on these splits."""
 
 
-def read_manifest(spec: ManifestOptions) -> Manifest:
+def read_manifest(spec: ManifestSpec) -> Manifest:
     """Read and check the table, and assign its rows to splits.
 
     Raises:
@@ -172,7 +172,7 @@ def _to_row(table: Table, row: TableRow, index_of: Mapping[str, int]) -> Row:
 
 
 def _modality(
-    spec: ManifestOptions,
+    spec: ManifestSpec,
     table: Table,
     name: str,
     kind: RecordingKind | None,
@@ -240,7 +240,7 @@ def _through(stages: Sequence[Stage], value: Any, draw: Draw) -> Any:
 
 
 def _series_stages(
-    spec: ManifestOptions,
+    spec: ManifestSpec,
     name: str,
     reader: Reader,
     first: Series,
@@ -264,7 +264,7 @@ def _series_stages(
 
 
 def _sample_series(
-    spec: ManifestOptions, name: str, reader: Reader, first: Series, training: Sequence[Row]
+    spec: ManifestSpec, name: str, reader: Reader, first: Series, training: Sequence[Row]
 ) -> list[Series]:
     """Read evenly spaced training recordings with the channels of the first; unreadable ones are skipped."""
     rows = [row for row in training if row.sources[name] is not None]
@@ -331,7 +331,7 @@ def _has_time(path: Path) -> bool:
 
 
 def _first_recording(
-    spec: ManifestOptions, table: Table, name: str, reader: Reader, training: Sequence[Row]
+    spec: ManifestSpec, table: Table, name: str, reader: Reader, training: Sequence[Row]
 ) -> tuple[Row, Recording]:
     """Return the first training row with this modality, and its recording."""
     modality = Modality(reader, ModalityInfo(reader.gives, ()))
@@ -352,7 +352,7 @@ def _first_recording(
 
 
 def _stages(
-    spec: ManifestOptions,
+    spec: ManifestSpec,
     first: Recording,
     own: tuple[Stage, ...],
     coding: Stage | None,
