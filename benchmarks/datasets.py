@@ -37,8 +37,8 @@ from snn_datasets import (
     FileDataSpec,
     ModalityCard,
     ModalityInfo,
-    Progress,
     RecordedDataset,
+    ReportProgress,
     Row,
     Source,
     build_splits,
@@ -230,7 +230,7 @@ class EventFolder(FileDataSpec):
         """See `CARD`."""
         return CARD
 
-    def build(self, progress: Progress | None = None) -> DatasetSplits:
+    def build(self, progress: ReportProgress | None = None) -> DatasetSplits:
         """Use all recordings of the folder for training."""
         rows = [Row(path.stem, 0, {"events": Source(path)}) for path in sorted(self.root.glob("*.npy"))]
         modality = Modality(

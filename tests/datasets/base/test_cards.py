@@ -8,7 +8,7 @@ import pytest
 from datasets.writers.made_up import CARD
 from snn_datasets import DATASETS
 from snn_datasets.base.card import DatasetCard, FileSet
-from snn_datasets.base.card_text import describe
+from snn_datasets.base.card_text import card_text
 from snn_datasets.check import published_table
 from snn_datasets.manifest.near_names import similar_labels
 
@@ -63,7 +63,7 @@ def test_checksums_are_well_formed(card: DatasetCard):
 
 @pytest.mark.parametrize("width", [60, 100])
 def test_a_card_reads_in_a_terminal(card: DatasetCard, width: int):
-    text = describe(card, width=width)
+    text = card_text(card, width=width)
     assert text.startswith(f"{card.kind}: ")
     # Longer lines are those of one word that nobody would want broken.
     assert [line for line in text.splitlines() if len(line) > width and len(line.split()) > 2] == []
@@ -78,7 +78,7 @@ def test_a_card_reads_in_a_terminal(card: DatasetCard, width: int):
 
 def test_a_card_as_text():
     notes = CARD.model_copy(update={"notes": ("Storms are rare.", "Nobody looked twice."), "synthetic": ""})
-    assert describe(notes, width=60) == (
+    assert card_text(notes, width=60) == (
         "made-up: Images and traces of weather, version 2\n"
         "license    CC0-1.0\n"
         "cite       nobody\n"
@@ -98,14 +98,14 @@ def test_a_card_as_text():
 
 def test_a_card_without_modalities_or_classes_refers_to_the_files():
     bare = CARD.model_copy(update={"classes": (), "modalities": {}, "files": (FileSet(pattern="*.csv", what="it"),)})
-    text = describe(bare)
+    text = card_text(bare)
     assert "modalities determined by the files" in text
     assert "classes    determined by the files" in text
 
 
 def test_a_card_of_many_classes_names_the_first_and_counts_the_rest():
     card = DATASETS["shd"].card().model_copy(update={"classes": tuple(f"class{number}" for number in range(5_000))})
-    text = describe(card)
+    text = card_text(card)
     assert "5,000: class0, class1" in text
     assert "class49 and 4,950 more" in " ".join(text.split())
     assert len(text) < 4_000

@@ -37,7 +37,7 @@ from snn_datasets import (
     Source,
     collate,
 )
-from snn_datasets.base.card_text import describe
+from snn_datasets.base.card_text import card_text
 from snn_datasets.base.dataset import SPLITS
 from snn_datasets.check import Finding, PublishedFile, check
 
@@ -121,7 +121,7 @@ def test_every_registered_dataset_is_in_the_catalog():
 def test_the_card_agrees_with_what_is_built(copy: Copy):
     card, info = copy.spec.card(), copy.splits.info
     assert card.kind == copy.entry.kind
-    assert card.title in " ".join(describe(card).split())
+    assert card.title in " ".join(card_text(card).split())
     if card.classes:
         assert info.classes == card.classes
     for name in info.modalities if card.modalities else ():

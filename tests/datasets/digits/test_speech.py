@@ -4,11 +4,16 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from snn_datasets.digits.speech import DIGITS, PHONEMES, SAMPLE_RATE, Segment, Speaker, render, spell, synthesize
+from snn_datasets.digits.speech import DIGITS, PHONEMES, SAMPLE_RATE, Segment, Speaker, render, spell
 
 
 def seeded(seed: int = 0) -> Generator:
     return Generator().manual_seed(seed)
+
+
+def synthesize(digit: int, speaker: Speaker, generator: Generator) -> Tensor:
+    waves, lengths = render([spell(digit)], [speaker], generator)
+    return waves[0, : lengths[0]]
 
 
 def sustain(segment: Segment, speaker: Speaker = Speaker(), *, seed: int = 0) -> Tensor:  # noqa: B008

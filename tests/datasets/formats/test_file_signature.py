@@ -13,7 +13,7 @@ import soundfile
 from PIL import Image
 
 from datasets.writers.flv import write_video
-from snn_datasets.formats.file_signature import conversion_advice, describe, unsupported_format
+from snn_datasets.formats.file_signature import conversion_advice, format_of, unsupported_format
 
 
 def archive(*names: str) -> bytes:
@@ -52,7 +52,7 @@ def archive(*names: str) -> bytes:
 def test_files_are_known_by_their_first_bytes(tmp_path: Path, head: bytes, expected: str | None):
     path = tmp_path / "x.wav"
     path.write_bytes(head)
-    assert describe(path) == expected
+    assert format_of(path) == expected
 
 
 def test_files_of_other_programs_are_recognized(tmp_path: Path):
@@ -65,7 +65,7 @@ def test_files_of_other_programs_are_recognized(tmp_path: Path):
         "a.gif": "a GIF image",
     }.items():
         Image.new("RGB", (8, 8)).save(tmp_path / name)
-        assert describe(tmp_path / name) == expected
+        assert format_of(tmp_path / name) == expected
     for name, expected in {
         "a.wav": "a WAV sound file",
         "a.flac": "a FLAC sound file",
@@ -75,17 +75,17 @@ def test_files_of_other_programs_are_recognized(tmp_path: Path):
         "a.au": "an AU sound file",
     }.items():
         soundfile.write(tmp_path / name, np.zeros(8000), 8000)
-        assert describe(tmp_path / name) == expected
+        assert format_of(tmp_path / name) == expected
     for name, expected in {"a.flv": "a Flash video", "a.mp4": "an MPEG-4 video", "a.avi": "an AVI video",
                            "a.mkv": "a Matroska or WebM video"}.items():  # fmt: skip
         write_video(tmp_path / name, frames=3, rate=10, height=16, width=16, hertz=440)
-        assert describe(tmp_path / name) == expected
+        assert format_of(tmp_path / name) == expected
     np.save(tmp_path / "a.npy", np.zeros(3))
     np.savez(tmp_path / "a.npz", a=np.zeros(3))
     h5py.File(tmp_path / "a.h5", "w").close()
-    assert describe(tmp_path / "a.npy") == "a NumPy .npy file"
-    assert describe(tmp_path / "a.npz") == "a NumPy .npz file"
-    assert describe(tmp_path / "a.h5") == "an HDF5 file"
+    assert format_of(tmp_path / "a.npy") == "a NumPy .npy file"
+    assert format_of(tmp_path / "a.npz") == "a NumPy .npz file"
+    assert format_of(tmp_path / "a.h5") == "an HDF5 file"
 
 
 def test_formats_without_a_reader_come_with_a_converter(tmp_path: Path):
@@ -98,5 +98,5 @@ def test_formats_without_a_reader_come_with_a_converter(tmp_path: Path):
         assert program in (conversion_advice(unsupported_format(tmp_path / name) or "") or "")
     assert unsupported_format(tmp_path / "a.raw") == "a Prophesee event file (.raw)"
     assert unsupported_format(tmp_path / "nothing.xyz") is None
-    assert describe(tmp_path / "nothing.xyz") is None
+    assert format_of(tmp_path / "nothing.xyz") is None
     assert conversion_advice("a PNG image") is None

@@ -54,10 +54,6 @@ def test_neither_order_nor_the_other_modalities_matter_but_the_seed_does():
 def test_the_number_of_samples_can_be_requested():
     pools = {"eye": pool("eye", c0=4, c1=6), "ear": pool("ear", c0=5, c1=3)}
     assert Counter(eye.label for eye, _ in pair_by_label(pools, per_class=8)) == {0: 8, 1: 8}
-    assert Counter(eye.label for eye, _ in pair_by_label(pools, tile=False)) == {0: 4, 1: 3}
-    assert len(pair_by_label(pools, per_class=3, tile=False)) == 6
-    with pytest.raises(ValueError, match="class 0 has only 4 recordings of one modality, so 5 samples"):
-        pair_by_label(pools, per_class=5, tile=False)
 
 
 def test_what_cannot_be_paired_is_refused():

@@ -23,8 +23,8 @@ from snn_datasets import (
     Modality,
     ModalityCard,
     ModalityInfo,
-    Progress,
     ReadError,
+    ReportProgress,
     Row,
     Source,
     build_splits,
@@ -50,7 +50,7 @@ class NumbersSpec(FileDataSpec):
     def card(cls) -> DatasetCard:
         return CARD
 
-    def build(self, progress: Progress | None = None) -> DatasetSplits:
+    def build(self, progress: ReportProgress | None = None) -> DatasetSplits:
         rows: dict[Split, list[Row]] = {"train": [], "val": [], "test": []}
         for path in sorted((self.root / "left").glob("*.txt")):
             split, number = path.stem.split("-")

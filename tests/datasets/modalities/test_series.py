@@ -11,7 +11,7 @@ from datasets.writers.series_csv import write_series_csv
 from snn_datasets.base.reader import ReadError, Source
 from snn_datasets.base.recordings import Series
 from snn_datasets.base.stage import Draw
-from snn_datasets.modalities.series import Rectify, ResampleSeries, SeriesReader, Standardize, SubtractBaseline, Window
+from snn_datasets.modalities.series import Rectify, SeriesReader, Standardize, SubtractBaseline
 
 VALUES = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
 TIMES = np.array([5.0, 5.5, 5.75, 6.0, 7.0, 7.25, 9.0])
@@ -318,17 +318,3 @@ def test_standardizing_gives_training_values_mean_0_and_deviation_1():
 def test_rectified_values_do_not_cancel_in_averages():
     values = np.array([[1.0, -2.0], [-1.0, 2.0]])
     assert Rectify()(series(values, np.arange(2)), DRAW).values.tolist() == [[1, 2], [1, 2]]
-
-
-def test_times_in_a_window_count_from_its_start():
-    out = Window(start=0.5, seconds=1.5)(series(VALUES, TIMES - 5), DRAW)
-    np.testing.assert_array_equal(out.values, VALUES[1:4])
-    np.testing.assert_allclose(out.times, [0, 0.25, 0.5])
-    with pytest.raises(ValueError, match="no value lies between 10 and 11 s"):
-        Window(start=10, seconds=1)(series(VALUES, TIMES - 5), DRAW)
-
-
-def test_resampling_draws_straight_lines():
-    out = ResampleSeries(rate=4)(series(np.stack([2 * TIMES, -TIMES], axis=1), TIMES), DRAW)
-    np.testing.assert_allclose(out.times, np.arange(5, 9.01, 0.25))
-    np.testing.assert_allclose(out.values, np.stack([2 * out.times, -out.times], axis=1), rtol=1e-6)

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from snn_datasets.base.card import DatasetCard, FileSet, ModalityCard
-from snn_datasets.base.dataset import DatasetInfo, DatasetSplits, FileDataSpec, ModalityInfo, Progress, Split
+from snn_datasets.base.dataset import DatasetInfo, DatasetSplits, FileDataSpec, ModalityInfo, ReportProgress, Split
 from snn_datasets.base.kinds import RecordingKind
 from snn_datasets.base.modality import Modality
 from snn_datasets.base.reader import Reader, ReadError, Source
@@ -110,7 +110,7 @@ class MadeUpSpec(FileDataSpec):
     def card(cls) -> DatasetCard:
         return CARD
 
-    def build(self, progress: Progress | None = None) -> DatasetSplits:
+    def build(self, progress: ReportProgress | None = None) -> DatasetSplits:
         root, chosen = self.root.expanduser(), self.selected_modalities()
         rows: dict[Split, list[Row]] = {"train": [], "val": [], "test": []}
         folders = {"image": ("images", ".raw"), "trace": ("traces", ".txt")}

@@ -3,7 +3,7 @@
 from snn_datasets.base.card import DatasetCard as DatasetCard
 from snn_datasets.base.card import FileSet as FileSet
 from snn_datasets.base.card import ModalityCard as ModalityCard
-from snn_datasets.base.card_text import describe as describe
+from snn_datasets.base.card_text import card_text as card_text
 from snn_datasets.base.dataset import DATASETS as DATASETS
 from snn_datasets.base.dataset import AnyDataSpec as AnyDataSpec
 from snn_datasets.base.dataset import DatasetInfo as DatasetInfo
@@ -11,7 +11,8 @@ from snn_datasets.base.dataset import DatasetSplits as DatasetSplits
 from snn_datasets.base.dataset import DataSpec as DataSpec
 from snn_datasets.base.dataset import FileDataSpec as FileDataSpec
 from snn_datasets.base.dataset import ModalityInfo as ModalityInfo
-from snn_datasets.base.dataset import Progress as Progress
+from snn_datasets.base.dataset import ReportProgress as ReportProgress
+from snn_datasets.base.dataset import Split as Split
 from snn_datasets.base.modality import Modality as Modality
 from snn_datasets.base.reader import Reader as Reader
 from snn_datasets.base.reader import ReadError as ReadError
@@ -84,11 +85,9 @@ from snn_datasets.modalities.images import RandomFlip as RandomFlip
 from snn_datasets.modalities.images import RandomResizedCrop as RandomResizedCrop
 from snn_datasets.modalities.images import Resize as Resize
 from snn_datasets.modalities.series import Rectify as Rectify
-from snn_datasets.modalities.series import ResampleSeries as ResampleSeries
 from snn_datasets.modalities.series import SeriesReader as SeriesReader
 from snn_datasets.modalities.series import Standardize as Standardize
 from snn_datasets.modalities.series import SubtractBaseline as SubtractBaseline
-from snn_datasets.modalities.series import Window as Window
 from snn_datasets.modalities.video import FirstFrame as FirstFrame
 from snn_datasets.modalities.video import SoundtrackReader as SoundtrackReader
 from snn_datasets.modalities.video import VideoReader as VideoReader
@@ -103,12 +102,8 @@ from snn_datasets.stages.codings import Pixels as Pixels
 from snn_datasets.stages.codings import SendOnDelta as SendOnDelta
 from snn_datasets.stages.codings import Steps as Steps
 from snn_datasets.stages.corruption import AudioNoise as AudioNoise
-from snn_datasets.stages.corruption import EventDrop as EventDrop
-from snn_datasets.stages.corruption import EventNoise as EventNoise
-from snn_datasets.stages.corruption import FrameDrop as FrameDrop
 from snn_datasets.stages.corruption import ImageNoise as ImageNoise
 from snn_datasets.stages.corruption import ImageOcclusion as ImageOcclusion
-from snn_datasets.stages.corruption import SeriesNoise as SeriesNoise
 from snn_datasets.stages.windows import SeriesWindows as SeriesWindows
 
 __version__: str

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from snn_datasets.base.card import DatasetCard, FileSet
-from snn_datasets.base.dataset import SPLITS, DataSpec, FileDataSpec, Progress, Split
+from snn_datasets.base.dataset import SPLITS, DataSpec, FileDataSpec, ReportProgress, Split
 from snn_datasets.base.reader import ReadError, placeholder
 from snn_datasets.loading.copies import find_copies
 
@@ -76,7 +76,7 @@ def check(
     *,
     hashes: bool = False,
     read: Literal["none", "some", "all"] = "some",
-    progress: Progress | None = None,
+    progress: ReportProgress | None = None,
 ) -> list[Finding]:
     """Check a dataset on disk. Every problem becomes a finding, never an exception.
 
@@ -121,7 +121,7 @@ class _Check:
         card: DatasetCard,
         hashes: bool,
         read: Literal["none", "some", "all"],
-        progress: Progress | None,
+        progress: ReportProgress | None,
     ) -> None:
         self.spec, self.card, self.hashes, self.read, self.progress = spec, card, hashes, read, progress
         self.bad: set[Path] = set()

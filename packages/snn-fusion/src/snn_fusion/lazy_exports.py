@@ -1,7 +1,7 @@
 """Load the public names of a package on first use.
 
-The names stand once, in the package's `__init__.pyi`, as lines `from package.module import Name as Name`. Type checkers
-read them there, and so does `lazy_exports`:
+The package's `__init__.pyi` lists them, as lines `from package.module import Name as Name`. Type checkers read that
+file, and so does `lazy_exports`:
 
     __getattr__, __dir__, __all__ = lazy_exports(__name__, __file__)
 """

@@ -60,11 +60,11 @@ def show(kind: DatasetKind, /) -> int:
     """Print the description of a dataset, its expected file layout, and its options."""
     from scmrl.config.overlay import help_table
     from snn_datasets import DATASETS
-    from snn_datasets.base.card_text import describe
+    from snn_datasets.base.card_text import card_text
 
     spec_type = DATASETS[kind]
     console = Console()
-    print(describe(spec_type.card(), width=min(console.width, 100)))
+    print(card_text(spec_type.card(), width=min(console.width, 100)))
     print()
     console.print(help_table(spec_type))
     return 0

@@ -22,12 +22,12 @@ from scmrl.run_folder.checksummed import read_checksummed, write_checksummed
 from scmrl.run_folder.files import INPUTS
 from scmrl.run_folder.fingerprint import fingerprint, sample_order, stamp
 from snn_datasets import DatasetSplits, Modality, ModalityInfo, Reader, RecordedDataset, Stage
-from snn_datasets.base.stage import Value
+from snn_datasets.base.stage import Fingerprinted
 
 FORMAT_VERSION = 2
 GROUPS = ("snn_datasets.datasets", "snn_datasets.readers", "snn_datasets.codings")
 
-V = TypeVar("V", bound=Value)
+V = TypeVar("V", bound=Fingerprinted)
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def describe_modality(modality: Modality) -> dict[str, Any]:
     return cast("dict[str, Any]", json.loads(json.dumps(content)))
 
 
-def _describe(value: Value) -> dict[str, Any]:
+def _describe(value: Fingerprinted) -> dict[str, Any]:
     kind = type(value)
     return {"class": f"{kind.__module__}:{kind.__qualname__}", "fields": value.model_dump(mode="json")}
 

@@ -14,7 +14,7 @@ MAX_CLASSES = 50
 FROM_FILES = "determined by the files"
 
 
-def describe(card: DatasetCard, *, width: int = 100) -> str:
+def card_text(card: DatasetCard, *, width: int = 100) -> str:
     """Return the card as text, wrapped at `width` characters where words allow it."""
     sections: list[tuple[str, list[str]]] = [
         ("license", [" ".join(filter(None, [card.license, card.license_note]))]),

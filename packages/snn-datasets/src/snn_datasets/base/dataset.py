@@ -25,11 +25,11 @@ Split = Literal["train", "val", "test"]
 """The three splits."""
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
-Progress = Callable[[int, int], None]
+ReportProgress = Callable[[int, int], None]
 """Callback `progress(done, total)` during preparation."""
 
 
-def pass_progress(progress: Progress | None, number: int, passes: int, length: int) -> Progress | None:
+def pass_progress(progress: ReportProgress | None, number: int, passes: int, length: int) -> ReportProgress | None:
     """Return a callback that reports one of several passes of equal length as part of the total."""
     return progress and (lambda done, _total: progress(number * length + done, passes * length))
 
@@ -124,7 +124,7 @@ class DataSpec(BaseModel, ABC):
         """Return the description of this dataset."""
 
     @abstractmethod
-    def build(self, progress: Progress | None = None) -> DatasetSplits:
+    def build(self, progress: ReportProgress | None = None) -> DatasetSplits:
         """Prepare all samples and return the splits; `progress(done, total)` is called meanwhile."""
 
     def selected_modalities(self) -> tuple[str, ...]:

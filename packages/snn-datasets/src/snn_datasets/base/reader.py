@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from snn_datasets.base.kinds import RecordingKind
-from snn_datasets.base.stage import Value
+from snn_datasets.base.stage import Fingerprinted
 
 if TYPE_CHECKING:
     from snn_datasets.base.recordings import Recording
@@ -31,7 +31,7 @@ class Source:
         return f"{self.path}" + (f" [{', '.join(map(str, self.part))}]" if self.part else "")
 
 
-class Reader(Value):
+class Reader(Fingerprinted):
     """Reads one file format into one kind of recording."""
 
     gives: ClassVar[RecordingKind]

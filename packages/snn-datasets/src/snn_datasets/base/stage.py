@@ -34,12 +34,12 @@ class Draw:
     epoch: int | None = None
     stage: str = ""
     """Position and class of the stage, so that two stages draw different numbers."""
-    allowed: bool = True
+    may_draw: bool = True
     """Whether the stage may draw."""
 
     def of(self, stage: Stage, position: str) -> Draw:
         """Return the draw of one stage at a position such as "augment 0"."""
-        return replace(self, stage=f"{position} {type(stage).__name__}", allowed=stage.draws)
+        return replace(self, stage=f"{position} {type(stage).__name__}", may_draw=stage.draws)
 
     def generator(self) -> Generator:
         """Return a new CPU generator; every call returns the same random stream.
@@ -47,7 +47,7 @@ class Draw:
         Raises:
             ValueError: the stage does not declare that it draws, so its cache would not depend on the seed.
         """
-        if not self.allowed:
+        if not self.may_draw:
             raise ValueError(f"stage {self.stage!r} draws random numbers; declare it in its class: draws = True")
         import torch
 
@@ -56,7 +56,7 @@ class Draw:
         return torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
 
 
-class Value(BaseModel, ABC):
+class Fingerprinted(BaseModel, ABC):
     """Frozen, typed data with behavior, identified by a fingerprint of its fields and its module's source."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
@@ -81,7 +81,7 @@ class Value(BaseModel, ABC):
         return {"kind": kind, "fields": fields, "code": _code_of(type(self))}
 
 
-class Stage(Value):
+class Stage(Fingerprinted):
     """A step from a recording or tensor to a recording or tensor.
 
     Subclasses add fields and `__call__`. All randomness comes from `draw`.
@@ -112,7 +112,7 @@ def require_stages(stages: tuple[object, ...], slot: str) -> None:
 
 
 @cache
-def _code_of(cls: type[Value]) -> str:
+def _code_of(cls: type[Fingerprinted]) -> str:
     """Return a hash of the source of a class's module and of those it relies on; of the class if it has no file."""
     source = _source_of(sys.modules.get(cls.__module__)) or _source_of(cls)
     if source is None:

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from filelock import FileLock
 from torch.utils.data import DataLoader, Dataset
 
-from snn_datasets.base.dataset import Progress
+from snn_datasets.base.dataset import ReportProgress
 from snn_datasets.base.modality import Modality
 from snn_datasets.base.reader import Source
 from snn_datasets.cache.store import (
@@ -59,7 +59,7 @@ class CacheOptions:
     workers: int = 0
 
 
-def fingerprint(
+def cache_key(
     modality: Modality, ids: Sequence[str], sources: Sequence[Source | None], seed: int, *, hash_files: bool
 ) -> str:
     """Hash everything that determines the prepared samples: reader, stages, code, files, and the seed if a stage draws.
@@ -100,7 +100,7 @@ def open_or_fill(
     key: str,
     samples: Sequence[S],
     prepare: Prepare[S],
-    progress: Progress | None,
+    progress: ReportProgress | None,
 ) -> Store:
     """Open the store with fingerprint `key`; if there is none, fill it with `prepare(sample)` of every sample.
 
@@ -183,7 +183,7 @@ def _irreplaceable(folder: Path, damage: DamagedStoreError, cause: BaseException
 
 
 def _prepare_all(
-    samples: Sequence[S], prepare: Prepare[S], workers: int, progress: Progress | None
+    samples: Sequence[S], prepare: Prepare[S], workers: int, progress: ReportProgress | None
 ) -> Iterator[Prepared | Absent]:
     for done, prepared in enumerate(_map(samples, prepare, workers), start=1):
         if isinstance(prepared, Exception):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, model_validator
 
 from snn_datasets.base.card import DatasetCard, FileSet, ModalityCard
-from snn_datasets.base.dataset import SPLITS, DatasetInfo, DatasetSplits, FileDataSpec, Progress, Split
+from snn_datasets.base.dataset import SPLITS, DatasetInfo, DatasetSplits, FileDataSpec, ReportProgress, Split
 from snn_datasets.base.reader import Source
 from snn_datasets.check import published_table
 from snn_datasets.loading.on_disk import absolute_path, find_files, require_samples
@@ -172,7 +172,7 @@ class CremaDSpec(FileDataSpec):
         """Return the dataset card."""
         return CARD
 
-    def build(self, progress: Progress | None = None) -> DatasetSplits:
+    def build(self, progress: ReportProgress | None = None) -> DatasetSplits:
         """Find the clips, assign them to splits, and fill the caches.
 
         Raises:

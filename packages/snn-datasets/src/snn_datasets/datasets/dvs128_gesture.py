@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from snn_datasets.base.card import DatasetCard, FileSet, ModalityCard
-from snn_datasets.base.dataset import DatasetInfo, DatasetSplits, FileDataSpec, ModalityInfo, Progress, Split
+from snn_datasets.base.dataset import DatasetInfo, DatasetSplits, FileDataSpec, ModalityInfo, ReportProgress, Split
 from snn_datasets.base.reader import ReadError, Source
 from snn_datasets.loading.on_disk import read_text
 from snn_datasets.loading.pairing import Item
@@ -78,7 +78,7 @@ class Dvs128GestureSpec(FileDataSpec):
         """Return the dataset card."""
         return CARD
 
-    def build(self, progress: Progress | None = None) -> DatasetSplits:
+    def build(self, progress: ReportProgress | None = None) -> DatasetSplits:
         """Split the recordings into gestures and read them once.
 
         Raises:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from snn_datasets.base.card import DatasetCard, FileSet, ModalityCard
-from snn_datasets.base.dataset import DatasetInfo, DatasetSplits, FileDataSpec, ModalityInfo, Progress, Split
+from snn_datasets.base.dataset import DatasetInfo, DatasetSplits, FileDataSpec, ModalityInfo, ReportProgress, Split
 from snn_datasets.base.reader import Source
 from snn_datasets.base.recordings import Series
 from snn_datasets.base.stage import Draw, Stage
@@ -131,7 +131,7 @@ class GasMixturesSpec(FileDataSpec):
         """Return the dataset card."""
         return MIXTURES_CARD
 
-    def build(self, progress: Progress | None = None) -> DatasetSplits:
+    def build(self, progress: ReportProgress | None = None) -> DatasetSplits:
         """Split the recording at changes of the set points.
 
         The 640 MB of text are parsed once, in about half a minute, and the averages are cached; without a cache every
@@ -178,7 +178,7 @@ class GasMixturesSpec(FileDataSpec):
     def _table(self, reader: GasMixturesReader, path: Path) -> Series:
         """Return the averaged recording, from the cache if possible."""
         from snn_datasets.base.modality import Modality
-        from snn_datasets.cache.fill import CacheOptions, fingerprint, open_or_fill
+        from snn_datasets.cache.fill import CacheOptions, cache_key, open_or_fill
         from snn_datasets.cache.folder import cache_folder
         from snn_datasets.loading.recorded import Preparation, Row
 
@@ -190,7 +190,7 @@ class GasMixturesSpec(FileDataSpec):
             CacheOptions(cache_folder(self.cache_folder), self.cache_limit_gb, self.cache == "hash"),
             dataset=MIXTURES_CARD.kind,
             name="recording",
-            key=fingerprint(whole, ["recording"], [source], self.seed, hash_files=self.cache == "hash"),
+            key=cache_key(whole, ["recording"], [source], self.seed, hash_files=self.cache == "hash"),
             samples=[Row("recording", 0, {"recording": source})],
             prepare=Preparation("recording", whole, self.seed, missing=False),
             progress=None,
@@ -254,7 +254,7 @@ class GasDriftSpec(FileDataSpec):
         """Return the dataset card."""
         return DRIFT_CARD
 
-    def build(self, progress: Progress | None = None) -> DatasetSplits:
+    def build(self, progress: ReportProgress | None = None) -> DatasetSplits:
         """Read the selected batches; features are standardized with the training batches.
 
         Raises:
@@ -271,7 +271,7 @@ class GasDriftSpec(FileDataSpec):
             "val": self.val_groups,
             "test": self.test_groups,
         }
-        numbers = [number for of_split in batches.values() for number in of_split]
+        numbers = [number for split_batches in batches.values() for number in split_batches]
         if len(set(numbers)) < len(numbers):
             repeated = next(number for number in numbers if numbers.count(number) > 1)
             raise ValueError(
@@ -282,14 +282,14 @@ class GasDriftSpec(FileDataSpec):
         reader = GasDriftReader()
         rows: dict[Split, list[Row]] = {"train": [], "val": [], "test": []}
         features: list[NDArray[np.float64]] = []
-        for split, of_split in batches.items():
-            for number in of_split:
+        for split, split_batches in batches.items():
+            for number in split_batches:
                 path = root / f"batch{number}.dat"
                 if not path.is_file():
                     raise missing_files_error(root, path.name, DRIFT_CARD)
-                labels, of_batch = reader.batch(path)
+                labels, batch_features = reader.batch(path)
                 if split == "train":
-                    features.append(of_batch)
+                    features.append(batch_features)
                 rows[split] += [
                     Row(f"batch{number}/{line:04d}", label, {name: Source(path, (line,))})
                     for line, label in enumerate(labels)

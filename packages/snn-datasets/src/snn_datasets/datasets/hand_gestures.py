@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from snn_datasets.base.card import DatasetCard, FileSet, ModalityCard
-from snn_datasets.base.dataset import DatasetInfo, DatasetSplits, FileDataSpec, ModalityInfo, Progress, Split
+from snn_datasets.base.dataset import DatasetInfo, DatasetSplits, FileDataSpec, ModalityInfo, ReportProgress, Split
 from snn_datasets.base.reader import ReadError, Source
 from snn_datasets.formats.hand_gesture_arrays import (
     DAVIS_SIZE,
@@ -122,7 +122,7 @@ class HandGesturesSpec(FileDataSpec):
         """Return the dataset card."""
         return CARD
 
-    def build(self, progress: Progress | None = None) -> DatasetSplits:
+    def build(self, progress: ReportProgress | None = None) -> DatasetSplits:
         """Split the repetitions into windows and read them once.
 
         Raises:
@@ -219,12 +219,12 @@ class HandGesturesSpec(FileDataSpec):
             first, end = (round(float(bound) * RATE) for bound in source.part)
             spans[source.path].append((first, end))
         windows: list[NDArray[np.float64]] = []
-        for path, of_path in spans.items():
+        for path, path_spans in spans.items():
             try:
                 muscles = map_emg(path)
             except (ReadError, FileNotFoundError):
                 if self.on_error == "stop":
                     raise
                 continue
-            windows += [muscles[first:end].astype(np.float64) for first, end in of_path]
+            windows += [muscles[first:end].astype(np.float64) for first, end in path_spans]
         return Standardize.of(np.concatenate(windows) if windows else np.zeros((0, MUSCLES)))

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from snn_datasets.base.card import DatasetCard, FileSet, ModalityCard
-from snn_datasets.base.dataset import SPLITS, DatasetInfo, DatasetSplits, FileDataSpec, ModalityInfo, Progress, Split
+from snn_datasets.base.dataset import (
+    SPLITS,
+    DatasetInfo,
+    DatasetSplits,
+    FileDataSpec,
+    ModalityInfo,
+    ReportProgress,
+    Split,
+)
 from snn_datasets.base.reader import ReadError, Source
 from snn_datasets.loading.pairing import Item, pair_by_label
 from snn_datasets.loading.splits import carve_by_group, split_of
@@ -132,7 +140,7 @@ class MnistDvsNTidigitsSpec(FileDataSpec):
         """Return the dataset card."""
         return CARD
 
-    def build(self, progress: Progress | None = None) -> DatasetSplits:
+    def build(self, progress: ReportProgress | None = None) -> DatasetSplits:
         """Assign recordings to splits, pair them, and read each pair once.
 
         Raises:

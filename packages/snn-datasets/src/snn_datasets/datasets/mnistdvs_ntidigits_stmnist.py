@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from snn_datasets.base.card import DatasetCard, FileSet, ModalityCard
-from snn_datasets.base.dataset import SPLITS, DatasetInfo, DatasetSplits, FileDataSpec, ModalityInfo, Progress, Split
+from snn_datasets.base.dataset import (
+    SPLITS,
+    DatasetInfo,
+    DatasetSplits,
+    FileDataSpec,
+    ModalityInfo,
+    ReportProgress,
+    Split,
+)
 from snn_datasets.datasets import mnistdvs_ntidigits, st_mnist
 from snn_datasets.datasets.mnistdvs_ntidigits import Scale, spoken_digits, symbols
 from snn_datasets.datasets.st_mnist import touches
@@ -109,7 +117,7 @@ class MnistDvsNTidigitsStMnistSpec(FileDataSpec):
         """Return the dataset card."""
         return CARD
 
-    def build(self, progress: Progress | None = None) -> DatasetSplits:
+    def build(self, progress: ReportProgress | None = None) -> DatasetSplits:
         """Assign recordings to splits, pair them, and read each sample once.
 
         Raises:

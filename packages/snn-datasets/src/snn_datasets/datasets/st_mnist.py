@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from snn_datasets.base.card import DatasetCard, FileSet, ModalityCard
-from snn_datasets.base.dataset import DatasetInfo, DatasetSplits, FileDataSpec, ModalityInfo, Progress, Split
+from snn_datasets.base.dataset import DatasetInfo, DatasetSplits, FileDataSpec, ModalityInfo, ReportProgress, Split
 from snn_datasets.base.reader import Source
 from snn_datasets.loading.on_disk import absolute_path, find_files, read_text, require_samples
 from snn_datasets.loading.pairing import Item
@@ -71,7 +71,7 @@ class StMnistSpec(FileDataSpec):
         """Return the dataset card."""
         return CARD
 
-    def build(self, progress: Progress | None = None) -> DatasetSplits:
+    def build(self, progress: ReportProgress | None = None) -> DatasetSplits:
         """Assign the files to splits and read them once.
 
         Raises:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, model_validator
 
 from snn_datasets.base.card import DatasetCard, FileSet, ModalityCard
-from snn_datasets.base.dataset import SPLITS, DatasetInfo, DatasetSplits, FileDataSpec, Progress, Split
+from snn_datasets.base.dataset import SPLITS, DatasetInfo, DatasetSplits, FileDataSpec, ReportProgress, Split
 from snn_datasets.base.reader import ReadError, Source
 from snn_datasets.loading.on_disk import absolute_path, find_files, read_text, require_samples
 from snn_datasets.loading.splits import carve_by_sample, split_of
@@ -128,7 +128,7 @@ class UrbanSound8KAVSpec(FileDataSpec):
         """Return the dataset card."""
         return CARD
 
-    def build(self, progress: Progress | None = None) -> DatasetSplits:
+    def build(self, progress: ReportProgress | None = None) -> DatasetSplits:
         """Find the clips, assign them to splits, and fill the caches.
 
         Raises:
@@ -177,10 +177,10 @@ class UrbanSound8KAVSpec(FileDataSpec):
     def _assign(self, clips: Sequence[tuple[str, str]], root: Path) -> dict[Split, list[tuple[str, str]]]:
         clips_of: dict[Split, list[tuple[str, str]]] = {split: [] for split in SPLITS}
         if self.protocol == "published":
-            of_class: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
+            by_class: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
             for clip in clips:
-                of_class[clip[0]].append(clip)
-            for members in of_class.values():
+                by_class[clip[0]].append(clip)
+            for members in by_class.values():
                 first_test = len(members) * 7 // 10
                 clips_of["train"] += members[:first_test]
                 clips_of["test"] += members[first_test:]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from snn_datasets.base.card import DatasetCard, FileSet, ModalityCard
-from snn_datasets.base.dataset import SPLITS, DatasetInfo, DatasetSplits, FileDataSpec, Progress, Split
+from snn_datasets.base.dataset import SPLITS, DatasetInfo, DatasetSplits, FileDataSpec, ReportProgress, Split
 from snn_datasets.base.listing import join_names, shorten
 from snn_datasets.base.reader import ReadError, Source
 from snn_datasets.loading.on_disk import absolute_path, find_files, missing_files_error, read_text, require_samples
@@ -147,7 +147,7 @@ class VideoListSpec(FileDataSpec):
         clips: Sequence[ListedClip],
         videos: Mapping[str, Path],
         classes: tuple[str, ...],
-        progress: Progress | None,
+        progress: ReportProgress | None,
     ) -> DatasetSplits:
         """Assign the clips with a video to the splits, and fill the caches."""
         from snn_datasets.loading.recorded import Row, build_splits
@@ -227,7 +227,7 @@ class AveSpec(VideoListSpec):
         """Return the dataset card."""
         return AVE
 
-    def build(self, progress: Progress | None = None) -> DatasetSplits:
+    def build(self, progress: ReportProgress | None = None) -> DatasetSplits:
         """Read the lists, find the videos, fill the caches.
 
         Raises:
@@ -283,7 +283,7 @@ class KineticsSoundsSpec(VideoListSpec):
         """Return the dataset card."""
         return KINETICS_SOUNDS
 
-    def build(self, progress: Progress | None = None) -> DatasetSplits:
+    def build(self, progress: ReportProgress | None = None) -> DatasetSplits:
         """Read the table, find the videos, fill the caches.
 
         Raises:
@@ -329,9 +329,9 @@ def _kinetics(table: Path) -> list[ListedClip]:
 
 def _one_split_per_video(clips: Sequence[ListedClip]) -> list[ListedClip]:
     """Drop clips whose video is also in the test split or, failing that, in the validation split."""
-    split_of: dict[str, Split] = {}
+    split_by_video: dict[str, Split] = {}
     for split in ("test", "val", "train"):
         for clip in clips:
             if clip.split == split:
-                split_of.setdefault(clip.video, clip.split)
-    return [clip for clip in clips if split_of[clip.video] == clip.split]
+                split_by_video.setdefault(clip.video, clip.split)
+    return [clip for clip in clips if split_by_video[clip.video] == clip.split]

@@ -23,9 +23,17 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from snn_datasets.base.dataset import SPLITS, DatasetInfo, DatasetSplits, ModalityInfo, Progress, Split, pass_progress
+from snn_datasets.base.dataset import (
+    SPLITS,
+    DatasetInfo,
+    DatasetSplits,
+    ModalityInfo,
+    ReportProgress,
+    Split,
+    pass_progress,
+)
 from snn_datasets.base.single_thread import single_thread
-from snn_datasets.base.stage import Draw, Value
+from snn_datasets.base.stage import Draw, Fingerprinted
 from snn_datasets.cache.fill import FORMAT, CacheOptions, open_or_fill
 from snn_datasets.cache.folder import cache_folder
 from snn_datasets.digits import pen_path, speech, touch
@@ -67,7 +75,7 @@ class Digits:
     speakers: Sequence[Speaker]
 
 
-class Simulator(Value):
+class Simulator(Fingerprinted):
     """Make one modality from digits; the fields set its difficulty."""
 
     @property
@@ -173,7 +181,7 @@ class TouchSimulator(Simulator):
         """Write N digits."""
         paths = pen_paths(digits.images, digits.digits)
         recordings = write_on_pad(paths, missed=self.missed, stray=self.stray, generator=generator)
-        count, no_draw = EventFrames(steps=self.time_steps), Draw(0, "", "touch", allowed=False)
+        count, no_draw = EventFrames(steps=self.time_steps), Draw(0, "", "touch", may_draw=False)
         return torch.stack([count(recording, no_draw) for recording in recordings])
 
 
@@ -188,7 +196,7 @@ def build_simulators(spec: DigitsSpec) -> dict[str, Simulator]:
 
 
 @single_thread()
-def build_digits(spec: DigitsSpec, progress: Progress | None = None) -> DatasetSplits:
+def build_digits(spec: DigitsSpec, progress: ReportProgress | None = None) -> DatasetSplits:
     """Simulate all 1,797 samples, or load them from the cache."""
     simulators = build_simulators(spec)
     labels = cast("list[int]", _cached(spec, "labels", [], _labels).tolist())
@@ -245,7 +253,7 @@ def _simulate(
     seed: int,
     splits: dict[Split, list[int]],
     speakers: dict[Split, list[int]],
-    progress: Progress | None,
+    progress: ReportProgress | None,
 ) -> Tensor:
     """Simulate all splits in order.
 

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from snn_datasets.base.card import DatasetCard, ModalityCard
-from snn_datasets.base.dataset import DatasetSplits, DataSpec, Progress
+from snn_datasets.base.dataset import DatasetSplits, DataSpec, ReportProgress
 
 CARD = DatasetCard(
     kind="digits",
@@ -89,7 +89,7 @@ class DigitsSpec(DataSpec):
         """
         return super().selected_modalities() if self.modalities else ("audio", "visual")
 
-    def build(self, progress: Progress | None = None) -> DatasetSplits:
+    def build(self, progress: ReportProgress | None = None) -> DatasetSplits:
         """Generate the 1,797 samples, which takes a few seconds, or read them from the cache."""
         from snn_datasets.digits.build import build_digits
 

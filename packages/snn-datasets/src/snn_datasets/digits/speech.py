@@ -152,15 +152,6 @@ class Speaker:
         )
 
 
-def synthesize(digit: int, speaker: Speaker, generator: Generator) -> Tensor:
-    """Synthesize one digit.
-
-    Shape: -> [num_samples] at 8 kHz, 0.25 to 0.75 s
-    """
-    waves, lengths = render([spell(digit)], [speaker], generator)
-    return waves[0, : lengths[0]]
-
-
 def spell(digit: int) -> tuple[Segment, ...]:
     """Return the articulatory targets of a digit."""
     if not 0 <= digit <= 9:

@@ -19,7 +19,7 @@ from snn_datasets.base.kinds import RecordingKind
 from snn_datasets.base.reader import Reader, ReadError, Source
 from snn_datasets.base.recordings import Events
 from snn_datasets.formats.event_arrays import events_of
-from snn_datasets.formats.file_signature import HEAD_BYTES, conversion_advice, describe_bytes
+from snn_datasets.formats.file_signature import HEAD_BYTES, conversion_advice, format_of_bytes
 
 LONGEST_HEADER = 2**20
 """Bytes of the header; jAER writes its settings there, some hundred kB at most."""
@@ -211,7 +211,7 @@ def _end_of_header(path: Path, data: bytes, version: str) -> int:
         if line == b"#!END-HEADER":
             break
     if not position:
-        format_name = describe_bytes(data[:HEAD_BYTES])
+        format_name = format_of_bytes(data[:HEAD_BYTES])
         if format_name is not None:
             advice = (
                 conversion_advice(format_name) or "convert it to an .npz file of arrays x, y, t (in microseconds) and p"

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snn_datasets.base.kinds import KIND_OF, RecordingKind
-from snn_datasets.formats.file_signature import conversion_advice, describe, unsupported_format
+from snn_datasets.formats.file_signature import conversion_advice, format_of, unsupported_format
 
 T_NAMES = ("t", "ts", "time", "timestamp", "timestamps")
 X_NAMES = ("x", "addr", "address", "channel")
@@ -32,7 +32,7 @@ def kinds_of(path: Path) -> tuple[RecordingKind, ...]:
     kind = KIND_OF.get(ending)
     if kind == "series" and event_columns(path):
         return ()
-    if ending == ".aedat" and describe(path) == "a Prophesee event file":
+    if ending == ".aedat" and format_of(path) == "a Prophesee event file":
         return ()
     return () if kind is None else (kind,)
 

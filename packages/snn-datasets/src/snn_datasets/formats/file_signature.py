@@ -95,7 +95,7 @@ _UNSUPPORTED_ENDINGS = {
 """Usual formats by file extension, for files whose first bytes are not recognized."""
 
 
-def describe(path: Path) -> str | None:
+def format_of(path: Path) -> str | None:
     """Return the format of a file as a noun phrase, such as "an M4A sound file (MPEG-4)".
 
     None if the format is not recognized or the file cannot be opened.
@@ -105,10 +105,10 @@ def describe(path: Path) -> str | None:
             head = file.read(HEAD_BYTES)
     except OSError:
         return None
-    return _of_zip(path) if head.startswith((b"PK\x03\x04", b"PK\x05\x06")) else describe_bytes(head)
+    return _of_zip(path) if head.startswith((b"PK\x03\x04", b"PK\x05\x06")) else format_of_bytes(head)
 
 
-def describe_bytes(head: bytes) -> str | None:
+def format_of_bytes(head: bytes) -> str | None:
     """Return the format of a file that begins with these bytes; None if unknown. Zip archives are not opened."""
     if not head:
         return "an empty file"
@@ -150,7 +150,7 @@ def explain_other_format(path: Path, readable: Collection[str]) -> str | None:
     Returns:
         The end of "it cannot be read as ...: ", such as "it is a zip archive; unpack it".
     """
-    name = describe(path)
+    name = format_of(path)
     if name is None or name in readable:
         return None
     return f"it is {name}; {conversion_advice(name) or 'replace or convert the file'}"
@@ -158,7 +158,7 @@ def explain_other_format(path: Path, readable: Collection[str]) -> str | None:
 
 def unsupported_format(path: Path) -> str | None:
     """Return the format of a file that no reader takes, by its first bytes or else its extension; None if unknown."""
-    format_name = describe(path)
+    format_name = format_of(path)
     if format_name is not None or _is_text(path):
         return format_name
     return _UNSUPPORTED_ENDINGS.get(path.suffix.lower())

@@ -211,7 +211,7 @@ class SeriesTable:
         return None
 
 
-def npy_table(path: Path) -> SeriesTable:
+def open_npy_table(path: Path) -> SeriesTable:
     """Open a .npy file as a memory-mapped table.
 
     Raises:
@@ -224,7 +224,7 @@ def npy_table(path: Path) -> SeriesTable:
     return SeriesTable(path, array.shape[1], (), array)
 
 
-def text_table(path: Path, delimiter: str, header: bool | None) -> SeriesTable:
+def open_text_table(path: Path, delimiter: str, header: bool | None) -> SeriesTable:
     """Open a text file as a table.
 
     Raises:

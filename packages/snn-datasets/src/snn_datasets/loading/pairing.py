@@ -25,7 +25,7 @@ class Item:
 
 
 def pair_by_label(
-    pools: Mapping[str, Sequence[Item]], *, per_class: int | None = None, seed: int = 0, tile: bool = True
+    pools: Mapping[str, Sequence[Item]], *, per_class: int | None = None, seed: int = 0
 ) -> list[tuple[Item, ...]]:
     """Pair recordings of the same class, one per modality, for one split.
 
@@ -35,43 +35,35 @@ def pair_by_label(
 
     Args:
         pools: modality -> its recordings in this split.
-        per_class: samples per class; None means the largest number of recordings that any modality has of the class
-            (with tile), or the smallest (without).
+        per_class: samples per class; None means the largest number of recordings that any modality has of the class.
         seed: determines the pairs.
-        tile: whether recordings may be repeated.
 
     Returns:
         One tuple per sample in the order of `pools`, class by class.
 
     Raises:
-        ValueError: a modality lacks a class that another has, has an id twice, or has too few recordings without tile.
+        ValueError: a modality lacks a class that another has, or has an id twice.
     """
     if not pools or (per_class is not None and per_class < 1):
         raise ValueError(f"per_class is {per_class} for {len(pools)} modalities; both must be at least 1")
-    by_class: dict[str, dict[int, list[Item]]] = {}
+    by_modality: dict[str, dict[int, list[Item]]] = {}
     for name, items in pools.items():
         if len({item.id for item in items}) < len(items):
             raise ValueError(f"two recordings of {name!r} have the same id; ids determine pairs and must be unique")
-        of_class: defaultdict[int, list[Item]] = defaultdict(list)
+        by_class: defaultdict[int, list[Item]] = defaultdict(list)
         for item in items:
-            of_class[item.label].append(item)
-        by_class[name] = dict(of_class)
+            by_class[item.label].append(item)
+        by_modality[name] = dict(by_class)
     pairs: list[tuple[Item, ...]] = []
-    for label in sorted({label for of_class in by_class.values() for label in of_class}):
-        lacking = [name for name, of_class in by_class.items() if label not in of_class]
+    for label in sorted({label for by_class in by_modality.values() for label in by_class}):
+        lacking = [name for name, by_class in by_modality.items() if label not in by_class]
         if lacking:
             raise ValueError(
                 f"{lacking[0]!r} has no recording of class {label} in this split, so recordings of the other "
                 "modalities have no partner; drop the class, or move a group to this split"
             )
-        sizes = [len(of_class[label]) for of_class in by_class.values()]
-        count = per_class or (max(sizes) if tile else min(sizes))
-        if not tile and count > min(sizes):
-            raise ValueError(
-                f"class {label} has only {min(sizes)} recordings of one modality, so {count} samples would repeat "
-                "some; lower per_class, or set tile"
-            )
-        columns = (_draw(of_class[label], count, f"{seed} {name}") for name, of_class in by_class.items())
+        count = per_class or max(len(by_class[label]) for by_class in by_modality.values())
+        columns = (_draw(by_class[label], count, f"{seed} {name}") for name, by_class in by_modality.items())
         pairs += zip(*columns, strict=True)
     return pairs
 

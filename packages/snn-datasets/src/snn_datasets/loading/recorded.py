@@ -10,13 +10,21 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from snn_datasets.base.dataset import SPLITS, DatasetInfo, DatasetSplits, FileDataSpec, Progress, Split, pass_progress
+from snn_datasets.base.dataset import (
+    SPLITS,
+    DatasetInfo,
+    DatasetSplits,
+    FileDataSpec,
+    ReportProgress,
+    Split,
+    pass_progress,
+)
 from snn_datasets.base.modality import Modality
 from snn_datasets.base.reader import ReadError, Source
 from snn_datasets.base.sample import Sample, SampleDataset
 from snn_datasets.base.single_thread import single_thread
 from snn_datasets.base.stage import Draw
-from snn_datasets.cache.fill import CacheOptions, fingerprint, open_or_fill
+from snn_datasets.cache.fill import CacheOptions, cache_key, open_or_fill
 from snn_datasets.cache.folder import cache_folder
 from snn_datasets.cache.store import Absent, DamagedStoreError, Prepared, Store
 
@@ -143,7 +151,7 @@ def build_splits(
     info: DatasetInfo,
     rows: Mapping[Split, Sequence[Row]],
     modalities: Mapping[str, Modality],
-    progress: Progress | None = None,
+    progress: ReportProgress | None = None,
 ) -> DatasetSplits:
     """Fill the caches of a dataset of files and return its three splits.
 
@@ -162,7 +170,7 @@ def build_splits(
         folder = cache_folder(spec.cache_folder)
         options = CacheOptions(folder, spec.cache_limit_gb, spec.cache == "hash", spec.prepare_workers)
         for number, (name, modality) in enumerate(modalities.items()):
-            key = fingerprint(
+            key = cache_key(
                 modality,
                 [row.id for row in all_rows],
                 [row.sources[name] for row in all_rows],
@@ -217,12 +225,12 @@ def _drop_empty_rows(
         return not missing or source.path.is_file()
 
     rows_by_split: dict[Split, list[Row]] = {
-        split: [row for row in of_split if any(present(row, name) for name in row.sources)]
-        for split, of_split in rows.items()
+        split: [row for row in split_rows if any(present(row, name) for name in row.sources)]
+        for split, split_rows in rows.items()
     }
     total, remaining = sum(map(len, rows.values())), sum(map(len, rows_by_split.values()))
     names = " or ".join(
-        list(dict.fromkeys(name for of_split in rows.values() for row in of_split for name in row.sources))
+        list(dict.fromkeys(name for split_rows in rows.values() for row in split_rows for name in row.sources))
     )
     for split in ("train", "test"):
         if rows[split] and not rows_by_split[split]:

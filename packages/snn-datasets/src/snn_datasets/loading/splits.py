@@ -23,7 +23,7 @@ def carve_by_sample(ids: Sequence[str], labels: Sequence[str], *, fraction: floa
     for id_, label in zip(ids, labels, strict=True):
         members[label].append(id_)
     total = max(1, round(fraction * len(ids)))
-    target = {label: fraction * len(of_class) for label, of_class in members.items()}
+    target = {label: fraction * len(ids_of_class) for label, ids_of_class in members.items()}
     quotas = {label: math.floor(count) for label, count in target.items()}
     # Remaining samples go to the classes with the largest remainder, larger classes first.
     by_remainder = sorted(members, key=lambda label: (quotas[label] - target[label], -len(members[label]), label))
@@ -32,7 +32,7 @@ def carve_by_sample(ids: Sequence[str], labels: Sequence[str], *, fraction: floa
         if remaining > 0 and quotas[label] + 1 < len(members[label]):
             quotas[label] += 1
             remaining -= 1
-    selected = {id_ for label, of_class in members.items() for id_ in _rank(of_class, seed)[: quotas[label]]}
+    selected = {id_ for label, ids_of_class in members.items() for id_ in _rank(ids_of_class, seed)[: quotas[label]]}
     if not selected:
         raise ValueError(
             f"no validation sample can be carved out of {len(ids)} training rows, because every class has only one; "

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic import ValidationError
 from torch import Tensor
 
-from snn_datasets.base.dataset import SPLITS, DatasetInfo, DatasetSplits, ModalityInfo, Progress, Split
+from snn_datasets.base.dataset import SPLITS, DatasetInfo, DatasetSplits, ModalityInfo, ReportProgress, Split
 from snn_datasets.base.kinds import RecordingKind
 from snn_datasets.base.listing import join_names
 from snn_datasets.base.modality import Modality
@@ -98,7 +98,7 @@ def _by(numbers: tuple[int, ...]) -> str:
 
 
 @single_thread()
-def build_manifest(spec: ManifestSpec, progress: Progress | None = None) -> DatasetSplits:
+def build_manifest(spec: ManifestSpec, progress: ReportProgress | None = None) -> DatasetSplits:
     """Check the table, infer from the first training files how to read each column, then fill the caches.
 
     Raises:
@@ -492,8 +492,8 @@ def _leaks(splits: Mapping[Split, Sequence[TableRow]]) -> list[str]:
     notes: list[str] = []
     pairs: tuple[tuple[Split, Split], ...] = (("train", "val"), ("train", "test"), ("val", "test"))
     for first, second in pairs:
-        for noun, of_split in (("group", groups), ("file", files)):
-            shared = sorted({of_split[first][key] for key in of_split[first].keys() & of_split[second].keys()})
+        for noun, by_split in (("group", groups), ("file", files)):
+            shared = sorted({by_split[first][key] for key in by_split[first].keys() & by_split[second].keys()})
             if shared:
                 verb, plural = ("is", "") if len(shared) == 1 else ("are", "s")
                 notes.append(f"{len(shared)} {noun}{plural} {verb} in both {first} and {second}, such as {shared[0]}")

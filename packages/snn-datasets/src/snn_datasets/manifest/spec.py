@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from snn_datasets.base.card import DatasetCard
-from snn_datasets.base.dataset import DatasetSplits, FileDataSpec, Progress
+from snn_datasets.base.dataset import DatasetSplits, FileDataSpec, ReportProgress
 from snn_datasets.base.reader import Reader
 from snn_datasets.base.registries import CODINGS, READERS, Stages
 from snn_datasets.base.stage import Stage
@@ -117,7 +117,7 @@ class ManifestSpec(FileDataSpec):
 
         return read_manifest(self).notes
 
-    def build(self, progress: Progress | None = None) -> DatasetSplits:
+    def build(self, progress: ReportProgress | None = None) -> DatasetSplits:
         """Validate the table, then read every file into the cache, so that damage is reported before training."""
         from snn_datasets.manifest.build import build_manifest
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from snn_datasets.formats.file_signature import conversion_advice, describe
+from snn_datasets.formats.file_signature import conversion_advice, format_of
 
 SEPARATORS = (",", "\t", ";", "|")
 TEXT = (None, "UTF-16 text", "an empty file")
@@ -25,7 +25,7 @@ def require_table(path: Path) -> None:
     Raises:
         ValueError: an Excel workbook, a web page, a Git-LFS pointer, ...
     """
-    name = describe(path)
+    name = format_of(path)
     if name in TEXT:
         return
     assert name is not None

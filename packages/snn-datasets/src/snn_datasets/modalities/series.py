@@ -21,8 +21,8 @@ from snn_datasets.formats.series_table import (
     TIME_NAMES,
     SeriesTable,
     TimeUnit,
-    npy_table,
-    text_table,
+    open_npy_table,
+    open_text_table,
     time_unit_of,
 )
 
@@ -118,7 +118,11 @@ class SeriesReader(Reader):
 
     def _table(self, source: Source) -> SeriesTable:
         path = self.open_file(source)
-        return npy_table(path) if path.suffix.lower() == ".npy" else text_table(path, self.delimiter, self.header)
+        return (
+            open_npy_table(path)
+            if path.suffix.lower() == ".npy"
+            else open_text_table(path, self.delimiter, self.header)
+        )
 
     def _unit_of(self, table: SeriesTable, time: int) -> TimeUnit:
         named = time_unit_of(table.names[time]) if table.names else None
@@ -243,52 +247,6 @@ class Rectify(Stage):
     def __call__(self, value: Series, draw: Draw) -> Series:
         """Take absolute values."""
         return Series(np.abs(value.values), value.times)
-
-
-class Window(Stage):
-    """Crop to start <= time < start + seconds; time then counts from start.
-
-    Shape: `Series` [L, C] -> [L', C]
-    """
-
-    start: float = Field(default=0.0, ge=0)
-    """In seconds."""
-    seconds: float = Field(gt=0)
-    """Length of the window."""
-
-    def __call__(self, value: Series, draw: Draw) -> Series:
-        """Crop the series.
-
-        Raises:
-            ValueError: no value lies in the window.
-        """
-        first, end = np.searchsorted(value.times, [self.start, self.start + self.seconds]).tolist()
-        if first == end:
-            raise ValueError(
-                f"no value lies between {self.start:g} and {self.start + self.seconds:g} s of a recording whose last "
-                f"one is at {value.times[-1]:g} s; choose an earlier or longer window"
-            )
-        return Series(value.values[first:end].copy(), value.times[first:end] - self.start)
-
-
-class ResampleSeries(Stage):
-    """Interpolate linearly at an even rate. To reduce the rate by much, average instead (as `Steps` does).
-
-    Shape: `Series` [L, C] -> [L', C], the first value at the time of the first, the last not after the last
-    """
-
-    rate: float = Field(gt=0)
-    """Values per second."""
-
-    def __call__(self, value: Series, draw: Draw) -> Series:
-        """Interpolate each channel."""
-        first, last = float(value.times[0]), float(value.times[-1])
-        # The tolerance includes a time that only rounding puts after the last one.
-        times = first + np.arange(int(np.floor((last - first) * self.rate + 1e-6)) + 1) / self.rate
-        values = np.empty((len(times), value.values.shape[1]), np.float32)
-        for number, channel in enumerate(value.values.T):
-            values[:, number] = np.interp(times, value.times, channel)
-        return Series(values, times)
 
 
 def _span_of(source: Source) -> tuple[float, float]:

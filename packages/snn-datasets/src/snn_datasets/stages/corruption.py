@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from snn_datasets.base.recordings import Events, Image, Series, Video, Waveform
+from snn_datasets.base.recordings import Image, Waveform
 from snn_datasets.base.stage import Draw, Stage
 
 
@@ -52,23 +52,6 @@ class ImageOcclusion(Stage):
         return Image(pixels)
 
 
-class FrameDrop(Stage):
-    """Blanks random frames of a video; the other frames and all times are unchanged."""
-
-    draws: ClassVar[bool] = True
-    relies_on: ClassVar[tuple[str, ...]] = ("snn_datasets.stages.noise",)
-    share: float = Field(ge=0, le=1)
-    """Fraction of the frames, rounded to a whole number of frames."""
-
-    def __call__(self, value: Video, draw: Draw) -> Video:
-        """Blank the frames."""
-        from snn_datasets.stages.noise import dropped_indices
-
-        frames = value.frames.copy()
-        frames[dropped_indices(len(frames), self.share, draw.generator()).numpy()] = 0
-        return replace(value, frames=frames)
-
-
 class AudioNoise(Stage):
     """Adds white Gaussian noise to sound. Silence stays silent."""
 
@@ -81,66 +64,6 @@ class AudioNoise(Stage):
         level = np.sqrt(np.square(value.samples, dtype=np.float64).mean()) if value.samples.size else 0.0
         noise = level * 10 ** (-self.snr_db / 20) * _normal(value.samples.shape, draw)
         return replace(value, samples=(value.samples + noise).astype(np.float32))
-
-
-class EventDrop(Stage):
-    """Drops random events; the duration is unchanged."""
-
-    draws: ClassVar[bool] = True
-    relies_on: ClassVar[tuple[str, ...]] = ("snn_datasets.stages.noise",)
-    share: float = Field(ge=0, le=1)
-    """Probability that an event is dropped."""
-
-    def __call__(self, value: Events, draw: Draw) -> Events:
-        """Drop the events."""
-        from snn_datasets.stages.noise import surviving
-
-        remains = surviving(len(value), self.share, draw.generator()).numpy()
-        return replace(value, t=value.t[remains], x=value.x[remains], y=value.y[remains], p=value.p[remains])
-
-
-class EventNoise(Stage):
-    """Adds noise events, uniform over time, pixels and polarities, as the dark current of a sensor does."""
-
-    draws: ClassVar[bool] = True
-    rate: float = Field(ge=0, le=1e4)
-    """Events per second and pixel; a Poisson process."""
-
-    def __call__(self, value: Events, draw: Draw) -> Events:
-        """Add the events."""
-        import torch
-
-        generator = draw.generator()
-        H, W = value.size
-        expected = torch.tensor(self.rate * value.duration * 1e-6 * H * W, dtype=torch.float64)
-        count = int(torch.poisson(expected, generator=generator))
-        t, x, y, p = (
-            torch.randint(max(1, below), (count,), generator=generator).numpy()
-            for below in (value.duration, W, H, value.polarities)
-        )
-        return Events.of(
-            t=np.concatenate([value.t, t]),
-            x=np.concatenate([value.x, x]),
-            y=np.concatenate([value.y, y]),
-            p=np.concatenate([value.p, p]),
-            size=value.size,
-            polarities=value.polarities,
-            duration=value.duration,
-        )
-
-
-class SeriesNoise(Stage):
-    """Adds white Gaussian noise to every channel of a series. A constant channel is unchanged."""
-
-    draws: ClassVar[bool] = True
-    snr_db: float = Field(ge=-100, le=200)
-    """Signal-to-noise ratio of each channel in dB, from their variances."""
-
-    def __call__(self, value: Series, draw: Draw) -> Series:
-        """Add the noise."""
-        level = value.values.std(axis=0, dtype=np.float64) if len(value.values) else 0.0
-        noise = level * 10 ** (-self.snr_db / 20) * _normal(value.values.shape, draw)
-        return replace(value, values=(value.values + noise).astype(np.float32))
 
 
 def _normal(shape: tuple[int, ...], draw: Draw) -> NDArray[np.float32]:

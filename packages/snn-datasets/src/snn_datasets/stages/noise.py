@@ -1,7 +1,7 @@
 """Noise, blanking and dropping on single inputs of a model: one definition for training, studies and demonstrations.
 
-`corruption` has the stages that corrupt recordings. They choose frames and events as here, but Gaussian noise and the
-black square there are defined on bytes, samples and float64 statistics of a recording, so their numbers differ.
+`corruption` has the stages that corrupt recordings: their Gaussian noise and black square are defined on bytes, samples
+and float64 statistics of a recording, so their numbers differ.
 """
 
 # PyTorch leaves some of its functions untyped.
@@ -77,21 +77,13 @@ def occlude(x: Tensor, share: float, shape: tuple[int, ...], generator: Generato
 
 def drop_frames(x: Tensor, share: float, generator: Generator) -> Tensor:
     """Blank a fraction of the time steps of an input [T, ...], rounded to a whole number of steps."""
-    return x.index_fill(0, dropped_indices(len(x), share, generator).to(x.device), 0.0)
+    # With the same generator, a larger share drops further steps.
+    dropped = torch.randperm(len(x), generator=generator)[: round(share * len(x))]
+    return x.index_fill(0, dropped.to(x.device), 0.0)
 
 
 def drop_events(counts: Tensor, share: float, generator: Generator) -> Tensor:
     """Drop each event of an input of counts with probability `share` (binomial thinning)."""
     events = torch.arange(counts.numel()).repeat_interleave(counts.flatten().long().cpu())  # flat index of each event
-    remaining = events[surviving(len(events), share, generator)]
+    remaining = events[torch.rand(len(events), generator=generator) >= share]
     return torch.bincount(remaining, minlength=counts.numel()).reshape(counts.shape).to(counts)
-
-
-def dropped_indices(count: int, share: float, generator: Generator) -> Tensor:
-    """Draw which of `count` items to drop: a fraction, rounded to a whole number of items. Larger shares add items."""
-    return torch.randperm(count, generator=generator)[: round(share * count)]
-
-
-def surviving(count: int, share: float, generator: Generator) -> Tensor:
-    """Draw which of `count` items survive, bool [count], if each is dropped with probability `share`."""
-    return torch.rand(count, generator=generator) >= share
