@@ -1,0 +1,1 @@
+"""Our modules, and the baseline of the benchmarks, against arrays that the published code computed."""
