@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from neurons import ROUNDS, measure
 from spikingjelly.activation_based import functional, layer, neuron
 from spikingjelly.activation_based import surrogate as jelly_surrogate
+from timing import ROUNDS, measure
 from torch import Tensor, nn
 
 from snn_core import LIF, SpikingConv2d, SpikingLinear

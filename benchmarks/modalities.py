@@ -15,13 +15,12 @@ from __future__ import annotations
 import argparse
 import math
 import platform
-import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 
 import torch
 from attention import peak
+from timing import measure
 from torch import Tensor
 
 from snn_fusion import METHODS, LIFSpec
@@ -83,18 +82,9 @@ def main() -> None:
             runs[name] = step(method, tokens)
             existing = [*tokens.values(), *method.parameters(), *method.buffers()]
             memory[name][count] = peak(runs[name], *existing) / 1e6
-        durations: dict[str, list[float]] = {name: [] for name in runs}
-        for turn in range(ROUNDS + 1):
-            for name, run in runs.items():
-                if count == 1:
-                    durations[name].append(0.0)  # a single modality has no source
-                    continue
-                start = time.thread_time()
-                run()
-                if turn:
-                    durations[name].append(time.thread_time() - start)
-        for name, values in durations.items():
-            seconds[name][count] = median(values)
+        # A single modality has no source.
+        for name, value in (measure(runs, rounds=ROUNDS) if count > 1 else dict.fromkeys(runs, 0.0)).items():
+            seconds[name][count] = value
     lines = [
         "# Cost of each additional modality",
         "",

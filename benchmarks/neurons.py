@@ -18,15 +18,15 @@ import platform
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import geometric_mean, median
+from statistics import geometric_mean
 from typing import Literal
 
 import torch
 from spikingjelly.activation_based import functional, neuron
 from spikingjelly.activation_based import surrogate as jelly_surrogate
+from timing import ROUNDS, measure
 from torch import Tensor
 
 from snn_core import LIF
@@ -34,9 +34,6 @@ from snn_core import LIF
 SHAPES = ((4, 32, 64, 32, 32), (16, 8, 64, 32, 32), (4, 16, 64, 16, 16), (4, 8, 16, 8, 8), (4, 32, 128))
 SURROGATES = (("sigmoid", 4.0), ("atan", 2.0))
 OURS: tuple[Literal["torch", "native"], ...] = ("torch", "native")
-ROUNDS = 9
-MIN_SECONDS = 0.02
-"""A round repeats a candidate until it has run for this long."""
 BYTES = 20
 """Bytes that forward plus backward move per element and time step: x, spikes, and three tensors of the backward."""
 
@@ -63,24 +60,6 @@ for T, B in ((4, 8), (4, 16), (4, 5), (8, 8), (8, 16), (16, 8), (16, 4), (5, 8))
     seconds.append(time.perf_counter() - start)
 print(*seconds)
 """
-
-
-def measure(candidates: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Return the median thread CPU seconds of each candidate, interleaved."""
-    repeats: dict[str, int] = {}
-    for name, run in candidates.items():
-        run()
-        start = time.thread_time()
-        run()
-        repeats[name] = max(1, round(MIN_SECONDS / max(1e-6, time.thread_time() - start)))
-    seconds: dict[str, list[float]] = {name: [] for name in candidates}
-    for _ in range(ROUNDS):
-        for name, run in candidates.items():
-            start = time.thread_time()
-            for _ in range(repeats[name]):
-                run()
-            seconds[name].append((time.thread_time() - start) / repeats[name])
-    return {name: median(values) for name, values in seconds.items()}
 
 
 def bytes_saved(layer: Callable[[Tensor], Tensor], x: Tensor) -> int:

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from neurons import ROUNDS, measure
 from spikingjelly.activation_based import functional
 from spikingjelly.activation_based.memopt import BitSpikeCompressor
+from timing import ROUNDS, measure
 from torch import Tensor, nn
 
 from snn_core import SpikingConv2d, SpikingLinear
