@@ -20,7 +20,7 @@ def lif_node() -> neuron.LIFNode:
 class DetachedLIFNode(neuron.SimpleBaseNode):
     """LIF whose potential is detached between time steps, as in the published code: no gradient flows through time.
 
-    `SimpleBaseNode` is SpikingJelly's class for neurons with a charge equation of their own. Here it is also the
+    `SimpleBaseNode` is SpikingJelly's class for neurons with another charge equation. Here it is also the
     fastest way: `SLTTLIFNode`, which detaches too, runs one step at a time.
     """
 
