@@ -9,11 +9,13 @@ from snn_datasets import Reader, Source
 from snn_datasets.base.kinds import RecordingKind
 from snn_datasets.base.recordings import Image
 
+Misbehavior = Literal["hangs", "spins", "crashes", "ends", "grows", "writes", "claims"]
+
 
 class Misbehaving(Reader):
     """Misbehave instead of reading a file."""
 
-    how: Literal["hangs", "spins", "crashes", "ends", "grows", "writes", "claims"]
+    how: Misbehavior
     gives: ClassVar[RecordingKind] = "image"
 
     def read(self, source: Source) -> Image:

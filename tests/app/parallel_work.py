@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.tensor import DTensor
 
+from present import present
 from scmrl.engine.parallel import Processes, clip_gradient, gather_batch, unwrap, wrap_model
 from snn_core import SynchronizedBatchNorm, gather_over_processes, sum_over_processes, synchronize_batch_norm
 from snn_fusion import scmrl
 
 
-def steps(folder: str, sharing: str, rank: int, world: int, *, synchronize: bool = True, count: int = 5) -> None:
+def steps(
+    folder: str, sharing: Literal["ddp", "fsdp"], rank: int, world: int, *, synchronize: bool = True, count: int = 5
+) -> None:
     """A few training steps on the same global batches, in float64 so that rounding changes no spike."""
     torch.manual_seed(0)
     shapes = {"audio": (1, 16, 16), "visual": (2, 16, 16)}
     spec = scmrl(shapes, num_classes=3, channels=16, num_heads=4, depth="shallow")
     group = torch.distributed.new_group() if world > 1 else None
     processes = Processes(rank, world, torch.device("cpu"), group)
-    net = wrap_model(spec.build().double(), processes, sharing, synchronize=synchronize)  # pyright: ignore
+    net = wrap_model(spec.build().double(), processes, sharing, synchronize=synchronize)
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
     losses: list[float] = []
     generator = torch.Generator().manual_seed(1)
@@ -38,11 +43,11 @@ def steps(folder: str, sharing: str, rank: int, world: int, *, synchronize: bool
         torch.save({"weights": whole, "losses": losses}, f"{folder}/{sharing}-{world}.pt")
 
 
-def joined_steps(rank: int, folder: str, sharing: str, synchronize: bool) -> None:
+def joined_steps(rank: int, folder: str, sharing: Literal["ddp", "fsdp"], synchronize: bool) -> None:
     steps(folder, sharing, rank, 2, synchronize=synchronize)
 
 
-def clipped(rank: int, folder: str, sharing: str) -> None:
+def clipped(rank: int, folder: str, sharing: Literal["ddp", "fsdp"]) -> None:
     """The gradient norm on each rank: for finite inputs, and with a NaN gradient on rank 1."""
     norms: list[Tensor] = []
     for broken in (False, True):
@@ -51,7 +56,7 @@ def clipped(rank: int, folder: str, sharing: str) -> None:
             model = scmrl({"audio": (1, 16, 16), "visual": (2, 16, 16)}, num_classes=3, channels=16, num_heads=4,
                           depth="shallow").build().double()  # fmt: skip
             processes = Processes(rank, 2, torch.device("cpu"), torch.distributed.new_group())
-            net = wrap_model(model, processes, sharing, synchronize=True)  # pyright: ignore
+            net = wrap_model(model, processes, sharing, synchronize=True)
             generator = torch.Generator().manual_seed(rank)
             x = {"audio": (6, 1, 16, 16), "visual": (6, 2, 16, 16)}
             x = {name: torch.rand(shape, generator=generator, dtype=torch.float64) for name, shape in x.items()}
@@ -95,7 +100,9 @@ def normalize(rank: int, folder: str) -> None:
     loss.backward()
     # As data-parallel training would: every process has twice its gradient, and the mean of both is taken.
     grads = {name: sum_over_processes(p.grad) / 2 for name, p in net.named_parameters() if p.grad is not None}
-    torch.save({"y": y.detach(), "x": x.grad / 2, "state": net.state_dict(), "grads": grads}, f"{folder}/{rank}.pt")
+    torch.save(
+        {"y": y.detach(), "x": present(x.grad) / 2, "state": net.state_dict(), "grads": grads}, f"{folder}/{rank}.pt"
+    )
 
 
 def gather(rank: int, folder: str) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 import random
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -29,8 +29,8 @@ from scmrl.engine.run import Run
 from scmrl.engine.train import train
 from snn_datasets import RecordedDataset, Sample
 from snn_fusion import METHODS, MethodSpec, NeuronSpec
-from snn_fusion.methods.base import ALL_PRESENT, FusedTokens, FusionMethod
-from snn_fusion.presence import Presence
+from snn_fusion.methods.base import FusedTokens, FusionMethod
+from snn_fusion.presence import ALL_PRESENT, Presence
 
 TIMING = {"samples_per_second", "memory_mb"}
 STEPS = 3
@@ -61,17 +61,17 @@ class DroppedMeanSpec(MethodSpec):
 
 
 @contextmanager
-def plugin() -> Iterator[None]:
+def plugin() -> Generator[None]:
     """Within the block, the fusion method dropped_mean is registered."""
     METHODS.register(DroppedMeanSpec)
     try:
         yield
     finally:
-        METHODS._models.pop("dropped_mean")  # pyright: ignore[reportPrivateUsage]
+        METHODS._models.pop("dropped_mean")
 
 
 @contextmanager
-def drawing_dataset() -> Iterator[None]:
+def drawing_dataset() -> Generator[None]:
     """Within the block, samples are read with noise from the global generators of Python, NumPy and PyTorch."""
     read = RecordedDataset.__getitem__
 
@@ -105,7 +105,7 @@ def options(data: Path, out: Path, *more: str) -> list[str]:
 
 def run(arguments: Sequence[str], *, stop_after: int | None = None, progress: Progress | None = None) -> Run | None:
     """Train in this process; with `stop_after`, send SIGTERM in that step. None if the run was stopped."""
-    step, calls = engine._step, 0  # pyright: ignore[reportPrivateUsage]
+    step, calls = engine._step, 0
 
     def counted(*values: Any, **named: Any) -> Any:
         nonlocal calls
@@ -158,7 +158,7 @@ def every_stop_in_two_processes(rank: int, data: str, folder: str, more: tuple[s
     """Run `differing_stops` in each of two processes of one process group."""
     processes = Processes(rank, 2, torch.device("cpu"), torch.distributed.new_group())
     with pytest.MonkeyPatch.context() as patch, plugin():
-        patch.setattr(engine, "join_processes", lambda device: processes)  # pyright: ignore
-        patch.setattr(engine, "leave_processes", lambda processes: None)  # pyright: ignore
+        patch.setattr(engine, "join_processes", lambda device: processes)
+        patch.setattr(engine, "leave_processes", lambda processes: None)
         differing = differing_stops(lambda out: options(Path(data), out, *more), Path(folder), range(1, 2 * STEPS))
     (Path(folder) / f"differing-{rank}.json").write_text(json.dumps(differing))

@@ -44,7 +44,7 @@ def data(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return end.value.code or 0
 
 
-def test_the_list_names_what_there_is(monkeypatch, capsys):
+def test_the_list_names_what_there_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     assert data(monkeypatch, "list") == 0
     printed = capsys.readouterr()
     line = next(line for line in printed.out.splitlines() if line.startswith("made-up"))
@@ -52,7 +52,9 @@ def test_the_list_names_what_there_is(monkeypatch, capsys):
     assert next(line for line in printed.out.splitlines() if line.startswith("digits")).split()[-1] == "embedded"
 
 
-def test_a_broken_package_is_named_and_hides_no_other(monkeypatch, capsys):
+def test_a_broken_package_is_named_and_hides_no_other(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     broken = EntryPoint("smell", "no_such_package.nose:NoseSpec", "snn_datasets.datasets")
     monkeypatch.setitem(DATASETS._offered, "smell", broken)
     assert data(monkeypatch, "list") == 0
@@ -63,7 +65,7 @@ def test_a_broken_package_is_named_and_hides_no_other(monkeypatch, capsys):
     assert "no_such_package" in printed.err
 
 
-def test_show_prints_the_card_and_the_options(monkeypatch, capsys):
+def test_show_prints_the_card_and_the_options(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     assert data(monkeypatch, "show", "made-up") == 0
     printed = capsys.readouterr().out
     assert printed.startswith("made-up: Images and traces of weather, version 2\n")
@@ -73,7 +75,9 @@ def test_show_prints_the_card_and_the_options(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("command", [("show",), ("check",), ("prepare",)])
-def test_an_unknown_dataset_lists_the_known_ones(monkeypatch, capsys, command):
+def test_an_unknown_dataset_lists_the_known_ones(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+):
     assert data(monkeypatch, *command, "maid-up") == 2
     message = capsys.readouterr().err
     assert "'maid-up'" in message
@@ -84,12 +88,16 @@ def test_an_unknown_dataset_lists_the_known_ones(monkeypatch, capsys, command):
 @pytest.mark.parametrize(
     "command", [(), ("check",), ("prepare",), ("cache",), ("cache", "prune"), ("check", "made-up")]
 )
-def test_every_command_has_help(monkeypatch, capsys, command):
+def test_every_command_has_help(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+):
     assert data(monkeypatch, *command, "--help") == 0
     assert f"Usage: scmrl data {' '.join(command)}".rstrip() in capsys.readouterr().out
 
 
-def test_help_of_a_dataset_shows_the_options_of_both(monkeypatch, capsys):
+def test_help_of_a_dataset_shows_the_options_of_both(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     assert data(monkeypatch, "prepare", "made-up", "--help") == 0
     prepare = capsys.readouterr().out
     assert data(monkeypatch, "check", "--help", "made-up") == 0
@@ -102,19 +110,21 @@ def test_help_of_a_dataset_shows_the_options_of_both(monkeypatch, capsys):
     assert "one of ave, crema-d" in capsys.readouterr().out
 
 
-def test_a_missing_dataset_name_is_a_mistake(monkeypatch, capsys):
+def test_a_missing_dataset_name_is_a_mistake(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     assert data(monkeypatch, "show") == 2
     assert "KIND" in capsys.readouterr().err
 
 
-def test_a_sound_copy_passes(monkeypatch, capsys, root):
+def test_a_sound_copy_passes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], root: Path):
     assert data(monkeypatch, "check", "made-up", "--root", str(root), "--read", "all") == 0
     printed = capsys.readouterr()
     assert printed.out.splitlines()[-1] == "made-up: no problems"
     assert "note: 12 of 12 recordings of trace were read" in printed.out
 
 
-def test_problems_are_reported_and_counted(monkeypatch, capsys, root):
+def test_problems_are_reported_and_counted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], root: Path
+):
     for path in (root / "images").glob("t*.raw"):
         path.write_bytes(b"")
     (root / "traces" / "val_calm_0.txt").unlink()
@@ -127,14 +137,18 @@ def test_problems_are_reported_and_counted(monkeypatch, capsys, root):
     assert lines[-1] == "made-up: 11 errors and 1 warning"
 
 
-def test_hashes_are_compared_on_request(monkeypatch, capsys, root):
+def test_hashes_are_compared_on_request(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], root: Path
+):
     assert data(monkeypatch, "check", "made-up", "--root", str(root), "--hashes", "--read", "none") == 0
     printed = capsys.readouterr().out
     assert "no checksums are published for images/*.raw" in printed
     assert "were read" not in printed
 
 
-def test_a_misspelled_option_is_a_mistake_reported_as_in_training(monkeypatch, capsys, root):
+def test_a_misspelled_option_is_a_mistake_reported_as_in_training(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], root: Path
+):
     assert data(monkeypatch, "check", "made-up", "--rot", str(root), "--time-steps", "9") == 2
     assert capsys.readouterr().err.splitlines() == [
         "scmrl: --rot: no such option (did you mean --root?); there are: modalities, seed, root, on_error, cache, "
@@ -144,12 +158,14 @@ def test_a_misspelled_option_is_a_mistake_reported_as_in_training(monkeypatch, c
     ]
 
 
-def test_an_unknown_modality_is_a_mistake(monkeypatch, capsys, root):
+def test_an_unknown_modality_is_a_mistake(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], root: Path
+):
     assert data(monkeypatch, "check", "made-up", "--root", str(root), "--modalities", "smell") == 2
     assert "'smell'" in capsys.readouterr().err
 
 
-def test_prepare_fills_the_cache(monkeypatch, capsys, root):
+def test_prepare_fills_the_cache(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], root: Path):
     assert data(monkeypatch, "prepare", "made-up", "--root", str(root), "--modalities", "trace") == 0
     printed = capsys.readouterr().out
     assert printed == f"made-up: 6 train, 2 val, 4 test samples are ready, in {cache_folder() / 'made-up'}\n"
@@ -157,7 +173,7 @@ def test_prepare_fills_the_cache(monkeypatch, capsys, root):
     assert (entry.dataset, entry.modality, entry.samples, entry.bytes) == ("made-up", "trace", 12, 12 * 5 * 2 * 4)
 
 
-def test_prepare_passes_its_workers_on(monkeypatch, root):
+def test_prepare_passes_its_workers_on(monkeypatch: pytest.MonkeyPatch, root: Path):
     counts: list[int] = []
     build = MadeUpSpec.build
 
@@ -172,14 +188,18 @@ def test_prepare_passes_its_workers_on(monkeypatch, root):
     assert counts == [0, 3, 0]
 
 
-def test_prepare_refuses_a_dataset_without_cache(monkeypatch, capsys, root):
+def test_prepare_refuses_a_dataset_without_cache(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], root: Path
+):
     assert data(monkeypatch, "prepare", "digits") == 2
     assert "needs no preparation" in capsys.readouterr().err
     assert data(monkeypatch, "prepare", "made-up", "--root", str(root), "--cache", "off") == 2
     assert "--cache off" in capsys.readouterr().err
 
 
-def test_init_writes_a_manifest_and_prints_the_next_commands(monkeypatch, capsys, tmp_path):
+def test_init_writes_a_manifest_and_prints_the_next_commands(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
     for name in ("cat_1", "cat_2", "dog_1", "dog_2"):
         Image.new("L", (4, 3), 90).save(tmp_path / f"{name}.png")
     assert data(monkeypatch, "init", str(tmp_path), "--output", "my pets.csv") == 0
@@ -196,7 +216,9 @@ def test_init_writes_a_manifest_and_prints_the_next_commands(monkeypatch, capsys
     assert (tmp_path / "my pets.csv").read_text() == written
 
 
-def test_a_manifest_from_init_passes_the_check(monkeypatch, capsys, tmp_path):
+def test_a_manifest_from_init_passes_the_check(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
     for index, split in enumerate(("train", "val", "test")):
         for label in ("cat", "dog"):
             (tmp_path / split / label).mkdir(parents=True)
@@ -220,7 +242,9 @@ def caches(monkeypatch: pytest.MonkeyPatch, root: Path, capsys: pytest.CaptureFi
     return [by_modality["trace"], by_modality["image"]]
 
 
-def test_the_caches_are_listed_with_the_last_used_first(monkeypatch, capsys, caches):
+def test_the_caches_are_listed_with_the_last_used_first(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caches: list[Path]
+):
     assert data(monkeypatch, "cache", "list") == 0
     header, first, second, total = capsys.readouterr().out.splitlines()
     assert header.split() == ["dataset", "modality", "samples", "size", "last", "used", "folder"]
@@ -230,12 +254,14 @@ def test_the_caches_are_listed_with_the_last_used_first(monkeypatch, capsys, cac
     assert total == f"2 caches, 624 B in {cache_folder()}"
 
 
-def test_no_cache_is_reported(monkeypatch, capsys, tmp_path):
+def test_no_cache_is_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
     assert data(monkeypatch, "cache", "list", "--folder", str(tmp_path / "other")) == 0
     assert capsys.readouterr().out == f"no caches in {tmp_path / 'other'}\n"
 
 
-def test_prune_removes_long_unused_caches(monkeypatch, capsys, caches):
+def test_prune_removes_long_unused_caches(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caches: list[Path]
+):
     assert data(monkeypatch, "cache", "prune", "--yes") == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("removed 1 of 2 caches, which frees 144 B")
     assert [path.is_dir() for path in caches] == [True, False]
@@ -249,7 +275,9 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize(("answer", "left"), [("n", 2), ("", 2), ("y", 1)])
-def test_prune_asks_first(monkeypatch, capsys, caches, answer, left):
+def test_prune_asks_first(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caches: list[Path], answer: str, left: int
+):
     monkeypatch.setattr(sys, "stdin", Terminal(f"{answer}\n"))
     assert data(monkeypatch, "cache", "prune") == 0
     printed = capsys.readouterr().out
@@ -259,14 +287,18 @@ def test_prune_asks_first(monkeypatch, capsys, caches, answer, left):
     assert len(entries(cache_folder())) == left
 
 
-def test_prune_removes_nothing_without_consent(monkeypatch, capsys, caches):
+def test_prune_removes_nothing_without_consent(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caches: list[Path]
+):
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     assert data(monkeypatch, "cache", "prune") == 2
     assert "--yes" in capsys.readouterr().err
     assert len(entries(cache_folder())) == 2
 
 
-def test_prune_refuses_invalid_arguments(monkeypatch, capsys, caches):
+def test_prune_refuses_invalid_arguments(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caches: list[Path]
+):
     assert data(monkeypatch, "cache", "prune", "--unused-days", "-1", "--yes") == 2
     assert data(monkeypatch, "cache", "prune", "--dataset", "weather", "--yes") == 2
     assert "there are: made-up" in capsys.readouterr().err
@@ -277,12 +309,12 @@ def test_prune_refuses_invalid_arguments(monkeypatch, capsys, caches):
     ("size", "text"),
     [(0, "0 B"), (812, "812 B"), (999, "999 B"), (1000, "1 kB"), (3_240_000, "3.24 MB"), (999_600, "1 MB")],
 )
-def test_sizes_are_readable(size, text):
+def test_sizes_are_readable(size: int, text: str):
     assert size_text(size) == text
 
 
 @pytest.mark.parametrize("arguments", [["data", "--help"], ["data", "list"], ["data", "check", "digits", "--help"]])
-def test_help_and_list_load_no_torch(arguments):
+def test_help_and_list_load_no_torch(arguments: list[str]):
     code = f"""
 import sys
 from scmrl.cli import app

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from app.finished import finished_run, scmrl
 from app.tiny import write_tiny_dataset
+from present import present
 from scmrl.export import program as export
 from scmrl.run_folder.files import read_experiment
 from snn_core import ALIF, IF, LIF, SpikingConv2d, SpikingLinear
 from snn_datasets import collate
-from snn_fusion import from_pretrained
+from snn_fusion import VectorEncoder, from_pretrained
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +84,7 @@ def test_a_program_needs_only_pytorch(
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [[], ["--model.neuron.kind", "alif", "--data.modalities", "image"]])
 def test_onnx_runs_elsewhere_on_batches_of_any_size(
-    data: Path, options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    data: Path, options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     import onnxruntime
 
@@ -96,7 +97,7 @@ def test_onnx_runs_elsewhere_on_batches_of_any_size(
     assert [entry.name for entry in session.get_inputs()] == list(inputs)
     for B in (1, 3, 6):
         (result,) = session.run(["logits"], {name: x[:B].numpy() for name, x in inputs.items()})
-        np.testing.assert_allclose(result, expected[:B].numpy(), atol=1e-5)
+        np.testing.assert_allclose(np.asarray(result), expected[:B].numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,7 @@ def test_onnx_runs_elsewhere_on_batches_of_any_size(
     ],
     ids=["hard", "soft", "bias", "adaptive", "one"],
 )
-def test_decomposed_neurons_spike_alike(layer):
+def test_decomposed_neurons_spike_alike(layer: SpikingLinear):
     if layer.norm is not None:
         uneven(layer.norm)
     assert_same(layer.eval(), torch.randn(6, 4, 3, 5) * 2)  # T=6 B=4 N=3 C=5
@@ -119,18 +120,18 @@ def test_decomposed_neurons_spike_alike(layer):
 @pytest.mark.parametrize("size", [(4, 6), (1, 1)])
 def test_decomposed_maps_spike_alike(size: tuple[int, ...]):
     layer = SpikingConv2d(3, 5).eval()
-    uneven(layer.norm)
+    uneven(present(layer.norm))
     assert_same(layer, torch.randn(4, 2, 3, *size) * 3)  # T=4 B=2 C=3
     held = Held(layer).eval()
     assert_same(held, torch.randn(2, 3, *size) * 3)
 
 
 @torch.no_grad()
-def uneven(norm: torch.nn.Module) -> None:
+def uneven(norm: torch.nn.BatchNorm1d | torch.nn.BatchNorm2d) -> None:
     """Set statistics and scales that differ by channel, such that neurons sometimes spike."""
     channels = torch.arange(len(norm.weight)) / 10
-    norm.running_mean.copy_(channels - 0.3)
-    norm.running_var.copy_(channels + 0.2)
+    present(norm.running_mean).copy_(channels - 0.3)
+    present(norm.running_var).copy_(channels + 0.2)
     norm.weight.copy_(1.5 - channels)
     norm.bias.fill_(0.5)
 
@@ -181,11 +182,15 @@ def test_the_vector_encoder_becomes_nir(
     out = tmp_path / "gas.nir"
     assert scmrl(monkeypatch, "export", gas, "--format", "nir", "--out", out) == 0
     encoder = from_pretrained(gas).encoders["gas"]
+    assert isinstance(encoder, VectorEncoder)
+    assert isinstance(encoder.embed.neuron, LIF)
     total = 5 * 3 * encoder.num_tokens * 16  # samples, steps, tokens, channels
     assert f"0 of {total:,} spikes of gas's encoder differ, over 5 samples" in capsys.readouterr().out
     graph = nir.read(str(out))
     assert {type(node).__name__ for node in graph.nodes.values()} == {"Input", "Conv2d", "LIF", "Output"}
-    np.testing.assert_allclose(graph.nodes["neuron"].tau.flat[0], encoder.embed.neuron.tau * 1e-4)
+    node = graph.nodes["neuron"]
+    assert isinstance(node, nir.LIF)
+    np.testing.assert_allclose(node.tau.flat[0], encoder.embed.neuron.tau * 1e-4)
 
 
 def test_an_encoder_that_nir_cannot_express_is_refused(

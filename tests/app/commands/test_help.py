@@ -78,7 +78,7 @@ def help_texts() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(("scmrl", *command)))
-def test_help_is_as_committed(command, help_texts: dict[str, str]):
+def test_help_is_as_committed(command: tuple[str, ...], help_texts: dict[str, str]):
     text = help_texts[" ".join(command)]
     if os.environ.get("SCMRL_WRITE_HELP"):
         FOLDER.mkdir(exist_ok=True)

@@ -9,6 +9,7 @@ import torch
 from app.finished import scmrl
 from fusion.test_published import K, fused, save, unimodal
 from snn_fusion import from_pretrained, import_published
+from snn_fusion.published.names import PublishedMethod
 
 
 def test_a_checkpoint_becomes_a_folder_that_computes_the_same(
@@ -58,8 +59,8 @@ def test_mistakes_end_in_one_line(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    method: str,
-    options,
+    method: PublishedMethod,
+    options: list[str],
     message: str,
 ):
     checkpoint, out = save(tmp_path, fused(method)), tmp_path / "model"
@@ -87,7 +88,7 @@ class Evil:
     ],
 )
 def test_files_that_are_not_checkpoints_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], content, message: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], content: object, message: str
 ):
     checkpoint = tmp_path / "checkpoint.pth.tar"
     if isinstance(content, bytes):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from scmrl.engine.parallel import Processes
 from scmrl.run_folder.checksummed import read_checksummed, write_checksummed
 from scmrl.run_folder.files import read_experiment
 from scmrl.run_folder.inputs import load_inputs, save_inputs
-from snn_datasets import DatasetInfo, DatasetSplits, InMemoryDataset, ModalityInfo
+from snn_datasets import DatasetInfo, DatasetSplits, InMemoryDataset, ModalityInfo, RecordedDataset
 from snn_fusion import from_pretrained
 
 
@@ -37,7 +38,7 @@ def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return finished_run(data, tmp_path_factory.mktemp("predict") / "run", *options)
 
 
-def lines(capsys: pytest.CaptureFixture[str]) -> list[dict]:
+def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
@@ -67,6 +68,7 @@ def test_a_manifest_without_labels_gives_the_predictions_of_the_test_split(
 def test_settings_of_the_training_are_restored(run: Path):
     splits = read_experiment(run).data.build()
     inputs = load_inputs(run)
+    assert isinstance(splits.test, RecordedDataset)
     assert inputs.classes == ("left", "right")
     assert inputs.modalities == {
         name: type(modality)(modality.reader, modality.info, modality.cached, (), modality.per_read)
@@ -346,7 +348,7 @@ def test_mistakes_end_in_a_message(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    arguments,
+    arguments: list[str],
     code: int,
     message: str,
 ):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from present import present
 from scmrl import cli
 from scmrl.commands.spec import read_experiment
 from scmrl.config.experiment import Experiment
@@ -20,6 +21,7 @@ def scmrl(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     monkeypatch.setattr(sys, "argv", ["scmrl", *arguments])
     with pytest.raises(SystemExit) as end:
         cli.main()
+    assert isinstance(end.value.code, int)
     return end.value.code
 
 
@@ -62,7 +64,7 @@ def test_a_table_in_a_file_replaces_and_an_option_adds(tmp_path: Path):
     added = read(("scmrl-cremad", "--model.modalities.visual.kind", "vector"))
     assert sorted(added.model.modalities) == ["audio", "visual"]
     changed = read(("--config", str(path), "--model.modalities.visual.tokens", "7"))
-    assert changed.model.modalities["visual"].model_dump()["tokens"] == 7
+    assert present(changed.model.modalities["visual"]).model_dump()["tokens"] == 7
 
 
 def test_a_kind_in_a_file_resets_the_choice_and_null_removes_an_entry(tmp_path: Path):

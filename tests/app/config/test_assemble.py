@@ -12,6 +12,7 @@ from scmrl.config.overlay import OptionError, load
 from scmrl.config.overlay.shape import fields_of
 from snn_datasets import DatasetInfo, ModalityInfo
 from snn_fusion import ENCODERS, FittedEncoder, ModelSpec, PatchSplittingSpec, SeriesSpec, TokensSpec, VectorSpec
+from snn_fusion.specs.encoders import EncoderSpec
 
 SMALL = {"channels": 16, "fusion": {"kind": "ccssa", "num_heads": 4}, "time_steps": 3}
 
@@ -49,7 +50,7 @@ def encoder(shape: tuple[int, ...], chosen: object = None, **more: object):
         ),
     ],
 )
-def test_each_shape_has_a_default_encoder(shape: tuple[int, ...], suits):
+def test_each_shape_has_a_default_encoder(shape: tuple[int, ...], suits: EncoderSpec):
     result = encoder(shape)
     assert result == suits
     model = model_spec(options(), info(x=shape)).build().eval()
@@ -79,9 +80,7 @@ def test_each_shape_has_a_default_encoder(shape: tuple[int, ...], suits):
         ((6,), {"blocks": {"depth": 2}}, VectorSpec.model_validate({"blocks": {"depth": 2}})),
     ],
 )
-def test_a_specified_encoder_is_built(
-    shape: tuple[int, ...], chosen: dict[str, Any] | dict[str, dict[str, int]] | dict[str, str], becomes
-):
+def test_a_specified_encoder_is_built(shape: tuple[int, ...], chosen: dict[str, Any], becomes: EncoderSpec):
     assert encoder(shape, chosen) == becomes
     model = model_spec(options(x=chosen), info(x=shape)).build().eval()
     assert model({"x": torch.rand(3, 2, *shape)}).logits.shape == (2, 2)
@@ -111,6 +110,7 @@ def test_a_flattened_input_keeps_the_order_of_its_axes():
     x = 3 * torch.rand(3, 4, 2, 10, 9)
     rows = torch.stack([torch.cat([x[:, :, :, row] for row in range(10)], dim=-1)])[0]
     assert rows.shape == (3, 4, 2, 90)
+    assert isinstance(whole, FittedEncoder)
     by_hand = whole.encoder(rows)
     assert by_hand.count_nonzero() > 0
     assert torch.equal(whole(x), by_hand)

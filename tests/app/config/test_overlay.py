@@ -5,7 +5,7 @@ import subprocess
 import sys
 from io import StringIO
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -368,7 +368,7 @@ class Shelf(dict[str, type[BaseModel]]):
     def specs(self) -> dict[str, type[BaseModel]]:
         return self
 
-    def __hash__(self) -> int:
+    def __hash__(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         return id(self)
 
     def parse(self, value: object) -> BaseModel:
@@ -518,9 +518,10 @@ def test_described_options_are_accepted(option: OptionHelp):
 
 @pytest.mark.parametrize("width", [80, 160])
 def test_help_table_wraps_and_truncates_nothing(width: int):
-    console = Console(file=StringIO(), width=width, force_terminal=False)
+    file = StringIO()
+    console = Console(file=file, width=width, force_terminal=False)
     console.print(help_table(Run))
-    lines = console.file.getvalue().splitlines()
+    lines = file.getvalue().splitlines()
     text = "\n".join(lines)
     assert max(map(len, lines)) == width
     assert "…" not in text
@@ -534,7 +535,7 @@ def test_overlay_needs_no_torch():
 
 
 def test_the_suggested_kind_has_all_options_and_is_the_likely_one():
-    def faults(*options: str, **more: object) -> str:
+    def faults(*options: str, **more: Any) -> str:
         with pytest.raises(OptionError) as caught:
             load(Experiment, options, **more)
         return str(caught.value)

@@ -58,6 +58,7 @@ def test_recipe_trains_on_the_real_format(name: str, tmp_path: Path):
     model = model_spec(experiment.model, splits.info).build().train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=experiment.train.learning_rate)
     before = [parameter.detach().clone() for parameter in model.parameters()]
+    assert isinstance(experiment.train.batch_size, int)
     for indices in first_batches(splits, experiment.train.batch_size):
         batch = collate([splits.train[index] for index in indices])
         output = model(batch["inputs"])

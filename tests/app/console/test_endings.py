@@ -14,7 +14,7 @@ from scmrl.commands import spec as spec_commands
 from scmrl.console.errors import is_out_of_memory
 
 
-def ended(monkeypatch, capsys, error: BaseException) -> tuple[int, str]:
+def ended(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException) -> tuple[int, str]:
     """Exit code and message of a command that raises an error."""
 
     def broken(*_: object) -> None:
@@ -42,7 +42,7 @@ def ended(monkeypatch, capsys, error: BaseException) -> tuple[int, str]:
     ids=lambda error: type(error).__name__,
 )
 def test_a_bug_is_named_and_its_traceback_saved(
-    error, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     code, message = ended(monkeypatch, capsys, error)
@@ -76,7 +76,9 @@ def test_a_bug_is_named_if_no_file_can_be_written(
         RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory"),
     ],
 )
-def test_out_of_memory_is_not_a_bug(error, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def test_out_of_memory_is_not_a_bug(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     code, message = ended(monkeypatch, capsys, error)
     assert code == 2
     assert message.startswith("scmrl: out of memory")

@@ -2,10 +2,12 @@
 
 import math
 from io import StringIO
+from typing import Any
 
 import pytest
 from rich.console import Console
 
+from present import present
 from scmrl.console.progress import Progress, format_duration, format_metric
 from scmrl.study.run import time_left
 
@@ -20,7 +22,7 @@ class Clock:
         return self.now
 
 
-def plain(**options) -> tuple[Console, StringIO]:
+def plain(**options: Any) -> tuple[Console, StringIO]:
     file = StringIO()
     return Console(file=file, force_terminal=False, width=40, **options), file
 
@@ -201,11 +203,11 @@ def test_terminal_shows_a_bar_and_removes_it():
         with progress.phase("epoch [3]", 8, "steps") as phase:
             phase.advance(3)
             phase.update(5, 10)
-            progress.bars.refresh()
+            present(progress.bars).refresh()
             assert "epoch [3]" in file.getvalue()
             assert "5/10" in file.getvalue()
             assert "steps" in file.getvalue()
-        assert not progress.bars.tasks
+        assert not present(progress.bars).tasks
         progress.epoch(1, 1, METRICS, best=True)
     assert "\x1b[" in file.getvalue()
     assert "*" in file.getvalue()

@@ -122,7 +122,7 @@ def test_explanations_add_up(server: RunningServer):
         ([], 400, "invalid query"),
     ],
 )
-def test_invalid_queries_are_refused(server: RunningServer, query, status: int, fault: str):
+def test_invalid_queries_are_refused(server: RunningServer, query: object, status: int, fault: str):
     for path in ("/api/predictions", "/api/explanations"):
         response = server.client.post(path, json=query)
         assert response.status_code == status
@@ -254,7 +254,7 @@ def test_noise_moves_events_and_creates_none():
 
 
 def test_inputs_of_every_kind_become_images():
-    def bytes_of(frame):
+    def bytes_of(frame: dict[str, Any]) -> np.ndarray:
         data = np.frombuffer(base64.b64decode(frame["data"]), np.uint8)
         return data.reshape(frame["height"], frame["width"], frame["channels"])
 
@@ -335,7 +335,7 @@ def test_files_are_decoded_for_the_modalities_that_accept_them(run: Path):
         ({"decode_seconds": float("nan")}, "--decode-seconds nan is out of range"),
     ],
 )
-def test_errors_are_one_line(run: Path, options: dict[str, float] | dict[str, int] | dict[str, str], message: str):
+def test_errors_are_one_line(run: Path, options: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=re.escape(message)) as error:
         demo(run, **options)
     assert "\n" not in str(error.value)

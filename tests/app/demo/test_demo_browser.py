@@ -2,7 +2,7 @@
 
 import base64
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, Page, Request, Route, expect
 from app.browser import RecordedPage, open_browser, open_page, overflow
 from app.commands.test_predict_command import write_video
 from app.serving import RunningServer, serve, tiny_run, warm_up
+from present import present
 from scmrl.engine.predict import read_file
 from scmrl.run_folder.inputs import load_inputs
 from snn_datasets import Draw
@@ -64,7 +65,7 @@ def browser() -> Iterator[Browser]:
 @contextmanager
 def open_demo_page(
     browser: Browser, server: RunningServer, *, width: int = 1280, scheme: Literal["light", "dark"] = "light"
-) -> Iterator[RecordedPage]:
+) -> Generator[RecordedPage]:
     """Yield the page with its first prediction; then verify that it sent no foreign requests and logged no errors."""
     with open_page(browser, width=width, scheme=scheme) as recorded:
         recorded.page.set_default_timeout(WAIT)
@@ -150,7 +151,7 @@ def test_a_dropped_clip_is_perturbed(run: Path, browser: Browser, server: Runnin
 
 
 def test_the_last_of_many_slider_moves_is_shown(run: Path, browser: Browser, server: RunningServer):
-    model, sample = from_pretrained(run).eval(), server.demo.samples[2]
+    model, sample = from_pretrained(run).eval(), present(server.demo.samples)[2]
     with open_demo_page(browser, server) as recorded:
         page = recorded.page
         page.locator("#sample").fill("2")
@@ -212,7 +213,7 @@ def test_a_file_replaces_one_modality(run: Path, browser: Browser, server: Runni
         assert page.get_by_label("Mute audio").is_disabled()
         page.get_by_label("Another file for audio").set_input_files(data / "test0.wav")
         with torch.no_grad():
-            inputs = {name: x[None] for name, x in server.demo.samples[0].inputs.items()}
+            inputs = {name: x[None] for name, x in present(server.demo.samples)[0].inputs.items()}
             expect_prediction(page, from_pretrained(run).eval()(inputs).logits.softmax(1)[0])
         assert page.locator(".modality .name").all_text_contents() == ["a.png", "test0.wav"]
 
@@ -293,7 +294,7 @@ def test_a_slow_prediction_shows_its_status(browser: Browser, server: RunningSer
 
 
 def test_the_first_sample_is_shown_immediately(run: Path, browser: Browser, server: RunningServer):
-    model, sample = from_pretrained(run).eval(), server.demo.samples[0]
+    model, sample = from_pretrained(run).eval(), present(server.demo.samples)[0]
     with open_demo_page(browser, server) as recorded, torch.no_grad():
         expect_prediction(
             recorded.page, model({name: x[None] for name, x in sample.inputs.items()}).logits.softmax(1)[0]
@@ -340,7 +341,7 @@ def test_three_modalities_leave_no_gap(browser: Browser, server: RunningServer, 
         page.route("**/api/run", add_third)
         page.goto(server.url)
         expect(page.locator("#prediction")).to_contain_text("Prediction:", timeout=WAIT)
-        boxes = [card.bounding_box() for card in page.locator(".modality").all()]
+        boxes = [present(card.bounding_box()) for card in page.locator(".modality").all()]
         assert len(boxes) == 3
         assert len({round(box["y"]) for box in boxes}) == (1 if columns == 3 else 3)
         assert len({round(box["width"]) for box in boxes}) == 1
@@ -421,7 +422,9 @@ def test_unreadable_files_are_reported(browser: Browser, server: RunningServer):
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
-def test_the_page_fits_and_its_controls_are_labeled(browser: Browser, server: RunningServer, width: int, scheme: str):
+def test_the_page_fits_and_its_controls_are_labeled(
+    browser: Browser, server: RunningServer, width: int, scheme: Literal["light", "dark"]
+):
     with open_demo_page(browser, server, width=width, scheme=scheme) as recorded:
         page = recorded.page
         assert overflow(page) == []

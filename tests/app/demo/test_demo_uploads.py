@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from app.commands.test_predict_command import HOSTILE, ODD, write_video
-from app.misbehaving import Misbehaving
+from app.misbehaving import Misbehaving, Misbehavior
 from app.serving import RunningServer, serve, tiny_run
 from scmrl.demo.errors import RefusedError
 from scmrl.demo.sandbox import Sandbox
@@ -58,7 +58,7 @@ def test_a_video_is_predicted_like_by_the_predict_command(run: Path, server: Run
     response = send(server, (tmp_path / "clip.mp4").read_bytes(), name="clip.mp4")
     assert response.status_code == 201
     assert response.json()["faults"] == {}
-    files = dict.fromkeys(("image", "audio"), tmp_path / "clip.mp4")
+    files: dict[str, Path] = dict.fromkeys(("image", "audio"), tmp_path / "clip.mp4")
     (expected,) = predict_clips(open_run(run), [Clip("clip", files)])
     assert probabilities(server, response.json()["clip"]) == pytest.approx(
         list(expected.probabilities.values()), abs=1e-5
@@ -217,7 +217,7 @@ def test_decoding_has_a_time_limit(run: Path, data: Path):
         assert not list(server.uploads.iterdir())
 
 
-def decode_with(inputs: Inputs, tmp_path: Path, how: str, *, seconds: float) -> Path:
+def decode_with(inputs: Inputs, tmp_path: Path, how: Misbehavior, *, seconds: float) -> Path:
     """Decode a file with a misbehaving reader; raises its fault."""
     image = replace(inputs.modalities["image"], reader=Misbehaving(how=how), cached=())
     sandbox = Sandbox(replace(inputs, modalities={"image": image}), seconds=seconds)
@@ -245,7 +245,7 @@ def decode_with(inputs: Inputs, tmp_path: Path, how: str, *, seconds: float) -> 
         ("claims", r"^image.png is <b>bad</b>\\x1b\[2J$"),
     ],
 )
-def test_misbehaving_decoders_are_killed(run: Path, tmp_path: Path, how: str, message: str):
+def test_misbehaving_decoders_are_killed(run: Path, tmp_path: Path, how: Misbehavior, message: str):
     with pytest.raises(RefusedError, match=message):
         decode_with(load_inputs(run), tmp_path, how, seconds=2)
     wait_until(lambda: "98765.25" not in commands())
@@ -299,7 +299,7 @@ def commands() -> str:
     return text
 
 
-def wait_until(condition) -> None:
+def wait_until(condition: Callable[[], object]) -> None:
     end = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < end

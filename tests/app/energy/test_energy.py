@@ -4,7 +4,9 @@ import itertools
 import json
 import math
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -16,11 +18,11 @@ from torch import Tensor, nn
 
 from app.finished import finished_run, scmrl
 from app.tiny import write_tiny_dataset
-from scmrl.energy.counting import ModelOperations, Operations, count_operations, update_operations
+from scmrl.energy.counting import LayerOperations, ModelOperations, Operations, count_operations, update_operations
 from scmrl.energy.figure import energy_figure, write_figure
 from scmrl.energy.output import format_count, format_joules, make_tables, to_json, to_markdown
 from scmrl.energy.prices import TABLES, energy_table
-from snn_core import ALIF, IF, LIF, PLIF, SpikingConv2d, SpikingLinear, spiking_layers
+from snn_core import ALIF, IF, LIF, PLIF, NeuronFactory, SpikingConv2d, SpikingLinear, spiking_layers
 from snn_datasets import Batch
 from snn_fusion import METHODS, NEURONS, FusionModel, ModelSpec, calibrate
 from snn_fusion.encoders.encoder import Encoder
@@ -35,7 +37,7 @@ CPU = torch.device("cpu")
 class TwoLayers(Encoder):
     """A convolution with stride on [2, 5, 4] and a linear layer, one token."""
 
-    def __init__(self, *, neuron=LIF) -> None:
+    def __init__(self, *, neuron: NeuronFactory = LIF) -> None:
         super().__init__((2, 5, 4), time_steps=T)
         self.conv = SpikingConv2d(2, 3, kernel_size=3, stride=2, padding=1, neuron=neuron)  # 3 x 3 x 2
         self.linear = SpikingLinear(18, 8, neuron=neuron)
@@ -43,14 +45,14 @@ class TwoLayers(Encoder):
     def forward(self, x: Tensor) -> Tensor:
         return self.linear(self.conv(x, time_steps=self.time_steps).flatten(2)).unsqueeze(2)
 
-    def count_tokens(self, input_shape) -> int:
+    def count_tokens(self, input_shape: Sequence[int]) -> int:
         return 1
 
 
-def two_layers(**options) -> FusionModel:
+def two_layers(*, neuron: NeuronFactory = LIF) -> FusionModel:
     readout = Readout(("sight",), 8, K, mlp_expansion=0)
-    model = FusionModel({"sight": TwoLayers(**options)}, NoFusion(), readout).eval()
-    encoder = model.encoders["sight"]
+    encoder = TwoLayers(neuron=neuron)
+    model = FusionModel({"sight": encoder}, NoFusion(), readout).eval()
     encoder.conv.adjust_drive(4.0, 0.5)
     encoder.linear.adjust_drive(4.0, 0.5)
     return model
@@ -85,13 +87,17 @@ def outputs_reached(row: int, column: int) -> int:
     return sum(abs(2 * i - row) <= 1 and abs(2 * j - column) <= 1 for i in range(3) for j in range(2))
 
 
-def layers_of(counts: ModelOperations) -> dict:
+def approximately(value: float) -> Any:
+    return pytest.approx(value)
+
+
+def layers_of(counts: ModelOperations) -> dict[str, LayerOperations]:
     return {layer.name.removeprefix("encoders.sight."): layer for layer in counts.layers}
 
 
 def test_counts_of_a_static_image_are_those_by_hand():
     model, batch = two_layers(), batch_of(sight=torch.rand(B, 2, 5, 4) + 0.1)
-    fired = spikes_of(model.encoders["sight"].conv, model, batch)
+    fired = spikes_of(model.get_submodule("encoders.sight.conv"), model, batch)
     counts = count_operations(model, [batch], CPU)
     assert (counts.samples, counts.time_steps, counts.timed, counts.unlayered) == (B, T, (), ())
     layers = layers_of(counts)
@@ -107,7 +113,7 @@ def test_counts_of_a_static_image_are_those_by_hand():
     # Means over time are real, which the paper's convention ignores.
     head = layers["readout.head"]
     assert (head.inputs, head.strict) == ("real", Operations(mac=8 * K))
-    assert head.paper == Operations(ac=pytest.approx(head.rate * 8 * K))
+    assert head.paper == Operations(ac=approximately(head.rate * 8 * K))
 
     assert counts.paper == sum((layer.paper for layer in counts.layers), Operations())
     assert counts.strict == Operations(mac=18 * 18 + 8 * K, ac=linear.strict.ac)
@@ -129,7 +135,7 @@ def test_counts_of_events_are_those_by_hand_including_the_border():
         events[:, :, :, i, j].sum().item() * outputs_reached(i, j) for i, j in itertools.product(range(5), range(4))
     )
     assert conv.strict == Operations(ac=3 * reached / B)
-    assert conv.paper == Operations(ac=pytest.approx(events.double().mean().item() * T * 18 * 18))
+    assert conv.paper == Operations(ac=approximately(events.double().mean().item() * T * 18 * 18))
     assert conv.strict.ac < conv.paper.ac  # paper counts padding as reached by spikes
     assert counts.timed == ("sight",)
     assert counts.dense.mac == pytest.approx(T * (counts.dense_once.mac - 8 * K) + 8 * K)
@@ -180,7 +186,7 @@ def test_updates_of_neurons_depend_on_their_states():
     assert counts.updates == Operations(ac=T * 26)
 
 
-def small_model(fusion: dict, *, blocks: int = 0, neuron: str = "lif") -> tuple[FusionModel, Batch]:
+def small_model(fusion: dict[str, Any], *, blocks: int = 0, neuron: str = "lif") -> tuple[FusionModel, Batch]:
     torch.manual_seed(0)
     image = {"kind": "patch_splitting", "depth": "shallow", "blocks": {"depth": blocks, "num_heads": 4}}
     model = ModelSpec.model_validate(
@@ -201,14 +207,15 @@ def small_model(fusion: dict, *, blocks: int = 0, neuron: str = "lif") -> tuple[
 
 
 def test_kinds_of_neurons_differ_only_in_their_updates():
-    by_kind = {}
+    by_kind, names = {}, dict[str, list[str]]()
     for kind in NEURONS.specs():
         model, batch = small_model({"kind": "ccssa", "num_heads": 4}, neuron=kind)
         counts = count_operations(model, [batch], CPU)
+        names[kind] = list(spiking_layers(model))
         by_kind[kind] = [(neurons.name, neurons.updates) for neurons in counts.neurons], counts.dense, counts.dense_once
     assert {"if", "lif", "plif", "alif"} <= by_kind.keys()
     assert all(each == by_kind["lif"] for each in by_kind.values())
-    assert [name for name, _ in by_kind["lif"][0]] == list(spiking_layers(model))
+    assert [name for name, _ in by_kind["lif"][0]] == names["lif"]
 
 
 @pytest.mark.parametrize("sharing", ["pair", "source"])
@@ -216,7 +223,7 @@ def test_counts_of_attention_are_those_by_brute_force(sharing: str):
     fusion = {"kind": "ccssa", "num_heads": 8, "attention": "spatial", "sharing": sharing}
     model, batch = small_model(fusion)
     counts = {layer.name: layer for layer in count_operations(model, [batch], CPU).layers}
-    readers = model.fusion.readers
+    readers: Any = model.fusion.readers
     spikes = {}
     for target, source in (("a", "b"), ("b", "a")):
         reader = readers.spatial if sharing == "source" else readers[f"{target}_reads_{source}"].spatial
@@ -260,7 +267,7 @@ METHOD_OPTIONS = {
 
 @pytest.mark.parametrize("method", METHODS.specs())
 def test_multiplications_equal_those_of_spikingjelly(method: str):
-    fusion = {"kind": method, **METHOD_OPTIONS[method]}
+    fusion: dict[str, Any] = {"kind": method, **METHOD_OPTIONS[method]}
     if "num_heads" in METHODS.specs()[method].model_fields:
         fusion["num_heads"] = 4
     model, batch = small_model(fusion, blocks=1)
@@ -291,15 +298,16 @@ def test_additions_equal_those_of_spikingjelly_for_binary_spikes():
 def test_the_conventions_differ_for_sums_of_spikes():
     """SpikingJelly and the strict convention multiply a value of 2; the paper's convention adds it."""
     model, batch = small_model({"kind": "none"}, blocks=1)
-    for layer in (model.encoders["a"].encoder.stages[-1], model.encoders["a"].encoder.position):
+    encoder: Any = model.get_submodule("encoders.a.encoder")
+    for layer in (encoder.stages[-1], encoder.position):
         layer.adjust_drive(4.0, 1.0)
     counts = {layer.name: layer for layer in count_operations(model, [batch], CPU).layers}
     query = counts["encoders.a.blocks.0.attention.query.linear"]
     assert query.inputs == "whole"
     assert query.strict == Operations(mac=query.dense)
     assert query.paper == Operations(ac=query.rate * query.dense)
-    linear = model.encoders["a"].blocks[0].attention.query.linear
-    x = torch.from_numpy(spikes_of(model.encoders["a"].encoder, model, batch)).float()
+    linear = model.get_submodule("encoders.a.blocks.0.attention.query.linear")
+    x = torch.from_numpy(spikes_of(encoder, model, batch)).float()
     reference = MACCounter()
     with torch.no_grad(), DispatchCounterMode([reference]):
         linear(x)

@@ -41,7 +41,7 @@ def trained(step: int = 0) -> TrainingState:
     torch.manual_seed(0)
     model = scmrl({"a": (1, 16, 16), "b": (1, 16, 16)}, num_classes=2, channels=8, num_heads=2, depth="shallow").build()
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
-    state = TrainingState(model, optimizer, torch.amp.GradScaler("cpu", enabled=False), {}, Position())  # pyright: ignore
+    state = TrainingState(model, optimizer, torch.amp.GradScaler("cpu", enabled=False), {}, Position())
     for _ in range(step):
         advance(state)
     return state

@@ -29,7 +29,7 @@ from scmrl.engine.run import Run
 from scmrl.engine.schedule import learning_rate
 from scmrl.engine.train import train
 from scmrl.report.summary import hints, write_summary
-from snn_datasets import DatasetInfo, ModalityInfo, Sample
+from snn_datasets import Batch, DatasetInfo, ModalityInfo, Sample
 from snn_fusion import FusionModel, FusionOutput, Loss, from_pretrained
 
 
@@ -91,7 +91,7 @@ INFO = DatasetInfo(
 )
 
 
-def batch_of(ids: list[str]) -> dict[str, object]:
+def batch_of(ids: list[str]) -> Batch:
     torch.manual_seed(1)
     inputs = {"image": torch.rand(1, 8, 8), "frames": torch.rand(3, 2, 8, 8), "smell": torch.rand(3, 4)}
     B = len(ids)
@@ -101,28 +101,30 @@ def batch_of(ids: list[str]) -> dict[str, object]:
             "frames": inputs["frames"][:, None].expand(3, B, 2, 8, 8),
             "smell": inputs["smell"][:, None].expand(3, B, 4),
         },
+        "present": {name: torch.ones(B, dtype=torch.bool) for name in inputs},
+        "labels": torch.zeros(B, dtype=torch.int64),
         "ids": ids,
     }
 
 
 def test_a_sample_is_augmented_alike_in_any_batch_and_differently_each_epoch():
     options = TrainSpec(augment_shift=0.2, augment_scale=0.2)
-    both = augment(batch_of(["one", "two"]), INFO, options, seed=0, epoch=1)  # pyright: ignore[reportArgumentType]
-    alone = augment(batch_of(["two"]), INFO, options, seed=0, epoch=1)  # pyright: ignore[reportArgumentType]
-    later = augment(batch_of(["two"]), INFO, options, seed=0, epoch=2)  # pyright: ignore[reportArgumentType]
+    both = augment(batch_of(["one", "two"]), INFO, options, seed=0, epoch=1)
+    alone = augment(batch_of(["two"]), INFO, options, seed=0, epoch=1)
+    later = augment(batch_of(["two"]), INFO, options, seed=0, epoch=2)
     np.testing.assert_allclose(both["image"][1], alone["image"][0], atol=1e-6)
     np.testing.assert_allclose(both["frames"][:, 1], alone["frames"][:, 0], atol=1e-6)
     for name in ("image", "frames"):
         assert not torch.equal(alone[name], later[name])
-        assert both[name].shape == batch_of(["one", "two"])["inputs"][name].shape  # pyright: ignore
+        assert both[name].shape == batch_of(["one", "two"])["inputs"][name].shape
     assert not torch.allclose(both["image"][0], both["image"][1])
-    assert torch.equal(both["smell"][:, 0], batch_of(["one"])["inputs"]["smell"][:, 0])  # pyright: ignore
+    assert torch.equal(both["smell"][:, 0], batch_of(["one"])["inputs"]["smell"][:, 0])
 
 
 def test_all_time_steps_of_a_sample_move_together():
     batch = batch_of(["one"])
-    batch["inputs"]["frames"] = batch["inputs"]["frames"][:1].expand(3, 1, 2, 8, 8)  # pyright: ignore
-    moved = augment(batch, INFO, TrainSpec(), seed=0, epoch=1)["frames"]  # pyright: ignore[reportArgumentType]
+    batch["inputs"]["frames"] = batch["inputs"]["frames"][:1].expand(3, 1, 2, 8, 8)
+    moved = augment(batch, INFO, TrainSpec(), seed=0, epoch=1)["frames"]
     assert torch.equal(moved[0], moved[1])
     assert torch.equal(moved[0], moved[2])
 
@@ -150,7 +152,7 @@ def test_the_best_epoch_after_the_warm_up_is_selected(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, selection: str, selected: int
 ):
     planned = iter([(0.75, 1.0), (1.0, 1.0), (0.25, 1.0), (0.5, 0.2), (0.5, 0.3)])
-    evaluate = engine.predict_split
+    from scmrl.engine.evaluate import predict_split as evaluate
 
     def predict_split(*arguments: Any, **options: Any) -> SplitPredictions:
         predictions, (share, loss) = evaluate(*arguments, **options), next(planned, (1.0, 0.0))
@@ -290,9 +292,9 @@ def test_a_scaler_skips_a_step_with_a_nan_gradient(
 
 def test_non_finite_inputs_are_named_by_sample_with_and_without_time_steps():
     batch = batch_of(["one", "two", "three"])
-    inputs = {name: x.clone() for name, x in batch["inputs"].items()}  # pyright: ignore
+    inputs = {name: x.clone() for name, x in batch["inputs"].items()}
     inputs["image"][2, 0, 3, 4], inputs["frames"][1, 0, 0, 5, 6] = math.inf, math.nan
-    result = non_finite_inputs([{**batch, "inputs": inputs}], INFO)  # pyright: ignore
+    result = non_finite_inputs([{**batch, "inputs": inputs}], INFO)
     assert result == ["image of three", "frames of one"]
 
 
@@ -334,4 +336,6 @@ def test_tensorboard_has_every_epoch(data: Path, tmp_path: Path):
     assert [event.step for event in board.Scalars("val_accuracy")] == [1, 2, 3]
     accuracy = [event.value for event in board.Scalars("val_accuracy")]
     np.testing.assert_allclose(accuracy, [record["val_accuracy"] for record in done.position.history], rtol=1e-6)
-    assert any(tag.startswith("firing_rate/fusion") for tag in board.Tags()["scalars"])
+    tags = board.Tags()["scalars"]
+    assert isinstance(tags, list)
+    assert any(tag.startswith("firing_rate/fusion") for tag in tags)

@@ -1,5 +1,7 @@
 """Metrics agree with scikit-learn and with calculations by hand."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
@@ -27,8 +29,9 @@ def test_scores_equal_those_of_scikit_learn(predictions: Predictions):
     assert metrics.macro_f1(predictions) == pytest.approx(
         f1_score(predictions.labels, predictions.predicted, average="macro")
     )
+    without_predictions: Any = 0
     expected = precision_recall_fscore_support(
-        predictions.labels, predictions.predicted, labels=range(K), zero_division=0
+        predictions.labels, predictions.predicted, labels=range(K), zero_division=without_predictions
     )
     result = [(s.precision, s.recall, s.f1, s.support) for s in metrics.class_scores(counts)]
     np.testing.assert_allclose(np.array(result).T, np.array(expected))

@@ -73,7 +73,7 @@ def test_resuming_a_finished_run_changes_nothing(data: Path, whole: Path, tmp_pa
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_scheduler_signal_leaves_a_checkpoint_and_exit_code_0(data: Path, whole: Path, tmp_path: Path, number: int):
-    from app.processes import _train  # pyright: ignore[reportPrivateUsage]
+    from app.processes import _train
 
     out, log = tmp_path / "run", tmp_path / "log"
     child = CONTEXT.Process(target=_train, args=(options(data, out), 0, 1, 0, None, log))

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,6 +26,7 @@ def scmrl(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     monkeypatch.setattr(sys, "argv", ["scmrl", *arguments])
     with pytest.raises(SystemExit) as end:
         cli.main()
+    assert isinstance(end.value.code, int)
     return end.value.code
 
 
@@ -134,11 +136,11 @@ def test_a_silent_branch_is_reported_in_the_last_line(
     ],
 )
 def test_init_selects_the_calibrated_layers(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], begins
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], begins: set[str]
 ):
     calibrated = set[str]()
 
-    def note(*value: object, **named: object) -> None:
+    def note(*value: Any, **named: Any) -> None:
         calibrated.update(name.partition(".")[0] for name in calibrate(*value, **named))
 
     monkeypatch.setattr("scmrl.engine.train.calibrate", note)
@@ -164,7 +166,7 @@ def test_an_interruption_says_how_to_resume_and_keeps_the_best_model(
 ):
     epoch = Progress.epoch
 
-    def interrupted(self, index, *rest, **named):
+    def interrupted(self: Progress, index: int, *rest: Any, **named: Any) -> None:
         epoch(self, index, *rest, **named)
         if index == 2:
             signal.raise_signal(signal.SIGINT)
@@ -227,7 +229,7 @@ def test_user_errors_end_in_a_message_and_change_nothing(
 @pytest.mark.parametrize(
     "command", [[], ["--help"], ["--version"], ["train", "--help"], ["train", "--help", "data.manifest"]]
 )
-def test_help_needs_no_pytorch(command):
+def test_help_needs_no_pytorch(command: list[str]):
     code = (
         "import sys; sys.argv = ['scmrl', *sys.argv[1:]]\n"
         "from scmrl.cli import main\n"

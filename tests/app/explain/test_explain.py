@@ -1,28 +1,32 @@
 """Explanations of single samples, compared with counts by hand and with direct runs of the model."""
 
 import math
+from collections.abc import Mapping, Sequence
 from itertools import combinations
+from typing import Any, Literal, cast
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from scmrl.explain.attention import coincidences, unpool
 from scmrl.explain.explanation import explain
 from scmrl.explain.geometry import geometry_of
 from snn_datasets import DatasetInfo, ModalityInfo
-from snn_fusion import FittedEncoder, ModelSpec, PatchSplitting, SeriesEncoder, TokenInput, VectorEncoder
+from snn_datasets.base.kinds import RecordingKind
+from snn_fusion import FittedEncoder, FusionModel, ModelSpec, PatchSplitting, SeriesEncoder, TokenInput, VectorEncoder
+from snn_fusion.encoders.encoder import Encoder
 
-SHAPES = {"image": (1, 8, 16), "touch": (3, 20), "smell": (6,)}
-KINDS = {"image": "image", "touch": "series", "smell": "series"}
-ENCODERS = {
+SHAPES: dict[str, tuple[int, ...]] = {"image": (1, 8, 16), "touch": (3, 20), "smell": (6,)}
+KINDS: dict[str, RecordingKind] = {"image": "image", "touch": "series", "smell": "series"}
+ENCODERS: dict[str, dict[str, Any]] = {
     "image": {"kind": "patch_splitting", "shape": (1, 8, 16), "depth": "shallow"},
     "touch": {"kind": "series", "shape": (3, 20), "num_stages": 2},
     "smell": {"kind": "vector", "shape": (6,), "tokens": 3},
 }
-CCSSA = {"kind": "ccssa", "num_heads": 4}
-METHODS = {
+CCSSA: dict[str, Any] = {"kind": "ccssa", "num_heads": 4}
+METHODS: dict[str, dict[str, Any]] = {
     "none": {"kind": "none"},
     "weights": {"kind": "weight_attention"},
     "cmci": {"kind": "cmci"},
@@ -39,7 +43,12 @@ METHODS = {
 HAS_ATTENTION = {name for name in METHODS if name not in ("none", "weights", "cmci")}
 
 
-def model_of(fusion, modalities=tuple(SHAPES), encoders=ENCODERS, combine="add"):
+def model_of(
+    fusion: dict[str, Any],
+    modalities: Sequence[str] = tuple(SHAPES),
+    encoders: dict[str, dict[str, Any]] = ENCODERS,
+    combine: str = "add",
+) -> FusionModel:
     """Return a model with three classes that fires: its linear weights are scaled up."""
     spec = ModelSpec.model_validate(
         {
@@ -64,27 +73,31 @@ def model_of(fusion, modalities=tuple(SHAPES), encoders=ENCODERS, combine="add")
     return model
 
 
-def info_of(modalities=tuple(SHAPES), shapes=SHAPES, kinds=KINDS):
+def info_of(
+    modalities: Sequence[str] = tuple(SHAPES),
+    shapes: Mapping[str, tuple[int, ...]] = SHAPES,
+    kinds: Mapping[str, RecordingKind] = KINDS,
+) -> DatasetInfo:
     return DatasetInfo("x", ("a", "b", "c"), {name: ModalityInfo(kinds[name], shapes[name]) for name in modalities})
 
 
-def sample_of(modalities=tuple(SHAPES)):
+def sample_of(modalities: Sequence[str] = tuple(SHAPES)) -> dict[str, Tensor]:
     return {name: torch.rand(1, *SHAPES[name]) * 3 for name in modalities}
 
 
-def tokens_of(model, inputs):
+def tokens_of(model: FusionModel, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: model.encoders[name](x) for name, x in inputs.items()}
 
 
-def heads(x, h=4):
+def heads(x: Tensor, h: int = 4) -> Tensor:
     """[T, 1, N, C] -> [T, h, N, d], without einops."""
     T, _, N, C = x.shape
     return x[:, 0].reshape(T, N, h, C // h).transpose(1, 2).double()
 
 
-def relative(x):
-    x = np.asarray(x, np.float64)
-    return x / x.mean() if x.sum() else x
+def relative(x: Tensor) -> np.ndarray:
+    values = np.asarray(x, np.float64)
+    return values / values.mean() if values.sum() else values
 
 
 def test_coinciding_spikes_counted_by_hand():
@@ -99,7 +112,7 @@ def test_coinciding_spikes_counted_by_hand():
 
 
 @pytest.mark.parametrize("over", ["tokens", "time"])
-def test_counts_are_those_of_the_whole_product(over: str):
+def test_counts_are_those_of_the_whole_product(over: Literal["tokens", "time"]):
     T, N, h, d = 3, 5, 2, 4
     M = 7 if over == "tokens" else N
     q, k, v = (torch.randint(0, 2, (T, n, h * d)).float() for n in (N, M, M))
@@ -137,7 +150,7 @@ def test_attention_maps_match_the_outputs_of_the_layers(attention: str, sharing:
     with torch.no_grad():
         tokens = tokens_of(model, inputs)
         part = "spatial" if attention == "spatial" else "temporal"
-        readers = model.fusion.readers
+        readers: Any = model.fusion.readers
         if sharing == "pair":
             layers = getattr(readers["touch_reads_image"], part)
             query, key, value = layers.query, layers.key, layers.value
@@ -160,7 +173,8 @@ def test_attention_maps_match_the_outputs_of_the_layers(attention: str, sharing:
                 weights[first:last, position] = 1 / (last - first)
             of_source = torch.from_numpy(weights) @ by_target
     assert by_target.sum() > 0
-    geometries = {name: geometry_of(model.encoders[name], inputs[name]) for name in names}
+    encoders = {name: cast("Encoder", model.encoders[name]) for name in names}
+    geometries = {name: geometry_of(encoders[name], inputs[name]) for name in names}
     expected = geometries["image"].interpolate(relative(of_source).astype(np.float32))
     np.testing.assert_allclose(explanation.attention["touch", "image"], expected, rtol=1e-5)
     expected = geometries["touch"].interpolate(relative(by_target).astype(np.float32))
@@ -171,14 +185,14 @@ def test_both_attentions_have_equal_weight():
     names = ("image", "touch")
     model, inputs = model_of(CCSSA, names).eval(), sample_of(names)
     both = explain(model, inputs, info_of(names)).attention["image", "touch"]
-    reader = model.fusion.readers["image_reads_touch"]
-    single = []
+    reader = model.fusion.get_submodule("readers.image_reads_touch")
+    single: list[np.ndarray] = []
     for part in ("spatial", "temporal"):
         attention = getattr(reader, part)
         setattr(reader, part, None)
         single.append(explain(model, inputs, info_of(names)).attention["image", "touch"])
         setattr(reader, part, attention)
-    assert not np.allclose(*single)
+    assert not np.allclose(single[0], single[1])
     np.testing.assert_allclose(both, (single[0] + single[1]) / 2, rtol=1e-5)
 
 
@@ -190,7 +204,7 @@ def test_scores_that_pass_a_neuron_count_if_they_spike():
     explanation = explain(model, inputs, info_of(names, {"touch": (3, 20), "image": (3, 16)}))
     with torch.no_grad():
         tokens = tokens_of(model, inputs)
-        reader = model.fusion.readers["image_reads_touch"]
+        reader: Any = model.fusion.get_submodule("readers.image_reads_touch")
         source = nn.functional.adaptive_avg_pool1d(tokens["touch"][:, 0].transpose(1, 2), 4).transpose(1, 2)[:, None]
         q, k, v = (heads(x, 2) for x in (reader.query(tokens["image"]), reader.key(source), reader.value(source)))
         fired = reader.score(torch.einsum("thnd,thmd->thnm", q, k).float()[:, None])[:, 0]
@@ -207,9 +221,10 @@ def test_query_key_attention_counts_the_keys_that_pass():
     with torch.no_grad():
         tokens = tokens_of(model, inputs)
         source = nn.functional.adaptive_avg_pool1d(tokens["image"][:, 0].transpose(1, 2), 5).transpose(1, 2)[:, None]
-        q, k = model.fusion.query["touch"](tokens["touch"]), heads(model.fusion.key["image"](source))
+        fusion: Any = model.fusion
+        q, k = fusion.query["touch"](tokens["touch"]), heads(fusion.key["image"](source))
         counts = heads(q).sum(-1).permute(0, 2, 1)[:, None].float()
-        gate = model.fusion.gate["touch"](counts)[:, 0].double()
+        gate = fusion.gate["touch"](counts)[:, 0].double()
         passed = torch.einsum("tnh,thnd->n", gate, k)
     assert passed.sum() > 0
     np.testing.assert_allclose(explanation.target_attention["touch", "image"][::4], relative(passed), rtol=1e-5)
@@ -277,7 +292,7 @@ def test_residuals_are_the_magnitudes_that_are_added():
 def test_contributions_are_shapley_values():
     model, inputs = model_of(CCSSA).eval(), sample_of()
     explanation = explain(model, inputs, info_of())
-    probability = {(): 1 / 3}
+    probability: dict[tuple[str, ...], float] = {(): 1 / 3}
     for size in (1, 2, 3):
         for subset in combinations(SHAPES, size):
             with torch.no_grad():

@@ -12,13 +12,18 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
+from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
+from matplotlib.patches import Rectangle
 from PIL import Image
 
 from app.explain.test_explain import CCSSA, METHODS, info_of, model_of, sample_of
 from app.finished import finished_run
 from app.tiny import write_tiny_dataset
+from datasets.ids import ids_of
+from present import present
 from scmrl.commands.explain import explain
+from scmrl.engine.evaluate import SplitPredictions
 from scmrl.explain.explanation import explain as explain_sample
 from scmrl.explain.features import Features, embed, neighbor_agreement
 from scmrl.explain.figures import (
@@ -107,7 +112,7 @@ def test_samples_by_id_keep_their_order_and_replace_an_earlier_explanation(
     shutil.copytree(explained, out)
     from scmrl.run_folder.files import read_experiment
 
-    split_ids = read_experiment(run).data.build().test.ids
+    split_ids = ids_of(read_experiment(run).data.build().test)
     ids = [split_ids[5], split_ids[2]]
     assert explain(run, ids=" , ".join(ids), out=out) == 0
     content = json.loads((out / "explain.json").read_text())
@@ -128,7 +133,7 @@ def test_wrong_draws_misclassified_samples(
 
     original = evaluate.predict_split
 
-    def one_mistake(*arguments, **options):
+    def one_mistake(*arguments: Any, **options: Any) -> SplitPredictions:
         predictions = _all_correct(original(*arguments, **options))
         predictions.probabilities[3] = predictions.probabilities[3].flip(0)
         return predictions
@@ -136,7 +141,7 @@ def test_wrong_draws_misclassified_samples(
     monkeypatch.setattr("scmrl.explain.sampling.predict_split", one_mistake)
     from scmrl.run_folder.files import read_experiment
 
-    split_ids = read_experiment(run).data.build().val.ids
+    split_ids = ids_of(read_experiment(run).data.build().val)
     assert explain(run, wrong=True, split="val", samples=3, out=tmp_path / "out") == 0
     assert [s["id"] for s in json.loads((tmp_path / "out" / "explain.json").read_text())["samples"]] == [split_ids[3]]
 
@@ -146,7 +151,7 @@ def test_wrong_draws_misclassified_samples(
     assert not (tmp_path / "none").exists()
 
 
-def _all_correct(predictions):
+def _all_correct(predictions: SplitPredictions) -> SplitPredictions:
     predictions.probabilities[:] = torch.eye(2)[predictions.labels]
     return predictions
 
@@ -164,7 +169,7 @@ def _all_correct(predictions):
 )
 def test_invalid_options_are_errors(
     run: Path,
-    options: dict[str, Any] | dict[str, Path] | dict[str, int] | dict[str, str],
+    options: dict[str, Any],
     message: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -220,6 +225,10 @@ def test_names_from_files_become_neither_markup_nor_formulas(tmp_path: Path):
     assert "This sample has no a." in text
 
 
+def bars_of(axes: Axes) -> list[Rectangle]:
+    return [patch for patch in axes.patches if isinstance(patch, Rectangle)]
+
+
 def test_maps_are_drawn_at_their_positions():
     model, inputs = model_of(CCSSA, ("image", "touch")), sample_of(("image", "touch"))
     explanation = explain_sample(model, inputs, info_of(("image", "touch")), label=1)
@@ -233,12 +242,12 @@ def test_maps_are_drawn_at_their_positions():
 
     explanation.occlusion["touch"][:] = 0
     explanation.occlusion["touch"][4] = -0.25
-    bars = occlusion_figure(explanation, "touch").axes[1].patches
+    bars = bars_of(occlusion_figure(explanation, "touch").axes[1])
     assert [bar.get_height() for bar in bars] == [-25.0 if position == 4 else 0 for position in range(20)]
     assert attention_figure(explanation, ("touch", "image")).get_suptitle() == "touch reads image"
     lines = residual_figure(explanation).axes[0].lines
     assert [line.get_label() for line in lines] == ["image reads touch", "touch reads image"]
-    assert lines[0].get_xdata().tolist() == [1, 2]
+    assert np.asarray(lines[0].get_xdata()).tolist() == [1, 2]
 
 
 def test_spikes_are_drawn_at_their_positions():
@@ -268,13 +277,13 @@ def test_events_are_opaque_at_their_positions():
     assert "Orange: on events" in notes[1]
     pixels = np.asarray(figure.axes[0].images[0].get_array())
     assert np.argwhere(pixels[..., 3]).tolist() == [[2, 3], [4, 5]]
-    assert [to_hex(pixels[2, 3, :3]).upper(), to_hex(pixels[4, 5, :3]).upper()] == [ORANGE, BLUE]
+    assert [to_hex(tuple(pixels[place][:3])).upper() for place in ((2, 3), (4, 5))] == [ORANGE, BLUE]
     assert pixels[[2, 4], [3, 5], 3].tolist() == [1, 0.5]
 
 
 def test_chance_and_contributions_add_up_to_the_prediction():
     explanation = explain_sample(model_of(CCSSA), sample_of(), info_of(), label=1)
-    bars = prediction_figure(explanation).axes[1].patches
+    bars = bars_of(prediction_figure(explanation).axes[1])
     assert [bar.get_x() + bar.get_width() for bar in bars[1:4]] == pytest.approx(
         (100 / 3 + 100 * np.cumsum(list(explanation.contributions.values()))).tolist()
     )
@@ -285,7 +294,7 @@ def test_the_map_preserves_groups_and_needs_enough_samples():
     rng = np.random.default_rng(0)
     labels = np.arange(30) % 3
     values = (10 * np.eye(3)[labels] @ rng.normal(size=(3, 8)) + rng.normal(size=(30, 8))).astype(np.float32)
-    first, second = embed(values, seed=1), embed(values, seed=1)
+    first, second = present(embed(values, seed=1)), present(embed(values, seed=1))
     assert np.array_equal(first, second)
     assert first.shape == (30, 2)
     features = Features("x", True, first, labels, np.ones(30, bool))

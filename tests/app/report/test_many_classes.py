@@ -5,6 +5,7 @@ import shutil
 import time
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ def confusion() -> np.ndarray:
     return counts
 
 
-def evaluation() -> dict:
+def evaluation() -> dict[str, Any]:
     """Return the evaluation.json of a model with that confusion matrix."""
     counts = confusion()
     score = {"value": 0.99, "low": 0.98, "high": 1.0}

@@ -8,11 +8,12 @@ from scmrl.report.next_steps import next_steps
 
 def test_a_folder_with_blanks_and_quotes_is_one_word():
     folder = Path("runs/it's mine; $(x)")
-    for line in next_steps(folder, ["image", "left ear"], from_files=True):
+    lines = list(next_steps(folder, ["image", "left ear"], from_files=True))
+    for line in lines:
         words = shlex.split(line)
         assert words[0] == "scmrl"
         assert words[2] == str(folder)
-    assert "'left ear'=FILE" in line
+    assert "'left ear'=FILE" in lines[-1]
 
 
 def test_a_run_on_samples_that_a_program_made_predicts_no_files():

@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from PIL import Image
@@ -13,6 +14,7 @@ from playwright.sync_api import Browser
 from app.browser import RecordedPage, open_browser, open_page, overflow
 from app.finished import finished_run
 from app.tiny import write_tiny_dataset
+from present import present
 from scmrl.commands.report import report
 from scmrl.report import page as page_module
 
@@ -129,7 +131,7 @@ TEXTS = ".muted, .mark, .state, .is-correct, .is-wrong, a, summary, caption, th,
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_and_lines_contrast_with_the_background(browser: Browser, page: str, scheme: str):
+def test_text_and_lines_contrast_with_the_background(browser: Browser, page: str, scheme: Literal["light", "dark"]):
     with open_page(browser, scheme=scheme) as recorded:
         recorded.page.goto(page)
         unfold(recorded)
@@ -217,6 +219,6 @@ def test_links_and_details_work_without_scripts(browser: Browser, page: str):
         link.click()
         target = recorded.page.locator(str(link.get_attribute("href")))
         assert target.is_visible()
-        assert abs(target.bounding_box()["y"]) < 5
+        assert abs(present(target.bounding_box())["y"]) < 5
         recorded.page.locator("summary", has_text="All settings").first.click()
         assert recorded.page.locator("details[open] pre").first.is_visible()

@@ -53,7 +53,7 @@ class Page(HTMLParser):
         self.feed(self.source)
         self.text = " ".join(self.text.split())
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, {name: value or "" for name, value in attrs}))
         if tag == "table":
             self._rows, self._caption = [], None
@@ -64,7 +64,7 @@ class Page(HTMLParser):
         elif tag in ("th", "td"):
             self._cell = []
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, tag: str) -> None:
         if tag in ("th", "td"):
             assert self._cell is not None
             self._rows[-1].append(" ".join("".join(self._cell).split()))
@@ -75,7 +75,7 @@ class Page(HTMLParser):
         elif tag == "table":
             self.tables[self._title] = self._rows
 
-    def handle_data(self, data):
+    def handle_data(self, data: str) -> None:
         self.text += data
         for inner in (self._cell, self._caption):
             if inner is not None:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -49,7 +50,7 @@ BALANCED = [[40, 10], [10, 40]]
 
 
 def unimodal(modality: str, accuracy: float) -> UnimodalRun:
-    return UnimodalRun(modality, None, accuracy, None, ())  # type: ignore[arg-type]
+    return UnimodalRun(modality, Path("run"), accuracy, None, ())
 
 
 @pytest.mark.parametrize(
@@ -89,12 +90,12 @@ def unimodal(modality: str, accuracy: float) -> UnimodalRun:
         ),
     ],
 )
-def test_the_verdict_is_one_sentence(scores, siblings, text: str):
+def test_the_verdict_is_one_sentence(scores: EvaluationFile | None, siblings: list[UnimodalRun], text: str):
     assert verdict(0.8, BALANCED, scores, split="test", unimodal=siblings) == text
 
 
-def outline(*names: str, **changes: object) -> ModelOutline:
-    values = {
+def outline(*names: str, **changes: Any) -> ModelOutline:
+    values: dict[str, Any] = {
         "encoders": dict.fromkeys(names, ("series", "3 × 200")),
         "channels": 32,
         "time_steps": 4,
@@ -104,7 +105,7 @@ def outline(*names: str, **changes: object) -> ModelOutline:
         "readout": "add",
         "classes": 10,
     }
-    return ModelOutline(**(values | changes))  # type: ignore[arg-type]
+    return ModelOutline(**(values | changes))
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])

@@ -32,7 +32,9 @@ def only_run() -> Path:
     return run
 
 
-def test_init_names_each_sensor_and_what_it_wrote_works_with_the_next_command(tmp_path, monkeypatch, capsys):
+def test_init_names_each_sensor_and_what_it_wrote_works_with_the_next_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     write_machines(tmp_path / "my machines", samples=18, missing=0.2)
     assert scmrl(monkeypatch, "data", "init", "my machines") == 0
     check, train = printed_commands(capsys)
@@ -51,7 +53,9 @@ def test_init_names_each_sensor_and_what_it_wrote_works_with_the_next_command(tm
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_three_sensors_are_learned_with_the_commands_as_printed(tmp_path, monkeypatch, capsys, seed):
+def test_three_sensors_are_learned_with_the_commands_as_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], seed: int
+):
     write_machines(tmp_path / "machines", samples=60, seed=seed)
     assert scmrl(monkeypatch, "data", "init", "machines") == 0
     check, train = printed_commands(capsys)
@@ -81,7 +85,9 @@ def test_three_sensors_are_learned_with_the_commands_as_printed(tmp_path, monkey
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_vibration_alone_is_learned_by_default(tmp_path, monkeypatch, capsys, seed):
+def test_vibration_alone_is_learned_by_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], seed: int
+):
     write_machines(tmp_path / "machines", samples=60, seed=seed)
     assert scmrl(monkeypatch, "data", "init", "machines") == 0
     _, train = printed_commands(capsys)

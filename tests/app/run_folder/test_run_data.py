@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,9 @@ from scmrl.console.printable import printable
 from scmrl.console.progress import Progress
 from scmrl.run_folder.files import with_absolute_paths
 from scmrl.run_folder.open import open_data
-from snn_datasets import DigitsSpec
+from snn_datasets import DigitsSpec, ManifestSpec
 from snn_datasets.base.dataset import SPLITS
+from snn_datasets.loading.in_memory import InMemoryDataset
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,10 @@ def here(trained: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def edit_table(data: Path, change) -> None:
+Rows = list[dict[str, str]]
+
+
+def edit_table(data: Path, change: Callable[[Rows], Rows | None]) -> None:
     with (data / "manifest.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     rows = change(rows) or rows
@@ -70,7 +75,7 @@ def other_sound(data: Path) -> None:
     soundfile.write(data / "test0.wav", samples[::-1], rate)
 
 
-CHANGES = {
+CHANGES: dict[Callable[[Path], None], str] = {
     rename_class: "classes were left, right and are right, west (west instead of left)",
     drop_row: "the test split had 6 samples and has 5",
     swap_labels: "the train split has different samples or labels",
@@ -84,7 +89,7 @@ def evaluate(monkeypatch: pytest.MonkeyPatch, run: Path, *options: str | Path) -
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
 def test_changed_data_are_named_and_the_earlier_evaluation_stays(
-    here: Path, change, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    here: Path, change: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     assert evaluate(monkeypatch, here / "run") == 0
     before = (here / "run" / "evaluation.json").read_bytes()
@@ -203,10 +208,14 @@ def test_moved_data_are_located_by_an_option_and_from_every_folder(
 
 
 def test_a_manifest_within_the_root_moves_with_it(tmp_path: Path):
-    data = {"kind": "manifest", "root": str(tmp_path), "manifest": str(tmp_path / "sub" / "m.csv")}
-    assert str(with_absolute_paths(Experiment.model_validate({"data": data})).data.manifest) == "sub/m.csv"  # pyright: ignore
-    data["manifest"] = "/elsewhere/m.csv"
-    assert str(with_absolute_paths(Experiment.model_validate({"data": data})).data.manifest) == "/elsewhere/m.csv"  # pyright: ignore
+    def kept(manifest: Path) -> str:
+        data = {"kind": "manifest", "root": str(tmp_path), "manifest": str(manifest)}
+        spec = with_absolute_paths(Experiment.model_validate({"data": data})).data
+        assert isinstance(spec, ManifestSpec)
+        return str(spec.manifest)
+
+    assert kept(tmp_path / "sub" / "m.csv") == "sub/m.csv"
+    assert kept(Path("/elsewhere/m.csv")) == "/elsewhere/m.csv"
 
 
 def test_a_root_is_refused_for_data_that_are_not_files(
@@ -232,7 +241,8 @@ def test_the_embedded_digits_have_a_fingerprint_that_rounding_does_not_change():
     other = fingerprint(DigitsSpec(modalities=("visual",), seed=1).build())
     assert "the train split has different samples or labels" in fingerprint_changes(known, other)
     for dataset in (plain.train, plain.val, plain.test):
-        for values in dataset.inputs.values():  # pyright: ignore
+        assert isinstance(dataset, InMemoryDataset)
+        for values in dataset.inputs.values():
             values *= 1 + 1e-6
     assert fingerprint_changes(known, fingerprint(plain)) == []
 

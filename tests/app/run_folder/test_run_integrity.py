@@ -61,10 +61,11 @@ def resume(trained: Path, run: Path) -> tuple[int, str, str]:
     return code, json.dumps(test), err
 
 
-USES: list[Callable[[Path, Path], tuple[int, str, str]]] = [evaluate, predict, resume]
+Use = Callable[[Path, Path], tuple[int, str, str]]
+USES: list[Use] = [evaluate, predict, resume]
 
 
-def refuse_or_answer_the_same(trained: Path, run: Path, use: Callable[..., tuple[int, str, str]], name: str, n: int):
+def refuse_or_answer_the_same(trained: Path, run: Path, use: Use, name: str, n: int):
     code, expected, _ = use(trained, run)
     assert code == 0
     whole, rng, refused = (run / name).read_bytes(), random.Random(f"{name} {n}"), 0
@@ -85,14 +86,14 @@ def refuse_or_answer_the_same(trained: Path, run: Path, use: Callable[..., tuple
 
 @pytest.mark.parametrize("name", READ)
 @pytest.mark.parametrize("use", USES, ids=lambda use: use.__name__)
-def test_a_damaged_file_is_named_or_changes_nothing(trained: Path, run: Path, use, name: str):
+def test_a_damaged_file_is_named_or_changes_nothing(trained: Path, run: Path, use: Use, name: str):
     refuse_or_answer_the_same(trained, run, use, name, 4)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", READ)
 @pytest.mark.parametrize("use", USES, ids=lambda use: use.__name__)
-def test_300_mutations_of_each_file(trained: Path, run: Path, use, name: str):
+def test_300_mutations_of_each_file(trained: Path, run: Path, use: Use, name: str):
     refuse_or_answer_the_same(trained, run, use, name, 300)
 
 

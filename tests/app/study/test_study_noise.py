@@ -1,7 +1,7 @@
 """`scmrl study noise`: disturbances, which are the same for every model, and the findings."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,9 +112,14 @@ def test_occlusion_reaches_every_edge():
 
 
 def test_full_strength_blanks_everything():
-    for kind, names in (("occlusion", INFO.modalities), ("frame-drop", ("film", "touch")), ("event-drop", ("touch",))):
+    kinds: list[tuple[DisturbanceKind, Iterable[str]]] = [
+        ("occlusion", INFO.modalities),
+        ("frame-drop", ("film", "touch")),
+        ("event-drop", ("touch",)),
+    ]
+    for kind, names in kinds:
         for name in names:
-            assert disturbed(kind, name, 1.0, "a", "b").count_nonzero() == 0  # pyright: ignore[reportArgumentType]
+            assert disturbed(kind, name, 1.0, "a", "b").count_nonzero() == 0
 
 
 def test_dropped_frames_are_blank_and_the_others_unchanged():
@@ -273,13 +278,14 @@ def test_invalid_options_are_refused_before_training(options: list[str], message
 
 def test_area_weights_follow_the_trapezoidal_rule():
     y = np.array([0.9, 0.8, 0.5, 0.1])  # the first is undisturbed
-    for kind, strengths, x in (
+    cases: list[tuple[DisturbanceKind, tuple[float, ...], list[float]]] = [
         ("gaussian", (20.0, 5.0, 0.0), [20.0, 5.0, 0.0]),
         ("occlusion", (0.25, 0.5, 1.0), [0.0, 0.25, 0.5, 1.0]),
-    ):
+    ]
+    for kind, strengths, x in cases:
         height = y[1:] if kind == "gaussian" else y
         area = abs(np.trapezoid(height, x)) / (max(x) - min(x))
-        assert area_weights(kind, strengths) @ y == pytest.approx(area)  # pyright: ignore[reportArgumentType]
+        assert area_weights(kind, strengths) @ y == pytest.approx(area)
     assert area_weights("gaussian", (5.0,)).tolist() == [0, 1]
 
 

@@ -16,6 +16,7 @@ from scmrl.study.ranges import short_names
 from scmrl.study.sensitivity.findings import tabulate
 from scmrl.study.sensitivity.response import Combination, edge_side, format_values, recommend, response_curves
 from scmrl.study.sensitivity.spec import SensitivitySpec
+from snn_fusion import CCSSASpec
 
 ALPHA, TEMPERATURE = "model.fusion.alpha", "model.alignment.temperature"
 
@@ -67,7 +68,9 @@ def test_points_differ_only_in_the_varied_setting(tmp_path: Path):
     spec = grid("--vary", f"{ALPHA}=0,0.5", "--seeds", "4", "--train.epochs", "7")
     one, other = (point.experiment(spec.base(), tmp_path) for point in spec.points())
 
-    assert (one.model.fusion.alpha, other.model.fusion.alpha) == (0.0, 0.5)  # pyright: ignore
+    assert isinstance(one.model.fusion, CCSSASpec)
+    assert isinstance(other.model.fusion, CCSSASpec)
+    assert (one.model.fusion.alpha, other.model.fusion.alpha) == (0.0, 0.5)
     assert one.train == other.train
     assert (one.train.epochs, one.seed, one.resume) == (7, 4, True)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -19,7 +21,9 @@ from scmrl.study.statistics import (
 
 
 def test_mean_and_standard_deviation_are_those_of_a_sample():
-    assert MeanStd.of([0.5, 0.7, 0.9]) == MeanStd(pytest.approx(0.7), pytest.approx(0.2), 3)  # pyright: ignore
+    mean: Any = pytest.approx(0.7)
+    std: Any = pytest.approx(0.2)
+    assert MeanStd.of([0.5, 0.7, 0.9]) == MeanStd(mean, std, 3)
     assert MeanStd.of([0.25]) == MeanStd(0.25, 0.0, 1)
 
 
@@ -35,7 +39,8 @@ def test_a_paired_difference_uses_the_common_seeds():
 
     differences = [one[seed].mean() - other[seed].mean() for seed in (1, 2, 3)]
     assert difference.mean == pytest.approx(np.mean(differences))
-    assert difference.p == pytest.approx(stats.ttest_1samp(differences, 0.0).pvalue)
+    tested: Any = stats.ttest_1samp(differences, 0.0)
+    assert difference.p == pytest.approx(tested.pvalue)
     assert difference.low < difference.mean < difference.high
     assert difference.low > 0
 
@@ -123,7 +128,7 @@ def test_effects_ignore_the_order_of_the_grid_and_need_all_of_it():
 def test_values_within_one_standard_error_of_the_best_are_returned():
     """The best mean is 0.8; `error` is its standard error."""
     best = [0.7, 0.9, 0.7, 0.9]
-    error = np.std(best, ddof=1) / 2
+    error = float(np.std(best, ddof=1)) / 2
     scores = [[0.8 - 1.01 * error], best, [0.8 - 0.99 * error]]
     assert within_one_standard_error(scores) == [1, 2]
     assert within_one_standard_error([[0.5], [0.7], [0.7]]) == [1, 2]

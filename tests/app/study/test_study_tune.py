@@ -70,10 +70,12 @@ class Training:
         accuracy = final_accuracy(alpha_of(experiment))
         if call in self._fail:
             raise ValueError("it does not fit")
-        for epoch in range(1, experiment.train.epochs + 1):
+        epochs = experiment.train.epochs
+        assert isinstance(epochs, int)
+        for epoch in range(1, epochs + 1):
             if call in self._diverge and epoch == 2:
                 raise FloatingPointError("the loss is inf")
-            progress.epoch(epoch, experiment.train.epochs, {"val_accuracy": accuracy * epoch / experiment.train.epochs})
+            progress.epoch(epoch, epochs, {"val_accuracy": accuracy * epoch / epochs})
             if call == self._stop_at and epoch == 1:
                 raise KeyboardInterrupt
         assert experiment.out is not None

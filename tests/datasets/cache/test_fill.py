@@ -197,7 +197,7 @@ def test_a_full_disk_is_named_and_leaves_nothing_behind(tmp_path: Path, monkeypa
 
 
 @contextmanager
-def another_user() -> Generator[Path, None, None]:
+def another_user() -> Generator[Path]:
     """Yield a folder that everybody may enter, as another user than its owner."""
     if os.geteuid() != 0:
         pytest.skip("only root can become another user")

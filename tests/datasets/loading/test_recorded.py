@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import pytest
 import torch
@@ -57,7 +57,7 @@ class NumbersSpec(FileDataSpec):
             right = self.root / "right" / path.name
             sources = {"left": Source(path), "right": Source(right) if int(number) % 5 else None}
             chosen = {name: sources[name] for name in self.selected_modalities()}
-            rows[split].append(Row(path.stem, int(number) % 2, chosen))  # pyright: ignore[reportArgumentType]
+            rows[cast("Split", split)].append(Row(path.stem, int(number) % 2, chosen))
         prepare = (Times(factor=self.factor), *((Jitter(width=self.width),) if self.width else ()))
         modality = Modality(
             NumbersReader(), ModalityInfo("series", (1,), 3), prepare, (Jitter(width=1.0),), (AsSteps(),)
