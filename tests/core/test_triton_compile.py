@@ -19,7 +19,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from core import triton_cases
-from snn_core.ops.common.call import NeuronCall
+from snn_core.ops.common.call import NeuronCall, Save
 from snn_core.ops.lif import triton
 from snn_core.ops.lif.constants import LIFConstants
 from snn_core.ops.lif.triton import kernels
@@ -94,7 +94,7 @@ def call(
     T: int = 4,
     N: int = N,
     dtype: torch.dtype = torch.bfloat16,
-    save: str = "d16",
+    save: Save = "d16",
     surrogate: str = "sigmoid",
     soft_reset: bool = False,
     detach_reset: bool = True,
@@ -109,7 +109,7 @@ def call(
 ) -> None:
     """Call the launcher on uninitialized arrays: only their types, shapes and addresses matter."""
     c = LIFConstants(0.5, 0.5, 1.0)
-    options = NeuronCall(soft_reset, detach_reset, detach_membrane, surrogate, 4.0, save)  # pyright: ignore[reportArgumentType]
+    options = NeuronCall(soft_reset, detach_reset, detach_membrane, surrogate, 4.0, save)
     x, v = torch.empty(T, N, dtype=dtype), torch.empty(N)
     saved_dtype = {"d32": torch.float32, "d16": torch.float16, "u8": torch.uint8, "x": dtype}[save]
     saved = None if infer or (save == "x" and not backward) else torch.empty(T, N, dtype=saved_dtype)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from snn_core import SURROGATES, surrogate_gradient
-from snn_core.ops.common.call import Affine, NeuronCall
+from snn_core.ops.common.call import Affine, NeuronCall, Save
 from snn_core.ops.lif import torch_kernels, triton
 from snn_core.ops.lif.constants import LIFConstants
 from snn_core.ops.lif.reference import lif_reference
@@ -58,7 +58,7 @@ class Case:
     detach_reset: bool = True
     detach_membrane: bool = False
     surrogate: str = "sigmoid"
-    save: str = "d32"
+    save: Save = "d32"
     v_init: str = "each"
     """One potential for `each` neuron, or one `shared` by all."""
     lengths: bool = False
@@ -183,7 +183,7 @@ class Call:
             detach_membrane=case.detach_membrane,
             surrogate=case.surrogate,
             slope=SLOPE,
-            save=case.save,  # pyright: ignore[reportArgumentType]
+            save=case.save,
         )
 
     def drive(self) -> Tensor:

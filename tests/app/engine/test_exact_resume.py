@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.amp.grad_scaler import GradScaler
 
 from app.processes import in_processes
 from app.stopping import STEPS, differing_stops, drawing_dataset, every_stop_in_two_processes, options, plugin, run
@@ -48,7 +49,7 @@ def test_a_stop_after_any_step_changes_nothing(
     data: Path, tmp_path: Path, more: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ):
     if "float16" in more:  # the first steps are skipped, so that the optimizer has no state yet
-        scaler = partial(torch.amp.GradScaler, init_scale=2.0**22)  # pyright: ignore[reportPrivateImportUsage]
+        scaler = partial(GradScaler, init_scale=2.0**22)
         monkeypatch.setattr(torch.amp, "GradScaler", scaler)
     with ExitStack() as stack:
         stack.enter_context(plugin())

@@ -277,7 +277,7 @@ def test_events_are_opaque_at_their_positions():
     assert "Orange: on events" in notes[1]
     pixels = np.asarray(figure.axes[0].images[0].get_array())
     assert np.argwhere(pixels[..., 3]).tolist() == [[2, 3], [4, 5]]
-    assert [to_hex(tuple(pixels[place][:3])).upper() for place in ((2, 3), (4, 5))] == [ORANGE, BLUE]
+    assert [to_hex(tuple(pixels[position][:3])).upper() for position in ((2, 3), (4, 5))] == [ORANGE, BLUE]
     assert pixels[[2, 4], [3, 5], 3].tolist() == [1, 0.5]
 
 

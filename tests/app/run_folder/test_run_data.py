@@ -208,14 +208,14 @@ def test_moved_data_are_located_by_an_option_and_from_every_folder(
 
 
 def test_a_manifest_within_the_root_moves_with_it(tmp_path: Path):
-    def kept(manifest: Path) -> str:
+    def stored(manifest: Path) -> str:
         data = {"kind": "manifest", "root": str(tmp_path), "manifest": str(manifest)}
         spec = with_absolute_paths(Experiment.model_validate({"data": data})).data
         assert isinstance(spec, ManifestSpec)
         return str(spec.manifest)
 
-    assert kept(tmp_path / "sub" / "m.csv") == "sub/m.csv"
-    assert kept(Path("/elsewhere/m.csv")) == "/elsewhere/m.csv"
+    assert stored(tmp_path / "sub" / "m.csv") == "sub/m.csv"
+    assert stored(Path("/elsewhere/m.csv")) == "/elsewhere/m.csv"
 
 
 def test_a_root_is_refused_for_data_that_are_not_files(

@@ -109,7 +109,7 @@ def test_a_pickle_in_a_cache_is_never_loaded(tmp_path: Path):
 
 
 def test_arrays_of_objects_are_refused_though_the_checksums_are_right(tmp_path: Path):
-    from snn_datasets.cache.store import _checksum_of  # pyright: ignore[reportPrivateUsage]
+    from snn_datasets.cache.store import _checksum_of
 
     folder = filled(tmp_path).folder
     about = json.loads((folder / "about.json").read_text())

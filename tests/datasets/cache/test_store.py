@@ -69,14 +69,14 @@ def test_changing_a_read_value_leaves_the_file_unchanged(tmp_path: Path):
     first = store[0]
     assert isinstance(first, torch.Tensor)
     first.zero_()
-    assert torch.equal(store[0], torch.ones(3))  # pyright: ignore[reportArgumentType]
+    assert same(store[0], torch.ones(3))
 
 
 def test_absent_samples_keep_their_index_and_reason(tmp_path: Path):
     write_store(tmp_path / "s", [Absent("lost"), torch.ones(2), Absent("torn")], {})
     store = Store(tmp_path / "s")
     assert store[0] == Absent("lost")
-    assert torch.equal(store[1], torch.ones(2))  # pyright: ignore[reportArgumentType]
+    assert same(store[1], torch.ones(2))
     assert store[2] == Absent("torn")
 
 
@@ -139,5 +139,5 @@ def test_samples_of_two_types_are_refused_and_nothing_is_left(tmp_path: Path):
 def test_the_first_of_two_writers_wins(tmp_path: Path):
     write_store(tmp_path / "s", [torch.ones(2)], {})
     write_store(tmp_path / "s", [torch.zeros(2)], {})
-    assert torch.equal(Store(tmp_path / "s")[0], torch.ones(2))  # pyright: ignore[reportArgumentType]
+    assert same(Store(tmp_path / "s")[0], torch.ones(2))
     assert [path.name for path in tmp_path.iterdir()] == ["s"]

@@ -12,6 +12,7 @@ import torchaudio
 from PIL import Image
 from torchvision.transforms import v2
 
+from datasets.ids import ids_of
 from datasets.writers.crema_d import STEMS, Written, write_crema_d
 from datasets.writers.flv import write_video
 from snn_datasets import DATASETS, DatasetSplits, collate
@@ -311,7 +312,7 @@ def test_a_clip_that_lacks_a_file_stops_or_is_absent(tmp_path: Path):
     write_crema_d(tmp_path)
     (tmp_path / "AudioWAV" / "1016_MTI_HAP_XX.wav").unlink()
     splits = build(tmp_path)
-    (index,) = [number for number, row in enumerate(splits.test.rows) if row.id == "1016_MTI_HAP_XX"]  # pyright: ignore
+    (index,) = [number for number, id_ in enumerate(ids_of(splits.test)) if id_ == "1016_MTI_HAP_XX"]
     with pytest.raises(FileNotFoundError, match=r"1016_MTI_HAP_XX\.wav"):
         splits.test[index]
     sample = build(tmp_path, on_error="missing").test[index]

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,10 +35,10 @@ def drawn(epoch: int) -> Draw:
     return Draw(seed=0, sample="a", modality="m", epoch=epoch)
 
 
-def halves(left: object, right: object, mode: str) -> Pillow.Image:
+def halves(left: Any, right: Any, mode: str) -> Pillow.Image:
     """An image 12 wide and 6 high with two colors."""
-    image = Pillow.new(mode, (12, 6), left)  # pyright: ignore[reportArgumentType]
-    image.paste(right, (6, 0, 12, 6))  # pyright: ignore[reportArgumentType]
+    image = Pillow.new(mode, (12, 6), left)
+    image.paste(right, (6, 0, 12, 6))
     return image
 
 

@@ -1,6 +1,8 @@
 """Videos with the defaults of FFmpeg: sound and frames of different lengths, late, rotated, without a stated length."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -34,7 +36,7 @@ LENGTHS = [(0.8, 0), (0.3, 0), (1.4, 0), (0.8, 5)]
 """Seconds of sound, and the delay in frames of the video, which lasts 0.8 s."""
 
 
-def write(path: Path, *, sound: float = 0.8, late: int = 0, piped: bool = False, **more: object) -> None:
+def write(path: Path, *, sound: float = 0.8, late: int = 0, piped: bool = False, **more: Any) -> None:
     pictures, voice, rate = WRITTEN[path.name]
     write_video(
         path,
@@ -49,7 +51,7 @@ def write(path: Path, *, sound: float = 0.8, late: int = 0, piped: bool = False,
         sound_seconds=sound,
         sound_rate=rate,
         piped=piped,
-        **more,  # pyright: ignore[reportArgumentType]
+        **more,
     )
 
 
@@ -294,7 +296,9 @@ def test_a_video_is_turned_and_mirrored_as_the_file_says(tmp_path: Path, ending:
         ((0, 0, 0, 0), lambda pixels: pixels),
     ],
 )
-def test_the_matrix_of_a_phones_video_is_followed(tmp_path: Path, matrix: tuple[int, int, int, int], turn: object):
+def test_the_matrix_of_a_phones_video_is_followed(
+    tmp_path: Path, matrix: tuple[int, int, int, int], turn: Callable[[np.ndarray], np.ndarray]
+):
     path = tmp_path / "x.mp4"
     write_video(path, frames=2, rate=10, height=48, width=96)
     content = bytearray(path.read_bytes())
@@ -307,7 +311,7 @@ def test_the_matrix_of_a_phones_video_is_followed(tmp_path: Path, matrix: tuple[
     path.write_bytes(content)
     stored = np.zeros((48, 96), bool)
     stored[:12, :24] = True
-    upright = turn(stored)  # pyright: ignore
+    upright = turn(stored)
     video = VideoReader(channels=1).read(Source(path))
     assert video.frames.shape == (2, 1, *upright.shape)
     assert ((video.frames[0, 0] > 128) != upright).mean() < 0.02

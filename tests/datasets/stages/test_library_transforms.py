@@ -135,7 +135,7 @@ def test_the_fingerprint_tells_arguments_and_versions_apart(monkeypatch: pytest.
     one, two = (stage("torchaudio", "Vol", gain=gain) for gain in (0.5, 0.6))
     assert one.fingerprint() != two.fingerprint()
     before = one.fingerprint()
-    monkeypatch.setattr(library_transforms, "version", lambda name: "99.0")  # pyright: ignore[reportUnknownLambdaType]
+    monkeypatch.setattr(library_transforms, "version", lambda name: "99.0")
     assert one.fingerprint() != before
 
 
@@ -178,9 +178,9 @@ def test_a_recording_of_another_kind_is_refused():
 
 @pytest.fixture
 def _nothing_built() -> Iterator[None]:
-    library_transforms._instantiate.cache_clear()  # pyright: ignore[reportPrivateUsage]
+    library_transforms._instantiate.cache_clear()
     yield
-    library_transforms._instantiate.cache_clear()  # pyright: ignore[reportPrivateUsage]
+    library_transforms._instantiate.cache_clear()
 
 
 @pytest.mark.usefixtures("_nothing_built")
@@ -282,7 +282,9 @@ def test_stages_are_given_on_a_command_line_and_in_a_file(tmp_path: Path):
     from scmrl.config.experiment import Experiment
     from scmrl.config.overlay.merge import load
 
-    fields = [{"kind": "torchvision", "transform": "RandomErasing", "p": 0.5, "scale": [0.02, 0.1]}]
+    fields: list[dict[str, Any]] = [
+        {"kind": "torchvision", "transform": "RandomErasing", "p": 0.5, "scale": [0.02, 0.1]}
+    ]
     options = ["--data.kind", "manifest", "--data.root", str(tmp_path)]
     typed = load(Experiment, [*options, "--data.columns.photo.augment", json.dumps(fields)])
     data = {"kind": "manifest", "root": str(tmp_path), "columns": {"photo": {"augment": fields}}}
@@ -290,7 +292,7 @@ def test_stages_are_given_on_a_command_line_and_in_a_file(tmp_path: Path):
     written = load(Experiment, [], files=[tmp_path / "e.yaml"])
     assert isinstance(typed.data, ManifestSpec)
     assert typed.data == written.data
-    assert typed.data.columns["photo"].augment == (stage(**fields[0]),)  # pyright: ignore[reportArgumentType]
+    assert typed.data.columns["photo"].augment == (stage(**fields[0]),)
     fields[0]["scal"] = 1
     with pytest.raises(ValueError, match=r"photo.augment.*no argument 'scal'; did you mean scale\?"):
         load(Experiment, [*options, "--data.columns.photo.augment", json.dumps(fields)])

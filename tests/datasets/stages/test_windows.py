@@ -53,7 +53,7 @@ def test_gaps_are_bridged_by_straight_lines():
 
 def test_inputs_that_are_not_series_are_refused():
     with pytest.raises(ValueError, match="SeriesWindows takes Series, not ndarray"):
-        SeriesWindows(length=4)(VALUES, DRAW)  # type: ignore[arg-type]
+        SeriesWindows(length=4)(VALUES, DRAW)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="needs a time for each value"):
         SeriesWindows(length=4)(series(np.zeros((0, 3)), np.zeros(0)), DRAW)
 
