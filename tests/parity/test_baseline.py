@@ -9,9 +9,11 @@ from torch import Tensor
 from parity.compare import assert_agrees, assert_gradients_agree, assert_statistics_agree
 from parity.golden import Golden, frames, load, model_arrays, model_inputs
 
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
 with pytest.MonkeyPatch.context() as patch:
     # Last, and only for this import: files there are named like other packages.
-    patch.setattr(sys, "path", [*sys.path, str(Path(__file__).parents[2] / "benchmarks")])
+    patch.setattr(sys, "path", [*sys.path, str(BENCHMARKS)])
     from baseline.scmrl import SCMRL, Output
 
 
@@ -66,3 +68,9 @@ def test_the_baseline_in_training(golden: Golden):
         assert_agrees(x.grad, gradient if golden.settings["static"] else frames(gradient), f"gradient of {name}")
     assert_gradients_agree(built, model_arrays(golden, "train/grad_weights/"))
     assert_statistics_agree(built, model_arrays(golden, "train/after/"))
+
+
+def test_the_baseline_uses_none_of_our_packages():
+    sources = "".join(path.read_text(encoding="utf-8") for path in (BENCHMARKS / "baseline").glob("*.py"))
+    assert "class SCMRL" in sources
+    assert "snn_" not in sources
