@@ -11,6 +11,7 @@ from scipy.signal import resample_poly
 from datasets.writers.wav import tone, write_wav
 from snn_datasets import Draw, ReadError, Source
 from snn_datasets.base.recordings import Waveform
+from snn_datasets.base.registries import STAGES
 from snn_datasets.modalities.audio import Clamp, FitLength, Mono, Resample, WaveformReader
 
 DRAW = Draw(seed=0, sample="a", modality="m")
@@ -239,6 +240,7 @@ def test_resampling_removes_frequencies_above_the_lower_nyquist():
 
 def test_all_recordings_get_the_same_length():
     wave = Waveform(np.ones((2, 100), np.float32), 1_000)
+    assert STAGES.parse({"kind": "fit-length", "seconds": 0.04}) == FitLength(seconds=0.04)
     assert FitLength(seconds=0.04)(wave, DRAW).samples.shape == (2, 40)
     longer = FitLength(seconds=0.25)(wave, DRAW).samples
     assert longer.shape == (2, 250)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,10 @@ from snn_datasets.base.stage import Fingerprinted
 
 if TYPE_CHECKING:
     from snn_datasets.base.recordings import Recording
+
+
+LFS_POINTER = b"version https://git-lfs"
+"""The first bytes of a Git-LFS pointer."""
 
 
 class ReadError(ValueError):
@@ -26,6 +31,24 @@ class Source:
     """The file."""
     part: tuple[str | int | float, ...] = ()
     """Part of a file with several recordings: a key of an HDF5 file, the bounds of a window, ..."""
+
+    def seconds(self) -> tuple[float, float] | None:
+        """Return the part as start and stop in seconds; None means the whole file.
+
+        Raises:
+            ReadError: the part is not such a pair.
+        """
+        if not self.part:
+            return None
+        try:
+            start, stop = (float(bound) for bound in self.part)
+        except ValueError:
+            start = stop = math.nan
+        if not (0 <= start <= stop < math.inf):
+            raise ReadError(
+                f"{self}: the part must be (start, stop) in seconds, 0 <= start <= stop, such as (1.5, 2.0)"
+            )
+        return start, stop
 
     def __str__(self) -> str:
         return f"{self.path}" + (f" [{', '.join(map(str, self.part))}]" if self.part else "")
@@ -68,8 +91,13 @@ def placeholder(path: Path) -> str | None:
         head = file.read(256)
     if not head:
         return "is empty; fetch it again"
-    if head.startswith(b"version https://git-lfs"):
+    if head.startswith(LFS_POINTER):
         return "is a Git-LFS pointer, not the file itself; run `git lfs pull` where it was cloned"
-    if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:14].lower().startswith((b"<!doctype html", b"<html")):
+    if is_web_page(head):
         return "is a web page, not the file itself: the download asked for a login or the link is dead; fetch it again"
     return None
+
+
+def is_web_page(head: bytes) -> bool:
+    """Check whether a file that begins with these bytes is an HTML page."""
+    return head.lstrip(b"\xef\xbb\xbf \t\r\n")[:14].lower().startswith((b"<!doctype html", b"<html"))

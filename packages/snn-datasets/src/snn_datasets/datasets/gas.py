@@ -23,8 +23,7 @@ from snn_datasets.formats.gas_text import (
     SENSORS,
     GasDriftReader,
     GasMixturesReader,
-    bounds_of,
-    sensors_between,
+    sensors_within,
 )
 from snn_datasets.loading.on_disk import absolute_path, find_files, missing_files_error, require_samples
 from snn_datasets.modalities.series import Standardize, SubtractBaseline
@@ -156,7 +155,7 @@ class GasMixturesSpec(FileDataSpec):
         rows = self._rows(name, path, table)
         baseline = SubtractBaseline(seconds=self.baseline_s)
         responses = [
-            baseline(sensors_between(table, *bounds_of(source)), Draw(self.seed, row.id, name)).values
+            baseline(sensors_within(table, source), Draw(self.seed, row.id, name)).values
             for row in rows["train"]
             if (source := row.sources[name]) is not None
         ]

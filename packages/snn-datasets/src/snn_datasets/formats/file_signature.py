@@ -9,6 +9,8 @@ import zipfile
 from collections.abc import Collection
 from pathlib import Path
 
+from snn_datasets.base.reader import LFS_POINTER, is_web_page
+
 HEAD_BYTES = 1024
 """Bytes read from a file to identify it."""
 
@@ -44,7 +46,7 @@ _AT_START: tuple[tuple[bytes, str], ...] = (
     (b"#ROSBAG V", "a ROS bag"),
     (b"#!AER-DAT4", "an AEDAT 4 event file of iniVation's DV"),
     (b"#!AER-DAT", "an AEDAT event file"),
-    (b"version https://git-lfs", "a Git-LFS pointer"),
+    (LFS_POINTER, "a Git-LFS pointer"),
     (b"\x7fELF", "a program"),
     (b"MZ", "a Windows program"),
 )
@@ -200,7 +202,7 @@ def _of_text(head: bytes) -> str | None:
         return "UTF-16 text"
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     lower = start[:64].lower()
-    if lower.startswith((b"<!doctype html", b"<html")):
+    if is_web_page(head):
         return "a web page"
     if lower.startswith((b"<?xml", b"<svg", b"<!doctype")):
         return "an XML file"

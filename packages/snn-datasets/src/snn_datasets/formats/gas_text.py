@@ -16,6 +16,7 @@ from pydantic import Field
 from snn_datasets.base.kinds import RecordingKind
 from snn_datasets.base.reader import Reader, ReadError, Source
 from snn_datasets.base.recordings import Series
+from snn_datasets.formats.series_table import is_number
 
 SENSORS = 16
 FEATURES = 128
@@ -56,7 +57,7 @@ class GasMixturesReader(Reader):
         table = _mixtures(path, status.st_size, status.st_mtime_ns, self.rate)
         if not source.part:
             return table
-        window = sensors_between(table, *bounds_of(source))
+        window = sensors_within(table, source)
         if not len(window.values):
             raise ReadError(f"{source} has no values in this span")
         return window
@@ -92,14 +93,9 @@ class GasDriftReader(Reader):
         return _batch(path, status.st_size, status.st_mtime_ns)
 
 
-def bounds_of(source: Source) -> tuple[float, float]:
-    """Return the part of a source: start and stop in seconds."""
-    start, stop = (float(bound) for bound in source.part)
-    return start, stop
-
-
-def sensors_between(table: Series, start: float, stop: float) -> Series:
-    """Return the sensors within start <= time < stop; time then counts from start."""
+def sensors_within(table: Series, source: Source) -> Series:
+    """Return the sensors in the part of a source; time then counts from its start."""
+    start, stop = source.seconds() or (0.0, math.inf)
     first, end = np.searchsorted(table.times, [start, stop]).tolist()
     return Series(table.values[first:end, 2:].copy(), table.times[first:end] - start)
 
@@ -139,20 +135,12 @@ def _mixtures(path: Path, _size: int, _changed: int, rate: float) -> Series:
     return Series(values, np.asarray((span[starts] + 0.5) / rate, np.float64))
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
 def _chunks(path: Path) -> Iterator[tuple[int, NDArray[np.float64]]]:
     """Yield the numbers [n, 19] of up to `LINES` lines at once, each with the number of the line before."""
     try:
         with path.open(encoding="utf-8") as file:
             line = 1
-            if _is_number(file.readline().partition(" ")[0]):  # some copies lack the header line
+            if is_number(file.readline().partition(" ")[0]):  # some copies lack the header line
                 file.seek(0)
                 line = 0
             while lines := list(islice(file, LINES)):

@@ -68,7 +68,7 @@ class GestureEventsReader(Reader):
             ReadError: it is damaged, or has other content.
         """
         path = self.open_file(source)
-        start, stop = _span(source)
+        start, stop = source.seconds() or (0.0, np.inf)
         columns = map_npy(path, kinds="iuf", what="numbers [4, E]: x, y, seconds, polarity")
         if columns.ndim != 2 or 4 not in columns.shape:
             raise ReadError(f"{path} has shape {columns.shape}; events must be [4, E]: x, y, seconds, polarity")
@@ -127,7 +127,7 @@ class GestureFramesReader(Reader):
                     f"no file at {path}; create it with snn_datasets.convert_davis from *_davis.npz, or leave davis "
                     "out of the modalities"
                 )
-        start, stop = _span(source)
+        start, stop = source.seconds() or (0.0, np.inf)
         frames = map_npy(self.open_file(source), kinds="u", what="brightness [F, 180, 240], 0 to 255")
         times = map_npy(self.open_file(Source(times_path)), kinds="f", what="the time of each frame in seconds")
         if frames.shape != (times.size, *DAVIS_SIZE) or frames.dtype != np.uint8 or times.ndim != 1:
@@ -260,13 +260,6 @@ def _end_of_events(path: Path) -> int | None:
 
 END_OF = {"emg": _length_of, "dvs": _end_of_events}
 """By modality: the number of recorded samples at `RATE`."""
-
-
-def _span(source: Source) -> tuple[float, float]:
-    if not source.part:
-        return 0.0, np.inf
-    start, stop = (float(bound) for bound in source.part)
-    return start, stop
 
 
 @lru_cache(maxsize=256)

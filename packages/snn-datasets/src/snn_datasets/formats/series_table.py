@@ -201,7 +201,7 @@ class SeriesTable:
                     row += 1
                     cells = _cells(line, self.delimiter)
                     for column in columns:
-                        if not _is_number(cells[column]):
+                        if not is_number(cells[column]):
                             cell = cells[column][:40]
                             hint = ": a decimal comma" if re.fullmatch(r"-?\d+,\d+", cell) else ""
                             name = self.name_of(column)
@@ -271,7 +271,7 @@ def _is_header(path: Path, first: Sequence[str], second: Sequence[str] | None) -
     Raises:
         ReadError: the line is ambiguous.
     """
-    if not any(map(_is_number, first)):
+    if not any(map(is_number, first)):
         return True
     counted = list(first[1:]) if first[0] == "" else list(first)
     if second is None or counted != [str(number) for number in range(len(counted))]:
@@ -300,7 +300,8 @@ def _cells(line: str, delimiter: str | None) -> list[str]:
     return [cell.strip() for cell in next(csv.reader([line.split("#", 1)[0].strip("\r\n")], delimiter=delimiter))]
 
 
-def _is_number(cell: str) -> bool:
+def is_number(cell: str) -> bool:
+    """Check whether Python reads a text as a number."""
     try:
         float(cell)
     except ValueError:

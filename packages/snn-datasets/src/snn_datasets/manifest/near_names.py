@@ -55,8 +55,8 @@ def similar_labels(labels: Iterable[str]) -> list[str]:
     near = [names for names in groups.values() if len(names) > 1]
     sentences = [
         f"the classes {join_names(names)} are separate, but differ only in "
-        f"{'number format' if _is_number(names[0]) else 'case, spaces or punctuation'}; give them one spelling if they "
-        "are the same"
+        f"{'number format' if _is_decimal(names[0]) else 'case, spaces or punctuation'}; give them one spelling if "
+        "they are the same"
         for names in near[:MAX_GROUPS]
     ]
     if len(near) > MAX_GROUPS:
@@ -65,10 +65,10 @@ def similar_labels(labels: Iterable[str]) -> list[str]:
 
 
 def _key(label: str) -> str:
-    if _is_number(label):
+    if _is_decimal(label):
         return repr(float(label))
     return re.sub(r"[\W_]+", " ", unicodedata.normalize("NFKC", label).casefold()).strip() or label
 
 
-def _is_number(label: str) -> bool:
+def _is_decimal(label: str) -> bool:
     return re.fullmatch(r"[+-]?\d+(\.\d*)?", label, re.ASCII) is not None

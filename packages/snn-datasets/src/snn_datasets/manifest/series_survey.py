@@ -11,7 +11,7 @@ from snn_datasets.base.recordings import Series
 from snn_datasets.base.stage import Stage
 from snn_datasets.modalities.series import Standardize
 from snn_datasets.stages.codings import Steps
-from snn_datasets.stages.windows import SeriesWindows, extent, window_length
+from snn_datasets.stages.windows import SeriesWindows, interval_and_duration, window_length
 
 SURVEYED = 64
 """Training recordings that are read to choose a coding."""
@@ -43,7 +43,7 @@ class SeriesSurvey:
     @classmethod
     def of(cls, recordings: Sequence[Series]) -> SeriesSurvey:
         """Measure some recordings of the same channels."""
-        extents = [extent(series.times) for series in recordings]
+        extents = [interval_and_duration(series.times) for series in recordings]
         return cls(
             rows=max(len(series.times) for series in recordings),
             shortest=min(seconds for _, seconds in extents),

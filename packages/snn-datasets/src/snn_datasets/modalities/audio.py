@@ -4,7 +4,6 @@
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 from __future__ import annotations
 
-import math
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -52,7 +51,7 @@ class WaveformReader(Reader):
         import soundfile
 
         path = self.open_file(source)
-        part = seconds_of(source)
+        part = source.seconds()
         container = inspect_container(path)
         if container.damage is not None:
             raise ReadError(f"{path} cannot be read as sound: the file {container.damage}; replace the file")
@@ -78,23 +77,6 @@ class WaveformReader(Reader):
             reason = explain_other_format(path, SOUND_FORMATS) or f"{error}; replace or convert the file"
             raise ReadError(f"{path} cannot be read as sound: {reason}") from error
         return checked_waveform(samples, rate, source)
-
-
-def seconds_of(source: Source) -> tuple[float, float] | None:
-    """Return the part of a source as start and stop in seconds; None means the whole file.
-
-    Raises:
-        ReadError: the part is not such a pair.
-    """
-    if not source.part:
-        return None
-    try:
-        start, stop = (float(bound) for bound in source.part)
-    except ValueError:
-        start = stop = math.nan
-    if not (0 <= start <= stop < math.inf):
-        raise ReadError(f"{source}: the part must be (start, stop) in seconds, 0 <= start <= stop, such as (1.5, 2.0)")
-    return start, stop
 
 
 def checked_waveform(samples: NDArray[np.float32], rate: int, source: Source) -> Waveform:
@@ -189,6 +171,8 @@ class Resample(Stage):
 class FitLength(Stage):
     """Gives every recording the same length: cuts off the end, or pads with silence."""
 
+    kind: Literal["fit-length"] = "fit-length"
+    """Sound of one length."""
     seconds: float = Field(gt=0, le=600)
     """Target length."""
 

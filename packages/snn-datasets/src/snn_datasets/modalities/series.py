@@ -83,7 +83,7 @@ class SeriesReader(Reader):
             _refuse_wrong_times(path, times, table.name_of(time), numbers.dtype)
             numbers = numbers[:, 1:]
             times -= times[0]
-        start, stop = _span_of(source)
+        start, stop = source.seconds() or (0.0, np.inf)
         first, end = np.searchsorted(times, [start, stop]).tolist()
         if first == end:
             raise ReadError(f"{source} has no row in this span; the file ends at {times[-1]:g} s")
@@ -118,11 +118,9 @@ class SeriesReader(Reader):
 
     def _table(self, source: Source) -> SeriesTable:
         path = self.open_file(source)
-        return (
-            open_npy_table(path)
-            if path.suffix.lower() == ".npy"
-            else open_text_table(path, self.delimiter, self.header)
-        )
+        if path.suffix.lower() == ".npy":
+            return open_npy_table(path)
+        return open_text_table(path, self.delimiter, self.header)
 
     def _unit_of(self, table: SeriesTable, time: int) -> TimeUnit:
         named = time_unit_of(table.names[time]) if table.names else None
@@ -247,15 +245,6 @@ class Rectify(Stage):
     def __call__(self, value: Series, draw: Draw) -> Series:
         """Take absolute values."""
         return Series(np.abs(value.values), value.times)
-
-
-def _span_of(source: Source) -> tuple[float, float]:
-    """Return the bounds of a source's part in seconds."""
-    if not source.part:
-        return 0.0, np.inf
-    if len(source.part) != 2 or isinstance(source.part[0], str) or isinstance(source.part[1], str):
-        raise ReadError(f"{source}: the part must be (start, stop) in seconds, such as (1.5, 2.0)")
-    return source.part[0], source.part[1]
 
 
 def _refuse_wrong_times(path: Path, times: NDArray[np.float64], name: str, stored: np.dtype[Any]) -> None:

@@ -20,7 +20,7 @@ from snn_datasets.base.recordings import Image, Video, Waveform
 from snn_datasets.base.stage import Draw, Stage
 from snn_datasets.formats.file_signature import explain_other_format
 from snn_datasets.formats.video_truncation import truncation
-from snn_datasets.modalities.audio import checked_waveform, refuse_too_long, seconds_of
+from snn_datasets.modalities.audio import checked_waveform, refuse_too_long
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -71,7 +71,7 @@ class VideoReader(Reader):
 
     def read(self, source: Source) -> Video:
         """Read one video; see `Reader.read`."""
-        part = seconds_of(source)
+        part = source.seconds()
         path = _checked_path(self, source)
         with _open_container(path) as (_, container):
             stream = _video_stream(container)
@@ -181,7 +181,7 @@ class SoundtrackReader(Reader):
 
     def read(self, source: Source) -> Waveform:
         """Read one recording; see `Reader.read`."""
-        part = seconds_of(source)
+        part = source.seconds()
         path = _checked_path(self, source)
         with _open_container(path) as (_, container):
             if not container.streams.audio:

@@ -76,7 +76,7 @@ class Frames(Stage):
                 f"a video has {len(video.frames)} frames and {len(video.times)} times; it needs a time for each frame, "
                 "and at least one"
             )
-        start, length = _extent(video.times)
+        start, length = _start_and_duration(video.times)
         interval = length / len(video.times)
         targets = start + (np.arange(self.steps) + 0.5) * length / self.steps - interval / 2
         after = np.searchsorted(video.times, targets).clip(max=len(video.times) - 1)
@@ -142,7 +142,7 @@ class Steps(Stage):
         """
         import torch
 
-        series = _expect(value, Series, self)
+        series = expect_series(value, self)
         bounds = _spans(series, self.steps)
         sums = _sums(series.values.astype(np.float64), bounds)
         counts = np.diff(bounds)[:, None]
@@ -176,7 +176,7 @@ class SendOnDelta(Stage):
         """
         import torch
 
-        series = _expect(value, Series, self)
+        series = expect_series(value, self)
         bounds = _spans(series, self.steps)
         change = (series.values.astype(np.float64) - series.values[0]) / self.threshold
         # The level that the events encode, in thresholds; it changes only once the series is a whole threshold away.
@@ -237,7 +237,42 @@ class Latency(Stage):
         return (step == torch.arange(self.steps).reshape(-1, *[1] * values.dim())).float()
 
 
-class LogMel(Stage):
+class _Spectrogram(Stage):
+    """What both spectrograms have."""
+
+    relies_on: ClassVar[tuple[str, ...]] = ("snn_datasets.stages.spectrogram",)
+    columns: int = Field(ge=1)
+    """Columns of the spectrogram, or of each time step."""
+    steps: int | None = Field(default=None, ge=1)
+    """Time steps T; None makes one static spectrogram."""
+    rows: int | None = Field(default=None, ge=1)
+    """Rows to which bands or frequencies are resized; None keeps one row each."""
+    window_ms: float = Field(default=25.0, gt=0)
+    """Length of the Hann window in milliseconds; without bands, also that of the Fourier transform."""
+    hop_ms: float = Field(default=10.0, gt=0)
+    """Hop between windows in milliseconds."""
+
+    def _frames(self, value: object) -> tuple[Tensor, int, int, int]:
+        """Return the samples [channels, L] and their rate, and window and hop in samples."""
+        import torch
+
+        wave = _expect(value, Waveform, self)
+        if not wave.samples.size:
+            raise ValueError("a recording has no samples; replace its file or leave it out")
+        window, hop = (max(1, round(wave.rate * length / 1000)) for length in (self.window_ms, self.hop_ms))
+        return torch.from_numpy(wave.samples.astype(np.float32)), wave.rate, window, hop
+
+    def _fit(self, log: Tensor) -> Tensor:
+        """Resize [channel, row, frame] to the rows and columns, and split the columns into steps."""
+        import torch
+
+        height, width = self.rows or log.shape[1], self.columns * (self.steps or 1)
+        if log.shape[1:] != (height, width):
+            log = _resize(log, height, width)
+        return log.contiguous() if self.steps is None else torch.stack(log.chunk(self.steps, dim=2))
+
+
+class LogMel(_Spectrogram):
     """Log-mel spectrogram: the logarithm of the power in mel bands.
 
     The spectrogram is resized to `columns`, with antialiasing, whatever the length of the clip; if tempo matters, fit
@@ -248,21 +283,10 @@ class LogMel(Stage):
     times first; all zero for a silent clip. F is `rows`, or `bands`
     """
 
-    relies_on: ClassVar[tuple[str, ...]] = ("snn_datasets.stages.spectrogram",)
     kind: Literal["log-mel"] = "log-mel"
     """Log-mel spectrogram."""
-    columns: int = Field(ge=1)
-    """Columns of the spectrogram, or of each time step."""
-    steps: int | None = Field(default=None, ge=1)
-    """Time steps T; None makes one static spectrogram."""
     bands: int = Field(default=64, ge=1)
     """Mel bands between 0 Hz and half the sample rate."""
-    rows: int | None = Field(default=None, ge=1)
-    """Rows to which the bands are resized; None keeps one row per band."""
-    window_ms: float = Field(default=25.0, gt=0)
-    """Length of the Hann window in milliseconds."""
-    hop_ms: float = Field(default=10.0, gt=0)
-    """Hop between windows in milliseconds."""
     dynamic_range_db: float = Field(default=80.0, gt=0, le=300)
     """Power more than this many dB below the maximum of a clip is clipped."""
     scale: Literal["standard", "unit"] = "standard"
@@ -278,8 +302,7 @@ class LogMel(Stage):
 
         from snn_datasets.stages.spectrogram import mel_fft_length, mel_spectrogram
 
-        wave, rate = _samples(value, self)
-        window, hop = _in_samples(rate, self.window_ms), _in_samples(rate, self.hop_ms)
+        wave, rate, window, hop = self._frames(value)
         fft_length = mel_fft_length(rate, window=window, bands=self.bands)
         # [channel, band, frame]
         power = mel_spectrogram(wave, rate=rate, window=window, hop=hop, bands=self.bands, fft_length=fft_length)
@@ -287,13 +310,13 @@ class LogMel(Stage):
         is_silent = loudest < 1e-28  # far below one bit of any format; its logarithm would overflow
         decades = self.dynamic_range_db / 10
         relative = (power / (1.0 if is_silent else loudest)).clamp(min=10**-decades).log10() / decades + 1
-        spectrogram = _fit(relative, rows=self.rows, columns=self.columns, steps=self.steps)
+        spectrogram = self._fit(relative)
         if is_silent:
             return torch.zeros_like(spectrogram)
         return _standardize(spectrogram) if self.scale == "standard" else spectrogram.clamp(0, 1)
 
 
-class LogMagnitude(Stage):
+class LogMagnitude(_Spectrogram):
     """Log-magnitude spectrogram: the natural logarithm of the magnitude of each frequency.
 
     Time is resized, and split into steps, as in `LogMel`. Windows of 512 and hops of 353 samples at 22,050 Hz,
@@ -304,19 +327,8 @@ class LogMagnitude(Stage):
     early times first. F is `rows`, or half the window's samples plus one
     """
 
-    relies_on: ClassVar[tuple[str, ...]] = ("snn_datasets.stages.spectrogram",)
     kind: Literal["log-magnitude"] = "log-magnitude"
     """Log-magnitude spectrogram."""
-    columns: int = Field(ge=1)
-    """Columns of the spectrogram, or of each time step."""
-    steps: int | None = Field(default=None, ge=1)
-    """Time steps T; None makes one static spectrogram."""
-    rows: int | None = Field(default=None, ge=1)
-    """Rows to which the frequencies are resized; None keeps one row per frequency."""
-    window_ms: float = Field(default=25.0, gt=0)
-    """Length of the Hann window, and of the Fourier transform, in milliseconds."""
-    hop_ms: float = Field(default=10.0, gt=0)
-    """Hop between windows in milliseconds."""
     floor: float = Field(default=1e-7, gt=0)
     """Added to magnitudes before the logarithm, so that the logarithm of silence is finite."""
     scale: Literal["standard", "log"] = "log"
@@ -330,10 +342,9 @@ class LogMagnitude(Stage):
         """
         from snn_datasets.stages.spectrogram import magnitude_spectrogram
 
-        wave, rate = _samples(value, self)
-        window, hop = _in_samples(rate, self.window_ms), _in_samples(rate, self.hop_ms)
+        wave, _, window, hop = self._frames(value)
         magnitude = magnitude_spectrogram(wave, window=window, hop=hop)
-        spectrogram = _fit((magnitude + self.floor).log(), rows=self.rows, columns=self.columns, steps=self.steps)
+        spectrogram = self._fit((magnitude + self.floor).log())
         return _standardize(spectrogram) if self.scale == "standard" else spectrogram
 
 
@@ -344,6 +355,21 @@ def _expect(value: object, cls: type[R], stage: Stage) -> R:
             "correct the stage before this one"
         )
     return value
+
+
+def expect_series(value: object, stage: Stage) -> Series:
+    """Return the value if it is a series with a time for each value.
+
+    Raises:
+        ValueError: it is something else, or has no value.
+    """
+    series = _expect(value, Series, stage)
+    if not len(series.values) or len(series.values) != len(series.times):
+        raise ValueError(
+            f"a series has {len(series.values)} values and {len(series.times)} times; it needs a time for each value, "
+            "and at least one"
+        )
+    return series
 
 
 def _expect_unit(value: object, stage: Stage) -> Tensor:
@@ -373,7 +399,7 @@ def _resize(x: Tensor, height: int, width: int) -> Tensor:
     return interpolate(x[None], (height, width), mode="bilinear", antialias=True, align_corners=False)[0]
 
 
-def _extent(times: NDArray[np.float64]) -> tuple[float, float]:
+def _start_and_duration(times: NDArray[np.float64]) -> tuple[float, float]:
     """Return start and duration in seconds; the last value lasts as long as the average, a single value 1 s."""
     measured = float(times[-1] - times[0])
     return float(times[0]), measured * len(times) / (len(times) - 1) if measured > 0 else 1.0
@@ -381,12 +407,7 @@ def _extent(times: NDArray[np.float64]) -> tuple[float, float]:
 
 def _spans(series: Series, steps: int) -> NDArray[np.int64]:
     """Return the index of the first value of each of `steps` equal time steps, and of the end: [steps + 1]."""
-    if not len(series.values) or len(series.values) != len(series.times):
-        raise ValueError(
-            f"a series has {len(series.values)} values and {len(series.times)} times; it needs a time for each value, "
-            "and at least one"
-        )
-    start, length = _extent(series.times)
+    start, length = _start_and_duration(series.times)
     # A value on the edge of two steps belongs to the later one; the tolerance absorbs rounding.
     step = np.floor((series.times - start) / length * steps + 1e-6).clip(max=steps - 1)
     return np.searchsorted(step, np.arange(steps + 1)).astype(np.int64)
@@ -395,29 +416,6 @@ def _spans(series: Series, steps: int) -> NDArray[np.int64]:
 def _sums(values: NDArray[np.float64], bounds: NDArray[np.int64]) -> NDArray[np.float64]:
     """Sum values [L, C] between bounds [T + 1]: [T, C]."""
     return np.stack([values[first:end].sum(0) for first, end in pairwise(bounds)])
-
-
-def _samples(value: object, stage: Stage) -> tuple[Tensor, int]:
-    import torch
-
-    wave = _expect(value, Waveform, stage)
-    if not wave.samples.size:
-        raise ValueError("a recording has no samples; replace its file or leave it out")
-    return torch.from_numpy(wave.samples.astype(np.float32)), wave.rate
-
-
-def _in_samples(rate: int, milliseconds: float) -> int:
-    return max(1, round(rate * milliseconds / 1000))
-
-
-def _fit(log: Tensor, *, rows: int | None, columns: int, steps: int | None) -> Tensor:
-    """Resize [channel, row, frame] to so many rows and columns, and split the columns into steps."""
-    import torch
-
-    height, width = rows or log.shape[1], columns * (steps or 1)
-    if log.shape[1:] != (height, width):
-        log = _resize(log, height, width)
-    return log.contiguous() if steps is None else torch.stack(log.chunk(steps, dim=2))
 
 
 def _standardize(x: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from snn_datasets.base.recordings import Series
 from snn_datasets.base.stage import Draw, Stage
+from snn_datasets.stages.codings import expect_series
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,16 +54,17 @@ class SeriesWindows(Stage):
         value = expect_series(value, self)
         channels = value.values.shape[1]
         bins = self.length * (self.steps or 1)
-        _, lasts = extent(value.times)
+        _, duration = interval_and_duration(value.times)
+        seconds = self.seconds or duration
         # The median, so that gaps do not lengthen the other intervals.
-        interval = float(np.median(np.diff(value.times))) if len(value.times) > 1 else lasts
-        bin_position = (value.times - value.times[0]) * bins / (lasts if self.seconds is None else self.seconds)
+        interval = float(np.median(np.diff(value.times))) if len(value.times) > 1 else duration
+        bin_position = (value.times - value.times[0]) * bins / seconds
         # A value on the edge of two bins belongs to the later one; the tolerance absorbs rounding.
         index = np.floor(bin_position + 1e-6).astype(np.int64)
         inside = index < bins
         counts = np.bincount(index[inside], minlength=bins)
         # A value stands for the time until the next one, so its middle is half an interval later.
-        width = bins * interval / (lasts if self.seconds is None else self.seconds)
+        width = bins * interval / seconds
         middles = np.arange(bins) + 0.5
         averaged = (counts > 0) & (width < SPARSE)
         values = np.empty((channels, bins))
@@ -76,26 +78,7 @@ class SeriesWindows(Stage):
         return torch.stack(windows.chunk(self.steps, dim=1))
 
 
-def expect_series(value: object, stage: Stage) -> Series:
-    """Return the value if it is a series with a time for each value.
-
-    Raises:
-        ValueError: it is something else, or has no value.
-    """
-    if not isinstance(value, Series):
-        raise ValueError(
-            f"{type(stage).__name__} takes Series, not {type(value).__name__}; use a coding for that type, or correct "
-            "the stage before this one"
-        )
-    if not len(value.values) or len(value.values) != len(value.times):
-        raise ValueError(
-            f"a series has {len(value.values)} values and {len(value.times)} times; it needs a time for each value, "
-            "and at least one"
-        )
-    return value
-
-
-def extent(times: NDArray[np.float64]) -> tuple[float, float]:
+def interval_and_duration(times: NDArray[np.float64]) -> tuple[float, float]:
     """Return mean interval and duration in seconds; the last value lasts one interval, a single value 1 s."""
     measured = float(times[-1] - times[0])
     if measured <= 0:
