@@ -30,7 +30,6 @@ from torchvision import transforms
 
 from snn_datasets import (
     DatasetCard,
-    DatasetInfo,
     DatasetSplits,
     Draw,
     Events,
@@ -238,9 +237,11 @@ class EventFolder(FileDataSpec):
             ModalityInfo("events", (2, self.side, self.side), STEPS),
             per_read=(EventFrames(steps=STEPS),),
         )
-        info = DatasetInfo(CARD.kind, CARD.classes, {"events": modality.info})
         return build_splits(
-            self, info=info, rows={"train": rows, "val": (), "test": ()}, modalities={"events": modality}
+            self,
+            classes=CARD.classes,
+            rows={"train": rows, "val": (), "test": ()},
+            modalities={"events": modality},
         )
 
 

@@ -11,7 +11,8 @@ import pytest
 from datasets.writers.made_up import CARD, MadeUpSpec, write_made_up
 from snn_datasets.base.card import DatasetCard, FileSet
 from snn_datasets.base.dataset import DatasetSplits
-from snn_datasets.check import SAMPLE_SIZE, Finding, PublishedFile, check, published_table, summary
+from snn_datasets.check import SAMPLE_SIZE, Finding, check, summary
+from snn_datasets.loading.packaged import PublishedFile, published_table
 
 
 @pytest.fixture
@@ -252,7 +253,7 @@ def test_a_packaged_table_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "checksums").mkdir()
     rows = "file,bytes,sha256\nAudioWAV/a.wav,7,00ff\n"
     (tmp_path / "checksums" / "tones.csv.gz").write_bytes(gzip.compress(rows.encode()))
-    monkeypatch.setattr("snn_datasets.check.resources", lambda package: {"snn_datasets": tmp_path}[package])
+    monkeypatch.setattr("snn_datasets.loading.packaged.resources", lambda package: {"snn_datasets": tmp_path}[package])
     assert published_table("tones") == {"AudioWAV/a.wav": PublishedFile(7, "00ff")}
 
 

@@ -9,7 +9,7 @@ from datasets.writers.made_up import CARD
 from snn_datasets import DATASETS
 from snn_datasets.base.card import DatasetCard, FileSet
 from snn_datasets.base.card_text import card_text
-from snn_datasets.check import published_table
+from snn_datasets.loading.packaged import published_table
 from snn_datasets.manifest.near_names import similar_labels
 
 SPDX = re.compile(r"(LicenseRef-)?[A-Za-z0-9.+-]+( (AND|OR|WITH) (LicenseRef-)?[A-Za-z0-9.+-]+)*")

@@ -39,7 +39,8 @@ from snn_datasets import (
 )
 from snn_datasets.base.card_text import card_text
 from snn_datasets.base.dataset import SPLITS
-from snn_datasets.check import Finding, PublishedFile, check
+from snn_datasets.check import Finding, check
+from snn_datasets.loading.packaged import PublishedFile
 
 ON_DISK = [kind for kind, entry in CATALOG.items() if entry.is_on_disk]
 PER_SPLIT = 4

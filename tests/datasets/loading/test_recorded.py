@@ -16,7 +16,6 @@ from datasets.noisy_numbers import AsSteps, Jitter, NumbersReader, Times
 from snn_datasets import (
     Batch,
     DatasetCard,
-    DatasetInfo,
     DatasetSplits,
     EpochOrder,
     FileDataSpec,
@@ -63,8 +62,7 @@ class NumbersSpec(FileDataSpec):
             NumbersReader(), ModalityInfo("series", (1,), 3), prepare, (Jitter(width=1.0),), (AsSteps(),)
         )
         modalities = dict.fromkeys(self.selected_modalities(), modality)
-        info = DatasetInfo("numbers", ("a", "b"), {name: m.info for name, m in modalities.items()})
-        return build_splits(self, info=info, rows=rows, modalities=modalities, progress=progress)
+        return build_splits(self, classes=("a", "b"), rows=rows, modalities=modalities, progress=progress)
 
 
 @pytest.fixture

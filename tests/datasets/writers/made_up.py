@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from snn_datasets.base.card import DatasetCard, FileSet, ModalityCard
-from snn_datasets.base.dataset import DatasetInfo, DatasetSplits, FileDataSpec, ModalityInfo, ReportProgress, Split
+from snn_datasets.base.dataset import DatasetSplits, FileDataSpec, ModalityInfo, ReportProgress, Split
 from snn_datasets.base.kinds import RecordingKind
 from snn_datasets.base.modality import Modality
 from snn_datasets.base.reader import Reader, ReadError, Source
@@ -129,10 +129,8 @@ class MadeUpSpec(FileDataSpec):
                 cached=(FirstSeconds(steps=self.time_steps),),
             ),
         }
-        info = DatasetInfo("made-up", CLASSES, {name: every[name].info for name in chosen})
-        return build_splits(
-            self, info=info, rows=rows, modalities={name: every[name] for name in chosen}, progress=progress
-        )
+        modalities = {name: every[name] for name in chosen}
+        return build_splits(self, classes=CLASSES, rows=rows, modalities=modalities, progress=progress)
 
 
 def write_made_up(root: Path) -> None:

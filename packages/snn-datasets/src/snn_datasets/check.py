@@ -6,16 +6,11 @@ and checksums if requested, match the published ones; readers can read the files
 
 from __future__ import annotations
 
-import csv
-import gzip
 import hashlib
-import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import cache
-from importlib.resources import files as resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -23,6 +18,7 @@ from snn_datasets.base.card import DatasetCard, FileSet
 from snn_datasets.base.dataset import SPLITS, DataSpec, FileDataSpec, ReportProgress, Split
 from snn_datasets.base.reader import ReadError, placeholder
 from snn_datasets.loading.copies import find_copies
+from snn_datasets.loading.packaged import PublishedFile, published_table
 
 if TYPE_CHECKING:
     from snn_datasets.base.modality import Modality
@@ -63,14 +59,6 @@ class Finding:
         return f"{self.severity}: {prefix}{self.problem}" + (f"; {self.advice}" if self.advice else "")
 
 
-@dataclass(frozen=True, slots=True)
-class PublishedFile:
-    """Size and checksum of one file as published by the source of a dataset."""
-
-    bytes: int
-    sha256: str
-
-
 def check(
     spec: DataSpec,
     *,
@@ -102,14 +90,6 @@ def summary(findings: Sequence[Finding]) -> str:
     if not counted:
         return "no problems"
     return " and ".join(counted)
-
-
-@cache
-def published_table(name: str) -> Mapping[str, PublishedFile]:
-    """Load a packaged table of published sizes and checksums, by file name relative to the root."""
-    packed = resources("snn_datasets").joinpath("checksums", f"{name}.csv.gz").read_bytes()
-    rows = csv.DictReader(io.StringIO(gzip.decompress(packed).decode("utf-8"), newline=""))
-    return {row["file"]: PublishedFile(int(row["bytes"]), row["sha256"]) for row in rows}
 
 
 class _Check:

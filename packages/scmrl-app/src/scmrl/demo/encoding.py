@@ -23,8 +23,7 @@ def encode_explanation(explanation: Explanation, info: DatasetInfo) -> dict[str,
     return {
         "contributions": explanation.contributions,
         "overlays": {
-            name: _overlays(explanation, name, timed=info.modalities[name].time_steps is not None)
-            for name in explanation.inputs
+            name: _overlays(explanation, name, timed=info.modalities[name].is_timed) for name in explanation.inputs
         },
         "rasters": [
             {"layer": layer, "rate": float(spikes.mean()), **_encode_plane(spikes.T)}
@@ -74,7 +73,7 @@ def axes_label(info: ModalityInfo) -> str:
 
 def _to_images(value: Floats, info: ModalityInfo) -> Floats:
     """Return [frames, channels (1 or 3), height, width]."""
-    timed = info.time_steps is not None
+    timed = info.is_timed
     if len(info.shape) == 1:
         # [T, C] is one image: channels down, time across.
         return (value.T if timed else value[None])[None, None]

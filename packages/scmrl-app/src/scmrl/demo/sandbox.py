@@ -154,7 +154,7 @@ class Sandbox:
             return None
         for name, value in inputs.items():
             info = self._inputs.modalities[name].info
-            expected = info.shape if info.time_steps is None else (info.time_steps, *info.shape)
+            expected = info.input_shape
             if value.shape != expected or not bool(value.isfinite().all()):
                 return None
         return DecodedFile(inputs, faults)

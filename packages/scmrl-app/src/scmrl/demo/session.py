@@ -150,7 +150,7 @@ class OpenDemo:
 
     def _batch(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return a batch of one on the model's device, [1, ...] or [T, 1, ...]."""
-        timed = {name for name, info in self.info.modalities.items() if info.time_steps is not None}
+        timed = {name for name, info in self.info.modalities.items() if info.is_timed}
         return {name: value.unsqueeze(1 if name in timed else 0).to(self.device) for name, value in inputs.items()}
 
     def describe(self, max_upload: float) -> dict[str, Any]:

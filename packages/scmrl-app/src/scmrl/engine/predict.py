@@ -47,7 +47,7 @@ def predict_clips(run: OpenRun, clips: Iterable[Clip], *, debug: bool = False) -
         clips: the clips.
         debug: raise the error of a clip instead of yielding its fault.
     """
-    timed = frozenset(name for name, m in run.inputs.modalities.items() if m.info.time_steps is not None)
+    timed = frozenset(name for name, m in run.inputs.modalities.items() if m.info.is_timed)
     remaining = iter(clips)
     while chunk := list(islice(remaining, BATCH)):
         results = [_read(run.inputs, clip, timed, debug=debug) for clip in chunk]
@@ -76,7 +76,7 @@ def _read(inputs: Inputs, clip: Clip, timed: frozenset[str], *, debug: bool) -> 
     for name, modality in inputs.modalities.items():
         if name not in clip.files:
             info = modality.info
-            tensors[name] = torch.zeros(info.shape if info.time_steps is None else (info.time_steps, *info.shape))
+            tensors[name] = torch.zeros(info.input_shape)
             continue
         try:
             tensors[name] = read_file(modality, clip.files[name], Draw(inputs.seed, clip.id, name))

@@ -179,9 +179,15 @@ def _prepare_as_trained(splits: DatasetSplits, inputs: Inputs, spec: DataSpec, p
     modalities: dict[str, Modality] = {
         name: replace(stored, augment=current[name].augment) for name, stored in inputs.modalities.items()
     }
-    info = replace(splits.info, classes=inputs.classes, modalities=inputs.infos)
     assert isinstance(spec, FileDataSpec)
-    return build_splits(spec, info=info, rows=rows, modalities=modalities)
+    return build_splits(
+        spec,
+        classes=inputs.classes,
+        rows=rows,
+        modalities=modalities,
+        notes=splits.info.notes,
+        name=splits.info.name,
+    )
 
 
 def _listed(names: object) -> str:

@@ -49,6 +49,16 @@ class ModalityInfo:
     synthetic: bool = False
     """Whether it is computed rather than recorded."""
 
+    @property
+    def is_timed(self) -> bool:
+        """Whether the first axis of an input is time."""
+        return self.time_steps is not None
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input without a batch axis: [T, *shape], or `shape` if it is static."""
+        return self.shape if self.time_steps is None else (self.time_steps, *self.shape)
+
 
 @dataclass(frozen=True)
 class DatasetInfo:

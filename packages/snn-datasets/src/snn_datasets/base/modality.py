@@ -42,7 +42,7 @@ class Modality:
             prepared = _apply(self.augment, "augment", prepared, draw)
         without_epoch = Draw(draw.seed, draw.sample, draw.modality)
         value = _apply(self.per_read, "encode", prepared, without_epoch)
-        expected = self.info.shape if self.info.time_steps is None else (self.info.time_steps, *self.info.shape)
+        expected = self.info.input_shape
         if not isinstance(value, Tensor) or value.shape != expected:
             actual = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise ValueError(

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import hashlib
-import io
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from importlib.resources import files as resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
 from snn_datasets.base.card import DatasetCard, FileSet, ModalityCard
-from snn_datasets.base.dataset import SPLITS, DatasetInfo, DatasetSplits, FileDataSpec, ReportProgress, Split
+from snn_datasets.base.dataset import SPLITS, DatasetSplits, FileDataSpec, ReportProgress, Split
 from snn_datasets.base.reader import Source
-from snn_datasets.check import published_table
+from snn_datasets.datasets.audio_visual import (
+    carve_validation,
+    check_fractions,
+    published_modalities,
+    validation_note,
+)
 from snn_datasets.loading.on_disk import absolute_path, find_files, require_samples
-from snn_datasets.loading.splits import carve_by_sample, split_of
+from snn_datasets.loading.packaged import published_table, read_packaged_table
+from snn_datasets.loading.splits import split_of
 
 if TYPE_CHECKING:
     from snn_datasets.base.modality import Modality
-    from snn_datasets.base.reader import Reader
-    from snn_datasets.base.stage import Stage
     from snn_datasets.loading.recorded import Row
 
 CODES = ("ANG", "DIS", "FEA", "HAP", "NEU", "SAD")
@@ -160,11 +160,7 @@ class CremaDSpec(FileDataSpec):
                     "protocol 'actors' takes frames evenly spaced in time, but Image-01-FPS has one per second; set "
                     "frames_from to video, or protocol to published"
                 )
-            if self.val_fraction == 0 or self.val_fraction + self.test_fraction >= 1:
-                raise ValueError(
-                    f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} are fractions of the "
-                    "actors: both must be above 0, and their sum below 1"
-                )
+            check_fractions(self.val_fraction, self.test_fraction, "actors")
         return self
 
     @classmethod
@@ -210,14 +206,14 @@ class CremaDSpec(FileDataSpec):
             needed=SPLITS if self.val_fraction else ("train", "test"),
         )
         rows: dict[Split, list[Row]] = {split: [row(stem) for stem in stems_of[split]] for split in SPLITS}
-        modalities = self._modalities(names)
-        info = DatasetInfo(
-            name="crema-d",
+        splits = build_splits(
+            self,
             classes=CODES,
-            modalities={name: modality.info for name, modality in modalities.items()},
-            notes=tuple(self._notes(stems_of, len(published))),
+            rows=rows,
+            modalities=self._modalities(names),
+            notes=self._notes(stems_of, len(published)),
+            progress=progress,
         )
-        splits = build_splits(self, info=info, rows=rows, modalities=modalities, progress=progress)
         return splits if rows["val"] else replace(splits, val=splits.test)
 
     def _files(self, root: Path, modality: str) -> dict[str, Path]:
@@ -262,11 +258,13 @@ class CremaDSpec(FileDataSpec):
         for stem in stems:
             stems_of[published[stem]].append(stem)
         if self.val_fraction and stems_of["train"]:
-            train = stems_of["train"]
-            labels = [stem.split("_")[2] for stem in train]
-            chosen = carve_by_sample(train, labels, fraction=self.val_fraction, seed=self.seed)
-            stems_of["val"] = [stem for stem in train if stem in chosen]
-            stems_of["train"] = [stem for stem in train if stem not in chosen]
+            stems_of["train"], stems_of["val"] = carve_validation(
+                stems_of["train"],
+                id_of=str,
+                label_of=lambda stem: stem.split("_")[2],
+                fraction=self.val_fraction,
+                seed=self.seed,
+            )
         return stems_of
 
     def _modalities(self, names: Sequence[str]) -> dict[str, Modality]:
@@ -327,54 +325,12 @@ class CremaDSpec(FileDataSpec):
                 "The published split is not by actor: every actor of the test clips is also in training, with a clip "
                 "of the same sentence for every test clip. Compare with protocol actors."
             )
-            notes.append(
-                "Validation is the test split, as in the literature: an epoch selected on it is selected on test data."
-                if self.val_fraction == 0
-                else f"Validation is {self.val_fraction:.0%} of the published training clips, so training has fewer "
-                "clips than in the literature; val_fraction 0 selects on the test clips, as the literature does."
-            )
+            notes.append(validation_note(self.val_fraction))
         for stems in same_sound():
             if any(stem in split_by_stem for stem in stems):
                 clips = " and ".join(f"{stem} ({split_by_stem.get(stem, 'missing')})" for stem in stems)
                 notes.append(f"The same recording has two labels: {clips}.")
         return notes
-
-
-def published_modalities(reader: Reader, to_image: tuple[Stage, ...], *, size: int = 128) -> dict[str, Modality]:
-    """Return the inputs of the audio-visual literature since Peng et al. 2022 (arXiv:2203.15332), both static.
-
-    Sound: one channel at 22,050 Hz, clipped to full scale, log(|STFT| + 1e-7) with windows of 512 and hops of 353
-    samples, resized to [1, size, size], not normalized. Image: [3, size, size] with ImageNet's mean and standard
-    deviation; in training a random crop of 8 to 100 % of the area, flipped with probability 0.5; otherwise a center
-    crop after resizing to twice the size. Crops are drawn again in every epoch; the published code fixed three of each.
-
-    Args:
-        reader: the reader of the images.
-        to_image: stages from its recordings to an `Image`.
-        size: height and width of both.
-    """
-    from snn_datasets.base.dataset import ModalityInfo
-    from snn_datasets.base.modality import Modality
-    from snn_datasets.modalities.audio import Clamp, Mono, Resample, WaveformReader
-    from snn_datasets.modalities.images import IMAGENET, CenterCrop, RandomFlip, RandomResizedCrop
-    from snn_datasets.stages.codings import LogMagnitude, Pixels
-
-    per_ms = 22_050 / 1000
-    spectrogram = LogMagnitude(rows=size, columns=size, window_ms=512 / per_ms, hop_ms=353 / per_ms, floor=1e-7)
-    return {
-        "audio": Modality(
-            WaveformReader(),
-            ModalityInfo("waveform", (1, size, size), None, "log magnitude"),
-            cached=(Mono(), Resample(rate=22_050), Clamp(), spectrogram),
-        ),
-        "visual": Modality(
-            reader,
-            ModalityInfo("image", (3, size, size), None, "standardized as ImageNet"),
-            cached=to_image,
-            augment=(RandomResizedCrop(size=size), RandomFlip()),
-            per_read=(CenterCrop(size=size, shorter=2 * size), Pixels(), IMAGENET),
-        ),
-    }
 
 
 def _random_index(seed: int, stem: str, count: int) -> int:
@@ -385,10 +341,8 @@ def _random_index(seed: int, stem: str, count: int) -> int:
 @cache
 def published_split() -> Mapping[str, Split]:
     """Return the split, train or test, of all 7,442 clips by stem, as in the audio-visual literature."""
-    packed = resources("snn_datasets").joinpath("published_splits", "crema-d.csv.gz").read_bytes()
     split: dict[str, Split] = {"train": "train", "test": "test"}
-    rows = csv.DictReader(io.StringIO(gzip.decompress(packed).decode("utf-8"), newline=""))
-    return {row["stem"]: split[row["split"]] for row in rows}
+    return {row["stem"]: split[row["split"]] for row in read_packaged_table("published_splits", "crema-d")}
 
 
 def seconds_of_clip(stem: str) -> int:

@@ -11,11 +11,10 @@ from typing import Literal
 from pydantic import Field
 
 from snn_datasets.base.card import DatasetCard, FileSet, ModalityCard
-from snn_datasets.base.dataset import DatasetInfo, DatasetSplits, FileDataSpec, ModalityInfo, ReportProgress, Split
+from snn_datasets.base.dataset import DatasetSplits, FileDataSpec, ModalityInfo, ReportProgress, Split
 from snn_datasets.base.reader import ReadError, Source
-from snn_datasets.loading.on_disk import read_text
-from snn_datasets.loading.pairing import Item
-from snn_datasets.loading.splits import carve_by_group
+from snn_datasets.loading.on_disk import absolute_path, find_file, read_text
+from snn_datasets.loading.pairing import Item, carve_items, rows_of_modality
 
 CLASSES = (
     *("hand clapping", "right hand wave", "left hand wave", "right arm clockwise", "right arm counter-clockwise"),
@@ -88,12 +87,11 @@ class Dvs128GestureSpec(FileDataSpec):
         """
         from snn_datasets.base.modality import Modality
         from snn_datasets.formats.aedat import Aedat3Reader
-        from snn_datasets.loading.recorded import Row, build_splits
+        from snn_datasets.loading.recorded import build_splits
         from snn_datasets.modalities.events import ScalePlane, Shift
         from snn_datasets.stages.codings import EventFrames
 
         (name,) = self.selected_modalities()
-        by_split = gestures(self.root, val=self.val_fraction, seed=self.seed)
         info = ModalityInfo("events", (2, self.size, self.size), self.time_steps, "events by pixel and step")
         modality = Modality(
             Aedat3Reader(height=SIDE, width=SIDE),
@@ -104,11 +102,8 @@ class Dvs128GestureSpec(FileDataSpec):
         )
         return build_splits(
             self,
-            info=DatasetInfo(CARD.kind, CLASSES, {name: info}),
-            rows={
-                split: [Row(item.id, item.label, {name: item.source}) for item in items]
-                for split, items in by_split.items()
-            },
+            classes=CLASSES,
+            rows=rows_of_modality(name, gestures(self.root, val=self.val_fraction, seed=self.seed)),
             modalities={name: modality},
             progress=progress,
         )
@@ -122,30 +117,20 @@ def gestures(root: Path, *, val: float, seed: int = 0) -> dict[Split, list[Item]
         ReadError: a list or labels cannot be read.
         ValueError: a user is in both lists.
     """
-    root = root.expanduser()
+    root = absolute_path(root)
     train, test = (list(_gestures_of(root, LISTS[part])) for part in ("train", "test"))
     shared = {item.group for item in train} & {item.group for item in test}
     if shared:
         raise ValueError(
             f"{min(shared)} is in both {' and '.join(LISTS.values())} under {root}; use the published lists"
         )
-    val_groups = carve_by_group(
-        [item.group for item in train], [str(item.label) for item in train], fraction=val, seed=seed
-    )
-    return {
-        "train": [item for item in train if item.group not in val_groups],
-        "val": [item for item in train if item.group in val_groups],
-        "test": test,
-    }
+    remaining, validation = carve_items(train, fraction=val, seed=seed)
+    return {"train": remaining, "val": validation, "test": test}
 
 
 def _gestures_of(root: Path, name: str) -> Iterator[Item]:
     """Yield the gestures of all recordings in a list."""
-    path = root / name
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no {name} under {root}; {CARD.kind} ({CARD.sources[0]}) must be stored there as\n{CARD.layout()}"
-        )
+    path = find_file(root, name, CARD)
     names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     if not names:
         raise ReadError(f"{path} lists no recording; fetch it again")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from snn_datasets.base.card import DatasetCard, FileSet, ModalityCard
-from snn_datasets.base.dataset import DatasetInfo, DatasetSplits, FileDataSpec, ModalityInfo, ReportProgress, Split
+from snn_datasets.base.dataset import DatasetSplits, FileDataSpec, ModalityInfo, ReportProgress, Split
 from snn_datasets.base.reader import Source
 from snn_datasets.base.recordings import Series
 from snn_datasets.base.stage import Draw, Stage
@@ -25,7 +25,7 @@ from snn_datasets.formats.gas_text import (
     GasMixturesReader,
     sensors_within,
 )
-from snn_datasets.loading.on_disk import absolute_path, find_files, missing_files_error, require_samples
+from snn_datasets.loading.on_disk import absolute_path, find_file, find_files, require_samples
 from snn_datasets.modalities.series import Standardize, SubtractBaseline
 
 if TYPE_CHECKING:
@@ -147,9 +147,7 @@ class GasMixturesSpec(FileDataSpec):
 
         (name,) = self.selected_modalities()
         root = absolute_path(self.root)
-        path = root / f"{self.mixture}.txt"
-        if not path.is_file():
-            raise missing_files_error(root, path.name, MIXTURES_CARD)
+        path = find_file(root, f"{self.mixture}.txt", MIXTURES_CARD)
         reader = GasMixturesReader(rate=self.rate)
         table = self._table(reader, path)
         rows = self._rows(name, path, table)
@@ -168,9 +166,10 @@ class GasMixturesSpec(FileDataSpec):
         )
         return build_splits(
             self,
-            info=DatasetInfo(MIXTURES_CARD.kind, STATES, {name: info}, (NEIGHBORS,)),
+            classes=STATES,
             rows=rows,
             modalities={name: modality},
+            notes=(NEIGHBORS,),
             progress=progress,
         )
 
@@ -283,9 +282,7 @@ class GasDriftSpec(FileDataSpec):
         features: list[NDArray[np.float64]] = []
         for split, split_batches in batches.items():
             for number in split_batches:
-                path = root / f"batch{number}.dat"
-                if not path.is_file():
-                    raise missing_files_error(root, path.name, DRIFT_CARD)
+                path = find_file(root, f"batch{number}.dat", DRIFT_CARD)
                 labels, batch_features = reader.batch(path)
                 if split == "train":
                     features.append(batch_features)
@@ -298,7 +295,7 @@ class GasDriftSpec(FileDataSpec):
         modality = Modality(reader, info, per_read=(Standardize.of(np.concatenate(features)), OneRow()))
         return build_splits(
             self,
-            info=DatasetInfo(DRIFT_CARD.kind, GASES, {name: info}),
+            classes=GASES,
             rows=rows,
             modalities={name: modality},
             progress=progress,

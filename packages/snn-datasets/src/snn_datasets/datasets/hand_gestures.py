@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from snn_datasets.base.card import DatasetCard, FileSet, ModalityCard
-from snn_datasets.base.dataset import DatasetInfo, DatasetSplits, FileDataSpec, ModalityInfo, ReportProgress, Split
+from snn_datasets.base.dataset import DatasetSplits, FileDataSpec, ModalityInfo, ReportProgress, Split
 from snn_datasets.base.reader import ReadError, Source
 from snn_datasets.formats.hand_gesture_arrays import (
     DAVIS_SIZE,
@@ -140,8 +140,7 @@ class HandGesturesSpec(FileDataSpec):
                 f"{cut:,} windows of the annotations are left out, because a recording of "
                 f"{' or '.join(name for name in self.selected_modalities() if name != 'davis')} ends before them.",
             )
-        info = DatasetInfo(CARD.kind, GESTURES, {name: m.info for name, m in modalities.items()}, notes)
-        return build_splits(self, info=info, rows=rows, modalities=modalities, progress=progress)
+        return build_splits(self, classes=GESTURES, rows=rows, modalities=modalities, notes=notes, progress=progress)
 
     def _rows(self) -> tuple[dict[Split, list[Row]], int]:
         """Return the windows by split, and the number of windows past the end of a recording."""

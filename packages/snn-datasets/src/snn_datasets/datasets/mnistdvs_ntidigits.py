@@ -12,7 +12,6 @@ from pydantic import Field
 from snn_datasets.base.card import DatasetCard, FileSet, ModalityCard
 from snn_datasets.base.dataset import (
     SPLITS,
-    DatasetInfo,
     DatasetSplits,
     FileDataSpec,
     ModalityInfo,
@@ -20,8 +19,9 @@ from snn_datasets.base.dataset import (
     Split,
 )
 from snn_datasets.base.reader import ReadError, Source
-from snn_datasets.loading.pairing import Item, pair_by_label
-from snn_datasets.loading.splits import carve_by_group, split_of
+from snn_datasets.loading.on_disk import absolute_path, require_samples
+from snn_datasets.loading.pairing import Item, carve_items, paired_rows
+from snn_datasets.loading.splits import split_of
 
 if TYPE_CHECKING:
     from snn_datasets.base.modality import Modality
@@ -149,7 +149,7 @@ class MnistDvsNTidigitsSpec(FileDataSpec):
             ImportError: h5py is not installed.
             ValueError: a split has no recording of some class.
         """
-        from snn_datasets.loading.recorded import Row, build_splits
+        from snn_datasets.loading.recorded import build_splits
 
         chosen = self.selected_modalities()
         items_of: dict[str, dict[Split, list[Item]]] = {}
@@ -164,27 +164,14 @@ class MnistDvsNTidigitsSpec(FileDataSpec):
             "val": self.val_per_class,
             "test": self.test_per_class,
         }
-        rows: dict[Split, list[Row]] = {}
-        for split in SPLITS:
-            pairs = pair_by_label(
-                {name: items_of[name][split] for name in chosen},
-                per_class=per_class[split] or (PUBLISHED_PER_CLASS[split] if self.protocol == "published" else None),
-                seed=self.seed,
-            )
-            rows[split] = [
-                Row(
-                    f"{split}-{pair[0].label}-{number:05d}",
-                    pair[0].label,
-                    {name: item.source for name, item in zip(chosen, pair, strict=True)},
-                )
-                for number, pair in enumerate(pairs)
-            ]
-        modalities = {name: self._visual() if name == "visual" else self._audio() for name in chosen}
+        if self.protocol == "published":
+            per_class = {split: per_class[split] or PUBLISHED_PER_CLASS[split] for split in SPLITS}
         return build_splits(
             self,
-            info=DatasetInfo(CARD.kind, DIGITS, {name: m.info for name, m in modalities.items()}, (CARD.notes[0],)),
-            rows=rows,
-            modalities=modalities,
+            classes=DIGITS,
+            rows=paired_rows({name: items_of[name] for name in chosen}, per_class=per_class, seed=self.seed),
+            modalities={name: self._visual() if name == "visual" else self._audio() for name in chosen},
+            notes=(CARD.notes[0],),
             progress=progress,
         )
 
@@ -241,7 +228,7 @@ def symbols(
         FileNotFoundError: one of the scales has no recording under the root.
         ValueError: val and test leave nothing for training, or a split is empty.
     """
-    root = root.expanduser()
+    root = absolute_path(root)
     by_split: dict[Split, list[Item]] = {"train": [], "val": [], "test": []}
     missing = set(scales)
     for path in sorted(root.glob(_SYMBOLS)):
@@ -257,7 +244,7 @@ def symbols(
             f"no {_SYMBOLS} of scale {min(missing)} under {root}; MNIST-DVS ({MNIST_DVS_SOURCE}) must be stored there, "
             f"such as grabbed_data3/scale{min(missing)}/mnist_3_scale{min(missing):02d}_0001.aedat"
         )
-    _refuse_empty(by_split, f"MNIST-DVS under {root} with val {val:g}, test {test:g} and seed {seed}")
+    require_samples(by_split, f"complete MNIST-DVS under {root}, or choose another seed or other fractions")
     return by_split
 
 
@@ -274,7 +261,7 @@ def spoken_digits(
     """
     from snn_datasets.formats.hdf5 import ntidigits_labels
 
-    path = root.expanduser() / _UTTERANCES
+    path = absolute_path(root) / _UTTERANCES
     if not path.is_file():
         raise FileNotFoundError(
             f"no {_UTTERANCES} under {root}; N-TIDIGITS18 ({N_TIDIGITS_SOURCE}) must be stored there"
@@ -295,22 +282,7 @@ def spoken_digits(
         raise ValueError(f"speaker {min(shared)} is in training and in test of {path}; use the published file")
     if not read["train"]:
         raise ValueError(f"{path} has no single digit for training; fetch it again")
-    val_groups = carve_by_group(
-        [item.group for item in read["train"]], [str(item.label) for item in read["train"]], fraction=val, seed=seed
-    )
-    by_split: dict[Split, list[Item]] = {
-        "train": [item for item in read["train"] if item.group not in val_groups],
-        "val": [item for item in read["train"] if item.group in val_groups],
-        "test": read["test"],
-    }
-    _refuse_empty(by_split, str(path))
+    train, validation = carve_items(read["train"], fraction=val, seed=seed)
+    by_split: dict[Split, list[Item]] = {"train": train, "val": validation, "test": read["test"]}
+    require_samples(by_split, f"complete {path}, or choose another seed or fraction")
     return by_split
-
-
-def _refuse_empty(by_split: dict[Split, list[Item]], what: str) -> None:
-    for split, items in by_split.items():
-        if not items:
-            raise ValueError(
-                f"split {split!r} of {what} has no recording; complete the dataset, or choose another seed or other "
-                "fractions"
-            )

@@ -9,8 +9,6 @@ from pydantic import Field
 
 from snn_datasets.base.card import DatasetCard, FileSet, ModalityCard
 from snn_datasets.base.dataset import (
-    SPLITS,
-    DatasetInfo,
     DatasetSplits,
     FileDataSpec,
     ModalityInfo,
@@ -21,7 +19,7 @@ from snn_datasets.datasets import mnistdvs_ntidigits, st_mnist
 from snn_datasets.datasets.mnistdvs_ntidigits import Scale, spoken_digits, symbols
 from snn_datasets.datasets.st_mnist import touches
 from snn_datasets.loading.on_disk import absolute_path
-from snn_datasets.loading.pairing import Item, pair_by_label
+from snn_datasets.loading.pairing import Item, paired_rows
 
 if TYPE_CHECKING:
     from snn_datasets.base.modality import Modality
@@ -126,37 +124,21 @@ class MnistDvsNTidigitsStMnistSpec(FileDataSpec):
             ImportError: h5py is not installed.
             ValueError: a split has no recording of some class, or touch_groups does not name every file.
         """
-        from snn_datasets.loading.recorded import Row, build_splits
+        from snn_datasets.loading.recorded import build_splits
 
         chosen = self.selected_modalities()
-        items_of = {name: self._items(name) for name in chosen}
         per_class: dict[Split, int | None] = {
             "train": self.train_per_class,
             "val": self.val_per_class,
             "test": self.test_per_class,
         }
-        rows: dict[Split, list[Row]] = {}
-        for split in SPLITS:
-            samples = pair_by_label(
-                {name: items_of[name][split] for name in chosen}, per_class=per_class[split], seed=self.seed
-            )
-            rows[split] = [
-                Row(
-                    f"{split}-{items[0].label}-{number:05d}",
-                    items[0].label,
-                    {name: item.source for name, item in zip(chosen, items, strict=True)},
-                )
-                for number, items in enumerate(samples)
-            ]
-        modalities = {name: self._modality(name) for name in chosen}
         writer_note = (CARD.notes[2],) if "touch" in chosen and self.touch_groups is None else ()
         return build_splits(
             self,
-            info=DatasetInfo(
-                CARD.kind, DIGITS, {name: m.info for name, m in modalities.items()}, (CARD.notes[0], *writer_note)
-            ),
-            rows=rows,
-            modalities=modalities,
+            classes=DIGITS,
+            rows=paired_rows({name: self._items(name) for name in chosen}, per_class=per_class, seed=self.seed),
+            modalities={name: self._modality(name) for name in chosen},
+            notes=(CARD.notes[0], *writer_note),
             progress=progress,
         )
 

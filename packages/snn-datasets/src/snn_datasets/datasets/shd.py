@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from snn_datasets.base.card import DatasetCard, FileSet, ModalityCard
-from snn_datasets.base.dataset import DatasetInfo, DatasetSplits, FileDataSpec, ModalityInfo, ReportProgress, Split
+from snn_datasets.base.dataset import DatasetSplits, FileDataSpec, ModalityInfo, ReportProgress, Split
 from snn_datasets.base.reader import Source
+from snn_datasets.loading.on_disk import absolute_path, find_file
 from snn_datasets.loading.splits import carve_by_group
 
 if TYPE_CHECKING:
@@ -107,7 +108,8 @@ class ShdSpec(FileDataSpec):
         )
         return build_splits(
             self,
-            info=DatasetInfo(CARD.kind, CLASSES, {name: info}, (SHARED,)),
+            classes=CLASSES,
+            notes=(SHARED,),
             rows=self._rows(name),
             modalities={name: modality},
             progress=progress,
@@ -118,14 +120,10 @@ class ShdSpec(FileDataSpec):
         from snn_datasets.formats.hdf5 import shd_contents
         from snn_datasets.loading.recorded import Row
 
-        root = self.root.expanduser()
+        root = absolute_path(self.root)
         rows: dict[Split, list[Row]] = {"train": [], "val": [], "test": []}
         for part, file in FILES.items():
-            path = root / file
-            if not path.is_file():
-                raise FileNotFoundError(
-                    f"no {file} under {root}; {CARD.kind} ({CARD.sources[0]}) must be stored there as\n{CARD.layout()}"
-                )
+            path = find_file(root, file, CARD)
             labels, speakers, keys = shd_contents(path)
             if len(keys) != len(CLASSES):
                 raise ReadError(f"{path} has {len(keys)} classes rather than {len(CLASSES)}; fetch it again")

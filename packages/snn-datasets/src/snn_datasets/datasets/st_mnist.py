@@ -11,10 +11,10 @@ from typing import Literal
 from pydantic import Field
 
 from snn_datasets.base.card import DatasetCard, FileSet, ModalityCard
-from snn_datasets.base.dataset import DatasetInfo, DatasetSplits, FileDataSpec, ModalityInfo, ReportProgress, Split
+from snn_datasets.base.dataset import DatasetSplits, FileDataSpec, ModalityInfo, ReportProgress, Split
 from snn_datasets.base.reader import Source
 from snn_datasets.loading.on_disk import absolute_path, find_files, read_text, require_samples
-from snn_datasets.loading.pairing import Item
+from snn_datasets.loading.pairing import Item, rows_of_modality
 from snn_datasets.loading.splits import split_of
 
 DIGITS = tuple("0123456789")
@@ -80,25 +80,22 @@ class StMnistSpec(FileDataSpec):
         """
         from snn_datasets.base.modality import Modality
         from snn_datasets.formats.mat5 import StMnistReader
-        from snn_datasets.loading.recorded import Row, build_splits
+        from snn_datasets.loading.recorded import build_splits
         from snn_datasets.stages.codings import EventFrames
 
         (name,) = self.selected_modalities()
         by_split = touches(
             self.root, groups=self.groups, val=self.val_fraction, test=self.test_fraction, seed=self.seed
         )
-        rows: dict[Split, list[Row]] = {
-            split: [Row(item.id, item.label, {name: item.source}) for item in items]
-            for split, items in by_split.items()
-        }
         info = ModalityInfo("events", (2, 10, 10), self.time_steps, "events by taxel and step")
         return build_splits(
             self,
-            info=DatasetInfo(CARD.kind, DIGITS, {name: info}, () if self.groups is not None else (BY_FILE,)),
-            rows=rows,
+            classes=DIGITS,
+            rows=rows_of_modality(name, by_split),
             modalities={
                 name: Modality(StMnistReader(), info, per_read=(EventFrames(steps=self.time_steps, by=self.bins),))
             },
+            notes=() if self.groups is not None else (BY_FILE,),
             progress=progress,
         )
 

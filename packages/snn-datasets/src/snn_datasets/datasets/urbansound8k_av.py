@@ -14,10 +14,16 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, model_validator
 
 from snn_datasets.base.card import DatasetCard, FileSet, ModalityCard
-from snn_datasets.base.dataset import SPLITS, DatasetInfo, DatasetSplits, FileDataSpec, ReportProgress, Split
+from snn_datasets.base.dataset import SPLITS, DatasetSplits, FileDataSpec, ReportProgress, Split
 from snn_datasets.base.reader import ReadError, Source
+from snn_datasets.datasets.audio_visual import (
+    carve_validation,
+    check_fractions,
+    published_modalities,
+    validation_note,
+)
 from snn_datasets.loading.on_disk import absolute_path, find_files, read_text, require_samples
-from snn_datasets.loading.splits import carve_by_sample, split_of
+from snn_datasets.loading.splits import split_of
 
 if TYPE_CHECKING:
     from snn_datasets.loading.recorded import Row
@@ -90,7 +96,7 @@ STEM = re.compile(r"(\d+)-(\d+)-(\d+)-(\d+)")
 class UrbanSound8KAVSpec(FileDataSpec):
     """UrbanSound8K-AV (Guo et al. 2023): ten classes of urban sounds, each slice with an image; both inputs static.
 
-    With every protocol the inputs are those of the literature, see `crema_d.published_modalities`; sounds are
+    With every protocol the inputs are those of the literature, see `audio_visual.published_modalities`; sounds are
     converted to one rate and one channel.
     """
 
@@ -116,11 +122,8 @@ class UrbanSound8KAVSpec(FileDataSpec):
 
     @model_validator(mode="after")
     def _check_fractions(self) -> UrbanSound8KAVSpec:
-        if self.protocol == "grouped" and (self.val_fraction == 0 or self.val_fraction + self.test_fraction >= 1):
-            raise ValueError(
-                f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} are fractions of the "
-                "recordings: both must be above 0, and their sum below 1"
-            )
+        if self.protocol == "grouped":
+            check_fractions(self.val_fraction, self.test_fraction, "recordings")
         return self
 
     @classmethod
@@ -136,7 +139,6 @@ class UrbanSound8KAVSpec(FileDataSpec):
             ReadError: a file is damaged (unless on_error is missing).
             ValueError: a folder is not a class, a name not one of UrbanSound8K's, or a split is empty.
         """
-        from snn_datasets.datasets.crema_d import published_modalities
         from snn_datasets.loading.recorded import Row, build_splits
         from snn_datasets.modalities.images import ImageReader
 
@@ -164,14 +166,14 @@ class UrbanSound8KAVSpec(FileDataSpec):
         )
         rows: dict[Split, list[Row]] = {split: [row(clip) for clip in clips_of[split]] for split in SPLITS}
         known = published_modalities(ImageReader(channels=3), (), size=self.size)
-        modalities = {name: known[name] for name in names}
-        info = DatasetInfo(
-            name="urbansound8k-av",
+        splits = build_splits(
+            self,
             classes=CARD.classes,
-            modalities={name: modality.info for name, modality in modalities.items()},
-            notes=tuple(self._notes(clips_of)),
+            rows=rows,
+            modalities={name: known[name] for name in names},
+            notes=self._notes(clips_of),
+            progress=progress,
         )
-        splits = build_splits(self, info=info, rows=rows, modalities=modalities, progress=progress)
         return replace(splits, val=splits.test) if shared_test else splits
 
     def _assign(self, clips: Sequence[tuple[str, str]], root: Path) -> dict[Split, list[tuple[str, str]]]:
@@ -185,11 +187,13 @@ class UrbanSound8KAVSpec(FileDataSpec):
                 clips_of["train"] += members[:first_test]
                 clips_of["test"] += members[first_test:]
             if self.val_fraction and clips_of["train"]:
-                train = clips_of["train"]
-                ids, labels = ["/".join(clip) for clip in train], [class_ for class_, _ in train]
-                chosen = carve_by_sample(ids, labels, fraction=self.val_fraction, seed=self.seed)
-                clips_of["val"] = [clip for clip in train if "/".join(clip) in chosen]
-                clips_of["train"] = [clip for clip in train if "/".join(clip) not in chosen]
+                clips_of["train"], clips_of["val"] = carve_validation(
+                    clips_of["train"],
+                    id_of="/".join,
+                    label_of=lambda clip: clip[0],
+                    fraction=self.val_fraction,
+                    seed=self.seed,
+                )
             return clips_of
         folds = _folds(root) if self.protocol == "folds" else {}
         named: dict[int, Split] = {self.test_fold: "test", (self.test_fold - 2) % FOLDS + 1: "val"}
@@ -215,10 +219,7 @@ class UrbanSound8KAVSpec(FileDataSpec):
         return [
             f"The published split divides recordings: {shared:,} of {len(clips_of['test']):,} test clips are slices of "
             "a recording that is also in training. Compare with protocol grouped.",
-            "Validation is the test split, as in the literature: an epoch selected on it is selected on test data."
-            if self.val_fraction == 0
-            else f"Validation is {self.val_fraction:.0%} of the training clips; val_fraction 0 selects on the test "
-            "clips, as the literature does.",
+            validation_note(self.val_fraction),
         ]
 
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from snn_datasets.base.card import DatasetCard, FileSet, ModalityCard
-from snn_datasets.base.dataset import SPLITS, DatasetInfo, DatasetSplits, FileDataSpec, ReportProgress, Split
+from snn_datasets.base.dataset import SPLITS, DatasetSplits, FileDataSpec, ReportProgress, Split
 from snn_datasets.base.listing import join_names, shorten
 from snn_datasets.base.reader import ReadError, Source
-from snn_datasets.loading.on_disk import absolute_path, find_files, missing_files_error, read_text, require_samples
+from snn_datasets.loading.on_disk import absolute_path, find_file, find_files, read_text, require_samples
 
 if TYPE_CHECKING:
     from snn_datasets.base.modality import Modality
@@ -171,13 +171,7 @@ class VideoListSpec(FileDataSpec):
             rows[clip.split].append(Row(id_, classes.index(clip.label), dict.fromkeys(names, source)))
         require_samples(rows, "fetch more of the videos, or correct the list")
         modalities = self._modalities(names)
-        info = DatasetInfo(
-            name=self.card().kind,
-            classes=classes,
-            modalities={name: modality.info for name, modality in modalities.items()},
-            notes=tuple(notes),
-        )
-        return build_splits(self, info=info, rows=rows, modalities=modalities, progress=progress)
+        return build_splits(self, classes=classes, rows=rows, modalities=modalities, notes=notes, progress=progress)
 
     def _modalities(self, names: Sequence[str]) -> dict[str, Modality]:
         from snn_datasets.base.dataset import ModalityInfo
@@ -240,13 +234,11 @@ class AveSpec(VideoListSpec):
         videos = {path.stem: path for path in find_files(root, "AVE/*.mp4", AVE)}
         clips: list[ListedClip] = []
         for split in SPLITS:
-            clips += self._clips(root / f"{split}Set.txt", split)
+            clips += self._clips(find_file(root, f"{split}Set.txt", AVE), split)
         clips = list(dict.fromkeys(clips))
         return self._build(clips, videos, tuple(sorted({clip.label for clip in clips})), progress)
 
     def _clips(self, path: Path, split: Split) -> Iterable[ListedClip]:
-        if not path.is_file():
-            raise missing_files_error(path.parent, path.name, AVE)
         for number, line in enumerate(read_text(path).splitlines(), start=1):
             cells = [cell.strip() for cell in line.split("&")]
             if not line.strip() or cells[0] == "Category":
@@ -293,9 +285,7 @@ class KineticsSoundsSpec(VideoListSpec):
             ImportError: PyAV is needed to read videos.
         """
         root = absolute_path(self.root)
-        table = root / "annotations.csv"
-        if not table.is_file():
-            raise missing_files_error(root, table.name, KINETICS_SOUNDS)
+        table = find_file(root, "annotations.csv", KINETICS_SOUNDS)
         # Names may end in the clip's start and end seconds; an id may end the same way, so both names are looked up.
         videos: dict[str, Path] = {}
         for path in find_files(root, "videos/**/*.mp4", KINETICS_SOUNDS):

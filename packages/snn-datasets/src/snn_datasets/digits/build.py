@@ -213,7 +213,7 @@ def build_digits(spec: DigitsSpec, progress: ReportProgress | None = None) -> Da
             report(N, N)
 
     info = DatasetInfo("digits", tuple("0123456789"), {name: each.info for name, each in simulators.items()})
-    timed = [name for name, modality in info.modalities.items() if modality.time_steps is not None]
+    timed = [name for name, modality in info.modalities.items() if modality.is_timed]
     datasets: dict[Split, InMemoryDataset] = {}
     end = 0
     for split, indices in splits.items():

@@ -24,8 +24,16 @@ def find_files(root: Path, pattern: str, card: DatasetCard) -> list[Path]:
     """
     paths = sorted(path for path in root.glob(pattern) if not path.name.startswith(".") and path.is_file())
     if not paths:
-        raise missing_files_error(root, pattern, card)
+        raise FileNotFoundError(
+            f"no {pattern} under {root}; fetch {card.title} from {' or '.join(card.sources)} into this layout\n"
+            f"{card.layout()}"
+        )
     return paths
+
+
+def find_file(root: Path, name: str, card: DatasetCard) -> Path:
+    """Return a file under an absolute root; raise what `find_files` raises."""
+    return find_files(root, name, card)[0]
 
 
 def read_text(path: Path) -> str:
@@ -42,14 +50,6 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ReadError(f"{path} is not UTF-8 text: {error}; fetch it again") from error
-
-
-def missing_files_error(root: Path, pattern: str, card: DatasetCard) -> FileNotFoundError:
-    """Return the error for a dataset that is not under the root."""
-    return FileNotFoundError(
-        f"no {pattern} under {root}; fetch {card.title} from {' or '.join(card.sources)} into this layout\n"
-        f"{card.layout()}"
-    )
 
 
 def require_samples(rows: Mapping[Split, Sequence[object]], advice: str, *, needed: Sequence[Split] = SPLITS) -> None:

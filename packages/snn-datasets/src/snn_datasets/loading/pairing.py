@@ -6,8 +6,14 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from snn_datasets.base.dataset import SPLITS, Split
 from snn_datasets.base.reader import Source
+from snn_datasets.loading.splits import carve_by_group
+
+if TYPE_CHECKING:
+    from snn_datasets.loading.recorded import Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,56 @@ def pair_by_label(
         columns = (_draw(by_class[label], count, f"{seed} {name}") for name, by_class in by_modality.items())
         pairs += zip(*columns, strict=True)
     return pairs
+
+
+def paired_rows(
+    items: Mapping[str, Mapping[Split, Sequence[Item]]], *, per_class: Mapping[Split, int | None], seed: int
+) -> dict[Split, list[Row]]:
+    """Pair the recordings of each split, as `pair_by_label` does, into rows.
+
+    Args:
+        items: modality -> split -> its recordings.
+        per_class: split -> samples per class.
+        seed: determines the pairs.
+    """
+    from snn_datasets.loading.recorded import Row
+
+    rows: dict[Split, list[Row]] = {}
+    for split in SPLITS:
+        pools = {name: by_split[split] for name, by_split in items.items()}
+        rows[split] = [
+            Row(
+                f"{split}-{pair[0].label}-{number:05d}",
+                pair[0].label,
+                {name: item.source for name, item in zip(items, pair, strict=True)},
+            )
+            for number, pair in enumerate(pair_by_label(pools, per_class=per_class[split], seed=seed))
+        ]
+    return rows
+
+
+def rows_of_modality(name: str, items: Mapping[Split, Sequence[Item]]) -> dict[Split, list[Row]]:
+    """Return the recordings of a dataset with one modality as rows."""
+    from snn_datasets.loading.recorded import Row
+
+    return {
+        split: [Row(item.id, item.label, {name: item.source}) for item in split_items]
+        for split, split_items in items.items()
+    }
+
+
+def carve_items(items: Sequence[Item], *, fraction: float, seed: int) -> tuple[list[Item], list[Item]]:
+    """Divide training recordings into those for training and, in whole groups, those for validation.
+
+    Raises:
+        ValueError: no group can be taken out of training.
+    """
+    labels = [str(item.label) for item in items]
+    val_groups = carve_by_group([item.group for item in items], labels, fraction=fraction, seed=seed)
+    return (
+        [item for item in items if item.group not in val_groups],
+        [item for item in items if item.group in val_groups],
+    )
 
 
 def _draw(items: Sequence[Item], count: int, key: str) -> list[Item]:

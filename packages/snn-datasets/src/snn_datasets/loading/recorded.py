@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -78,7 +78,7 @@ class RecordedDataset(SampleDataset):
         self.labels = tuple(row.label for row in rows)
         self.ids = tuple(row.id for row in rows)
         self.has_absences = missing or any(source is None for row in rows for source in row.sources.values())
-        self._timed = frozenset(name for name, m in self.modalities.items() if m.info.time_steps is not None)
+        self._timed = frozenset(name for name, m in self.modalities.items() if m.info.is_timed)
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -100,8 +100,7 @@ class RecordedDataset(SampleDataset):
             if isinstance(prepared, Exception):
                 raise prepared
             if isinstance(prepared, Absent):
-                shape, steps = modality.info.shape, modality.info.time_steps
-                inputs[name] = torch.zeros(shape if steps is None else (steps, *shape))
+                inputs[name] = torch.zeros(modality.info.input_shape)
                 absent.add(name)
             else:
                 draw = Draw(self.seed, row.id, name, epoch)
@@ -148,19 +147,31 @@ class Preparation:
 def build_splits(
     spec: FileDataSpec,
     *,
-    info: DatasetInfo,
+    classes: tuple[str, ...],
     rows: Mapping[Split, Sequence[Row]],
     modalities: Mapping[str, Modality],
+    notes: Sequence[str] = (),
+    name: str | None = None,
     progress: ReportProgress | None = None,
 ) -> DatasetSplits:
     """Fill the caches of a dataset of files and return its three splits.
 
     Without a cache, recordings are read on access.
 
+    Args:
+        spec: the dataset, with the options of its cache.
+        classes: class names in label order.
+        rows: the samples of each split.
+        modalities: how to read each modality.
+        notes: caveats for results on these splits.
+        name: short name for reports; None: the kind of the spec.
+        progress: called as `progress(done, total)`.
+
     Raises:
         ReadError, FileNotFoundError: a recording cannot be read, and `spec.on_error` is not "missing".
         ValueError: a cache would exceed its size limit.
     """
+    dataset = name or spec.card().kind
     # Sorted by id, so that a store does not depend on the assignment of rows to splits.
     all_rows = sorted((row for split in SPLITS for row in rows[split]), key=lambda row: row.id)
     index_of = {row.id: index for index, row in enumerate(all_rows)}
@@ -169,27 +180,27 @@ def build_splits(
     if spec.cache != "off":
         folder = cache_folder(spec.cache_folder)
         options = CacheOptions(folder, spec.cache_limit_gb, spec.cache == "hash", spec.prepare_workers)
-        for number, (name, modality) in enumerate(modalities.items()):
+        for number, (modality_name, modality) in enumerate(modalities.items()):
             key = cache_key(
                 modality,
                 [row.id for row in all_rows],
-                [row.sources[name] for row in all_rows],
+                [row.sources[modality_name] for row in all_rows],
                 spec.seed,
                 hash_files=options.hash_files,
             )
-            stores[name] = open_or_fill(
+            stores[modality_name] = open_or_fill(
                 options,
-                dataset=info.name,
+                dataset=dataset,
                 # A store with absent recordings must not serve a spec that treats them as errors.
-                name=f"{name}-missing" if missing else name,
+                name=f"{modality_name}-missing" if missing else modality_name,
                 key=key,
                 samples=all_rows,
-                prepare=Preparation(name, modality, spec.seed, missing),
+                prepare=Preparation(modality_name, modality, spec.seed, missing),
                 progress=pass_progress(progress, number, len(modalities), len(all_rows)),
             )
     if progress is not None:
         progress(len(all_rows) * len(modalities), len(all_rows) * len(modalities))
-    rows_by_split, notes = _drop_empty_rows(rows, stores, index_of, missing=missing)
+    rows_by_split, skipped = _drop_empty_rows(rows, stores, index_of, missing=missing)
     datasets = {
         split: RecordedDataset(
             rows_by_split[split],
@@ -197,13 +208,15 @@ def build_splits(
             seed=spec.seed,
             augment=split == "train",
             stores={
-                name: (store, [index_of[row.id] for row in rows_by_split[split]]) for name, store in stores.items()
+                modality_name: (store, [index_of[row.id] for row in rows_by_split[split]])
+                for modality_name, store in stores.items()
             },
             missing=missing,
         )
         for split in SPLITS
     }
-    info = replace(info, notes=(*info.notes, *notes))
+    infos = {modality_name: modality.info for modality_name, modality in modalities.items()}
+    info = DatasetInfo(dataset, classes, infos, (*notes, *skipped))
     return DatasetSplits(info, datasets["train"], datasets["val"], datasets["test"])
 
 

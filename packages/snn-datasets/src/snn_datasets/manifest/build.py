@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic import ValidationError
 from torch import Tensor
 
-from snn_datasets.base.dataset import SPLITS, DatasetInfo, DatasetSplits, ModalityInfo, ReportProgress, Split
+from snn_datasets.base.dataset import SPLITS, DatasetSplits, ModalityInfo, ReportProgress, Split
 from snn_datasets.base.kinds import RecordingKind
 from snn_datasets.base.listing import join_names
 from snn_datasets.base.modality import Modality
@@ -114,13 +114,15 @@ def build_manifest(spec: ManifestSpec, progress: ReportProgress | None = None) -
     training = [_to_row(table, row, index_of) for row in table.rows if row.split == "train"]
     notes = list(manifest.notes)
     modalities = {name: _modality(spec, table, name, kind, training, notes) for name, kind in table.kinds.items()}
-    info = DatasetInfo(
-        name=spec.root.expanduser().resolve().name or "manifest",
+    built = build_splits(
+        spec,
         classes=classes,
-        modalities={name: modality.info for name, modality in modalities.items()},
-        notes=tuple(notes),
+        rows=rows,
+        modalities=modalities,
+        notes=notes,
+        name=spec.root.expanduser().resolve().name or "manifest",
+        progress=progress,
     )
-    built = build_splits(spec, info=info, rows=rows, modalities=modalities, progress=progress)
     return replace(built, info=replace(built.info, notes=(*built.info.notes, *_unreadable(built))))
 
 
