@@ -26,7 +26,7 @@ def _die_at(moment: Moment) -> None:
     from scmrl.engine.checkpoints import checkpoint
 
     name, call = moment
-    module: Any = {"_step": train, "predict_split": train, "save_pretrained": train}.get(name, checkpoint)
+    module: Any = {"step": train.Trainer, "predict_split": train, "save_pretrained": train}.get(name, checkpoint)
     original, calls = getattr(module, name), 0
 
     def deadly(*arguments: Any, **named: Any) -> Any:

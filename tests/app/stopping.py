@@ -21,12 +21,11 @@ from app.tiny import tiny_options
 from scmrl.config.experiment import Experiment
 from scmrl.config.overlay import load
 from scmrl.console.progress import Progress
-from scmrl.engine import train as engine
 from scmrl.engine.checkpoints.checkpoint import complete_checkpoints
 from scmrl.engine.interruption import Stopped
 from scmrl.engine.parallel import Processes
 from scmrl.engine.run import Run
-from scmrl.engine.train import train
+from scmrl.engine.train import Trainer, train
 from snn_datasets import RecordedDataset, Sample
 from snn_fusion import METHODS, MethodSpec, NeuronSpec
 from snn_fusion.methods.base import FusedTokens, FusionMethod
@@ -105,7 +104,7 @@ def options(data: Path, out: Path, *more: str) -> list[str]:
 
 def run(arguments: Sequence[str], *, stop_after: int | None = None, progress: Progress | None = None) -> Run | None:
     """Train in this process; with `stop_after`, send SIGTERM in that step. None if the run was stopped."""
-    step, calls = engine._step, 0
+    step, calls = Trainer.step, 0
 
     def counted(*values: Any, **named: Any) -> Any:
         nonlocal calls
@@ -116,7 +115,7 @@ def run(arguments: Sequence[str], *, stop_after: int | None = None, progress: Pr
         return result
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "_step", counted)
+        patch.setattr(Trainer, "step", counted)
         try:
             return train(load(Experiment, list(arguments)), progress or Progress.create().mute())
         except Stopped:
@@ -158,7 +157,7 @@ def every_stop_in_two_processes(rank: int, data: str, folder: str, more: tuple[s
     """Run `differing_stops` in each of two processes of one process group."""
     processes = Processes(rank, 2, torch.device("cpu"), torch.distributed.new_group())
     with pytest.MonkeyPatch.context() as patch, plugin():
-        patch.setattr(engine, "join_processes", lambda device: processes)
-        patch.setattr(engine, "leave_processes", lambda processes: None)
+        patch.setattr("scmrl.engine.train.join_processes", lambda device: processes)
+        patch.setattr("scmrl.engine.train.leave_processes", lambda processes: None)
         differing = differing_stops(lambda out: options(Path(data), out, *more), Path(folder), range(1, 2 * STEPS))
     (Path(folder) / f"differing-{rank}.json").write_text(json.dumps(differing))

@@ -280,9 +280,9 @@ def test_a_manifest_that_leads_out_of_its_folder_is_refused(
     ("content", "message"),
     [
         (b"image,audio\n", "has no rows"),
-        (b"image,audio,image\na.png,b.wav,c.png\n", "has 2 columns 'image'"),
-        (b"image,audio\na.png\n", "1 cells where the header has 2"),
-        (b'image,audio\n"a.png,b.wav\n', "check its double quotes"),
+        (b"image,audio,image\na.png,b.wav,c.png\n", "column 'image' occurs 2 times"),
+        (b"image,audio\na.png\n", "1 cells, but the header has 2 columns"),
+        (b'image,audio\n"a.png,b.wav\n', "check the double quotes of this row"),
         (b"image,audio\n\xff.png,b.wav\n", "is not UTF-8"),
         (b"picture,sound\na.png,b.wav\n", "it is not a manifest, whose header names modalities"),
     ],
@@ -303,6 +303,22 @@ def test_a_broken_manifest(
     assert output.out == ""
 
 
+@pytest.mark.parametrize(("separator", "encoding"), [(";", "utf-8"), ("\t", "utf-16"), ("|", "utf-8-sig")])
+def test_a_manifest_is_read_as_in_training(
+    data: Path,
+    run: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    separator: str,
+    encoding: str,
+):
+    header, both = ("Sample ID", "image", "audio", "note"), ("Zoë", "test0.png", "test0.wav", "a, b")
+    rows = (header, both, ("two", "test1.png", "", ""))
+    (data / "new.csv").write_text("".join(separator.join(row) + "\n" for row in rows), encoding=encoding)
+    assert scmrl(monkeypatch, "predict", run, data / "new.csv", "--json") == 0
+    assert [(entry["id"], entry["without"]) for entry in lines(capsys)] == [("Zoë", []), ("two", ["audio"])]
+
+
 def test_a_parquet_table_is_a_manifest(
     data: Path, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ):
@@ -316,7 +332,7 @@ def test_a_parquet_table_is_a_manifest(
     assert [entry["without"] for entry in lines(capsys)] == [["audio"], ["image"]]
     (tmp_path / "broken.parquet").write_bytes(b"PAR1" + bytes(40))
     assert scmrl(monkeypatch, "predict", run, tmp_path / "broken.parquet") == 2
-    assert "cannot be read as a Parquet table" in capsys.readouterr().err
+    assert "as a Parquet table" in capsys.readouterr().err
 
 
 def test_names_cannot_move_the_cursor(

@@ -20,7 +20,7 @@ from scmrl.config.overlay import load
 from scmrl.console.progress import Progress
 from scmrl.engine import average
 from scmrl.engine import train as engine
-from scmrl.engine.augmentation import augment
+from scmrl.engine.augmentation import augment, has_own_augmentation
 from scmrl.engine.batches import ReproducibleSamples
 from scmrl.engine.diagnostics import rate_warnings
 from scmrl.engine.evaluate import SplitPredictions
@@ -29,7 +29,7 @@ from scmrl.engine.run import Run
 from scmrl.engine.schedule import learning_rate
 from scmrl.engine.train import train
 from scmrl.report.summary import hints, write_summary
-from snn_datasets import Batch, DatasetInfo, ModalityInfo, Sample
+from snn_datasets import Batch, DatasetInfo, ManifestSpec, ModalityInfo, RandomFlip, RecordedDataset, Sample
 from snn_fusion import FusionModel, FusionOutput, Loss, from_pretrained
 
 
@@ -121,10 +121,25 @@ def test_a_sample_is_augmented_alike_in_any_batch_and_differently_each_epoch():
     assert torch.equal(both["smell"][:, 0], batch_of(["one"])["inputs"]["smell"][:, 0])
 
 
+def test_automatic_augmentation_is_off_for_data_with_augmentation_of_their_own(tmp_path: Path):
+    def amounts(options: TrainSpec, *, data_augment: bool) -> tuple[object, object]:
+        numbers = options.with_numbers(options.schedule(1000), data_augment=data_augment)
+        return numbers.augment_shift, numbers.augment_scale
+
+    assert amounts(TrainSpec(), data_augment=False) == (0.1, 0.12)
+    assert amounts(TrainSpec(), data_augment=True) == (0, 0)
+    assert amounts(TrainSpec(augment_shift=0.3), data_augment=True) == (0.3, 0)
+    dataset = ManifestSpec(root=write_tiny_dataset(tmp_path)).build().train
+    assert isinstance(dataset, RecordedDataset)
+    assert not has_own_augmentation(dataset)
+    dataset.modalities["image"] = replace(dataset.modalities["image"], augment=(RandomFlip(),))
+    assert has_own_augmentation(dataset)
+
+
 def test_all_time_steps_of_a_sample_move_together():
     batch = batch_of(["one"])
     batch["inputs"]["frames"] = batch["inputs"]["frames"][:1].expand(3, 1, 2, 8, 8)
-    moved = augment(batch, INFO, TrainSpec(), seed=0, epoch=1)["frames"]
+    moved = augment(batch, INFO, TrainSpec(augment_shift=0.1, augment_scale=0.12), seed=0, epoch=1)["frames"]
     assert torch.equal(moved[0], moved[1])
     assert torch.equal(moved[0], moved[2])
 

@@ -57,7 +57,7 @@ def test_the_command_trains_in_two_processes(tmp_path: Path, sharing: str):
 def test_a_lost_process_is_reported_in_one_line(tmp_path: Path):
     data = write_tiny_dataset(tmp_path, train=32)
     out, log = tmp_path / "run", tmp_path / "log"
-    assert run(tiny_options(data, out), log=log, world=2, moment=("_step", 5), by_hand=True) == [2, -signal.SIGKILL]
+    assert run(tiny_options(data, out), log=log, world=2, moment=("step", 5), by_hand=True) == [2, -signal.SIGKILL]
     last = (tmp_path / "log.0").read_text().splitlines()[-1]
     assert last.startswith("scmrl: process 0 of 2 stopped, because another process is gone")
     assert last.endswith(f"start all of them again: resume with the same command and --resume --out {out}")

@@ -45,7 +45,7 @@ def moments(seed: int) -> list[Moment]:
     """Kill at five random moments, including while a checkpoint and the best model are written."""
     rng = random.Random(seed)
     return [
-        ("_step", rng.randint(1, STEPS // 2)),
+        ("step", rng.randint(1, STEPS // 2)),
         ("write_tensors", rng.randint(1, 3)),
         ("write_json", rng.randint(1, 6)),
         ("predict_split", 1),
@@ -110,7 +110,7 @@ def test_resume_requires_the_folder(data: Path, tmp_path: Path):
 def test_killing_two_processes_changes_nothing(data: Path, tmp_path: Path):
     whole, killed, log = tmp_path / "whole", tmp_path / "killed", tmp_path / "log"
     assert run(options(data, whole), log=log, world=2) == [0, 0], (tmp_path / "log.0").read_text()
-    for moment in (("_step", 12), ("write_tensors", 2)):
+    for moment in (("step", 12), ("write_tensors", 2)):
         codes = run(options(data, killed, "--resume"), log=log, world=2, moment=moment)
         assert codes == [-signal.SIGKILL] * 2
     assert run(options(data, killed, "--resume"), log=log, world=2) == [0, 0]

@@ -25,6 +25,10 @@ class ModelOptions(BackboneSpec):
 
 EPOCHS, BATCH_SIZE, WARMUP_EPOCHS = 20, 32, 2.0
 """Values of `auto` from 512 training samples on."""
+SHIFT, SCALE = 0.1, 0.12
+"""Values of `auto` for augmentation, for data without augmentation of their own."""
+AUTO_FIELDS = ("epochs", "batch_size", "warmup_epochs", "augment_shift", "augment_scale")
+"""Fields of TrainSpec that may be `auto`; a run stores the numbers in place of it."""
 MANY_SAMPLES = 10**6
 """A number of training samples for which `auto` gives its values for large datasets."""
 SMALLEST_BATCH = 4
@@ -80,10 +84,12 @@ class TrainSpec(Spec):
     """Split that selects the best epoch. validation: highest validation accuracy after the warm-up, then lowest loss.
     test: highest test accuracy of all epochs, as in the authors' code; the test accuracy is then no estimate for new
     data, and every table says so."""
-    augment_shift: float = Field(default=0.1, ge=0, lt=1)
-    """Largest random shift of images, spectrograms and event frames in training, as a share of height and width."""
-    augment_scale: float = Field(default=0.12, ge=0, lt=1)
-    """Largest random stretch of images, spectrograms and event frames in training, as a share of each axis."""
+    augment_shift: Annotated[float, Field(ge=0, lt=1)] | Literal["auto"] = "auto"
+    """Largest random shift of images, spectrograms and event frames in training, as a fraction of height and width.
+    auto: 0.1, or 0 if the data have augmentation of their own."""
+    augment_scale: Annotated[float, Field(ge=0, lt=1)] | Literal["auto"] = "auto"
+    """Largest random stretch of images, spectrograms and event frames in training, as a fraction of each axis. auto:
+    0.12, or 0 if the data have augmentation of their own."""
     noise_snr_db: tuple[float, float] | None = None
     """White Gaussian noise on every modality in training, redrawn each epoch: signal-to-noise ratio in dB, uniform
     between these two; none: no noise."""
@@ -140,9 +146,16 @@ class TrainSpec(Spec):
             warmup_epochs = min(max(WARMUP_EPOCHS, WARMUP_STEPS / steps), 2 * epochs / 3)
         return Schedule(epochs, batch_size, warmup_epochs)
 
-    def with_schedule(self, schedule: Schedule) -> Self:
-        """Return a copy with the schedule's numbers in place of `auto`."""
-        return self.model_copy(update=asdict(schedule))
+    def with_numbers(self, schedule: Schedule, *, data_augment: bool) -> Self:
+        """Return a copy without `auto`.
+
+        Args:
+            schedule: epochs, batch size and warm-up.
+            data_augment: whether the data have augmentation of their own.
+        """
+        amounts = {"augment_shift": 0.0 if data_augment else SHIFT, "augment_scale": 0.0 if data_augment else SCALE}
+        amounts = {name: amount for name, amount in amounts.items() if getattr(self, name) == "auto"}
+        return self.model_copy(update={**asdict(schedule), **amounts})
 
     @property
     def evaluation_batch_size(self) -> int:

@@ -8,19 +8,27 @@ import torch
 from torch import Tensor
 
 from scmrl.config.experiment import TrainSpec
-from snn_datasets import Batch, DatasetInfo, Draw, shift_and_scale
+from snn_datasets import Batch, DatasetInfo, Draw, RecordedDataset, SampleDataset, shift_and_scale
 from snn_datasets.stages.noise import white_noise
+
+
+def has_own_augmentation(dataset: SampleDataset) -> bool:
+    """Return whether a modality of the dataset has augmentation stages."""
+    return isinstance(dataset, RecordedDataset) and any(m.augment for m in dataset.modalities.values())
 
 
 def augment(batch: Batch, info: DatasetInfo, options: TrainSpec, *, seed: int, epoch: int) -> dict[str, Tensor]:
     """Return the inputs of a batch with images [C, H, W] shifted and scaled and with noise on every modality.
 
     All time steps of a sample are transformed alike. Inputs that are not images are not shifted. The draw of a sample
-    does not depend on its batch or rank.
+    does not depend on its batch or rank. The options must have numbers in place of `auto`.
     """
     inputs = dict(batch["inputs"])
-    if options.augment_shift or options.augment_scale:
-        inputs = _shift_and_scale(inputs, batch["ids"], info, options, seed, epoch)
+    shift, scale = options.augment_shift, options.augment_scale
+    assert shift != "auto"
+    assert scale != "auto"
+    if shift or scale:
+        inputs = _shift_and_scale(inputs, batch["ids"], info, seed, epoch, shift=shift, scale=scale)
     if options.noise_snr_db is not None:
         low, high = options.noise_snr_db
         for name, modality in info.modalities.items():
@@ -36,7 +44,7 @@ def augment(batch: Batch, info: DatasetInfo, options: TrainSpec, *, seed: int, e
 
 
 def _shift_and_scale(
-    inputs: dict[str, Tensor], ids: list[str], info: DatasetInfo, options: TrainSpec, seed: int, epoch: int
+    inputs: dict[str, Tensor], ids: list[str], info: DatasetInfo, seed: int, epoch: int, *, shift: float, scale: float
 ) -> dict[str, Tensor]:
     inputs = dict(inputs)
     for name, modality in info.modalities.items():
@@ -50,8 +58,8 @@ def _shift_and_scale(
         moved = shift_and_scale(
             x.transpose(0, 1).flatten(1, 2) if timed else x,
             amounts * 2 - 1,
-            shift=options.augment_shift,
-            scale=options.augment_scale,
+            shift=shift,
+            scale=scale,
         )
         inputs[name] = moved.unflatten(1, (x.shape[0], -1)).transpose(0, 1) if timed else moved
     return inputs

@@ -3,18 +3,13 @@
 Opens manifests, but no recordings.
 """
 
-# pyarrow has no stubs.
-# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from typing import Any, cast
 
 from scmrl.console.printable import printable
 from snn_datasets.base.kinds import KIND_OF
@@ -22,12 +17,10 @@ from snn_datasets.base.modality import Modality
 from snn_datasets.base.reader import Reader
 from snn_datasets.base.stage import Stage
 from snn_datasets.formats.contents import kinds_of
+from snn_datasets.manifest.table import has_columns, read_cells
 from snn_datasets.modalities.audio import WaveformReader
 from snn_datasets.modalities.images import ImageReader
 from snn_datasets.modalities.video import FirstFrame, SoundtrackReader, VideoReader
-
-HEADER_BYTES = 2**16
-"""Bytes of a CSV file that are read to recognize a manifest."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +40,8 @@ def find_clips(
 ) -> Iterator[Clip]:
     """Yield the clips that command-line arguments name.
 
-    `modality=path` pairs form one clip and exclude other arguments. Otherwise each argument is a manifest (a CSV file
-    or Parquet table with columns named after modalities; other columns are ignored), a folder, or a file. A file is
+    `modality=path` pairs form one clip and exclude other arguments. Otherwise each argument is a manifest (a table
+    as for training, with columns named after modalities; other columns are ignored), a folder, or a file. A file is
     assigned to a modality by its extension, and by a folder named after the modality if several accept it. Files that
     differ only in extension and such folders form one clip. A video supplies image and sound to modalities without a
     separate file.
@@ -75,7 +68,7 @@ def find_clips(
         elif not path.is_file():
             reason = f"there is no such file or folder; for one modality write {next(iter(modalities))}=path"
             yield Clip(printable(argument), fault=reason)
-        elif _is_manifest(path, modalities):
+        elif has_columns(path, modalities):
             yield from _clips_of_manifest(path, modalities, root or path.parent)
         elif not _matching_modalities(path, modalities):
             reason = (
@@ -188,23 +181,18 @@ def _kinds(modalities: Mapping[str, Modality]) -> str:
     return ", ".join(f"{name}: {' or '.join(accepted_kinds(modality.reader))}" for name, modality in modalities.items())
 
 
-def _is_manifest(path: Path, modalities: Mapping[str, Modality]) -> bool:
-    if path.suffix.lower() == ".parquet":
-        return True
-    if path.suffix.lower() != ".csv":
-        return False
-    with path.open("rb") as file:
-        head = file.read(HEADER_BYTES).decode("utf-8-sig", errors="replace")
-    return not modalities.keys().isdisjoint(
-        cell.strip().strip('"') for cell in (head.splitlines() or [""])[0].split(",")
-    )
-
-
 def _clips_of_manifest(path: Path, modalities: Mapping[str, Modality], root: Path) -> Iterator[Clip]:
-    rows = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path, modalities)
-    empty = True
-    for number, cells in rows:
-        empty = False
+    try:
+        table = read_cells(path, (*modalities, "sample_id"))
+    except ValueError as error:
+        raise ValueError(printable(error)) from error
+    for modality in modalities:
+        if modality in table.unreadable:
+            raise ValueError(
+                f"{printable(path)}, {table.head}: column {modality!r} holds {table.unreadable[modality]}, not file "
+                "names"
+            )
+    for number, cells in table.rows:
         names = {name: cells[name] for name in modalities if cells.get(name)}
         id_ = printable(cells.get("sample_id") or "+".join(names.values()) or f"row {number}")
         fault, files = "", dict[str, Path]()
@@ -221,8 +209,6 @@ def _clips_of_manifest(path: Path, modalities: Mapping[str, Modality], root: Pat
         if not names:
             fault = f"its cells for {', '.join(modalities)} are empty"
         yield Clip(id_, files, f"{printable(path)}, row {number}: {fault}" if fault else "")
-    if empty:
-        raise ValueError(f"{printable(path)} has no rows; write one per clip, below a header that names modalities")
 
 
 def _is_inside(file: Path, root: Path) -> bool:
@@ -230,47 +216,3 @@ def _is_inside(file: Path, root: Path) -> bool:
         return Path(os.path.realpath(file)).is_relative_to(os.path.realpath(root))
     except (OSError, ValueError):
         return False
-
-
-def _read_csv(path: Path, modalities: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{printable(path)} is not UTF-8 (byte {error.start}); save it as CSV in UTF-8") from error
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    nothing: list[str] = []
-    try:
-        header = [cell.strip() for cell in next(reader, nothing)]
-        for modality in modalities:
-            if header.count(modality) > 1:
-                raise ValueError(
-                    f"{printable(path)} has {header.count(modality)} columns {modality!r}; rename or remove one"
-                )
-        for raw in reader:
-            cells = [cell.strip() for cell in raw]
-            if not any(cells):
-                continue
-            if len(cells) != len(header):
-                raise ValueError(
-                    f"{printable(path)}, row {reader.line_num}: {len(cells)} cells where the header has {len(header)}; "
-                    "put names that contain commas into double quotes"
-                )
-            yield reader.line_num, dict(zip(header, cells, strict=True))
-    except csv.Error as error:
-        raise ValueError(f"{printable(path)}, row {reader.line_num}: {error}; check its double quotes") from error
-
-
-def _read_parquet(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    try:
-        from pyarrow import ArrowException, parquet
-    except ImportError as error:
-        raise ImportError(
-            f'{path} is a Parquet table, which pyarrow reads: pip install "snn-datasets[parquet]", or save it as CSV'
-        ) from error
-    try:
-        table: Any = parquet.read_table(path)
-        rows = cast("list[dict[str, Any]]", table.to_pylist())
-    except (ArrowException, OSError, ValueError) as error:
-        raise ValueError(f"{printable(path)} cannot be read as a Parquet table: {error}; write it again") from error
-    for number, row in enumerate(rows, start=1):
-        yield number, {name: cell.strip() if isinstance(cell, str) else str(cell or "") for name, cell in row.items()}

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic import ValidationError
 
 from scmrl.config.data_access import DataAccess
-from scmrl.config.experiment import Experiment
+from scmrl.config.experiment import AUTO_FIELDS, Experiment
 from scmrl.config.preflight import check_out
 from scmrl.run_folder.atomic import write_text
 from scmrl.run_folder.checksummed import read_checksummed
@@ -77,7 +77,7 @@ def _refuse_other_settings(experiment: Experiment, folder: Path) -> None:
         for name, old, new in differences(before, after)
         if name not in FREE
         # A resumed run keeps the values that replaced `auto` when it started.
-        and not (new == "auto" and name in ("train.epochs", "train.batch_size", "train.warmup_epochs"))
+        and not (new == "auto" and name.removeprefix("train.") in AUTO_FIELDS)
         and not (name == "train.epochs" and isinstance(old, int) and isinstance(new, int) and new > old)
     ]
     if faults:
