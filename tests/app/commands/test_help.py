@@ -146,7 +146,7 @@ def test_the_examples_and_the_common_options_are_valid(
         ("train", ["--train.epochs", "--train.device"], ["--model."]),
         ("train.batch-size", ["--train.batch_size"], ["--train.epochs"]),
         ("seed", ["--seed"], ["--out"]),
-        ("model.modalities.audio", ["--model.modalities.audio.kind"], ["--model.channels"]),
+        ("model.encoders.audio", ["--model.encoders.audio.kind"], ["--model.channels"]),
         ("recipes", ["scmrl-cremad-published"], ["--train.epochs"]),
     ],
 )

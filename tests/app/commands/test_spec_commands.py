@@ -56,15 +56,15 @@ def test_each_layer_overrides_the_one_before(tmp_path: Path):
 
 
 def test_a_table_in_a_file_replaces_and_an_option_adds(tmp_path: Path):
-    encoders = "model: {modalities: {visual: {kind: vector}}}\n"
+    encoders = "model: {encoders: {visual: {kind: vector}}}\n"
     path = write(tmp_path, encoders)
-    assert list(recipe("scmrl-cremad").model.modalities) == ["audio"]
+    assert list(recipe("scmrl-cremad").model.encoders) == ["audio"]
     replaced = read(("scmrl-cremad", "--config", str(path)))
-    assert list(replaced.model.modalities) == ["visual"]
-    added = read(("scmrl-cremad", "--model.modalities.visual.kind", "vector"))
-    assert sorted(added.model.modalities) == ["audio", "visual"]
-    changed = read(("--config", str(path), "--model.modalities.visual.tokens", "7"))
-    assert present(changed.model.modalities["visual"]).model_dump()["tokens"] == 7
+    assert list(replaced.model.encoders) == ["visual"]
+    added = read(("scmrl-cremad", "--model.encoders.visual.kind", "vector"))
+    assert sorted(added.model.encoders) == ["audio", "visual"]
+    changed = read(("--config", str(path), "--model.encoders.visual.tokens", "7"))
+    assert present(changed.model.encoders["visual"]).model_dump()["tokens"] == 7
 
 
 def test_a_kind_in_a_file_resets_the_choice_and_null_removes_an_entry(tmp_path: Path):
@@ -126,7 +126,7 @@ def test_a_model_spec_is_referred_to_its_checker(
     "command", [["show", "three-modalities"], ["check", "run.yaml"], ["schema"], ["show", "--help"]]
 )
 def test_no_spec_command_needs_pytorch(command: list[str], tmp_path: Path):
-    write(tmp_path, "model: {modalities: {touch: {kind: series}}}\n")
+    write(tmp_path, "model: {encoders: {touch: {kind: series}}}\n")
     code = (
         "import sys; sys.argv = ['scmrl', 'spec', *sys.argv[1:]]\n"
         "from scmrl.cli import main\n"
@@ -154,7 +154,7 @@ def test_the_schema_accepts_partial_files(monkeypatch: pytest.MonkeyPatch, capsy
         return set(part if isinstance(part, dict) else ()).union(*map(keys, items))
 
     assert not {"required", "oneOf", "discriminator"} & keys(schema)
-    encoders = schema["$defs"]["ModelOptions"]["properties"]["modalities"]["additionalProperties"]["anyOf"]
+    encoders = schema["$defs"]["ModelOptions"]["properties"]["encoders"]["additionalProperties"]["anyOf"]
     named = [choice["properties"]["kind"]["const"] for choice in encoders[0]["anyOf"]]
     assert named == ["auto", "patch_splitting", "series", "vector", "tokens"]
     assert encoders[1] == {"type": "null"}
@@ -230,32 +230,32 @@ IN_FILES = [
         "",
         "AT:2:18: model: alignment needs residuals, but fusion.kind none has none",
     ),
-    ("model: {modalities: [audio]}", "", "AT:1:21: model.modalities: a group, not an option; model.modalities has: <"),
+    ("model: {encoders: [audio]}", "", "AT:1:19: model.encoders: a group, not an option; model.encoders has: <"),
     (
-        "model:\n  modalities:\n    audio: {kind: serie}",
+        "model:\n  encoders:\n    audio: {kind: serie}",
         "",
-        "AT:3:19: model.modalities.audio.kind = serie: unknown encoder kind 'serie'; did you mean series?",
+        "AT:3:19: model.encoders.audio.kind = serie: unknown encoder kind 'serie'; did you mean series?",
     ),
     (
-        "model:\n  modalities:\n    audio: {num_stages: 3}",
+        "model:\n  encoders:\n    audio: {num_stages: 3}",
         "",
-        "AT:3:25: model.modalities.audio.num_stages: only model.modalities.audio.kind=series has it; model.modalities."
-        "audio.kind is auto (add model.modalities.audio.kind: series)",
+        "AT:3:25: model.encoders.audio.num_stages: only model.encoders.audio.kind=series has it; model.encoders."
+        "audio.kind is auto (add model.encoders.audio.kind: series)",
     ),
     (
-        "model:\n  modalities:\n    audio: {kind: series, num_stages: 0}",
+        "model:\n  encoders:\n    audio: {kind: series, num_stages: 0}",
         "",
-        "AT:3:39: model.modalities.audio.num_stages = 0: must be greater than or equal to 1",
+        "AT:3:39: model.encoders.audio.num_stages = 0: must be greater than or equal to 1",
     ),
     (
-        "model:\n  modalities:\n    adio: {kind: series}",
+        "model:\n  encoders:\n    adio: {kind: series}",
         "",
-        "AT:3:11: model.modalities.adio: the data have no such modality (did you mean audio?); there are: audio",
+        "AT:3:11: model.encoders.adio: the data have no such modality (did you mean audio?); there are: audio",
     ),
     (
-        "model:\n  modalities: {audio: null, visual: null}",
+        "model:\n  encoders: {audio: null, visual: null}",
         "",
-        "AT:2:15: model.modalities excludes all modalities that are read: audio, visual; keep one",
+        "AT:2:13: model.encoders excludes all modalities that are read: audio, visual; keep one",
     ),
 ]
 
@@ -295,9 +295,9 @@ ON_THE_COMMAND_LINE = [
         "--model.alignment none --model.alignment.weight 2",
         "--model.alignment.weight = 2: but --model.alignment = none;",
     ),
-    ("--model.modalities.touch series", "--model.modalities.touch: a group, not an option (did you mean --model.modal"),
-    ("--model.modalities.touch.num_stages 2", "--model.modalities.touch.num_stages: only model.modalities.touch.kind="),
-    ("--model.modalities.sight null", "model.modalities.sight: the data have no such modality; there are: audio, vis"),
+    ("--model.encoders.touch series", "--model.encoders.touch: a group, not an option (did you mean --model.encod"),
+    ("--model.encoders.touch.num_stages 2", "--model.encoders.touch.num_stages: only model.encoders.touch.kind="),
+    ("--model.encoders.sight null", "model.encoders.sight: the data have no such modality; there are: audio, vis"),
     ("--train.epochs", "--train.epochs: needs a value (int ≥ 1 | auto)"),
     ("scmrl-cremad --data.val_fraction 2", "--data.val_fraction = 2: must be greater than or equal to 0 and less than"),
     ("scmrl-cremad --data.image_noise 2", "--data.image_noise: only data.kind=digits or manifest has it; data.kind is"),
@@ -306,12 +306,12 @@ ON_THE_COMMAND_LINE = [
         "--data.columns.a.reader.rte: no such option (did you mean --data.columns.a.reader.rate?); ",
     ),
     (
-        "--data.kind manifest --data.root x --data.modalities a --model.modalities.a null",
-        "model.modalities excludes all modalities that are read: a; keep one",
+        "--data.kind manifest --data.root x --data.modalities a --model.encoders.a null",
+        "model.encoders excludes all modalities that are read: a; keep one",
     ),
     (
-        "--data.kind manifest --data.root x --model.modalities.a null",
-        "model.modalities.a is none, but the other modalities are only known from the files: name the modalities",
+        "--data.kind manifest --data.root x --model.encoders.a null",
+        "model.encoders.a is none, but the other modalities are only known from the files: name the modalities",
     ),
 ]
 

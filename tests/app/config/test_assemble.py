@@ -24,12 +24,12 @@ def info(**shapes: tuple[int, ...]) -> DatasetInfo:
     )
 
 
-def options(**modalities: object) -> ModelOptions:
-    return ModelOptions.model_validate({**SMALL, "modalities": modalities})
+def options(**encoders: object) -> ModelOptions:
+    return ModelOptions.model_validate({**SMALL, "encoders": encoders})
 
 
 def encoder(shape: tuple[int, ...], chosen: object = None, **more: object):
-    result = ModelOptions.model_validate({**SMALL, "modalities": {"x": chosen} if chosen else {}, **more})
+    result = ModelOptions.model_validate({**SMALL, "encoders": {"x": chosen} if chosen else {}, **more})
     return model_spec(result, info(x=shape)).encoders["x"]
 
 
@@ -128,7 +128,7 @@ def test_the_model_survives_a_round_trip_through_json():
 
 def test_an_encoder_for_a_different_number_of_axes_is_refused():
     with pytest.raises(
-        ValueError, match=r"modalities\.x: input_shape must be \(tokens, width\).* is \(2, 10, 9\); use auto"
+        ValueError, match=r"encoders\.x: input_shape must be \(tokens, width\).* is \(2, 10, 9\); use auto"
     ):
         encoder((2, 10, 9), {"kind": "tokens"})
 
@@ -145,11 +145,11 @@ def test_a_plug_in_encoder_needs_no_shape_fields(monkeypatch: pytest.MonkeyPatch
     ENCODERS.register(PluggedSpec)
     fields_of.cache_clear()  # another test may have listed the options before there was such an encoder
     request.addfinalizer(fields_of.cache_clear)
-    result = load(ModelOptions, ["--modalities.x.kind", "plugged", "--modalities.x.width", "5", "--time_steps", "3"])
+    result = load(ModelOptions, ["--encoders.x.kind", "plugged", "--encoders.x.width", "5", "--time_steps", "3"])
     spec = model_spec(result, info(x=(7,))).encoders["x"]
     assert spec == PluggedSpec(width=5)
     with pytest.raises(OptionError, match=r"x\.input_shape: no such option"):
-        load(ModelOptions, ["--modalities.x.kind", "plugged", "--modalities.x.input_shape", "5"])
+        load(ModelOptions, ["--encoders.x.kind", "plugged", "--encoders.x.input_shape", "5"])
 
 
 def test_options_that_an_encoder_refuses_are_reported_in_one_line():
@@ -158,7 +158,7 @@ def test_options_that_an_encoder_refuses_are_reported_in_one_line():
 
 
 def test_inputs_that_no_encoder_accepts_are_refused():
-    with pytest.raises(ValueError, match=r"modalities\.x: .* has 4 axes, \[1, 2, 3, 4\]"):
+    with pytest.raises(ValueError, match=r"encoders\.x: .* has 4 axes, \[1, 2, 3, 4\]"):
         encoder((1, 2, 3, 4))
 
 
@@ -172,10 +172,10 @@ def test_different_time_steps_name_both_remedies():
 
 
 def test_a_modality_that_the_model_excludes_is_not_read():
-    experiment = Experiment.model_validate({"model": {"modalities": {"audio": None, "touch": {"kind": "series"}}}})
+    experiment = Experiment.model_validate({"model": {"encoders": {"audio": None, "touch": {"kind": "series"}}}})
     assert experiment.data.modalities == ("visual",)
     assert Experiment.model_validate_json(experiment.model_dump_json()) == experiment
-    with pytest.raises(ValueError, match=r"model\.modalities\.audio is none, but the data have it"):
+    with pytest.raises(ValueError, match=r"model\.encoders\.audio is none, but the data have it"):
         model_spec(experiment.model, info(audio=(4,), visual=(5,)))
 
 

@@ -205,7 +205,7 @@ def test_a_diverging_loss_names_the_step_and_keeps_the_folder(
         (["--data.kind", "manifest"], "--data.root is required when data.kind is manifest"),
         (["--data.kind", "manifest", "--data.root", "nowhere"], "nowhere"),
         (["--model.channels", "40"], "fusion.num_heads"),
-        (["--model.patch-splitting", "deep"], "full"),
+        (["--model.encoders.image.kind", "patch_splitting", "--model.encoders.image.depth", "deep"], "full"),
         (["--model.fusion.kind", "none"], "set alignment to none"),
         (["--train.device", "gpu"], "--train.device gpu cannot be used here"),
         (["train"], "options start with --"),

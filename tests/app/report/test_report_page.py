@@ -531,12 +531,12 @@ def test_settings_are_listed_if_they_are_not_the_defaults():
     default = Experiment()
     assert non_default_settings(default) == []
     changed = Experiment.model_validate(
-        {"model": {"fusion": {"kind": "ccssa", "alpha": 0.5}, "modalities": {"audio": None}}, "out": "x", "seed": 3}
+        {"model": {"fusion": {"kind": "ccssa", "alpha": 0.5}, "encoders": {"audio": None}}, "out": "x", "seed": 3}
     )
     assert [(s.name, s.value, s.default) for s in non_default_settings(changed)] == [
         ("data.modalities", "visual", "[]"),
         ("model.fusion.alpha", "0.5", "1.5"),
-        ("model.modalities.audio", "none", "-"),
+        ("model.encoders.audio", "none", "-"),
         ("seed", "3", "0"),
     ]
     other = default.model_copy(update={"train": TrainSpec(epochs=7), "out": Path("y")})

@@ -95,7 +95,7 @@ override files. A file is YAML or JSON. The dots of options are nesting:
   train:
     epochs: 40
 
-A table (model.modalities, data.columns) in a file replaces the earlier one; an
+A table (model.encoders, data.columns) in a file replaces the earlier one; an
 option adds an entry. Paths are relative to the current folder. `scmrl spec
 show` prints the result of recipe, files and options, `scmrl spec check FILE`
 reports errors with their lines, and `scmrl spec schema` is for editors.

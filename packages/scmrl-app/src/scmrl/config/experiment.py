@@ -16,10 +16,7 @@ from snn_fusion import ENCODERS, BackboneSpec, EncoderSpec, Spec
 class ModelOptions(BackboneSpec):
     """The model without what the data determine: modalities, their shapes, classes."""
 
-    patch_splitting: Literal["auto", "full", "shallow"] = "auto"
-    """Default patch splitting of images. full: one token per 16 x 16 pixels; shallow: one per 4 x 4; auto: full from
-    64 x 64 pixels on."""
-    modalities: dict[str, Annotated[EncoderSpec, ENCODERS] | None] = Field(default_factory=dict)
+    encoders: dict[str, Annotated[EncoderSpec, ENCODERS] | None] = Field(default_factory=dict)
     """Encoders by modality, in place of the automatic ones; none excludes the modality."""
 
 
@@ -186,21 +183,21 @@ class Experiment(Spec):
     def _skip_excluded_modalities(self) -> Self:
         """Remove modalities that the model excludes from the data, so that the data name what is used."""
         known, selected = tuple(self.data.card().modalities), self.data.selected_modalities()
-        for name in self.model.modalities:
+        for name in self.model.encoders:
             if known and name not in known:
                 raise ValueError(
-                    f"model.modalities.{name}: the data have no such modality{did_you_mean(name, known)}; there are: "
+                    f"model.encoders.{name}: the data have no such modality{did_you_mean(name, known)}; there are: "
                     f"{', '.join(known)}"
                 )
-        excluded = [name for name, encoder in self.model.modalities.items() if encoder is None]
+        excluded = [name for name, encoder in self.model.encoders.items() if encoder is None]
         if excluded and not selected:
             raise ValueError(
-                f"model.modalities.{excluded[0]} is none, but the other modalities are only known from the files: name "
+                f"model.encoders.{excluded[0]} is none, but the other modalities are only known from the files: name "
                 "the modalities to read in data.modalities"
             )
         remaining = tuple(name for name in selected if name not in excluded)
         if selected and not remaining:
-            raise ValueError(f"model.modalities excludes all modalities that are read: {', '.join(selected)}; keep one")
+            raise ValueError(f"model.encoders excludes all modalities that are read: {', '.join(selected)}; keep one")
         if remaining != selected:
             # A frozen model cannot assign to its field.
             object.__setattr__(self, "data", self.data.model_copy(update={"modalities": remaining}))

@@ -45,7 +45,7 @@ def scmrl_cremad(root: Path = Path("data/crema-d")) -> Experiment:
             time_steps=4,
             alignment=ClassContrastiveSpec(temperature=0.07),
             # The spectrogram of a step is 128 x 32: shallow splitting would give 256 tokens.
-            modalities={"audio": PatchSplittingSpec(depth="full")},
+            encoders={"audio": PatchSplittingSpec(depth="full")},
         ),
         train=_schedule(),
     )
@@ -157,5 +157,5 @@ def _without_shapes(spec: ModelSpec) -> ModelOptions:
     """A model's options; the data give the shapes."""
     return ModelOptions(
         **{field: getattr(spec, field) for field in BackboneSpec.model_fields},
-        modalities=dict(spec.encoders),
+        encoders=dict(spec.encoders),
     )

@@ -22,7 +22,7 @@ IGNORED_SETTINGS = (
     "data.columns",
     "model.fusion",
     "model.alignment",
-    "model.modalities",
+    "model.encoders",
 )
 """Settings that must differ, or have no effect with one modality."""
 

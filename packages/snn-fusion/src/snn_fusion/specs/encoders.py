@@ -117,7 +117,7 @@ class AutoSpec(EncoderSpec):
     """The encoder that suits the data: patch splitting for [C, H, W], series for [C, L], vector for [C]."""
 
     kind: Literal["auto"] = "auto"
-    """Which encoder: auto, the one that suits the shape of the data."""
+    """Which encoder: auto, the one that suits the shape of the data; images from 64 x 64 pixels on are split fully."""
 
     def resolve(self, input_shape: tuple[int, ...]) -> EncoderSpec:
         """Return the spec that encodes inputs of this shape.
