@@ -27,7 +27,7 @@ def firing_model(*names: str, **options: Any) -> FusionModel:
     [
         (lambda x: x["audio"], r"model\({'audio': audio, 'visual': visual}\), not a tensor of shape \(6, 1, 8, 16\)"),
         (lambda x: list(x.values()), "one mapping from modality to tensor, .* not of type list"),
-        (lambda x: {"audoi": x["audio"]}, "'audoi' is not among them; did you mean 'audio'?"),
+        (lambda x: {"audoi": x["audio"]}, "'audoi' is not among them; did you mean audio?"),
         (lambda x: x | {"audio": torch.zeros(6, 1, 64, 32)}, r"audio: expected \[B, 1, 8, 16\] or \[T, B, 1, 8, 16\]"),
         (lambda x: x | {"audio": x["audio"].numpy()}, "audio must be .* but it is a NumPy array: convert it with"),
         (lambda x: x | {"audio": x["audio"].tolist()}, "audio must be a PyTorch tensor, but it is of type list"),

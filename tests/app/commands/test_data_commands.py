@@ -154,7 +154,7 @@ def test_a_misspelled_option_is_a_mistake_reported_as_in_training(
         "scmrl: --rot: no such option (did you mean --root?); there are: modalities, seed, root, on_error, cache, "
         "cache_folder, cache_limit_gb, prepare_workers, kind, time_steps, hashes, read",
         "scmrl: --root is required",
-        "scmrl: --time_steps = 9: must be greater than or equal to 1 and less than or equal to 7",
+        "scmrl: --time_steps = 9: must be a whole number ≥ 1 and ≤ 7",
     ]
 
 

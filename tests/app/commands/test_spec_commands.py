@@ -104,7 +104,7 @@ def test_check_reports_the_faults_of_all_files(
     message = capsys.readouterr()
     assert message.out == f"{third}: valid\n"
     assert message.err.splitlines() == [
-        f"scmrl: {first}:1:17: train.epochs = 0: must be a whole number greater than or equal to 1, or auto",
+        f"scmrl: {first}:1:17: train.epochs = 0: must be a whole number ≥ 1 or auto",
         f"scmrl: {second}: --data.root is required when data.kind is manifest ({second}:2:9)",
     ]
 
@@ -168,22 +168,22 @@ IN_FILES = [
     (
         "train:\n  epochs: 0",
         "",
-        "AT:2:11: train.epochs = 0: must be a whole number greater than or equal to 1, or auto",
+        "AT:2:11: train.epochs = 0: must be a whole number ≥ 1 or auto",
     ),
     (
         "train:\n  epochs: many",
         "",
-        "AT:2:11: train.epochs = many: must be a whole number greater than or equal to 1, or auto",
+        "AT:2:11: train.epochs = many: must be a whole number ≥ 1 or auto",
     ),
     (
         "train:\n  epochs: 2.5",
         "",
-        "AT:2:11: train.epochs = 2.5: must be a whole number greater than or equal to 1, or auto",
+        "AT:2:11: train.epochs = 2.5: must be a whole number ≥ 1 or auto",
     ),
     (
         "train:\n  epochs: [3]",
         "",
-        "AT:2:11: train.epochs = 3: must be a whole number greater than or equal to 1, or auto",
+        "AT:2:11: train.epochs = 3: must be a whole number ≥ 1 or auto",
     ),
     (
         "train: {precision: flaot16}",
@@ -245,7 +245,7 @@ IN_FILES = [
     (
         "model:\n  encoders:\n    audio: {kind: series, num_stages: 0}",
         "",
-        "AT:3:39: model.encoders.audio.num_stages = 0: must be greater than or equal to 1",
+        "AT:3:39: model.encoders.audio.num_stages = 0: must be a whole number ≥ 1",
     ),
     (
         "model:\n  encoders:\n    adio: {kind: series}",
@@ -283,14 +283,14 @@ ON_THE_COMMAND_LINE = [
         "--data.root x",
         "--data.root: data.kind digits has no such option (add --data.kind manifest; other kinds that have it: ave, ",
     ),
-    ("--data.audio_snr loud", "--data.audio_snr = loud: 'loud' is not a number (float ≥ -60, ≤ 100)"),
+    ("--data.audio_snr loud", "--data.audio_snr = loud: must be a number ≥ -60 and ≤ 100"),
     (
         "--data.audio_nsr 3",
         "--data.audio_nsr: no such option (did you mean --data.audio_snr?); data (kind digits) has: ",
     ),
     ("--model.fusion.kind ccsa", "--model.fusion.kind = ccsa: unknown fusion method kind 'ccsa'; did you mean ccssa?"),
     ("--model.fusion ccssa", "--model.fusion: a group, not an option (did you mean --model.fusion.kind ccssa?); model"),
-    ("--model.neuron.tau 0", "--model.neuron.tau = 0: must be greater than or equal to 1"),
+    ("--model.neuron.tau 0", "--model.neuron.tau = 0: must be a number ≥ 1"),
     (
         "--model.alignment none --model.alignment.weight 2",
         "--model.alignment.weight = 2: but --model.alignment = none;",
@@ -299,7 +299,7 @@ ON_THE_COMMAND_LINE = [
     ("--model.encoders.touch.num_stages 2", "--model.encoders.touch.num_stages: only model.encoders.touch.kind="),
     ("--model.encoders.sight null", "model.encoders.sight: the data have no such modality; there are: audio, vis"),
     ("--train.epochs", "--train.epochs: needs a value (int ≥ 1 | auto)"),
-    ("scmrl-cremad --data.val_fraction 2", "--data.val_fraction = 2: must be greater than or equal to 0 and less than"),
+    ("scmrl-cremad --data.val_fraction 2", "--data.val_fraction = 2: must be a number ≥ 0 and < 1"),
     ("scmrl-cremad --data.image_noise 2", "--data.image_noise: only data.kind=digits or manifest has it; data.kind is"),
     (
         "--data.kind manifest --data.root x --data.columns.a.reader.kind series --data.columns.a.reader.rte 3",
@@ -346,9 +346,7 @@ def test_faults_of_files_and_options_are_reported_together(tmp_path: Path):
 
 
 def test_a_fault_of_a_recipe_names_it():
-    with pytest.raises(
-        OptionError, match=r"^seed = -1 \(recipe mine\): must be greater than or equal to 0 and less than 4294967296$"
-    ):
+    with pytest.raises(OptionError, match=r"^seed = -1 \(recipe mine\): must be a whole number ≥ 0 and < 4294967296$"):
         load(Experiment, [], defaults={"seed": -1}, defaults_from="recipe mine")
 
 

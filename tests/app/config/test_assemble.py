@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from scmrl.config.assemble import model_spec
 from scmrl.config.experiment import Experiment, ModelOptions
 from scmrl.config.overlay import OptionError, load
-from scmrl.config.overlay.shape import fields_of
+from scmrl.config.overlay.field_types import fields_of
 from snn_datasets import DatasetInfo, ModalityInfo
 from snn_fusion import ENCODERS, FittedEncoder, ModelSpec, PatchSplittingSpec, SeriesSpec, TokensSpec, VectorSpec
 from snn_fusion.specs.encoders import EncoderSpec

@@ -67,9 +67,9 @@ def test_recipes_of_published_datasets_state_their_schedule(name: str):
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("--train.epochs=0", "--train.epochs = 0: must be a whole number greater than or equal to 1, or auto"),
-        ("--train.batch_size=1", "--train.batch_size = 1: must be a whole number greater than or equal to 2, or auto"),
-        ("--train.warmup_epochs=x", "--train.warmup_epochs = x: must be a number greater than or equal to 0, or auto"),
+        ("--train.epochs=0", "--train.epochs = 0: must be a whole number ≥ 1 or auto"),
+        ("--train.batch_size=1", "--train.batch_size = 1: must be a whole number ≥ 2 or auto"),
+        ("--train.warmup_epochs=x", "--train.warmup_epochs = x: must be a number ≥ 0 or auto"),
     ],
 )
 def test_an_invalid_value_lists_the_valid_ones(option: str, message: str):

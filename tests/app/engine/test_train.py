@@ -200,7 +200,7 @@ def test_a_diverging_loss_names_the_step_and_keeps_the_folder(
     ("options", "message"),
     [
         (["--train.epohcs", "3"], "did you mean --train.epochs?"),
-        (["--train.epochs", "0"], "greater than or equal to 1"),
+        (["--train.epochs", "0"], "must be a whole number ≥ 1 or auto"),
         (["--data.modalities", "smell"], "digits has no modality 'smell'; choose among audio, visual"),
         (["--data.kind", "manifest"], "--data.root is required when data.kind is manifest"),
         (["--data.kind", "manifest", "--data.root", "nowhere"], "nowhere"),

@@ -115,7 +115,7 @@ def test_ranges_are_parsed_by_type():
         (("--search", f"{ALPHA}=3..0"), "the lower end must come first"),
         (("--search", f"{ALPHA}=0..3,log"), "a log range must start above 0"),
         (("--search", f"{ALPHA}=0..3,lin"), "only log may follow a range"),
-        (("--search", f"{ALPHA}=-1..3"), f"--search {ALPHA} = -1: must be greater than or equal to 0"),
+        (("--search", f"{ALPHA}=-1..3"), f"--search {ALPHA} = -1: must be a number ≥ 0"),
         (("--search", "model.alhpa=0..3"), "no such option"),
         (("--search", "seed=0..3"), "cannot be varied"),
         (("--search", f"{ALPHA}=0..3", "--train.selection", "test"), "selects epochs on the test split"),

@@ -7,7 +7,6 @@ others. The model therefore checks its inputs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import cast
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from snn_fusion.encoders.encoder import Encoder
 from snn_fusion.presence import Presence
+from snn_fusion.suggestion import did_you_mean
 
 
 def check_inputs(inputs: object, encoders: nn.ModuleDict, fallback: Tensor | None) -> dict[str, int]:
@@ -58,10 +58,10 @@ def check_inputs(inputs: object, encoders: nn.ModuleDict, fallback: Tensor | Non
 def check_modality(name: object, known: Sequence[str]) -> None:
     """Raise `ValueError` for a name that is not among those of the model's modalities."""
     if name not in known:
-        near = get_close_matches(name, known, n=1) if isinstance(name, str) else []
-        hint = f"; did you mean {near[0]!r}?" if near else ""
         name_text = repr(name) if isinstance(name, str | int) else _describe(name)
-        raise ValueError(f"the model reads {', '.join(known)}, and {name_text} is not among them{hint}")
+        fault = f"the model reads {', '.join(known)}, and {name_text} is not among them"
+        suggestion = did_you_mean(name, known) if isinstance(name, str) else ""
+        raise ValueError(f"{fault}; {suggestion}" if suggestion else fault)
 
 
 def check_mask(name: str, mask: object, B: int, device: torch.device) -> None:

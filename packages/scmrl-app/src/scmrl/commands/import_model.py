@@ -12,6 +12,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from snn_fusion.specs.explain import error_lines
+
 SIZE = (128, 128)
 """Default height and width of a modality."""
 
@@ -80,7 +82,7 @@ def import_(
     try:
         spec = published.spec(sizes)
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        faults = "; ".join(error_lines(error.errors()))
         raise ValueError(f"{checkpoint} and the options do not give a valid model: {faults}") from error
     model = published.build(sizes)
     save_pretrained(model, spec, out)

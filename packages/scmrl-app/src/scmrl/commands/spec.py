@@ -70,8 +70,8 @@ def check(file: Path, /, *more: Path, recipe: str | None = None) -> int:
     """
     from scmrl.config.experiment import Experiment
     from scmrl.config.overlay import OptionError, load
+    from scmrl.config.overlay.field_types import FieldType
     from scmrl.config.overlay.files import settings_in
-    from scmrl.config.overlay.shape import Shape
 
     base = _recipe(recipe) if recipe is not None else None
     faults: list[str] = []
@@ -80,7 +80,7 @@ def check(file: Path, /, *more: Path, recipe: str | None = None) -> int:
             load(Experiment, (), defaults=base, defaults_from=f"recipe {recipe}", files=(path,))
             print(f"{path}: valid")
         except OptionError as error:
-            groups = {setting.path[0] for setting in settings_in(path, Shape.of(Experiment))[0]}
+            groups = {setting.path[0] for setting in settings_in(path, FieldType.of(Experiment))[0]}
             if {"input_shapes", "num_classes"} <= groups:
                 faults.append(
                     f"{path}: this is a model spec, not an experiment; check it with "

@@ -6,7 +6,7 @@ import asyncio
 import io
 import re
 import tempfile
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 from importlib.resources import files
 from pathlib import Path, PurePath
@@ -32,6 +32,7 @@ from scmrl.demo.sandbox import Sandbox
 from scmrl.demo.session import OpenDemo
 from snn_datasets.base.kinds import kinds_by_name
 from snn_datasets.formats.contents import kinds_of
+from snn_fusion.specs.explain import error_lines
 
 MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 """Of the files in the folder `page`."""
@@ -109,7 +110,7 @@ def create_app(
 
     async def handle_error(request: Request, error: Exception) -> Response:
         if isinstance(error, RequestValidationError):
-            error = RefusedError(_first_fault(error.errors(), "invalid address"), 400)
+            error = RefusedError(f"invalid address: {error_lines(error.errors())[0]}", 400)
         if isinstance(error, HTTPException):
             return JSONResponse({"fault": error.detail}, error.status_code)
         assert isinstance(error, RefusedError)
@@ -247,13 +248,7 @@ def _parse_query(body: bytes) -> Query:
     try:
         return Query.model_validate_json(body)
     except ValidationError as error:
-        raise RefusedError(_first_fault(error.errors(), "invalid query"), 400) from error
-
-
-def _first_fault(faults: Sequence[Any], what: str) -> str:
-    """Return the first of pydantic's errors in one line."""
-    field_path = ".".join(map(str, faults[0]["loc"]))
-    return f"{what}: {field_path + ': ' if field_path else ''}{faults[0]['msg']}"
+        raise RefusedError(f"invalid query: {error_lines(error.errors())[0]}", 400) from error
 
 
 def _static(content: bytes, media_type: str) -> Any:

@@ -15,6 +15,7 @@ from scmrl.config.experiment import Experiment
 from scmrl.results.run import EnergyFile, EnvironmentFile, EvaluationFile, SummaryFile
 from scmrl.results.study import StudyResults
 from scmrl.run_folder.files import read_experiment
+from snn_fusion.specs.explain import error_lines
 
 M = TypeVar("M", bound=BaseModel)
 HISTORY = TypeAdapter(dict[str, float])
@@ -103,7 +104,9 @@ def read_file(path: Path, model: type[M]) -> M:
     try:
         return model.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        raise ValueError(f"{path} is damaged: {_first_error(error)}; create it again, or delete it") from None
+        raise ValueError(
+            f"{path} is damaged: {error_lines(error.errors())[0]}; create it again, or delete it"
+        ) from None
 
 
 def _optional(path: Path, model: type[M]) -> M | None:
@@ -118,7 +121,7 @@ def _experiment(folder: Path, access: DataAccess | None) -> Experiment:
         if not isinstance(error.__cause__, ValidationError):
             raise
         path = folder / "experiment.json"
-        message = f"{path} cannot be read by this version of scmrl: {_first_error(error.__cause__)}"
+        message = f"{path} cannot be read by this version of scmrl: {error_lines(error.__cause__.errors())[0]}"
         raise ValueError(message) from None
 
 
@@ -133,13 +136,6 @@ def _history(path: Path) -> list[dict[str, float]]:
             if "epoch" not in epochs[-1]:
                 raise ValueError("it has no epoch")
         except (ValueError, RecursionError) as error:
-            reason = _first_error(error) if isinstance(error, ValidationError) else str(error)
+            reason = error_lines(error.errors())[0] if isinstance(error, ValidationError) else str(error)
             raise ValueError(f"{path} is damaged in line {number}: {reason}") from None
     return epochs
-
-
-def _first_error(error: ValidationError) -> str:
-    """Return the first error in one line."""
-    first = error.errors(include_url=False)[0]
-    field_path = ".".join(map(str, first["loc"]))
-    return " ".join(f"{field_path}: {first['msg']}".removeprefix(": ").split())

@@ -24,6 +24,7 @@ from scmrl.config.experiment import AUTO_FIELDS, Experiment
 from scmrl.config.preflight import check_out
 from scmrl.run_folder.atomic import write_text
 from scmrl.run_folder.checksummed import read_checksummed
+from snn_fusion.specs.explain import error_lines
 
 if TYPE_CHECKING:
     import torch
@@ -139,8 +140,7 @@ def read_experiment(folder: Path, access: DataAccess | None = None, *, keep_cach
     try:
         experiment = Experiment.model_validate_json(json.dumps(content))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        reason = " ".join(f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ").split())
+        reason = error_lines(error.errors())[0]
         raise ValueError(f"{path} cannot be read by this version of scmrl: {reason}") from error
     changed: dict[str, Path | None] = {}
     if access.root is not None:

@@ -23,6 +23,7 @@ from scmrl.run_folder.files import INPUTS
 from scmrl.run_folder.fingerprint import fingerprint, sample_order, stamp
 from snn_datasets import DatasetSplits, Modality, ModalityInfo, Reader, RecordedDataset, Stage
 from snn_datasets.base.stage import Fingerprinted
+from snn_fusion.specs.explain import error_lines
 
 FORMAT_VERSION = 2
 GROUPS = ("snn_datasets.datasets", "snn_datasets.readers", "snn_datasets.codings")
@@ -110,7 +111,8 @@ def load_inputs(folder: Path) -> Inputs:
             content["order"],
         )
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        reason = _faults(error) if isinstance(error, ValidationError) else str(error) or type(error).__name__
+        faults = error_lines(error.errors()) if isinstance(error, ValidationError) else [str(error)]
+        reason = "; ".join(faults) or type(error).__name__
         raise ValueError(f"{path} cannot be read by this version of scmrl: {reason}") from error
 
 
@@ -158,7 +160,3 @@ def _import(name: str) -> Any:
 
 def _info(stored: dict[str, Any]) -> ModalityInfo:
     return replace(ModalityInfo(**stored), shape=tuple(stored["shape"]))
-
-
-def _faults(error: ValidationError) -> str:
-    return "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())

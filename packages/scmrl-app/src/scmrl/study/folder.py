@@ -16,6 +16,7 @@ from scmrl.study.kinds import KINDS
 from scmrl.study.queue.storage import hide_password
 from scmrl.study.spec import StudySpec
 from scmrl.study.tables import PART, write_text
+from snn_fusion.specs.explain import error_lines
 
 
 def study_folder(spec: StudySpec) -> Path:
@@ -93,8 +94,7 @@ def read_study_file(folder: Path) -> StudyFile:
     try:
         return StudyFile.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except ValidationError as error:
-        first = error.errors()[0]
-        reason = ": ".join([*(".".join(map(str, first["loc"])),) * bool(first["loc"]), first["msg"]])
+        reason = error_lines(error.errors())[0]
     except (ValueError, RecursionError) as error:
         reason = str(error)
     raise ValueError(f"{path} is damaged ({reason}); restore it, or choose another --out")

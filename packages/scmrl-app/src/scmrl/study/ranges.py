@@ -15,8 +15,8 @@ from typing import Any, cast
 from scmrl.config.experiment import Experiment
 from scmrl.config.overlay import OptionError
 from scmrl.config.overlay.annotations import bare, members_of, text_of
+from scmrl.config.overlay.field_types import FieldType
 from scmrl.config.overlay.options import field_path_of
-from scmrl.config.overlay.shape import Shape
 from scmrl.study.points import Point
 
 FIELD_PREFIX = re.compile(r"[A-Za-z_][\w.-]*=")
@@ -65,7 +65,7 @@ def group_by_field(value: object) -> tuple[str, ...]:
         item = text_of(item)
         if FIELD_PREFIX.match(item):
             name, _, text = item.partition("=")
-            field = ".".join(field_path_of(Shape.of(Experiment), name))
+            field = ".".join(field_path_of(FieldType.of(Experiment), name))
             if field in texts:
                 raise ValueError(f"{field} is repeated; keep one")
             texts[field] = text
@@ -239,7 +239,7 @@ def _is_integer(name: str) -> bool:
     """Return whether a field accepts integers only."""
     types = [
         bare(member)
-        for shape in Shape.of(Experiment).find(tuple(name.split(".")))
+        for shape in FieldType.of(Experiment).find(tuple(name.split(".")))
         for member in members_of(shape.annotation)
     ]
     return int in types and float not in types

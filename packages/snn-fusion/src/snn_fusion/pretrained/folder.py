@@ -25,6 +25,7 @@ from torch.optim.swa_utils import AveragedModel
 from snn_fusion.model import FusionModel
 from snn_fusion.pretrained.checksum import FIELD, json_checksum, tensors_checksum, with_checksum
 from snn_fusion.pretrained.plugins import install_hint, plugins_of
+from snn_fusion.specs.explain import error_lines
 from snn_fusion.specs.model import ModelSpec
 
 FORMAT_VERSION = 1
@@ -277,7 +278,7 @@ def _spec_of(document: Mapping[str, Any], path: Path) -> ModelSpec:
     try:
         return ModelSpec.model_validate(document["model"])
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        faults = "; ".join(error_lines(error.errors()))
         raise ValueError(f"{path} is not a model's spec: {faults}{install_hint(document)}") from error
     except RecursionError as error:
         raise ValueError(f"{path} is not a model's spec: it is nested too deeply; {RESTORE}") from error

@@ -76,7 +76,9 @@ class AllowedValues:
             return f"fields ({', '.join(schema['properties'])})" if "properties" in schema else "fields of any name"
         if kind == "array":
             return self._list_text(schema)
-        bounds = " and ".join(f"{word} {schema.pop(key):g}" for key, word in _BOUNDS.items() if key in schema)
+        bounds = " and ".join(
+            f"{word} {str(schema.pop(key)).removesuffix('.0')}" for key, word in _BOUNDS.items() if key in schema
+        )
         if kind not in _TYPES or schema:
             return None
         return f"{_TYPES[kind]} {bounds}" if bounds else _TYPES[kind]

@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, cast, get_args
 
 from pydantic import ValidationError
@@ -19,6 +18,7 @@ from pydantic_core.core_schema import ErrorType
 
 from snn_fusion.specs.allowed_values import AllowedValues
 from snn_fusion.specs.fault import FieldPath, dotted
+from snn_fusion.suggestion import did_you_mean
 
 _PYDANTIC_ERRORS = frozenset(get_args(ErrorType))
 
@@ -51,6 +51,15 @@ def explain_errors(error: ValidationError, data: object, schema: Mapping[str, An
     return list(faults.values())
 
 
+def error_lines(errors: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return each of pydantic's errors as `field.path: message`, for data that need no better explanation.
+
+    Args:
+        errors: from `ValidationError.errors()`.
+    """
+    return [" ".join(": ".join(filter(None, [dotted(error["loc"]), error["msg"]])).split()) for error in errors]
+
+
 def has_path(data: object, path: FieldPath) -> bool:
     """Return whether the data have a value at this path."""
     for part in path:
@@ -75,8 +84,8 @@ def _explain(detail: ErrorDetails, data: Any, allowed: AllowedValues) -> FieldFa
 
     if kind == "extra_forbidden" and len(rest) == 1:
         known = allowed.fields(value)
-        text = f"there is no such field;{_did_you_mean(str(rest[0]), known)} known: {', '.join(known)}"
-        return FieldFault((*path, rest[0]), text, is_unknown=True)
+        parts = ["there is no such field;", did_you_mean(str(rest[0]), known), "known:", ", ".join(known)]
+        return FieldFault((*path, rest[0]), " ".join(filter(None, parts)), is_unknown=True)
     # A missing item is a fault of its list.
     if kind == "missing" and len(rest) == 1 and isinstance(rest[0], str):
         expected = allowed.below(rest[0], value)
@@ -105,13 +114,8 @@ def _hint(value: object, allowed: AllowedValues) -> str:
         return ""
     if value.lower() == "none" and "null" in (allowed.text() or "").split(" or "):
         return "; write null for none"
-    suggestion = _did_you_mean(value, allowed.literals())
-    return f";{suggestion}" if suggestion else ""
-
-
-def _did_you_mean(name: str, known: Sequence[str]) -> str:
-    near = get_close_matches(name, known, n=1)
-    return f" did you mean {near[0]}?" if near else ""
+    suggestion = did_you_mean(value, allowed.literals())
+    return f"; {suggestion}" if suggestion else ""
 
 
 def _path_in(text: str, path: FieldPath, data: object) -> FieldPath:

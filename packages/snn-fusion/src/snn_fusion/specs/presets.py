@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Literal
 
@@ -12,6 +11,7 @@ from snn_fusion.specs.encoders import BlocksSpec, PatchSplittingSpec
 from snn_fusion.specs.methods import CCSSASpec
 from snn_fusion.specs.model import ModelSpec, ReadoutSpec
 from snn_fusion.specs.neurons import LIFSpec
+from snn_fusion.suggestion import did_you_mean
 
 
 def scmrl(
@@ -113,7 +113,6 @@ def preset(name: str) -> ModelSpec:
         ValueError: an unknown name.
     """
     if name not in PRESETS:
-        near = get_close_matches(name, PRESETS, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise ValueError(f"there is no preset {name!r}; {hint}known: {', '.join(PRESETS)}")
+        parts = [f"there is no preset {name!r};", did_you_mean(name, PRESETS, cutoff=0.4), "known:", ", ".join(PRESETS)]
+        raise ValueError(" ".join(filter(None, parts)))
     return PRESETS[name]

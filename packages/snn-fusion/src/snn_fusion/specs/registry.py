@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from threading import RLock
@@ -22,6 +21,8 @@ from typing import Any, Generic, TypeVar, cast
 from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from snn_fusion.suggestion import did_you_mean
 
 S = TypeVar("S", bound=BaseModel)
 R = TypeVar("R", bound=type[BaseModel])
@@ -79,9 +80,8 @@ class Registry(Mapping[str, type[S]], Generic[S]):
             if model is None:
                 entry = self._offered.get(kind)
                 if entry is None:
-                    near = get_close_matches(kind, list(self), n=1)
-                    hint = f"did you mean {near[0]}? " if near else ""
-                    raise ValueError(f"unknown {self.seam} kind {kind!r}; {hint}known kinds: {', '.join(self)}")
+                    parts = [f"unknown {self.seam} kind {kind!r};", did_you_mean(kind, self), "known kinds:"]
+                    raise ValueError(f"{' '.join(filter(None, parts))} {', '.join(self)}")
                 model = self._loaded[kind] = self._load(kind, entry)
             return model
 

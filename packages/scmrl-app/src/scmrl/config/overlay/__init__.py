@@ -5,19 +5,19 @@ A spec is a pydantic model whose fields are values or further specs. Every value
 
     tokens    --options-->  settings, each a value for one field path with its source
     a file    --files---->  settings, each with its line
-    settings  --merge---->  a tree of nested values: the spec's own, then `defaults`, then files, then options
-    tree      --pydantic->  the spec, or an `OptionError` that lists all faults
+    settings  --merge---->  nested values: the spec's own, then `defaults`, then files, then options
+    values    --pydantic->  the spec, or an `OptionError` that lists all faults
 
 The modules, each of which imports only those above it:
 
     annotations   types and values as text: `int ≥ 1`, `path | none`, `a,b`
-    shape         what is allowed at a field path
+    field_types   what is allowed at a field path
     settings      a value for a field path, and nested values as a list of settings
     help          all options of a spec, and tables of them
     faults        what is wrong and what is allowed, in terms of options
     options       command line tokens to settings
     files         YAML and JSON files to settings
-    merge         settings to a tree, and the tree to a spec
+    merge         settings to nested values, and these to a spec
 
 Why not cyclopts: docs/decisions.md#the-command-line-has-its-own-option-reader.
 """

@@ -18,7 +18,6 @@ from pydantic.fields import FieldInfo
 SEQUENCES = (tuple, list, set, frozenset)
 PLAIN_NAMES: dict[object, str] = {str: "text", Path: "path"}
 LIMIT_SYMBOLS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
-LIMIT_WORDS = {"ge": "greater than or equal to", "gt": "greater than", "le": "less than or equal to", "lt": "less than"}
 
 
 def bare(annotation: object) -> object:
@@ -63,10 +62,10 @@ def literals_of(annotation: object) -> list[str]:
     return [text for inner in get_args(annotation) for text in literals_of(inner)]
 
 
-def limits_of(metadata: Sequence[object], texts: dict[str, str]) -> list[str]:
-    """The bounds of a number, with the texts of LIMIT_SYMBOLS or LIMIT_WORDS."""
+def limits_of(metadata: Sequence[object]) -> list[str]:
+    """The bounds of a number."""
     flat = [item for entry in metadata for item in (entry.metadata if isinstance(entry, FieldInfo) else [entry])]
-    bounds = [(text, getattr(item, key)) for item in flat for key, text in texts.items() if hasattr(item, key)]
+    bounds = [(text, getattr(item, key)) for item in flat for key, text in LIMIT_SYMBOLS.items() if hasattr(item, key)]
     return [f"{text} {str(bound).removesuffix('.0')}" for text, bound in bounds]
 
 
@@ -86,7 +85,7 @@ def type_text(annotation: object, metadata: Sequence[object] = ()) -> str:
     if literals := literals_of(annotation):
         return " | ".join(literals)
     name = PLAIN_NAMES.get(annotation, getattr(annotation, "__name__", str(annotation)))
-    return " ".join([name, ", ".join(limits_of(metadata, LIMIT_SYMBOLS))]).strip()
+    return " ".join([name, ", ".join(limits_of(metadata))]).strip()
 
 
 def text_of(value: object) -> str:

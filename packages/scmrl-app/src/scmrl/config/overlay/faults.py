@@ -1,7 +1,7 @@
 """What is wrong with the options, and what is allowed, in terms of options.
 
-The faults of single settings come first, then those that the validation finds in the whole tree. Every fault is one
-line; an `OptionError` lists all.
+The faults of single settings come first, then those that the validation finds in the nested values. Every fault is
+one line; an `OptionError` lists all.
 """
 
 from __future__ import annotations
@@ -10,28 +10,19 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import SequenceMatcher
 from types import NoneType
-from typing import NamedTuple, cast, get_args
+from typing import Annotated, Any, NamedTuple, Union, cast, get_args
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from scmrl.config.overlay.annotations import (
-    LIMIT_SYMBOLS,
-    LIMIT_WORDS,
-    bare,
-    limits_of,
-    literals_of,
-    members_of,
-    text_of,
-    type_text,
-)
+from scmrl.config.overlay.annotations import literals_of, members_of, text_of
+from scmrl.config.overlay.field_types import ANY_NAME, TAG, FieldPath, FieldType
 from scmrl.config.overlay.help import iter_options
-from scmrl.config.overlay.settings import Setting, Tree, tree_of
-from scmrl.config.overlay.shape import ANY_NAME, TAG, FieldPath, Shape
+from scmrl.config.overlay.settings import Setting, Values, values_of
+from snn_fusion.specs.allowed_values import AllowedValues
 
 MAX_NAMED = 3
 """Most kinds that are all listed in a fault."""
-NUMBERS: dict[object, str] = {int: "a whole number", float: "a number"}
 
 
 class OptionError(ValueError):
@@ -45,7 +36,7 @@ class OptionError(ValueError):
         return "\n".join(self.faults)
 
 
-def unknown_option(setting: Setting, root: Shape, group: Shape, depth: int, kind: object) -> str:
+def unknown_option(setting: Setting, root: FieldType, group: FieldType, depth: int, kind: object) -> str:
     """The fault of a field path that is unknown from index `depth` on, inside `group`."""
     path = setting.path
     if depth < len(path) - 1 and path[depth] in group.fields(kind):
@@ -75,7 +66,7 @@ def unknown_entry(setting: Setting, entries: Iterable[str]) -> str:
     return f"{setting}: no such entry{did_you_mean(name, entries)}; {'.'.join(table)} has: {names}"
 
 
-def group_fault(setting: Setting, group: Shape) -> str:
+def group_fault(setting: Setting, group: FieldType) -> str:
     """The fault of giving a value to a group, a choice or a table."""
     tag, kind = ".".join([*setting.path, TAG]), str(setting.value)
     is_kind = group.is_choice and kind in group.models
@@ -113,19 +104,21 @@ def wrong_kind(
     return f"{setting.label}: only {tag}={' or '.join(kinds)} has it; {tag} is {kind} ({remedy})"
 
 
-def matching_kinds(choice: FieldPath, kinds: Sequence[str], shape: Shape, settings: Iterable[Setting]) -> list[str]:
+def matching_kinds(
+    choice: FieldPath, kinds: Sequence[str], field_type: FieldType, settings: Iterable[Setting]
+) -> list[str]:
     """Those of `kinds` that have all options that the settings give below a choice; `kinds` if there are none."""
     matching = list(kinds)
     for setting in settings:
         if setting.path[: len(choice)] == choice and (below := setting.path[len(choice) :]) not in ((), (TAG,)):
-            matching = [kind for kind in matching if kind in shape.kinds_with(below)]
+            matching = [kind for kind in matching if kind in field_type.kinds_with(below)]
     return matching or list(kinds)
 
 
-def list_options(path: FieldPath, shape: Shape, kind: object = None) -> str:
+def list_options(path: FieldPath, field_type: FieldType, kind: object = None) -> str:
     """List the fields of a group."""
-    names = ", ".join([ANY_NAME] if shape.entry is not None else shape.fields(kind))
-    kind_text = f" (kind {kind})" if shape.is_choice and str(kind) in shape.models else ""
+    names = ", ".join([ANY_NAME] if field_type.entry is not None else field_type.fields(kind))
+    kind_text = f" (kind {kind})" if field_type.is_choice and str(kind) in field_type.models else ""
     return f"{'.'.join(path)}{kind_text} has: {names}" if path else f"there are: {names}"
 
 
@@ -146,24 +139,24 @@ def did_you_mean(name: str, known: Iterable[str], *, is_known: bool = False) -> 
     return f" (did you mean {best}?)" if (best != name or is_known) and similarity(best) > 0.65 else ""
 
 
-def explain(error: ValidationError, root: Shape, applied: Mapping[FieldPath, Setting], tree: Tree) -> list[str]:
+def explain(error: ValidationError, root: FieldType, applied: Mapping[FieldPath, Setting], values: Values) -> list[str]:
     """Explain a validation error, one line per field."""
     faults: dict[str, list[str]] = {}
     for detail in error.errors(include_url=False):
-        path, shape, value, rest, selected = locate(root, detail["loc"], tree)
-        is_kind = shape.is_choice and detail["type"] in ("union_tag_invalid", "union_tag_not_found", "kind")
-        is_missing = not rest and (detail["type"] == "missing" or (is_kind and TAG not in (tree_of(value) or {})))
-        if is_kind or (is_missing and shape.is_choice):
+        path, field_type, value, rest, selected = locate(root, detail["loc"], values)
+        is_kind = field_type.is_choice and detail["type"] in ("union_tag_invalid", "union_tag_not_found", "kind")
+        is_missing = not rest and (detail["type"] == "missing" or (is_kind and TAG not in (values_of(value) or {})))
+        if is_kind or (is_missing and field_type.is_choice):
             path = (*path, TAG)
         if is_missing:
-            kinds = f": {' or '.join(shape.models)}" if shape.is_choice else ""
+            kinds = f": {' or '.join(field_type.models)}" if field_type.is_choice else ""
             faults[f"--{'.'.join(path)} is required{reason_required(selected, applied)}{kinds}"] = []
         elif detail["type"] == "extra_forbidden" and rest:
-            known = [name for name in shape.fields() if name != TAG]
-            text = f"no such option{did_you_mean(rest[0], known)}; {list_options(path, shape)}"
+            known = [name for name in field_type.fields() if name != TAG]
+            text = f"no such option{did_you_mean(rest[0], known)}; {list_options(path, field_type)}"
             faults.setdefault(".".join([*path, rest[0]]), []).append(text)
         else:
-            text = describe_error(detail, shape)
+            text = describe_error(detail, field_type)
             faults.setdefault(fault_label(path, text, applied), []).append(text)
     return [": ".join(filter(None, [label, "; ".join(dict.fromkeys(texts))])) for label, texts in faults.items()]
 
@@ -190,74 +183,63 @@ class ErrorLocation(NamedTuple):
     """The field of a validation error."""
 
     path: FieldPath
-    shape: Shape
+    field_type: FieldType
     value: object
-    """Its value in the tree; None if there is none."""
+    """Its value; None if there is none."""
     rest: Sequence[str]
     """The rest of the error's path, inside the value."""
     selected: tuple[FieldPath, str] | None
     """The innermost choice above the field, and its kind."""
 
 
-def locate(root: Shape, loc: Sequence[int | str], tree: Tree) -> ErrorLocation:
+def locate(root: FieldType, loc: Sequence[int | str], values: Values) -> ErrorLocation:
     """Find the field of a validation error.
 
     loc: pydantic's path; an integer indexes a sequence. In it, the kind follows the name of a choice whose type lists
-        its models; for a choice with a registry, the kind is in the tree.
+        its models; for a choice with a registry, the kind is among the values.
     """
-    shape, value = root, cast(object, tree)
+    field_type, value = root, cast(object, values)
     rest: list[str] = [str(part) for part in loc]
     path: FieldPath = ()
     selected: tuple[FieldPath, str] | None = None
-    while rest and not shape.is_value:
-        kind = str((tree_of(value) or {}).get(TAG, shape.default_kind)) if shape.registry is not None else rest[0]
-        if shape.is_choice and kind in shape.models:
-            if shape.registry is None:
+    while rest and not field_type.is_value:
+        kind = (
+            str((values_of(value) or {}).get(TAG, field_type.default_kind))
+            if field_type.registry is not None
+            else rest[0]
+        )
+        if field_type.is_choice and kind in field_type.models:
+            if field_type.registry is None:
                 del rest[0]
             selected = (path, kind)
-            shape = Shape.of(shape.models[kind])
-        elif (child := shape.child(rest[0])) is not None:
-            value = (tree_of(value) or {}).get(rest[0], child.default)
+            field_type = FieldType.of(field_type.models[kind])
+        elif (child := field_type.child(rest[0])) is not None:
+            value = (values_of(value) or {}).get(rest[0], child.default)
             path = (*path, rest.pop(0))
-            shape = child
+            field_type = child
         else:
             break
-    return ErrorLocation(path, shape, value, rest, selected)
+    return ErrorLocation(path, field_type, value, rest, selected)
 
 
-def type_in_words(annotation: object) -> str:
-    """Format one member of a union: `a whole number greater than or equal to 1`, `auto`."""
-    limits = limits_of(get_args(annotation)[1:], LIMIT_WORDS) if bare(annotation) in NUMBERS else []
-    return " ".join([NUMBERS.get(bare(annotation), type_text(annotation)), " and ".join(limits)]).strip()
-
-
-def describe_error(detail: ErrorDetails, shape: Shape) -> str:
+def describe_error(detail: ErrorDetails, field_type: FieldType) -> str:
     """Say what is wrong with a value and what is allowed."""
-    fault, value = detail["type"], cast(object, detail["input"])
-    limits = f" ({shape})" if limits_of(shape.metadata, LIMIT_SYMBOLS) else ""
-    known = list(shape.models) or literals_of(shape.annotation)
-    alternatives = [member for member in members_of(shape.annotation) if member is not NoneType]
-    match fault:
-        case "value_error" | "assertion_error":
-            return str(detail.get("ctx", {}).get("error", ""))
-        case "kind":
-            return detail["msg"]
-        case _ if shape.is_value and len(alternatives) > 1:
-            if any(bare(member) in NUMBERS for member in alternatives):
-                return f"must be {', or '.join(map(type_in_words, alternatives))}"
-            return f"must be {shape}"
-        case "literal_error" | "enum" | "union_tag_invalid":
-            typed = text_of(detail.get("ctx", {}).get("tag", value))
-            return f"must be one of {', '.join(known)}{did_you_mean(typed, known)}"
-        case "int_parsing" | "int_type" | "int_from_float":
-            return f"{text_of(value)!r} is not a whole number{limits}"
-        case "float_parsing" | "float_type":
-            return f"{text_of(value)!r} is not a number{limits}"
-        case "bool_parsing" | "bool_type":
-            return "must be true or false"
-        case "missing":
-            return f"must have {len(get_args(shape.annotation))} items ({shape})"
-        case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal" if limits:
-            return f"must be {' and '.join(limits_of(shape.metadata, LIMIT_WORDS))}"
-        case _:
-            return re.sub(r"^\w+ should ", "must ", detail["msg"]).replace(" after validation", "")
+    if detail["type"] in ("value_error", "assertion_error"):
+        return str(detail.get("ctx", {}).get("error", ""))
+    if detail["type"] == "missing":
+        return f"must have {len(get_args(field_type.annotation))} items ({field_type})"
+    allowed = f"one of {', '.join(field_type.models)}" if field_type.is_choice else allowed_text(field_type)
+    if detail["type"] == "kind" or allowed is None:
+        return re.sub(r"^\w+ should ", "must ", detail["msg"]).replace(" after validation", "")
+    text = text_of(detail.get("ctx", {}).get("tag", cast(object, detail["input"])))
+    return f"must be {allowed}{did_you_mean(text, list(field_type.models) or literals_of(field_type.annotation))}"
+
+
+def allowed_text(field_type: FieldType) -> str | None:
+    """Describe the values that an option may have besides none; None if there is no short description."""
+    union, annotated = cast("Any", Union), cast("Any", Annotated)  # built from types that are only known now
+    annotation = union[tuple(member for member in members_of(field_type.annotation) if member is not NoneType)]
+    if field_type.metadata:
+        annotation = annotated[(annotation, *field_type.metadata)]
+    schema = TypeAdapter[Any](annotation).json_schema()
+    return AllowedValues(schema, schema.get("$defs", {})).text()

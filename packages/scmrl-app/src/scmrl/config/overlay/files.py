@@ -11,13 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+from scmrl.config.overlay.field_types import FieldType
 from scmrl.config.overlay.settings import Setting, settings_of
-from scmrl.config.overlay.shape import Shape
 
 ENDINGS = (".yaml", ".yml", ".json")
 
 
-def settings_in(path: Path, root: Shape) -> tuple[list[Setting], list[str]]:
+def settings_in(path: Path, root: FieldType) -> tuple[list[Setting], list[str]]:
     """Return the settings of a file and its syntax errors."""
     # Imported here so that PyYAML is only loaded if there is a file to read.
     from snn_fusion.pretrained.checksum import FIELD

@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from scmrl.config.overlay.annotations import literals_of, text_of
-from scmrl.config.overlay.settings import tree_of
-from scmrl.config.overlay.shape import ANY_NAME, TAG, FieldPath, Shape, fields_of
+from scmrl.config.overlay.field_types import ANY_NAME, TAG, FieldPath, FieldType, fields_of
+from scmrl.config.overlay.settings import values_of
 
 NAME_WIDTH = 40
 """Width above which an option's name is printed above its help instead of beside it."""
@@ -35,29 +35,33 @@ class OptionHelp:
 
 def describe(spec_type: type[BaseModel]) -> list[OptionHelp]:
     """All options of a spec, in the order of its fields."""
-    return list(iter_options(Shape.of(spec_type)))
+    return list(iter_options(FieldType.of(spec_type)))
 
 
-def iter_options(shape: Shape, path: FieldPath = (), default: object = PydanticUndefined) -> Iterator[OptionHelp]:
+def iter_options(
+    field_type: FieldType, path: FieldPath = (), default: object = PydanticUndefined
+) -> Iterator[OptionHelp]:
     """Yield the options at and below a field path."""
-    if shape.is_value:
+    if field_type.is_value:
         default_text = "required" if default is PydanticUndefined else text_of(default)
-        yield help_of(path, str(shape), default_text, shape.meaning)
-    elif shape.entry is not None:
-        yield from iter_table(shape, shape.entry, path, default)
+        yield help_of(path, str(field_type), default_text, field_type.meaning)
+    elif field_type.entry is not None:
+        yield from iter_table(field_type, field_type.entry, path, default)
     else:
-        if shape.optional:
-            yield help_of(path, "none", "none" if default is None else "", f"{shape.meaning} (none omits it)")
-        if shape.is_choice:
-            docs = [f"{kind}: {doc.splitlines()[0]}" for kind, model in shape.models.items() if (doc := model.__doc__)]
-            kind = text_of(getattr(default, TAG, shape.default_kind or "required"))
-            yield help_of((*path, TAG), " | ".join(shape.models), kind, " ".join([shape.meaning, *docs]))
-        yield from iter_fields(shape, path, default)
+        if field_type.optional:
+            yield help_of(path, "none", "none" if default is None else "", f"{field_type.meaning} (none omits it)")
+        if field_type.is_choice:
+            docs = [
+                f"{kind}: {doc.splitlines()[0]}" for kind, model in field_type.models.items() if (doc := model.__doc__)
+            ]
+            kind = text_of(getattr(default, TAG, field_type.default_kind or "required"))
+            yield help_of((*path, TAG), " | ".join(field_type.models), kind, " ".join([field_type.meaning, *docs]))
+        yield from iter_fields(field_type, path, default)
 
 
-def iter_table(table: Shape, entry: Shape, path: FieldPath, default: object) -> Iterator[OptionHelp]:
+def iter_table(table: FieldType, entry: FieldType, path: FieldPath, default: object) -> Iterator[OptionHelp]:
     """Yield the options of a table, for an entry of any name."""
-    path, entries = (*path, ANY_NAME), tree_of(default) or {}
+    path, entries = (*path, ANY_NAME), values_of(default) or {}
     meaning = f"{table.meaning} (none removes an entry)"
     if entry.is_value:
         default_text = ", ".join(f"{name}={text_of(value)}" for name, value in entries.items())
@@ -67,18 +71,18 @@ def iter_table(table: Shape, entry: Shape, path: FieldPath, default: object) -> 
         yield from iter_options(replace(entry, optional=False), path)
 
 
-def iter_fields(shape: Shape, path: FieldPath, default: object) -> Iterator[OptionHelp]:
+def iter_fields(field_type: FieldType, path: FieldPath, default: object) -> Iterator[OptionHelp]:
     """Yield the options below a group or a choice; options that several kinds share are listed once."""
     kinds_of: dict[OptionHelp, list[str]] = {}
-    for kind, model in shape.models.items():
+    for kind, model in field_type.models.items():
         for name, child in fields_of(model).items():
-            if name == TAG and (shape.is_choice or len(literals_of(child.annotation)) == 1):
+            if name == TAG and (field_type.is_choice or len(literals_of(child.annotation)) == 1):
                 continue
             value = getattr(default, name) if isinstance(default, model) else child.default
             for option in iter_options(child, (*path, name), value):
                 kinds_of.setdefault(option, []).append(kind)
     for option, kinds in kinds_of.items():
-        variant = ", ".join(kinds) if len(kinds) < len(shape.models) else ""
+        variant = ", ".join(kinds) if len(kinds) < len(field_type.models) else ""
         yield replace(option, variant=" / ".join(filter(None, [variant, option.variant])))
 
 
@@ -92,25 +96,29 @@ def options_about(spec_type: type[BaseModel], topic: str) -> list[OptionHelp]:
 
     A choice without a kind gives the kind option and the options that all kinds share. Empty for an unknown topic.
     """
-    shape, path, default = Shape.of(spec_type), FieldPath(), cast(object, PydanticUndefined)
+    field_type, path, default = FieldType.of(spec_type), FieldPath(), cast(object, PydanticUndefined)
     for part in topic.replace("-", "_").removeprefix("__").split("."):
-        kind = next((kind for kind in shape.models if shape.is_choice and kind.replace("-", "_") == part), None)
+        kind = next(
+            (kind for kind in field_type.models if field_type.is_choice and kind.replace("-", "_") == part), None
+        )
         if kind is not None:
-            shape = Shape.of(shape.models[kind])
+            field_type = FieldType.of(field_type.models[kind])
             continue
-        child = shape.child(part) or (shape.child(part.replace("_", "-")) if shape.entry is not None else None)
+        child = field_type.child(part) or (
+            field_type.child(part.replace("_", "-")) if field_type.entry is not None else None
+        )
         if child is None:
             return []
-        models = tuple(shape.models.values())
+        models = tuple(field_type.models.values())
         default = cast(object, getattr(default, part)) if isinstance(default, models) else child.default
-        shape, path = child, (*path, part)
-    options = list(iter_options(shape, path, default))
-    if not shape.is_choice:
+        field_type, path = child, (*path, part)
+    options = list(iter_options(field_type, path, default))
+    if not field_type.is_choice:
         return options
     # `kinds_table` describes the kinds.
     kind = "--" + ".".join((*path, TAG))
     return [
-        replace(option, meaning=shape.meaning) if option.name == kind else option
+        replace(option, meaning=field_type.meaning) if option.name == kind else option
         for option in options
         if not option.variant
     ]
@@ -118,11 +126,11 @@ def options_about(spec_type: type[BaseModel], topic: str) -> list[OptionHelp]:
 
 def kinds_table(spec_type: type[BaseModel], topic: str) -> RenderableType | None:
     """The kinds of a choice with their summaries; None if the topic is not a choice."""
-    shapes = Shape.of(spec_type).find(tuple(topic.split(".")))
-    if not any(shape.is_choice for shape in shapes):
+    field_types = FieldType.of(spec_type).find(tuple(topic.split(".")))
+    if not any(field_type.is_choice for field_type in field_types):
         return None
     table = Table.grid(padding=(0, 2, 0, 0))
-    for kind, model in shapes[0].models.items():
+    for kind, model in field_types[0].models.items():
         table.add_row(Text(f"  {topic}.{kind}", style="bold cyan", no_wrap=True), (model.__doc__ or "").split("\n")[0])
     return table
 

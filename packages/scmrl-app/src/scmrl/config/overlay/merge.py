@@ -1,7 +1,7 @@
-"""Merge layers of settings into one tree of values, and validate it as a spec.
+"""Merge layers of settings into nested values, and validate it as a spec.
 
-Later layers override earlier ones: the spec's defaults, then `defaults`, then each file, then the options. The tree
-holds explicit values only; the models fill in their defaults.
+Later layers override earlier ones: the spec's defaults, then `defaults`, then each file, then the options. The
+nested values are the explicit ones only; the models fill in their defaults.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from scmrl.config.overlay.faults import (
     unknown_option,
     wrong_kind,
 )
+from scmrl.config.overlay.field_types import TAG, FieldPath, FieldType, fields_of
 from scmrl.config.overlay.files import settings_in
 from scmrl.config.overlay.options import parse
-from scmrl.config.overlay.settings import Setting, Tree, settings_of, tree_of
-from scmrl.config.overlay.shape import TAG, FieldPath, Shape, fields_of
+from scmrl.config.overlay.settings import Setting, Values, settings_of, values_of
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -47,9 +47,9 @@ def load(
     files: YAML and JSON files that override the defaults, later over earlier; their tables replace, too
     suggested: by choice, the kind to suggest if an option belongs to another kind
     """
-    root, tree, applied = Shape.of(spec_type), empty_tree(spec_type), dict[FieldPath, Setting]()
+    root, values, applied = FieldType.of(spec_type), empty_values(spec_type), dict[FieldPath, Setting]()
     option_settings, faults = parse(root, options)
-    layers = [list(settings_of(root, tree_of(defaults) or {}, defaults_from))]
+    layers = [list(settings_of(root, values_of(defaults) or {}, defaults_from))]
     file_faults: list[str] = []
     for path in files:
         layer, syntax_errors = settings_in(path, root)
@@ -61,15 +61,15 @@ def load(
     for layer in (*layers, option_settings):
         # Parents before children and kinds first, so that the order of options does not matter.
         for setting in sorted(layer, key=lambda setting: (len(setting.path), setting.path[-1] != TAG)):
-            fault = contradiction(setting, layer) or apply(tree, root, setting, applied, layer, suggested or {})
+            fault = contradiction(setting, layer) or apply(values, root, setting, applied, layer, suggested or {})
             if fault:
                 faults.append(fault)
             else:
                 applied[setting.path] = setting
     try:
-        spec = spec_type.model_validate(tree)
+        spec = spec_type.model_validate(values)
     except ValidationError as error:
-        raise OptionError([*faults, *explain(error, root, applied, tree)]) from None
+        raise OptionError([*faults, *explain(error, root, applied, values)]) from None
     if faults:
         raise OptionError(faults)
     return spec
@@ -84,84 +84,84 @@ def contradiction(setting: Setting, layer: Iterable[Setting]) -> str | None:
 
 
 def apply(
-    tree: Tree,
-    root: Shape,
+    values: Values,
+    root: FieldType,
     setting: Setting,
     applied: Mapping[FieldPath, Setting],
     layer: Sequence[Setting],
     suggested: Mapping[str, str],
 ) -> str | None:
-    """Write one setting into the tree, or return its fault.
+    """Write one setting into the values of its field path, or return its fault.
 
     Args:
-        tree: changed in place.
-        root: the shape of the spec.
+        values: changed in place.
+        root: the type of the spec.
         setting: the setting to write.
         applied: settings written before.
         layer: all settings of the same source, used to suggest a kind.
         suggested: by choice, the kind to suggest if it fits.
     """
     *above, name = path = setting.path
-    shape = root
+    field_type = root
     for depth, group in enumerate(above):
-        child = shape.child(group, tree.get(TAG))
+        child = field_type.child(group, values.get(TAG))
         if child is None or child.is_value:
-            return unknown_option(setting, root, shape, depth, tree.get(TAG))
-        tree, shape = enter(tree, group, child), child
+            return unknown_option(setting, root, field_type, depth, values.get(TAG))
+        values, field_type = enter(values, group, child), child
         choice, below = path[: depth + 1], path[depth + 1 :]
-        kind, kinds = str(tree.get(TAG)), shape.kinds_with(below)
-        if kind in shape.models and kinds and kind not in kinds:
-            kinds = matching_kinds(choice, kinds, shape, layer)
+        kind, kinds = str(values.get(TAG)), field_type.kinds_with(below)
+        if kind in field_type.models and kinds and kind not in kinds:
+            kinds = matching_kinds(choice, kinds, field_type, layer)
             kind_setting = applied.get((*choice, TAG))
             return wrong_kind(setting, choice, kind, kinds, kind_setting, suggested.get(".".join(choice), ""))
-    child = shape.child(name, tree.get(TAG))
+    child = field_type.child(name, values.get(TAG))
     if child is None:
-        return unknown_option(setting, root, shape, len(above), tree.get(TAG))
+        return unknown_option(setting, root, field_type, len(above), values.get(TAG))
     if setting.is_nothing and child.optional:
-        tree[name] = None
-    elif setting.is_nothing and shape.entry is not None:
-        if name not in tree:
-            return unknown_entry(setting, tree)
-        del tree[name]
+        values[name] = None
+    elif setting.is_nothing and field_type.entry is not None:
+        if name not in values:
+            return unknown_entry(setting, values)
+        del values[name]
     elif child.is_value:
-        if name == TAG and shape.is_choice and setting.value != tree.get(TAG):
-            reset(tree, shape, str(setting.value))
-        tree[name] = split(setting.value, child) if isinstance(setting.value, str) else setting.value
+        if name == TAG and field_type.is_choice and setting.value != values.get(TAG):
+            reset(values, field_type, str(setting.value))
+        values[name] = split(setting.value, child) if isinstance(setting.value, str) else setting.value
     elif not isinstance(setting.value, dict):
         return group_fault(setting, child)
     elif child.entry is not None:
-        tree[name] = Tree()
+        values[name] = Values()
     else:
-        enter(tree, name, child)
+        enter(values, name, child)
     return None
 
 
-def empty_tree(model: type[BaseModel]) -> Tree:
-    """The tree of a model without explicit values: empty, except for groups without a default."""
-    groups = {name: shape.models[""] for name, shape in fields_of(model).items() if shape.is_group}
-    return {name: empty_tree(group) for name, group in groups.items() if model.model_fields[name].is_required()}
+def empty_values(model: type[BaseModel]) -> Values:
+    """The values of a model without explicit values: empty, except for groups without a default."""
+    groups = {name: field_type.models[""] for name, field_type in fields_of(model).items() if field_type.is_group}
+    return {name: empty_values(group) for name, group in groups.items() if model.model_fields[name].is_required()}
 
 
-def enter(tree: Tree, name: str, shape: Shape) -> Tree:
-    """Return the group `name` of a tree, created from its default if it is missing."""
-    inner = tree_of(tree.get(name, shape.default))
+def enter(values: Values, name: str, field_type: FieldType) -> Values:
+    """Return the group `name`, created from its default if it is missing."""
+    inner = values_of(values.get(name, field_type.default))
     if inner is None:
-        kind = {TAG: shape.default_kind} if shape.default_kind is not None else {}
-        inner = empty_tree(shape.models[""]) if shape.is_group else Tree(kind)
-    tree[name] = inner
+        kind = {TAG: field_type.default_kind} if field_type.default_kind is not None else {}
+        inner = empty_values(field_type.models[""]) if field_type.is_group else Values(kind)
+    values[name] = inner
     return inner
 
 
-def reset(tree: Tree, choice: Shape, kind: str) -> None:
+def reset(values: Values, choice: FieldType, kind: str) -> None:
     """Discard the values of another kind."""
-    tree.clear()
+    values.clear()
     if kind in choice.models:
-        tree.update(empty_tree(choice.models[kind]))
+        values.update(empty_values(choice.models[kind]))
 
 
-def split(text: str, shape: Shape) -> object:
+def split(text: str, field_type: FieldType) -> object:
     """Split the text of a sequence into its items; return any other text unchanged."""
-    members = [bare(member) for member in members_of(shape.annotation)]
+    members = [bare(member) for member in members_of(field_type.annotation)]
     scalars = [member for member in members if get_origin(member) not in SEQUENCES]
     if len(scalars) == len(members) or str in scalars or any(text in literals_of(member) for member in scalars):
         return text

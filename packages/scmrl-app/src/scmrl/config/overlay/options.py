@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scmrl.config.overlay.faults import did_you_mean
+from scmrl.config.overlay.field_types import FieldPath, FieldType
 from scmrl.config.overlay.help import iter_options
 from scmrl.config.overlay.settings import EMPTY, Setting
-from scmrl.config.overlay.shape import FieldPath, Shape
 
 
-def parse(root: Shape, options: Sequence[str]) -> tuple[list[Setting], list[str]]:
+def parse(root: FieldType, options: Sequence[str]) -> tuple[list[Setting], list[str]]:
     """Return the settings of the tokens, and the faults of tokens that are not settings."""
     settings, faults, rest = dict[FieldPath, Setting](), list[str](), list(options)
     while rest:
@@ -29,29 +29,29 @@ def parse(root: Shape, options: Sequence[str]) -> tuple[list[Setting], list[str]
     return list(settings.values()), faults
 
 
-def take_option(root: Shape, rest: list[str]) -> Setting | str:
+def take_option(root: FieldType, rest: list[str]) -> Setting | str:
     """Remove one option and its value from the front of the tokens; return a setting or a fault."""
     typed, equals, text = rest.pop(0).partition("=")
     is_negated = typed.startswith("--no-")
     path = field_path_of(root, typed.removeprefix("--no-" if is_negated else "--"))
-    shapes = root.find(path)
-    is_flag = bool(shapes) and all(shape.is_flag for shape in shapes)
+    field_types = root.find(path)
+    is_flag = bool(field_types) and all(field_type.is_flag for field_type in field_types)
     if is_negated:
-        if shapes and not is_flag:
+        if field_types and not is_flag:
             return f"{typed}: only a bool can be negated with --no-"
-        return f"{typed}: takes no value" if shapes and equals else Setting(path, "false")
+        return f"{typed}: takes no value" if field_types and equals else Setting(path, "false")
     if equals:
         return Setting(path, text)
     if rest and not rest[0].startswith("--"):
         return Setting(path, rest.pop(0))
     if is_flag:
         return Setting(path, "true")
-    if shapes and all(shape.is_value for shape in shapes):
-        return f"{typed}: needs a value ({' | '.join(dict.fromkeys(map(str, shapes)))})"
+    if field_types and all(field_type.is_value for field_type in field_types):
+        return f"{typed}: needs a value ({' | '.join(dict.fromkeys(map(str, field_types)))})"
     return Setting(path, "")
 
 
-def take_stray_tokens(root: Shape, rest: list[str]) -> str:
+def take_stray_tokens(root: FieldType, rest: list[str]) -> str:
     """Remove tokens that belong to no option from the front; return a fault that suggests an option."""
     stray: list[str] = []
     while rest and not rest[0].startswith("--"):
@@ -61,7 +61,7 @@ def take_stray_tokens(root: Shape, rest: list[str]) -> str:
     return f"{' '.join(stray)}: options start with --{hint}"
 
 
-def field_path_of(root: Shape, name: str) -> FieldPath:
+def field_path_of(root: FieldType, name: str) -> FieldPath:
     """The field path of an option name; hyphens are accepted in place of underscores."""
     path, with_underscores = tuple(name.split(".")), tuple(name.replace("-", "_").split("."))
     return with_underscores if root.find(with_underscores) and not root.find(path) else path

@@ -13,9 +13,9 @@ from typing import cast
 from pydantic import BaseModel
 
 from scmrl.config.overlay.annotations import text_of
-from scmrl.config.overlay.shape import TAG, FieldPath, Shape
+from scmrl.config.overlay.field_types import TAG, FieldPath, FieldType
 
-Tree = dict[str, object]
+Values = dict[str, object]
 """Nested values, as pydantic validates them into a spec."""
 
 COMMAND_LINE = "command line"
@@ -63,18 +63,18 @@ class Setting:
         return text_of(self.value).lower() in NOTHING
 
 
-def settings_of(root: Shape, values: Mapping[str, object], source: str, above: FieldPath = ()) -> Iterator[Setting]:
+def settings_of(root: FieldType, values: Mapping[str, object], source: str, above: FieldPath = ()) -> Iterator[Setting]:
     """Flatten nested values; a setting that opens a group or empties a table comes before its content."""
     for name, value in values.items():
-        path, inner = (*above, name), tree_of(value)
-        if inner is not None and any(not shape.is_value for shape in root.find(path)):
-            yield Setting(path, Tree(), source)
+        path, inner = (*above, name), values_of(value)
+        if inner is not None and any(not field_type.is_value for field_type in root.find(path)):
+            yield Setting(path, Values(), source)
             yield from settings_of(root, inner, source, path)
         else:
             yield Setting(path, value, source)
 
 
-def tree_of(value: object) -> Tree | None:
+def values_of(value: object) -> Values | None:
     """The explicitly set fields of a group, choice or table; None for any other value."""
     if isinstance(value, BaseModel):
         explicit = {TAG, *value.model_fields_set}

@@ -1,11 +1,11 @@
 """What is allowed at a field path of a spec, derived from the types of its fields.
 
-A field path is a tuple such as ("train", "epochs"). Its `Shape` is one of four:
+A field path is a tuple such as ("train", "epochs"). Its `FieldType` is one of four:
 
 - a value, given as one option: `--train.epochs 20`
 - a group, which is one model: the options are its fields
 - a choice of several models: `--data.kind` selects one, which determines the fields
-- a table of entries that all have one shape, under names chosen by the user
+- a table of entries that all have one type, under names chosen by the user
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ ANY_NAME = "<name>"
 
 
 @dataclass(frozen=True)
-class Shape:
+class FieldType:
     """What is allowed at a field path.
 
     field: the field that has the type, if any
     optional: whether none is allowed
     models: the models of a choice by kind, or that of a group under ""; empty for values and tables
-    entry: the shape of every entry, if this is a table
+    entry: the type of every entry, if this is a table
     registry: the registry of a choice's models; None if the type lists them
     """
 
@@ -45,12 +45,12 @@ class Shape:
     field: FieldInfo | None
     optional: bool
     models: Mapping[str, type[BaseModel]]
-    entry: Shape | None
+    entry: FieldType | None
     registry: Registry | None = None
 
     @staticmethod
-    def of(annotation: object, field: FieldInfo | None = None) -> Shape:
-        """Derive the shape from a type."""
+    def of(annotation: object, field: FieldInfo | None = None) -> FieldType:
+        """Read a type annotation."""
         members = members_of(annotation)
         metadata = field.metadata if field is not None else ()
         registry = next((r for member in members if (r := registry_of(member, metadata)) is not None), None)
@@ -66,8 +66,8 @@ class Shape:
         else:
             by_kind = {kind: model for model in models for kind in literals_of(model.model_fields[TAG].annotation)}
         is_table = len(types) == 1 and get_origin(types[0]) in (dict, Mapping)
-        entry = Shape.of(get_args(types[0])[1]) if is_table else None
-        return Shape(annotation, field, NoneType in members, by_kind, entry, registry)
+        entry = FieldType.of(get_args(types[0])[1]) if is_table else None
+        return FieldType(annotation, field, NoneType in members, by_kind, entry, registry)
 
     def __str__(self) -> str:
         return type_text(self.annotation, self.metadata)
@@ -115,30 +115,30 @@ class Shape:
             return PydanticUndefined
         return cast(object, self.field.get_default(call_default_factory=True))
 
-    def fields(self, kind: object = None) -> Mapping[str, Shape]:
+    def fields(self, kind: object = None) -> Mapping[str, FieldType]:
         """The fields of one kind, or of all kinds together if `kind` is not one of them."""
         models = [self.models[str(kind)]] if self.is_choice and str(kind) in self.models else self.models.values()
-        return {name: shape for model in models for name, shape in fields_of(model).items()}
+        return {name: field_type for model in models for name, field_type in fields_of(model).items()}
 
-    def child(self, name: str, kind: object = None) -> Shape | None:
+    def child(self, name: str, kind: object = None) -> FieldType | None:
         """The entry or field of that name."""
         if self.entry is not None:
             return None if name in ("", ANY_NAME) else self.entry
         return self.fields(kind).get(name)
 
-    def find(self, path: FieldPath) -> list[Shape]:
-        """All shapes at a field path, under any kinds; empty if it does not exist."""
+    def find(self, path: FieldPath) -> list[FieldType]:
+        """All types at a field path, under any kinds; empty if it does not exist."""
         if not path:
             return [self]
         children = [fields_of(model).get(path[0]) for model in self.models.values()] or [self.child(path[0])]
-        return [shape for child in children if child is not None for shape in child.find(path[1:])]
+        return [field_type for child in children if child is not None for field_type in child.find(path[1:])]
 
     def kinds_with(self, path: FieldPath) -> list[str]:
         """The kinds of a choice that have a field path."""
-        return [kind for kind, model in self.models.items() if self.is_choice and Shape.of(model).find(path)]
+        return [kind for kind, model in self.models.items() if self.is_choice and FieldType.of(model).find(path)]
 
 
 @cache
-def fields_of(model: type[BaseModel]) -> Mapping[str, Shape]:
-    """The shape of every field of a model."""
-    return {name: Shape.of(field.annotation, field) for name, field in model.model_fields.items()}
+def fields_of(model: type[BaseModel]) -> Mapping[str, FieldType]:
+    """The type of every field of a model."""
+    return {name: FieldType.of(field.annotation, field) for name, field in model.model_fields.items()}
