@@ -52,7 +52,7 @@ from snn_datasets.base import card_text, reader, stage
 from snn_datasets import check
 
 for kind in DATASETS:
-    card_text.card_text(DATASETS[kind].card())
+    card_text.card_text(DATASETS[kind].card)
     DATASETS[kind].model_json_schema()
 """
 

@@ -4,7 +4,7 @@ import gzip
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -32,9 +32,7 @@ def only(findings: list[Finding]) -> Finding:
 
 def with_card(files: tuple[FileSet, ...]) -> type[MadeUpSpec]:
     class OfThatCard(MadeUpSpec):
-        @classmethod
-        def card(cls) -> DatasetCard:
-            return CARD.model_copy(update={"files": files})
+        card: ClassVar[DatasetCard] = CARD.model_copy(update={"files": files})
 
     return OfThatCard
 

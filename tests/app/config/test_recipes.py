@@ -32,7 +32,7 @@ OF_COPY = {
 def small(name: str, root: Path) -> Experiment:
     """The recipe on a small copy of its dataset."""
     result = recipe(name)
-    kind = result.data.card().kind
+    kind = result.data.card.kind
     CATALOG[kind].write(root)
     at = ["--data.root", str(root)] if "root" in type(result.data).model_fields else []
     options = [*at, *OF_COPY[kind], *SMALL]

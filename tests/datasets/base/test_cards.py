@@ -17,12 +17,12 @@ SPDX = re.compile(r"(LicenseRef-)?[A-Za-z0-9.+-]+( (AND|OR|WITH) (LicenseRef-)?[
 
 @pytest.fixture(params=list(DATASETS))
 def card(request: pytest.FixtureRequest) -> DatasetCard:
-    return DATASETS[request.param].card()
+    return DATASETS[request.param].card
 
 
 @pytest.mark.parametrize("kind", list(DATASETS))
 def test_a_card_belongs_to_its_kind(kind: str):
-    assert DATASETS[kind].card().kind == kind
+    assert DATASETS[kind].card.kind == kind
 
 
 def test_a_card_says_where_the_data_are_from_and_on_what_terms(card: DatasetCard):
@@ -104,7 +104,7 @@ def test_a_card_without_modalities_or_classes_refers_to_the_files():
 
 
 def test_a_card_of_many_classes_names_the_first_and_counts_the_rest():
-    card = DATASETS["shd"].card().model_copy(update={"classes": tuple(f"class{number}" for number in range(5_000))})
+    card = DATASETS["shd"].card.model_copy(update={"classes": tuple(f"class{number}" for number in range(5_000))})
     text = card_text(card)
     assert "5,000: class0, class1" in text
     assert "class49 and 4,950 more" in " ".join(text.split())

@@ -120,7 +120,7 @@ def test_every_registered_dataset_is_in_the_catalog():
 
 
 def test_the_card_agrees_with_what_is_built(copy: Copy):
-    card, info = copy.spec.card(), copy.splits.info
+    card, info = copy.spec.card, copy.splits.info
     assert card.kind == copy.entry.kind
     assert card.title in " ".join(card_text(card).split())
     if card.classes:
@@ -316,7 +316,7 @@ def recordings(spec: FileDataSpec) -> list[Path]:
 
 
 def required(spec: FileDataSpec) -> list[FileSet]:
-    return [files for files in spec.card().files if files.required and next(spec.root.glob(files.pattern), None)]
+    return [files for files in spec.card.files if files.required and next(spec.root.glob(files.pattern), None)]
 
 
 def test_check_finds_no_error_in_a_good_copy(fresh: FileDataSpec):
@@ -360,7 +360,7 @@ def test_check_reports_missing_files(fresh: FileDataSpec, tmp_path: Path):
 
 def test_check_verifies_published_checksums(fresh: FileDataSpec):
     assert [finding.path for finding in errors(fresh, hashes=True, read="none")] == stated_files(fresh)
-    for files in fresh.card().files:
+    for files in fresh.card.files:
         path = min(fresh.root.glob(files.pattern), default=None)
         if files.checksums is None or path is None:
             continue
@@ -374,5 +374,5 @@ def test_check_verifies_published_checksums(fresh: FileDataSpec):
 
 def stated_files(spec: FileDataSpec) -> list[Path]:
     """Files whose hash is in the card itself, which small copies of them cannot have."""
-    names = [name for files in spec.card().files for name in (*files.sha256, *files.md5)]
+    names = [name for files in spec.card.files for name in (*files.sha256, *files.md5)]
     return [path for path in sorted(spec.root / name for name in names) if path.is_file()]

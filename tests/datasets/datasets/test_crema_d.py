@@ -218,7 +218,7 @@ def test_the_notes_name_the_limits_of_the_dataset(root: Path, written: Written):
 
 
 def test_the_card_is_found_by_name():
-    card = DATASETS["crema-d"].card()
+    card = DATASETS["crema-d"].card
     assert card.classes == CODES
     assert card.files[0].checksums == "crema-d"
 
@@ -264,7 +264,7 @@ def test_other_levels_of_one_letter_are_not_clips(tmp_path: Path):
 
 def test_bad_clips_are_published_ones_and_are_on_the_card():
     assert set(BAD_CLIPS) <= set(published_split())
-    notes = " ".join(CremaDSpec.card().notes)
+    notes = " ".join(CremaDSpec.card.notes)
     assert all(stem in notes and why in notes for stem, why in BAD_CLIPS.items())
     assert "1040_ITH_SAD_X.wav" in notes
 

@@ -241,7 +241,7 @@ def test_a_missing_folder_says_what_to_fetch_and_its_layout(
     with pytest.raises(FileNotFoundError) as caught:
         spec(root=tmp_path / "nowhere").build()
     assert "UCI machine learning repository" in str(caught.value)
-    assert spec.card().layout() in str(caught.value)
+    assert spec.card.layout() in str(caught.value)
 
 
 def test_damaged_files_raise_only_read_errors(tmp_path: Path):

@@ -102,7 +102,7 @@ def test_training_images_get_random_crops_and_test_images_do_not(root: Path):
 
 
 def test_the_card_is_found_by_name():
-    assert len(DATASETS["urbansound8k-av"].card().classes) == 10
+    assert len(DATASETS["urbansound8k-av"].card.classes) == 10
 
 
 def test_a_missing_dataset_says_what_to_fetch(tmp_path: Path):

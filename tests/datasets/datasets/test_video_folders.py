@@ -106,7 +106,7 @@ def test_labels_and_splits_are_those_of_the_table(kinetics: Path):
         "val": ["dddddddddd4 bowling"],
         "test": ["eeeeeeeeee5 tickling"],
     }
-    assert splits.info.classes == DATASETS["kinetics-sounds"].card().classes
+    assert splits.info.classes == DATASETS["kinetics-sounds"].card.classes
     assert len(splits.info.classes) == 31
     assert [splits.info.classes[sample.label] for sample in splits.train] == ["bowling", "tickling"]
     assert "1 of 5 clips of the list have no video." in splits.info.notes

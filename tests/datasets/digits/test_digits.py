@@ -95,7 +95,7 @@ def test_labels_are_those_of_the_images_named_in_the_ids(digits: DatasetSplits):
 
 def test_a_sample_matches_the_description(digits: DatasetSplits):
     assert digits.info.name == "digits"
-    assert digits.info.classes == DigitsSpec.card().classes == tuple("0123456789")
+    assert digits.info.classes == DigitsSpec.card.classes == tuple("0123456789")
     assert digits.info.shapes == {"audio": (1, 16, 16), "visual": (1, 16, 16), "touch": (2, 10, 10)}
     assert {name: modality.time_steps for name, modality in digits.info.modalities.items()} == {
         "audio": None,
@@ -118,7 +118,7 @@ def test_a_sample_matches_the_description(digits: DatasetSplits):
 
 
 def test_the_card_describes_each_modality(digits: DatasetSplits):
-    card = DigitsSpec.card()
+    card = DigitsSpec.card
     assert tuple(card.modalities) == ALL
     for name, modality in digits.info.modalities.items():
         described = card.modalities[name]

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, cast
+from typing import ClassVar, Literal, cast
 
 import pytest
 import torch
@@ -45,9 +45,7 @@ class NumbersSpec(FileDataSpec):
     factor: float = 1.0
     width: float = 0.0
 
-    @classmethod
-    def card(cls) -> DatasetCard:
-        return CARD
+    card: ClassVar[DatasetCard] = CARD
 
     def build(self, progress: ReportProgress | None = None) -> DatasetSplits:
         rows: dict[Split, list[Row]] = {"train": [], "val": [], "test": []}

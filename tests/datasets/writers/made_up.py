@@ -106,9 +106,7 @@ class MadeUpSpec(FileDataSpec):
     time_steps: int = Field(default=5, ge=1, le=7)
     """Seconds of each trace."""
 
-    @classmethod
-    def card(cls) -> DatasetCard:
-        return CARD
+    card: ClassVar[DatasetCard] = CARD
 
     def build(self, progress: ReportProgress | None = None) -> DatasetSplits:
         root, chosen = self.root.expanduser(), self.selected_modalities()

@@ -77,7 +77,7 @@ def check(
     Raises:
         ValueError: the spec selects a modality that the dataset does not have.
     """
-    card = spec.card()
+    card = spec.card
     if card.modalities:
         spec.selected_modalities()
     return list(_Check(spec, card, hashes, read, progress).run())

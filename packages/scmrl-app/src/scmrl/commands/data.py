@@ -42,7 +42,7 @@ def list_() -> int:
     errors: list[str] = []
     for kind in DATASETS:
         try:
-            card = DATASETS[kind].card()
+            card = DATASETS[kind].card
         except Exception as error:  # a broken third-party package must not hide the other datasets
             errors.append(str(error))
             continue
@@ -64,7 +64,7 @@ def show(kind: DatasetKind, /) -> int:
 
     spec_type = DATASETS[kind]
     console = Console()
-    print(card_text(spec_type.card(), width=min(console.width, 100)))
+    print(card_text(spec_type.card, width=min(console.width, 100)))
     print()
     console.print(help_table(spec_type))
     return 0

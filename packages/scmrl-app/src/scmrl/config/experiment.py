@@ -182,7 +182,7 @@ class Experiment(Spec):
     @model_validator(mode="after")
     def _skip_excluded_modalities(self) -> Self:
         """Remove modalities that the model excludes from the data, so that the data name what is used."""
-        known, selected = tuple(self.data.card().modalities), self.data.selected_modalities()
+        known, selected = tuple(self.data.card.modalities), self.data.selected_modalities()
         for name in self.model.encoders:
             if known and name not in known:
                 raise ValueError(

@@ -146,7 +146,7 @@ class RunSection:
     @property
     def card(self) -> DatasetCard:
         """Description of the dataset."""
-        return self.files.experiment.data.card()
+        return self.files.experiment.data.card
 
     @property
     def settings(self) -> list[ChangedSetting]:

@@ -145,7 +145,7 @@ def read_experiment(folder: Path, access: DataAccess | None = None, *, keep_cach
     changed: dict[str, Path | None] = {}
     if access.root is not None:
         if not hasattr(experiment.data, "root"):
-            kind = experiment.data.card().kind
+            kind = experiment.data.card.kind
             raise ValueError(f"--data.root {access.root}: the data of {folder} ({kind}) are not read from a folder")
         changed["root"] = Path(os.path.abspath(access.root.expanduser()))
     if hasattr(experiment.data, "cache_folder") and not keep_cache_folder:

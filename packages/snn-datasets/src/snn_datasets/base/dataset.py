@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -118,9 +118,12 @@ Modalities = Annotated[tuple[str, ...], BeforeValidator(_split_names), AfterVali
 
 
 class DataSpec(BaseModel, ABC):
-    """Flat spec of a dataset; `build` makes it. Subclasses add a `kind` literal and are registered under it."""
+    """Flat spec of a dataset; `build` makes it. Subclasses add a `card` and, to be registered, a `kind` literal."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+    card: ClassVar[DatasetCard]
+    """Description of the dataset."""
 
     modalities: Modalities = ()
     """Modalities to read, in this order; empty means all."""
@@ -128,14 +131,16 @@ class DataSpec(BaseModel, ABC):
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of everything random in the data; the model has a separate one."""
 
-    @classmethod
-    @abstractmethod
-    def card(cls) -> DatasetCard:
-        """Return the description of this dataset."""
-
     @abstractmethod
     def build(self, progress: ReportProgress | None = None) -> DatasetSplits:
-        """Prepare all samples and return the splits; `progress(done, total)` is called meanwhile."""
+        """Prepare all samples and return the splits; `progress(done, total)` is called meanwhile.
+
+        Raises:
+            FileNotFoundError: a file is missing; the message says what to fetch.
+            ReadError: a file is damaged, unless the spec says otherwise.
+            ValueError: options or files contradict each other, or a split is empty.
+            ImportError: an optional package is missing; the message names the extra to install.
+        """
 
     def selected_modalities(self) -> tuple[str, ...]:
         """Return the modalities to read: `modalities`, or all of the card if empty.
@@ -143,10 +148,10 @@ class DataSpec(BaseModel, ABC):
         Raises:
             ValueError: the dataset does not have one of them.
         """
-        known = tuple(self.card().modalities)
+        known = tuple(self.card.modalities)
         unknown = [name for name in self.modalities if name not in known]
         if unknown and known:  # if the card names none, the files determine them
-            raise ValueError(f"{self.card().kind} has no modality {unknown[0]!r}; choose among {', '.join(known)}")
+            raise ValueError(f"{self.card.kind} has no modality {unknown[0]!r}; choose among {', '.join(known)}")
         return self.modalities or known
 
     @model_validator(mode="after")

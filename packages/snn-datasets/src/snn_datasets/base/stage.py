@@ -92,7 +92,11 @@ class Stage(Fingerprinted):
 
     @abstractmethod
     def __call__(self, value: Any, draw: Draw) -> Any:
-        """Return the new value; the input is not modified."""
+        """Return the new value; the input is not modified.
+
+        Raises:
+            ValueError: the stage does not take such a value.
+        """
 
 
 def require_stages(stages: tuple[object, ...], slot: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -163,20 +163,10 @@ class CremaDSpec(FileDataSpec):
             check_fractions(self.val_fraction, self.test_fraction, "actors")
         return self
 
-    @classmethod
-    def card(cls) -> DatasetCard:
-        """Return the dataset card."""
-        return CARD
+    card: ClassVar[DatasetCard] = CARD
 
     def build(self, progress: ReportProgress | None = None) -> DatasetSplits:
-        """Find the clips, assign them to splits, and fill the caches.
-
-        Raises:
-            FileNotFoundError: a folder is missing; the message says what to fetch.
-            ReadError: a file is damaged (unless on_error is missing).
-            ValueError: a file name is not one of CREMA-D's, or a split is empty.
-            ImportError: PyAV is needed to read the videos.
-        """
+        """Find the clips, assign them to splits, and fill the caches."""
         from snn_datasets.loading.recorded import Row, build_splits
 
         root, names = absolute_path(self.root), self.selected_modalities()

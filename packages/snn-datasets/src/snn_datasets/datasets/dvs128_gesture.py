@@ -6,7 +6,7 @@ import csv
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -72,19 +72,10 @@ class Dvs128GestureSpec(FileDataSpec):
     shift: int = Field(default=0, ge=0, le=64)
     """Largest random shift of training samples in pixels."""
 
-    @classmethod
-    def card(cls) -> DatasetCard:
-        """Return the dataset card."""
-        return CARD
+    card: ClassVar[DatasetCard] = CARD
 
     def build(self, progress: ReportProgress | None = None) -> DatasetSplits:
-        """Split the recordings into gestures and read them once.
-
-        Raises:
-            FileNotFoundError: a list, or the labels of a listed recording, are missing.
-            ReadError: a list or labels cannot be read.
-            ValueError: a user is in both lists.
-        """
+        """Split the recordings into gestures and read them once."""
         from snn_datasets.base.modality import Modality
         from snn_datasets.formats.aedat import Aedat3Reader
         from snn_datasets.loading.recorded import build_splits

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,21 +125,13 @@ class GasMixturesSpec(FileDataSpec):
     time_steps: int = Field(default=30, ge=1, le=10_000)
     """Time steps T of each sample."""
 
-    @classmethod
-    def card(cls) -> DatasetCard:
-        """Return the dataset card."""
-        return MIXTURES_CARD
+    card: ClassVar[DatasetCard] = MIXTURES_CARD
 
     def build(self, progress: ReportProgress | None = None) -> DatasetSplits:
         """Split the recording at changes of the set points.
 
         The 640 MB of text are parsed once, in about half a minute, and the averages are cached; without a cache every
         process that reads samples parses the text once.
-
-        Raises:
-            FileNotFoundError: there is no such file under the root.
-            ReadError: it is damaged.
-            ValueError: a split is empty.
         """
         from snn_datasets.base.modality import Modality
         from snn_datasets.loading.recorded import build_splits
@@ -247,19 +239,10 @@ class GasDriftSpec(FileDataSpec):
     test_groups: tuple[int, ...] = (8, 9, 10)
     """Batches for testing."""
 
-    @classmethod
-    def card(cls) -> DatasetCard:
-        """Return the dataset card."""
-        return DRIFT_CARD
+    card: ClassVar[DatasetCard] = DRIFT_CARD
 
     def build(self, progress: ReportProgress | None = None) -> DatasetSplits:
-        """Read the selected batches; features are standardized with the training batches.
-
-        Raises:
-            FileNotFoundError: a batch is not under the root.
-            ReadError: a batch is damaged.
-            ValueError: a batch is in two splits, or a split has none.
-        """
+        """Read the selected batches; features are standardized with the training batches."""
         from snn_datasets.base.modality import Modality
         from snn_datasets.loading.recorded import Row, build_splits
 
@@ -309,11 +292,7 @@ class OneRow(Stage):
     """
 
     def __call__(self, value: Series, draw: Draw) -> Tensor:
-        """Return the row.
-
-        Raises:
-            ValueError: there is not exactly one.
-        """
+        """Return the row."""
         import torch
 
         if len(value.values) != 1:

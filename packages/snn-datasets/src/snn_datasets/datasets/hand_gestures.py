@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,19 +117,10 @@ class HandGesturesSpec(FileDataSpec):
     emg_threshold: float = Field(default=0.5, gt=0)
     """Threshold of send-on-delta, in standard deviations of the channel."""
 
-    @classmethod
-    def card(cls) -> DatasetCard:
-        """Return the dataset card."""
-        return CARD
+    card: ClassVar[DatasetCard] = CARD
 
     def build(self, progress: ReportProgress | None = None) -> DatasetSplits:
-        """Split the repetitions into windows and read them once.
-
-        Raises:
-            FileNotFoundError: there is no such file under the root, or frames were not converted.
-            ReadError: annotations cannot be read.
-            ValueError: a session or subject is in two splits, or a split is empty.
-        """
+        """Split the repetitions into windows and read them once."""
         from snn_datasets.loading.recorded import build_splits
 
         rows, cut = self._rows()

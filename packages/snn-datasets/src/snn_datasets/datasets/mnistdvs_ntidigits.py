@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -135,20 +135,10 @@ class MnistDvsNTidigitsSpec(FileDataSpec):
     shift: int = Field(default=4, ge=0, le=64)
     """Largest random shift of written digits in training, in pixels."""
 
-    @classmethod
-    def card(cls) -> DatasetCard:
-        """Return the dataset card."""
-        return CARD
+    card: ClassVar[DatasetCard] = CARD
 
     def build(self, progress: ReportProgress | None = None) -> DatasetSplits:
-        """Assign recordings to splits, pair them, and read each pair once.
-
-        Raises:
-            FileNotFoundError: a requested modality is missing under the root.
-            ReadError: n-tidigits.hdf5 is damaged.
-            ImportError: h5py is not installed.
-            ValueError: a split has no recording of some class.
-        """
+        """Assign recordings to splits, pair them, and read each pair once."""
         from snn_datasets.loading.recorded import build_splits
 
         chosen = self.selected_modalities()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -78,19 +78,10 @@ class ShdSpec(FileDataSpec):
     units: int = Field(default=700, ge=1, le=700)
     """Input units; fewer than 700 merge neighbors, whose spikes add up."""
 
-    @classmethod
-    def card(cls) -> DatasetCard:
-        """Return the dataset card."""
-        return CARD
+    card: ClassVar[DatasetCard] = CARD
 
     def build(self, progress: ReportProgress | None = None) -> DatasetSplits:
-        """Assign speakers to training and validation, and read every utterance once.
-
-        Raises:
-            FileNotFoundError: one of the two files is missing.
-            ReadError: one of them is damaged.
-            ImportError: h5py is not installed.
-        """
+        """Assign speakers to training and validation, and read every utterance once."""
         from snn_datasets.base.modality import Modality
         from snn_datasets.formats.hdf5 import SHD_UNITS, ShdReader
         from snn_datasets.loading.recorded import build_splits

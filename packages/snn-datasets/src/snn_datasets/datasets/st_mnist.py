@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -66,18 +66,10 @@ class StMnistSpec(FileDataSpec):
     bins: Literal["time", "count"] = "time"
     """Whether steps have equal duration or equally many events."""
 
-    @classmethod
-    def card(cls) -> DatasetCard:
-        """Return the dataset card."""
-        return CARD
+    card: ClassVar[DatasetCard] = CARD
 
     def build(self, progress: ReportProgress | None = None) -> DatasetSplits:
-        """Assign the files to splits and read them once.
-
-        Raises:
-            FileNotFoundError: there is no such file under the root.
-            ValueError: groups do not name every file, or a split is empty.
-        """
+        """Assign the files to splits and read them once."""
         from snn_datasets.base.modality import Modality
         from snn_datasets.formats.mat5 import StMnistReader
         from snn_datasets.loading.recorded import build_splits

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -126,19 +126,10 @@ class UrbanSound8KAVSpec(FileDataSpec):
             check_fractions(self.val_fraction, self.test_fraction, "recordings")
         return self
 
-    @classmethod
-    def card(cls) -> DatasetCard:
-        """Return the dataset card."""
-        return CARD
+    card: ClassVar[DatasetCard] = CARD
 
     def build(self, progress: ReportProgress | None = None) -> DatasetSplits:
-        """Find the clips, assign them to splits, and fill the caches.
-
-        Raises:
-            FileNotFoundError: a folder is missing; the message says what to fetch.
-            ReadError: a file is damaged (unless on_error is missing).
-            ValueError: a folder is not a class, a name not one of UrbanSound8K's, or a split is empty.
-        """
+        """Find the clips, assign them to splits, and fill the caches."""
         from snn_datasets.loading.recorded import Row, build_splits
         from snn_datasets.modalities.images import ImageReader
 

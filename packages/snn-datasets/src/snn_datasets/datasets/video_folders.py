@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -216,20 +216,10 @@ class AveSpec(VideoListSpec):
     whole_video: bool = False
     """Whether a sample is the whole video instead of the span of its event."""
 
-    @classmethod
-    def card(cls) -> DatasetCard:
-        """Return the dataset card."""
-        return AVE
+    card: ClassVar[DatasetCard] = AVE
 
     def build(self, progress: ReportProgress | None = None) -> DatasetSplits:
-        """Read the lists, find the videos, fill the caches.
-
-        Raises:
-            FileNotFoundError: a list or the videos are missing; the message says what to fetch.
-            ReadError: a video is damaged (unless on_error is missing).
-            ValueError: a line of a list is malformed, or a split is empty.
-            ImportError: PyAV is needed to read videos.
-        """
+        """Read the lists, find the videos, fill the caches."""
         root = absolute_path(self.root)
         videos = {path.stem: path for path in find_files(root, "AVE/*.mp4", AVE)}
         clips: list[ListedClip] = []
@@ -270,20 +260,10 @@ class KineticsSoundsSpec(VideoListSpec):
     kind: Literal["kinetics-sounds"] = "kinetics-sounds"
     """Kinetics-Sounds."""
 
-    @classmethod
-    def card(cls) -> DatasetCard:
-        """Return the dataset card."""
-        return KINETICS_SOUNDS
+    card: ClassVar[DatasetCard] = KINETICS_SOUNDS
 
     def build(self, progress: ReportProgress | None = None) -> DatasetSplits:
-        """Read the table, find the videos, fill the caches.
-
-        Raises:
-            FileNotFoundError: the table or the videos are missing; the message says what to fetch.
-            ReadError: a video is damaged (unless on_error is missing).
-            ValueError: the table is malformed, or a split is empty.
-            ImportError: PyAV is needed to read videos.
-        """
+        """Read the table, find the videos, fill the caches."""
         root = absolute_path(self.root)
         table = find_file(root, "annotations.csv", KINETICS_SOUNDS)
         # Names may end in the clip's start and end seconds; an id may end the same way, so both names are looked up.

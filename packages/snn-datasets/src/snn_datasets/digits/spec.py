@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -76,10 +76,7 @@ class DigitsSpec(DataSpec):
     cache_folder: Path | None = None
     """Folder of the caches of all datasets; None: $SNN_DATASETS_CACHE, or snn-datasets in the user's cache folder."""
 
-    @classmethod
-    def card(cls) -> DatasetCard:
-        """Return the dataset card."""
-        return CARD
+    card: ClassVar[DatasetCard] = CARD
 
     def selected_modalities(self) -> tuple[str, ...]:
         """Return the modalities to read: the requested ones, or audio and visual.

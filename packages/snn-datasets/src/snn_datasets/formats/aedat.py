@@ -50,12 +50,7 @@ class Aedat2Reader(Reader):
     relies_on: ClassVar[tuple[str, ...]] = ("snn_datasets.formats.event_arrays",)
 
     def read(self, source: Source) -> Events:
-        """Read one recording of 128 x 128 pixels; it ends just after its last event, or at the end of the part.
-
-        Raises:
-            FileNotFoundError: the file does not exist.
-            ReadError: it is not an AEDAT 2.0 file of a DVS128, is truncated, or spans more than 71 minutes.
-        """
+        """Read one recording of 128 x 128 pixels; it ends just after its last event, or at the end of the part."""
         path = self.open_file(source)
         data = path.read_bytes()
         start = _end_of_header(path, data, "2.0")
@@ -109,13 +104,7 @@ class Aedat3Reader(Reader):
     """Columns of the sensor."""
 
     def read(self, source: Source) -> Events:
-        """Read one recording; it ends just after its last event, or at the end of the part.
-
-        Raises:
-            FileNotFoundError: the file does not exist.
-            ReadError: it is not an AEDAT 3.1 file, is damaged or truncated, has events outside the sensor, or spans
-                more than 71 minutes.
-        """
+        """Read one recording; it ends just after its last event, or at the end of the part."""
         path = self.open_file(source)
         status = path.stat()
         t, x, y, p = _polarity_events(path, status.st_size, status.st_mtime_ns)

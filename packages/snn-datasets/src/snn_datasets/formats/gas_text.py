@@ -46,12 +46,7 @@ class GasMixturesReader(Reader):
     missing. Set points are those at the end of the span."""
 
     def read(self, source: Source) -> Series:
-        """Read a recording or a span of it.
-
-        Raises:
-            FileNotFoundError: the file does not exist.
-            ReadError: it is not such text, or the span is empty.
-        """
+        """Read a recording or a span of it."""
         path = self.open_file(source)
         status = path.stat()
         table = _mixtures(path, status.st_size, status.st_mtime_ns, self.rate)
@@ -75,12 +70,7 @@ class GasDriftReader(Reader):
     gives: ClassVar[RecordingKind] = "series"
 
     def read(self, source: Source) -> Series:
-        """Read one measurement as a series of one row.
-
-        Raises:
-            FileNotFoundError: the file does not exist.
-            ReadError: it is not such text, or has no such line.
-        """
+        """Read one measurement as a series of one row."""
         _, features = self.batch(source.path)
         line = source.part[0] if len(source.part) == 1 else None
         if not isinstance(line, int) or not 0 <= line < len(features):

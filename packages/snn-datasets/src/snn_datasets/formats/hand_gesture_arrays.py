@@ -61,12 +61,7 @@ class GestureEventsReader(Reader):
     gives: ClassVar[RecordingKind] = "events"
 
     def read(self, source: Source) -> Events:
-        """Read one span.
-
-        Raises:
-            FileNotFoundError: the file does not exist.
-            ReadError: it is damaged, or has other content.
-        """
+        """Read one span."""
         path = self.open_file(source)
         start, stop = source.seconds() or (0.0, np.inf)
         columns = map_npy(path, kinds="iuf", what="numbers [4, E]: x, y, seconds, polarity")
@@ -114,12 +109,7 @@ class GestureFramesReader(Reader):
     gives: ClassVar[RecordingKind] = "video"
 
     def read(self, source: Source) -> Video:
-        """Read one span.
-
-        Raises:
-            FileNotFoundError: the file of frames or that of their times is missing.
-            ReadError: they are damaged, or the span has no frame.
-        """
+        """Read one span."""
         times_path = source.path.with_name(source.path.name.replace(FRAMES_SUFFIX, TIMES_SUFFIX))
         for path in (source.path, times_path):
             if not path.is_file():

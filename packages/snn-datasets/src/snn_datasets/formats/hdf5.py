@@ -48,13 +48,7 @@ class NTidigitsReader(Reader):
     gives: ClassVar[RecordingKind] = "events"
 
     def read(self, source: Source) -> Events:
-        """Read one utterance; it ends just after its last event.
-
-        Raises:
-            FileNotFoundError: the file does not exist.
-            ReadError: it is not an HDF5 file, lacks the utterance, or has events out of range.
-            ImportError: h5py is not installed.
-        """
+        """Read one utterance; it ends just after its last event."""
         path = self.open_file(source)
         if len(source.part) != 2:
             raise ReadError(f"{source}: the part must be (split, label), such as ('train', 'man-ae-a-1')")
@@ -79,13 +73,7 @@ class ShdReader(Reader):
     gives: ClassVar[RecordingKind] = "events"
 
     def read(self, source: Source) -> Events:
-        """Read one utterance; it starts at time 0 of the file and ends just after its last event.
-
-        Raises:
-            FileNotFoundError: the file does not exist.
-            ReadError: it is not an HDF5 file, lacks the utterance, or has events out of range.
-            ImportError: h5py is not installed.
-        """
+        """Read one utterance; it starts at time 0 of the file and ends just after its last event."""
         path = self.open_file(source)
         if len(source.part) != 1 or not isinstance(source.part[0], int) or source.part[0] < 0:
             raise ReadError(f"{source}: the part must be (index,), counted from 0")

@@ -44,12 +44,7 @@ class StMnistReader(Reader):
     gives: ClassVar[RecordingKind] = "events"
 
     def read(self, source: Source) -> Events:
-        """Read one recording; it lasts until the time of its last column.
-
-        Raises:
-            FileNotFoundError: the file does not exist.
-            ReadError: it is not a MATLAB 5 file, has no such matrix, or a value is out of range.
-        """
+        """Read one recording; it lasts until the time of its last column."""
         path = self.open_file(source)
         trains = read_mat5(path, "spiketrain")
         if trains.ndim != 2 or trains.shape[0] != SIDE * SIDE + 1 or not trains.shape[1]:

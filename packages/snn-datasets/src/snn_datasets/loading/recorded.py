@@ -171,7 +171,7 @@ def build_splits(
         ReadError, FileNotFoundError: a recording cannot be read, and `spec.on_error` is not "missing".
         ValueError: a cache would exceed its size limit.
     """
-    dataset = name or spec.card().kind
+    dataset = name or spec.card.kind
     # Sorted by id, so that a store does not depend on the assignment of rows to splits.
     all_rows = sorted((row for split in SPLITS for row in rows[split]), key=lambda row: row.id)
     index_of = {row.id: index for index, row in enumerate(all_rows)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -106,10 +106,7 @@ class ManifestSpec(FileDataSpec):
     audio_snr: float | None = Field(default=None, ge=-60.0, le=100.0)
     """Signal-to-noise ratio in dB of white noise added to sound, drawn once per sample; None adds no noise."""
 
-    @classmethod
-    def card(cls) -> DatasetCard:
-        """Return the dataset card."""
-        return CARD
+    card: ClassVar[DatasetCard] = CARD
 
     def check_tables(self) -> tuple[str, ...]:
         """Validate the manifest by row and column; return notes on what its splits share and on rows left out."""

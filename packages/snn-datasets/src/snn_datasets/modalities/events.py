@@ -62,12 +62,7 @@ class EventsReader(Reader):
         return columns
 
     def read(self, source: Source) -> Events:
-        """Read one recording; it ends just after its last event, or at the end of the part.
-
-        Raises:
-            FileNotFoundError: the file does not exist.
-            ReadError: it is not a NumPy file of events, or has events that the sensor cannot send.
-        """
+        """Read one recording; it ends just after its last event, or at the end of the part."""
         path = self.open_file(source)
         needed = ("t", "x", *("y" * (self.height > 1)), *("p" * (self.polarities == 2)))
         columns = read_event_columns(path, self.columns, needed)

@@ -55,12 +55,7 @@ class SeriesReader(Reader):
     does (0,1,2); with fewer than three columns that is ambiguous and an error."""
 
     def read(self, source: Source) -> Series:
-        """Read one series.
-
-        Raises:
-            FileNotFoundError: the file does not exist.
-            ReadError: it is not such a table, a value is missing, NaN or inf, or time does not increase.
-        """
+        """Read one series."""
         table = self._table(source)
         path = table.path
         time = self._time_column(table)

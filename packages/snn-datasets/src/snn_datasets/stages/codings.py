@@ -39,11 +39,7 @@ class Pixels(Stage):
     """Height and width in pixels to which images are resized, with antialiasing; None keeps their size."""
 
     def __call__(self, value: Image, draw: Draw) -> Tensor:
-        """Scale the pixels, then resize the image.
-
-        Raises:
-            ValueError: the input is not an image.
-        """
+        """Scale the pixels, then resize the image."""
         pixels = _bytes_to_unit(_expect(value, Image, self).pixels)
         if self.size is None or pixels.shape[1:] == (self.size, self.size):
             return pixels
@@ -65,11 +61,7 @@ class Frames(Stage):
     """Time steps T."""
 
     def __call__(self, value: Video, draw: Draw) -> Tensor:
-        """Select the frames, then scale their pixels.
-
-        Raises:
-            ValueError: the input is not a video, or has no frame.
-        """
+        """Select the frames, then scale their pixels."""
         video = _expect(value, Video, self)
         if not len(video.times) or len(video.times) != len(video.frames):
             raise ValueError(
@@ -99,11 +91,7 @@ class EventFrames(Stage):
     """Whether steps have equal duration or equally many events."""
 
     def __call__(self, value: Events, draw: Draw) -> Tensor:
-        """Count the events of each step.
-
-        Raises:
-            ValueError: the input is not `Events`.
-        """
+        """Count the events of each step."""
         import torch
 
         events = _expect(value, Events, self)
@@ -135,11 +123,7 @@ class Steps(Stage):
     """Time steps T."""
 
     def __call__(self, value: Series, draw: Draw) -> Tensor:
-        """Average the values of each step.
-
-        Raises:
-            ValueError: the input is not a series, or has no value.
-        """
+        """Average the values of each step."""
         import torch
 
         series = expect_series(value, self)
@@ -169,11 +153,7 @@ class SendOnDelta(Stage):
     """In the unit of the series."""
 
     def __call__(self, value: Series, draw: Draw) -> Tensor:
-        """Track every channel and count its events.
-
-        Raises:
-            ValueError: the input is not a series, or has no value.
-        """
+        """Track every channel and count its events."""
         import torch
 
         series = expect_series(value, self)
@@ -202,11 +182,7 @@ class Bernoulli(Stage):
     """Time steps T."""
 
     def __call__(self, value: Tensor, draw: Draw) -> Tensor:
-        """Draw the spikes.
-
-        Raises:
-            ValueError: the input is not a tensor, or a value is outside 0..1.
-        """
+        """Draw the spikes."""
         import torch
 
         values = _expect_unit(value, self)
@@ -225,11 +201,7 @@ class Latency(Stage):
     """Time steps T."""
 
     def __call__(self, value: Tensor, draw: Draw) -> Tensor:
-        """Place the spikes.
-
-        Raises:
-            ValueError: the input is not a tensor, or a value is outside 0..1.
-        """
+        """Place the spikes."""
         import torch
 
         values = _expect_unit(value, self)
@@ -293,11 +265,7 @@ class LogMel(_Spectrogram):
     """standard: mean 0 and variance 1 over each clip. unit: 0 at the bottom of the dynamic range, 1 at the maximum."""
 
     def __call__(self, value: Waveform, draw: Draw) -> Tensor:
-        """Compute the bands, take the logarithm, resize and scale.
-
-        Raises:
-            ValueError: the input is not a waveform, or has no samples.
-        """
+        """Compute the bands, take the logarithm, resize and scale."""
         import torch
 
         from snn_datasets.stages.spectrogram import mel_fft_length, mel_spectrogram
@@ -335,11 +303,7 @@ class LogMagnitude(_Spectrogram):
     """standard: mean 0 and variance 1 over each clip. log: the logarithm unscaled."""
 
     def __call__(self, value: Waveform, draw: Draw) -> Tensor:
-        """Compute the frequencies, take the logarithm, resize and scale.
-
-        Raises:
-            ValueError: the input is not a waveform, or has no samples.
-        """
+        """Compute the frequencies, take the logarithm, resize and scale."""
         from snn_datasets.stages.spectrogram import magnitude_spectrogram
 
         wave, _, window, hop = self._frames(value)

@@ -62,11 +62,7 @@ class LibraryTransform(Stage):
         return {**super().fingerprint(), "library": version(self.library)}
 
     def __call__(self, value: Any, draw: Draw) -> Any:
-        """Apply the transform.
-
-        Raises:
-            ValueError: it does not accept such a value.
-        """
+        """Apply the transform."""
         import torch
 
         transform = _instantiate(

@@ -44,11 +44,7 @@ class SeriesWindows(Stage):
     vibration seems faster."""
 
     def __call__(self, value: Series, draw: Draw) -> Tensor:
-        """Average or interpolate each channel.
-
-        Raises:
-            ValueError: the input is not a series, or has no value.
-        """
+        """Average or interpolate each channel."""
         import torch
 
         value = expect_series(value, self)

@@ -31,7 +31,7 @@ def tabulate(spec: AblationSpec, results: Results) -> StudyFindings:
         LOSS,
         "validation, %",
     )
-    table = StudyTable("ablation", f"Ablation on {spec.data.card().title}", columns, [row.cells() for row in rows])
+    table = StudyTable("ablation", f"Ablation on {spec.data.card.title}", columns, [row.cells() for row in rows])
     notes = [
         "Mean and standard deviation over seeds. The best other variant has the highest mean test accuracy of the "
         f"other variants. {INTERVAL_NOTE}",

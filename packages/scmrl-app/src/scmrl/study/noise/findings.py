@@ -104,7 +104,7 @@ def tabulate(spec: NoiseSpec, results: Results) -> StudyFindings:
     plots = [_plot(spec, kind, correct, results) for kind in spec.disturbances if any(t.kind == kind for t in correct)]
     return StudyFindings(
         spec.kind,
-        f"Robustness on {spec.data.card().title}",
+        f"Robustness on {spec.data.card.title}",
         [table for table in (*tables, by_strength) if table.rows],
         plots,
         _notes(spec, correct),

@@ -57,7 +57,7 @@ def tabulate(spec: ScalingSpec, results: Results) -> StudyFindings:
         _cost_table(by_row),
     ]
     plots = [_learning_plot(by_row, samples), *_cost_plot(spec, by_row)]
-    title = f"Scaling on {spec.data.card().title}"
+    title = f"Scaling on {spec.data.card.title}"
     return StudyFindings(spec.kind, title, [t for t in tables if t.rows], plots, _notes(spec, results))
 
 

@@ -47,7 +47,7 @@ def tabulate(spec: SensitivitySpec, results: Results) -> StudyFindings:
     )
     if "test" in (spec.train.selection, *values.get("train.selection", ())):
         notes.insert(0, SELECTED_ON_TEST)
-    title = f"Sensitivity on {spec.data.card().title}"
+    title = f"Sensitivity on {spec.data.card.title}"
     tables = [advice, *curve_tables(curves, names), grid_table(values, combinations)]
     return StudyFindings(spec.kind, title, [table for table in tables if table.rows], plots, notes)
 

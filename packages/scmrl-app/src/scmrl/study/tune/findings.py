@@ -88,7 +88,7 @@ def tabulate(spec: TuneSpec, results: Results) -> StudyFindings:
     tables.append(
         StudyTable("trials", "All trials, best first", columns, [_row(name, finished[name]) for name in ranked])
     )
-    title = f"Search on {spec.data.card().title}"
+    title = f"Search on {spec.data.card.title}"
     return StudyFindings(spec.kind, title, tables, _plots(ranges, names, numbered_trials(finished)), notes, files)
 
 
