@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Unpack, overload
+from typing import ClassVar, Unpack
 
 from torch import Tensor
 
@@ -57,39 +57,6 @@ class ALIF(Neuron):
         self.beta = beta
         self.decay_input = decay_input
 
-    @overload
-    def forward(
-        self,
-        x: Tensor,
-        *,
-        v_init: Tensor | None = None,
-        b_init: Tensor | None = None,
-        lengths: Tensor | None = None,
-        return_v: Literal[False] = False,
-        return_state: Literal[False] = False,
-    ) -> Tensor: ...
-    @overload
-    def forward(
-        self,
-        x: Tensor,
-        *,
-        v_init: Tensor | None = None,
-        b_init: Tensor | None = None,
-        lengths: Tensor | None = None,
-        return_v: Literal[True],
-        return_state: Literal[False] = False,
-    ) -> tuple[Tensor, Tensor]: ...
-    @overload
-    def forward(
-        self,
-        x: Tensor,
-        *,
-        v_init: Tensor | None = None,
-        b_init: Tensor | None = None,
-        lengths: Tensor | None = None,
-        return_v: bool = False,
-        return_state: Literal[True],
-    ) -> tuple[Tensor, Tensor, Tensor]: ...
     def forward(
         self,
         x: Tensor,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Literal, Unpack, overload
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
@@ -33,26 +33,6 @@ class LeakyNeuron(Neuron):
     def leak(self) -> tuple[float | Tensor, float | Tensor]:
         """Return decay and gain: the fraction of the potential left after a step, and the factor on the current."""
 
-    @overload
-    def forward(
-        self,
-        x: Tensor,
-        *,
-        v_init: Tensor | None = None,
-        lengths: Tensor | None = None,
-        norm: InputNorm | None = None,
-        return_v: Literal[False] = False,
-    ) -> Tensor: ...
-    @overload
-    def forward(
-        self,
-        x: Tensor,
-        *,
-        v_init: Tensor | None = None,
-        lengths: Tensor | None = None,
-        norm: InputNorm | None = None,
-        return_v: Literal[True],
-    ) -> tuple[Tensor, Tensor]: ...
     def forward(
         self,
         x: Tensor,
