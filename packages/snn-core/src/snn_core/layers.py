@@ -47,9 +47,12 @@ def _can_fuse(norm: nn.Module, neuron: nn.Module) -> TypeGuard[BatchNorm]:
         and type(norm) in (nn.BatchNorm1d, nn.BatchNorm2d)
         and norm.affine is True
         # Hooks on the neuron's output are unaffected by fusion.
-        and not any(_hooks(norm, "forward_pre", "forward", "backward_pre", "backward"))
+        and not any(_hooks(norm, *_ALL_HOOKS))
         and not any(_hooks(neuron, "forward_pre", "backward"))
     )
+
+
+_ALL_HOOKS = ("forward_pre", "forward", "backward_pre", "backward")
 
 
 def _hooks(module: nn.Module, *kinds: str) -> list[Any]:
@@ -132,26 +135,39 @@ class SpikingConv2d(SpikingLayer):
         self.norm = nn.BatchNorm2d(out_channels)
         self.neuron = neuron()
 
-    def forward(self, x: Tensor, *, time_steps: int | None = None) -> Tensor:
+    def forward(self, x: Tensor, *, time_steps: int | None = None, pool: nn.MaxPool2d | None = None) -> Tensor:
         """Maps [T, B, C_in, H, W], or [B, C_in, H, W] repeated for `time_steps` -> spikes [T, B, C_out, H', W'].
+
+        `pool` is applied to the spikes. On the CPU the maps then have channels last in memory, and the pooling is fused
+        with batch norm and neuron; a hook on the neuron, which reads the spikes before the pooling, disables that.
 
         Raises:
             ValueError: a static input without `time_steps`, or a wrong number of axes.
         """
+        if x.dim() != 5 and not (x.dim() == 4 and time_steps is not None):
+            raise ValueError(
+                f"maps must be [T, B, C, H, W], or [B, C, H, W] with time_steps, but the shape is {tuple(x.shape)}"
+                + ("" if time_steps else " and time_steps is not given")
+            )
+        maps = x.flatten(0, -4)
+        if pool is not None and x.device.type == "cpu":
+            maps = _channels_last(maps)
+        drive, steps = self.conv(maps), time_steps
         if x.dim() == 5:
-            drive = self.conv(x.flatten(0, 1))
-            if _can_fuse(self.norm, self.neuron):
-                return self.neuron(drive.unflatten(0, x.shape[:2]), norm=InputNorm(self.norm))
-            return self.neuron(self.norm(drive).unflatten(0, x.shape[:2]))
-        if x.dim() == 4 and time_steps is not None:
-            drive = self.conv(x)
-            if _can_fuse(self.norm, self.neuron):
-                return self.neuron(drive, norm=InputNorm(self.norm, time_steps))
-            return self.neuron(self._normalize_repeated(drive, time_steps).expand(time_steps, -1, -1, -1, -1))
-        raise ValueError(
-            f"maps must be [T, B, C, H, W], or [B, C, H, W] with time_steps, but the shape is {tuple(x.shape)}"
-            + ("" if time_steps else " and time_steps is not given")
-        )
+            drive, steps = drive.unflatten(0, x.shape[:2]), None
+        if not _can_fuse(self.norm, self.neuron):
+            spikes = self.neuron(self._normalize(drive, steps))
+        elif pool is not None and not any(_hooks(self.neuron, "forward")) and not any(_hooks(pool, *_ALL_HOOKS)):
+            return self.neuron(drive, norm=InputNorm(self.norm, steps, pool))
+        else:
+            spikes = self.neuron(drive, norm=InputNorm(self.norm, steps))
+        return spikes if pool is None else pool(spikes.flatten(0, 1)).unflatten(0, spikes.shape[:2])
+
+    def _normalize(self, drive: Tensor, time_steps: int | None) -> Tensor:
+        """Apply the batch norm to [T, B, C, H, W], or to [B, C, H, W] and repeat it."""
+        if time_steps is None:
+            return self.norm(drive.flatten(0, 1)).unflatten(0, drive.shape[:2])
+        return self._normalize_repeated(drive, time_steps).expand(time_steps, -1, -1, -1, -1)
 
     def _normalize_repeated(self, drive: Tensor, time_steps: int) -> Tensor:
         """Apply batch norm as if `drive` were repeated `time_steps` times in the batch.
@@ -172,6 +188,14 @@ class SpikingConv2d(SpikingLayer):
     def adjust_drive(self, gain: float, offset: float) -> None:
         """Scale and shift the drive by weight and bias of the batch norm."""
         _adjust_affine(self.norm.weight, self.norm.bias, gain, offset)
+
+
+def _channels_last(maps: Tensor) -> Tensor:
+    """Return maps [B, C, H, W] with channels last in memory."""
+    if maps.shape[1] == 1:
+        # Both formats describe one channel. The stride of its axis tells which one the convolution writes.
+        maps = maps[:, 0].unsqueeze(-1).permute(0, 3, 1, 2)
+    return maps.contiguous(memory_format=torch.channels_last)
 
 
 class ScaledSpike(SpikingLayer):

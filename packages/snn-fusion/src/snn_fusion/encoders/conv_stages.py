@@ -49,7 +49,6 @@ class ConvStages(Encoder):
     def encode_maps(self, x: Tensor) -> Tensor:
         """Encode maps [B, C_in, H, W] or [T, B, C_in, H, W] to tokens [T, B, N, C]."""
         for stage in self.stages:
-            spikes = stage(x, time_steps=self.time_steps)
-            x = self.pool(spikes.flatten(0, 1)).unflatten(0, spikes.shape[:2])
+            x = stage(x, time_steps=self.time_steps, pool=self.pool)
         x = x + self.position(x)
         return rearrange(x, "t b c h w -> t b (h w) c")

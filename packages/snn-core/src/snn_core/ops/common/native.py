@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, lru_cache, partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -70,8 +71,7 @@ class NativeNeuron:
         self._library = Library(source, signatures, tile=f"snn_{name}_tile")
         self._states = states
         self._needs_buffer = needs_buffer
-        fields = (*JOB_FIELDS, *((field, ctypes.c_float) for field in constants._fields))
-        self._structure = type(f"{name}_job", (ctypes.Structure,), {"_fields_": fields})
+        self._structure = job_type(constants)
         self._plain_job = lru_cache(maxsize=1024)(self._make_job)
         self.unavailable_reason = self._library.unavailable_reason
 
@@ -131,43 +131,52 @@ class NativeNeuron:
             return self._plain_job
         return partial(self._make_job, lengths=lengths, affine=affine)
 
-    def _make_job(
-        self,
-        T: int,
-        N: int,
-        start: int,
-        stop: int,
-        c: tuple[float, ...],
-        call: NeuronCall,
-        dtype: torch.dtype,
-        *,
-        lengths: Tensor | None = None,
-        affine: Affine | None = None,
-    ) -> Any:
-        """Return a pointer to the fields of a call for neurons start ... stop-1."""
-        assert isinstance(call.surrogate, str)
-        scale, shift, inner = affine or (None, None, 1)
-        job = self._structure(
-            T,
-            N,
-            start,
-            stop,
-            address(lengths),
-            1 if lengths is None else lengths.shape[0],
-            address(scale),
-            address(shift),
-            1 if scale is None else scale.shape[0],
-            inner,
-            call.slope,
-            call.soft_reset,
-            call.detach_reset,
-            call.detach_membrane,
-            _SURROGATES[call.surrogate],
-            _SAVES[call.save],
-            _TYPES[dtype],
-            *c,
-        )
-        return ctypes.byref(job)
+    def _make_job(self, *arguments: Any, lengths: Tensor | None = None, affine: Affine | None = None) -> Any:
+        return ctypes.byref(self._structure(*job_values(*arguments, lengths=lengths, affine=affine)))
+
+
+@cache
+def job_type(constants: type[Any]) -> type[ctypes.Structure]:
+    """Return the structure of a call of a neuron with these constants."""
+    fields = (*JOB_FIELDS, *((field, ctypes.c_float) for field in constants._fields))
+    return type(f"{constants.__name__}Job", (ctypes.Structure,), {"_fields_": fields})
+
+
+def job_values(
+    T: int,
+    N: int,
+    start: int,
+    stop: int,
+    c: tuple[float, ...],
+    call: NeuronCall,
+    dtype: torch.dtype,
+    *,
+    lengths: Tensor | None,
+    affine: Affine | None,
+) -> tuple[Any, ...]:
+    """Return the fields of a call for neurons start ... stop-1; the tensors must outlive it."""
+    assert isinstance(call.surrogate, str)
+    scale, shift, inner = affine or (None, None, 1)
+    return (
+        T,
+        N,
+        start,
+        stop,
+        address(lengths),
+        1 if lengths is None else lengths.shape[0],
+        address(scale),
+        address(shift),
+        1 if scale is None else scale.shape[0],
+        inner,
+        call.slope,
+        call.soft_reset,
+        call.detach_reset,
+        call.detach_membrane,
+        _SURROGATES[call.surrogate],
+        _SAVES[call.save],
+        _TYPES[dtype],
+        *c,
+    )
 
 
 class Library:
@@ -176,11 +185,20 @@ class Library:
     Args:
         source: the C file.
         signatures: argument types by the name of each function, which returns nothing.
+        returns: argument types and type of the result of functions that return something.
         tile: name of the function that returns the number of neurons processed together, if there is one.
     """
 
-    def __init__(self, source: Path, signatures: dict[str, list[Any]], *, tile: str | None = None) -> None:
+    def __init__(
+        self,
+        source: Path,
+        signatures: dict[str, list[Any]],
+        *,
+        returns: Mapping[str, tuple[list[Any], Any]] = MappingProxyType({}),
+        tile: str | None = None,
+    ) -> None:
         self.source = source
+        self.returns = returns
         self.signatures = signatures
         self.tile_function = tile
         # Cached per library, which lives as long as the process.
@@ -196,6 +214,9 @@ class Library:
         for name, types in self.signatures.items():
             function = getattr(library, name)
             function.argtypes, function.restype = types, None
+        for name, (types, result) in self.returns.items():
+            function = getattr(library, name)
+            function.argtypes, function.restype = types, result
         if self.tile_function is not None:
             getattr(library, self.tile_function).restype = INTEGER
         return library

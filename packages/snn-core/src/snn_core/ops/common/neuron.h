@@ -18,7 +18,7 @@
 #define INLINE static inline __attribute__((always_inline))
 #define NOINLINE __attribute__((noinline))
 
-enum type { F32, BF16, F16 };
+enum type { F32, BF16, F16, BYTE };
 /* In the order of snn_core.SURROGATES; GIVEN: an array has the values of the surrogate gradient. */
 enum surrogate { SIGMOID, ATAN, TRIANGLE, RECTANGLE, FAST_SIGMOID, ERF, GIVEN };
 enum save { D32, D16, X, U8 };
@@ -58,12 +58,13 @@ INLINE float element(const void *restrict from, int type, int64_t i) {
 INLINE void set_element(void *restrict to, int type, int64_t i, float value) {
     if (type == F32) ((float *)to)[i] = value;
     else if (type == BF16) ((uint16_t *)to)[i] = to_bf16(value);
-    else ((_Float16 *)to)[i] = (_Float16)value;
+    else if (type == F16) ((_Float16 *)to)[i] = (_Float16)value;
+    else ((uint8_t *)to)[i] = value > 0.0f ? 1 : 0;
 }
 
 /* The address of element `at`. */
 static inline void *address(const void *array, int type, int64_t at) {
-    return (char *)array + at * (type == F32 ? 4 : 2);
+    return (char *)array + at * (type == F32 ? 4 : type == BYTE ? 1 : 2);
 }
 
 static void load(const void *source, int64_t at, int type, int n, float *restrict to) {

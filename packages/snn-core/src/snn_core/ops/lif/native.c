@@ -3,21 +3,16 @@
  *
  * Neurons are processed in tiles whose potentials stay in the first-level cache over all time steps. One time step of a
  * tile is one loop without branches, which compilers vectorize: it reads the inputs, converts them, computes, and writes
- * the results. `forward_loop` and `backward_loop` are compiled for each combination of their constant arguments. Samples
+ * the results. `step.h` has these loops. Samples
  * of different lengths, coarse saves and learned constants add loops over the tile before and after it.
  */
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
-#include "../common/neuron.h"
+#include "step.h"
 
 #define LEVELS 127 /* steps of the one-byte code of the surrogate gradient */
-
-typedef struct {
-    NEURON_JOB
-    float decay, gain, threshold;
-} job;
 
 static float highest(int kind, float slope) {
     float zero = 0.0f, top = 0.0f;
@@ -68,47 +63,35 @@ static void start_at(const float *v_init, int64_t v_stride, int64_t at, int n, f
     }
 }
 
-/* One time step: update potentials v, write spikes and, if `keep`, the gap. `type`, `affine` and `keep` are constants. */
-INLINE void forward_loop(int type, int affine, int keep, const job *j, const void *restrict x, int n,
-                         const tile_constants *restrict tile, float *restrict v, float *restrict gap,
-                         void *restrict spikes) {
-    const float decay = j->decay, gain = j->gain, threshold = j->threshold;
-    const uint32_t soft = j->soft_reset ? 0xffffffffu : 0u; /* after a spike: all or no bits of h - threshold */
-    LOOP {
-        float current = element(x, type, i);
-        if (affine) {
-            float scaled = tile->scale[i] * current;
-            current = scaled + tile->shift[i];
-        }
-        float h = gain * current + decay * v[i], e = threshold - h;
-        if (keep) gap[i] = e;
-        set_element(spikes, type, i, e <= 0.0f ? 1.0f : 0.0f);
-        v[i] = e <= 0.0f ? float_of(bits_of(h - threshold) & soft) : h;
-    }
-}
-
 /* A function for each combination, small enough to be compiled fast, and their table. */
-typedef void forward_step(const job *, const void *, int, const tile_constants *, float *, float *, void *);
-#define STEP(TYPE, AFFINE, KEEP)                                                                                       \
-    static NOINLINE void step_##TYPE##_##AFFINE##_##KEEP(const job *j, const void *x, int n,                           \
-                                                         const tile_constants *tile, float *v, float *gap,             \
-                                                         void *spikes) {                                               \
-        forward_loop(TYPE, AFFINE, KEEP, j, x, n, tile, v, gap, spikes);                                               \
+typedef void forward_step(const job *, const void *, int, const float *, const float *, float *, float *, void *);
+#define STEP(TYPE, AFFINE, OUTPUT)                                                                                     \
+    static NOINLINE void step_##TYPE##_##AFFINE##_##OUTPUT(const job *j, const void *x, int n, const float *scale,     \
+                                                           const float *shift, float *v, float *gap, void *spikes) {   \
+        forward_loop(TYPE, TYPE, AFFINE, OUTPUT, j, x, n, scale, shift, v, gap, spikes);                               \
     }
-#define STEPS(TYPE) STEP(TYPE, 0, 0) STEP(TYPE, 0, 1) STEP(TYPE, 1, 0) STEP(TYPE, 1, 1)
+#define STEPS(TYPE)                                                                                                    \
+    STEP(TYPE, 0, SPIKES) STEP(TYPE, 0, SPIKES_AND_GAP) STEP(TYPE, 0, GAP)                                             \
+    STEP(TYPE, 1, SPIKES) STEP(TYPE, 1, SPIKES_AND_GAP) STEP(TYPE, 1, GAP)
 STEPS(F32) STEPS(BF16) STEPS(F16)
-#define ROW(TYPE) {{step_##TYPE##_0_0, step_##TYPE##_0_1}, {step_##TYPE##_1_0, step_##TYPE##_1_1}}
-static forward_step *const steps[3][2][2] = {ROW(F32), ROW(BF16), ROW(F16)}; /* by type, affine and keep */
+#define ROW(TYPE, AFFINE) {step_##TYPE##_##AFFINE##_SPIKES, step_##TYPE##_##AFFINE##_SPIKES_AND_GAP, step_##TYPE##_##AFFINE##_GAP}
+#define ROWS(TYPE) {ROW(TYPE, 0), ROW(TYPE, 1)}
+static forward_step *const steps[3][2][3] = {ROWS(F32), ROWS(BF16), ROWS(F16)}; /* by type, affine and output */
+#undef ROWS
 #undef ROW
 
-/* Samples that have ended keep their potential, do not spike, and have an infinite gap. */
+/* Samples that have ended keep their potential and have an infinite gap. */
 static void hold_ended(const tile_constants *tile, int64_t t, int n, const float *restrict before, float *restrict v,
-                       float *restrict gap, void *spikes, int type) {
+                       float *restrict gap) {
     LOOP {
         int ended = has_ended(tile, i, t);
         v[i] = ended ? before[i] : v[i];
         gap[i] = ended ? float_of(0x7f800000u) : gap[i];
     }
+}
+
+/* Samples that have ended do not spike. */
+static void silence_ended(const tile_constants *tile, int64_t t, int n, void *spikes, int type) {
     if (type == F32) {
         float *restrict s = spikes;
         LOOP s[i] = has_ended(tile, i, t) ? 0.0f : s[i];
@@ -140,7 +123,7 @@ void snn_lif_forward(const job *j, const void *x, int64_t x_stride, const float 
     tile_constants tile;
     const int type = j->type, large = j->T * j->N >= LARGE, streamed = large && type == F32;
     const float top = j->save == U8 ? highest(j->surrogate, j->slope) : 0.0f;
-    forward_step *run = steps[type][j->scale != NULL][saved || j->lengths];
+    forward_step *run = steps[type][j->scale != NULL][saved || j->lengths ? SPIKES_AND_GAP : SPIKES];
     for (int64_t at = j->start; at < j->stop; at += TILE) {
         int n = (int)(j->stop - at < TILE ? j->stop - at : TILE);
         start_at(v_init, v_stride, at, n, v);
@@ -151,8 +134,11 @@ void snn_lif_forward(const job *j, const void *x, int64_t x_stride, const float 
             float *gap = saved_gap && !large ? saved_gap : gap_space;
             void *fired = streamed ? spike_space : address(spikes, type, here);
             if (j->lengths) memcpy(before, v, sizeof(float) * (size_t)n);
-            run(j, address(x, type, t * x_stride + at), n, &tile, v, gap, fired);
-            if (j->lengths) hold_ended(&tile, t, n, before, v, gap, fired, type);
+            run(j, address(x, type, t * x_stride + at), n, tile.scale, tile.shift, v, gap, fired);
+            if (j->lengths) {
+                hold_ended(&tile, t, n, before, v, gap);
+                silence_ended(&tile, t, n, fired, type);
+            }
             if (streamed) stream(spike_space, n, (float *)spikes + here);
             if (saved_gap && large) stream(gap, n, saved_gap);
             if (saved && !saved_gap) encode(j, gap, n, top, before, saved, here);
@@ -162,37 +148,6 @@ void snn_lif_forward(const job *j, const void *x, int64_t x_stride, const float 
 }
 
 /* ---- backward ------------------------------------------------------------------------------------------------ */
-
-/* The paths by which a gradient goes from one step to the one before it. */
-enum path { NO_PATH, PAST_RESET, THROUGH_RESET };
-
-
-/* One time step back: `carry` is the gradient of the potential after the step and becomes that of the one before; it is
- * untouched with `NO_PATH`, a detached membrane. `kind`, `path` and `type` are constants. */
-INLINE void backward_loop(int kind, int path, int type, const job *j, const void *restrict upstream,
-                          const float *restrict gap, const float *restrict slopes, int n, float *restrict carry,
-                          void *restrict out) {
-    const float decay = j->detach_membrane ? 0.0f : j->decay, gain = j->gain, threshold = j->threshold;
-    const float slope = j->slope;
-    const uint32_t soft = j->soft_reset ? 0xffffffffu : 0u;
-    LOOP {
-        float e = gap[i], bump = kind == GIVEN ? slopes[i] : bump_of(e, kind, slope);
-        float g = element(upstream, type, i);
-        if (path == NO_PATH) {
-            g = g * bump;
-        } else {
-            /* a spike stops the gradient of the potential, except with a soft reset */
-            float passing = float_of(bits_of(carry[i]) & (e > 0.0f ? 0xffffffffu : soft));
-            if (path == THROUGH_RESET) { /* a spike changes the potential by -threshold, or by -h */
-                float jump = soft ? threshold : threshold - e;
-                g = g - jump * carry[i];
-            }
-            g = g * bump + passing;
-            carry[i] = decay * g;
-        }
-        set_element(out, type, i, gain * g);
-    }
-}
 
 typedef void backward_step(const job *, const void *, const float *, const float *, int, float *, void *);
 #define STEP_BACK(KIND, PATH, TYPE)                                                                                    \
@@ -268,13 +223,14 @@ static void add_leak(const job *j, const float *restrict before, const float *re
 /* Recompute the gaps of all steps of a tile [T, TILE] from its currents. */
 static void recompute(const job *j, const void *x, int64_t x_stride, int64_t at, int n, const float *v_init,
                       int64_t v_stride, const tile_constants *tile, float *gaps) {
-    _Alignas(64) float v[TILE], fired[TILE], before[TILE];
-    forward_step *run = steps[j->type][j->scale != NULL][1];
+    _Alignas(64) float v[TILE], before[TILE];
     start_at(v_init, v_stride, at, n, v);
     for (int64_t t = 0; t < j->T; t++) {
+        float *gap = gaps + t * TILE;
         if (j->lengths) memcpy(before, v, sizeof(float) * (size_t)n);
-        run(j, address(x, j->type, t * x_stride + at), n, tile, v, gaps + t * TILE, fired);
-        if (j->lengths) hold_ended(tile, t, n, before, v, gaps + t * TILE, fired, j->type);
+        steps[j->type][j->scale != NULL][GAP](j, address(x, j->type, t * x_stride + at), n, tile->scale, tile->shift, v,
+                                              gap, NULL);
+        if (j->lengths) hold_ended(tile, t, n, before, v, gap);
     }
 }
 

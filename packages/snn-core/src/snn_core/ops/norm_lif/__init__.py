@@ -15,6 +15,7 @@ from snn_core.ops.common.implementation import choose
 from snn_core.ops.common.operation import Constants
 from snn_core.ops.lif import LIF_OPERATION
 from snn_core.ops.norm_lif.operation import apply
+from snn_core.ops.norm_lif.pooled import apply_pooled, can_pool
 from snn_core.ops.norm_lif.settings import BatchNorm, InputNorm, Layout, Statistics
 
 
@@ -44,7 +45,8 @@ def norm_lif(
         return_v: whether to return the last membrane potential.
 
     Returns:
-        spikes [T, ...] in the dtype of x, and the last membrane potential [...] in float32 (float64 if x is), or None.
+        spikes [T, ...] in the dtype of x, pooled if the norm has a `pool`, and the last membrane potential [...] in
+        float32 (float64 if x is), or None.
 
     Raises:
         ValueError: x does not have the channels of the norm, there is only one value per channel to compute statistics
@@ -88,22 +90,32 @@ def norm_lif(
         raise ValueError(
             f"the variance of a batch needs more than one value per channel, but x has shape {tuple(x.shape)}"
         )
-    spikes, v_last, mean, var = apply(
-        x.contiguous(),
-        v,
-        (decay, gain, threshold - rest if rest else threshold),
-        lengths,
-        module.weight.to(dtype),
-        module.bias.to(dtype),
-        statistics,
-        Layout(inner, module.eps, repeats),
-        call._replace(save="x"),
-        return_v=return_v,
-    )
+    relative = (decay, gain, threshold - rest if rest else threshold)
+    weight, bias = module.weight.to(dtype), module.bias.to(dtype)
+    layout, pool, v_last = Layout(inner, module.eps, repeats), norm.pool, None
+    at_rest = v is None and lengths is None and not return_v
+    pooled = pool is not None and last and at_rest and can_pool(x, relative, call, pool)
+    if pool is not None and pooled:
+        spikes, mean, var = apply_pooled(x, relative, weight, bias, statistics, layout, call, pool)
+    else:
+        spikes, v_last, mean, var = apply(
+            x.contiguous(),
+            v,
+            relative,
+            lengths,
+            weight,
+            bias,
+            statistics,
+            layout,
+            call._replace(save="x"),
+            return_v=return_v,
+        )
     if statistics is None:
         update_running_statistics(module, mean, var, count * max(1, repeats))
     if last:
         spikes = spikes.movedim(-1, -3)
+    if pool is not None and not pooled:
+        spikes = pool(spikes.flatten(0, 1)).unflatten(0, spikes.shape[:2])
     if v_last is None or not return_v:
         return spikes, None
     if last:

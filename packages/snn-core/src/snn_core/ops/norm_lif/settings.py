@@ -12,12 +12,14 @@ BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d
 
 @dataclass(frozen=True)
 class InputNorm:
-    """A batch norm before a neuron, to be fused with it."""
+    """A batch norm before a neuron, to be fused with it, and the pooling after it."""
 
     module: BatchNorm
     """Normalizes tokens [T, ..., C] (BatchNorm1d) or maps [T, ..., C, H, W] (BatchNorm2d); has weight and bias."""
     time_steps: int | None = None
     """Number of steps for which an input without a time axis is repeated; None for an input with one."""
+    pool: nn.MaxPool2d | None = None
+    """Max-pooling of the spikes of maps."""
 
 
 class Layout(NamedTuple):
