@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from snn_core.ops.common.arguments import check_differentiation
 from snn_core.ops.common.call import NeuronCall
 from snn_core.ops.common.memory import empty, empty_like
 from snn_core.ops.common.native import INTEGER, POINTER, Library, job_type, job_values
@@ -83,6 +84,7 @@ def apply_pooled(
     x is contiguous, [T, B, H, W, C] or, if it is static, [B, H, W, C]; all neurons start at rest. `statistics` replace
     those of the batch.
     """
+    check_differentiation(x)
     values = LIF_OPERATION.read_constants(*constants)
     return _Pooled.apply(x, weight, bias, statistics, layout, values, call, pool)  # pyright: ignore[reportReturnType]
 
