@@ -5,7 +5,7 @@ Needs only `pip install snn-fusion`. The data are generated here, and the exampl
 
 import torch
 
-from snn_fusion import ModelSpec, calibrate, residual_share
+from snn_fusion import ModelSpec, calibrate, residual_fractions
 
 spec = ModelSpec.model_validate(
     {
@@ -62,5 +62,5 @@ with torch.no_grad():
     for modalities in (("audio", "visual", "touch"), ("audio", "visual"), ("touch",)):
         logits = model({name: inputs[name] for name in modalities}).logits
         print(f"{' + '.join(modalities)}: {(logits.argmax(1) == labels).float().mean():.0%} of 400 samples")
-for target, sources in residual_share(model, inputs).items():
+for target, sources in residual_fractions(model, inputs).items():
     print(f"{target} consists of " + ", ".join(f"{share:.0%} {source}" for source, share in sources.items()))

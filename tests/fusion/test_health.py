@@ -7,7 +7,7 @@ import torch
 
 from fusion.models import inputs_for, small_model
 from snn_core import spiking_layers
-from snn_fusion import CCSSA, calibrate, health, residual_share
+from snn_fusion import CCSSA, calibrate, health, residual_fractions
 
 
 def test_a_calibrated_model_fires_and_the_published_initialization_does_not():
@@ -43,7 +43,7 @@ def test_measuring_does_not_change_the_model(training: bool):
     inputs = inputs_for(model)
     before = copy.deepcopy(model.state_dict())
     health(model, inputs)
-    residual_share(model, inputs)
+    residual_fractions(model, inputs)
     assert model.training is training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -65,7 +65,7 @@ def test_shares_follow_alpha_and_sum_to_one():
     model = small_model(("audio", "visual", "touch"))
     inputs = inputs_for(model, batch=32)
     calibrate(model, inputs)
-    shares = residual_share(model, inputs)
+    shares = residual_fractions(model, inputs)
     assert {target: list(of) for target, of in shares.items()} == {
         "audio": ["audio", "visual", "touch"],
         "visual": ["visual", "audio", "touch"],
@@ -77,9 +77,9 @@ def test_shares_follow_alpha_and_sum_to_one():
     fusion = model.fusion
     assert isinstance(fusion, CCSSA)
     fusion.alpha = 3.0
-    doubled = residual_share(model, inputs)
+    doubled = residual_fractions(model, inputs)
     for target, of in shares.items():
         for source in of.keys() - {target}:
             assert doubled[target][source] / doubled[target][target] == pytest.approx(2 * of[source] / of[target])
     fusion.alpha = 0.0
-    assert residual_share(model, inputs)["audio"] == {"audio": 1.0, "visual": 0.0, "touch": 0.0}
+    assert residual_fractions(model, inputs)["audio"] == {"audio": 1.0, "visual": 0.0, "touch": 0.0}

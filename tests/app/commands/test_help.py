@@ -20,7 +20,7 @@ from cyclopts import App
 from app.finished import scmrl
 from scmrl import cli
 from scmrl.config.experiment import Experiment
-from scmrl.config.overlay import describe
+from scmrl.config.overlay import options_of
 from scmrl.study.kinds import KINDS
 
 FOLDER = Path(__file__).parent / "help"
@@ -129,7 +129,7 @@ def test_the_examples_and_the_common_options_are_valid(
     examples = [line.split("  ")[1] for line in text.splitlines() if line.startswith("  scmrl train ")]
     for example in [line for line in examples if "--help" not in line]:
         assert scmrl(monkeypatch, "spec", "show", *shlex.split(example)[2:]) == 0
-    known = {option.name for option in describe(Experiment)}
+    known = {option.name for option in options_of(Experiment)}
     common = re.findall(r"^  (--[\w.]+)", text, re.MULTILINE)
     assert len(common) >= 10
     assert set(common) <= known

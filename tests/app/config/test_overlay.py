@@ -13,7 +13,7 @@ from pydantic_core import core_schema
 from rich.console import Console
 
 from scmrl.config.experiment import Experiment
-from scmrl.config.overlay import OptionError, OptionHelp, describe, help_table, load
+from scmrl.config.overlay import OptionError, OptionHelp, help_table, load, options_of
 
 
 class Spec(BaseModel):
@@ -445,7 +445,7 @@ def test_fault_of_a_file_names_its_line_and_field(tmp_path: Path):
 
 def test_any_tokens_give_a_spec_or_an_option_error():
     draw = random.Random(0)
-    words = [option.name for option in describe(Run)] + [
+    words = [option.name for option in options_of(Run)] + [
         "--data",
         "--train",
         "--model.encoders.a.b",
@@ -466,7 +466,7 @@ def test_any_tokens_give_a_spec_or_an_option_error():
 
 
 def test_help_of_an_option_is_complete():
-    by_name = {option.name: option for option in describe(Run)}
+    by_name = {option.name: option for option in options_of(Run)}
     assert by_name["--train.epochs"] == OptionHelp(
         name="--train.epochs",
         type="int ≥ 1",
@@ -494,7 +494,7 @@ def test_help_of_an_option_is_complete():
 
 def choices_of(option: OptionHelp) -> list[str]:
     """Tokens that select the kinds that have an option."""
-    known = {other.name for other in describe(Run)}
+    known = {other.name for other in options_of(Run)}
     parts = option.name.split(".")
     tags = [".".join([*parts[:depth], "kind"]) for depth in range(1, len(parts))]
     tags = [tag for tag in tags if tag in known and tag != option.name]
@@ -502,7 +502,7 @@ def choices_of(option: OptionHelp) -> list[str]:
     return [token for tag, kind in zip(tags, kinds, strict=False) for token in (tag, kind)]
 
 
-@pytest.mark.parametrize("option", describe(Run), ids=lambda option: f"{option.name} {option.variant}".strip())
+@pytest.mark.parametrize("option", options_of(Run), ids=lambda option: f"{option.name} {option.variant}".strip())
 def test_described_options_are_accepted(option: OptionHelp):
     examples = {"path": "a/b", "float > 0": "0.5", "frames | events": "frames", "float | none": "2", "none": "none"}
     value = examples.get(option.type, option.default)

@@ -244,12 +244,12 @@ def test_help_needs_no_pytorch(command: list[str]):
 
 def test_help_explains_every_option(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     from scmrl.config.experiment import Experiment
-    from scmrl.config.overlay import describe
+    from scmrl.config.overlay import options_of
 
     monkeypatch.setenv("COLUMNS", "200")
     assert scmrl(monkeypatch, "train", "--help", "all") == 0
     printed = capsys.readouterr().out
-    options = describe(Experiment)
+    options = options_of(Experiment)
     assert len(options) > 40
     for option in options:
         assert option.name.removeprefix("--") in printed

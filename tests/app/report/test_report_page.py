@@ -31,7 +31,7 @@ from scmrl.report.analysis import SamplePrediction, select_examples
 from scmrl.report.charts import confusion_image, line_chart
 from scmrl.report.formatting import percent, points
 from scmrl.report.page_figures import FigureBudget
-from scmrl.report.settings import differences, non_default_settings
+from scmrl.report.settings import differing_settings, non_default_settings
 from scmrl.results.run import EnergyFile, EnvironmentFile, EvaluationFile, SummaryFile
 
 HOSTILE = "<script>alert('left')</script> & \"$x\""
@@ -540,7 +540,7 @@ def test_settings_are_listed_if_they_are_not_the_defaults():
         ("seed", "3", "0"),
     ]
     other = default.model_copy(update={"train": TrainSpec(epochs=7), "out": Path("y")})
-    assert differences([default, other, default]) == [("train.epochs", ("auto", "7", "auto"))]
+    assert differing_settings([default, other, default]) == [("train.epochs", ("auto", "7", "auto"))]
 
 
 def test_a_large_confusion_matrix_has_one_pixel_per_cell():

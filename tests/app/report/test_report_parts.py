@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from scmrl.report.model_diagram import ModelOutline, describe, model_diagram, read_outline
+from scmrl.report.model_diagram import ModelOutline, model_diagram, outline_text, read_outline
 from scmrl.report.unimodal_runs import UnimodalRun
 from scmrl.report.verdict import verdict
 from scmrl.results.run import EvaluationFile
@@ -158,10 +158,10 @@ def test_the_outline_is_read_from_the_spec_alone(tmp_path: Path):
     (tmp_path / "spec.json").write_text(json.dumps(content))
     model = read_outline(tmp_path / "spec.json", {})
     assert list(model.pairs) == [("a", "b"), ("b", "c"), ("c", "a")]
-    assert describe(model).startswith(
+    assert outline_text(model).startswith(
         "a (7 channels) by a vector encoder; b (3 × 200) by a series encoder; c by a strange encoder. "
     )
-    assert "Fusion: of-a-plugin: a reads b, b reads c, c reads a. Readout into 4 classes." in describe(model)
+    assert "Fusion: of-a-plugin: a reads b, b reads c, c reads a. Readout into 4 classes." in outline_text(model)
     for damaged in ("{", "[]", '{"model": 3}', '{"model": {"encoders": {"a": {}}}}'):
         (tmp_path / "spec.json").write_text(damaged)
         with pytest.raises(ValueError, match=r".+"):

@@ -264,7 +264,7 @@ def test_every_variant_is_trained_clean_and_with_noise():
     ("options", "message"),
     [
         (["--variants=ccsa"], "--variants ccsa: no such variant.*ccssa"),
-        (["--shares=0.5,1.5"], "distinct fractions above 0, up to 1"),
+        (["--fractions=0.5,1.5"], "distinct fractions above 0, up to 1"),
         (["--snr_db=5,5"], "distinct ratios"),
         (["--disturbances=blur"], "disturbances"),
         (["--train.noise_snr_db=0,5"], "--train_noisy"),
@@ -359,7 +359,7 @@ def test_tables_can_be_made_of_some_points():
 def test_a_trained_model_is_evaluated_under_every_disturbance(tmp_path: Path):
     tiny = tiny_options(write_tiny_dataset(tmp_path, train=48, test=10), tmp_path / "study")
     tiny[tiny.index("--train.epochs") + 1] = "1"
-    options = ["--data.modalities=image,audio", "--variants=add", "--seeds=0", "--snr_db=5,-20", "--shares=0.5,1"]
+    options = ["--data.modalities=image,audio", "--variants=add", "--seeds=0", "--snr_db=5,-20", "--fractions=0.5,1"]
     spec = load(NoiseSpec, [*tiny, *options])
     assert KINDS["noise"].spec_type().model_validate(json.loads(spec.model_dump_json())) == spec, "as a worker loads it"
     (point,) = spec.points()

@@ -90,11 +90,11 @@ def test_every_fraction_is_combined_with_every_subset_of_modalities():
     alone = experiments["audio-alone-25-seed4"]
     assert alone.data.modalities == ("audio",)
     assert alone.model.fusion.model_dump()["kind"] == "none"
-    assert (alone.train.share, alone.seed) == (0.25, 4)
+    assert (alone.train.fraction, alone.seed) == (0.25, 4)
     two = experiments["concat-audio+visual-100-seed0"]
     assert two.data.modalities == ("audio", "visual")
     assert two.model.readout.model_dump()["combine"] == "concat"
-    assert two.train.share == 1
+    assert two.train.fraction == 1
 
 
 def test_every_subset_of_the_modalities():
@@ -116,8 +116,8 @@ def test_the_budget_keeps_steps_or_epochs_constant():
     for budget, epochs, warmup, patience in (("steps", 48, 12.0, 16), ("epochs", 6, 1.5, 2)):
         spec = spec_of(*options, f"--budget={budget}")
         first, *_, last = (point.experiment(spec.base(), Path("x")).train for point in spec.points())
-        assert (first.share, first.epochs, first.warmup_epochs, first.patience) == (0.125, epochs, warmup, patience)
-        assert (last.share, last.epochs, last.warmup_epochs, last.patience) == (1.0, 6, 1.5, 2)
+        assert (first.fraction, first.epochs, first.warmup_epochs, first.patience) == (0.125, epochs, warmup, patience)
+        assert (last.fraction, last.epochs, last.warmup_epochs, last.patience) == (1.0, 6, 1.5, 2)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_the_budget_keeps_steps_or_epochs_constant():
         (["--variants=ccsa"], "--variants ccsa: no such variant.*ccssa"),
         (["--variants=visual alone"], "single modalities are always included"),
         (["--fractions=0,1"], "distinct fractions above 0, up to 1"),
-        (["--train.share=0.5"], "use --fractions instead"),
+        (["--train.fraction=0.5"], "use --fractions instead"),
         (["--data.kind=manifest", "--data.root=x"], "needs data.modalities, which is not set"),
     ],
 )

@@ -14,7 +14,7 @@ from snn_fusion.encoders.vector import VectorEncoder as VectorEncoder
 from snn_fusion.layer_health import Health as Health
 from snn_fusion.layer_health import LayerHealth as LayerHealth
 from snn_fusion.layer_health import health as health
-from snn_fusion.layer_health import residual_share as residual_share
+from snn_fusion.layer_health import residual_fractions as residual_fractions
 from snn_fusion.methods.base import FusedTokens as FusedTokens
 from snn_fusion.methods.base import FusionMethod as FusionMethod
 from snn_fusion.methods.base import Pair as Pair

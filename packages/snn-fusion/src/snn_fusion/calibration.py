@@ -49,7 +49,7 @@ def calibrate(
             so that layers fire in evaluation mode as they do in training.
         inputs: a batch of training inputs by modality, a few dozen samples or more.
         present: see `FusionModel.forward`.
-        target_rate: share of (neuron, time step) pairs that fire, in (0, 1).
+        target_rate: fraction of (neuron, time step) pairs that fire, in (0, 1).
         only: prefix of the dotted names of the layers to calibrate, such as "fusion"; all by default.
 
     Returns:

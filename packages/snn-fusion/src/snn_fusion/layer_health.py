@@ -29,7 +29,7 @@ class LayerHealth:
     """Diagnostics of one layer of neurons."""
 
     firing_rate: float
-    """Share of (neuron, time step) pairs that fire, in [0, 1]."""
+    """Fraction of (neuron, time step) pairs that fire, in [0, 1]."""
     gradient_norm: float
     """L2 norm of the loss's gradient with respect to the layer's spikes; at 0, nothing before the layer learns."""
 
@@ -112,7 +112,7 @@ def health(
 
 
 @torch.no_grad()
-def residual_share(
+def residual_fractions(
     model: FusionModel, inputs: Mapping[str, Tensor], present: Presence | None = None
 ) -> dict[str, dict[str, float]]:
     """Return how much of each modality's fused tokens is its own and how much it read from each other one.
@@ -120,7 +120,7 @@ def residual_share(
     A part's size is the mean magnitude of a summand: the tokens themselves, and alpha times each residual.
 
     Returns:
-        by target: the share of each source, and of the target itself under its own name; shares sum to 1.
+        by target: the fraction of each source, and of the target itself under its own name; fractions sum to 1.
     """
     own_tokens: dict[str, Tensor] = {}
 
@@ -134,26 +134,26 @@ def residual_share(
     finally:
         handle.remove()
     alphas = model.fusion.alphas
-    shares: dict[str, dict[str, float]] = {}
+    fractions: dict[str, dict[str, float]] = {}
     for target, tokens in own_tokens.items():
         sizes = {target: float(tokens.abs().mean())}
         for (reader, source), residual in output.residuals.items():
             if reader == target:
                 sizes[source] = abs(alphas.get((target, source), 1.0)) * float(residual.abs().mean())
         total = sum(sizes.values())
-        shares[target] = {name: size / total if total else float(name == target) for name, size in sizes.items()}
-    return shares
+        fractions[target] = {name: size / total if total else float(name == target) for name, size in sizes.items()}
+    return fractions
 
 
 @contextmanager
-def running_statistics(model: nn.Module, share: float, *, under: str = "") -> Generator[None, None, None]:
+def running_statistics(model: nn.Module, momentum: float, *, under: str = "") -> Generator[None, None, None]:
     """Within the block, set the momentum of batch norm's running statistics: 0 freezes them, 1 copies each batch's.
 
     Momentum and the number of batches are restored afterward.
 
     Args:
         model: contains the batch norms.
-        share: momentum in [0, 1].
+        momentum: 0 to 1.
         under: prefix of the dotted names of the affected modules; others use their own momentum.
     """
     modules = cast("Iterable[tuple[str, nn.Module]]", model.named_modules())
@@ -161,10 +161,10 @@ def running_statistics(model: nn.Module, share: float, *, under: str = "") -> Ge
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     try:
         for norm in norms:
-            norm.momentum = share
+            norm.momentum = momentum
             if norm.num_batches_tracked is not None:
                 norm.num_batches_tracked = norm.num_batches_tracked.clone()
         yield
     finally:
-        for norm, (momentum, tracked) in zip(norms, before, strict=True):
-            norm.momentum, norm.num_batches_tracked = momentum, tracked
+        for norm, (old_momentum, tracked) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = old_momentum, tracked

@@ -42,7 +42,7 @@ class FusionOutput:
     """Which samples have which modality, bool [B]; no entry means all."""
 
     def __repr__(self) -> str:
-        """Show shapes, and the share of each tensor that is not 0."""
+        """Show shapes, and the fraction of each tensor that is not 0."""
         rows = self._rows()
         return f"FusionOutput of {self.logits.shape[0]} samples\n" + indent(text_table(_OUTPUT_COLUMNS, rows), "  ")
 

@@ -13,7 +13,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from scmrl.config.overlay import describe, help_table, kinds_table, options_about, panels_of
+from scmrl.config.overlay import help_table, kinds_table, options_about, options_of, panels_of
 from scmrl.config.overlay.faults import did_you_mean
 
 if TYPE_CHECKING:
@@ -127,8 +127,8 @@ def show_study_help(topic: str, spec_type: type[Experiment], *, kind: str, summa
     if topic:
         _print_topic(topic, spec_type)
         return
-    shared = {option.name for option in describe(Experiment)}
-    own = [option for option in describe(spec_type) if option.name not in shared]
+    shared = {option.name for option in options_of(Experiment)}
+    own = [option for option in options_of(spec_type) if option.name not in shared]
     _print(
         STUDY.format(kind=kind, summary=_wrap(summary), example=example, folder=_wrap(FOLDER.format(kind=kind))),
         panels_of(own),
@@ -146,7 +146,7 @@ Every option is a field of the experiment: --train.epochs 5 or --train.epochs=5.
 def common_options(spec_type: type[Experiment]) -> RenderableType:
     """Common options, one line each, with their defaults."""
     table = Table.grid(padding=(0, 2, 0, 0))
-    defaults = {option.name: option.default for option in describe(spec_type)}
+    defaults = {option.name: option.default for option in options_of(spec_type)}
     for name, value, meaning in COMMON:
         default = defaults[f"--{name}"]
         default_text = (
@@ -179,7 +179,7 @@ def _print_topic(topic: str, spec_type: type[Experiment]) -> None:
         header = [f"Kinds (--help {topic}.KIND lists the options of one):\n", kinds, ""] if kinds else []
         _print(*header, panels_of(options))
     else:
-        known = [*TOPICS, *(option.name.removeprefix("--") for option in describe(spec_type))]
+        known = [*TOPICS, *(option.name.removeprefix("--") for option in options_of(spec_type))]
         raise ValueError(
             f"--help {topic}: no such topic{did_you_mean(topic, known)}; there are: {', '.join(TOPICS)}, and every "
             "group, kind or option, such as data.manifest"

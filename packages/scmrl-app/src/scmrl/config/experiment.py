@@ -90,9 +90,9 @@ class TrainSpec(Spec):
     noise_snr_db: tuple[float, float] | None = None
     """White Gaussian noise on every modality in training, redrawn each epoch: signal-to-noise ratio in dB, uniform
     between these two; none: no noise."""
-    share: float = Field(default=1.0, gt=0, le=1)
-    """Share of the training samples to train on, stratified by class, at least one per class; the seed selects them,
-    and a smaller share is part of a larger one."""
+    fraction: float = Field(default=1.0, gt=0, le=1)
+    """Fraction of the training samples to train on, stratified by class, at least one per class; the seed selects them,
+    and a smaller fraction is part of a larger one."""
     calibration_samples: int = Field(default=256, ge=16)
     """Training samples that calibrate the firing rates before the first step, with model.init calibrated."""
     target_rate: float = Field(default=0.2, gt=0, lt=1)

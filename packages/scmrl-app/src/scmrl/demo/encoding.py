@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scmrl.explain.explanation import Explanation
 from snn_datasets import DatasetInfo, ModalityInfo
 
-Floats = NDArray[np.float32]
+Float32Array = NDArray[np.float32]
 
 
 def encode_explanation(explanation: Explanation, info: DatasetInfo) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def encode_explanation(explanation: Explanation, info: DatasetInfo) -> dict[str,
     }
 
 
-def encode_frames(value: Floats, clean: Floats, info: ModalityInfo) -> list[dict[str, Any]]:
+def encode_frames(value: Float32Array, clean: Float32Array, info: ModalityInfo) -> list[dict[str, Any]]:
     """Encode an input as images: one if it is static, else the mean over time followed by one per time step.
 
     RGB channels stay colors, other channels are summed. Inputs without a plane become images of channels (down) by
@@ -71,7 +71,7 @@ def axes_label(info: ModalityInfo) -> str:
     return "channels down, time across" if len(info.shape) < 3 else ""
 
 
-def _to_images(value: Floats, info: ModalityInfo) -> Floats:
+def _to_images(value: Float32Array, info: ModalityInfo) -> Float32Array:
     """Return [frames, channels (1 or 3), height, width]."""
     timed = info.is_timed
     if len(info.shape) == 1:

@@ -9,9 +9,10 @@ from torch.utils.data import DataLoader, Subset
 from scmrl.config.data_access import DataAccess
 from scmrl.console.progress import Progress
 from scmrl.energy.counting import ModelOperations, count_operations
-from scmrl.engine.evaluate import Split, without_augmentation
+from scmrl.engine.evaluate import without_augmentation
 from scmrl.run_folder.open import open_run
 from snn_datasets import collate
+from snn_datasets.base.dataset import Split
 
 
 def measure_energy(

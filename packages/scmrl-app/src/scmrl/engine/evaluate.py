@@ -10,7 +10,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -22,9 +22,8 @@ from scmrl.engine.parallel import Processes
 from scmrl.run_folder.open import open_run
 from snn_core import record_firing_rates
 from snn_datasets import Batch, DatasetInfo, RecordedDataset, Sample, SampleDataset, collate
+from snn_datasets.base.dataset import Split
 from snn_fusion import FusionModel, FusionOutput
-
-Split = Literal["train", "val", "test"]
 
 
 @dataclass(frozen=True, eq=False)

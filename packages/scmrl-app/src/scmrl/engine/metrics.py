@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
+Float64Array = NDArray[np.float64]
 
 BINS = 15
 """Equal-width confidence bins of the calibration error, as in Guo et al. 2017 (arXiv:1706.04599)."""
@@ -29,7 +29,7 @@ class Predictions:
     """True classes [N]."""
     predicted: Ints
     """Most probable classes [N]."""
-    confidence: Floats
+    confidence: Float64Array
     """Their probabilities [N]."""
 
     @classmethod
@@ -148,6 +148,6 @@ def intervals(
     return {name: (float(low), float(high)) for name, (low, high) in bounds.items()}
 
 
-def _ratio(numerator: Ints, denominator: Ints) -> Floats:
+def _ratio(numerator: Ints, denominator: Ints) -> Float64Array:
     """Numerator / denominator, 0 where the denominator is 0."""
     return np.divide(numerator, denominator, out=np.zeros(len(numerator)), where=denominator > 0)

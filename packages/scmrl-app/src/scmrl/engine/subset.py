@@ -33,25 +33,25 @@ class TrainingSubset(SampleDataset):
         return self.dataset[self.indices[index]]
 
 
-def take_fraction(splits: DatasetSplits, share: float, *, seed: int) -> DatasetSplits:
-    """Return the splits with a share of the training samples; validation and test stay whole.
+def take_fraction(splits: DatasetSplits, fraction: float, *, seed: int) -> DatasetSplits:
+    """Return the splits with a fraction of the training samples; validation and test stay whole.
 
     Args:
         splits: of a dataset.
-        share: more than 0, at most 1.
+        fraction: more than 0, at most 1.
         seed: selects the samples.
     """
-    if share == 1:
+    if fraction == 1:
         return splits
     return replace(
-        splits, train=TrainingSubset(splits.train, stratified_indices(splits.train.labels, share, seed=seed))
+        splits, train=TrainingSubset(splits.train, stratified_indices(splits.train.labels, fraction, seed=seed))
     )
 
 
-def stratified_indices(labels: Sequence[int], share: float, *, seed: int) -> list[int]:
-    """Indices of a share of N samples, in ascending order.
+def stratified_indices(labels: Sequence[int], fraction: float, *, seed: int) -> list[int]:
+    """Indices of a fraction of N samples, in ascending order.
 
-    Class frequencies are those of the whole up to rounding, no class is empty, and with the same seed a larger share
+    Class frequencies are those of the whole up to rounding, no class is empty, and with the same seed a larger fraction
     contains a smaller one.
     """
     rng = random.Random(seed)
@@ -61,9 +61,9 @@ def stratified_indices(labels: Sequence[int], share: float, *, seed: int) -> lis
     rank: dict[int, tuple[float, float]] = {}
     for _, indices in sorted(by_class.items()):
         shuffled = sorted(indices, key=lambda _: rng.random())
-        # The quantile of a sample in its shuffled class; the first sample is in every share. Ties are broken at random,
-        # not by the order of classes.
+        # The quantile of a sample in its shuffled class; the first sample is in every fraction. Ties are broken at
+        # random, not by the order of classes.
         quantiles = [0.0, *((number + 0.5) / len(indices) for number in range(1, len(indices)))]
         rank.update({index: (quantile, rng.random()) for index, quantile in zip(shuffled, quantiles, strict=True)})
-    count = max(len(by_class), round(share * len(labels)))
+    count = max(len(by_class), round(fraction * len(labels)))
     return sorted(sorted(rank, key=lambda index: rank[index])[:count])

@@ -129,7 +129,7 @@ def _train(experiment: Experiment, processes: Processes, progress: Progress, int
         data = experiment.data.build(reading.update)
     if folder.has_inputs:
         data = restore_data(data, experiment.data, folder.path, progress)
-    splits = take_fraction(data, experiment.train.share, seed=experiment.seed)
+    splits = take_fraction(data, experiment.train.fraction, seed=experiment.seed)
     parts = processes.world_size * experiment.train.accumulate
     experiment, schedule = _resolve_auto(experiment, folder.previous, data, samples=len(splits.train), parts=parts)
     spec = model_spec(experiment.model, splits.info)

@@ -8,16 +8,17 @@ from typing import Any
 
 from scmrl.config.data_access import DataAccess
 from scmrl.console.progress import Progress
-from scmrl.engine.evaluate import Split, without_augmentation
+from scmrl.engine.evaluate import without_augmentation
 from scmrl.explain.explanation import explain_sample
 from scmrl.explain.features import MAX_SAMPLES, embed, extract_features, features_figure, neighbor_agreement
 from scmrl.explain.folder import FORMAT_VERSION, replace_folder, sample_folder_name, save_figure, write_sample
-from scmrl.explain.geometry import Floats
+from scmrl.explain.geometry import Float32Array
 from scmrl.explain.page import ExplainedSample, method_note, render_markdown
 from scmrl.explain.sampling import draw_samples, misclassified, samples_by_id
 from scmrl.run_folder.files import write_json, write_text
 from scmrl.run_folder.open import open_run
 from snn_datasets import DatasetInfo, Sample, SampleDataset
+from snn_datasets.base.dataset import Split
 from snn_fusion import FusionModel
 
 
@@ -122,7 +123,7 @@ def _map_features(
     """Draw the t-SNE maps of all samples; returns their entries in explain.json."""
     with progress.phase("extracting features", min(MAX_SAMPLES, len(dataset)), "samples") as phase:
         features = extract_features(model, dataset, batch_size=batch_size, phase=phase)
-    maps: list[Floats | None] = []
+    maps: list[Float32Array | None] = []
     with progress.phase("mapping features", len(features), "maps") as phase:
         for each in features:
             maps.append(embed(each.values, seed=seed))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from scmrl.explain.attention import attention_maps, find_probes
 from scmrl.explain.contribution import shapley_values
-from scmrl.explain.geometry import Floats, PlaneKind, geometry_of
+from scmrl.explain.geometry import Float32Array, PlaneKind, geometry_of
 from scmrl.explain.inference import class_probabilities, encoder_of, run_model
 from scmrl.explain.occlusion import occlusion_maps
 from scmrl.explain.recording import raster, raster_neurons, record_outputs
@@ -32,11 +32,11 @@ class Explanation:
 
     classes: tuple[str, ...]
     """Names of the K classes."""
-    probabilities: Floats
+    probabilities: Float32Array
     """Of each class [K]."""
     label: int | None
     """Index of the true class, if known."""
-    inputs: dict[str, Floats]
+    inputs: dict[str, Float32Array]
     """By present modality, the model's input: [C, H, W], [C, L] or [C], with T first if it has time steps."""
     kinds: dict[str, str]
     """By modality, the kind of recording: image, video, waveform, events or series."""
@@ -44,26 +44,26 @@ class Explanation:
     """By modality, what the positions of its plane are."""
     timed: frozenset[str]
     """Modalities whose input has T first."""
-    attention: dict[Pair, Floats]
+    attention: dict[Pair, Float32Array]
     """(target, source): how much the target read from each position of the SOURCE, on the source's plane; (m, m) within
     a modality. 1 is uniform attention; 0 everywhere means that nothing was read. If tokens have no position in the
     input, one value per token [N]. Empty for methods without attention over tokens."""
-    target_attention: dict[Pair, Floats]
+    target_attention: dict[Pair, Float32Array]
     """(target, source): how much each position of the TARGET read, on the target's plane."""
-    saliency: dict[str, Floats]
+    saliency: dict[str, Float32Array]
     """By modality, the importance of each position of its plane in [0, 1]: the mean attention, or the occlusion map if
     there is no attention."""
     saliency_source: dict[str, str]
     """By modality, attention or occlusion."""
-    occlusion: dict[str, Floats]
+    occlusion: dict[str, Float32Array]
     """By modality, the drop of the predicted class's probability when a position of its plane is blanked; negative if
     the probability rises."""
-    weights: dict[str, Floats]
+    weights: dict[str, Float32Array]
     """By modality, the weight of its tokens at each time step [T]; empty for methods without such weights."""
     rasters: dict[str, NDArray[np.bool_]]
     """By layer, spikes of its units, bool [T, units], at most 200 units, evenly spaced: the last layer of each encoder,
     and all layers of the cross-modal branch."""
-    residuals: dict[Pair, Floats]
+    residuals: dict[Pair, Float32Array]
     """(target, source): mean |alpha * residual| at each time step [T]."""
     contributions: dict[str, float]
     """By modality, the Shapley value for the predicted class's probability; see `scmrl.explain.contribution`."""
@@ -107,8 +107,8 @@ def explain(
         probabilities = class_probabilities(output.logits)[0]
         predicted = int(probabilities.argmax())
         geometries = {name: geometry_of(encoder_of(model, name), x) for name, x in inputs.items()}
-        attention: dict[Pair, Floats] = {}
-        target_attention: dict[Pair, Floats] = {}
+        attention: dict[Pair, Float32Array] = {}
+        target_attention: dict[Pair, Float32Array] = {}
         for (target, source), (by_target, of_source) in attention_maps(probes, recorded, token_counts).items():
             target_attention[target, source] = geometries[target].interpolate(by_target.cpu().numpy())
             attention[target, source] = geometries[source].interpolate(of_source.cpu().numpy())
@@ -174,7 +174,7 @@ def _num_tokens(tokens: Mapping[str, Tensor]) -> dict[str, int]:
     return {name: x.shape[2] for name, x in tokens.items()}
 
 
-def _residual_magnitudes(model: FusionModel, residuals: Mapping[Pair, Tensor]) -> dict[Pair, Floats]:
+def _residual_magnitudes(model: FusionModel, residuals: Mapping[Pair, Tensor]) -> dict[Pair, Float32Array]:
     alphas = model.fusion.alphas
     return {
         pair: abs(alphas.get(pair, 1.0)) * _to_numpy(residual.abs().mean((1, 2, 3)))
@@ -182,18 +182,18 @@ def _residual_magnitudes(model: FusionModel, residuals: Mapping[Pair, Tensor]) -
     }
 
 
-def _mean_attention(name: str, plane: tuple[int, ...], attention: Mapping[Pair, Floats]) -> Floats | None:
+def _mean_attention(name: str, plane: tuple[int, ...], attention: Mapping[Pair, Float32Array]) -> Float32Array | None:
     """Return the mean attention of all targets to a modality, on its plane; None if there is none."""
     maps = [m for (_, source), m in attention.items() if source == name and m.shape == plane and m.any()]
     return np.mean(maps, axis=0) if maps else None
 
 
-def _scale_to_one(values: Floats) -> Floats:
+def _scale_to_one(values: Float32Array) -> Float32Array:
     """Clip negative values and divide by the maximum; all 0 if nothing is positive."""
     values = values.clip(min=0)
     maximum = values.max()
     return values / maximum if maximum > 0 else values
 
 
-def _to_numpy(x: Tensor) -> Floats:
+def _to_numpy(x: Tensor) -> Float32Array:
     return x.float().cpu().numpy()

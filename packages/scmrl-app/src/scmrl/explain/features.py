@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Subset
 
 from scmrl.console.progress import Phase
 from scmrl.engine.evaluate import predict_batch
-from scmrl.explain.geometry import Floats
+from scmrl.explain.geometry import Float32Array
 from scmrl.explain.panels import escape_math
 from scmrl.plots.style import GRAY, layout
 from snn_datasets import SampleDataset, collate
@@ -48,7 +48,7 @@ class Features:
     """A modality, or the joint representation of all."""
     is_fused: bool
     """Whether they are readout features after fusion, or encoder features before it."""
-    values: Floats
+    values: Float32Array
     """[n, C], without the samples that lack the modality."""
     labels: NDArray[np.int64]
     """True classes [n]."""
@@ -105,7 +105,7 @@ def neighbor_agreement(features: Features) -> float | None:
     return float((features.labels[nearest] == features.labels[:, None]).mean())
 
 
-def embed(values: Floats, *, seed: int) -> Floats | None:
+def embed(values: Float32Array, *, seed: int) -> Float32Array | None:
     """Map features [n, C] to [n, 2] by t-SNE of their 50 first principal components (van der Maaten and Hinton 2008).
 
     Initialized with the first two components. None for fewer than 5 samples or constant features.
@@ -116,12 +116,14 @@ def embed(values: Floats, *, seed: int) -> Floats | None:
     n, width = values.shape
     if n < MIN_SAMPLES or width < 2 or float(values.std(0).max()) < 1e-6:
         return None
-    components: Floats = PCA(min(COMPONENTS, n, width), svd_solver="full").fit_transform(values)
+    components: Float32Array = PCA(min(COMPONENTS, n, width), svd_solver="full").fit_transform(values)
     start = cast(Any, components[:, :2] / components[:, 0].std() * 1e-4)
     return TSNE(init=start, perplexity=min(PERPLEXITY, (n - 1) / 3), random_state=seed).fit_transform(components)
 
 
-def features_figure(features: Sequence[Features], maps: Sequence[Floats | None], classes: Sequence[str]) -> Figure:
+def features_figure(
+    features: Sequence[Features], maps: Sequence[Float32Array | None], classes: Sequence[str]
+) -> Figure:
     """Draw a row per modality, before fusion left and after fusion right; samples are colored by class."""
     modalities = list(dict.fromkeys(each.modality for each in features))
     has_names = len(classes) <= MAX_LEGEND

@@ -14,7 +14,7 @@ from torch import Tensor
 from snn_fusion import Encoder, EncoderWithBlocks, FittedEncoder, PatchSplitting, SeriesEncoder, TokenInput
 from snn_fusion.encoders.token_counts import PATCH_STRIDE
 
-Floats = NDArray[np.float32]
+Float32Array = NDArray[np.float32]
 PlaneKind = Literal["image", "series", "vector", "tokens"]
 """What the positions of a modality's plane are: pixels, times, elements of a vector, or input tokens."""
 
@@ -30,10 +30,10 @@ class Geometry:
     """Number of a sample's axes before the plane, such as the channels of an image."""
     trailing_axes: int
     """Number of a sample's axes after the plane, such as the channels of tokens."""
-    weights: tuple[Floats, ...] | None
+    weights: tuple[Float32Array, ...] | None
     """By axis of the token grid, interpolation weights [positions, tokens]; None if tokens have no position."""
 
-    def interpolate(self, tokens: Floats) -> Floats:
+    def interpolate(self, tokens: Float32Array) -> Float32Array:
         """Interpolate one value per token [N] linearly between token centers; returns a map of the plane.
 
         Tokens without a position in the input are returned unchanged.
@@ -91,7 +91,7 @@ def geometry_of(encoder: Encoder, x: Tensor) -> Geometry:
     return Geometry(kind, plane, len(sizes) - len(plane), 0, weights)
 
 
-def _interpolation_weights(positions: int, before: int, stride: int, tokens: int) -> Floats:
+def _interpolation_weights(positions: int, before: int, stride: int, tokens: int) -> Float32Array:
     """Return weights [positions, tokens] of linear interpolation between token centers at `stride * i - before`."""
     centers = stride * np.arange(tokens) - before
     columns = [np.interp(np.arange(positions), centers, row) for row in np.eye(tokens)]

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scmrl.explain.geometry import Floats, Geometry
+from scmrl.explain.geometry import Float32Array, Geometry
 from scmrl.explain.inference import class_probabilities, encoder_of, logits_from_tokens, repeat_sample
 from snn_fusion import FusionModel
 
@@ -30,7 +30,7 @@ ROUNDING = 1e-6
 @torch.no_grad()
 def occlusion_maps(
     model: FusionModel, inputs: Mapping[str, Tensor], geometries: Mapping[str, Geometry], predicted: int
-) -> dict[str, Floats]:
+) -> dict[str, Float32Array]:
     """Return by modality a map of its plane: the drop of the class's probability when that part is blanked.
 
     Args:
@@ -41,7 +41,7 @@ def occlusion_maps(
     """
     tokens = {name: encoder_of(model, name)(x) for name, x in inputs.items()}
     original = class_probabilities(logits_from_tokens(model, tokens))[0, predicted]
-    maps: dict[str, Floats] = {}
+    maps: dict[str, Float32Array] = {}
     for name, x in inputs.items():
         parts, fill = _part_masks(geometries[name], x.device), _channel_medians(x, geometries[name])
         size = max(1, MAX_ELEMENTS // x.numel())

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from scmrl.console.tables import one_line
 from scmrl.explain.explanation import Explanation
-from scmrl.explain.geometry import Floats
+from scmrl.explain.geometry import Float32Array
 from scmrl.plots.style import BLUE, ORANGE, clean
 
 HEAT = LinearSegmentedColormap.from_list("heat", [(*to_rgb(ORANGE), 0.0), (1.0, 0.35, 0.0, 0.4), (0.9, 0.1, 0.0, 0.7)])
@@ -47,7 +47,7 @@ def escape_math(text: str) -> str:
 
 
 def draw_map(
-    figure: Figure | SubFigure, explanation: Explanation, modality: str, values: Floats, *, title: str, label: str
+    figure: Figure | SubFigure, explanation: Explanation, modality: str, values: Float32Array, *, title: str, label: str
 ) -> None:
     """Draw a map over the input: a transparent heat map over an image, bars below any other input.
 
@@ -109,7 +109,7 @@ def blend(colors: NDArray[Any], brightness: NDArray[Any]) -> NDArray[Any]:
     return opacity * colors[..., :3] + (1 - opacity) * brightness[..., None]
 
 
-def _outline(axes: Axes, values: Floats, levels: Sequence[float]) -> None:
+def _outline(axes: Axes, values: Float32Array, levels: Sequence[float]) -> None:
     """Draw contour lines at these levels, white with a dark edge."""
     levels = [level for level in levels if float(values.min()) < level < float(values.max())]
     if levels and min(values.shape) > 1:
@@ -118,7 +118,7 @@ def _outline(axes: Axes, values: Floats, levels: Sequence[float]) -> None:
         axes.contour(values, levels, colors="#ffffff", linewidths=0.8, linestyles="-")
 
 
-def panel_title(title: str, values: Floats) -> str:
+def panel_title(title: str, values: Float32Array) -> str:
     """Return the title, with ": none" if all values are 0."""
     return title if values.any() else f"{title}: none"
 
@@ -190,12 +190,12 @@ def has_on_off_channels(explanation: Explanation, modality: str) -> bool:
     return len(_channels(explanation, modality)) == 2
 
 
-def _brightness(explanation: Explanation, modality: str) -> Floats:
+def _brightness(explanation: Explanation, modality: str) -> Float32Array:
     """Return the mean over channels; for events it is proportional to their number."""
     return _channels(explanation, modality).mean(0)
 
 
-def _channels(explanation: Explanation, modality: str) -> Floats:
+def _channels(explanation: Explanation, modality: str) -> Float32Array:
     """Return an image [C, H, W]: the middle step of a video, the mean over the time steps of other inputs."""
     value = explanation.inputs[modality]
     if modality in explanation.timed:

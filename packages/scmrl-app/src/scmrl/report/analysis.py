@@ -29,7 +29,7 @@ from scmrl.results.run import EnergyFile, EvaluationFile
 from scmrl.run_folder.files import write_json, write_text
 from scmrl.run_folder.open import open_data, open_run
 from snn_datasets import DatasetSplits, collate
-from snn_fusion import FusionModel, residual_share
+from snn_fusion import FusionModel, residual_fractions
 
 MODEL_FILES = ("spec.json", "model.safetensors")
 MAX_CANDIDATES = 256
@@ -221,7 +221,7 @@ def predict_samples(
             if not blank.any():
                 inputs = {name: x.to(device) for name, x in batch["inputs"].items()}
                 present = {name: mask.to(device) for name, mask in batch["present"].items()}
-                for target, parts in residual_share(model, inputs, present).items():
+                for target, parts in residual_fractions(model, inputs, present).items():
                     weights[target] = weights.get(target, 0) + len(selected)
                     total = totals.setdefault(target, {})
                     for source, share in parts.items():

@@ -10,13 +10,13 @@ from scmrl.console.printable import printable
 from scmrl.results.run import Score
 
 
-def percent(share: float) -> str:
-    """Format a share in [0, 1] with two decimals; a value near 0 or 1 is never rounded to it."""
-    return "< 0.01%" if 0 < share < 5e-5 else "> 99.99%" if 1 - 5e-5 <= share < 1 else f"{share:.2%}"
+def percent(fraction: float) -> str:
+    """Format a fraction in [0, 1] with two decimals; a value near 0 or 1 is never rounded to it."""
+    return "< 0.01%" if 0 < fraction < 5e-5 else "> 99.99%" if 1 - 5e-5 <= fraction < 1 else f"{fraction:.2%}"
 
 
 def points(difference: float) -> str:
-    """Format a difference of two shares in percentage points with its sign; 0.00 has none."""
+    """Format a difference of two fractions in percentage points with its sign; 0.00 has none."""
     text = f"{100 * difference:+.2f}"
     return text.replace("-", "\N{MINUS SIGN}") if float(text) else "0.00"
 

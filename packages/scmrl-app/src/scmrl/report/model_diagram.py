@@ -14,7 +14,7 @@ from scmrl.console.tables import one_line
 from scmrl.report.charts import COLORS
 from snn_fusion.topology import pairs
 
-METHODS = {
+METHOD_CAPTIONS = {
     "ccssa": "cross-modal attention (CCSSA)",
     "qk": "QK attention",
     "sca": "cross attention (SCA)",
@@ -72,7 +72,7 @@ def read_outline(path: Path, alphas: Mapping[tuple[str, str], float]) -> ModelOu
             int(model["channels"]),
             int(model["time_steps"]),
             str(model["neuron"]["kind"]).upper(),
-            METHODS.get(kind, kind.replace("_", " ")),
+            METHOD_CAPTIONS.get(kind, kind.replace("_", " ")),
             scales,
             str(model["readout"].get("combine", "")),
             int(model["num_classes"]),
@@ -122,13 +122,13 @@ def model_diagram(model: ModelOutline) -> Markup:
         _text(705, (low + high) / 2 - 4, f"{model.classes:,} classes", "mid", bold=True),
         _text(705, (low + high) / 2 + 15, _combination(model.readout) if fused else "", "mid", small=True, muted=True),
     ]
-    description = escape(describe(model))
+    description = escape(outline_text(model))
     return Markup('<svg class="model" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
         WIDTH, height, description, Markup("").join(parts)
     )
 
 
-def describe(model: ModelOutline) -> str:
+def outline_text(model: ModelOutline) -> str:
     """Describe the diagram in words."""
     encoders = "; ".join(
         f"{name}{f' ({shape})' if shape else ''} by a {kind} encoder" for name, (kind, shape) in model.encoders.items()

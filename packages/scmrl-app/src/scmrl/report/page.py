@@ -20,7 +20,7 @@ from scmrl.report.charts import line_chart
 from scmrl.report.folders import RunFiles, StudyFiles, read_folder
 from scmrl.report.page_figures import FigureBudget, SampleCard, sample_card, study_figure
 from scmrl.report.sections import RunSection, StudySection
-from scmrl.report.settings import differences
+from scmrl.report.settings import differing_settings
 from scmrl.report.unimodal_runs import unimodal_runs
 
 EXAMPLES = (4, 2)
@@ -149,7 +149,7 @@ def _render(runs: Sequence[RunSection], studies: Sequence[StudySection]) -> str:
         title=title,
         runs=runs,
         studies=studies,
-        differing_settings=differences([run.files.experiment for run in runs]) if len(runs) > 1 else [],
+        differing_settings=differing_settings([run.files.experiment for run in runs]) if len(runs) > 1 else [],
         joint_chart=line_chart(curves, "validation accuracy", None, name="runs") if len(curves) > 1 else None,
         silent=SILENT,
         saturated=SATURATED,

@@ -33,7 +33,7 @@ def non_default_settings(spec: BaseModel) -> list[ChangedSetting]:
     return [setting for setting in _differing_fields(spec, type(spec), "") if setting.name not in IGNORED]
 
 
-def differences(specs: Sequence[BaseModel]) -> list[tuple[str, tuple[str, ...]]]:
+def differing_settings(specs: Sequence[BaseModel]) -> list[tuple[str, tuple[str, ...]]]:
     """Return the fields in which specs differ, with the value of each spec; "-" if a spec has no such field."""
     flat = [dict(_leaves(spec.model_dump(mode="json"))) for spec in specs]
     names = dict.fromkeys(name for each in flat for name in each if name not in IGNORED)

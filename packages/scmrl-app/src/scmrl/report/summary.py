@@ -28,7 +28,7 @@ def write_summary(run: Run) -> str:
     write_json(run.folder / "summary.json", summarize(run).model_dump(mode="json"))
     # Figures come last: the result must not depend on them.
     figures = figure_writers(run)
-    text = describe(run, list(figures))
+    text = summary_text(run, list(figures))
     write_text(run.folder / "summary.txt", text + "\n")
     faults: list[str] = []
     for name, draw in figures.items():
@@ -39,7 +39,7 @@ def write_summary(run: Run) -> str:
     if not faults:
         return text
     drawn = [name for name in figures if (run.folder / name).is_file()]
-    text = "\n".join([describe(run, drawn), *(f"warning: {fault}" for fault in faults)])
+    text = "\n".join([summary_text(run, drawn), *(f"warning: {fault}" for fault in faults)])
     write_text(run.folder / "summary.txt", text + "\n")
     return text
 
@@ -106,7 +106,7 @@ def silent_layers(rates: Mapping[str, float]) -> list[str]:
     return [name for name, rate in rates.items() if rate < SILENT]
 
 
-def describe(run: Run, figures: Sequence[str]) -> str:
+def summary_text(run: Run, figures: Sequence[str]) -> str:
     """Summarize the run in a few lines with the names of its figures; the most important warning comes last."""
     assert run.validation is not None
     assert run.test is not None

@@ -23,7 +23,7 @@ def verdict(
     """Compare the accuracy with the majority class and unimodal runs, and name the most important modality.
 
     Args:
-        accuracy: share of correct predictions.
+        accuracy: fraction of correct predictions.
         confusion: counts by true class (rows) and predicted class (columns).
         evaluation: of the same split; None omits intervals and modalities.
         split: name of the split.

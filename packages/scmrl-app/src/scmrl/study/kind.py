@@ -32,7 +32,7 @@ class StudyKind:
     """A `StudySpec`: the options, and the points to train."""
     findings: str
     """`(spec, results) -> StudyFindings`: tables and plots of the finished points."""
-    measure: str = "scmrl.study.measures:measure_scores"
+    measure: str = "scmrl.study.training:measure_scores"
     """`(spec, run) -> dict`: what to measure after a training, as JSON; by default accuracies."""
     run: str = "scmrl.study.training:train_point"
     """`(spec, point, folder, progress, claim) -> (result, score)`: how to process a point; by default train it once."""

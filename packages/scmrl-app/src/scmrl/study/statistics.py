@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-Floats = NDArray[np.float64]
+Float64Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class PairedDifference:
     """p-value of the paired t-test over seeds; None with one seed or where the difference is the same for all seeds."""
 
 
-def paired_difference(one: Mapping[int, Floats], other: Mapping[int, Floats]) -> PairedDifference:
+def paired_difference(one: Mapping[int, Float64Array], other: Mapping[int, Float64Array]) -> PairedDifference:
     """Compare two variants on the seeds that both have.
 
     Seeds and test samples are both random, so the variance of the mean is the sum of the variances over seeds and over
@@ -90,7 +90,7 @@ def comparable(one: Mapping[int, Mapping[str, Any]], other: Mapping[int, Mapping
     )
 
 
-def _half_width(sources: Sequence[Floats]) -> float:
+def _half_width(sources: Sequence[Float64Array]) -> float:
     """Half of the 95 % interval of a mean with several sources of variation, each given by its own means."""
     degrees = [len(values) - 1 for values in sources if len(values) > 1]
     variances = [float(values.var(ddof=1)) / len(values) for values in sources if len(values) > 1]
@@ -148,7 +148,7 @@ def pack_bits(mask: NDArray[np.bool_]) -> str:
     return f"{len(mask)}:{np.packbits(mask).tobytes().hex()}"
 
 
-def unpack_bits(text: str) -> Floats:
+def unpack_bits(text: str) -> Float64Array:
     """Decode a mask of `pack_bits` as 0 and 1 [N]."""
     count, _, digits = text.partition(":")
     return np.unpackbits(np.frombuffer(bytes.fromhex(digits), np.uint8))[: int(count)].astype(np.float64)

@@ -15,7 +15,7 @@ import yaml
 from yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode, SequenceNode
 from yaml.reader import ReaderError
 
-from snn_fusion.specs.fault import Fault, FieldPath, Position, dotted
+from snn_fusion.specs.fault import Fault, FieldPath, TextPosition, dotted
 
 _STANDARD = "tag:yaml.org,2002:"
 # By type: the pattern of its scalars, and their first characters. Integers of 100 digits and more become floats,
@@ -77,7 +77,7 @@ class Document:
         # Equal, except for escapes in quoted text that JSON and YAML read differently.
         self.value: Any = json.loads(text) if is_json else value
 
-    def position(self, path: FieldPath) -> Position:
+    def position(self, path: FieldPath) -> TextPosition:
         """Return the position of the value at this path or, if it does not exist, of its nearest ancestor.
 
         For a block of fields or items it is the position of the field's name.
@@ -86,7 +86,7 @@ class Document:
         is_block = isinstance(node, CollectionNode) and not node.flow_style
         return _position((name if is_block and name is not None else node).start_mark)
 
-    def name_position(self, path: FieldPath) -> Position:
+    def name_position(self, path: FieldPath) -> TextPosition:
         """Return the position of the name of the field at this path."""
         name, node = self._nearest(path)
         return _position((name or node).start_mark)
@@ -159,7 +159,7 @@ def _compose(text: str, *, is_json: bool) -> Node:
         try:
             json.loads(text)
         except json.JSONDecodeError as error:
-            position = Position(error.lineno, error.colno)
+            position = TextPosition(error.lineno, error.colno)
             raise FormatError(Fault(position, "", f"this is not JSON: {error.msg}")) from error
         # JSON allows tabs between tokens, where a space is equivalent, and not within them; YAML does not allow tabs.
         text = text.replace("\t", " ")
@@ -169,15 +169,15 @@ def _compose(text: str, *, is_json: bool) -> Node:
         message = ", ".join(part for part in (error.context, error.problem) if part)
         hint = "; indent with spaces" if r"'\t'" in message else ""
         mark = error.problem_mark or error.context_mark
-        position = Position(1, 1) if mark is None else _position(mark)
+        position = TextPosition(1, 1) if mark is None else _position(mark)
         raise FormatError(Fault(position, "", f"this is not YAML: {message}{hint}")) from error
     except ReaderError as error:
         before = text[: error.position]
-        position = Position(before.count("\n") + 1, error.position - before.rfind("\n"))
+        position = TextPosition(before.count("\n") + 1, error.position - before.rfind("\n"))
         message = f"this is not text: it has the character {error.character:#x}"
         raise FormatError(Fault(position, "", message)) from error
     if node is None:
-        raise FormatError(Fault(Position(1, 1), "", "the file is empty"))
+        raise FormatError(Fault(TextPosition(1, 1), "", "the file is empty"))
     return node
 
 
@@ -189,5 +189,5 @@ def _scalar(tag: str, text: str) -> object:
     return int(text) if tag == "int" else float(text)
 
 
-def _position(mark: yaml.Mark) -> Position:
-    return Position(mark.line + 1, mark.column + 1)
+def _position(mark: yaml.Mark) -> TextPosition:
+    return TextPosition(mark.line + 1, mark.column + 1)

@@ -11,7 +11,7 @@ FieldPath = tuple[str | int, ...]
 """The names and indices that lead to a value."""
 
 
-class Position(NamedTuple):
+class TextPosition(NamedTuple):
     """A position in a text, counted from 1."""
 
     line: int
@@ -22,7 +22,7 @@ class Position(NamedTuple):
 class Fault:
     """One fault of a spec file."""
 
-    position: Position
+    position: TextPosition
     field: str
     """The field's path with dots, `encoders.audio.depth`; empty if it concerns no particular field."""
     text: str

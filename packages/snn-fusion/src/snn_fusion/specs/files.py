@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast, overload
 from pydantic import BaseModel, ValidationError
 
 from snn_fusion.specs.explain import explain_errors
-from snn_fusion.specs.fault import Fault, Position, SpecFileError, dotted
+from snn_fusion.specs.fault import Fault, SpecFileError, TextPosition, dotted
 from snn_fusion.specs.model import ModelSpec
 
 M = TypeVar("M", bound=BaseModel)
@@ -45,7 +45,7 @@ def load_spec(path: str | PathLike[str], spec_type: type[BaseModel] = ModelSpec)
         document = Document(content.decode("utf-8-sig"), is_json=is_json)
     except UnicodeDecodeError as error:
         before = content[: error.start]
-        position = Position(before.count(b"\n") + 1, error.start - before.rfind(b"\n"))
+        position = TextPosition(before.count(b"\n") + 1, error.start - before.rfind(b"\n"))
         fault = Fault(position, "", f"this is not UTF-8: it has the byte {content[error.start]:#x}")
         raise SpecFileError(path, [fault]) from error
     except FormatError as error:

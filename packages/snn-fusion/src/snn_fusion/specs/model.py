@@ -67,7 +67,7 @@ class BackboneSpec(Spec):
     readout: ReadoutSpec = ReadoutSpec()
     """From fused tokens to class scores."""
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the target that the classification loss spreads over all classes."""
+    """Fraction of the target that the classification loss spreads over all classes."""
     modality_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Probability in training of dropping each modality of a sample; at least one remains."""
     init: Literal["calibrated", "calibrated_fusion", "uncalibrated"] = "calibrated"

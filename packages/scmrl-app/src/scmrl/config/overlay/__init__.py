@@ -23,7 +23,7 @@ Why not cyclopts: docs/decisions.md#the-command-line-has-its-own-option-reader.
 """
 
 from scmrl.config.overlay.faults import OptionError
-from scmrl.config.overlay.help import OptionHelp, describe, help_table, kinds_table, options_about, panels_of
+from scmrl.config.overlay.help import OptionHelp, help_table, kinds_table, options_about, options_of, panels_of
 from scmrl.config.overlay.merge import load
 
-__all__ = ["OptionError", "OptionHelp", "describe", "help_table", "kinds_table", "load", "options_about", "panels_of"]
+__all__ = ["OptionError", "OptionHelp", "help_table", "kinds_table", "load", "options_about", "options_of", "panels_of"]

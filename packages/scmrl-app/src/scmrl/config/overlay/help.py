@@ -1,4 +1,4 @@
-"""All options of a spec, as data (`describe`) and as a table (`help_table`)."""
+"""All options of a spec, as data (`options_of`) and as a table (`help_table`)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class OptionHelp:
     variant: str = ""
 
 
-def describe(spec_type: type[BaseModel]) -> list[OptionHelp]:
+def options_of(spec_type: type[BaseModel]) -> list[OptionHelp]:
     """All options of a spec, in the order of its fields."""
     return list(iter_options(FieldType.of(spec_type)))
 
@@ -137,7 +137,7 @@ def kinds_table(spec_type: type[BaseModel], topic: str) -> RenderableType | None
 
 def help_table(spec_type: type[BaseModel]) -> RenderableType:
     """All options of a spec, one panel per group."""
-    return panels_of(describe(spec_type))
+    return panels_of(options_of(spec_type))
 
 
 def panels_of(options: Sequence[OptionHelp]) -> RenderableType:

@@ -15,8 +15,8 @@ from scmrl.engine.evaluate import predict_split
 from scmrl.engine.parallel import Processes
 from scmrl.engine.run import Run
 from scmrl.run_folder.device import pick_device
-from scmrl.study.measures import measure_scores
 from scmrl.study.spec import StudySpec
+from scmrl.study.training import measure_scores
 from snn_core import record_firing_rates
 from snn_fusion import FusionModel, from_pretrained
 from snn_fusion.methods.residual import ResidualFusion

@@ -74,7 +74,7 @@ def target_modalities(kind: DisturbanceKind, info: DatasetInfo, batch: Batch) ->
 
 _FUNCTIONS: Mapping[DisturbanceKind, Callable[[Tensor, float, ModalityInfo, Generator], Tensor]] = {
     "gaussian": lambda x, snr_db, modality, draw: white_noise(x, snr_db, draw),
-    "occlusion": lambda x, share, modality, draw: occlude(x, share, modality.shape, draw),
-    "frame-drop": lambda x, share, modality, draw: drop_frames(x, share, draw),
-    "event-drop": lambda x, share, modality, draw: drop_events(x, share, draw),
+    "occlusion": lambda x, fraction, modality, draw: occlude(x, fraction, modality.shape, draw),
+    "frame-drop": lambda x, fraction, modality, draw: drop_frames(x, fraction, draw),
+    "event-drop": lambda x, fraction, modality, draw: drop_events(x, fraction, draw),
 }

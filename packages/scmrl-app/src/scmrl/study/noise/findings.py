@@ -12,7 +12,7 @@ from scmrl.plots.curves import Curve, Panel, curves_plot
 from scmrl.study.cells import DIFFERENCE_COLUMNS, INTERVAL_NOTE, SELECTED_ON_TEST, difference_cells, plus_minus
 from scmrl.study.noise.spec import DisturbanceKind, NoiseSpec
 from scmrl.study.points import Results, group_by_variant, slug
-from scmrl.study.statistics import Floats, MeanStd, comparable, paired_difference, unpack_bits
+from scmrl.study.statistics import Float64Array, MeanStd, comparable, paired_difference, unpack_bits
 from scmrl.study.tables import StudyFindings, StudyPlot, StudyTable
 
 DESCRIPTIONS: Mapping[DisturbanceKind, tuple[str, str, str]] = {
@@ -69,7 +69,7 @@ class Target:
         return " + ".join(self.modalities)
 
 
-Correct = dict[str, dict[int, Floats]]
+Correct = dict[str, dict[int, Float64Array]]
 """By variant and seed, which test samples are correct: undisturbed, then at each strength [1 + S, N]."""
 
 
@@ -138,7 +138,7 @@ def correct_by_target(spec: NoiseSpec, results: Results) -> dict[Target, Correct
     return correct
 
 
-def area_weights(kind: DisturbanceKind, strengths: Sequence[float]) -> Floats:
+def area_weights(kind: DisturbanceKind, strengths: Sequence[float]) -> Float64Array:
     """Return the weight of each strength in the mean accuracy over them [1 + S]; the first is undisturbed.
 
     Trapezoidal rule over the strengths, divided by their range. Fractions start at 0, which is undisturbed; ratios in
@@ -172,7 +172,7 @@ def _by_strength(result: Mapping[str, Any]) -> dict[tuple[DisturbanceKind, tuple
     }
 
 
-def _mean(seeds: Mapping[int, Floats], row: int = 0) -> MeanStd:
+def _mean(seeds: Mapping[int, Float64Array], row: int = 0) -> MeanStd:
     return MeanStd.of([float(rows[row].mean()) for rows in seeds.values()])
 
 

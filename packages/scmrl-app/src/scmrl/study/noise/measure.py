@@ -14,10 +14,10 @@ from torch.utils.data import DataLoader
 from scmrl.engine.evaluate import predict_batch
 from scmrl.engine.run import Run
 from scmrl.run_folder.device import pick_device
-from scmrl.study.measures import measure_scores
 from scmrl.study.noise.disturbances import Disturbance, target_modalities
 from scmrl.study.noise.spec import DisturbanceKind, NoiseSpec
 from scmrl.study.statistics import pack_bits
+from scmrl.study.training import measure_scores
 from snn_datasets import collate
 from snn_fusion import from_pretrained
 

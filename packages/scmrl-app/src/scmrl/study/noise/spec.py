@@ -27,7 +27,7 @@ class NoiseSpec(StudySpec):
     events are lost; missing: samples lack the modality. Kinds that do not apply to a modality are skipped."""
     snr_db: tuple[float, ...] = (20.0, 10.0, 5.0, 0.0, -5.0, -10.0)
     """Strengths of gaussian: signal-to-noise power ratio of each sample, in dB."""
-    shares: tuple[float, ...] = (0.125, 0.25, 0.5, 0.75, 1.0)
+    fractions: tuple[float, ...] = (0.125, 0.25, 0.5, 0.75, 1.0)
     """Strengths of all others: fraction of the plane, the time steps, the events, the samples."""
     train_noisy: bool = False
     """Also train every variant with gaussian noise on all modalities, drawn between the lowest and the highest snr_db
@@ -40,12 +40,16 @@ class NoiseSpec(StudySpec):
             raise ValueError("must be one or more distinct ratios")
         return tuple(sorted(ratios, reverse=True))
 
-    @field_validator("shares")
+    @field_validator("fractions")
     @classmethod
-    def _sort_shares(cls, shares: tuple[float, ...]) -> tuple[float, ...]:
-        if not shares or len(set(shares)) < len(shares) or not all(0 < share <= 1 for share in shares):
+    def _sort_fractions(cls, fractions: tuple[float, ...]) -> tuple[float, ...]:
+        if (
+            not fractions
+            or len(set(fractions)) < len(fractions)
+            or not all(0 < fraction <= 1 for fraction in fractions)
+        ):
             raise ValueError("must be one or more distinct fractions above 0, up to 1")
-        return tuple(sorted(shares))
+        return tuple(sorted(fractions))
 
     @field_validator("variants", "disturbances")
     @classmethod
@@ -79,4 +83,4 @@ class NoiseSpec(StudySpec):
 
     def strengths(self, kind: DisturbanceKind) -> tuple[float, ...]:
         """Return the strengths of a kind of disturbance, weakest first."""
-        return self.snr_db if kind == "gaussian" else self.shares
+        return self.snr_db if kind == "gaussian" else self.fractions

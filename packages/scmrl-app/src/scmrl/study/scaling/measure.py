@@ -18,8 +18,8 @@ from scmrl.engine.batches import calibration_batch, to_device
 from scmrl.engine.parallel import Processes
 from scmrl.engine.run import Run
 from scmrl.run_folder.device import pick_device
-from scmrl.study.measures import measure_scores
 from scmrl.study.scaling.spec import ScalingSpec
+from scmrl.study.training import measure_scores
 from snn_core import record_synaptic_operations
 from snn_fusion import from_pretrained
 

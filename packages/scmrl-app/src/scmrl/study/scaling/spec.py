@@ -40,8 +40,8 @@ class ScalingSpec(StudySpec):
 
     @model_validator(mode="after")
     def _check_share(self) -> ScalingSpec:
-        if self.train.share != 1:
-            raise ValueError("train.share is varied by the study; use --fractions instead")
+        if self.train.fraction != 1:
+            raise ValueError("train.fraction is varied by the study; use --fractions instead")
         return self
 
     def points(self) -> list[Point]:
@@ -102,7 +102,7 @@ class ScalingSpec(StudySpec):
         train = self.train
         # Fractions differ in their samples only, so `auto` means the same for all of them.
         schedule = train.schedule(MANY_SAMPLES)
-        options = {"train.share": f"{fraction:.17g}", "train.batch_size": str(schedule.batch_size)}
+        options = {"train.fraction": f"{fraction:.17g}", "train.batch_size": str(schedule.batch_size)}
         options |= {"train.epochs": str(schedule.epochs), "train.warmup_epochs": f"{schedule.warmup_epochs:.17g}"}
         if self.budget == "steps":
             options["train.epochs"] = str(round(schedule.epochs / fraction))

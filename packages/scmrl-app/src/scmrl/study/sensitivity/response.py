@@ -14,8 +14,8 @@ from scmrl.study.ranges import find_faults
 from scmrl.study.statistics import MeanStd, main_effects, within_one_standard_error
 from scmrl.study.tables import StudyTable
 
-Split = Literal["validation", "test"]
-SPLITS: tuple[Split, Split] = ("validation", "test")
+ScoreSplit = Literal["validation", "test"]
+SCORE_SPLITS: tuple[ScoreSplit, ScoreSplit] = ("validation", "test")
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,11 +26,11 @@ class Combination:
     results: Mapping[int, Mapping[str, Any]]
     """By seed."""
 
-    def accuracies(self, split: Split) -> list[float]:
+    def accuracies(self, split: ScoreSplit) -> list[float]:
         """Return one accuracy per seed."""
         return [result[f"{split}_accuracy"] for result in self.results.values()]
 
-    def mean(self, split: Split) -> float:
+    def mean(self, split: ScoreSplit) -> float:
         """Return the mean accuracy over seeds."""
         return MeanStd.of(self.accuracies(split)).mean
 
@@ -40,7 +40,7 @@ class ResponseCurve:
     """Accuracies over the values of one setting."""
 
     field: str
-    accuracies: Mapping[str, Mapping[Split, list[float]]]
+    accuracies: Mapping[str, Mapping[ScoreSplit, list[float]]]
     """One accuracy per seed, by value. Numbers are in ascending order, other values in the order of the option."""
 
     @property
@@ -53,7 +53,7 @@ class ResponseCurve:
         """The values as numbers; None if some are not numbers."""
         return parse_numbers(self.values)
 
-    def summaries(self, split: Split) -> list[MeanStd]:
+    def summaries(self, split: ScoreSplit) -> list[MeanStd]:
         """Return mean and standard deviation for each value."""
         return [MeanStd.of(by_split[split]) for by_split in self.accuracies.values()]
 
@@ -106,7 +106,7 @@ def response_curves(
     return curves
 
 
-def _mean_by_seed(combinations: Sequence[Combination], size: int) -> dict[Split, list[float]]:
+def _mean_by_seed(combinations: Sequence[Combination], size: int) -> dict[ScoreSplit, list[float]]:
     """Return the mean over combinations for each seed that all of them have; nothing if there are less than `size`."""
     seeds: list[int] = []
     if combinations and len(combinations) >= size:
@@ -115,7 +115,7 @@ def _mean_by_seed(combinations: Sequence[Combination], size: int) -> dict[Split,
         split: [
             sum(each.results[seed][f"{split}_accuracy"] for each in combinations) / len(combinations) for seed in seeds
         ]
-        for split in SPLITS
+        for split in SCORE_SPLITS
     }
 
 
@@ -235,7 +235,7 @@ def grid_table(values: Mapping[str, Sequence[str]], combinations: Sequence[Combi
         [
             *(each.settings.get(field, "base") for field in values),
             str(len(each.results)),
-            *(plus_minus(MeanStd.of(each.accuracies(split)), 100) for split in SPLITS),
+            *(plus_minus(MeanStd.of(each.accuracies(split)), 100) for split in SCORE_SPLITS),
             f"{MeanStd.of([result['seconds'] for result in each.results.values()]).mean:.0f}",
         ]
         for each in combinations

@@ -16,11 +16,10 @@ from optuna.samplers import TPESampler
 from scmrl.config.experiment import MANY_SAMPLES
 from scmrl.console.progress import Progress
 from scmrl.engine.run import Run
-from scmrl.study.measures import measure_scores
 from scmrl.study.points import Point
 from scmrl.study.queue.work import Claim
 from scmrl.study.ranges import Choices, Span, base_value
-from scmrl.study.training import train_point
+from scmrl.study.training import measure_scores, train_point
 from scmrl.study.tune.spec import TuneSpec
 
 STARTUP_TRIALS = 10
