@@ -20,7 +20,7 @@ from snn_fusion.methods.ccssa import CrossModalReader
 from snn_fusion.methods.cmci import CMCI
 from snn_fusion.methods.sca import SCA
 from snn_fusion.methods.weight_attention import WeightAttention
-from snn_fusion.published.checkpoint import import_published, read_published
+from snn_fusion.published.checkpoint import read_published
 from snn_fusion.published.names import PublishedMethod, translate_published
 
 C, K = 16, 5
@@ -156,11 +156,8 @@ def frames(model: FusionModel, *size: int) -> dict[str, Tensor]:
 def test_the_method_is_read_from_the_weights(tmp_path: Path, method: PublishedMethod):
     weights = fused(method)
     needs_saying = method in ("spatial", "temporal")
-    model = import_published(
-        save(tmp_path, weights),
-        time_steps=3,
-        method=method if needs_saying else None,
-        image_sizes={"audio": (8, 8), "visual": (8, 8)} if method == "sca" else None,
+    model = read_published(save(tmp_path, weights), time_steps=3, method=method if needs_saying else None).build(
+        {"audio": (8, 8), "visual": (8, 8)} if method == "sca" else None
     )
     assert type(model.fusion) is FUSIONS[method]
     assert not model.training
@@ -181,7 +178,7 @@ def test_the_method_is_read_from_the_weights(tmp_path: Path, method: PublishedMe
 
 def test_the_options_of_attention(tmp_path: Path):
     path = save(tmp_path, fused("temporal", aligned=True))
-    model = import_published(path, time_steps=3, num_heads=4, alpha=0.5, temperature=0.07, method="temporal")
+    model = read_published(path, time_steps=3, num_heads=4, alpha=0.5, temperature=0.07, method="temporal").build()
     assert isinstance(model.fusion, CCSSA)
     assert model.fusion.alphas == {("audio", "visual"): 0.5, ("visual", "audio"): 0.5}
     reader = model.fusion.get_submodule("readers.audio_reads_visual")
@@ -222,7 +219,7 @@ def test_weights_are_renamed(tmp_path: Path, method: PublishedMethod, theirs: st
     # Block 0 is audio reading visual; CMCI's first head is the joint one.
     weights = fused(method, aligned="trans_linear" in theirs)
     path = save(tmp_path, weights)
-    model = import_published(path, time_steps=2, method=method, image_sizes={"audio": (8, 8), "visual": (8, 8)})
+    model = read_published(path, time_steps=2, method=method).build({"audio": (8, 8), "visual": (8, 8)})
     expected = weights[theirs].squeeze(-1) if weights[theirs].dim() == 3 else weights[theirs]
     assert torch.equal(model.state_dict()[ours], expected)
 
@@ -244,7 +241,7 @@ def test_sizes_are_read_from_the_weights(tmp_path: Path, shallow: bool, concat: 
 
 @pytest.mark.parametrize("blocks", [0, 1, 3])
 def test_a_unimodal_model(tmp_path: Path, blocks: int):
-    model = import_published(save(tmp_path, unimodal(blocks=blocks)), time_steps=2, num_heads=8, modality="dvs")
+    model = read_published(save(tmp_path, unimodal(blocks=blocks)), time_steps=2, num_heads=8, modality="dvs").build()
     assert model.modalities == ("dvs",)
     assert len(model.readout.mlps) == 0
     tokens = model.encoders["dvs"](images := torch.randn(2, 2, 8, 8))
@@ -266,7 +263,7 @@ def wrapped(weights: Weights) -> dict[str, object]:
 @pytest.mark.parametrize("form", ["plain", "parallel", "state_dict", "model"])
 def test_forms_of_checkpoints(tmp_path: Path, form: str):
     weights = unimodal()
-    model = import_published(save(tmp_path, wrapped(weights)[form]), time_steps=2)
+    model = read_published(save(tmp_path, wrapped(weights)[form]), time_steps=2).build()
     assert torch.equal(model.readout.head.weight, weights["head.weight"])
 
 
@@ -274,10 +271,10 @@ def test_the_moving_average_is_read_on_request(tmp_path: Path):
     weights = unimodal()
     average = weights | {"head.bias": torch.full((K,), 9.0)}
     path = save(tmp_path, {"state_dict": weights, "state_dict_ema": average})
-    assert torch.equal(import_published(path, time_steps=2).readout.head.bias, weights["head.bias"])
-    assert torch.equal(import_published(path, time_steps=2, ema=True).readout.head.bias, average["head.bias"])
+    assert torch.equal(read_published(path, time_steps=2).build().readout.head.bias, weights["head.bias"])
+    assert torch.equal(read_published(path, time_steps=2, ema=True).build().readout.head.bias, average["head.bias"])
     with pytest.raises(ValueError, match="no weights under state_dict_ema or model_ema; it holds state_dict"):
-        import_published(save(tmp_path, {"state_dict": weights}), time_steps=2, ema=True)
+        read_published(save(tmp_path, {"state_dict": weights}), time_steps=2, ema=True).build()
 
 
 @pytest.mark.parametrize("method", FUSIONS)
@@ -312,7 +309,7 @@ def test_sizes_need_not_be_known(tmp_path: Path, method: PublishedMethod):
 def test_blocks_that_were_never_run_are_no_method(tmp_path: Path):
     path = save(tmp_path, fused("none"))
     with pytest.raises(ValueError, match=r"contradict method 'spatial': .*their blocks were never run, so it is none"):
-        import_published(path, time_steps=2, method="spatial")
+        read_published(path, time_steps=2, method="spatial").build()
 
 
 def without(weights: Weights, part: str) -> Weights:
@@ -332,7 +329,7 @@ def test_a_method_that_weights_do_not_determine_is_required(
     tmp_path: Path, weights: Callable[[], Weights], candidates: str
 ):
     with pytest.raises(ValueError, match=rf"do not determine their method \(.*\): pass method, {candidates}$"):
-        import_published(save(tmp_path, weights()), time_steps=2)
+        read_published(save(tmp_path, weights()), time_steps=2).build()
 
 
 @pytest.mark.parametrize(
@@ -349,20 +346,20 @@ def test_a_method_that_weights_do_not_determine_is_required(
 )
 def test_a_method_that_the_weights_contradict(tmp_path: Path, stored: PublishedMethod, method: Any, message: str):
     with pytest.raises(ValueError, match=message):
-        import_published(save(tmp_path, fused(stored)), time_steps=2, method=method)
+        read_published(save(tmp_path, fused(stored)), time_steps=2, method=method).build()
 
 
 def test_one_modality_has_no_method(tmp_path: Path):
     with pytest.raises(ValueError, match="has only one modality, so method must be none, not 'sca'"):
-        import_published(save(tmp_path, unimodal()), time_steps=2, method="sca")
+        read_published(save(tmp_path, unimodal()), time_steps=2, method="sca").build()
 
 
 def test_sca_needs_sizes(tmp_path: Path):
     path = save(tmp_path, fused("sca"))
     with pytest.raises(ValueError, match="a fixed number of tokens: pass image_sizes"):
-        import_published(path, time_steps=2)
+        read_published(path, time_steps=2).build()
     with pytest.raises(ValueError, match="height and width of audio, visual, but it has visual"):
-        import_published(path, time_steps=2, image_sizes={"visual": (8, 8)})
+        read_published(path, time_steps=2).build({"visual": (8, 8)})
 
 
 def test_all_faults_of_weights_are_reported(tmp_path: Path):
@@ -371,7 +368,7 @@ def test_all_faults_of_weights_are_reported(tmp_path: Path):
     weights["visual_patch_embed.rpe_bn.bias"] = torch.zeros(3)
     weights["stray.weight"] = torch.zeros(1)
     with pytest.raises(ValueError, match="not a published model's") as error:
-        import_published(save(tmp_path, weights), time_steps=2)
+        read_published(save(tmp_path, weights), time_steps=2).build()
     for part in (
         "unexpected: stray.weight",
         "missing: block.1.attn.spatial_attn.v_conv.weight",
@@ -395,12 +392,12 @@ def test_all_faults_of_weights_are_reported(tmp_path: Path):
 )
 def test_a_modified_model_is_refused(tmp_path: Path, change: Callable[[Weights], Weights], message: str):
     with pytest.raises(ValueError, match=message):
-        import_published(save(tmp_path, change(fused("spatiotemporal", aligned=True))), time_steps=2)
+        read_published(save(tmp_path, change(fused("spatiotemporal", aligned=True))), time_steps=2).build()
 
 
 def test_heads_must_divide_the_channels(tmp_path: Path):
     with pytest.raises(ValueError, match=r"channels \(16\) must be divisible by fusion.num_heads \(5\)"):
-        import_published(save(tmp_path, fused("spatiotemporal")), time_steps=2, num_heads=5)
+        read_published(save(tmp_path, fused("spatiotemporal")), time_steps=2, num_heads=5).build()
 
 
 @pytest.mark.parametrize(
@@ -420,7 +417,7 @@ def test_a_file_that_is_not_a_checkpoint(tmp_path: Path, content: bytes, message
     path = tmp_path / "checkpoint.pth.tar"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=message):
-        import_published(path, time_steps=2)
+        read_published(path, time_steps=2).build()
 
 
 @pytest.mark.parametrize(
@@ -435,7 +432,7 @@ def test_a_file_that_is_not_a_checkpoint(tmp_path: Path, content: bytes, message
 )
 def test_a_checkpoint_of_another_kind(tmp_path: Path, stored: object, message: str):
     with pytest.raises(ValueError, match=message):
-        import_published(save(tmp_path, stored), time_steps=2)
+        read_published(save(tmp_path, stored), time_steps=2).build()
 
 
 def test_code_in_a_checkpoint_is_not_run(tmp_path: Path):
@@ -445,7 +442,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path):
 
     path = save(tmp_path, {"state_dict": unimodal(), "trap": Trap()})
     with pytest.raises(ValueError, match="holds more than data"):
-        import_published(path, time_steps=2)
+        read_published(path, time_steps=2).build()
     assert not (tmp_path / "executed").exists()
     torch.load(path, weights_only=False)
     assert (tmp_path / "executed").exists()
@@ -453,7 +450,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path):
 
 def test_a_missing_file(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match="there is no checkpoint at"):
-        import_published(tmp_path / "none.pth", time_steps=2)
+        read_published(tmp_path / "none.pth", time_steps=2).build()
 
 
 def test_names_that_no_published_model_has_are_not_translated():

@@ -25,7 +25,7 @@ from snn_fusion.methods.ccssa import CrossModalReader
 from snn_fusion.methods.cmci import CMCI
 from snn_fusion.methods.sca import SCA, PositionBias
 from snn_fusion.methods.weight_attention import WeightAttention
-from snn_fusion.published.checkpoint import import_published
+from snn_fusion.published.checkpoint import read_published
 from snn_fusion.published.names import SIDES, PublishedMethod
 
 DATA = Path(__file__).parent / "data"
@@ -198,7 +198,7 @@ def give_bias(sca: nn.Module, golden: Golden) -> None:
 
 
 def method_of(golden: Golden) -> PublishedMethod:
-    """Return the method of a whole model's case, by its name in `import_published`."""
+    """Return the method of a whole model's case, by its name in `read_published`."""
     return METHODS[golden.settings["attn_method"]] if golden.settings.get("cross_attn") else "none"
 
 
@@ -208,7 +208,7 @@ def model(golden: Golden) -> FusionModel:
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "checkpoint.pth.tar"
         torch.save({"state_dict": golden.under("weights/")}, checkpoint)
-        built = import_published(
+        published = read_published(
             checkpoint,
             time_steps=s["T"],
             num_heads=s["num_heads"],
@@ -216,8 +216,8 @@ def model(golden: Golden) -> FusionModel:
             temperature=s.get("temperature", 0.1),
             # Pass only what the weights do not determine: random ones have no counters that show which blocks were run.
             method=None if method in ("spatiotemporal", "weight_attention", "cmci") else method,
-            image_sizes=dict.fromkeys(SIDES, (s["size"], s["size"])) if method == "sca" else None,
         )
+        built = published.build(dict.fromkeys(SIDES, (s["size"], s["size"])) if method == "sca" else None)
     if isinstance(built.fusion, CCSSA):
         assert isinstance(built.fusion.readers, nn.ModuleDict)
         assert list(built.fusion.readers) == ["audio_reads_visual", "visual_reads_audio"]

@@ -8,7 +8,7 @@ import torch
 
 from app.finished import scmrl
 from fusion.test_published import K, fused, save, unimodal
-from snn_fusion import from_pretrained, import_published
+from snn_fusion import from_pretrained, read_published
 from snn_fusion.published.names import PublishedMethod
 
 
@@ -25,7 +25,7 @@ def test_a_checkpoint_becomes_a_folder_that_computes_the_same(
     inputs = {"audio": torch.randn(2, 1, 16, 24), "visual": torch.randn(2, 3, 12, 12)}
     with torch.no_grad():
         result = from_pretrained(out)(inputs).logits
-        torch.testing.assert_close(result, import_published(checkpoint, time_steps=3)(inputs).logits)
+        torch.testing.assert_close(result, read_published(checkpoint, time_steps=3).build()(inputs).logits)
     assert json.loads((out / "spec.json").read_text())["model"]["input_shapes"]["audio"] == [1, 16, 24]
 
 

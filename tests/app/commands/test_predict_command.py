@@ -56,7 +56,7 @@ def test_a_manifest_without_labels_gives_the_predictions_of_the_test_split(
     result = lines(capsys)
     splits = read_experiment(run).data.build()
     expected = predict_split(
-        from_pretrained(run), splits.test, batch_size=4, processes=Processes(0, 1, torch.device("cpu"))
+        from_pretrained(run), splits.test, batch_size=4, processes=Processes.single(torch.device("cpu"))
     )
     assert [entry["id"] for entry in result] == expected.ids
     shares = torch.tensor([list(entry["probabilities"].values()) for entry in result])

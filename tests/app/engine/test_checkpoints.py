@@ -32,7 +32,7 @@ from scmrl.engine.checkpoints.files import read_json
 from scmrl.engine.parallel import Processes
 from snn_fusion import FusionModel, scmrl
 
-ALONE = Processes(0, 1, torch.device("cpu"))
+ALONE = Processes.single(torch.device("cpu"))
 FILES = ("checksums.json", "position.json", "rank-0.json", "rank-0.safetensors")
 
 

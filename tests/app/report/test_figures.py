@@ -11,13 +11,11 @@ import pytest
 
 from present import present
 from scmrl.energy.figure import energy_figure
+from scmrl.plots.files import save_png
 from scmrl.plots.labels import format_percent, layer_name
 from scmrl.plots.run_figures import (
     confusion_figure,
     curves_figure,
-    plot_confusion,
-    plot_curves,
-    plot_rates,
     rates_figure,
 )
 from scmrl.study.ablation.plots import accuracy_plot
@@ -50,9 +48,9 @@ def test_each_figure_is_written_and_its_path_returned(tmp_path: Path):
     folder = tmp_path / "new" / "figures"
     rates = {"audio.query": 0.0, "audio.key": 0.05}
     paths = [
-        plot_curves(epochs(3), folder / "curves.png", best_epoch=2),
-        plot_confusion([[3, 1], [0, 4]], ["cat", "dog"], folder / "confusion.png", title="Validation"),
-        plot_rates(rates, rates, folder / "rates.png"),
+        save_png(curves_figure(epochs(3), best_epoch=2), folder / "curves.png"),
+        save_png(confusion_figure([[3, 1], [0, 4]], ["cat", "dog"], title="Validation"), folder / "confusion.png"),
+        save_png(rates_figure(rates, rates), folder / "rates.png"),
     ]
     assert [path.name for path in paths] == ["curves.png", "confusion.png", "rates.png"]
     assert png_size(paths[0]) == (1500, 600)
@@ -141,7 +139,7 @@ def test_confusion_of_many_classes_stays_small(tmp_path: Path, size: int):
     assert len(shares) <= 500
     block = -(-size // 500)
     assert shares[7 // block].max() == pytest.approx(75 if block == 1 else 100 * 9 / (9 + 3 * block))
-    path = plot_confusion(matrix.tolist(), [""] * size, tmp_path / "confusion.png", title="test")
+    path = save_png(confusion_figure(matrix.tolist(), [""] * size, title="test"), tmp_path / "confusion.png")
     assert all(edge <= 2500 for edge in png_size(path))
     assert path.stat().st_size < 1_000_000
 
@@ -187,7 +185,7 @@ def test_of_many_layers_the_lowest_and_the_highest_rates_are_drawn(tmp_path: Pat
     assert names[0] == "a reads 0: query"
     assert names[-1] == "a reads 299: query"
     assert "40 of 300 layers" in figure.get_suptitle()
-    assert all(edge <= 4000 for edge in png_size(plot_rates(rates, rates, tmp_path / "rates.png")))
+    assert all(edge <= 4000 for edge in png_size(save_png(rates_figure(rates, rates), tmp_path / "rates.png")))
 
 
 def test_of_many_layers_the_most_expensive_are_drawn():

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from app.finished import finished_run, scmrl
@@ -104,10 +105,10 @@ def test_the_page_of_a_run_stays_small(run: Path, tmp_path: Path, monkeypatch: p
 def test_the_summary_is_written_when_a_figure_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    def fails(*_: object, **_more: object) -> Path:
+    def fails(*_: object, **_more: object) -> Figure:
         raise MemoryError
 
-    monkeypatch.setattr(summary, "plot_confusion", fails)
+    monkeypatch.setattr(summary, "confusion_figure", fails)
     out = tmp_path / "run"
     (tmp_path / "data").mkdir()
     finished_run(write_tiny_dataset(tmp_path / "data", train=24, test=6), out)

@@ -27,7 +27,7 @@ from scmrl.study.statistics import pack_bits
 from snn_datasets import Batch, DatasetInfo, DigitsSpec, ModalityInfo, Sample, collate
 from snn_fusion import from_pretrained
 
-SINGLE = Processes(0, 1, torch.device("cpu"))
+SINGLE = Processes.single(torch.device("cpu"))
 INFO = DatasetInfo(
     "x",
     ("a", "b"),

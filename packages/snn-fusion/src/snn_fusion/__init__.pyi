@@ -39,7 +39,6 @@ from snn_fusion.pretrained.transfer import ShapeMismatch as ShapeMismatch
 from snn_fusion.pretrained.transfer import load_weights as load_weights
 from snn_fusion.published.checkpoint import ImageSizes as ImageSizes
 from snn_fusion.published.checkpoint import PublishedCheckpoint as PublishedCheckpoint
-from snn_fusion.published.checkpoint import import_published as import_published
 from snn_fusion.published.checkpoint import read_published as read_published
 from snn_fusion.published.names import PublishedMethod as PublishedMethod
 from snn_fusion.published.names import translate_published as translate_published

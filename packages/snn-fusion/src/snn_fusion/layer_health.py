@@ -13,11 +13,12 @@ from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPriva
 
 from snn_core import record_firing_rates, spiking_layers
 from snn_fusion.presence import Presence
-from snn_fusion.tables import html_table
+from snn_fusion.tables import html_table, text_table
 
 if TYPE_CHECKING:
     from snn_fusion.model import FusionModel
 
+HEADINGS = ("layer", "firing", "gradient", "")
 SILENT = 0.001
 """Firing rate below which a layer is silent: it passes nothing on and hardly learns."""
 SATURATED = 0.95
@@ -52,21 +53,18 @@ class Health:
         return tuple(name for name, layer in self.layers.items() if layer.firing_rate > SATURATED)
 
     def __str__(self) -> str:
-        width = max((len(name) for name in self.layers), default=5)
-        lines = [f"{'layer':<{width}}  firing  gradient"]
-        for name, layer in self.layers.items():
-            status = "  silent" if name in self.silent else "  saturated" if name in self.saturated else ""
-            lines.append(f"{name:<{width}}  {layer.firing_rate:6.2%}  {layer.gradient_norm:8.2e}{status}")
-        return "\n".join(lines)
+        return text_table(HEADINGS, self._rows())
 
     def _repr_html_(self) -> str:
+        caption = f"{len(self.layers)} layers, {len(self.silent)} silent, {len(self.saturated)} saturated"
+        return html_table(HEADINGS, self._rows(), caption=caption)
+
+    def _rows(self) -> list[list[str]]:
         status = dict.fromkeys(self.silent, "silent") | dict.fromkeys(self.saturated, "saturated")
-        rows = [
+        return [
             [name, f"{layer.firing_rate:.2%}", f"{layer.gradient_norm:.2e}", status.get(name, "")]
             for name, layer in self.layers.items()
         ]
-        caption = f"{len(rows)} layers, {len(self.silent)} silent, {len(self.saturated)} saturated"
-        return html_table(("layer", "firing", "gradient", ""), rows, caption=caption)
 
 
 def health(

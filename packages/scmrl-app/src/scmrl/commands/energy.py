@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from scmrl.config.data_access import AS_TRAINED, DataAccess
+from scmrl.config.preflight import require_parent
 
 BATCH = 16
 """Samples per batch."""
@@ -45,8 +46,8 @@ def energy(
     if samples < 1:
         raise ValueError(f"--samples {samples}: at least 1 sample is needed")
     prices = energy_table(table)
-    if json is not None and not json.absolute().parent.is_dir():
-        raise ValueError(f"--json {json}: the folder {json.absolute().parent} does not exist")
+    if json is not None:
+        require_parent("--json", json)
     run = run_or_newest(run)
     read_experiment(run, access)
 

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from scmrl.config.data_access import AS_TRAINED, DataAccess
+from scmrl.config.preflight import require_parent
 from scmrl.console.tables import DataTable, one_line
 from scmrl.results.evaluation import contents, markdown, tables
 
@@ -50,8 +51,8 @@ def evaluate(
         raise ValueError(f"--bootstrap {bootstrap}: confidence intervals need at least 1 resample")
     if seed < 0:
         raise ValueError(f"--seed {seed} is negative; give 0 or more")
-    if json is not None and not json.absolute().parent.is_dir():
-        raise ValueError(f"--json {json}: there is no folder {json.absolute().parent}")
+    if json is not None:
+        require_parent("--json", json)
     run = run_or_newest(run)
     experiment = read_experiment(run, access)
 

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from scmrl.config.data_access import AS_TRAINED, DataAccess
+from scmrl.config.preflight import require_parent
 
 Format = Literal["pt2", "onnx", "nir"]
 
@@ -41,8 +42,7 @@ def export(
 
     if not out.name or out.exists():
         raise ValueError(f"--out {out} exists already, and nothing is overwritten; name another file")
-    if not out.absolute().parent.is_dir():
-        raise ValueError(f"--out {out}: there is no folder {out.absolute().parent}")
+    require_parent("--out", out)
     if modality is not None and format != "nir":
         raise ValueError(f"--modality {modality} is for --format nir; {format} exports the whole model")
     read_experiment(run, access)

@@ -11,6 +11,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from scmrl.config.data_access import AS_TRAINED, DataAccess
+from scmrl.config.preflight import require_parent
 
 
 def report(
@@ -35,8 +36,7 @@ def report(
     """
     if out.is_dir():
         raise ValueError(f"--out {out} is a folder; name a file, as in --out {out / 'report.html'}")
-    if not out.absolute().parent.is_dir():
-        raise ValueError(f"--out {out}: there is no folder {out.absolute().parent}")
+    require_parent("--out", out)
 
     from scmrl.run_folder.newest import run_or_newest
 

@@ -37,6 +37,16 @@ def check_out(folder: Path) -> None:
         )
 
 
+def require_parent(option: str, path: Path) -> None:
+    """Check that the folder of a file to write exists.
+
+    Raises:
+        ValueError: it does not; the message names the option.
+    """
+    if not path.absolute().parent.is_dir():
+        raise ValueError(f"{option} {path}: there is no folder {path.absolute().parent}")
+
+
 def check_extras(experiment: Experiment) -> None:
     """Check that the extras that the experiment needs are installed.
 

@@ -188,7 +188,7 @@ def evaluate(folder: Path, split: Split, progress: Progress, access: DataAccess 
         FileNotFoundError: the model or the dataset is missing.
     """
     run = open_run(folder, access)
-    model, processes = run.model, Processes(0, 1, run.device)
+    model, processes = run.model, Processes.single(run.device)
     splits = run.data(progress)
     dataset = without_augmentation(getattr(splits, split))
     subsets = modality_subsets(model.modalities)

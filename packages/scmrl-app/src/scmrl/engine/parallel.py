@@ -39,6 +39,11 @@ class Processes:
     group: Any = None
     """Process group for communication inside the model; None for a single process."""
 
+    @classmethod
+    def single(cls, device: torch.device) -> Processes:
+        """Return the group of a process that runs alone."""
+        return cls(0, 1, device)
+
     @property
     def is_rank0(self) -> bool:
         """Whether this process writes files and prints."""
@@ -108,7 +113,7 @@ def join_processes(device: str) -> Processes:
         device = f"cuda:{local_rank}"
     torch_device = pick_device(device)
     if world_size == 1:
-        return Processes(0, 1, torch_device)
+        return Processes.single(torch_device)
     if torch_device.type == "cuda":
         torch.cuda.set_device(torch_device)
     if not dist.is_initialized():

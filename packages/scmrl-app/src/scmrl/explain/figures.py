@@ -44,23 +44,18 @@ STRIP, NAME = (0.24, 1.6), 0.22
 """Minimum and maximum height of a layer's spikes, and height of its name above them, in inches."""
 
 
-def input_figure(explanation: Explanation, modality: str, saliency: bool = True) -> Figure:
+def input_figure(explanation: Explanation, modality: str) -> Figure:
     """Draw an input and its saliency map, which is on the right of an image and below any other input.
 
     Args:
         explanation: of a sample that has the modality.
         modality: name of the modality.
-        saliency: whether to draw the saliency map.
     """
     flat = explanation.saliency[modality].ndim == 1
     name, saliency_title, label = _input_titles(explanation, modality)
     values = explanation.saliency[modality]
-    figure = Figure(figsize=FLAT if flat else (SIDE * (2.3 if saliency else 1.05), SIDE), layout=layout())
-    if not saliency:
-        axes = figure.add_subplot()
-        draw_input(axes, explanation, modality)
-        axes.set_title(name, fontsize=10)
-    elif flat:
+    figure = Figure(figsize=FLAT if flat else (SIDE * 2.3, SIDE), layout=layout())
+    if flat:
         draw_map(figure, explanation, modality, values, title=saliency_title, label=label)
     else:
         left, right = _columns(figure, 1, 1.25)

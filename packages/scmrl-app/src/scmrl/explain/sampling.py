@@ -57,7 +57,7 @@ def misclassified(model: FusionModel, dataset: SampleDataset, *, batch_size: int
     Raises:
         ValueError: all predictions are correct.
     """
-    processes = Processes(0, 1, next(model.parameters()).device)
+    processes = Processes.single(next(model.parameters()).device)
     predictions = predict_split(model, dataset, batch_size=batch_size, processes=processes)
     wrong = (predictions.probabilities.argmax(1) != predictions.labels).numpy().nonzero()[0]
     if not len(wrong):

@@ -1,4 +1,4 @@
-"""Draw the figures of a run as PNG files."""
+"""Draw the figures of a run."""
 
 # matplotlib leaves the keyword arguments of its methods untyped.
 # pyright: reportUnknownMemberType=false
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,7 +16,6 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from scmrl.engine.diagnostics import SILENT
-from scmrl.plots.files import save_png
 from scmrl.plots.labels import format_percent, layer_name, short_name
 from scmrl.plots.style import BLUE, GRAY, GREEN, LIGHT, ORANGE, SKY, clean, layout
 
@@ -33,28 +31,14 @@ MAX_BARS = 40
 """Layers in a bar chart; of more, the most extreme ones are shown."""
 
 
-def plot_curves(history: Sequence[Mapping[str, float]], path: Path, *, best_epoch: int | None) -> Path:
-    """Draw loss and accuracy of each epoch.
-
-    history: one mapping per epoch, with `epoch`, `train_loss`, `val_loss`, `train_accuracy` and `val_accuracy` (0 to 1)
-        and, if there is one, `alignment_loss`; a missing value leaves a gap
-    best_epoch: the selected epoch, or None
-    """
-    return save_png(curves_figure(history, best_epoch=best_epoch), path)
-
-
-def plot_confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], path: Path, *, title: str) -> Path:
-    """Draw the counts of true classes (rows) by predicted classes (columns)."""
-    return save_png(confusion_figure(matrix, classes, title=title), path)
-
-
-def plot_rates(first: Mapping[str, float], last: Mapping[str, float], path: Path) -> Path:
-    """Draw the firing rate (0 to 1) of each layer of the cross-modal branch at the first and the last training step."""
-    return save_png(rates_figure(first, last), path)
-
-
 def curves_figure(history: Sequence[Mapping[str, float]], *, best_epoch: int | None) -> Figure:
-    """Return the figure of `plot_curves`: loss left, accuracy right, the alignment loss on a separate axis."""
+    """Draw loss (left) and accuracy (right) of each epoch, and the alignment loss on a separate axis.
+
+    Args:
+        history: one mapping per epoch, with `epoch`, `train_loss`, `val_loss`, `train_accuracy` and `val_accuracy` (0
+            to 1) and, if there is one, `alignment_loss`; a missing value leaves a gap.
+        best_epoch: the selected epoch, or None.
+    """
     if not history:
         raise ValueError("the history is empty; train for at least one epoch before drawing it")
     figure = Figure(figsize=(10, 4), layout=layout(wspace=0.06))
@@ -120,7 +104,7 @@ def draw_line(
 
 
 def confusion_figure(matrix: Sequence[Sequence[int]], classes: Sequence[str], *, title: str) -> Figure:
-    """Return the figure of `plot_confusion`: colors are shares of the true class, numbers are counts."""
+    """Draw counts of true classes (rows) by predicted classes (columns); colors are fractions of the true class."""
     size = len(classes)
     if size == 0 or len(matrix) != size or any(len(row) != size for row in matrix):
         raise ValueError(f"the confusion matrix must have a row and a column for each of the {size} classes")
@@ -185,9 +169,10 @@ def _label_step(size: int) -> int:
 
 
 def rates_figure(first: Mapping[str, float], last: Mapping[str, float]) -> Figure:
-    """Return the figure of `plot_rates`: bars on a linear axis that ends at the highest rate.
+    """Draw the firing rate (0 to 1) of each layer of the cross-modal branch at the first and the last training step.
 
-    Of more than 40 layers, those with the lowest and the highest rates are shown.
+    The linear axis ends at the highest rate. Of more than 40 layers, those with the lowest and the highest rates are
+    shown.
     """
     layers = list({**first, **last})
     if not layers:

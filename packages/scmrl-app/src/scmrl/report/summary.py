@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from shlex import quote
 
+from matplotlib.figure import Figure
+
 from scmrl.engine.diagnostics import SATURATED, SILENT, rate_warnings
+from scmrl.engine.metrics import confused_pairs
 from scmrl.engine.run import Run
-from scmrl.plots.run_figures import plot_confusion, plot_curves, plot_rates
+from scmrl.plots.files import save_png
+from scmrl.plots.run_figures import confusion_figure, curves_figure, rates_figure
 from scmrl.report.next_steps import next_steps
 from scmrl.results.run import BranchRates, Rates, SplitScore, SummaryFile, TestScore
 from scmrl.run_folder.files import write_json, write_text
@@ -27,13 +30,13 @@ def write_summary(run: Run) -> str:
     assert run.test is not None
     write_json(run.folder / "summary.json", summarize(run).model_dump(mode="json"))
     # Figures come last: the result must not depend on them.
-    figures = figure_writers(run)
+    figures = figures_of(run)
     text = summary_text(run, list(figures))
     write_text(run.folder / "summary.txt", text + "\n")
     faults: list[str] = []
     for name, draw in figures.items():
         try:
-            draw(run.folder / name)
+            save_png(draw(), run.folder / name)
         except (ValueError, OSError, MemoryError, RuntimeError) as error:
             faults.append(f"{name} was not drawn: {str(error) or type(error).__name__}")
     if not faults:
@@ -44,19 +47,19 @@ def write_summary(run: Run) -> str:
     return text
 
 
-def figure_writers(run: Run) -> dict[str, Callable[[Path], Path]]:
-    """Return a function by file name that draws the figure to a path."""
+def figures_of(run: Run) -> dict[str, Callable[[], Figure]]:
+    """Return a function by file name that draws the figure."""
     assert run.test is not None
     confusion = run.test.confusion
     title = f"test, {run.test.n} samples, {run.test.accuracy:.1%} accuracy{_mark(run)}"
     first, last = branch_rates(run.position.rates_first), branch_rates(run.position.rates_last)
-    writers: dict[str, Callable[[Path], Path]] = {
-        "confusion.png": lambda path: plot_confusion(confusion, run.classes, path, title=title),
-        "curves.png": lambda path: plot_curves(run.position.history, path, best_epoch=run.position.best_epoch),
+    figures: dict[str, Callable[[], Figure]] = {
+        "confusion.png": lambda: confusion_figure(confusion, run.classes, title=title),
+        "curves.png": lambda: curves_figure(run.position.history, best_epoch=run.position.best_epoch),
     }
     if last:
-        writers["firing_rates.png"] = lambda path: plot_rates(first, last, path)
-    return writers
+        figures["firing_rates.png"] = lambda: rates_figure(first, last)
+    return figures
 
 
 def branch_rates(rates: Mapping[str, float]) -> dict[str, float]:
@@ -145,12 +148,10 @@ def hints(run: Run) -> list[str]:
     assert run.validation is not None
     assert run.test is not None
     notes: list[str] = []
-    worst = _worst_confusion(run.test.confusion)
-    if worst is not None:
-        true, predicted, count, of = worst
+    for pair in confused_pairs(run.test.confusion, limit=1):
         notes.append(
-            f"the most frequent mistake is class {run.classes[true]!r}, predicted as {run.classes[predicted]!r} in "
-            f"{count} of {of} test samples (confusion.png)"
+            f"the most frequent mistake is class {run.classes[pair.true]!r}, predicted as "
+            f"{run.classes[pair.predicted]!r} in {pair.count} of {pair.support} test samples (confusion.png)"
         )
     chance = math.log(len(run.classes))  # loss of a uniform prediction
     last = run.position.history[-1]
@@ -177,17 +178,3 @@ def _remedy(run: Run) -> str:
     if run.spec.init == "uncalibrated":
         return "--model.init calibrated makes it fire from the first step"
     return "try a lower --train.learning_rate or a higher --train.target_rate"
-
-
-def _worst_confusion(confusion: list[list[int]]) -> tuple[int, int, int, int] | None:
-    """Return the most frequent mistake as (true class, predicted class, count, samples of the true class)."""
-    mistakes = [
-        (count, true, predicted)
-        for true, row in enumerate(confusion)
-        for predicted, count in enumerate(row)
-        if true != predicted and count
-    ]
-    if not mistakes:
-        return None
-    count, true, predicted = max(mistakes)
-    return true, predicted, count, sum(confusion[true])

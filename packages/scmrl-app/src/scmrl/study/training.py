@@ -39,7 +39,10 @@ def train_point(
 
 
 def measure_scores(_spec: StudySpec, run: Run) -> dict[str, Any]:
-    """Return validation and test accuracy, the correct test samples as bits, and a checksum of the sample ids."""
+    """Measure a run for any kind of study.
+
+    Return validation and test accuracy, the correct test samples as bits, and a checksum of the sample ids.
+    """
     assert run.validation is not None
     assert run.test is not None
     correct = (run.test.probabilities.argmax(1) == run.test.labels).numpy()

@@ -12,7 +12,7 @@ from torch import Tensor
 from snn_core import LIF, NeuronFactory, ScaledSpike, SpikingLinear
 from snn_fusion.methods.base import FusedTokens
 from snn_fusion.methods.residual import ResidualFusion, mean_weight, source_shares, split_by_share
-from snn_fusion.methods.tokens import ModalityLayers, TokenGrid, active_samples, pool_tokens, zero_absent
+from snn_fusion.methods.tokens import ModalityLayers, TokenKey, active_samples, pool_tokens, zero_absent
 from snn_fusion.presence import ALL_PRESENT, Presence
 from snn_fusion.topology import Topology
 
@@ -83,7 +83,7 @@ class QKFusion(ResidualFusion):
         keys = self.key({grid: pool_tokens(x, grid[1]) for grid, x in inputs.items()}, source_rows)
         key_counts = {grid: self._count(key).detach() for grid, key in keys.items()}
 
-        gated: dict[TokenGrid, Tensor] = {}
+        gated: dict[TokenKey, Tensor] = {}
         share: dict[str, Tensor | None] = {}
         for target, sources in sources_of.items():
             grid = grids[target]

@@ -22,7 +22,7 @@ from snn_fusion.methods.attention import (
 )
 from snn_fusion.methods.base import Pair
 from snn_fusion.methods.residual import source_shares
-from snn_fusion.methods.tokens import ModalityLayers, TokenGrid, active_samples, count_present, pool_tokens
+from snn_fusion.methods.tokens import ModalityLayers, TokenKey, active_samples, count_present, pool_tokens
 from snn_fusion.presence import Presence
 
 
@@ -87,7 +87,7 @@ class SharedAttention(nn.Module):
         prepared = {
             grid: AttentionSource(keys[grid], values[grid], num_heads=self.num_heads, over=self.over) for grid in inputs
         }
-        counts: dict[TokenGrid, Tensor] = {}
+        counts: dict[TokenKey, Tensor] = {}
         by_source: dict[str, Tensor] = {}
         for target, sources in sources_of.items():
             query, selected = queries[grids[target]], [prepared[grid] for grid in source_grids[target]]
@@ -98,7 +98,7 @@ class SharedAttention(nn.Module):
         spikes = self.output(self.spike(counts, {}), target_rows)
         return {target: spikes[grid] for target, grid in grids.items()}, by_source
 
-    def _source_grid(self, source: str, tokens: Mapping[str, Tensor], target_tokens: int) -> TokenGrid:
+    def _source_grid(self, source: str, tokens: Mapping[str, Tensor], target_tokens: int) -> TokenKey:
         """Over time, tokens are paired by index, so the source is pooled to the target's token count."""
         return source, target_tokens if self.over == "time" else tokens[source].shape[2]
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from snn_fusion.modality_dict import modality_dict
 from snn_fusion.presence import Presence, may_run_absent_rows, run_on_rows
 
-TokenGrid = tuple[str, int]
+TokenKey = tuple[str, int]
 """A modality and the number of tokens N to which its tokens are pooled."""
 
 
@@ -96,9 +96,9 @@ class ModalityLayers(nn.ModuleDict):
         super().__init__(dict(modality_dict(stored)))
         self.is_shared = shared
 
-    def forward(self, inputs: Mapping[TokenGrid, Tensor], masks: Presence) -> dict[TokenGrid, Tensor]:
+    def forward(self, inputs: Mapping[TokenKey, Tensor], masks: Presence) -> dict[TokenKey, Tensor]:
         """Map tokens [T, B, N, C] by grid to [T, B, N, C'], with zeros in the rows that `masks` excludes."""
-        outputs: dict[TokenGrid, Tensor] = {}
+        outputs: dict[TokenKey, Tensor] = {}
         for name, layer in self.items():
             grids = [grid for grid in inputs if self.is_shared or grid[0] == name]
             results = _run_together(layer, [inputs[grid] for grid in grids], [masks.get(grid[0]) for grid in grids])

@@ -37,52 +37,6 @@ _OPTIONAL_BUFFERS = ("num_batches_tracked", "spike.scale", "score.scale")
 """Our buffers that a checkpoint may lack."""
 
 
-def import_published(
-    path: Path | str,
-    *,
-    time_steps: int,
-    num_heads: int = 16,
-    alpha: float = 1.5,
-    temperature: float = 0.1,
-    method: PublishedMethod | None = None,
-    modality: str = "input",
-    image_sizes: ImageSizes | None = None,
-    ema: bool = False,
-) -> FusionModel:
-    """Load a checkpoint of the authors' training script as a model in evaluation mode that computes the same.
-
-    Widths, classes, channels, patch splitting, alignment and, if possible, the method are inferred from the weights. An
-    audio-visual model has the modalities `audio` and `visual`, a unimodal one has `modality`. The model accepts every
-    image size that patch splitting accepts; for its spec see `read_published`.
-
-    Args:
-        path: the checkpoint, see `read_published`.
-        time_steps: T for static inputs.
-        num_heads: attention heads; 16 in all published runs.
-        alpha: scale of the residual; 1.5 in all published runs.
-        temperature: of the alignment loss for fine-tuning; published 0.07 (CREMA-D), 0.08 (UrbanSound8K-AV).
-        method: the fusion method, if the weights do not determine it.
-        modality: name of a unimodal model's input.
-        image_sizes: height and width by modality; only SCA needs them, see `PublishedCheckpoint.build`.
-        ema: read the moving average of the weights, if the checkpoint has one.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: those of `read_published` and `PublishedCheckpoint.build`.
-    """
-    checkpoint = read_published(
-        path,
-        time_steps=time_steps,
-        num_heads=num_heads,
-        alpha=alpha,
-        temperature=temperature,
-        method=method,
-        modality=modality,
-        ema=ema,
-    )
-    return checkpoint.build(image_sizes)
-
-
 def read_published(
     path: Path | str,
     *,
@@ -94,7 +48,7 @@ def read_published(
     modality: str = "input",
     ema: bool = False,
 ) -> PublishedCheckpoint:
-    """Read a checkpoint of the authors' training script: `build()` returns the model, `spec(...)` its spec.
+    """Read a checkpoint of the authors' training script: `build()` returns a model that computes the same.
 
         checkpoint = read_published("best.pth.tar", time_steps=4)
         spec = checkpoint.spec({"audio": (128, 128), "visual": (128, 128)})
@@ -107,7 +61,19 @@ def read_published(
     model without cross-attention contains its blocks nevertheless; batch norm's counters show that they were not run.
     If a checkpoint lacks the counters, pass `none`.
 
-    Args: those of `import_published`.
+    Widths, classes, channels, patch splitting, alignment and, if possible, the method are inferred from the weights. An
+    audio-visual model has the modalities `audio` and `visual`, a unimodal one has `modality`. The model accepts every
+    image size that patch splitting accepts.
+
+    Args:
+        path: the checkpoint.
+        time_steps: T for static inputs.
+        num_heads: attention heads; 16 in all published runs.
+        alpha: scale of the residual; 1.5 in all published runs.
+        temperature: of the alignment loss for fine-tuning; published 0.07 (CREMA-D), 0.08 (UrbanSound8K-AV).
+        method: the fusion method, if the weights do not determine it.
+        modality: name of a unimodal model's input.
+        ema: read the moving average of the weights, if the checkpoint has one.
 
     Raises:
         FileNotFoundError: no such file.

@@ -34,7 +34,7 @@ def branch_activity(run: Run) -> dict[str, Any]:
     both None for methods without neurons. `alpha_zero_accuracy` is the test accuracy with all residuals removed, None
     for methods without residuals. It shows whether an active branch contributes to the predictions.
     """
-    processes = Processes(0, 1, pick_device(run.experiment.train.device))
+    processes = Processes.single(pick_device(run.experiment.train.device))
     model = from_pretrained(run.folder).to(processes.device)
     batch_size = run.experiment.train.evaluation_batch_size
     rates: dict[str, float] = {}

@@ -47,7 +47,7 @@ def measure_cost(run: Run) -> dict[str, Any]:
         the time was measured.
     """
     options = run.experiment.train
-    processes = Processes(0, 1, pick_device(options.device))
+    processes = Processes.single(pick_device(options.device))
     model = from_pretrained(run.folder).to(processes.device)
     batch = calibration_batch(run.splits, run.schedule.batch_size)
     inputs, present = to_device(batch, processes)
