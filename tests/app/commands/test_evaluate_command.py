@@ -93,7 +93,7 @@ def test_names_from_files_do_not_become_markup():
     from scmrl.console.tables import DataTable
     from scmrl.results.evaluation import markdown
 
-    text = markdown({"data": "x", "notes": []}, [DataTable("t", ("class", "n"), [("a|b\n# c <i>", "1")])])
+    text = markdown("x", [], [DataTable("t", ("class", "n"), [("a|b\n# c <i>", "1")])])
     assert r"| a\|b \# c \<i\> | 1 |" in text
 
 

@@ -20,6 +20,7 @@ from scmrl.energy.output import print_tables
 from scmrl.engine import metrics
 from scmrl.report import summary
 from scmrl.results.evaluation import markdown, tables
+from scmrl.results.run import EvaluationFile
 
 CLASSES = 1000
 
@@ -66,13 +67,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_tables_of_an_evaluation_show_the_extremes():
-    content = evaluation()
-    _, classes, mistakes, *_ = tables(content)
+    file = EvaluationFile.model_validate(evaluation())
+    _, classes, mistakes, *_ = tables(file)
     assert len(classes.rows) == 60
     assert [row[0] for row in classes.rows[:3]] == ["class 17", "class 5", "class 900"]
     assert "940 more are in evaluation.json" in classes.title
     assert mistakes.rows == [("class 17", "class 900", "3", "100.00%"), ("class 5", "class 6", "2", "66.67%")]
-    assert len(markdown(content, tables(content))) < 20_000
+    assert len(markdown(file.data, file.notes, tables(file))) < 20_000
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from rich.text import Text
 from scmrl.config.data_access import AS_TRAINED, DataAccess
 from scmrl.config.preflight import require_parent
 from scmrl.console.tables import DataTable, one_line
-from scmrl.results.evaluation import contents, markdown, tables
+from scmrl.results.evaluation import evaluation_file, markdown, tables
 
 MAX_COLUMNS = 26
 """Most columns of a table that is printed to a terminal."""
@@ -61,10 +61,10 @@ def evaluate(
 
     with Progress.create() as progress:
         evaluation = run_evaluation(run, split, progress, access)
-    content = contents(evaluation, experiment, split, resamples=bootstrap, seed=seed)
-    blocks = tables(content)
+    file = evaluation_file(evaluation, experiment, split, resamples=bootstrap, seed=seed)
+    content, blocks = file.model_dump(mode="json", by_alias=True), tables(file)
     write_json(run / "evaluation.json", content)
-    write_text(run / "evaluation.md", markdown(content, blocks))
+    write_text(run / "evaluation.md", markdown(file.data, file.notes, blocks))
     if json is not None:
         write_json(json, content)
     console = Console()
@@ -75,7 +75,7 @@ def evaluate(
         else:
             console.print(rich_table(block))
         console.print()
-    for note in content["notes"]:
+    for note in file.notes:
         print(f"note: {one_line(note)}")
     print(f"in {run}: evaluation.json, evaluation.md" + (f"; also {json}" if json is not None else ""))
     return 0

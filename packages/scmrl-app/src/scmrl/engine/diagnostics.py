@@ -17,12 +17,23 @@ LAG_NOTE = (
 )
 
 
+def silent_layers(rates: Mapping[str, float]) -> list[str]:
+    """Return the layers with a firing rate below `SILENT`."""
+    return [name for name, rate in rates.items() if rate < SILENT]
+
+
+def saturated_layers(rates: Mapping[str, float]) -> list[str]:
+    """Return the layers with a firing rate above `SATURATED`."""
+    return [name for name, rate in rates.items() if rate > SATURATED]
+
+
 def rate_warnings(rates: dict[str, float]) -> list[str]:
     """Return one sentence about silent layers and one about saturated layers, if there are any."""
     warnings: list[str] = []
-    silent = [name for name, rate in rates.items() if rate < SILENT]
-    saturated = [name for name, rate in rates.items() if rate > SATURATED]
-    for names, state in ((silent, f"silent (below {SILENT:.1%})"), (saturated, f"saturated (above {SATURATED:.0%})")):
+    for names, state in (
+        (silent_layers(rates), f"silent (below {SILENT:.1%})"),
+        (saturated_layers(rates), f"saturated (above {SATURATED:.0%})"),
+    ):
         if names:
             listed = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
             warnings.append(f"{len(names)} of {len(rates)} neuron layers are {state}: {listed}")

@@ -24,7 +24,7 @@ from scmrl.engine.evaluate import evaluate as run_evaluation
 from scmrl.engine.evaluate import predict_batch
 from scmrl.explain.explanation import Explanation, explain_sample
 from scmrl.report.folders import RunFiles, read_file
-from scmrl.results.evaluation import contents, markdown, tables
+from scmrl.results.evaluation import evaluation_file, markdown, tables
 from scmrl.results.run import EnergyFile, EvaluationFile
 from scmrl.run_folder.files import write_json, write_text
 from scmrl.run_folder.open import open_data, open_run
@@ -136,10 +136,10 @@ def load_model(folder: Path) -> FusionModel:
 def save_evaluation(run: RunFiles, progress: Progress) -> EvaluationFile:
     """Evaluate a run on its test split and write evaluation.json and evaluation.md, like `scmrl evaluate`."""
     evaluation = run_evaluation(run.folder, "test", progress, run.access)
-    content = contents(evaluation, run.experiment, "test", resamples=RESAMPLES, seed=0)
-    write_json(run.folder / "evaluation.json", content)
-    write_text(run.folder / "evaluation.md", markdown(content, tables(content)))
-    return read_file(run.folder / "evaluation.json", EvaluationFile)
+    file = evaluation_file(evaluation, run.experiment, "test", resamples=RESAMPLES, seed=0)
+    write_json(run.folder / "evaluation.json", file.model_dump(mode="json", by_alias=True))
+    write_text(run.folder / "evaluation.md", markdown(file.data, file.notes, tables(file)))
+    return file
 
 
 def save_energy(run: RunFiles, progress: Progress) -> EnergyFile:

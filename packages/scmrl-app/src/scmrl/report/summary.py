@@ -8,7 +8,7 @@ from shlex import quote
 
 from matplotlib.figure import Figure
 
-from scmrl.engine.diagnostics import SATURATED, SILENT, rate_warnings
+from scmrl.engine.diagnostics import SILENT, rate_warnings, saturated_layers, silent_layers
 from scmrl.engine.metrics import confused_pairs
 from scmrl.engine.run import Run
 from scmrl.plots.files import save_png
@@ -96,17 +96,12 @@ def summarize(run: Run) -> SummaryFile:
             first_step=position.rates_first,
             last_step=position.rates_last,
             silent=tuple(silent_layers(position.rates_last)),
-            saturated=tuple(name for name, rate in position.rates_last.items() if rate > SATURATED),
+            saturated=tuple(saturated_layers(position.rates_last)),
         ),
         branch=BranchRates(
             first_step=branch_rates(position.rates_first), last_step=last, silent=tuple(silent_layers(last))
         ),
     )
-
-
-def silent_layers(rates: Mapping[str, float]) -> list[str]:
-    """Return the layers with a firing rate below `SILENT`."""
-    return [name for name, rate in rates.items() if rate < SILENT]
 
 
 def summary_text(run: Run, figures: Sequence[str]) -> str:

@@ -5,8 +5,8 @@ Nothing here loads PyTorch before an evaluation is converted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
 from scmrl.console.tables import DataTable, escape_markdown, first_and_last
 from scmrl.results.run import Bootstrap, ClassRow, EvaluationFile, Score, Subset
@@ -23,10 +23,10 @@ MAX_PAIRS = 20
 """Rows of the table of confused classes that replaces a large confusion matrix."""
 
 
-def contents(
+def evaluation_file(
     evaluation: Evaluation, experiment: Experiment, split: str, *, resamples: int, seed: int
-) -> dict[str, Any]:
-    """Return the content of evaluation.json."""
+) -> EvaluationFile:
+    """Return the content of evaluation.json, with confidence intervals from `resamples` resamples."""
     from scmrl.engine import metrics
     from scmrl.engine.metrics import Predictions
 
@@ -54,7 +54,7 @@ def contents(
     predictions, full = evaluation.predictions[full_set], subsets[0]
     arrays = Predictions.of(predictions.labels.numpy(), predictions.probabilities.numpy())
     counts = metrics.confusion(arrays, len(evaluation.info.classes))
-    file = EvaluationFile(
+    return EvaluationFile(
         format_version=FORMAT_VERSION,
         data=evaluation.info.name,
         split=split,
@@ -77,7 +77,6 @@ def contents(
         subsets=tuple(subsets),
         rates=evaluation.rates,
     )
-    return file.model_dump(mode="json", by_alias=True)
 
 
 def mark_of(split: str, selection: str) -> str:
@@ -87,26 +86,24 @@ def mark_of(split: str, selection: str) -> str:
     return {"val": "on the split that selected the epoch", "train": "on the training samples"}.get(split, "")
 
 
-def tables(content: dict[str, Any]) -> list[DataTable]:
-    """Build the tables from the content of evaluation.json."""
-    mark = f" ({content['mark']})" if content["mark"] else ""
-    names = [entry["class"] for entry in content["classes"]]
-    level, resamples = content["bootstrap"]["level"], content["bootstrap"]["resamples"]
-    interval_title = f"{level:.0%} by {resamples:,} resamples"
-    title = f"{content['data']}, {content['split']}, {content['n']:,} samples"
-    scores = (("accuracy", "accuracy"), ("macro-F1", "macro_f1"), ("calibration error", "calibration_error"))
+def tables(file: EvaluationFile) -> list[DataTable]:
+    """Build the tables of evaluation.json."""
+    mark = f" ({file.mark})" if file.mark else ""
+    interval_title = f"{file.bootstrap.level:.0%} by {file.bootstrap.resamples:,} resamples"
+    title = f"{file.data}, {file.split}, {file.n:,} samples"
+    scores = {"accuracy": file.accuracy, "macro-F1": file.macro_f1, "calibration error": file.calibration_error}
     blocks = [
         DataTable(
             f"{title}{mark}",
             ("score", "value", interval_title),
-            [(label, f"{content[name]['value']:.2%}", _interval(content[name])) for label, name in scores]
-            + [("loss", f"{content['loss']:.4f}", "")],
+            [(label, f"{score.value:.2%}", _interval(score)) for label, score in scores.items()]
+            + [("loss", f"{file.loss:.4f}", "")],
         ),
-        _class_table(content["classes"], mark),
-        _confusion_table(names, content["confusion"], mark),
+        _class_table(file.classes, mark),
+        _confusion_table([row.name for row in file.classes], file.confusion, mark),
     ]
-    if len(content["subsets"]) > 1:
-        blank = any(subset["blank"] for subset in content["subsets"])
+    if len(file.subsets) > 1:
+        blank = any(subset.blank for subset in file.subsets)
         blocks.append(
             DataTable(
                 f"missing modalities{mark}",
@@ -114,27 +111,27 @@ def tables(content: dict[str, Any]) -> list[DataTable]:
                 + (("samples with none",) if blank else ()),
                 [
                     (
-                        " + ".join(subset["modalities"]),
-                        ", ".join(subset["without"]) or "-",
-                        f"{subset['accuracy']['value']:.2%}",
-                        _interval(subset["accuracy"]),
-                        f"{subset['macro_f1']['value']:.2%}",
-                        f"{subset['calibration_error']['value']:.2%}",
-                        *([f"{subset['blank']:,}"] if blank else []),
+                        " + ".join(subset.modalities),
+                        ", ".join(subset.without) or "-",
+                        f"{subset.accuracy.value:.2%}",
+                        _interval(subset.accuracy),
+                        f"{subset.macro_f1.value:.2%}",
+                        f"{subset.calibration_error.value:.2%}",
+                        *([f"{subset.blank:,}"] if blank else []),
                     )
-                    for subset in content["subsets"]
+                    for subset in file.subsets
                 ],
             )
         )
-    rates = [(name, f"{rate:.2%}") for name, rate in content["rates"].items()]
+    rates = [(name, f"{rate:.2%}") for name, rate in file.rates.items()]
     return [*blocks, DataTable(f"firing rates{mark}", ("layer", "rate"), rates)]
 
 
-def _class_table(classes: Sequence[Mapping[str, Any]], mark: str) -> DataTable:
+def _class_table(classes: Sequence[ClassRow], mark: str) -> DataTable:
     """One row per class; of very many classes, those with the lowest and the highest F1."""
     title, listed = f"classes{mark}", list(classes)
     if len(classes) > MAX_CLASSES:
-        ranked = sorted(classes, key=lambda entry: entry["f1"])
+        ranked = sorted(classes, key=lambda row: row.f1)
         listed = [ranked[index] for index in first_and_last(len(ranked), MAX_CLASSES)]
         title = (
             f"the classes with the lowest and the highest F1{mark}; {len(classes) - len(listed):,} more are in "
@@ -144,8 +141,8 @@ def _class_table(classes: Sequence[Mapping[str, Any]], mark: str) -> DataTable:
         title,
         ("class", "precision", "recall", "F1", "samples"),
         [
-            (e["class"], f"{e['precision']:.2%}", f"{e['recall']:.2%}", f"{e['f1']:.2%}", f"{e['samples']:,}")
-            for e in listed
+            (row.name, f"{row.precision:.2%}", f"{row.recall:.2%}", f"{row.f1:.2%}", f"{row.samples:,}")
+            for row in listed
         ],
     )
 
@@ -170,12 +167,12 @@ def _confusion_table(names: Sequence[str], confusion: Sequence[Sequence[int]], m
     )
 
 
-def markdown(content: dict[str, Any], blocks: Sequence[DataTable]) -> str:
-    """Return the tables as a Markdown document."""
-    lines = [f"# Evaluation on {escape_markdown(content['data'])}", ""]
-    lines += [f"> {escape_markdown(note)}\n" for note in content["notes"]]
+def markdown(data: str, notes: Sequence[str], blocks: Sequence[DataTable]) -> str:
+    """Return the tables of an evaluation on a dataset as a Markdown document."""
+    lines = [f"# Evaluation on {escape_markdown(data)}", ""]
+    lines += [f"> {escape_markdown(note)}\n" for note in notes]
     return "\n".join([*lines, *(block.markdown() for block in blocks)])
 
 
-def _interval(score: dict[str, float]) -> str:
-    return f"{score['low']:.2%} to {score['high']:.2%}"
+def _interval(score: Score) -> str:
+    return f"{score.low:.2%} to {score.high:.2%}"

@@ -15,7 +15,7 @@ from scmrl.run_folder.files import differences
 from scmrl.study.kinds import KINDS
 from scmrl.study.queue.storage import hide_password
 from scmrl.study.spec import StudySpec
-from scmrl.study.tables import PART, write_text
+from scmrl.study.tables import PART, write_shared_text
 from snn_fusion.specs.explain import error_lines
 
 
@@ -55,7 +55,7 @@ def write_study_file(spec: StudySpec, folder: Path) -> str:
         spec=spec.model_dump(mode="json", exclude={"storage"}),
         settings=settings,
     )
-    write_text(folder / "study.json", json.dumps(file.model_dump(mode="json"), indent=2) + "\n")
+    write_shared_text(folder / "study.json", json.dumps(file.model_dump(mode="json"), indent=2) + "\n")
     return file.name
 
 

@@ -17,7 +17,11 @@ EXECUTION_FIELDS = ("out", "resume", "seed", "jobs", "storage", "retry_failed")
 
 
 class StudySpec(Experiment, ABC):
-    """Many trainings that answer one question: an experiment, and what to vary in it."""
+    """Many trainings that answer one question: an experiment, and what to vary in it.
+
+    A study has the experiment's fields itself, so that its options are named as those of `scmrl train`. `kind` is no
+    field: the command names it.
+    """
 
     kind: ClassVar[str]
     """The study's name on the command line."""

@@ -77,7 +77,7 @@ class StudyFindings:
         """
         written: list[Path] = []
         for table in self.tables:
-            written.append(write_text(folder / f"{table.name}.csv", table.csv()))
+            written.append(write_shared_text(folder / f"{table.name}.csv", table.csv()))
         plots: list[ResultPlot] = []
         for plot in self.plots:
             name = f"{plot.name}.svg"
@@ -86,13 +86,13 @@ class StudyFindings:
                     plot.figure.savefig(part, bbox_inches="tight", dpi=150, format=path.suffix[1:])
                 written.append(path)
             plots.append(ResultPlot(title=plot.title, file=name))
-        written += [write_text(folder / name, text) for name, text in self.files.items()]
+        written += [write_shared_text(folder / name, text) for name, text in self.files.items()]
         document = [f"# {escape_markdown(self.title)}", "", *(f"> {escape_markdown(note)}\n" for note in self.notes)]
         document += [table.markdown() for table in self.tables]
         document += [f"![{escape_markdown(plot.title)}]({plot.file})\n" for plot in plots]
-        written.append(write_text(folder / "results.md", "\n".join(document)))
+        written.append(write_shared_text(folder / "results.md", "\n".join(document)))
         content = self.to_results(plots).model_dump(mode="json")
-        return [*written, write_text(folder / "results.json", json.dumps(content, indent=2) + "\n")]
+        return [*written, write_shared_text(folder / "results.json", json.dumps(content, indent=2) + "\n")]
 
     def to_results(self, plots: Sequence[ResultPlot] = ()) -> StudyResults:
         """Return the content of results.json, with the plots that have been written."""
@@ -108,7 +108,7 @@ class StudyFindings:
         )
 
 
-def write_text(path: Path, text: str) -> Path:
+def write_shared_text(path: Path, text: str) -> Path:
     """Write a file atomically, through a temporary name that no other process uses.
 
     Raises:

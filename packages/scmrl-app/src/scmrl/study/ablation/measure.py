@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from scmrl.engine.diagnostics import SILENT
+from scmrl.engine.diagnostics import silent_layers
 from scmrl.engine.evaluate import predict_split
 from scmrl.engine.parallel import Processes
 from scmrl.engine.run import Run
@@ -50,7 +50,7 @@ def branch_activity(run: Run) -> dict[str, Any]:
             rates = {name: rate for name, rate in (recorded or {}).items() if name.startswith("fusion.")}
     return {
         "branch_rate": sum(rates.values()) / len(rates) if rates else None,
-        "branch_silent": sum(rate < SILENT for rate in rates.values()) if rates else None,
+        "branch_silent": len(silent_layers(rates)) if rates else None,
         "branch_layers": len(rates),
         "alpha_zero_accuracy": accuracy_without,
         "alphas": {f"{target} reads {source}": alpha for (target, source), alpha in model.fusion.alphas.items()},
