@@ -20,7 +20,7 @@ from scmrl.config.overlay import load
 from scmrl.console.progress import Progress
 from scmrl.engine import average
 from scmrl.engine import train as engine
-from scmrl.engine.augmentation import augment, has_own_augmentation
+from scmrl.engine.augmentation import augment, has_augmentation
 from scmrl.engine.batches import ReproducibleSamples
 from scmrl.engine.diagnostics import rate_warnings
 from scmrl.engine.evaluate import SplitPredictions
@@ -121,7 +121,7 @@ def test_a_sample_is_augmented_alike_in_any_batch_and_differently_each_epoch():
     assert torch.equal(both["smell"][:, 0], batch_of(["one"])["inputs"]["smell"][:, 0])
 
 
-def test_automatic_augmentation_is_off_for_data_with_augmentation_of_their_own(tmp_path: Path):
+def test_automatic_augmentation_is_off_for_data_that_augment(tmp_path: Path):
     def amounts(options: TrainSpec, *, data_augment: bool) -> tuple[object, object]:
         numbers = options.with_numbers(options.schedule(1000), data_augment=data_augment)
         return numbers.augment_shift, numbers.augment_scale
@@ -131,9 +131,9 @@ def test_automatic_augmentation_is_off_for_data_with_augmentation_of_their_own(t
     assert amounts(TrainSpec(augment_shift=0.3), data_augment=True) == (0.3, 0)
     dataset = ManifestSpec(root=write_tiny_dataset(tmp_path)).build().train
     assert isinstance(dataset, RecordedDataset)
-    assert not has_own_augmentation(dataset)
+    assert not has_augmentation(dataset)
     dataset.modalities["image"] = replace(dataset.modalities["image"], augment=(RandomFlip(),))
-    assert has_own_augmentation(dataset)
+    assert has_augmentation(dataset)
 
 
 def test_all_time_steps_of_a_sample_move_together():

@@ -23,7 +23,7 @@ class ModelOptions(BackboneSpec):
 EPOCHS, BATCH_SIZE, WARMUP_EPOCHS = 20, 32, 2.0
 """Values of `auto` from 512 training samples on."""
 SHIFT, SCALE = 0.1, 0.12
-"""Values of `auto` for augmentation, for data without augmentation of their own."""
+"""Values of `auto` for augmentation for data that do not augment."""
 AUTO_FIELDS = ("epochs", "batch_size", "warmup_epochs", "augment_shift", "augment_scale")
 """Fields of TrainSpec that may be `auto`; a run stores the numbers in place of it."""
 MANY_SAMPLES = 10**6
@@ -83,10 +83,10 @@ class TrainSpec(Spec):
     data, and every table says so."""
     augment_shift: Annotated[float, Field(ge=0, lt=1)] | Literal["auto"] = "auto"
     """Largest random shift of images, spectrograms and event frames in training, as a fraction of height and width.
-    auto: 0.1, or 0 if the data have augmentation of their own."""
+    auto: 0.1, or 0 if the data have augmentation."""
     augment_scale: Annotated[float, Field(ge=0, lt=1)] | Literal["auto"] = "auto"
     """Largest random stretch of images, spectrograms and event frames in training, as a fraction of each axis. auto:
-    0.12, or 0 if the data have augmentation of their own."""
+    0.12, or 0 if the data have augmentation."""
     noise_snr_db: tuple[float, float] | None = None
     """White Gaussian noise on every modality in training, redrawn each epoch: signal-to-noise ratio in dB, uniform
     between these two; none: no noise."""
@@ -148,7 +148,7 @@ class TrainSpec(Spec):
 
         Args:
             schedule: epochs, batch size and warm-up.
-            data_augment: whether the data have augmentation of their own.
+            data_augment: whether the data augment their samples.
         """
         amounts = {"augment_shift": 0.0 if data_augment else SHIFT, "augment_scale": 0.0 if data_augment else SCALE}
         amounts = {name: amount for name, amount in amounts.items() if getattr(self, name) == "auto"}

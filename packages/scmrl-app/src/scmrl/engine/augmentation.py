@@ -12,7 +12,7 @@ from snn_datasets import Batch, DatasetInfo, Draw, RecordedDataset, SampleDatase
 from snn_datasets.stages.noise import white_noise
 
 
-def has_own_augmentation(dataset: SampleDataset) -> bool:
+def has_augmentation(dataset: SampleDataset) -> bool:
     """Return whether a modality of the dataset has augmentation stages."""
     return isinstance(dataset, RecordedDataset) and any(m.augment for m in dataset.modalities.values())
 

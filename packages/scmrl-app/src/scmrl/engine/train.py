@@ -20,7 +20,7 @@ from scmrl.config.assemble import model_spec
 from scmrl.config.experiment import AUTO_FIELDS, Experiment, Schedule, TrainSpec
 from scmrl.console.progress import Progress
 from scmrl.engine import average
-from scmrl.engine.augmentation import augment, has_own_augmentation
+from scmrl.engine.augmentation import augment, has_augmentation
 from scmrl.engine.batches import accumulate_totals, calibration_batch, class_weights, to_device, training_batches
 from scmrl.engine.checkpoints import checkpoint
 from scmrl.engine.checkpoints.checkpoint import Position, TrainingState
@@ -446,7 +446,7 @@ def _resolve_auto(
         stored = {name: getattr(previous, name) for name in AUTO_FIELDS if getattr(options, name) == "auto"}
         options = options.model_copy(update=stored)
     schedule = options.schedule(samples, parts)
-    options = options.with_numbers(schedule, data_augment=has_own_augmentation(data.train))
+    options = options.with_numbers(schedule, data_augment=has_augmentation(data.train))
     return experiment.model_copy(update={"train": options}), schedule
 
 
