@@ -451,7 +451,7 @@ def test_more_samples_than_available_counts_all(counted: Path, monkeypatch: pyte
     [
         (["--samples", "0"], "--samples 0: at least 1 sample is needed"),
         (["--table", "horowitz"], "no such energy table; choose from 45nm,"),
-        (["--json", "nowhere/x.json"], "does not exist"),
+        (["--json", "nowhere/x.json"], "there is no folder"),
         (["--split", "all"], "all"),
     ],
 )
