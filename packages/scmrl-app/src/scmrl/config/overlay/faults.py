@@ -229,7 +229,8 @@ def describe_error(detail: ErrorDetails, field_type: FieldType) -> str:
     if detail["type"] == "missing":
         return f"must have {len(get_args(field_type.annotation))} items ({field_type})"
     allowed = f"one of {', '.join(field_type.models)}" if field_type.is_choice else allowed_text(field_type)
-    if detail["type"] == "kind" or allowed is None:
+    # The messages of registries name the faulty field themselves.
+    if detail["type"] in ("kind", "stage", "stages") or allowed is None:
         return re.sub(r"^\w+ should ", "must ", detail["msg"]).replace(" after validation", "")
     text = text_of(detail.get("ctx", {}).get("tag", cast(object, detail["input"])))
     return f"must be {allowed}{did_you_mean(text, list(field_type.models) or literals_of(field_type.annotation))}"
