@@ -20,7 +20,8 @@ from snn_fusion.specs.allowed_values import AllowedValues
 from snn_fusion.specs.fault import FieldPath, dotted
 from snn_fusion.suggestion import did_you_mean
 
-_PYDANTIC_ERRORS = frozenset(get_args(ErrorType))
+PYDANTIC_ERRORS = frozenset(get_args(ErrorType))
+"""Types of pydantic's errors; the messages of other types, such as those of registries, name the faulty field."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def _explain(detail: ErrorDetails, data: Any, allowed: AllowedValues) -> FieldFa
         if rest_of_text and has_path(data, tuple(field.split("."))):
             return FieldFault(tuple(field.split(".")), rest_of_text)
         return FieldFault(_path_in(text, path, data), text)
-    if kind in _PYDANTIC_ERRORS | {"kind"} and (must_be := _must_be(allowed)) is not None:
+    if kind in PYDANTIC_ERRORS | {"kind"} and (must_be := _must_be(allowed)) is not None:
         return FieldFault(path, f"{_format(value)}, but it {must_be}{_hint(value, allowed)}")
     return FieldFault(path, f"{_format(value)}: {detail['msg']}")
 

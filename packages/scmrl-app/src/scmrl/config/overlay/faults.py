@@ -20,6 +20,7 @@ from scmrl.config.overlay.field_types import ANY_NAME, TAG, FieldPath, FieldType
 from scmrl.config.overlay.help import iter_options
 from scmrl.config.overlay.settings import Setting, Values, values_of
 from snn_fusion.specs.allowed_values import AllowedValues
+from snn_fusion.specs.explain import PYDANTIC_ERRORS
 
 MAX_NAMED = 3
 """Most kinds that are all listed in a fault."""
@@ -229,8 +230,7 @@ def describe_error(detail: ErrorDetails, field_type: FieldType) -> str:
     if detail["type"] == "missing":
         return f"must have {len(get_args(field_type.annotation))} items ({field_type})"
     allowed = f"one of {', '.join(field_type.models)}" if field_type.is_choice else allowed_text(field_type)
-    # The messages of registries name the faulty field themselves.
-    if detail["type"] in ("kind", "stage", "stages") or allowed is None:
+    if detail["type"] not in PYDANTIC_ERRORS or allowed is None:
         return re.sub(r"^\w+ should ", "must ", detail["msg"]).replace(" after validation", "")
     text = text_of(detail.get("ctx", {}).get("tag", cast(object, detail["input"])))
     return f"must be {allowed}{did_you_mean(text, list(field_type.models) or literals_of(field_type.annotation))}"
