@@ -84,6 +84,12 @@ def test_datasets_are_listed_without_their_readers(tmp_path: Path):
     assert heavy_modules_after(DATASETS_AND_CARDS, tmp_path, READER_PACKAGES) == ""
 
 
+def test_training_starts_without_what_it_may_not_need(tmp_path: Path):
+    """FSDP (with sympy), compilers and plots take longer to import than everything else together."""
+    slow = ("torch.distributed.tensor", "torch._dynamo", "sympy", "matplotlib", "scipy", "sklearn", "tensorboard")
+    assert heavy_modules_after("import scmrl.cli, scmrl.engine.train", tmp_path, slow) == ""
+
+
 def test_a_heavy_module_would_be_noticed(tmp_path: Path):
     (tmp_path / "sklearn.py").touch()  # the current folder comes first on the path of `python -c`
     assert heavy_modules_after("import sklearn", tmp_path) == "sklearn"

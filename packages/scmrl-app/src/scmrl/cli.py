@@ -60,10 +60,12 @@ def train(*options: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> int
 
     from scmrl.console.progress import Progress
     from scmrl.engine.train import train as run_training
-    from scmrl.report.summary import write_summary
 
     with Progress.create() as progress:
         run = run_training(experiment, progress)
+        # Plots take a second to import, which the first step need not wait for.
+        from scmrl.report.summary import write_summary
+
         with Interruption(run.folder, "while writing the report; the trained model is kept"):
             text = write_summary(run) if run.is_rank0 else ""
     if run.is_rank0:

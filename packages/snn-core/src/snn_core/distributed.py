@@ -8,6 +8,7 @@ too large by a factor of the world size; data-parallel training averages gradien
 # pyright: reportUnknownMemberType=false
 from __future__ import annotations
 
+import sys
 from typing import Any, TypeVar
 
 import torch
@@ -121,3 +122,10 @@ def synchronize_batch_norm(model: M, group: dist.ProcessGroup | None = None) -> 
             new.group = group
             setattr(parent, name, new)
     return model
+
+
+def is_sharded(x: Tensor) -> bool:
+    """Return whether x is distributed over ranks (a DTensor), as FSDP shards parameters."""
+    # Importing the module takes as long as importing PyTorch; where nobody has, there is no DTensor.
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(x, module.DTensor)

@@ -15,14 +15,11 @@ from typing import Any, Literal, TypeVar, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from scmrl.run_folder.device import pick_device
 from snn_core import gather_over_processes, synchronize_batch_norm
+from snn_core.distributed import is_sharded
 from snn_fusion import FusionModel, FusionOutput, ModelSpec
 
 T = TypeVar("T")
@@ -154,6 +151,10 @@ def wrap_model(model: FusionModel, processes: Processes, strategy: Strategy, *, 
         # order.
         warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified", category=UserWarning)
         return DistributedDataParallel(model, device_ids=ids, find_unused_parameters=True)
+    # FSDP takes as long to import as PyTorch.
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
     mesh = init_device_mesh(processes.device.type, (processes.world_size,))
     fully_shard(model, mesh=mesh)
     return model
@@ -167,8 +168,10 @@ def unwrap(net: nn.Module, spec: ModelSpec | None = None, processes: Processes |
     if isinstance(net, DistributedDataParallel):
         net = cast(nn.Module, net.module)
     assert isinstance(net, FusionModel)
-    if spec is None or processes is None or not isinstance(net, FSDPModule):
+    if spec is None or processes is None or not any(map(is_sharded, net.parameters())):
         return net
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
     full_state = get_model_state_dict(net, options=StateDictOptions(full_state_dict=True))
     plain = spec.build().to(processes.device)
     plain.load_state_dict(full_state)
@@ -188,7 +191,7 @@ def clip_gradient(net: nn.Module, max_norm: float) -> Tensor:
     The norm is the same on all ranks and stays on the device.
     """
     norm = nn.utils.clip_grad_norm_(net.parameters(), max_norm or math.inf)
-    return norm.full_tensor() if isinstance(norm, DTensor) else norm
+    return cast(Any, norm).full_tensor() if is_sharded(norm) else norm
 
 
 def gather_batch(output: FusionOutput, labels: Tensor, processes: Processes) -> tuple[FusionOutput, Tensor]:

@@ -18,10 +18,10 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file  # pyright: ignore[reportUnknownVariableType]
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
+from snn_core.distributed import is_sharded
 from snn_fusion.model import FusionModel
 from snn_fusion.pretrained.checksum import FIELD, json_checksum, tensors_checksum, with_checksum
 from snn_fusion.pretrained.plugins import install_hint, plugins_of
@@ -153,7 +153,7 @@ def _weights_of(model: nn.Module, spec: ModelSpec) -> dict[str, Tensor]:
         value: Any = plain
         for part in name.split("."):
             value = getattr(value, part)
-        if isinstance(value, DTensor):
+        if is_sharded(value):
             raise ValueError("the model's weights are sharded over ranks; gather them first, nothing was saved")
         weights[name] = value.detach().contiguous()
     faults = _misfits(

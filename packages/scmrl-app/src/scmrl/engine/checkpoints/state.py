@@ -15,9 +15,9 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from scmrl.engine.parallel import unwrap
+from snn_core.distributed import is_sharded
 
 Platform = dict[str, Any]
 """Hardware and software that affect the last bits of a result."""
@@ -111,13 +111,16 @@ def _targets(net: nn.Module, averaged: Mapping[str, Tensor]) -> dict[str, Tensor
 
 def _local(tensor: Tensor) -> Tensor:
     """The tensor, or this rank's shard of it."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return cast(Any, tensor).to_local() if is_sharded(tensor) else tensor
 
 
 def _like(parameter: Tensor, value: Tensor) -> Tensor:
     """Turn a stored shard into a tensor that is distributed like the parameter."""
-    if not isinstance(parameter, DTensor) or not value.dim():
+    if not is_sharded(parameter) or not value.dim():
         return value
+    from torch.distributed.tensor import DTensor
+
+    assert isinstance(parameter, DTensor)
     return DTensor.from_local(
         value.to(parameter.device),
         parameter.device_mesh,
