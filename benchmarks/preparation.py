@@ -4,8 +4,8 @@ Files are generated in a temporary folder: images and sounds of CREMA-D's size a
 thread, thread CPU time, medians; files are in the page cache, as in every epoch but the first. tonic is not a
 dependency because of its license (GPL-3.0):
 
-    uv run --with tonic python benchmarks/datasets.py                     print the tables
-    uv run --with tonic python benchmarks/datasets.py --output FILE.md    write them as well
+    uv run --with tonic python benchmarks/preparation.py                     print the tables
+    uv run --with tonic python benchmarks/preparation.py --output FILE.md    write them as well
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@ running statistics) with its largest error: the largest difference within an arr
 entry. 0 means bit-identical. Whole models are imported from a checkpoint of the case's weights. The last column applies
 the tolerance of the parity tests; the exit code is 1 if any case exceeds it.
 
-    uv run python benchmarks/parity.py                        the cases in tests/parity/data
-    uv run python benchmarks/parity.py --golden-dir FOLDER    those in another folder
-    uv run python benchmarks/parity.py --output FILE.md       also writes the table
+    uv run python benchmarks/published.py                        the cases in tests/parity/data
+    uv run python benchmarks/published.py --golden-dir FOLDER    those in another folder
+    uv run python benchmarks/published.py --output FILE.md       also writes the table
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ from pathlib import Path
 
 import torch
 
-# Replace this folder, where this file would hide the tests' package of the same name.
-sys.path[0] = str(Path(__file__).resolve().parents[1] / "tests")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from parity.compare import GROUPS, Compared, compare  # noqa: E402
-from parity.golden import DATA, load  # noqa: E402
+from parity.compare import GROUPS, Compared, compare
+from parity.golden import DATA, load
 
 
 def within_tolerance(compared: Compared) -> bool:
