@@ -27,8 +27,9 @@ from snn_core.ops.lif.constants import LIFConstants
 from snn_core.ops.norm_lif.batch_norm import gradients, moments
 from snn_core.ops.norm_lif.settings import Layout, Statistics
 
-RING = 1 << 20
-"""Bytes of the rows that are processed at once: half of a usual second-level cache."""
+RING = 1 << 21
+"""Bytes of the rows that are processed at once. On a processor with 2 MB of second-level cache, half of it took 1.1 to
+1.3 times as long, and twice as much no less."""
 
 
 class _Stage(ctypes.Structure):
@@ -159,9 +160,9 @@ def _run(
     T, B, out_H, out_W, C = out_shape
     H, W = x.shape[-3:-1]
     kernel, stride, padding, _ = _geometry(pool)
-    # Gap and gradient of every row in the window.
+    # Gap and gradient of every row in the window, for all channels or a power of two of them.
     chunk = RING // (2 * 4 * T * kernel[0] * W)
-    chunk = C if chunk >= C else max(16, chunk // 16 * 16)
+    chunk = C if chunk >= C else max(16, 1 << chunk.bit_length() >> 1)
     backward = int(function == "snn_pool_backward")
     run_samples = _library.function(function)
 
