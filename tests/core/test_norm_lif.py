@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from present import present
 from snn_core import IF, LIF, PLIF, InputNorm, LeakyNeuron, surrogate_gradient
 from snn_core.ops.common.call import Implementation
+from snn_core.ops.norm_lif.batch_norm import gradients, moments
 from snn_core.ops.norm_lif.reference import norm_lif_reference
 
 SETTINGS: list[dict[str, Any]] = [
@@ -264,3 +265,25 @@ def test_torch_compile_captures_one_operation():
 def test_invalid_arguments_raise(call: Callable[[LIF, InputNorm], object], message: str):
     with pytest.raises(ValueError, match=message):
         call(LIF(), InputNorm(nn.BatchNorm1d(5)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("inner", [1, 7])
+def test_the_sums_in_c_equal_those_of_float64(inner: int, dtype: torch.dtype):
+    """Batch norm of 16-bit values is computed in float32: only its result is rounded."""
+    x, grad = (randn((500, 24, inner), seed, torch.float32).to(dtype) for seed in (0, 1))
+    weight = randn((24,), 2, torch.float32)
+    mean, var = moments(x + 3, 1e-5, native=True)
+    wide = (x + 3).double()
+    torch.testing.assert_close(mean.double(), wide.mean((0, 2)), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(var.double(), wide.var((0, 2), correction=0), rtol=1e-5, atol=1e-6)
+    mean, var = moments(x, 1e-5, native=True)
+    exact = gradients(
+        grad.double(), x.double(), weight.double(), mean.double(), var.double(), 1e-5, of_batch=True, native=False
+    )
+    ours = gradients(grad.clone(), x, weight, mean, var, 1e-5, of_batch=True, native=True)
+    assert ours[0].dtype == dtype
+    rounding = {torch.float32: 1e-6, torch.bfloat16: 5e-3, torch.float16: 6e-4}[dtype]
+    torch.testing.assert_close(ours[0].double(), exact[0], rtol=rounding, atol=rounding / 10)
+    for value, expected in zip(ours[1:], exact[1:], strict=True):
+        torch.testing.assert_close(value.double(), expected, rtol=1e-5, atol=1e-4)

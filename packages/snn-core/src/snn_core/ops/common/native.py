@@ -18,7 +18,7 @@ from snn_core.ops.common.threads import split
 from snn_core.surrogate import SURROGATES
 
 # As in the enumerations of `neuron.h`.
-_TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 _SURROGATES = {name: code for code, name in enumerate(SURROGATES)}
 _SAVES = {"d32": 0, "d16": 1, "x": 2, "u8": 3}
 
@@ -174,7 +174,7 @@ def job_values(
         call.detach_membrane,
         _SURROGATES[call.surrogate],
         _SAVES[call.save],
-        _TYPES[dtype],
+        TYPES[dtype],
         *c,
     )
 
